@@ -1,0 +1,62 @@
+# Every task of the project. `make help` lists them; each does its own set-up.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+DEMO_ARGS ?=
+BENCH_ARGS ?=
+FAULTS_ARGS ?=
+TEST_ARGS ?=
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+.DEFAULT_GOAL := help
+
+.PHONY: help demo test lint format bench faults lock clean
+help: ## this list
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+
+$(VENV)/.run: requirements/run.txt requirements/build.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed: make PYTHON=/path/to/python3.11 ..." >&2; exit 2; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "installing the connector into $(VENV) (once, about a minute)"
+	@$(BIN)/python -m pip install -q --require-hashes -r requirements/run.txt -r requirements/build.txt
+	@$(BIN)/python -m pip install -q --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.run requirements/dev.txt
+	@echo "installing the tools of tests and checks into $(VENV) (once)"
+	@$(BIN)/python -m pip install -q --require-hashes -r requirements/dev.txt
+	@touch $@
+
+demo: $(VENV)/.run ## the main job on an embedded broker: see it flow (DEMO_ARGS="--instances 20 --seconds 15")
+	@$(BIN)/weda-connector demo $(DEMO_ARGS)
+
+test: $(VENV)/.dev ## every test, on a real Kafka that the run starts itself (TEST_ARGS="-k lanes")
+	@$(BIN)/python -m tests.servers install
+	@$(BIN)/python -m pytest $(TEST_ARGS)
+
+lint: $(VENV)/.dev ## ruff, mypy --strict, yamllint
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/yamllint --strict .
+
+format: $(VENV)/.dev ## rewrite the code in the house style
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+bench: $(VENV)/.dev ## measure against a bare ASGI app and librdkafka alone; writes bench/RESULTS.md
+	@$(BIN)/python -m tests.servers install
+	@$(BIN)/python -m bench $(BENCH_ARGS)
+
+faults: $(VENV)/.dev ## the long fault runs against three brokers
+	@$(BIN)/python -m tests.servers install
+	@$(BIN)/python -m tests.faults $(FAULTS_ARGS)
+
+lock: $(VENV)/.dev ## resolve requirements/ again, with hashes
+	@$(BIN)/uv pip compile -q pyproject.toml --universal --python-version 3.11 --generate-hashes --no-header --upgrade -o requirements/run.txt
+	@$(BIN)/uv pip compile -q pyproject.toml --universal --python-version 3.11 --generate-hashes --no-header --group build -c requirements/run.txt -o requirements/build.txt
+	@$(BIN)/uv pip compile -q pyproject.toml --universal --python-version 3.11 --generate-hashes --no-header --group build --group dev -c requirements/run.txt -o requirements/dev.txt
+
+clean: ## remove what the targets made
+	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist

@@ -1,0 +1,152 @@
+"""Every error that the connector raises on purpose.
+
+The tree::
+
+    ConnectorError
+    ├── ConfigurationError        the start stops with one line that names the setting (exit code 2)
+    ├── OutsideUnreachable        a command could not reach Kafka or a running connector (exit code 3)
+    ├── Rejected                  at the door; nothing of the request is kept
+    │   ├── Unauthenticated       401
+    │   ├── Forbidden             403
+    │   ├── WrongPath             404
+    │   ├── WrongMethod           405
+    │   ├── TooLarge              413
+    │   └── WrongMediaType        415
+    ├── EmptyBody                 400, nothing to keep
+    ├── Unreadable                400, kept as a dead letter
+    ├── Unconvertible             422, kept as a dead letter
+    ├── Refused                   not now; the source may send it again
+    │   ├── Overloaded            429
+    │   └── Unavailable           503
+    └── Defect                    500, kept as a dead letter
+
+Each class has ``code`` (what the source reads in the answer), ``stage`` (where on the way it happened) and
+``retriable`` (whether sending the same bytes again can help). A message names what failed and the way out; it never
+holds a credential or a value that a source sent.
+"""
+
+from typing import ClassVar
+
+
+class ConnectorError(Exception):
+    """Root of the tree."""
+
+    stage: ClassVar[str] = "connector"
+    retriable: ClassVar[bool] = False
+    code: int = 50000
+
+    def __init__(self, message: str, *, code: int | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        if code is not None:
+            self.code = code
+
+
+class ConfigurationError(ConnectorError):
+    """A setting is unknown, missing or contradicts another; the message names it."""
+
+    stage = "settings"
+
+
+class OutsideUnreachable(ConnectorError):
+    """Kafka, or a running connector, did not answer a command in time."""
+
+    stage = "outside"
+    retriable = True
+
+
+class Rejected(ConnectorError):
+    """Turned away at the door: counted, never stored."""
+
+    stage = "receive"
+
+
+class Unauthenticated(Rejected):
+    """No credential, or one that no source has."""
+
+    stage = "authenticate"
+    code = 40100
+
+
+class Forbidden(Rejected):
+    """A credential that is good for another source."""
+
+    stage = "authenticate"
+    code = 40300
+
+
+class WrongPath(Rejected):
+    """No such address."""
+
+    code = 40400
+
+
+class WrongMethod(Rejected):
+    """The address exists, the method does not."""
+
+    code = 40500
+
+
+class TooLarge(Rejected):
+    """The body is over the limit, or a record is over its topic's ``max.message.bytes``."""
+
+    code = 41300
+
+
+class WrongMediaType(Rejected):
+    """A media type, charset or content encoding that no body shape has."""
+
+    code = 41500
+
+
+class EmptyBody(ConnectorError):
+    """No body at all: there is nothing to keep."""
+
+    stage = "parse"
+    code = 40000
+
+
+class Unreadable(ConnectorError):
+    """The bytes are not readable as any body shape (codes 40001-40099)."""
+
+    stage = "parse"
+    code = 40001
+
+
+class Unconvertible(ConnectorError):
+    """The message is readable, but no record can be made of it (codes 42200-42299)."""
+
+    stage = "convert"
+    code = 42200
+
+
+class Refused(ConnectorError):
+    """Not accepted now; the source may send it again after ``retry_after`` seconds."""
+
+    stage = "receive"
+    retriable = True
+
+    def __init__(self, message: str, *, retry_after: int = 1) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class Overloaded(Refused):
+    """Over the source's rate or the in-flight bound."""
+
+    code = 42900
+
+
+class Unavailable(Refused):
+    """What makes a message safe is not to be had now, or the connector is shutting down."""
+
+    stage = "publish"
+    code = 50300
+
+
+class Defect(ConnectorError):
+    """A defect of the connector itself."""
+
+    stage = "connector"
+    retriable = True
+    code = 50000
