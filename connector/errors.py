@@ -10,6 +10,7 @@ The tree::
     │   ├── Forbidden             403
     │   ├── WrongPath             404
     │   ├── WrongMethod           405
+    │   ├── TooSlow               408
     │   ├── TooLarge              413
     │   └── WrongMediaType        415
     ├── EmptyBody                 400, nothing to keep
@@ -85,6 +86,13 @@ class WrongMethod(Rejected):
     """The address exists, the method does not."""
 
     code = 40500
+
+
+class TooSlow(Rejected):
+    """The body did not arrive in time."""
+
+    code = 40800
+    retriable = True
 
 
 class TooLarge(Rejected):

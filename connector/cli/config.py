@@ -1,0 +1,27 @@
+"""``config``: the effective settings, secrets redacted."""
+
+from json import dumps
+from pathlib import Path
+from typing import Annotated
+
+import typer
+import yaml
+
+from connector.settings import Settings
+
+
+def config(
+    *,
+    file: Annotated[Path | None, typer.Option("--config", help="YAML file with settings.")] = None,
+    schema: Annotated[bool, typer.Option("--schema", help="Print the JSON Schema of the file instead.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON instead of YAML.")] = False,
+) -> None:
+    """Show the effective settings, secrets redacted."""
+    if schema:
+        print(dumps(Settings.json_schema(), indent=2, ensure_ascii=False))
+        return
+    settings = Settings.load(file=file).redacted()
+    if json:
+        print(dumps(settings, ensure_ascii=False))
+        return
+    print(yaml.safe_dump(settings, sort_keys=False, allow_unicode=True), end="")

@@ -1,0 +1,466 @@
+"""From admission to published: straight to Kafka, or through the journal and replay.
+
+A message goes to the publisher when its lane is free. If Kafka has not acknowledged it after the publish wait, it is
+written to the journal and thereby safe; while nothing at all is acknowledged the publisher is *stalled* and messages go
+to the journal at once. A failed delivery counts as possibly persisted: the message goes to the journal and is published
+again from the head of its lane. Replay takes the heads of journaled lanes round-robin, so that a hot instance starves
+nobody, and strikes each row once its records are acknowledged.
+
+Everything here runs on the event loop; only the publisher and the journal have threads.
+"""
+
+import asyncio
+import random
+from collections.abc import Callable, Coroutine
+from functools import partial
+from typing import Any, Final, Protocol
+
+import msgspec
+import structlog
+
+from connector.errors import Unavailable
+from connector.journal import Admission, Contents, Journal
+from connector.lanes import Entry, Lane, Lanes, Row, Safety
+from connector.publisher import Failure, FailureKind, Failures, Publisher
+from connector.values import ProducibleRecord, Request
+
+REPLAY_WINDOW: Final = 4_096
+"""Most rows of the journal that are in memory for replay."""
+
+REPLAY_DEPTH: Final = 16
+"""Most rows of one lane that are read ahead."""
+
+_REPLAY_LANES: Final = 256
+_RESTING_LANES: Final = 10_000
+_FIRST_REST_SECONDS: Final = 0.1
+_LONGEST_REST_SECONDS: Final = 10.0
+_IDLE_SECONDS: Final = 0.05
+_ALONE_SECONDS: Final = 30.0
+_DEAD_LETTER_LANE: Final = "dead-letter/"
+_LOG = structlog.get_logger("connector.delivery")
+
+
+class Ledger(Protocol):
+    """Who counts what becomes of admissions; the metrics in a running connector."""
+
+    def accepted(self, admission: Admission) -> None:
+        """It became safe."""
+
+    def published(self, admission: Admission) -> None:
+        """Every record of it is acknowledged."""
+
+    def record_published(self, record: ProducibleRecord) -> None:
+        """One record is acknowledged."""
+
+    def journaled(self, admission: Admission) -> None:
+        """Its row was added to the journal."""
+
+    def struck(self, admission: Admission) -> None:
+        """Its row left the journal."""
+
+    def buried(self, admission: Admission, failure: Failure) -> None:
+        """Kafka refused it for its own sake: a dead letter stands in its place."""
+
+
+Bury = Callable[[Request, tuple[ProducibleRecord, ...], Failure], ProducibleRecord]
+"""Makes the dead letter of a message that Kafka refused for its own sake."""
+
+
+class Delivery:
+    """Brings admitted messages to Kafka, in order per lane, whatever happens in between.
+
+    Args:
+        publisher: Where records go.
+        journal: Where messages wait; already opened.
+        contents: What the journal held when it was opened.
+        ledger: Who counts.
+        bury: Makes dead letters of refused records.
+        publish_wait_seconds: How long a message waits for Kafka before it goes to the journal.
+    """
+
+    def __init__(
+        self,
+        publisher: Publisher,
+        journal: Journal,
+        contents: Contents,
+        *,
+        ledger: Ledger,
+        bury: Bury,
+        publish_wait_seconds: float,
+    ) -> None:
+        self._publisher = publisher
+        self._journal = journal
+        self._ledger = ledger
+        self._bury = bury
+        self._publish_wait = publish_wait_seconds
+        self._lanes = Lanes(contents.lanes)
+        self._next_sequence = contents.next_sequence
+        self._loop = asyncio.get_running_loop()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._in_memory: dict[int, int] = {}
+        self._flying = 0
+        self._last_report = self._loop.time()
+        self._in_hand = 0
+        self._ghosts: set[int] = set()
+        self._struck_since_read: set[int] = set()
+        self._resting: dict[str, tuple[float, int]] = {}
+        self._suspects: set[int] = set()
+        self._alone = False
+        self._stopping = False
+        self._replayer: asyncio.Task[None] | None = None
+        self.is_stalled = False
+        self.is_connected = False
+
+    @property
+    def waiting_rows(self) -> int:
+        """Rows in the journal, those about to be written or struck included."""
+        return self._lanes.journaled.total
+
+    @property
+    def oldest_in_memory(self) -> int | None:
+        """``received_at`` of the oldest message that is in memory and not yet published."""
+        return next(iter(self._in_memory.values()), None)
+
+    def connect(self) -> None:
+        """The topics are there: publish from now on. Until then every message goes to the journal."""
+        self.is_connected = True
+        if self._replayer is None:
+            self._replayer = asyncio.create_task(self._replay())
+
+    def admit(self, lane: str, request: Request, records: tuple[ProducibleRecord, ...]) -> asyncio.Future[Safety]:
+        """Fix a message's place in its lane and bring it on its way.
+
+        Args:
+            lane: What is kept in order: the instance's id.
+            request: What was received.
+            records: Its records, all of which must be acknowledged.
+
+        Returns:
+            Set once: why the message is safe; or :class:`~connector.errors.Unavailable` if it is not.
+        """
+        safe: asyncio.Future[Safety] = self._loop.create_future()
+        admission = Admission(self._next_sequence, lane, request, records)
+        self._next_sequence += 1
+        entry = Entry(admission, row=Row.NONE, safe=safe)
+        if self._must_journal(lane):
+            self._spill(lane, entry)
+        else:
+            self._send(lane, entry)
+        return safe
+
+    def admit_dead_letter(self, request: Request, record: ProducibleRecord) -> asyncio.Future[Safety]:
+        """The same for a dead letter, which waits for nothing and holds nothing up."""
+        return self.admit(f"{_DEAD_LETTER_LANE}{self._next_sequence}", request, (record,))
+
+    async def stop(self, deadline_seconds: float) -> None:
+        """Publish what is on its way for at most so long; put into the journal what is not acknowledged then."""
+        self._stopping = True
+        if self._replayer is not None:
+            self._replayer.cancel()
+            await asyncio.gather(self._replayer, return_exceptions=True)
+        await self._publisher.stop(deadline_seconds)
+        while self._tasks:
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _must_journal(self, lane: str) -> bool:
+        closed = self._stopping or self._alone or not self.is_connected or not self._publisher.is_open
+        return closed or self.is_stalled or lane in self._lanes.journaled
+
+    # --- straight to Kafka ---
+
+    def _send(self, name: str, entry: Entry) -> None:
+        self._in_memory[entry.admission.sequence] = entry.admission.request.received_at
+        entry.timer = self._loop.call_later(self._publish_wait, self._overdue, entry)
+        lane = self._lanes.busy(name)
+        if lane.in_flight is None:
+            self._produce(lane, entry)
+        else:
+            lane.waiting.append(entry)
+
+    def _produce(self, lane: Lane, entry: Entry) -> None:
+        lane.in_flight = entry
+        self._flying += 1
+        self._publisher.publish(entry.admission.records, partial(self._reported, lane, entry))
+
+    def _overdue(self, entry: Entry) -> None:
+        """An entry has waited long enough: its lane goes to the journal; if nothing moves at all, everything does."""
+        entry.timer = None
+        lane = self._lanes.get(entry.admission.lane)
+        if lane is not None and lane.in_flight is entry and self._silent_seconds() >= self._publish_wait:
+            self._stall()
+        self._spill(entry.admission.lane)
+
+    def _stall(self) -> None:
+        if not self.is_stalled:
+            _LOG.warning("publishing is stalled: messages go to the journal until a delivery report arrives")
+        self.is_stalled = True
+
+    def _silent_seconds(self) -> float:
+        return self._loop.time() - self._last_report
+
+    def _reported(self, lane: Lane, entry: Entry, failures: Failures) -> None:
+        self._flying -= 1
+        lane.in_flight = None
+        records = entry.admission.records
+        for record, failure in zip(records, failures, strict=True):
+            if failure is None:
+                self._ledger.record_published(record)
+        still_open = tuple(record for record, failure in zip(records, failures, strict=True) if failure)
+        if len(still_open) < len(records):
+            self._note_progress()
+        if still_open:
+            self._retry(lane, entry, still_open, [failure for failure in failures if failure])
+        else:
+            self._finish(entry)
+        self._advance(entry.admission.lane, lane)
+
+    def _note_progress(self) -> None:
+        self._last_report = self._loop.time()
+        if self.is_stalled:
+            self.is_stalled = False
+            _LOG.info("publishing goes on")
+
+    def _finish(self, entry: Entry) -> None:
+        self._forget(entry)
+        self._resting.pop(entry.admission.lane, None)
+        entry.is_published = True
+        self._settle(entry, Safety.PUBLISHED)
+        self._ledger.published(entry.admission)
+        if entry.row is Row.STORED:
+            self._ghosts.add(entry.admission.sequence)
+            self._background(self._strike(entry.admission))
+
+    def _advance(self, name: str, lane: Lane) -> None:
+        """What is next in a lane whose message in flight was reported."""
+        if lane.in_flight is None and lane.chain:
+            if self._alone or self._stopping or not self._publisher.is_open:
+                self._drop_chain(lane)
+            else:
+                self._produce(lane, lane.chain.popleft())
+        elif lane.in_flight is None and lane.waiting:
+            if self._alone or self._stopping:
+                self._spill(name)
+            else:
+                self._produce(lane, lane.waiting.popleft())
+        self._lanes.release(name)
+
+    def _settle(self, entry: Entry, safety: Safety) -> None:
+        """The message is safe: count it once, tell who waits."""
+        if not entry.is_counted:
+            entry.is_counted = True
+            self._ledger.accepted(entry.admission)
+        if entry.safe is not None and not entry.safe.done():
+            entry.safe.set_result(safety)
+
+    def _forget(self, entry: Entry) -> None:
+        self._in_memory.pop(entry.admission.sequence, None)
+        if entry.timer is not None:
+            entry.timer.cancel()
+            entry.timer = None
+        if entry.safe is None:
+            self._in_hand -= 1
+
+    # --- into the journal ---
+
+    def _spill(self, name: str, *behind: Entry) -> None:
+        """Write what a lane has in memory to the journal, in order, and what comes behind it."""
+        lane = self._lanes.get(name)
+        entries: list[Entry] = []
+        if lane is not None:
+            entries += [lane.in_flight] if lane.in_flight is not None else []
+            entries += lane.waiting
+            lane.waiting.clear()
+        for entry in (*entries, *behind):
+            if entry.row is Row.NONE and not entry.is_refused:
+                self._store(entry)
+        self._lanes.release(name)
+
+    def _store(self, entry: Entry) -> None:
+        entry.row = Row.PENDING
+        if entry.timer is not None:
+            entry.timer.cancel()
+            entry.timer = None
+        self._lanes.journaled.add(entry.admission.lane)
+        self._background(self._keep(entry))
+
+    async def _keep(self, entry: Entry) -> None:
+        admission = entry.admission
+        self._in_memory[admission.sequence] = admission.request.received_at
+        try:
+            await self._journal.admit(admission)
+        except Unavailable as refusal:
+            self._lanes.journaled.remove(admission.lane)
+            entry.row = Row.NONE
+            self._refuse(entry, refusal)
+            return
+        entry.row = Row.STORED
+        self._ledger.journaled(admission)
+        self._settle(entry, Safety.JOURNALED)
+        if entry.is_published:
+            self._ghosts.add(admission.sequence)
+            await self._strike(admission)
+        self._in_memory.pop(admission.sequence, None)
+
+    def _refuse(self, entry: Entry, refusal: Unavailable) -> None:
+        if entry.safe is not None and not entry.safe.done():
+            entry.safe.set_exception(refusal)
+        lane = self._lanes.get(entry.admission.lane)
+        if lane is None or lane.in_flight is not entry:
+            self._in_memory.pop(entry.admission.sequence, None)
+
+    async def _strike(self, admission: Admission) -> None:
+        await self._journal.strike(admission.sequence)
+        self._ghosts.discard(admission.sequence)
+        self._struck_since_read.add(admission.sequence)
+        self._lanes.journaled.remove(admission.lane)
+        self._ledger.struck(admission)
+
+    def _background(self, work: Coroutine[Any, Any, None]) -> None:
+        task = self._loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    # --- failed deliveries ---
+
+    def _retry(
+        self, lane: Lane, entry: Entry, still_open: tuple[ProducibleRecord, ...], failures: list[Failure]
+    ) -> None:
+        """Bring a message whose delivery failed back to the head of its lane, by way of the journal."""
+        admission = entry.admission
+        _LOG.warning(
+            "a delivery failed; the message waits in the journal",
+            error=failures[0].name,
+            detail=failures[0].detail,
+            topic=still_open[0].topic,
+        )
+        if entry.is_refused:
+            self._forget(entry)
+            return
+        is_shorter = len(still_open) < len(admission.records)
+        entry.admission = msgspec.structs.replace(admission, records=still_open)
+        self._drop_chain(lane)
+        self._forget(entry)
+        if any(failure.kind is FailureKind.REFUSED for failure in failures):
+            self._suspects.add(admission.sequence)
+        self._rest(admission.lane)
+        if entry.row is Row.NONE:
+            lane.waiting.appendleft(entry)
+            self._spill(admission.lane)
+        elif is_shorter:
+            self._background(self._journal.amend(entry.admission))
+
+    def _rest(self, name: str) -> None:
+        """Leave a lane alone for a while, longer each time."""
+        attempts = self._resting.get(name, (0.0, 0))[1]
+        seconds = min(_FIRST_REST_SECONDS * 2**attempts, _LONGEST_REST_SECONDS)
+        if len(self._resting) < _RESTING_LANES:
+            until = self._loop.time() + seconds * random.uniform(0.8, 1.2)  # noqa: S311 - jitter, not a secret
+            self._resting[name] = (until, min(attempts + 1, 16))
+
+    def _drop_chain(self, lane: Lane) -> None:
+        self._in_hand -= len(lane.chain)
+        lane.chain.clear()
+
+    # --- replay ---
+
+    async def _replay(self) -> None:
+        """Round and round over the journaled lanes, a few rows of each, while there is room in memory."""
+        after = ""
+        started = 0
+        while True:
+            if not self._can_replay():
+                await asyncio.sleep(_IDLE_SECONDS)
+                continue
+            self._struck_since_read.clear()
+            heads = await self._read_heads(after)
+            for rows in heads:
+                started += await self._take(rows)
+            if not heads and after == "":
+                await asyncio.sleep(_IDLE_SECONDS)
+            elif not heads:
+                after = ""
+                await asyncio.sleep(0 if started else _IDLE_SECONDS)
+                started = 0
+            else:
+                after = heads[-1][0].lane
+
+    def _can_replay(self) -> bool:
+        if len(self._resting) >= _RESTING_LANES:
+            now = self._loop.time()
+            self._resting = {name: rest for name, rest in self._resting.items() if rest[0] > now}
+        has_room = self._in_hand < REPLAY_WINDOW and len(self._resting) < _RESTING_LANES
+        return has_room and self._publisher.is_open and self.waiting_rows > 0
+
+    async def _read_heads(self, after: str) -> list[list[Admission]]:
+        try:
+            return await self._journal.heads(after, _REPLAY_LANES, REPLAY_DEPTH)
+        except Unavailable:
+            await asyncio.sleep(_FIRST_REST_SECONDS)
+            return []
+
+    async def _take(self, rows: list[Admission]) -> int:
+        """Start a lane that was read from the journal, unless it is busy or resting; gives the rows taken."""
+        name = rows[0].lane
+        is_resting = self._resting.get(name, (0.0, 0))[0] > self._loop.time()
+        fresh = [
+            row for row in rows if row.sequence not in self._ghosts and row.sequence not in self._struck_since_read
+        ]
+        if is_resting or not fresh or self._lanes.get(name) is not None or not self._publisher.is_open:
+            return 0
+        lane = self._lanes.busy(name)
+        entries = [Entry(row, row=Row.STORED, safe=None) for row in fresh]
+        self._in_hand += len(entries)
+        if fresh[0].sequence in self._suspects:
+            self._in_hand -= len(entries) - 1
+            await self._publish_alone(lane, entries[0])
+            return 1
+        lane.chain.extend(entries[1:])
+        self._produce(lane, entries[0])
+        return len(entries)
+
+    async def _publish_alone(self, lane: Lane, entry: Entry) -> None:
+        """Find out whether Kafka refuses a record for its own sake: publish it with nothing else on the way."""
+        lane.in_flight = entry
+        self._alone = True
+        try:
+            async with asyncio.timeout(_ALONE_SECONDS):
+                while self._flying:  # noqa: ASYNC110 - rare, and a count needs no event of its own
+                    await asyncio.sleep(0.005)
+                failures = [(await self._one_report(record))[0] for record in entry.admission.records]
+        except TimeoutError:
+            failures = [Failure(FailureKind.UNCERTAIN, "_TIMED_OUT", "no report")] * len(entry.admission.records)
+        finally:
+            self._alone = False
+        self._suspects.discard(entry.admission.sequence)
+        refusals = [one for one in failures if one is not None and one.kind is FailureKind.REFUSED]
+        if refusals:
+            await self._refused_alone(lane, entry, refusals[0])
+        else:
+            self._flying += 1
+            self._reported(lane, entry, tuple(failures))
+
+    async def _one_report(self, record: ProducibleRecord) -> Failures:
+        reported: asyncio.Future[Failures] = self._loop.create_future()
+
+        def report(failures: Failures) -> None:
+            if not reported.done():
+                reported.set_result(failures)
+
+        self._publisher.publish((record,), report)
+        return await reported
+
+    async def _refused_alone(self, lane: Lane, entry: Entry, failure: Failure) -> None:
+        admission = entry.admission
+        lane.in_flight = None
+        self._forget(entry)
+        if admission.is_dead_letter:
+            _LOG.error("Kafka refuses a dead letter; it stays in the journal", error=failure.name)
+            self._resting[admission.lane] = (self._loop.time() + _LONGEST_REST_SECONDS, 16)
+        else:
+            letter = self._bury(admission.request, admission.records, failure)
+            buried_lane = f"{_DEAD_LETTER_LANE}{admission.sequence}"
+            await self._journal.amend(Admission(admission.sequence, buried_lane, admission.request, (letter,)))
+            self._lanes.journaled.add(buried_lane)
+            self._lanes.journaled.remove(admission.lane)
+            self._ledger.buried(admission, failure)
+        self._lanes.release(admission.lane)

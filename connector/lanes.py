@@ -1,0 +1,143 @@
+"""The order of each instance, fixed at admission: what may go to the publisher now, what waits.
+
+Each instance has one lane. At most one of its messages is with librdkafka. A lane is *direct* while none of its
+messages stands in the journal; as soon as one does, every message behind it goes to the journal too, and the lane is
+direct again only after the removal of its last row is on the disk. So the sequence alone decides what is next, and a
+crash can at most repeat the unacknowledged tail of an instance, whole and in order.
+
+Pure bookkeeping for one thread: no I/O, no clock. The memory of a lane exists only while it is busy.
+"""
+
+import zlib
+from array import array
+from asyncio import Future, TimerHandle
+from collections import deque
+from collections.abc import Mapping
+from enum import Enum
+from typing import Final
+
+from connector.journal import Admission
+
+_SLOTS: Final = 1 << 20
+
+
+class Occupancy:
+    """How many rows of the journal each lane has, in fixed memory (4 MiB).
+
+    Lanes share slots by hash, so a lane may look occupied because of another one: its messages then take the way
+    through the journal, which is slower and never wrong.
+    """
+
+    def __init__(self, rows: Mapping[str, int]) -> None:
+        self._slots = array("I", bytes(4 * _SLOTS))
+        self.total = 0
+        for lane, count in rows.items():
+            self._slots[_slot(lane)] += count
+            self.total += count
+
+    def add(self, lane: str) -> None:
+        """A row of the lane is about to be written."""
+        self._slots[_slot(lane)] += 1
+        self.total += 1
+
+    def remove(self, lane: str) -> None:
+        """A row of the lane is gone from the disk, or never got there."""
+        self._slots[_slot(lane)] -= 1
+        self.total -= 1
+
+    def __contains__(self, lane: str) -> bool:
+        return self._slots[_slot(lane)] > 0
+
+
+class Row(Enum):
+    """Whether an admission stands in the journal."""
+
+    NONE = "none"
+    PENDING = "pending"
+    STORED = "stored"
+
+
+class Safety(Enum):
+    """Why a message is safe."""
+
+    PUBLISHED = "published"
+    JOURNALED = "journaled"
+
+
+class Entry:
+    """One admission and how far it has come.
+
+    Attributes:
+        admission: What is to be published; its records shrink to those that are still open.
+        row: Whether it stands in the journal.
+        safe: Set once: why the message is safe, or that it was refused. None for what was read from the journal.
+        timer: Fires when it has waited for Kafka long enough; only while it is in memory alone.
+        is_counted: The ledger knows that it was accepted.
+        is_published: Every record is acknowledged.
+    """
+
+    __slots__ = ("admission", "is_counted", "is_published", "row", "safe", "timer")
+
+    def __init__(self, admission: Admission, *, row: Row, safe: Future[Safety] | None) -> None:
+        self.admission = admission
+        self.row = row
+        self.safe = safe
+        self.timer: TimerHandle | None = None
+        self.is_counted = safe is None
+        self.is_published = False
+
+    @property
+    def is_refused(self) -> bool:
+        """Nobody was told that it is accepted, and nobody will be."""
+        return self.row is Row.NONE and self.safe is not None and self.safe.done()
+
+
+class Lane:
+    """One busy lane.
+
+    Attributes:
+        in_flight: What is with the publisher, or None.
+        waiting: Entries behind it that are in memory only: the lane is direct.
+        chain: Rows of the journal, read ahead, that follow the one in flight.
+    """
+
+    __slots__ = ("chain", "in_flight", "waiting")
+
+    def __init__(self) -> None:
+        self.in_flight: Entry | None = None
+        self.waiting: deque[Entry] = deque()
+        self.chain: deque[Entry] = deque()
+
+    @property
+    def is_idle(self) -> bool:
+        """Nothing of it is in memory."""
+        return self.in_flight is None and not self.waiting and not self.chain
+
+
+class Lanes:
+    """Every busy lane, and which lanes the journal holds."""
+
+    def __init__(self, rows: Mapping[str, int]) -> None:
+        self.journaled = Occupancy(rows)
+        self._busy: dict[str, Lane] = {}
+
+    def get(self, name: str) -> Lane | None:
+        """The lane, if it is busy."""
+        return self._busy.get(name)
+
+    def busy(self, name: str) -> Lane:
+        """The lane, made busy."""
+        return self._busy.setdefault(name, Lane())
+
+    def release(self, name: str) -> None:
+        """Forget the lane if nothing of it is left in memory."""
+        lane = self._busy.get(name)
+        if lane is not None and lane.is_idle:
+            del self._busy[name]
+
+    def __len__(self) -> int:
+        return len(self._busy)
+
+
+def _slot(lane: str) -> int:
+    return zlib.crc32(lane.encode()) & (_SLOTS - 1)

@@ -1,0 +1,198 @@
+"""What sources send: the bytes of one request, read as one message.
+
+A WeDa body template can render the same message in several shapes (a JSON envelope around JSON text or an object,
+the bare object, a form, a query string); :func:`parse` recognises each and gives one :class:`Message`. Pure: no I/O, no
+clock. Source of the shapes: Tencent Cloud WeDa documentation, 流程消息订阅 and HTTP methods of custom APIs.
+"""
+
+import hashlib
+import json
+import math
+import re
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Any, Final, NoReturn
+from urllib.parse import parse_qs
+
+import msgspec
+
+from connector.errors import EmptyBody, Unreadable
+
+MAX_NESTING: Final = 64
+"""Deepest nesting of objects and lists that a body may have."""
+
+ENVELOPE: Final = "msgContext"
+_JSON_STRING = re.compile(r'"(?:[^"\\]|\\.)*"', re.DOTALL)
+_BRACKETS = re.compile(r"[\[\]{}]")
+_SHAPE_HINT = f'send {{"{ENVELOPE}": "<JSON text>"}}, the message object itself, or a form field {ENVELOPE}'
+
+_DECODER = msgspec.json.Decoder()
+_TOKENS_DECODER = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_CANONICAL = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+
+
+class BodyKind(StrEnum):
+    """How the bytes of a request are written, as its media type or method says."""
+
+    JSON = "json"
+    FORM = "form"
+    QUERY = "query"
+
+
+class Message:
+    """One parsed message.
+
+    Attributes:
+        fields: The message object, WeDa's names, values as parsed.
+        fingerprint: First 16 bytes of SHA-256 over the canonical JSON (sorted keys, no spaces, UTF-8) of ``fields``.
+        lone_surrogate: Some text holds half of a surrogate pair, so it has no UTF-8 form.
+    """
+
+    __slots__ = ("_enveloped", "_text", "_tokens", "fields", "fingerprint", "lone_surrogate")
+
+    def __init__(self, fields: Mapping[str, Any], *, text: str, enveloped: bool) -> None:
+        self.fields = fields
+        self._text = text
+        self._enveloped = enveloped
+        self._tokens: Mapping[str, bytes] | None = None
+        canonical, self.lone_surrogate = _canonical(fields)
+        self.fingerprint = hashlib.sha256(canonical).digest()[:16]
+
+    def token(self, name: str) -> str:
+        """The JSON text of a field as it was sent, every digit and space kept."""
+        if self._tokens is None:
+            outer = _TOKENS_DECODER.decode(self._text)
+            self._tokens = _TOKENS_DECODER.decode(outer[ENVELOPE]) if self._enveloped else outer
+        return str(memoryview(self._tokens[name]), "utf-8")
+
+
+def parse(body: bytes, kind: BodyKind) -> Message:
+    """Read one message from the bytes of a request.
+
+    Raises:
+        EmptyBody: There are no bytes, or only white space.
+        Unreadable: The bytes are not UTF-8, not strict JSON, or hold no message.
+    """
+    text = _decode(body)
+    if not text or text.isspace():
+        raise EmptyBody(f"the body is empty: {_SHAPE_HINT}")
+    if kind is not BodyKind.JSON:
+        return _open(_form_field(text))
+    return _unwrap(text)
+
+
+def load(text: str) -> Any:
+    """Parse strict JSON; of duplicate keys the last wins.
+
+    Raises:
+        Unreadable: Bad syntax, NaN or Infinity, a raw control character, an integer over 4,300 digits, or nesting
+            deeper than :data:`MAX_NESTING`.
+    """
+    _check_nesting(text)
+    try:
+        return _DECODER.decode(text)
+    except (msgspec.MsgspecError, UnicodeError, RecursionError):
+        return _load_plainly(text)
+
+
+def is_overflow(value: Any) -> bool:
+    """Whether a parsed value holds a number past double range."""
+    if isinstance(value, float):
+        return math.isinf(value)
+    if isinstance(value, dict):
+        return any(is_overflow(inner) for inner in value.values())
+    return isinstance(value, list) and any(is_overflow(inner) for inner in value)
+
+
+def _decode(body: bytes) -> str:
+    try:
+        return body.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise Unreadable(
+            f"the body is not UTF-8 (byte {error.start}): let the HTTP request send UTF-8", code=40002
+        ) from error
+
+
+def _form_field(text: str) -> str:
+    try:
+        values = parse_qs(text.strip(), keep_blank_values=True, errors="strict", max_num_fields=1000).get(ENVELOPE)
+    except UnicodeDecodeError as error:
+        raise Unreadable("the form is not percent-encoded UTF-8", code=40002) from error
+    except ValueError as error:
+        raise Unreadable("the form has more than 1000 fields", code=40001) from error
+    if values is None:
+        raise _no_message(f"the form has no field {ENVELOPE}; a JSON body needs Content-Type: application/json")
+    return values[-1]
+
+
+def _unwrap(text: str) -> Message:
+    value = load(text)
+    if not isinstance(value, dict):
+        return _open_value(value, text)
+    if ENVELOPE not in value:
+        return _bare(value, text)
+    inner = value[ENVELOPE]
+    if isinstance(inner, dict):
+        return Message(inner, text=text, enveloped=True)
+    if isinstance(inner, str):
+        return _open(inner)
+    raise _no_message(f"{ENVELOPE} is neither JSON text nor an object")
+
+
+def _open(text: str) -> Message:
+    if not text or text.isspace():
+        raise _no_message(f"{ENVELOPE} is empty")
+    text = text.removeprefix("\ufeff")
+    return _open_value(load(text), text)
+
+
+def _open_value(value: Any, text: str) -> Message:
+    if isinstance(value, str):  # a template that quotes what is already quoted: JSON text of JSON text
+        text, value = value, load(value)
+    if not isinstance(value, dict):
+        raise _no_message("the JSON is not an object")
+    return Message(value, text=text, enveloped=False)
+
+
+def _bare(fields: dict[str, Any], text: str) -> Message:
+    if not fields.keys() & {"msgType", "instanceId", "msgId"}:
+        raise _no_message(f"the object has no {ENVELOPE} and is no WeDa message")
+    return Message(fields, text=text, enveloped=False)
+
+
+def _no_message(what: str) -> Unreadable:
+    return Unreadable(f"{what}: {_SHAPE_HINT}", code=40004)
+
+
+def _check_nesting(text: str) -> None:
+    if text.count("{") + text.count("[") <= MAX_NESTING:
+        return
+    depth = 0
+    for bracket in _BRACKETS.findall(_JSON_STRING.sub("", text)):
+        depth += 1 if bracket in "[{" else -1
+        if depth > MAX_NESTING:
+            raise Unreadable(f"the JSON is nested deeper than {MAX_NESTING} levels", code=40005)
+
+
+def _load_plainly(text: str) -> Any:
+    """Parse what the fast decoder refused: it tells bad JSON from lone surrogates and huge numbers, which are kept."""
+    try:
+        return json.loads(text, parse_constant=_refuse_constant)
+    except json.JSONDecodeError as error:
+        raise Unreadable(
+            f"the text is not JSON (line {error.lineno}, column {error.colno}): {error.msg}", code=40003
+        ) from error
+    except ValueError as error:
+        raise Unreadable("the JSON has an integer of more than 4300 digits", code=40006) from error
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise Unreadable(f"{name} is not JSON", code=40003)
+
+
+def _canonical(fields: Mapping[str, Any]) -> tuple[bytes, bool]:
+    text = _CANONICAL.encode(fields)
+    try:
+        return text.encode(), False
+    except UnicodeEncodeError:
+        return text.encode(errors="surrogatepass"), True

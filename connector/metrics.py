@@ -1,0 +1,203 @@
+"""Every metric of the connector, declared once: base units, closed sets of label values, zero-initialised.
+
+The ledger is kept here too, per source: accepted = published + dead-lettered after acceptance + journaled.
+"""
+
+import time
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from connector.errors import ConnectorError
+from connector.journal import Admission
+from connector.publisher import Failure
+from connector.records import DICTIONARIES, MESSAGE_TYPES, Event
+from connector.streams import DEAD_LETTERS
+from connector.values import UNKNOWN_SOURCE, ProducibleRecord
+
+PREFIX: Final = "weda_connector_"
+OUTCOMES: Final = ("accepted", "duplicate", "dead_lettered", "rejected", "refused", "failed")
+ENVIRONMENTS: Final = ("pre", "prod")
+OTHER: Final = "other"
+_MOST_FIELDS: Final = 20
+_REQUEST_BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 0.8, 1.0, 2.5)
+_PUBLISH_BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5, 30, 120, 600, 3600, 21600)
+
+
+@dataclass
+class _Account:
+    """What the ledger knows of one source."""
+
+    accepted: int = 0
+    published: int = 0
+    buried: int = 0
+    journaled: int = 0
+
+    @property
+    def imbalance(self) -> int:
+        return self.accepted - self.published - self.buried - self.journaled
+
+
+class Metrics:
+    """The metrics of one connector.
+
+    Args:
+        version: Of the connector, for ``build_info``.
+        sources: Names of the configured sources.
+        streams: Names of the streams that are switched on.
+    """
+
+    def __init__(self, *, version: str, sources: Iterable[str], streams: Iterable[str]) -> None:
+        self.registry = CollectorRegistry()
+        self._sources = (*sources, UNKNOWN_SOURCE)
+        self._accounts: defaultdict[str, _Account] = defaultdict(_Account)
+        self._fields: set[str] = set()
+        self.requests = self._counter("requests", "HTTP requests that were answered", "source", "outcome")
+        self.request_duration = self._histogram(
+            "request_duration_seconds", "Received to answered", _REQUEST_BUCKETS, "source", "outcome"
+        )
+        self.messages = self._counter(
+            "messages", "Accepted messages, repeats not counted", "source", "env_type", "msg_type", "action"
+        )
+        self.messages_published = self._counter(
+            "messages_published", "Messages whose every record is in Kafka", "source"
+        )
+        self.records_published = self._counter("records_published", "Records acknowledged by Kafka", "stream")
+        self.record_bytes = self._counter("record_bytes", "Bytes of the values of published records", "stream")
+        self.publish_duration = self._histogram(
+            "publish_duration_seconds", "Received to acknowledged by the brokers", _PUBLISH_BUCKETS, "stream"
+        )
+        self.dead_letters = self._counter(
+            "dead_letters", "Requests kept as dead letters, repeats counted", "source", "stage", "code"
+        )
+        self.journal_messages = self._gauge("journal_messages", "Messages that wait in the journal", "source")
+        self.journal_bytes = self._gauge("journal_bytes", "Bytes of the journal in use")
+        self.journal_limit = self._gauge("journal_limit_bytes", "Bound of the journal in bytes")
+        self.journal_oldest_age = self._gauge("journal_oldest_age_seconds", "Age of the oldest message in the journal")
+        self.published_through = self._gauge(
+            "published_through_timestamp_seconds", "Everything accepted before this time is in Kafka"
+        )
+        self.ledger_imbalance = self._gauge(
+            "ledger_imbalance", "Accepted less published, dead-lettered after acceptance and journaled", "source"
+        )
+        self.unknown_fields = self._counter("unknown_fields", "Fields that the schema does not know", "field")
+        self.unknown_codes = self._counter("unknown_codes", "Codes that are in no dictionary", "field")
+        self.broker_up = self._gauge("broker_up", "1 while the brokers answer")
+        self.durability_degraded = self._gauge(
+            "durability_degraded", "1 while some topic can lose acknowledged records with one broker"
+        )
+        self.partition_count_changed = self._gauge(
+            "partition_count_changed", "1 after a topic's partition count changed: order does not cross it"
+        )
+        self._gauge("build_info", "The connector's version", "version").labels(version).set(1)
+        self._initialise(tuple(streams))
+
+    def request_ended(self, source: str, outcome: str, seconds: float) -> None:
+        """A request was answered."""
+        self.requests.labels(source, outcome).inc()
+        self.request_duration.labels(source, outcome).observe(seconds)
+
+    def message_accepted(self, source: str, event: Event) -> None:
+        """A message that is no repeat became safe."""
+        environment, action = event.fields["envType"], event.fields["action"]
+        self.messages.labels(
+            source,
+            environment if environment in ENVIRONMENTS else OTHER,
+            event.message_type,
+            str(action) if action is not None and action in DICTIONARIES["action"] else OTHER,
+        ).inc()
+        for name in event.unknown_fields:
+            self.unknown_fields.labels(self._field(name)).inc()
+        for name in event.unknown_codes:
+            self.unknown_codes.labels(name).inc()
+
+    def dead_letter_kept(self, source: str, error: ConnectorError) -> None:
+        """A request was kept as a dead letter, or is a repeat of one."""
+        self.dead_letters.labels(source, error.stage, str(error.code)).inc()
+
+    # --- the ledger: every message and dead letter that became safe ---
+
+    def recovered(self, rows: Mapping[str, int]) -> None:
+        """What the journal held at start, by source, was accepted before."""
+        for source, count in rows.items():
+            self._accounts[source].accepted += count
+            self._journal(source, count)
+
+    def accepted(self, admission: Admission) -> None:
+        """A message or dead letter became safe."""
+        self._accounts[admission.request.source].accepted += 1
+
+    def published(self, admission: Admission) -> None:
+        """Every record of it is acknowledged."""
+        self._accounts[admission.request.source].published += 1
+        if not admission.is_dead_letter:
+            self.messages_published.labels(admission.request.source).inc()
+
+    def record_published(self, record: ProducibleRecord) -> None:
+        """One record is acknowledged."""
+        self.records_published.labels(record.stream).inc()
+        self.record_bytes.labels(record.stream).inc(len(record.value))
+        self.publish_duration.labels(record.stream).observe(max(time.time() - record.timestamp / 1000, 0))
+
+    def struck(self, admission: Admission) -> None:
+        """A row left the journal: it is published."""
+        self._journal(admission.request.source, -1)
+
+    def journaled(self, admission: Admission) -> None:
+        """A row was added to the journal."""
+        self._journal(admission.request.source, 1)
+
+    def buried(self, admission: Admission, failure: Failure) -> None:
+        """Kafka refused an accepted message for its own sake: a dead letter stands in its place."""
+        account = self._accounts[admission.request.source]
+        account.buried += 1
+        account.accepted += 1
+        self.dead_letters.labels(admission.request.source, "publish", str(failure.answer_code)).inc()
+
+    def settle_ledger(self) -> None:
+        """Set the gauges of the ledger; a message between two of its columns is no imbalance."""
+        for source, account in self._accounts.items():
+            self.ledger_imbalance.labels(source).set(account.imbalance)
+
+    def _journal(self, source: str, change: int) -> None:
+        self._accounts[source].journaled += change
+        self.journal_messages.labels(source).inc(change)
+
+    def _field(self, name: str) -> str:
+        """Known names, and the first twenty others; a label value is never what a source chooses without bound."""
+        if name in self._fields:
+            return name
+        if len(self._fields) >= _MOST_FIELDS:
+            return OTHER
+        self._fields.add(name)
+        return name
+
+    def _initialise(self, streams: tuple[str, ...]) -> None:
+        for source in self._sources:
+            for outcome in OUTCOMES:
+                self.requests.labels(source, outcome)
+                self.request_duration.labels(source, outcome)
+            self.messages_published.labels(source)
+            self.journal_messages.labels(source)
+            self.ledger_imbalance.labels(source)
+            for kind in MESSAGE_TYPES.values():
+                self.messages.labels(source, "prod", kind, OTHER)
+        for stream in (*streams, DEAD_LETTERS):
+            self.records_published.labels(stream)
+            self.record_bytes.labels(stream)
+            self.publish_duration.labels(stream)
+        for name in DICTIONARIES:
+            self.unknown_codes.labels(name)
+        self.unknown_fields.labels(OTHER)
+
+    def _counter(self, name: str, documentation: str, *labels: str) -> Counter:
+        return Counter(PREFIX + name, documentation, labels, registry=self.registry)
+
+    def _gauge(self, name: str, documentation: str, *labels: str) -> Gauge:
+        return Gauge(PREFIX + name, documentation, labels, registry=self.registry)
+
+    def _histogram(self, name: str, documentation: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
+        return Histogram(PREFIX + name, documentation, labels, buckets=buckets, registry=self.registry)

@@ -1,0 +1,290 @@
+"""Publish encoded records until they are reported: the one module that knows librdkafka and its threads.
+
+A :class:`KafkaPublisher` owns a producer and a thread that polls it. Callers live on the event loop: they hand over the
+records of one message and are called back there, once, when every record has a delivery report. Reports cross from the
+poll thread in batches, with one wake-up a batch. librdkafka keeps no promise of order across a fatal error, so the
+producer is rebuilt after one: purge, report what was in it as failed, start a new generation, ignore the old one.
+"""
+
+import asyncio
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, Final, Protocol
+
+import structlog
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
+
+from connector.errors import TooLarge, Unconvertible
+from connector.values import ProducibleRecord
+
+QUEUE_KIBIBYTES: Final = 64 * 1024
+"""Bound of librdkafka's queue; what does not fit waits in the journal."""
+
+MAX_RECORD_BYTES: Final = 16 * 1024 * 1024
+"""librdkafka's own limit stands out of the way: the topic's ``max.message.bytes`` is the one that counts."""
+
+_POLL_SECONDS: Final = 0.1
+_PURGE_SECONDS: Final = 10.0
+_LOG = structlog.get_logger("connector.publisher")
+_LIBRARY_LOG = logging.getLogger("librdkafka")
+
+_REFUSALS: Final = frozenset({KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.INVALID_RECORD, KafkaError._INVALID_ARG})
+
+
+class FailureKind(Enum):
+    """What a failed delivery means for the record."""
+
+    UNCERTAIN = "uncertain"
+    """It may be in Kafka or not: publish it again."""
+    REFUSED = "refused"
+    """Its batch was refused for a record's own sake: final only for a record that was sent alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a record was not reported as published.
+
+    Attributes:
+        kind: What it means for the record.
+        name: librdkafka's name of the error, such as ``TOPIC_AUTHORIZATION_FAILED``.
+        detail: Its sentence.
+    """
+
+    kind: FailureKind
+    name: str
+    detail: str
+
+    @property
+    def answer_code(self) -> int:
+        """The ``code`` of a dead letter that this failure makes."""
+        return TooLarge.code if self.name == "MSG_SIZE_TOO_LARGE" else Unconvertible.code
+
+
+Failures = tuple[Failure | None, ...]
+"""One entry a record, in the order in which they were handed over: None where it is published."""
+
+
+class Publisher(Protocol):
+    """Publishes the records of one message and reports once."""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether records are taken now."""
+
+    def publish(self, records: Sequence[ProducibleRecord], report: Callable[[Failures], None]) -> None:
+        """Produce the records; ``report`` is called later, once, on the event loop. Never blocks, never raises."""
+
+    async def start(self) -> None:
+        """Take records from now on."""
+
+    async def stop(self, deadline_seconds: float) -> None:
+        """Flush for at most so long, then report what is left as failed."""
+
+
+class _Parcel:
+    """The records of one message on their way; touched by the poll thread, guarded by the publisher's lock."""
+
+    __slots__ = ("failures", "missing", "report")
+
+    def __init__(self, count: int, report: Callable[[Failures], None]) -> None:
+        self.failures: list[Failure | None] = [None] * count
+        self.missing = count
+        self.report = report
+
+
+class KafkaPublisher:
+    """The Kafka adapter.
+
+    Args:
+        properties: librdkafka properties over :func:`producer_properties`.
+        on_rebuild: Called on the event loop after each rebuilt producer.
+    """
+
+    def __init__(self, properties: Mapping[str, Any], *, on_rebuild: Callable[[], None] = lambda: None) -> None:
+        self._properties = properties
+        self._on_rebuild = on_rebuild
+        self._lock = threading.Lock()
+        self._producer: Producer | None = None
+        self._fatal: KafkaError | None = None
+        self._stopping = False
+        self._thread = threading.Thread(target=self._poll, name="publisher-poll", daemon=True)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._parcels: set[_Parcel] = set()
+        self._finished: deque[_Parcel] = deque()
+        self._woken = False
+        self.generation = 0
+
+    @property
+    def is_open(self) -> bool:
+        """Whether records are taken now."""
+        return self._producer is not None and self._fatal is None and not self._stopping
+
+    async def start(self) -> None:
+        """Build the producer and start polling it.
+
+        Raises:
+            KafkaException: librdkafka refuses its properties.
+        """
+        self._loop = asyncio.get_running_loop()
+        self._producer = self._build()
+        self._thread.start()
+
+    def publish(self, records: Sequence[ProducibleRecord], report: Callable[[Failures], None]) -> None:
+        """Produce the records of one message; see :class:`Publisher`."""
+        parcel = _Parcel(len(records), report)
+        with self._lock:
+            self._parcels.add(parcel)
+            for index, record in enumerate(records):
+                failure = self._produce(record, parcel, index)
+                if failure is not None:
+                    self._settle(parcel, index, failure)
+            if not records:
+                self._finish(parcel)
+
+    async def stop(self, deadline_seconds: float) -> None:
+        """Flush, then end the poll thread and report what is left as failed."""
+        self._stopping = True
+        if self._producer is not None:
+            await asyncio.to_thread(self._flush, deadline_seconds)
+            await asyncio.to_thread(self._thread.join)
+            with self._lock:
+                self._abandon(Failure(FailureKind.UNCERTAIN, "_STOPPED", "the connector stopped"))
+        self._deliver()
+
+    def _build(self) -> Producer:
+        return Producer({**self._properties, "error_cb": self._client_error}, logger=_LIBRARY_LOG)
+
+    def _produce(self, record: ProducibleRecord, parcel: _Parcel, index: int) -> Failure | None:
+        if self._producer is None or self._fatal is not None:
+            return Failure(FailureKind.UNCERTAIN, "_CLOSED", "the producer is being rebuilt or was stopped")
+
+        def reported(error: KafkaError | None, _message: Message) -> None:
+            with self._lock:
+                self._settle(parcel, index, _failure(error) if error else None)
+
+        try:
+            self._producer.produce(
+                record.topic,
+                value=record.value,
+                key=record.key,
+                headers=list(record.headers),
+                timestamp=record.timestamp,
+                on_delivery=reported,
+            )
+        except BufferError:
+            return Failure(FailureKind.UNCERTAIN, "_QUEUE_FULL", "librdkafka's queue is full")
+        except KafkaException as exception:
+            self._note_fatal(exception.args[0])
+            return _failure(exception.args[0])
+        return None
+
+    def _settle(self, parcel: _Parcel, index: int, failure: Failure | None) -> None:
+        if parcel not in self._parcels:
+            return  # a report of an abandoned generation
+        parcel.failures[index] = failure
+        parcel.missing -= 1
+        if parcel.missing == 0:
+            self._finish(parcel)
+
+    def _finish(self, parcel: _Parcel) -> None:
+        self._parcels.discard(parcel)
+        self._finished.append(parcel)
+        if not self._woken and self._loop is not None:
+            self._woken = True
+            self._loop.call_soon_threadsafe(self._deliver)
+
+    def _deliver(self) -> None:
+        """On the event loop: hand over every report that has come in since the last wake-up."""
+        self._woken = False
+        while self._finished:
+            parcel = self._finished.popleft()
+            try:
+                parcel.report(tuple(parcel.failures))
+            except Exception:  # noqa: BLE001 - one raising caller must not keep the others from their reports
+                _LOG.exception("a report could not be taken")
+
+    def _poll(self) -> None:
+        while not self._stopping:
+            producer = self._producer
+            if producer is None:
+                return
+            producer.poll(_POLL_SECONDS)
+            if self._fatal is not None and not self._stopping:
+                self._rebuild(producer)
+
+    def _rebuild(self, producer: Producer) -> None:
+        _LOG.error("fatal error of librdkafka: rebuilding the producer", error=str(self._fatal))
+        producer.purge()
+        self._poll_out(producer, _PURGE_SECONDS)
+        with self._lock:
+            self._abandon(Failure(FailureKind.UNCERTAIN, "_PURGED", "the producer was rebuilt"))
+            self._producer = self._build()
+            self._fatal = None
+            self.generation += 1
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._on_rebuild)
+
+    @staticmethod
+    def _poll_out(producer: Producer, seconds: float) -> None:
+        deadline = time.monotonic() + seconds
+        while len(producer) > 0 and time.monotonic() < deadline:
+            producer.poll(_POLL_SECONDS)
+
+    def _flush(self, seconds: float) -> None:
+        with self._lock:
+            producer, self._producer = self._producer, None
+        if producer is None:
+            return
+        producer.flush(seconds)
+        producer.purge()
+        self._poll_out(producer, 1.0)
+
+    def _abandon(self, failure: Failure) -> None:
+        for parcel in list(self._parcels):
+            parcel.failures = [failure] * len(parcel.failures)
+            self._finish(parcel)
+
+    def _client_error(self, error: KafkaError) -> None:
+        if error.fatal():
+            self._note_fatal(error)
+        _LOG.warning("kafka client", error=error.name(), detail=error.str())
+
+    def _note_fatal(self, error: KafkaError) -> None:
+        if error.fatal() or error.code() == KafkaError._FATAL:
+            self._fatal = error
+
+
+def producer_properties(bootstrap_servers: str, overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """The producer's librdkafka properties: idempotent, acknowledged by all, as Java clients partition.
+
+    ``message.timeout.ms=0``: a record is never given up by the clock; what waits too long is in the journal as well.
+    """
+    return {
+        "bootstrap.servers": bootstrap_servers,
+        "client.id": "weda-connector",
+        "enable.idempotence": True,
+        "acks": "all",
+        "message.timeout.ms": 0,
+        "partitioner": "murmur2_random",
+        "compression.type": "lz4",
+        "linger.ms": 2,
+        "queue.buffering.max.kbytes": QUEUE_KIBIBYTES,
+        "queue.buffering.max.messages": 100_000,
+        "message.max.bytes": MAX_RECORD_BYTES,
+        "request.timeout.ms": 10_000,
+        "socket.timeout.ms": 15_000,
+        "socket.keepalive.enable": True,
+        "reconnect.backoff.max.ms": 2_000,
+        "topic.metadata.refresh.interval.ms": 60_000,
+        **overrides,
+    }
+
+
+def _failure(error: KafkaError) -> Failure:
+    kind = FailureKind.REFUSED if error.code() in _REFUSALS else FailureKind.UNCERTAIN
+    return Failure(kind, error.name(), error.str())

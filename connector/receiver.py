@@ -1,0 +1,305 @@
+"""HTTP in: from a request to its bytes and source, and from an outcome to status and ``code``.
+
+A bare ASGI endpoint: the hot path pays for nothing that it does not use. Checks stand in the contract's order: path,
+method, credential, size, media type, body.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Iterable
+from email.message import Message as MediaType
+from typing import Any, Final
+
+import msgspec
+import structlog
+
+from connector.authentication import Authentication
+from connector.errors import (
+    ConnectorError,
+    Defect,
+    Overloaded,
+    Refused,
+    Rejected,
+    TooLarge,
+    TooSlow,
+    Unavailable,
+    WrongMediaType,
+    WrongMethod,
+    WrongPath,
+)
+from connector.messages import BodyKind
+from connector.metrics import Metrics
+from connector.pipeline import Outcome, Pipeline
+from connector.records import Event
+from connector.values import UNKNOWN_SOURCE, Request
+
+MAX_URL_BYTES: Final = 8 * 1024
+BODY_SECONDS: Final = 10.0
+"""How long a body may take to arrive."""
+
+_METHODS: Final = ("GET", "POST", "PUT")
+_PATH: Final = "/messageDeliver"
+_SOURCES: Final = "/sources/"
+_DEFAULT_SOURCE: Final = "default"
+_KINDS: Final = {
+    "": BodyKind.JSON,
+    "application/json": BodyKind.JSON,
+    "text/plain": BodyKind.JSON,
+    "application/octet-stream": BodyKind.JSON,
+    "application/x-www-form-urlencoded": BodyKind.FORM,
+}
+_ACCEPTED_BODY: Final = b'{"code":0}'
+_LOG = structlog.get_logger("connector.receiver")
+
+Scope = dict[str, Any]
+Receive = Callable[[], Awaitable[dict[str, Any]]]
+Send = Callable[[dict[str, Any]], Awaitable[None]]
+Pairs = Iterable[tuple[bytes, bytes]]
+
+
+class _ClientGone(Exception):
+    """The sender hung up before its body was whole."""
+
+
+class Receiver:
+    """The public listener's ASGI application.
+
+    Args:
+        authentication: Which source sent a request.
+        pipeline: Makes its message safe.
+        metrics: Who counts.
+        max_body_bytes: Bound of a body.
+        max_in_flight: Bound of requests that are being read.
+    """
+
+    def __init__(
+        self,
+        authentication: Authentication,
+        pipeline: Pipeline,
+        metrics: Metrics,
+        *,
+        max_body_bytes: int,
+        max_in_flight: int,
+    ) -> None:
+        self._authentication = authentication
+        self._pipeline = pipeline
+        self._metrics = metrics
+        self._max_body = max_body_bytes
+        self._max_in_flight = max_in_flight
+        self._open_requests = 0
+        self.is_closing = False
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] != "http":
+            return
+        call = _Call(scope, receive)
+        self._open_requests += 1
+        try:
+            outcome, call.event = await self._accept(call)
+            answer = _accepted(outcome)
+        except _ClientGone:
+            return
+        except ConnectorError as error:
+            answer = _refused(error)
+        except Exception as defect:  # noqa: BLE001 - whatever it is, the source gets the contract's answer
+            _LOG.error("a defect of the connector", exc_info=defect)  # noqa: TRY400 - logged as places only
+            answer = _refused(Defect("a defect of the connector"))
+        finally:
+            self._open_requests -= 1
+        await answer.send(send)
+        self._note(call, answer)
+
+    async def _accept(self, call: "_Call") -> tuple[Outcome, Event]:
+        source = _source_of(call.path)
+        if call.method not in _METHODS:
+            raise WrongMethod(f"the method is {call.method[:16]}: use POST, PUT or GET")
+        call.source = self._authentication.check(source, call.token)
+        self._check_open()
+        if call.method == "GET":
+            body, kind, content_type = self._query(call), BodyKind.QUERY, ""
+        else:
+            body = await self._body(call)
+            kind, content_type = _kind_of(call), call.header(b"content-type")
+        call.size = len(body)
+        request = Request(call.source, body, content_type, call.received_at, call.header(b"traceparent") or None)
+        return await self._pipeline.accept(request, kind)
+
+    def _check_open(self) -> None:
+        if self.is_closing:
+            raise Unavailable("the connector is shutting down: send it again", retry_after=5)
+        if self._open_requests > self._max_in_flight:
+            raise Overloaded("too many requests are open (WEDA_RECEIVER__MAX_IN_FLIGHT): send it again")
+        self._pipeline.check_room()
+
+    def _query(self, call: "_Call") -> bytes:
+        query: bytes = call.scope["query_string"]
+        if len(call.scope["raw_path"]) + 1 + len(query) > MAX_URL_BYTES:
+            raise TooLarge(f"the URL is over {MAX_URL_BYTES} bytes: use POST")
+        return query
+
+    async def _body(self, call: "_Call") -> bytes:
+        declared = call.header(b"content-length")
+        if declared.isdigit() and int(declared) > self._max_body:
+            raise self._too_large()
+        try:
+            async with asyncio.timeout(BODY_SECONDS):
+                return await self._chunks(call.receive)
+        except TimeoutError as error:
+            raise TooSlow(f"the body did not arrive within {BODY_SECONDS:.0f} seconds") from error
+
+    async def _chunks(self, receive: Receive) -> bytes:
+        chunks: list[bytes] = []
+        size = 0
+        while True:
+            event = await receive()
+            if event["type"] == "http.disconnect":
+                raise _ClientGone
+            chunk = event.get("body", b"")
+            size += len(chunk)
+            if size > self._max_body:
+                raise self._too_large()
+            chunks.append(chunk)
+            if not event.get("more_body"):
+                return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+    def _too_large(self) -> TooLarge:
+        return TooLarge(f"the body is over {self._max_body} bytes (WEDA_RECEIVER__MAX_BODY_BYTES)")
+
+    def _note(self, call: "_Call", answer: "_Answer") -> None:
+        """Count the request, and write its canonical line."""
+        seconds = time.perf_counter() - call.started
+        self._metrics.request_ended(call.source, answer.outcome, seconds)
+        told: dict[str, Any] = {}
+        if call.event is not None:
+            fields = call.event.fields
+            told = {"instanceId": call.event.instance_id, "msgId": fields["msgId"], "processKey": fields["processKey"]}
+        if answer.error is not None:
+            told |= {"stage": answer.error.stage, "reason": answer.error.message}
+        _LOG.info(
+            "request",
+            source=call.source,
+            outcome=answer.outcome,
+            status=answer.status,
+            code=answer.code,
+            bytes=call.size,
+            seconds=round(seconds, 6),
+            **told,
+        )
+
+
+class _Call:
+    """What the receiver knows of one request."""
+
+    __slots__ = ("_headers", "event", "method", "path", "receive", "received_at", "scope", "size", "source", "started")
+
+    def __init__(self, scope: Scope, receive: Receive) -> None:
+        self.scope = scope
+        self.receive = receive
+        self.method: str = scope["method"]
+        self.path: str = scope["path"]
+        self.started = time.perf_counter()
+        self.received_at = time.time_ns() // 1_000_000
+        self.source: str = UNKNOWN_SOURCE
+        self.event: Event | None = None
+        self.size = 0
+        self._headers: dict[bytes, bytes] = dict(scope["headers"])
+
+    def header(self, name: bytes) -> str:
+        """A header's text, or the empty string."""
+        return self._headers.get(name, b"").decode("latin-1").strip()
+
+    @property
+    def token(self) -> str | None:
+        """The credential that the request presents."""
+        scheme, _, token = self.header(b"authorization").partition(" ")
+        if scheme.lower() == "bearer" and token.strip():
+            return token.strip()
+        return self.header(b"x-weda-token") or None
+
+
+class _Answer:
+    """Status, ``code`` and outcome: the one place where an error becomes an answer."""
+
+    __slots__ = ("body", "code", "error", "headers", "outcome", "status")
+
+    def __init__(self, status: int, code: int, outcome: str, body: bytes, *, error: ConnectorError | None) -> None:
+        self.status = status
+        self.code = code
+        self.outcome = outcome
+        self.body = body
+        self.error = error
+        self.headers = [
+            (b"content-type", b"application/json"),
+            (b"content-length", str(len(body)).encode()),
+            *_extra_headers(error),
+        ]
+
+    async def send(self, send: Send) -> None:
+        """Send it."""
+        await send({"type": "http.response.start", "status": self.status, "headers": self.headers})
+        await send({"type": "http.response.body", "body": self.body})
+
+
+_ACCEPTED: Final = {outcome: _Answer(200, 0, outcome.value, _ACCEPTED_BODY, error=None) for outcome in Outcome}
+
+
+def _accepted(outcome: Outcome) -> _Answer:
+    return _ACCEPTED[outcome]
+
+
+def _refused(error: ConnectorError) -> _Answer:
+    body = msgspec.json.encode(
+        {"code": error.code, "message": error.message, "stage": error.stage, "retriable": error.retriable}
+    )
+    return _Answer(error.code // 100, error.code, _outcome_of(error), body, error=error)
+
+
+def _outcome_of(error: ConnectorError) -> str:
+    if isinstance(error, Rejected):
+        return "rejected"
+    if isinstance(error, Refused):
+        return "refused"
+    return "failed" if isinstance(error, Defect) else "dead_lettered"
+
+
+def _extra_headers(error: ConnectorError | None) -> list[tuple[bytes, bytes]]:
+    if isinstance(error, Refused):
+        return [(b"retry-after", str(error.retry_after).encode())]
+    if isinstance(error, WrongMethod):
+        return [(b"allow", ", ".join(_METHODS).encode())]
+    return [(b"www-authenticate", b"Bearer")] if error is not None and error.code // 100 == 401 else []  # noqa: PLR2004
+
+
+def _source_of(path: str) -> str:
+    """The source that a path names."""
+    if path == _PATH:
+        return _DEFAULT_SOURCE
+    source = path.removeprefix(_SOURCES).removesuffix(_PATH)
+    if len(source) + len(_SOURCES) + len(_PATH) != len(path) or not source or "/" in source:
+        raise WrongPath(f"no such address: use {_PATH} or {_SOURCES}<source>{_PATH}")
+    return source
+
+
+def _kind_of(call: _Call) -> BodyKind:
+    if call.header(b"content-encoding").lower() not in {"", "identity"}:
+        raise WrongMediaType("the body has a Content-Encoding: send it plain")
+    text = call.header(b"content-type")
+    if not text:
+        return BodyKind.JSON
+    media_type, charset = _media_type(text)
+    if charset not in {"", "utf-8", "utf8"}:
+        raise WrongMediaType("the body is declared in another charset: send UTF-8")
+    kind = _KINDS.get(media_type)
+    if kind is None:
+        raise WrongMediaType("use Content-Type: application/json or application/x-www-form-urlencoded")
+    return kind
+
+
+def _media_type(text: str) -> tuple[str, str]:
+    """Media type and charset, in lower case."""
+    if text == "application/json":
+        return text, ""
+    header = MediaType()
+    header["content-type"] = text
+    return text.partition(";")[0].strip().lower(), str(header.get_param("charset") or "").lower()

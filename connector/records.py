@@ -1,0 +1,319 @@
+"""What the connector publishes: one message converted to one event, and the event to its records.
+
+Pure. Field names stay WeDa's own. Every value that a source sent is either typed in a field or kept as JSON text in
+``extras``; what has no place is an :class:`~connector.errors.Unconvertible`, never a guess. The lenient readings
+(numbers as text, both map shapes, every form of a date) are those of the data dictionary in ``avro/README.md``.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta, tzinfo
+from typing import Any, Final
+from urllib.parse import quote
+
+import msgspec
+
+from connector.encoding import CONTENT_TYPE
+from connector.errors import Unconvertible, Unreadable
+from connector.messages import Message, is_overflow, load
+from connector.schemas import WORKFLOW_EVENT, Schema, codes, kinds
+from connector.schemas import load as load_schema
+from connector.values import Headers, IngestId, InstanceId, Request
+
+MESSAGE_TYPES: Final = {"instance": "Instance", "task": "Task"}
+
+_INT_MIN: Final = -(2**31)
+_INT_MAX: Final = 2**31 - 1
+_WHOLE_NUMBER = re.compile(r"[+-]?[0-9]{1,20}(?:\.0+)?")
+_NUMBER = re.compile(r"[+-]?[0-9]{1,20}(?:\.[0-9]+)?")
+_MILLISECONDS_FROM: Final = 10**11
+_LATEST: Final = 253_402_300_799_999  # 9999-12-31T23:59:59.999Z
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND = timedelta(milliseconds=1)
+
+_ONE_MAP = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_MANY_MAPS = msgspec.json.Decoder(list[dict[str, msgspec.Raw] | None])
+
+Maps = list[dict[str, str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """The fact that a message tells, typed.
+
+    Attributes:
+        message: What it was read from; its tokens go to ``extras``.
+        instance_id: The key.
+        message_type: ``Instance`` or ``Task``.
+        fields: Every field of ``WorkflowEvent`` but ours.
+    """
+
+    message: Message
+    instance_id: InstanceId
+    message_type: str
+    fields: Mapping[str, Any]
+
+    @property
+    def message_id(self) -> str | None:
+        """WeDa's ``msgId``, or None where there is none."""
+        return self.fields["msgId"] or None
+
+    @property
+    def unknown_fields(self) -> list[str]:
+        """Names that the schema does not know, in the message's order."""
+        return [name for name in self.message.fields if name not in self.fields]
+
+    @property
+    def unknown_codes(self) -> list[str]:
+        """Fields whose code is in no dictionary."""
+        return [name for name, known in DICTIONARIES.items() if self.fields[name] not in known]
+
+
+def convert(message: Message, zone: tzinfo) -> Event:
+    """Type a message's fields.
+
+    Args:
+        message: The parsed message.
+        zone: The zone of dates that name none.
+
+    Raises:
+        Unconvertible: No ``instanceId``, an unknown ``msgType``, a value of the wrong type, text without a UTF-8 form.
+        Unreadable: A known field holds a number past double range.
+    """
+    if message.lone_surrogate:
+        raise Unconvertible("some text holds half of a surrogate pair, which has no UTF-8 form", code=42205)
+    message_type = _message_type(message.fields.get("msgType"))
+    instance_id = _instance_id(message)
+    fields = {name: _read(message, name, kind, zone) for name, kind in _KINDS.items()}
+    fields |= {"msgType": message_type, "instanceId": instance_id}
+    return Event(message, instance_id, message_type, fields)
+
+
+def readable_instance_id(message: Message) -> InstanceId | None:
+    """The ``instanceId`` of a message that could not be converted, where it has one: the key of its dead letter."""
+    try:
+        instance_id = _instance_id(message)
+        instance_id.encode()
+    except (Unconvertible, Unreadable, UnicodeEncodeError):
+        return None
+    return instance_id
+
+
+def record_value(event: Event, schema: Schema, request: Request, ingest_id: IngestId) -> dict[str, Any]:
+    """The fields of one record: those that its schema knows, the others as JSON text in ``extras``, then ours."""
+    known = kinds(schema)
+    extras = {
+        name: event.message.token(name)
+        for name, value in event.message.fields.items()
+        if name not in known and not (value is None and name in event.fields)
+    }
+    value = {name: event.fields[name] for name in known}
+    value["source"] = request.source
+    value["receivedAt"] = request.received_at
+    value["ingestId"] = ingest_id
+    value["extras"] = extras
+    return value
+
+
+def headers(event: Event, request: Request, ingest_id: IngestId, *, conflict: bool = False) -> Headers:
+    """CloudEvents headers (Kafka binary mode), the fingerprint, and the trace context where there is one.
+
+    Args:
+        event: The event.
+        request: When and from whom it came.
+        ingest_id: Its ``ingestId``.
+        conflict: Its ``msgId`` came before with other content.
+    """
+    fingerprint = event.message.fingerprint.hex()
+    environment = event.fields["envType"]
+    source = f"/sources/{request.source}" + (f"/{quote(environment, safe='')}" if environment else "")
+    pairs = [
+        ("ce_specversion", "1.0"),
+        ("ce_id", _event_id(event, ingest_id, fingerprint, conflict=conflict)),
+        ("ce_type", f"io.weda.workflow.{event.message_type.lower()}.v1"),
+        ("ce_source", source),
+        ("ce_subject", event.instance_id),
+        ("ce_time", timestamp_text(request.received_at)),
+        ("content-type", CONTENT_TYPE),
+        ("weda.fingerprint", fingerprint),
+    ]
+    if request.traceparent is not None:
+        pairs.append(("traceparent", request.traceparent))
+    return tuple((name, text.encode()) for name, text in pairs)
+
+
+def timestamp_text(milliseconds: int) -> str:
+    """RFC 3339 text, in UTC, of epoch milliseconds."""
+    moment = _EPOCH + timedelta(milliseconds=milliseconds)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _event_id(event: Event, ingest_id: IngestId, fingerprint: str, *, conflict: bool) -> str:
+    if event.message_id is None:
+        return ingest_id
+    return f"{event.message_id}~{fingerprint[:8]}" if conflict else event.message_id
+
+
+def _message_type(value: Any) -> str:
+    message_type = MESSAGE_TYPES.get(value.lower()) if isinstance(value, str) else None
+    if message_type is None:
+        raise Unconvertible("msgType is missing or neither Instance nor Task", code=42202)
+    return message_type
+
+
+def _instance_id(message: Message) -> InstanceId:
+    value = message.fields.get("instanceId")
+    if is_overflow(value):
+        raise Unreadable("instanceId holds a number past double range", code=40006)
+    if isinstance(value, str):
+        text = value
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        text = message.token("instanceId")
+    else:
+        text = ""
+    if not text or text.isspace():
+        raise Unconvertible("instanceId is missing, empty, or neither text nor a number", code=42203)
+    return InstanceId(text)
+
+
+def _read(message: Message, name: str, kind: str, zone: tzinfo) -> Any:
+    value = message.fields.get(name)
+    if value is None:
+        return None
+    if not isinstance(value, str) and is_overflow(value):
+        raise Unreadable(f"{name} holds a number past double range", code=40006)
+    return _READERS[kind](value, message, name, zone)
+
+
+def _string(value: Any, message: Message, name: str, _zone: tzinfo) -> str:
+    return value if isinstance(value, str) else message.token(name)
+
+
+def _int(value: Any, _message: Message, name: str, _zone: tzinfo) -> int | None:
+    if value == "":
+        return None
+    number = _whole_number(value)
+    if number is None or not _INT_MIN <= number <= _INT_MAX:
+        raise _wrong_type(name, "a whole number of 32 bits")
+    return number
+
+
+def _whole_number(value: Any) -> int | None:
+    if isinstance(value, str) and _WHOLE_NUMBER.fullmatch(value.strip()):
+        return int(value.strip().partition(".")[0])
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def _boolean(value: Any, _message: Message, name: str, _zone: tzinfo) -> bool | None:
+    if value == "":
+        return None
+    known = value.strip().lower() if isinstance(value, str) else value
+    if isinstance(known, str | int | float) and known in _BOOLEANS:
+        return _BOOLEANS[known]
+    raise _wrong_type(name, "true, false, 1 or 0")
+
+
+def _date(value: Any, _message: Message, name: str, zone: tzinfo) -> int | None:
+    """Epoch milliseconds of a date in any of its forms; 0 and the empty string say that there is none."""
+    milliseconds = _epoch_milliseconds(value, zone)
+    if milliseconds is None:
+        raise _wrong_type(name, "epoch milliseconds or seconds, ISO 8601 or yyyy-MM-dd HH:mm:ss")
+    if not 0 <= milliseconds <= _LATEST:
+        raise Unconvertible(f"{name} is outside the years 1970 to 9999", code=42206)
+    return milliseconds or None
+
+
+def _epoch_milliseconds(value: Any, zone: tzinfo) -> int | None:
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        return None
+    if not isinstance(value, str):
+        return _scaled(value)
+    text = value.strip()
+    if not text:
+        return 0
+    if _NUMBER.fullmatch(text):
+        return _scaled(float(text) if "." in text else int(text))
+    return _calendar_milliseconds(text, zone)
+
+
+def _scaled(number: float) -> int:
+    return round(number) if abs(number) >= _MILLISECONDS_FROM else round(number * 1000)
+
+
+def _calendar_milliseconds(text: str, zone: tzinfo) -> int | None:
+    try:
+        moment = datetime.fromisoformat(text)
+        if moment.tzinfo is None:
+            moment = moment.replace(tzinfo=zone)
+        return (moment - _EPOCH) // _MILLISECOND
+    except (ValueError, OverflowError):
+        return None
+
+
+def _maps(value: Any, message: Message, name: str, _zone: tzinfo) -> Maps | None:
+    """One shape for both of WeDa's: a list of maps of text; a bare map becomes a list of one."""
+    if not isinstance(value, str):
+        return _map_list(value, lambda: message.token(name), name)
+    if not value.strip():
+        return None
+    return _map_list(_opened(value, name), lambda: value, name)
+
+
+def _opened(text: str, name: str) -> Any:
+    try:
+        value = load(text)
+        msgspec.json.encode(value)  # a lone surrogate, escaped inside the text, has no UTF-8 form
+    except (Unreadable, UnicodeEncodeError) as error:
+        raise _wrong_type(name, "a map, a list of maps, or JSON text of one") from error
+    return value
+
+
+def _map_list(value: Any, token: Callable[[], str], name: str) -> Maps | None:
+    if value is None:
+        return None
+    maps = _listed(value)
+    if maps is None or not all(isinstance(one, dict) for one in maps):
+        raise _wrong_type(name, "a map, a list of maps, or JSON text of one")
+    if all(isinstance(text, str) for one in maps for text in one.values()):
+        return maps
+    return _token_maps(maps, token(), bare=isinstance(value, dict))
+
+
+def _listed(value: Any) -> list[Any] | None:
+    if isinstance(value, dict):
+        return [value] if value else []
+    return [one for one in value if one is not None] if isinstance(value, list) else None
+
+
+def _token_maps(maps: list[dict[str, Any]], text: str, *, bare: bool) -> Maps:
+    """The same maps, with values that are no text as the JSON text that was sent."""
+    raw = [_ONE_MAP.decode(text)] if bare else [one for one in _MANY_MAPS.decode(text) if one is not None]
+    return [
+        {key: value if isinstance(value, str) else str(memoryview(tokens[key]), "utf-8") for key, value in one.items()}
+        for one, tokens in zip(maps, raw, strict=True)
+    ]
+
+
+def _wrong_type(name: str, expected: str) -> Unconvertible:
+    return Unconvertible(f"{name} is not {expected}", code=42204)
+
+
+_BOOLEANS: Final[Mapping[Any, bool]] = {True: True, False: False, "true": True, "false": False, "1": True, "0": False}
+_READERS: Final[Mapping[str, Callable[[Any, Message, str, tzinfo], Any]]] = {
+    "string": _string,
+    "int": _int,
+    "boolean": _boolean,
+    "date": _date,
+    "maps": _maps,
+}
+_KINDS: Final = {
+    name: kind for name, kind in kinds(load_schema(WORKFLOW_EVENT)).items() if name not in {"msgType", "instanceId"}
+}
+DICTIONARIES: Final = {
+    name: frozenset({None, *(code.value for code in codes(load_schema(WORKFLOW_EVENT), name))})
+    for name in ("action", "instanceStatus")
+}
+"""The codes that WeDa documents; they label metrics, and never close an enum."""

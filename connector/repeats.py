@@ -1,0 +1,181 @@
+"""What was seen within the window, so that a repeat is published once.
+
+A repeat has the same source, the same ``msgId`` and the same content (fingerprint). While the first of them is on its
+way a repeat joins it and meets the same fate; once it is safe a repeat is answered at once. The same ``msgId`` with
+other content is no repeat but a *conflict*: it is published, under a ``ce_id`` of its own. The index is bounded in
+entries, and is written behind to a file of its own, in batches: a kill forgets at most the last second.
+"""
+
+import asyncio
+import hashlib
+import time
+from collections.abc import Iterable
+from enum import Enum
+from pathlib import Path
+from typing import Final
+
+import apsw
+import structlog
+
+from connector.lanes import Safety
+
+_GENERATIONS: Final = 16
+_WRITE_SECONDS: Final = 0.5
+_LOG = structlog.get_logger("connector.repeats")
+
+Mark = tuple[bytes, bytes]
+"""What is recognised: 16 bytes that stand for the source and its id, and the fingerprint of the content."""
+
+
+class Standing(Enum):
+    """What is known of a mark."""
+
+    NEW = "new"
+    CONFLICT = "conflict"
+    PENDING = "pending"
+    SAFE = "safe"
+
+
+def mark(kind: str, source: str, identity: str, fingerprint: bytes) -> Mark:
+    """The mark of a message (its ``msgId``) or of a dead letter (its media type)."""
+    text = f"{kind}\x00{source}\x00{identity}".encode()
+    return hashlib.blake2b(text, digest_size=16).digest(), fingerprint
+
+
+class Repeats:
+    """The index: generations of marks, the oldest of which is forgotten as a whole.
+
+    Args:
+        window_seconds: How long a mark is remembered at least.
+        max_entries: Bound of the index; beyond it the oldest sixteenth goes early.
+    """
+
+    def __init__(self, *, window_seconds: float, max_entries: int) -> None:
+        self._span = window_seconds / (_GENERATIONS - 1)
+        self._most = max(max_entries // _GENERATIONS, 1)
+        self._generations: list[dict[bytes, tuple[bytes, ...]]] = [{}]
+        self._born = time.monotonic()
+        self._pending: dict[Mark, asyncio.Future[Safety]] = {}
+        self._unwritten: list[Mark] = []
+        self.window_seconds = window_seconds
+
+    def standing(self, one: Mark) -> Standing:
+        """What is known of a mark."""
+        if one in self._pending:
+            return Standing.PENDING
+        found = [known[one[0]] for known in self._generations if one[0] in known]
+        if any(one[1] in fingerprints for fingerprints in found):
+            return Standing.SAFE
+        return Standing.CONFLICT if found else Standing.NEW
+
+    def outcome(self, one: Mark) -> asyncio.Future[Safety]:
+        """The future of the first message with a pending mark.
+
+        Raises:
+            KeyError: The mark is not pending.
+        """
+        return self._pending[one]
+
+    def begin(self, one: Mark, safe: asyncio.Future[Safety]) -> None:
+        """A message with the mark is on its way; it is remembered when it is safe, forgotten when it is refused."""
+        self._pending[one] = safe
+        safe.add_done_callback(lambda done: self._end(one, done))
+
+    def remember(self, marks: Iterable[Mark]) -> None:
+        """Take up marks that are known to be safe."""
+        for key, fingerprint in marks:
+            newest = self._newest()
+            newest[key] = (*newest.get(key, ())[-7:], fingerprint)
+
+    def take_unwritten(self) -> list[Mark]:
+        """The marks that became safe since the last call."""
+        unwritten, self._unwritten = self._unwritten, []
+        return unwritten
+
+    def __len__(self) -> int:
+        return sum(map(len, self._generations))
+
+    def _end(self, one: Mark, done: asyncio.Future[Safety]) -> None:
+        del self._pending[one]
+        if done.cancelled() or done.exception() is not None:
+            return
+        self.remember([one])
+        self._unwritten.append(one)
+
+    def _newest(self) -> dict[bytes, tuple[bytes, ...]]:
+        now = time.monotonic()
+        if now - self._born >= self._span or len(self._generations[-1]) >= self._most:
+            self._generations = [*self._generations[-(_GENERATIONS - 1) :], {}]
+            self._born = now
+        return self._generations[-1]
+
+
+class RepeatsFile:
+    """The index on disk, beside the journal; losing it costs recognition, never a message.
+
+    Args:
+        path: The database file.
+        repeats: The index that it keeps.
+    """
+
+    def __init__(self, path: Path, repeats: Repeats) -> None:
+        self._repeats = repeats
+        self._path = path
+        self._database: apsw.Connection | None = None
+        self._writer: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Load what is within the window and begin to write behind."""
+        try:
+            marks = await asyncio.to_thread(self._open)
+        except apsw.Error:
+            _LOG.exception("the index of repeats is not readable: starting with an empty one")
+            self._path.unlink(missing_ok=True)
+            marks = await asyncio.to_thread(self._open)
+        self._repeats.remember(marks)
+        self._writer = asyncio.create_task(self._write_behind())
+
+    async def stop(self) -> None:
+        """Write the rest and close."""
+        if self._writer is not None:
+            self._writer.cancel()
+            await asyncio.gather(self._writer, return_exceptions=True)
+        await self._write()
+        if self._database is not None:
+            self._database.close()
+
+    async def _write_behind(self) -> None:
+        while True:
+            await asyncio.sleep(_WRITE_SECONDS)
+            await self._write()
+
+    async def _write(self) -> None:
+        marks = self._repeats.take_unwritten()
+        try:
+            await asyncio.to_thread(self._append, marks)
+        except apsw.Error as error:
+            _LOG.warning("the index of repeats was not written", error=str(error))
+
+    def _open(self) -> list[Mark]:
+        self._path.touch(mode=0o600)
+        self._database = apsw.Connection(str(self._path))
+        self._database.execute(
+            "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA journal_size_limit = 1048576;"
+            "CREATE TABLE IF NOT EXISTS mark (id BLOB, fingerprint BLOB, seen_at INTEGER) STRICT;"
+            "CREATE INDEX IF NOT EXISTS mark_by_age ON mark (seen_at)"
+        )
+        rows = self._database.execute(
+            "SELECT id, fingerprint FROM mark WHERE seen_at > ? ORDER BY seen_at", (self._horizon(),)
+        )
+        return [(key, fingerprint) for key, fingerprint in rows]
+
+    def _append(self, marks: list[Mark]) -> None:
+        if self._database is None or not marks:
+            return
+        now = int(time.time())
+        with self._database:
+            self._database.executemany("INSERT INTO mark VALUES (?, ?, ?)", [(*one, now) for one in marks])
+            self._database.execute("DELETE FROM mark WHERE seen_at <= ?", (self._horizon(),))
+
+    def _horizon(self) -> int:
+        return int(time.time() - self._repeats.window_seconds)

@@ -1,0 +1,36 @@
+"""The pace of a simulation: when each message is due."""
+
+from math import sqrt
+from typing import Final
+
+FORGIVEN_AFTER_SECONDS: Final = 1.0
+
+
+class Pace:
+    """Spreads messages evenly: ``rate`` a second (0: always due now), rising evenly from 0 over ``ramp_seconds``.
+
+    Lateness of more than a second is forgiven, so that a slow answer is not followed by a flood.
+    """
+
+    def __init__(self, rate: float, ramp_seconds: float, *, started: float) -> None:
+        self._rate = rate
+        self._ramp_seconds = ramp_seconds
+        self._origin = started
+        self._taken = 0
+
+    def wait_seconds(self, now: float) -> float:
+        """Take the next turn; return how long to wait for it from ``now`` (seconds, the clock of ``started``)."""
+        if self._rate == 0:
+            return 0.0
+        due = self._origin + self._seconds_until(self._taken)
+        self._taken += 1
+        late = now - due
+        if late > FORGIVEN_AFTER_SECONDS:
+            self._origin += late
+        return max(0.0, -late)
+
+    def _seconds_until(self, turn: int) -> float:
+        turns_in_ramp = self._rate * self._ramp_seconds / 2
+        if turn < turns_in_ramp:
+            return sqrt(2 * self._ramp_seconds * turn / self._rate)
+        return self._ramp_seconds + (turn - turns_in_ramp) / self._rate

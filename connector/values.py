@@ -1,0 +1,71 @@
+"""The small frozen values that travel between modules, and the names of their parts."""
+
+from typing import Final, NewType
+
+import msgspec
+
+SourceName = NewType("SourceName", str)
+"""A calling system, known by its credential."""
+
+InstanceId = NewType("InstanceId", str)
+"""One run of a process: the key of its records."""
+
+IngestId = NewType("IngestId", str)
+"""UUIDv7 text: never goes backwards in one connector."""
+
+UNKNOWN_SOURCE: Final = SourceName("unknown")
+"""Label of requests that no source of ours sent."""
+
+Headers = tuple[tuple[str, bytes], ...]
+"""Kafka headers in the order in which they are produced."""
+
+
+class ProducibleRecord(msgspec.Struct, frozen=True, array_like=True):
+    """One encoded record, ready for librdkafka; written to the journal as it stands.
+
+    Attributes:
+        stream: The stream's name, a label of metrics.
+        topic: Where it goes.
+        key: The instance's id in UTF-8, or none (a dead letter whose instance is not readable).
+        value: The encoded bytes.
+        headers: Kafka headers.
+        timestamp: Epoch milliseconds.
+    """
+
+    stream: str
+    topic: str
+    key: bytes | None
+    value: bytes
+    headers: Headers
+    timestamp: int
+
+    @property
+    def size(self) -> int:
+        """Bytes that count against ``max.message.bytes``, the framing estimated upwards."""
+        headers = sum(len(name) + len(value) + HEADER_OVERHEAD for name, value in self.headers)
+        return len(self.key or b"") + len(self.value) + headers + RECORD_OVERHEAD
+
+
+class Request(msgspec.Struct, frozen=True, array_like=True):
+    """One HTTP call, as far as it is kept: what a dead letter holds, byte for byte.
+
+    Attributes:
+        source: Who sent it.
+        body: The bytes as received; of a GET, its query string.
+        content_type: The media type as received, or the empty string.
+        received_at: Epoch milliseconds.
+        traceparent: The W3C trace context of the request, if it had one.
+    """
+
+    source: str
+    body: bytes
+    content_type: str
+    received_at: int
+    traceparent: str | None = None
+
+
+HEADER_OVERHEAD: Final = 10
+"""Bytes around one Kafka header: two lengths of at most five bytes."""
+
+RECORD_OVERHEAD: Final = 128
+"""Bytes of batch and record framing around one record that is sent alone (61 + at most 36, rounded up)."""

@@ -1,0 +1,55 @@
+"""What every test can ask for."""
+
+import os
+import re
+import secrets
+import sys
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import settings
+
+from tests.servers import KafkaCluster, NotInstalled
+
+settings.register_profile("ci", deadline=None, print_blob=True)
+settings.load_profile("ci")
+
+
+@pytest.fixture(scope="session")
+def kafka() -> Iterator[KafkaCluster]:
+    """One broker for the whole run. Tests that break brokers use `cluster` or start their own."""
+    yield from _running(nodes=1)
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[KafkaCluster]:
+    """Three brokers, of which two must have each record; a new cluster for each module, which may break it."""
+    yield from _running(nodes=3)
+
+
+@pytest.fixture
+def topic_prefix(request: pytest.FixtureRequest) -> str:
+    """A prefix that no other test has, for topics that nobody else touches."""
+    test = re.sub(r"[^a-zA-Z0-9]+", "-", request.node.name)[:60].strip("-")
+    return f"{test}-{secrets.token_hex(4)}"
+
+
+@pytest.fixture
+def seed() -> int:
+    """A seed for the test's own chance; shown when the test fails, WEDA_TEST_SEED repeats it."""
+    chosen = int(os.environ.get("WEDA_TEST_SEED") or secrets.randbits(32))
+    sys.stdout.write(f"WEDA_TEST_SEED={chosen}\n")
+    return chosen
+
+
+def _running(*, nodes: int) -> Iterator[KafkaCluster]:
+    with _started(nodes) as cluster:
+        yield cluster
+
+
+def _started(nodes: int) -> KafkaCluster:
+    try:
+        return KafkaCluster.start(nodes)
+    except NotInstalled as error:
+        missing = str(error)
+    pytest.fail(missing, pytrace=False)

@@ -1,0 +1,84 @@
+"""The data dictionary that users read says what the connector does."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from connector import dictionary
+from connector.schemas import INSTANCE_EVENT, OURS, TASK_EVENT, WORKFLOW_EVENT, kinds, load
+
+ROOT = Path(__file__).parents[2]
+README = ROOT / "avro" / "README.md"
+
+
+def test_the_data_dictionary_is_what_the_schemas_say():
+    """Run ``python -m connector.dictionary > avro/README.md`` after a change of a schema."""
+    assert dictionary.render() == README.read_text(encoding="utf-8")
+
+
+def test_the_command_renders_it_in_utf_8_whatever_the_locale_says():
+    environment = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    done = subprocess.run(
+        [sys.executable, "-m", "connector.dictionary"], cwd=ROOT, env=environment, capture_output=True, check=True
+    )
+
+    assert README.read_bytes() == done.stdout
+
+
+def test_every_field_has_its_row():
+    rows = [line for line in README.read_text(encoding="utf-8").splitlines() if line.startswith("| `")]
+
+    for name in load(WORKFLOW_EVENT).fields:
+        assert any(row.startswith(f"| `{name}` |") for row in rows)
+
+
+def test_every_link_leads_to_a_file():
+    names = [f"{name}.avsc" for name in (WORKFLOW_EVENT, INSTANCE_EVENT, TASK_EVENT)]
+    text = README.read_text(encoding="utf-8")
+
+    for name in names:
+        assert f"]({name})" in text
+        assert (README.parent / name).is_file()
+
+
+@pytest.mark.parametrize("record_type", [INSTANCE_EVENT, TASK_EVENT])
+def test_a_sample_message_has_every_field_that_weda_sends(record_type):
+    assert set(kinds(load(record_type))) <= set(dictionary.sample_message(record_type))
+
+
+@pytest.mark.parametrize("record_type", [INSTANCE_EVENT, TASK_EVENT])
+def test_a_sample_record_holds_what_its_message_says(record_type):
+    message, record = dictionary.sample_message(record_type), dictionary.sample_record(record_type)
+
+    for name, kind in kinds(load(record_type)).items():
+        if kind not in {"date", "maps"}:
+            assert message[name] == record[name]
+
+
+def test_the_samples_show_both_shapes_of_maps_the_forms_of_dates_and_an_unknown_field():
+    task, instance = dictionary.sample_record(TASK_EVENT), dictionary.sample_record(INSTANCE_EVENT)
+
+    assert instance["approverMap"] == [{"1801": "李四"}]
+    assert task["approverMap"] == [{"1802": "王五"}]
+    assert instance["startTime"] == task["startTime"] == 1772415000000
+    assert task["taskEndTime"] == 1772418600000
+    assert task["extras"] == {"priority": "2"}
+    assert instance["extras"] == {}
+
+
+def test_the_samples_are_json():
+    blocks = README.read_text(encoding="utf-8").split("```json\n")[1:]
+
+    assert len(blocks) == 4
+    for block in blocks:
+        assert json.loads(block.partition("```")[0])["instanceId"]
+
+
+def test_our_own_fields_are_said_to_be_ours():
+    text = README.read_text(encoding="utf-8")
+
+    assert ", ".join(f"`{name}`" for name in OURS) + " are the connector's own" in text

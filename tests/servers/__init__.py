@@ -1,0 +1,21 @@
+"""Real Apache Kafka for tests: resolved with Maven, started as plain processes, no containers.
+
+From a shell::
+
+    python -m tests.servers install            # once: fetches the jars into the cache folder
+    python -m tests.servers up --nodes 3       # leaves three brokers running, prints KAFKA_BOOTSTRAP=...
+    python -m tests.servers node 2 pause       # or kill, resume, start; "all" for every node
+    python -m tests.servers down
+
+From a test::
+
+    with KafkaCluster.start(nodes=3) as cluster:
+        cluster.create_topic("orders", partitions=3)
+        cluster.kill(1)
+"""
+
+from tests.servers.errors import DidNotStart, NotInstalled, ServerError
+from tests.servers.kafka import KafkaCluster
+from tests.servers.reading import end_offsets, read_topic
+
+__all__ = ["DidNotStart", "KafkaCluster", "NotInstalled", "ServerError", "end_offsets", "read_topic"]

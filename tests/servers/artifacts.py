@@ -1,0 +1,79 @@
+"""The servers' jars: fetched once with Maven into a cache folder that is named by their versions."""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+from tests.servers.errors import NotInstalled
+from tests.servers.java import HOW_TO_GET, find_java
+
+POM = Path(__file__).with_name("pom.xml")
+INSTALL = "python -m tests.servers install"
+
+
+def cache_folder() -> Path:
+    """Where everything of the test servers lives: ``WEDA_TEST_CACHE``, else below ``~/.cache``."""
+    chosen = os.environ.get("WEDA_TEST_CACHE")
+    return Path(chosen) if chosen else Path.home() / ".cache" / "weda-connector-tests"
+
+
+def installed() -> Path:
+    """The folder with a subfolder per server; ``NotInstalled`` where they were never fetched."""
+    folder = cache_folder() / _versions()
+    if not folder.is_dir():
+        raise NotInstalled(f"the tests' Kafka is not on this machine yet: {INSTALL}")
+    return folder
+
+
+def fetch() -> Path:
+    """As ``installed``, and fetches what is missing first; ``NotInstalled`` where Java, Maven or the network are."""
+    find_java()
+    folder = cache_folder() / _versions()
+    if folder.is_dir():
+        return folder
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix="fetching-") as part:
+        _run_maven(Path(part))
+        _move_whole(Path(part), folder)
+    return folder
+
+
+def _run_maven(target: Path) -> None:
+    maven = shutil.which("mvn")
+    if not maven:
+        raise NotInstalled(f"fetching the tests' Kafka needs Maven (mvn), which is not on the PATH: {HOW_TO_GET}")
+    sys.stderr.write("fetching Apache Kafka for the tests with Maven (once, about half a minute)\n")
+    environment = dict(os.environ)
+    if not shutil.which("java"):
+        environment.setdefault("JAVA_HOME", str(find_java().path.parent.parent))
+    command = [maven, "-B", "-q", "-f", str(POM), "generate-resources", f"-Dout={target}"]
+    done = subprocess.run(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+    )
+    if done.returncode:
+        raise NotInstalled(f"Maven could not fetch the tests' Kafka:\n{done.stdout}")
+
+
+def _move_whole(part: Path, folder: Path) -> None:
+    """Put the folder in place in one step, so that it is complete wherever it exists."""
+    complete = part / "complete"
+    complete.mkdir()
+    for server in [entry for entry in part.iterdir() if entry != complete]:
+        server.rename(complete / server.name)
+    try:
+        complete.rename(folder)
+    except OSError:
+        if not folder.is_dir():  # otherwise another run was quicker, with the same jars
+            raise
+
+
+def _versions() -> str:
+    """``kafka-4.4.0-slf4j-1.7.36`` from the pom's ``*.version`` properties."""
+    maven = "{http://maven.apache.org/POM/4.0.0}"
+    properties = ET.parse(POM).getroot().find(f"{maven}properties")
+    tags = {} if properties is None else {each.tag.removeprefix(maven): each.text for each in properties}
+    return "-".join(f"{tag.removesuffix('.version')}-{text}" for tag, text in tags.items() if tag.endswith(".version"))

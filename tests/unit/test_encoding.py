@@ -1,0 +1,206 @@
+"""What is encoded is what any reader of Avro decodes, and nothing that does not fit is encoded."""
+
+import io
+from datetime import UTC, datetime
+
+import avro.io
+import avro.schema
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from connector import encoding, schemas
+from connector.encoding import CONTENT_TYPE, SingleObjectEncoder, decode, encode
+from connector.errors import Defect, Unreadable
+from connector.schemas import ALL, INSTANCE_EVENT, OURS, TASK_EVENT, load
+
+KNOWN = schemas.by_fingerprint()
+TIMES = {name: {field for field, kind in schemas.kinds(load(name)).items() if kind == "date"} for name in ALL}
+
+text = st.text(st.characters(exclude_categories=["Cs"]))
+milliseconds = st.integers(0, 253_402_300_799_999)
+VALUES = {
+    "string": text,
+    "int": st.integers(-(2**31), 2**31 - 1),
+    "boolean": st.booleans(),
+    "date": milliseconds,
+    "maps": st.lists(st.dictionaries(text, text, max_size=3), max_size=3),
+}
+OWN_VALUES = {
+    "source": text,
+    "receivedAt": milliseconds,
+    "ingestId": text,
+    "extras": st.dictionaries(text, text, max_size=3),
+}
+
+
+def record_values(name):
+    fields = {field: st.none() | VALUES[kind] for field, kind in schemas.kinds(load(name)).items()}
+    return st.fixed_dictionaries(fields | {"instanceId": text, "msgType": text} | OWN_VALUES)
+
+
+def record(name, **changes):
+    value = dict.fromkeys(load(name).fields)
+    value |= {
+        "instanceId": "i-1",
+        "msgType": "Task",
+        "source": "default",
+        "receivedAt": 1,
+        "ingestId": "x",
+        "extras": {},
+    }
+    return value | changes
+
+
+def apache_decode(name, data):
+    decoder = avro.io.BinaryDecoder(io.BytesIO(data[10:]))
+    value = avro.io.DatumReader(avro.schema.parse(load(name).text)).read(decoder)
+    assert decoder.reader.read() == b""
+    for field in TIMES[name] | {"receivedAt"}:
+        value[field] = epoch_milliseconds(value[field])
+    return value
+
+
+def epoch_milliseconds(moment):
+    if moment is None:
+        return None
+    since = moment - datetime(1970, 1, 1, tzinfo=UTC)
+    return (since.days * 86_400 + since.seconds) * 1000 + since.microseconds // 1000
+
+
+@given(data=st.data())
+@pytest.mark.parametrize("name", ALL)
+def test_apaches_reader_and_ours_decode_what_was_encoded(name, data):
+    value = data.draw(record_values(name))
+
+    encoded = encode(load(name), value)
+
+    assert value == apache_decode(name, encoded)
+    assert value == decode(encoded, KNOWN)
+
+
+def test_the_header_is_the_magic_and_the_fingerprint_in_little_endian():
+    encoded = SingleObjectEncoder().encode(TASK_EVENT, record(TASK_EVENT))
+
+    assert b"\xc3\x01" + load(TASK_EVENT).fingerprint == encoded[:10]
+
+
+def test_the_bytes_are_those_of_the_specification():
+    encoded = encode(load(INSTANCE_EVENT), record(INSTANCE_EVENT, action=1, instanceId="i"))
+
+    assert encoded[10:20] == b"\x02i\x08Task" + b"\x00" + b"\x02\x02"
+
+
+def test_the_media_type_is_avros():
+    assert SingleObjectEncoder().content_type == CONTENT_TYPE == "application/avro"
+
+
+def test_times_are_epoch_milliseconds_on_both_ways():
+    value = record(TASK_EVENT, taskStartTime=1772415000123)
+
+    assert decode(encode(load(TASK_EVENT), value), KNOWN)["taskStartTime"] == 1772415000123
+
+
+def test_another_framing_puts_its_own_header_before_the_same_record():
+    schema, value = load(TASK_EVENT), record(TASK_EVENT)
+
+    assert b"\x00\x00\x00\x00\x07" + encode(schema, value)[10:] == encoding.write(
+        schema, value, header=b"\x00\x00\x00\x00\x07"
+    )
+
+
+def test_an_unknown_field_is_a_defect():
+    with pytest.raises(Defect, match="unknown to the schema 1"):
+        encode(load(TASK_EVENT), record(TASK_EVENT, priority="2"))
+
+
+@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("field", ["instanceId", "msgType", "msgId", *OURS])
+def test_a_missing_field_is_a_defect_that_names_it(name, field):
+    value = record(name)
+    del value[field]
+
+    with pytest.raises(Defect, match=rf"missing \['{field}'\]"):
+        encode(load(name), value)
+
+
+@pytest.mark.parametrize("field", ["instanceId", "msgType", *OURS])
+def test_a_required_field_that_is_null_is_a_defect_that_names_it(field):
+    with pytest.raises(Defect, match=rf"not of their type \['{field}'\]"):
+        encode(load(TASK_EVENT), record(TASK_EVENT, **{field: None}))
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("action", True),
+        ("action", "2"),
+        ("action", 2.0),
+        ("action", 2**31),
+        ("isCcTask", 1),
+        ("comment", 5),
+        ("comment", "\ud800"),
+        ("comment", ("string", "x")),
+        ("startTime", 1.5),
+        ("startTime", 2**63),
+        ("startTime", datetime(2026, 3, 2, tzinfo=UTC)),
+        ("taskMap", {"a": "b"}),
+        ("taskMap", ["a"]),
+        ("taskMap", ("a",)),
+        ("taskMap", [{"a": 1}]),
+        ("taskMap", [{1: "a"}]),
+        ("receivedAt", "1"),
+        ("receivedAt", 2**63),
+        ("source", 5),
+        ("extras", {"a": 1}),
+        ("extras", [("a", "b")]),
+    ],
+)
+def test_a_value_of_another_type_is_a_defect_that_names_the_field(field, value):
+    with pytest.raises(Defect, match=rf"missing \[\], not of their type \['{field}'\], unknown to the schema 0"):
+        encode(load(TASK_EVENT), record(TASK_EVENT, **{field: value}))
+
+
+def test_a_defect_shows_nothing_of_what_a_source_sent():
+    with pytest.raises(Defect) as raised:
+        encode(load(TASK_EVENT), record(TASK_EVENT, action="secret", flowTitle="secret"))
+
+    assert "secret" not in str(raised.value)
+    assert raised.value.__cause__ is None
+    assert raised.value.__suppress_context__
+
+
+@pytest.mark.parametrize("data", [b"", b"\xc3", b"\xc3\x01", b"\xc3\x01" + bytes(7), b"\x00\x00\x00\x00\x01\x02"])
+def test_bytes_in_another_encoding_are_unreadable(data):
+    with pytest.raises(Unreadable, match="single-object"):
+        decode(data, KNOWN)
+
+
+def test_a_schema_of_another_version_is_unreadable_and_named():
+    with pytest.raises(Unreadable, match="0102030405060708"):
+        decode(b"\xc3\x01\x01\x02\x03\x04\x05\x06\x07\x08", KNOWN)
+
+
+def test_a_record_cut_short_anywhere_is_unreadable():
+    encoded = encode(load(TASK_EVENT), record(TASK_EVENT, taskMap=[{"a": "b"}], action=300))
+
+    for length in range(10, len(encoded)):
+        with pytest.raises(Unreadable):
+            decode(encoded[:length], KNOWN)
+
+
+def test_a_record_with_more_behind_it_is_unreadable():
+    with pytest.raises(Unreadable, match="go on"):
+        decode(encode(load(TASK_EVENT), record(TASK_EVENT)) + b"\x00", KNOWN)
+
+
+@given(body=st.binary(max_size=200))
+@example(body=b"\xff" * 20)
+@example(body=b"\xfe\xff\xff\xff\xff\xff\xff\xff\xff\x01")
+@pytest.mark.parametrize("name", ALL)
+def test_any_bytes_are_a_record_or_unreadable(name, body):
+    try:
+        value = decode(b"\xc3\x01" + load(name).fingerprint + body, KNOWN)
+    except Unreadable:
+        return
+    assert load(name).fields == tuple(value)
