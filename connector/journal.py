@@ -326,8 +326,8 @@ class _File:
         Raises:
             ConfigurationError: Some are damaged.
         """
-        verdict = self._database.execute("PRAGMA quick_check(1)").fetchone()
-        if verdict != ("ok",):
+        verdict = self._database.pragma("quick_check", 1)
+        if verdict != "ok":
             raise ConfigurationError(f"WEDA_JOURNAL__PATH: {self._path} is damaged: {verdict}")
 
     def insert(self, row: tuple[int, str, str, int, bytes]) -> None:
@@ -384,18 +384,18 @@ class _File:
         return None if row is None else row[0]
 
     def _used(self) -> int:
-        pages = (self._one("PRAGMA page_count") or 0) - (self._one("PRAGMA freelist_count") or 0)
+        pages = self._database.pragma("page_count") - self._database.pragma("freelist_count")
         wal = self._path.with_name(self._path.name + "-wal")
         return pages * self._page_size + (wal.stat().st_size if wal.exists() else 0)
 
     def _prepare(self) -> None:
         self._database.set_busy_timeout(0)
-        self._database.execute("PRAGMA locking_mode = EXCLUSIVE")
-        self._database.execute("PRAGMA journal_mode = WAL")
-        self._database.execute("PRAGMA synchronous = FULL")
-        self._database.execute(f"PRAGMA journal_size_limit = {_WAL_LIMIT}")
-        self._page_size = self._one("PRAGMA page_size") or 4096
-        version = self._one("PRAGMA user_version") or 0
+        self._database.pragma("locking_mode", "exclusive")
+        self._database.pragma("journal_mode", "wal")
+        self._database.pragma("synchronous", "full")
+        self._database.pragma("journal_size_limit", _WAL_LIMIT)
+        self._page_size: int = self._database.pragma("page_size")
+        version: int = self._database.pragma("user_version")
         if version > FORMAT:
             raise ConfigurationError(
                 f"WEDA_JOURNAL__PATH: {self._path} has format {version}, this version knows {FORMAT}: "
@@ -410,9 +410,10 @@ class _File:
                 "CREATE TABLE message (sequence INTEGER PRIMARY KEY, lane TEXT NOT NULL, source TEXT NOT NULL, "
                 "received_at INTEGER NOT NULL, content BLOB NOT NULL) STRICT;"
                 "CREATE INDEX message_by_lane ON message (lane, sequence);"
-                "CREATE TABLE remembered (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT;"
-                f"PRAGMA application_id = {_APPLICATION_ID}; PRAGMA user_version = {FORMAT}"
+                "CREATE TABLE remembered (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT"
             )
+            self._database.pragma("application_id", _APPLICATION_ID)
+            self._database.pragma("user_version", FORMAT)
 
 
 _ENCODER = msgspec.msgpack.Encoder()

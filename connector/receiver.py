@@ -103,7 +103,7 @@ class Receiver:
         except ConnectorError as error:
             answer = _refused(error)
         except Exception as defect:  # noqa: BLE001 - whatever it is, the source gets the contract's answer
-            _LOG.error("a defect of the connector", exc_info=defect)  # noqa: TRY400 - logged as places only
+            _LOG.error("a defect of the connector", exc_info=defect)
             answer = _refused(Defect("a defect of the connector"))
         finally:
             self._open_requests -= 1
@@ -241,9 +241,6 @@ class _Answer:
         await send({"type": "http.response.body", "body": self.body})
 
 
-_ACCEPTED: Final = {outcome: _Answer(200, 0, outcome.value, _ACCEPTED_BODY, error=None) for outcome in Outcome}
-
-
 def _accepted(outcome: Outcome) -> _Answer:
     return _ACCEPTED[outcome]
 
@@ -303,3 +300,6 @@ def _media_type(text: str) -> tuple[str, str]:
     header = MediaType()
     header["content-type"] = text
     return text.partition(";")[0].strip().lower(), str(header.get_param("charset") or "").lower()
+
+
+_ACCEPTED: Final = {outcome: _Answer(200, 0, outcome.value, _ACCEPTED_BODY, error=None) for outcome in Outcome}

@@ -21,6 +21,7 @@ from connector.lanes import Safety
 
 _GENERATIONS: Final = 16
 _WRITE_SECONDS: Final = 0.5
+_WAL_LIMIT: Final = 1024 * 1024
 _LOG = structlog.get_logger("connector.repeats")
 
 Mark = tuple[bytes, bytes]
@@ -159,8 +160,10 @@ class RepeatsFile:
     def _open(self) -> list[Mark]:
         self._path.touch(mode=0o600)
         self._database = apsw.Connection(str(self._path))
+        self._database.pragma("journal_mode", "wal")
+        self._database.pragma("synchronous", "normal")
+        self._database.pragma("journal_size_limit", _WAL_LIMIT)
         self._database.execute(
-            "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA journal_size_limit = 1048576;"
             "CREATE TABLE IF NOT EXISTS mark (id BLOB, fingerprint BLOB, seen_at INTEGER) STRICT;"
             "CREATE INDEX IF NOT EXISTS mark_by_age ON mark (seen_at)"
         )

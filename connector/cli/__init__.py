@@ -1,0 +1,45 @@
+"""The command line: one file a command, each thin."""
+
+import os
+import sys
+
+import typer
+
+from connector.cli.config import config
+from connector.cli.demo import demo
+from connector.cli.serve import serve
+from connector.cli.simulate import simulate
+from connector.cli.tail import tail
+from connector.cli.topics import topics
+from connector.errors import ConfigurationError, ConnectorError, OutsideUnreachable
+
+app = typer.Typer(
+    name="weda-connector",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help="Receives WeDa workflow messages and publishes them to Kafka as Avro records, in order per instance.",
+)
+for command in (serve, demo, simulate, tail, config):
+    app.command()(command)
+app.add_typer(topics, name="topics")
+
+
+def main() -> None:
+    """Run a command; an error is one line on standard error and the contract's exit code."""
+    try:
+        app()
+    except ConfigurationError as error:
+        _end(error, 2)
+    except OutsideUnreachable as error:
+        _end(error, 3)
+    except ConnectorError as error:
+        _end(error, 1)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader has gone; say nothing more
+        raise SystemExit(0) from None
+
+
+def _end(error: ConnectorError, code: int) -> None:
+    print(f"weda-connector: {error.message}", file=sys.stderr)
+    raise SystemExit(code)

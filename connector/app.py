@@ -1,0 +1,398 @@
+"""The composition root: builds every object, and owns start and stop as numbered steps."""
+
+import asyncio
+import contextlib
+import ipaddress
+import signal
+import socket
+import time
+from collections.abc import Callable, Coroutine, Iterator
+from functools import partial
+from importlib.metadata import version
+from typing import Any, Final
+from zoneinfo import ZoneInfo
+
+import structlog
+import uvicorn
+
+from connector import dead_letters
+from connector.authentication import Authentication
+from connector.delivery import Delivery
+from connector.embedded import EmbeddedBroker
+from connector.encoding import SingleObjectEncoder
+from connector.errors import ConfigurationError, ConnectorError, Unavailable
+from connector.health import Health
+from connector.ingest import IngestIds
+from connector.journal import Contents, SqliteJournal
+from connector.metrics import Metrics
+from connector.operations import operations_app
+from connector.pipeline import Pipeline
+from connector.publisher import KafkaPublisher, producer_properties
+from connector.receiver import Receiver
+from connector.repeats import Repeats, RepeatsFile
+from connector.settings import EMBEDDED, Settings
+from connector.streams import Routes
+from connector.topics import TopicAdmin, TopicState, wanted
+
+VERSION: Final = version("weda-kafka-connector")
+
+_TOPICS_AT_START_SECONDS: Final = 2.0
+_CREATE_SECONDS: Final = 15.0
+_ASK_SECONDS: Final = 3.0
+_TOPICS_SECONDS: Final = 30.0
+_GAUGES_SECONDS: Final = 0.5
+_RESERVE_MILLISECONDS: Final = 10_000
+_RESERVE_SECONDS: Final = 4.0
+_FLOOR: Final = "ingest_floor"
+_STOP_SHARE: Final = 0.3
+_LOG = structlog.get_logger("connector.app")
+
+
+class Connector:
+    """A running connector.
+
+    Args:
+        settings: The effective settings.
+
+    Raises:
+        ConfigurationError: The settings do not make a connector.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        if settings.kafka.bootstrap_servers is None:
+            raise ConfigurationError(
+                "WEDA_KAFKA__BOOTSTRAP_SERVERS is not set: give the brokers as host:port,host:port, "
+                "or embedded for a broker in memory"
+            )
+        self._settings = settings
+        self._stack = contextlib.AsyncExitStack()
+        self._watchers: set[asyncio.Task[None]] = set()
+        self._topic_limits: dict[str, int] = {}
+        self._partitions: dict[str, int] = {}
+        self.routes = Routes(settings.streams, settings.topics.prefix)
+        self.health = Health(settings.journal.max_bytes)
+        self.metrics = Metrics(version=VERSION, sources=settings.sources, streams=settings.streams)
+        self.bootstrap_servers = settings.kafka.bootstrap_servers
+        self.url = ""
+        self.operations_url = ""
+
+    async def start(self) -> None:
+        """Start, step by step; each step leaves behind what undoes it.
+
+        Raises:
+            ConfigurationError: A port or the journal cannot be used.
+            OutsideUnreachable: Another process holds the journal.
+        """
+        settings = self._settings
+        # 1. The listeners' ports: a second connector on this machine fails here, before it touches anything.
+        public = _listen(self._public_host(), settings.receiver.port, "WEDA_RECEIVER__PORT")
+        operations = _listen(settings.operations.host, settings.operations.port, "WEDA_OPERATIONS__PORT")
+        # 2. The journal: what an earlier run has accepted.
+        journal = SqliteJournal(settings.journal.path, max_bytes=settings.journal.max_bytes)
+        contents = await journal.open()
+        self._stack.push_async_callback(journal.close)
+        self.metrics.recovered(contents.sources)
+        self.metrics.journal_limit.set(settings.journal.max_bytes)
+        # 3. The operations listener, so that probes see the rest come; it is the last but one to go.
+        app = operations_app(
+            self.metrics.registry,
+            self.health,
+            token=_revealed(settings.operations.token),
+            settings=settings.redacted(),
+            version=VERSION,
+        )
+        self.operations_url = await self._serve(app, operations)
+        # 4. What was seen, and the ids that were used.
+        repeats = await self._open_repeats()
+        ingest_ids = IngestIds(await journal.recall(_FLOOR))
+        await self._reserve(journal, ingest_ids)
+        # 5. The broker in memory, where that is asked for.
+        self._start_embedded()
+        # 6. The publisher, and delivery with what the journal held.
+        delivery = await self._start_delivery(journal, contents)
+        # 7. The topics; while the brokers are away, messages go to the journal.
+        admin = TopicAdmin(self.bootstrap_servers, settings.kafka.properties)
+        await self._connect(admin, delivery, give_up_seconds=_TOPICS_AT_START_SECONDS)
+        self._watch(partial(self._connect_and_watch, admin, delivery))
+        self._watch(partial(self._set_gauges, journal, delivery))
+        self._watch(partial(self._keep_reserving, journal, ingest_ids))
+        # 8. The public listener.
+        receiver = self._receiver(delivery, repeats, ingest_ids)
+        self.url = await self._serve(receiver, public)
+        self._stack.callback(self._close_door, receiver)
+        _LOG.info("the connector is up", url=self.url, operations_url=self.operations_url, version=VERSION)
+
+    async def stop(self) -> None:
+        """Undo the steps of the start, in reverse: close the door, deliver or journal the rest, give up the journal."""
+        _LOG.info("the connector is shutting down")
+        await self._stack.aclose()
+        _LOG.info("the connector has stopped")
+
+    # --- the parts ---
+
+    def _public_host(self) -> str:
+        settings = self._settings
+        if settings.credentials_exist or settings.auth == "none" or _is_loopback(settings.receiver.host):
+            return settings.receiver.host
+        _LOG.warning(
+            "there is no credential (WEDA_TOKEN, WEDA_SOURCES): listening on loopback only; "
+            "WEDA_AUTH=none opens it to all"
+        )
+        return "127.0.0.1"
+
+    async def _open_repeats(self) -> Repeats:
+        settings = self._settings
+        repeats = Repeats(window_seconds=settings.repeats.window_seconds, max_entries=settings.repeats.max_entries)
+        file = RepeatsFile(settings.journal.path.with_name(settings.journal.path.name + ".repeats"), repeats)
+        await file.start()
+        self._stack.push_async_callback(file.stop)
+        return repeats
+
+    def _start_embedded(self) -> None:
+        if self.bootstrap_servers != EMBEDDED:
+            return
+        broker = EmbeddedBroker()
+        self._stack.callback(lambda: broker)  # it lives as long as the connector
+        self.bootstrap_servers = broker.bootstrap_servers
+        _LOG.warning(
+            "the broker is embedded: records are in memory only and are gone with this process; nothing is durable",
+            bootstrap_servers=self.bootstrap_servers,
+        )
+
+    async def _start_delivery(self, journal: SqliteJournal, contents: Contents) -> Delivery:
+        settings = self._settings
+        properties = producer_properties(self.bootstrap_servers, settings.kafka.properties)
+        publisher = KafkaPublisher(properties)
+        await publisher.start()
+        delivery = Delivery(
+            publisher,
+            journal,
+            contents,
+            ledger=self.metrics,
+            bury=partial(dead_letters.of_refusal, self.routes.dead_letters),
+            publish_wait_seconds=settings.kafka.publish_wait_seconds,
+        )
+        grace = settings.receiver.shutdown_grace_seconds * (1 - _STOP_SHARE)
+        self._stack.push_async_callback(delivery.stop, grace)
+        self._stack.push_async_callback(self._end_watchers)
+        return delivery
+
+    def _receiver(self, delivery: Delivery, repeats: Repeats, ingest_ids: IngestIds) -> Receiver:
+        settings = self._settings
+        pipeline = Pipeline(
+            routes=self.routes,
+            encoder=SingleObjectEncoder(),
+            delivery=delivery,
+            repeats=repeats,
+            ingest_ids=ingest_ids,
+            metrics=self.metrics,
+            zone=ZoneInfo(settings.timezone),
+            max_in_flight=settings.receiver.max_in_flight,
+            reply_deadline_seconds=settings.receiver.reply_deadline_seconds,
+            topic_limits=self._topic_limits,
+        )
+        tokens = {name: [one.get_secret_value() for one in source.tokens] for name, source in settings.sources.items()}
+        authentication = Authentication(tokens, open_without=settings.auth == "none" or not settings.credentials_exist)
+        return Receiver(
+            authentication,
+            pipeline,
+            self.metrics,
+            max_body_bytes=settings.receiver.max_body_bytes,
+            max_in_flight=settings.receiver.max_in_flight,
+        )
+
+    async def _serve(self, app: Any, listener: socket.socket) -> str:
+        config = uvicorn.Config(
+            app,
+            http="httptools",
+            ws="none",
+            lifespan="off",
+            loop="none",
+            access_log=False,
+            log_config=None,
+            server_header=False,
+            date_header=False,
+            timeout_keep_alive=75,
+            timeout_graceful_shutdown=max(int(self._settings.receiver.shutdown_grace_seconds * _STOP_SHARE), 1),
+        )
+        server = _Server(config)
+        task = asyncio.create_task(server.serve(sockets=[listener]))
+        while not server.started and not task.done():  # noqa: ASYNC110 - uvicorn tells of its start by a flag
+            await asyncio.sleep(0.005)
+
+        async def end() -> None:
+            server.should_exit = True
+            await task
+
+        self._stack.push_async_callback(end)
+        host, port = listener.getsockname()[:2]
+        return f"http://{f'[{host}]' if ':' in host else host}:{port}"
+
+    def _close_door(self, receiver: Receiver) -> None:
+        self.health.is_closing = True
+        receiver.is_closing = True
+
+    # --- the watchers ---
+
+    def _watch(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        task = asyncio.create_task(work())
+        self._watchers.add(task)
+
+    async def _end_watchers(self) -> None:
+        for task in self._watchers:
+            task.cancel()
+        await asyncio.gather(*self._watchers, return_exceptions=True)
+
+    async def _connect_and_watch(self, admin: TopicAdmin, delivery: Delivery) -> None:
+        """Connect if that is still to be done, then look at brokers and topics again and again."""
+        while not delivery.is_connected:
+            await self._connect(admin, delivery, give_up_seconds=_ASK_SECONDS)
+        looked = time.monotonic()
+        while True:
+            await asyncio.sleep(_ASK_SECONDS)
+            try:
+                await asyncio.to_thread(admin.brokers, _ASK_SECONDS)
+                self._note_brokers(is_up=True)
+                if time.monotonic() - looked >= _TOPICS_SECONDS:
+                    await self._look_at_topics(admin)
+                    looked = time.monotonic()
+            except ConnectorError as error:
+                self._note_brokers(is_up=False, problem=error.message)
+
+    async def _connect(self, admin: TopicAdmin, delivery: Delivery, *, give_up_seconds: float) -> None:
+        """Create missing topics and let delivery publish; give up for now if the brokers do not answer."""
+        deadline = time.monotonic() + give_up_seconds
+        while not delivery.is_connected:
+            try:
+                await self._prepare_topics(admin)
+            except ConnectorError as error:
+                self._note_brokers(is_up=False, problem=error.message)
+                if time.monotonic() >= deadline:
+                    return
+                await asyncio.sleep(0.5)
+            else:
+                self._note_brokers(is_up=True)
+                delivery.connect()
+
+    async def _prepare_topics(self, admin: TopicAdmin) -> None:
+        await asyncio.to_thread(admin.brokers, _ASK_SECONDS)
+        if self._settings.kafka.bootstrap_servers == EMBEDDED:
+            self.metrics.durability_degraded.set(1)
+            return  # they make themselves, and cannot be described
+        if self._settings.topics.create:
+            existing = await asyncio.to_thread(admin.describe, self.routes.topics, _ASK_SECONDS)
+            missing = [spec for spec in wanted(self._settings) if spec.name not in existing]
+            if missing:
+                await asyncio.to_thread(admin.create, missing, _CREATE_SECONDS)
+                _LOG.info("topics created", topics=[spec.name for spec in missing])
+        await self._look_at_topics(admin)
+
+    async def _look_at_topics(self, admin: TopicAdmin) -> None:
+        states = await asyncio.to_thread(admin.describe, self.routes.topics, _ASK_SECONDS)
+        for name, state in states.items():
+            self._topic_limits[name] = state.max_message_bytes
+            self._note_partitions(state)
+        degraded = [name for name, state in states.items() if not state.is_durable]
+        self.metrics.durability_degraded.set(1 if degraded else 0)
+        self._note_problem(
+            "durability", f"weaker than 3 replicas and 2 in sync: {', '.join(degraded)}" if degraded else ""
+        )
+        absent = [name for name in self.routes.topics if name not in states]
+        self._note_problem("topics", f"missing: {', '.join(absent)}" if absent else "")
+
+    def _note_partitions(self, state: TopicState) -> None:
+        before = self._partitions.setdefault(state.name, state.partitions)
+        if before != state.partitions:
+            self.metrics.partition_count_changed.set(1)
+            self._note_problem("partitions", f"{state.name} went from {before} to {state.partitions}")
+
+    def _note_brokers(self, *, is_up: bool, problem: str = "") -> None:
+        self.metrics.broker_up.set(1 if is_up else 0)
+        self.health.kafka = "up" if is_up else "down"
+        self._note_problem("brokers", problem)
+
+    def _note_problem(self, about: str, problem: str) -> None:
+        if problem and self.health.problems.get(about) != problem:
+            _LOG.warning("a problem outside", about=about, problem=problem)
+        if problem:
+            self.health.problems[about] = problem
+        else:
+            self.health.problems.pop(about, None)
+
+    async def _set_gauges(self, journal: SqliteJournal, delivery: Delivery) -> None:
+        while True:
+            try:
+                async with asyncio.timeout(_ASK_SECONDS):
+                    state = await journal.state()
+                self.health.journal_bytes = state.size_bytes
+                waiting = [one for one in (state.oldest_received_at, delivery.oldest_in_memory) if one is not None]
+                self.health.oldest_waiting = min(waiting, default=None)
+            except (TimeoutError, Unavailable):
+                self.health.journal_bytes = None
+            self._publish_gauges(delivery)
+            await asyncio.sleep(_GAUGES_SECONDS)
+
+    def _publish_gauges(self, delivery: Delivery) -> None:
+        health = self.health
+        health.backlog = delivery.waiting_rows
+        if health.kafka in {"up", "stalled"}:
+            health.kafka = "stalled" if delivery.is_stalled else "up"
+        self.metrics.journal_bytes.set(health.journal_bytes or 0)
+        self.metrics.journal_oldest_age.set(health.oldest_age_seconds)
+        self.metrics.published_through.set(time.time() - health.oldest_age_seconds)
+        self.metrics.settle_ledger()
+
+    async def _keep_reserving(self, journal: SqliteJournal, ingest_ids: IngestIds) -> None:
+        while True:
+            await asyncio.sleep(_RESERVE_SECONDS)
+            try:
+                await self._reserve(journal, ingest_ids)
+            except Unavailable as error:
+                _LOG.warning("the journal did not take the reservation of ids", reason=error.message)
+
+    @staticmethod
+    async def _reserve(journal: SqliteJournal, ingest_ids: IngestIds) -> None:
+        """Note durably how far ids may go, so that none goes backwards after a restart, clock steps included."""
+        latest = max(time.time_ns() // 1_000_000, ingest_ids.latest)
+        await journal.remember(_FLOOR, latest + _RESERVE_MILLISECONDS)
+
+
+class _Server(uvicorn.Server):
+    """A uvicorn server that leaves the signals to the connector."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Capture none."""
+        yield
+
+
+async def run(settings: Settings) -> None:
+    """Run a connector until SIGTERM or SIGINT."""
+    connector = Connector(settings)
+    ended = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, ended.set)
+    try:
+        await connector.start()
+        await ended.wait()
+    finally:
+        await connector.stop()
+
+
+def _listen(host: str, port: int, setting: str) -> socket.socket:
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        return socket.create_server((host, port), family=family, backlog=2048)
+    except OSError as error:
+        raise ConfigurationError(f"{setting}: cannot listen on {host}:{port} ({error.strerror})") from error
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _revealed(secret: Any) -> str | None:
+    return None if secret is None else secret.get_secret_value()

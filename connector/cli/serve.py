@@ -1,0 +1,27 @@
+"""``weda-connector serve``: run the connector."""
+
+import asyncio
+from pathlib import Path
+from typing import Annotated
+
+import typer
+import uvloop
+
+from connector import logs
+from connector.app import run
+from connector.settings import Settings
+
+
+def serve(
+    config: Annotated[Path | None, typer.Option("--config", help="YAML file with settings.")] = None,
+) -> None:
+    """Run the connector until SIGTERM or Ctrl-C.
+
+    Examples:
+      WEDA_KAFKA__BOOTSTRAP_SERVERS=kafka:9092 WEDA_TOKEN=... weda-connector serve
+      weda-connector serve --config connector.yaml
+    """
+    settings = Settings.load(file=config)
+    logs.configure(settings.log.level, settings.log.format)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(run(settings))

@@ -1,0 +1,60 @@
+"""The connector's state, as far as probes and gauges tell it."""
+
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+from connector.journal import HEADROOM
+
+
+@dataclass
+class Health:
+    """What was last seen of the outside.
+
+    Attributes:
+        journal_limit_bytes: Bound of the journal.
+        kafka: Why messages can or cannot be published now: ``connecting``, ``up``, ``stalled`` or ``down``.
+        journal_bytes: Bytes of the journal in use, or None while its disk does not answer.
+        backlog: Messages in the journal.
+        oldest_waiting: Epoch milliseconds of the oldest message that is not in Kafka, or None.
+        is_closing: The connector is shutting down.
+    """
+
+    journal_limit_bytes: int
+    kafka: str = "connecting"
+    journal_bytes: int | None = 0
+    backlog: int = 0
+    oldest_waiting: int | None = None
+    is_closing: bool = False
+    problems: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def journal(self) -> str:
+        """``ok``, ``full`` or ``failing``."""
+        if self.journal_bytes is None:
+            return "failing"
+        return "full" if self.journal_bytes + HEADROOM >= self.journal_limit_bytes else "ok"
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether a message can be accepted durably: by the brokers, or by the journal."""
+        return not self.is_closing and (self.journal == "ok" or self.kafka == "up")
+
+    @property
+    def oldest_age_seconds(self) -> float:
+        """Age of the oldest message that is not in Kafka."""
+        return 0.0 if self.oldest_waiting is None else max(time.time() - self.oldest_waiting / 1000, 0.0)
+
+    def told(self) -> dict[str, Any]:
+        """The body of ``/readyz``."""
+        return {
+            "ready": self.is_ready,
+            "kafka": self.kafka,
+            "journal": self.journal,
+            "journal_messages": self.backlog,
+            "journal_bytes": self.journal_bytes,
+            "journal_limit_bytes": self.journal_limit_bytes,
+            "oldest_waiting_seconds": round(self.oldest_age_seconds, 3),
+            "closing": self.is_closing,
+            "problems": self.problems,
+        }

@@ -1,0 +1,410 @@
+"""The topics: those that the settings ask for, those that exist, and what lies between the two.
+
+`TopicAdmin` is the adapter: synchronous, every call within a given time, Kafka's errors translated.
+"""
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any, Final, Literal, TypeVar
+
+from confluent_kafka import KafkaError, KafkaException, TopicCollection
+from confluent_kafka.admin import (  # type: ignore[attr-defined] # the package exports them without a word to mypy
+    AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+    NewPartitions,
+    NewTopic,
+    TopicDescription,
+)
+
+from connector.errors import ConfigurationError, ConnectorError, OutsideUnreachable
+from connector.settings import Settings
+from connector.streams import Routes
+
+DEAD_LETTER_RETENTION_MS: Final = 90 * 24 * 3600 * 1000
+"""Dead letters are kept at least so long (90 days): someone has to look at them first."""
+
+FOR_EVER: Final = -1
+DURABLE_REPLICATION: Final = 3
+DURABLE_IN_SYNC: Final = 2
+
+_MIN_INSYNC: Final = "min.insync.replicas"
+_DEFAULT_REPLICATION: Final = "default.replication.factor"
+_BROKERS_DEFAULT: Final = -1
+_MISSING: Final = "UNKNOWN_TOPIC_OR_PART"
+_LEAST_SECONDS: Final = 0.1
+_RETRY_SECONDS: Final = 0.1
+_GRACE_SECONDS: Final = 2.0
+_PROBLEMS_KEPT: Final = 100
+
+LOG_NOTHING: Final = 2
+"""librdkafka's ``log_level`` for clients whose errors are raised: one line says it, not a line for each attempt."""
+
+# librdkafka's names of errors; those of its own start with an underscore.
+_NOT_ALLOWED: Final = frozenset({"TOPIC_AUTHORIZATION_FAILED", "CLUSTER_AUTHORIZATION_FAILED"})
+_NO_ANSWER: Final = frozenset({"_TIMED_OUT", "_TIMED_OUT_QUEUE", "_TRANSPORT", "_ALL_BROKERS_DOWN", "_RESOLVE"})
+_BAD_CREDENTIALS: Final = frozenset({"_AUTHENTICATION", "SASL_AUTHENTICATION_FAILED"})
+
+Action = Literal["create", "alter", "add-partitions", "forbidden"]
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class TopicSpec:
+    """A topic as the settings ask for it.
+
+    Attributes:
+        name: The topic.
+        partitions: How many.
+        replication_factor: Replicas of each partition; None means the brokers' default.
+        config: Kafka's names and values; others are left as they are.
+    """
+
+    name: str
+    partitions: int
+    replication_factor: int | None
+    config: Mapping[str, str]
+
+    def at(self, replication_factor: int) -> "TopicSpec":
+        """The same topic with that replication, and ``min.insync.replicas`` to go with it.
+
+        More in-sync replicas than there are replicas would make the topic unwritable.
+        """
+        config = {**self.config, _MIN_INSYNC: str(min(DURABLE_IN_SYNC, replication_factor))}
+        return replace(self, replication_factor=replication_factor, config=config)
+
+
+@dataclass(frozen=True, slots=True)
+class TopicState:
+    """A topic as it exists.
+
+    Attributes:
+        name: The topic.
+        partitions: How many.
+        replication_factor: Replicas of the partition that has the fewest.
+        config: Every value in effect, the brokers' defaults included.
+    """
+
+    name: str
+    partitions: int
+    replication_factor: int
+    config: Mapping[str, str]
+
+    @property
+    def max_message_bytes(self) -> int:
+        """Bytes of the largest record batch that the topic takes."""
+        return int(self.config["max.message.bytes"])
+
+    @property
+    def min_insync_replicas(self) -> int:
+        """Replicas that have a record before it is acknowledged."""
+        return int(self.config[_MIN_INSYNC])
+
+    @property
+    def is_durable(self) -> bool:
+        """Whether an acknowledged record survives the loss of any one broker, the leader included."""
+        return (
+            self.replication_factor >= DURABLE_REPLICATION
+            and self.min_insync_replicas >= DURABLE_IN_SYNC
+            and self.config["unclean.leader.election.enable"] == "false"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One thing in which a topic is not as the settings ask for it.
+
+    Attributes:
+        topic: The topic.
+        what: ``topic``, ``partitions``, ``replication.factor`` or the name of a configuration value.
+        wanted: What the settings ask for.
+        actual: What there is.
+        action: What mends it; ``forbidden`` where Kafka cannot, or not without moving records.
+    """
+
+    topic: str
+    what: str
+    wanted: str
+    actual: str
+    action: Action
+
+
+def wanted(settings: Settings) -> tuple[TopicSpec, ...]:
+    """Every topic that the connector writes under these settings."""
+    routes = Routes(settings.streams, settings.topics.prefix)
+    retention = settings.topics.retention_ms
+    specs = [_spec(settings, route.topic, retention) for route in routes.all]
+    return (*specs, _spec(settings, routes.dead_letters, _longer(retention, DEAD_LETTER_RETENTION_MS)))
+
+
+def plan(specs: Iterable[TopicSpec], actual: Mapping[str, TopicState]) -> tuple[Difference, ...]:
+    """What lies between the topics that should exist and those that do, in the order of the specs."""
+    return tuple(difference for spec in specs for difference in _differences(spec, actual.get(spec.name)))
+
+
+class TopicAdmin:
+    """Asks about topics, creates and alters them. Blocking: from an event loop, call it in a thread.
+
+    Every method raises OutsideUnreachable where no broker answers in time, and ConfigurationError where Kafka refuses:
+    the credentials, for want of an ACL (the message names it), or the request itself.
+
+    Args:
+        bootstrap_servers: Brokers as ``host:port``, comma-separated.
+        properties: librdkafka properties of the user; those of producers do no harm.
+
+    Raises:
+        ConfigurationError: librdkafka refuses a property.
+    """
+
+    def __init__(self, bootstrap_servers: str, properties: Mapping[str, Any]) -> None:
+        self._problems: deque[KafkaError] = deque(maxlen=_PROBLEMS_KEPT)
+        own: dict[str, Any] = {"bootstrap.servers": bootstrap_servers, "error_cb": self._problems.append}
+        with translated("set up the Kafka client"):
+            self._client = AdminClient({"log_level": LOG_NOTHING, **properties, **own})
+
+    def brokers(self, timeout: float) -> int:
+        """How many brokers there are, after a round trip to one of them; ``timeout`` in seconds."""
+        return len(self._node_ids(_Deadline(timeout)))
+
+    def describe(self, names: Iterable[str], timeout: float) -> dict[str, TopicState]:
+        """The topics among those that exist, by name; ``timeout`` in seconds."""
+        deadline = _Deadline(timeout)
+        found = self._existing(list(names), deadline)
+        resources = [ConfigResource(ConfigResource.Type.TOPIC, name) for name in found]
+        if not resources:
+            return {}
+        with self._translated("read the topics' configuration", acl="DescribeConfigs on Topic"):
+            asked = self._client.describe_configs(resources, request_timeout=deadline.left)
+            configs = {resource.name: deadline.result(answer) for resource, answer in asked.items()}
+        return {name: _state(description, configs[name]) for name, description in found.items()}
+
+    def create(self, specs: Iterable[TopicSpec], timeout: float) -> None:
+        """Create topics and wait until every partition has a leader; one that exists already is left as it is.
+
+        Args:
+            specs: The topics. With no replication factor they get the brokers' default.
+            timeout: Seconds.
+        """
+        deadline = _Deadline(timeout)
+        resolved = self._resolved(list(specs), deadline)
+        if not resolved:
+            return
+        asked = self._client.create_topics([_new_topic(spec) for spec in resolved], request_timeout=deadline.left)
+        for name, answer in asked.items():
+            with self._translated(f"create the topic {name}", acl="Create on Topic or on Cluster"):
+                deadline.result_unless("TOPIC_ALREADY_EXISTS", answer)  # another connector was quicker
+        self._await_leaders([spec.name for spec in resolved], deadline)
+
+    def alter(
+        self, name: str, timeout: float, *, config: Mapping[str, str] | None = None, partitions: int | None = None
+    ) -> None:
+        """Change one topic; what is not named stays.
+
+        Args:
+            name: The topic.
+            timeout: Seconds.
+            config: Values to set.
+            partitions: The new count, more than there are. Keys lie elsewhere from then on: order does not cross it.
+        """
+        deadline = _Deadline(timeout)
+        if config:
+            self._configure(name, config, deadline)
+        if partitions is not None:
+            with self._translated(f"add partitions to the topic {name}", acl="Alter on Topic"):
+                new = [NewPartitions(name, partitions)]
+                deadline.result(self._client.create_partitions(new, request_timeout=deadline.left)[name])
+
+    def _configure(self, name: str, config: Mapping[str, str], deadline: "_Deadline") -> None:
+        change = AlterConfigOpType.SET
+        entries = [ConfigEntry(key, text, incremental_operation=change) for key, text in config.items()]
+        resource = ConfigResource(ConfigResource.Type.TOPIC, name, incremental_configs=entries)
+        with self._translated(f"configure the topic {name}", acl="AlterConfigs on Topic"):
+            asked = self._client.incremental_alter_configs([resource], request_timeout=deadline.left)
+            deadline.result(asked[resource])
+
+    def _node_ids(self, deadline: "_Deadline") -> list[int]:
+        with self._translated("reach Kafka"):
+            return list(self._client.list_topics(timeout=deadline.left).brokers)
+
+    def _existing(self, names: list[str], deadline: "_Deadline") -> dict[str, TopicDescription]:
+        if not names:
+            return {}
+        with self._translated("describe the topics", acl="Describe on Topic"):
+            asked = self._client.describe_topics(TopicCollection(names), request_timeout=deadline.left)
+            found = {name: deadline.result_unless(_MISSING, answer) for name, answer in asked.items()}
+        return {name: description for name, description in found.items() if description is not None}
+
+    def _resolved(self, specs: list[TopicSpec], deadline: "_Deadline") -> list[TopicSpec]:
+        """The specs with the brokers' default replication written out, as far as the brokers tell it."""
+        if all(spec.replication_factor is not None for spec in specs):
+            return specs
+        default = self._default_replication(deadline)
+        if default is None:
+            return specs
+        return [spec if spec.replication_factor is not None else spec.at(default) for spec in specs]
+
+    def _default_replication(self, deadline: "_Deadline") -> int | None:
+        """None where the connector's user may not read it: the brokers then choose both replication values."""
+        resource = ConfigResource(ConfigResource.Type.BROKER, str(self._node_ids(deadline)[0]))
+        with self._translated("read the brokers' configuration"):
+            asked = self._client.describe_configs([resource], request_timeout=deadline.left)
+            config = deadline.result_unless("CLUSTER_AUTHORIZATION_FAILED", asked[resource])
+        value = None if config is None else config[_DEFAULT_REPLICATION].value
+        return None if value is None else int(value)
+
+    def _await_leaders(self, names: list[str], deadline: "_Deadline") -> None:
+        while not self._have_leaders(names, deadline):
+            if deadline.is_over:
+                raise OutsideUnreachable(f"Kafka created {', '.join(names)}, but partitions have no leader yet")
+            time.sleep(_RETRY_SECONDS)
+
+    def _have_leaders(self, names: list[str], deadline: "_Deadline") -> bool:
+        found = self._existing(names, deadline)
+        # A partition without a leader has the node -1, which librdkafka gives as None.
+        return len(found) == len(names) and all(
+            partition.leader is not None and partition.leader.id >= 0
+            for description in found.values()
+            for partition in description.partitions
+        )
+
+    @contextmanager
+    def _translated(self, attempt: str, *, acl: str | None = None) -> Iterator[None]:
+        """As `translated`, with what the connections suffered last as the cause."""
+        self._problems.clear()
+        with translated(attempt, acl=acl, problems=self._recent_problems):
+            yield
+
+    def _recent_problems(self) -> Sequence[KafkaError]:
+        self._client.poll(0)  # or librdkafka keeps them to itself
+        return self._problems
+
+
+@contextmanager
+def translated(
+    attempt: str, *, acl: str | None = None, problems: Callable[[], Iterable[KafkaError]] = tuple
+) -> Iterator[None]:
+    """Kafka's errors as the connector's own.
+
+    Args:
+        attempt: What is being done, as in "describe the topics".
+        acl: What Kafka wants granted for it.
+        problems: What befell the connections meanwhile: it says why there was no answer.
+
+    Raises:
+        OutsideUnreachable: No broker answered in time.
+        ConfigurationError: Kafka, or librdkafka, refuses.
+    """
+    try:
+        yield
+    except KafkaException as exception:
+        raise _translation(exception.args[0], attempt, acl, problems) from exception
+    except TimeoutError as error:
+        raise OutsideUnreachable(f"cannot {attempt}: Kafka did not answer in time") from error
+
+
+def _translation(
+    error: KafkaError, attempt: str, acl: str | None, problems: Callable[[], Iterable[KafkaError]]
+) -> ConnectorError:
+    if error.name() in _NOT_ALLOWED:
+        grant = f"; grant {acl}" if acl else ""
+        return ConfigurationError(f"WEDA_KAFKA__PROPERTIES: this user may not {attempt}{grant} ({_sentence(error)})")
+    if not error.retriable() and error.name() not in _NO_ANSWER:
+        return ConfigurationError(f"cannot {attempt}: Kafka refuses it: {_sentence(error)}")
+    seen = [problem for problem in problems() if problem.name() != "_ALL_BROKERS_DOWN"]
+    refusal = next((problem for problem in seen if problem.name() in _BAD_CREDENTIALS), None)
+    if refusal is not None:
+        return ConfigurationError(f"WEDA_KAFKA__PROPERTIES: Kafka refuses the credentials: {_sentence(refusal)}")
+    cause = seen[-1] if seen else error
+    return OutsideUnreachable(f"cannot {attempt}: Kafka is not reachable: {_sentence(cause)}")
+
+
+def _sentence(error: KafkaError) -> str:
+    return " ".join(error.str().split())
+
+
+class _Deadline:
+    """A moment by which everything must have been answered."""
+
+    def __init__(self, seconds: float) -> None:
+        self._at = time.monotonic() + seconds
+
+    @property
+    def left(self) -> float:
+        """Seconds; never so few that librdkafka would refuse them."""
+        return max(_LEAST_SECONDS, self._at - time.monotonic())
+
+    @property
+    def is_over(self) -> bool:
+        return time.monotonic() >= self._at
+
+    def result(self, answer: "Future[_T]") -> _T:
+        """The answer; TimeoutError should librdkafka, which has its own clock, overrun it by far."""
+        return answer.result(self.left + _GRACE_SECONDS)
+
+    def result_unless(self, name: str, answer: "Future[_T]") -> _T | None:
+        """The answer, or None where it is the error of that name."""
+        try:
+            return self.result(answer)
+        except KafkaException as exception:
+            if exception.args[0].name() != name:
+                raise
+            return None
+
+
+def _spec(settings: Settings, name: str, retention_ms: int) -> TopicSpec:
+    topics = settings.topics
+    config = {"cleanup.policy": "delete", "retention.ms": str(retention_ms)}
+    spec = TopicSpec(name, topics.partitions, topics.replication_factor, config)
+    return spec if topics.replication_factor is None else spec.at(topics.replication_factor)
+
+
+def _longer(one: int, other: int) -> int:
+    return FOR_EVER if FOR_EVER in (one, other) else max(one, other)
+
+
+def _new_topic(spec: TopicSpec) -> NewTopic:
+    replication = _BROKERS_DEFAULT if spec.replication_factor is None else spec.replication_factor
+    return NewTopic(spec.name, spec.partitions, replication, config=dict(spec.config))
+
+
+def _state(description: TopicDescription, config: Mapping[str, ConfigEntry]) -> TopicState:
+    return TopicState(
+        name=description.name,
+        partitions=len(description.partitions),
+        replication_factor=min(len(partition.replicas) for partition in description.partitions),
+        config={name: entry.value for name, entry in config.items() if entry.value is not None},
+    )
+
+
+def _differences(spec: TopicSpec, state: TopicState | None) -> Iterator[Difference]:
+    if state is None:
+        yield Difference(spec.name, "topic", _described(spec), "missing", "create")
+        return
+    yield from _partition_difference(spec, state)
+    yield from _replication_difference(spec, state)
+    for name, value in spec.at(state.replication_factor).config.items():
+        actual = state.config.get(name, "not set")
+        if actual != value:
+            yield Difference(spec.name, name, value, actual, "alter")
+
+
+def _partition_difference(spec: TopicSpec, state: TopicState) -> Iterator[Difference]:
+    if spec.partitions != state.partitions:
+        action: Action = "add-partitions" if spec.partitions > state.partitions else "forbidden"
+        yield Difference(spec.name, "partitions", str(spec.partitions), str(state.partitions), action)
+
+
+def _replication_difference(spec: TopicSpec, state: TopicState) -> Iterator[Difference]:
+    if spec.replication_factor not in (None, state.replication_factor):
+        actual = str(state.replication_factor)
+        yield Difference(spec.name, "replication.factor", str(spec.replication_factor), actual, "forbidden")
+
+
+def _described(spec: TopicSpec) -> str:
+    replication = "the brokers' default" if spec.replication_factor is None else spec.replication_factor
+    return f"partitions={spec.partitions}, replication.factor={replication}"
