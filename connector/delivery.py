@@ -30,11 +30,12 @@ REPLAY_WINDOW: Final = 4_096
 REPLAY_DEPTH: Final = 16
 """Most rows of one lane that are read ahead."""
 
-_REPLAY_LANES: Final = 256
+_REPLAY_LANES: Final = 64
 _RESTING_LANES: Final = 10_000
 _FIRST_REST_SECONDS: Final = 0.1
 _LONGEST_REST_SECONDS: Final = 10.0
-_IDLE_SECONDS: Final = 0.05
+_IDLE_SECONDS: Final = 0.02
+_LONGEST_IDLE_SECONDS: Final = 0.5
 _ALONE_SECONDS: Final = 30.0
 _DEAD_LETTER_LANE: Final = "dead-letter/"
 _LOG = structlog.get_logger("connector.delivery")
@@ -365,24 +366,26 @@ class Delivery:
 
     async def _replay(self) -> None:
         """Round and round over the journaled lanes, a few rows of each, while there is room in memory."""
+        idle = _IDLE_SECONDS
+        while True:
+            started = await self._round() if self._can_replay() else 0
+            idle = _IDLE_SECONDS if started or not self.waiting_rows else min(idle * 2, _LONGEST_IDLE_SECONDS)
+            if not started:
+                await asyncio.sleep(idle)
+
+    async def _round(self) -> int:
+        """Take the heads of every journaled lane once; gives the rows that were started."""
         after = ""
         started = 0
-        while True:
-            if not self._can_replay():
-                await asyncio.sleep(_IDLE_SECONDS)
-                continue
+        while self._can_replay():
             self._struck_since_read.clear()
             heads = await self._read_heads(after)
+            if not heads:
+                break
             for rows in heads:
                 started += await self._take(rows)
-            if not heads and after == "":
-                await asyncio.sleep(_IDLE_SECONDS)
-            elif not heads:
-                after = ""
-                await asyncio.sleep(0 if started else _IDLE_SECONDS)
-                started = 0
-            else:
-                after = heads[-1][0].lane
+            after = heads[-1][0].lane
+        return started
 
     def _can_replay(self) -> bool:
         if len(self._resting) >= _RESTING_LANES:

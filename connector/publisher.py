@@ -213,9 +213,16 @@ class KafkaPublisher:
             producer = self._producer
             if producer is None:
                 return
-            producer.poll(_POLL_SECONDS)
+            self._poll_once(producer)
             if self._fatal is not None and not self._stopping:
                 self._rebuild(producer)
+
+    def _poll_once(self, producer: Producer) -> None:
+        """Serve callbacks; a fatal error surfaces here as well as in the error callback."""
+        try:
+            producer.poll(_POLL_SECONDS)
+        except KafkaException as exception:
+            self._client_error(exception.args[0])
 
     def _rebuild(self, producer: Producer) -> None:
         _LOG.error("fatal error of librdkafka: rebuilding the producer", error=str(self._fatal))
@@ -229,18 +236,17 @@ class KafkaPublisher:
         if self._loop is not None:
             self._loop.call_soon_threadsafe(self._on_rebuild)
 
-    @staticmethod
-    def _poll_out(producer: Producer, seconds: float) -> None:
+    def _poll_out(self, producer: Producer, seconds: float) -> None:
         deadline = time.monotonic() + seconds
         while len(producer) > 0 and time.monotonic() < deadline:
-            producer.poll(_POLL_SECONDS)
+            self._poll_once(producer)
 
     def _flush(self, seconds: float) -> None:
         with self._lock:
             producer, self._producer = self._producer, None
         if producer is None:
             return
-        producer.flush(seconds)
+        self._poll_out(producer, seconds)
         producer.purge()
         self._poll_out(producer, 1.0)
 

@@ -47,7 +47,23 @@ LOG_NOTHING: Final = 2
 
 # librdkafka's names of errors; those of its own start with an underscore.
 _NOT_ALLOWED: Final = frozenset({"TOPIC_AUTHORIZATION_FAILED", "CLUSTER_AUTHORIZATION_FAILED"})
-_NO_ANSWER: Final = frozenset({"_TIMED_OUT", "_TIMED_OUT_QUEUE", "_TRANSPORT", "_ALL_BROKERS_DOWN", "_RESOLVE"})
+_PASSING: Final = frozenset(
+    {
+        "_ALL_BROKERS_DOWN",
+        "_RESOLVE",
+        "_TIMED_OUT",
+        "_TIMED_OUT_QUEUE",
+        "_TRANSPORT",
+        "BROKER_NOT_AVAILABLE",
+        "LEADER_NOT_AVAILABLE",
+        "NETWORK_EXCEPTION",
+        "NOT_CONTROLLER",
+        "NOT_LEADER_FOR_PARTITION",
+        "OFFSET_NOT_AVAILABLE",
+        "REQUEST_TIMED_OUT",
+        "THROTTLING_QUOTA_EXCEEDED",
+    }
+)
 _BAD_CREDENTIALS: Final = frozenset({"_AUTHENTICATION", "SASL_AUTHENTICATION_FAILED"})
 
 Action = Literal["create", "alter", "add-partitions", "forbidden"]
@@ -155,17 +171,13 @@ class TopicAdmin:
 
     Args:
         bootstrap_servers: Brokers as ``host:port``, comma-separated.
-        properties: librdkafka properties of the user; those of producers do no harm.
-
-    Raises:
-        ConfigurationError: librdkafka refuses a property.
+        properties: librdkafka properties as `Settings.load` has checked them; those of producers do no harm.
     """
 
     def __init__(self, bootstrap_servers: str, properties: Mapping[str, Any]) -> None:
         self._problems: deque[KafkaError] = deque(maxlen=_PROBLEMS_KEPT)
         own: dict[str, Any] = {"bootstrap.servers": bootstrap_servers, "error_cb": self._problems.append}
-        with translated("set up the Kafka client"):
-            self._client = AdminClient({"log_level": LOG_NOTHING, **properties, **own})
+        self._client = AdminClient({"log_level": LOG_NOTHING, **properties, **own})
 
     def brokers(self, timeout: float) -> int:
         """How many brokers there are, after a round trip to one of them; ``timeout`` in seconds."""
@@ -185,6 +197,8 @@ class TopicAdmin:
 
     def create(self, specs: Iterable[TopicSpec], timeout: float) -> None:
         """Create topics and wait until every partition has a leader; one that exists already is left as it is.
+
+        A broker that was not asked may learn of them, and `describe` see them, some moments later.
 
         Args:
             specs: The topics. With no replication factor they get the brokers' default.
@@ -307,13 +321,18 @@ def translated(
         raise OutsideUnreachable(f"cannot {attempt}: Kafka did not answer in time") from error
 
 
+def is_passing(error: KafkaError) -> bool:
+    """Whether an error goes away by itself once the brokers are well; librdkafka only says so of transactions."""
+    return error.name() in _PASSING
+
+
 def _translation(
     error: KafkaError, attempt: str, acl: str | None, problems: Callable[[], Iterable[KafkaError]]
 ) -> ConnectorError:
     if error.name() in _NOT_ALLOWED:
         grant = f"; grant {acl}" if acl else ""
         return ConfigurationError(f"WEDA_KAFKA__PROPERTIES: this user may not {attempt}{grant} ({_sentence(error)})")
-    if not error.retriable() and error.name() not in _NO_ANSWER:
+    if not is_passing(error):
         return ConfigurationError(f"cannot {attempt}: Kafka refuses it: {_sentence(error)}")
     seen = [problem for problem in problems() if problem.name() != "_ALL_BROKERS_DOWN"]
     refusal = next((problem for problem in seen if problem.name() in _BAD_CREDENTIALS), None)

@@ -1,0 +1,119 @@
+"""``tail``: decoded records, one a line, from the topic of a stream."""
+
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from enum import StrEnum
+from itertools import islice
+from typing import Annotated, Any, Final
+
+import typer
+
+from connector.cli.topics import File, Servers, servers_of
+from connector.reading import Decoded, read_records
+from connector.records import timestamp_text
+from connector.settings import Settings
+
+_LONGEST: Final = 200
+_NONE: Final = "-"
+_GAP: Final = "  "
+
+
+class TailStream(StrEnum):
+    """The streams that can be read."""
+
+    EVENTS = "events"
+    INSTANCES = "instances"
+    TASKS = "tasks"
+    DEAD_LETTERS = "dead-letters"
+
+
+def tail(
+    *,
+    instance: Annotated[str | None, typer.Option(help="Only records of this instanceId.")] = None,
+    stream: Annotated[TailStream, typer.Option(help="Whose topic is read.")] = TailStream.EVENTS,
+    from_beginning: Annotated[bool, typer.Option("--from-beginning", help="Start with the oldest record.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print whole records as JSON.")] = False,
+    maximum: Annotated[int | None, typer.Option("--max", min=1, help="End after so many records.")] = None,
+    timeout: Annotated[
+        float | None, typer.Option(min=0.1, help="End after so many seconds without a record; else never.")
+    ] = None,
+    file: File = None,
+    bootstrap_servers: Servers = None,
+) -> None:
+    """Print records as they come, until Ctrl-C. Nothing is committed, no consumer group is made.
+
+    A line has: time, instanceId, msgType, actionName, processName, node, status. Of dead letters: time, instanceId,
+    code, stage, reason, the request.
+
+    Exit codes: 0 ended, 2 bad usage or configuration, 3 Kafka is not reachable.
+    """
+    settings = Settings.load(file=file, flags={"kafka.bootstrap_servers": bootstrap_servers})
+    records = read_records(
+        servers_of(settings, embedded="give the address that its connector prints with --bootstrap-servers"),
+        settings.kafka.properties,
+        stream=stream,
+        prefix=settings.topics.prefix,
+        from_beginning=from_beginning,
+        key=instance,
+        idle_seconds=timeout,
+        on_missing=_say_missing,
+    )
+    _print(islice(records, maximum), json_line if as_json else line)
+
+
+def json_line(record: Decoded) -> str:
+    """The whole record as JSON."""
+    whole = {name: getattr(record, name) for name in Decoded.__slots__}
+    return json.dumps({**whole, "value": _shown(record.value)}, ensure_ascii=False)
+
+
+def line(record: Decoded) -> str:
+    """The record for people: what matters, in one line."""
+    parts = _said_of_letter(record) if isinstance(record.value, bytes) else _said_of_event(record.value)
+    return _GAP.join(_plain(part) for part in (timestamp_text(record.timestamp), record.key, *parts))
+
+
+def _print(records: Iterator[Decoded], rendered: Callable[[Decoded], str]) -> None:
+    try:
+        for record in records:
+            print(rendered(record), flush=True)
+    except KeyboardInterrupt:
+        return
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains at its end
+
+
+def _say_missing(topic: str) -> None:
+    print(f"waiting for the topic {topic}, which does not exist yet", file=sys.stderr)
+
+
+def _said_of_event(value: dict[str, Any]) -> tuple[Any, ...]:
+    """Of any of the three records: each has only some of the fields."""
+    node = value.get("elementName") or "、".join(map(_node, value.get("elementMap") or ()))
+    status = value.get("taskStatusName") or value.get("instanceStatusName")
+    return value.get("msgType"), value.get("actionName"), value.get("processName"), node, status
+
+
+def _node(element: Mapping[str, str]) -> str:
+    """WeDa sends a current node with its id and name as fields, or as id → name."""
+    return element.get("elementName") or "、".join(element.values())
+
+
+def _said_of_letter(record: Decoded) -> tuple[Any, ...]:
+    """Of a dead letter, or of a record that no schema of ours reads."""
+    headers = record.headers
+    reason = headers.get("weda.error.message", "not readable as a record")
+    return headers.get("weda.error.code"), headers.get("weda.error.stage"), reason, _shown(record.value)
+
+
+def _shown(value: dict[str, Any] | bytes) -> dict[str, Any] | str:
+    return value.decode(errors="backslashreplace") if isinstance(value, bytes) else value
+
+
+def _plain(part: Any) -> str:
+    """Text that keeps to its line and cannot steer a terminal: it comes from who sent the message."""
+    text = str(part or _NONE)
+    shown = text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
+    return "".join(letter if letter.isprintable() else " " for letter in shown)

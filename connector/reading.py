@@ -1,0 +1,215 @@
+"""Records read back from a topic and decoded: no consumer group, no commits, nothing left behind."""
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Any, Final, cast
+
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
+
+from connector.encoding import decode
+from connector.errors import Unreadable
+from connector.schemas import by_fingerprint
+from connector.streams import DEAD_LETTERS, STREAMS, Routes
+from connector.topics import LOG_NOTHING, is_passing, translated
+
+REACH_SECONDS: Final = 10.0
+"""How long a broker may take to say what a topic looks like."""
+
+_POLL_SECONDS: Final = 0.2
+_AGAIN_SECONDS: Final = 0.5
+_PROBLEMS_KEPT: Final = 100
+_END: Final = "_PARTITION_EOF"
+_MISSING: Final = "UNKNOWN_TOPIC_OR_PART"
+_ATTEMPT: Final = "read the topic {}"
+_ACL: Final = "Describe and Read on Topic"
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """One record as it was read.
+
+    Attributes:
+        stream: The stream's name.
+        topic: Where it lies, with partition and offset.
+        partition: The partition's number.
+        offset: Its place in the partition.
+        key: The instance's id, or None (a dead letter whose instance was not readable).
+        timestamp: Epoch milliseconds.
+        headers: Kafka headers as text; of equal names the last one.
+        value: The fields of the record; the bytes themselves of a dead letter, or where no schema of ours reads them.
+    """
+
+    stream: str
+    topic: str
+    partition: int
+    offset: int
+    key: str | None
+    timestamp: int
+    headers: Mapping[str, str]
+    value: dict[str, Any] | bytes
+
+
+def topic_of(stream: str, prefix: str) -> str:
+    """The topic of a stream, the dead letters' included.
+
+    Raises:
+        KeyError: There is no such stream.
+    """
+    routes = Routes(STREAMS, prefix)
+    return {DEAD_LETTERS: routes.dead_letters, **{route.stream.name: route.topic for route in routes.all}}[stream]
+
+
+def read_records(
+    bootstrap_servers: str,
+    properties: Mapping[str, Any],
+    *,
+    stream: str,
+    prefix: str,
+    from_beginning: bool = False,
+    until_end: bool = False,
+    key: str | None = None,
+    idle_seconds: float | None = None,
+    on_missing: Callable[[str], None] = lambda _topic: None,
+) -> Iterator[Decoded]:
+    """The records of a stream's topic as they come; those of one partition stand in their order.
+
+    All partitions are read, also for one key: where it lies depends on how many partitions there were. Partitions that
+    are added meanwhile are not read.
+
+    Args:
+        bootstrap_servers: Brokers as ``host:port``, comma-separated.
+        properties: librdkafka properties as `Settings.load` has checked them; those of producers do no harm.
+        stream: The stream's name.
+        prefix: What the topics' names start with.
+        from_beginning: Start with the oldest record, not with the next one. A topic that appears later is always read
+            from its beginning.
+        until_end: End where every partition ended when it was read so far; a missing topic ends at once.
+        key: Only records of this instance.
+        idle_seconds: End after so long without a record; None means never.
+        on_missing: Called once with the topic's name where it does not exist yet; it is waited for.
+
+    Raises:
+        OutsideUnreachable: No broker answers at the start. Later on, brokers are waited for.
+        ConfigurationError: Kafka refuses the credentials, or for want of an ACL.
+    """
+    topic = topic_of(stream, prefix)
+    with closing(_Reader(bootstrap_servers, properties, topic, idle_seconds)) as reader:
+        exists = bool(reader.partitions())
+        if not exists and not until_end:
+            on_missing(topic)
+            reader.await_topic()
+        reader.assign(from_beginning=from_beginning or not exists)
+        for message in reader.messages(until_end=until_end):
+            if key is None or message.key() == key.encode():
+                yield _decoded(stream, topic, message)
+                reader.rest()
+
+
+class _Reader:
+    """A consumer of one topic, with a clock that runs while no record comes."""
+
+    def __init__(
+        self, bootstrap_servers: str, properties: Mapping[str, Any], topic: str, idle_seconds: float | None
+    ) -> None:
+        self._topic = topic
+        self._idle_seconds = idle_seconds
+        self._since = time.monotonic()
+        self._problems: deque[KafkaError] = deque(maxlen=_PROBLEMS_KEPT)
+        own: dict[str, Any] = {
+            "bootstrap.servers": bootstrap_servers,
+            "group.id": "weda-connector-reading",  # the client wants one; without commits it never comes to exist
+            "enable.auto.commit": False,
+            "enable.partition.eof": True,
+            "auto.offset.reset": "earliest",  # where retention has overtaken the reader
+            "isolation.level": "read_committed",
+            "error_cb": self._problems.append,
+        }
+        self._consumer = Consumer({"log_level": LOG_NOTHING, **properties, **own})
+        self._assigned: list[TopicPartition] = []
+
+    def close(self) -> None:
+        self._consumer.close()
+
+    def rest(self) -> None:
+        """Start the clock anew."""
+        self._since = time.monotonic()
+
+    def partitions(self) -> list[int]:
+        """The topic's partitions, none where it does not exist."""
+        with translated(_ATTEMPT.format(self._topic), acl=_ACL, problems=self._recent_problems):
+            found = self._consumer.list_topics(self._topic, timeout=REACH_SECONDS).topics[self._topic]
+            if found.error is not None and found.error.name() != _MISSING:
+                raise KafkaException(found.error)
+        return list(found.partitions)
+
+    def await_topic(self) -> None:
+        """Until the topic exists, or the clock has run out."""
+        while not self._is_idle and not self.partitions():
+            time.sleep(_AGAIN_SECONDS)
+
+    def assign(self, *, from_beginning: bool) -> None:
+        """Read every partition from its first record, or from where it ends now."""
+        partitions = [TopicPartition(self._topic, number) for number in self.partitions()]
+        for partition in partitions:
+            partition.offset = OFFSET_BEGINNING if from_beginning else self._end(partition)
+        self._assigned = partitions
+        self._consumer.assign(partitions)
+
+    def messages(self, *, until_end: bool) -> Iterator[Message]:
+        """Records as they come, until the clock has run out."""
+        unread = {partition.partition for partition in self._assigned}
+        while not self._is_idle and (unread or not until_end):
+            with translated(_ATTEMPT.format(self._topic), acl=_ACL, problems=self._recent_problems):
+                message = self._consumer.poll(_POLL_SECONDS)
+                error = None if message is None else message.error()
+                if error is not None and error.name() != _END and not is_passing(error):
+                    raise KafkaException(error)
+            if message is None:
+                continue
+            if error is None:
+                yield message
+            elif error.name() == _END:
+                unread.discard(message.partition())
+
+    @property
+    def _is_idle(self) -> bool:
+        return self._idle_seconds is not None and time.monotonic() - self._since >= self._idle_seconds
+
+    def _end(self, partition: TopicPartition) -> int:
+        with translated(_ATTEMPT.format(self._topic), acl=_ACL, problems=self._recent_problems):
+            return self._consumer.get_watermark_offsets(partition, timeout=REACH_SECONDS)[1]
+
+    def _recent_problems(self) -> deque[KafkaError]:
+        self._consumer.poll(0)  # or librdkafka keeps them to itself
+        return self._problems
+
+
+def _decoded(stream: str, topic: str, message: Message) -> Decoded:
+    key = message.key()
+    headers = cast("list[tuple[str, bytes | None]]", message.headers() or [])
+    return Decoded(
+        stream=stream,
+        topic=topic,
+        partition=message.partition() or 0,
+        offset=message.offset() or 0,
+        key=None if key is None else _text(key),
+        timestamp=message.timestamp()[1],
+        headers={name: _text(value or b"") for name, value in headers},
+        value=_value(stream, message.value() or b""),
+    )
+
+
+def _value(stream: str, value: bytes) -> dict[str, Any] | bytes:
+    if stream == DEAD_LETTERS:
+        return value
+    try:
+        return decode(value, by_fingerprint())
+    except Unreadable:
+        return value
+
+
+def _text(raw: bytes) -> str:
+    return raw.decode(errors="backslashreplace")

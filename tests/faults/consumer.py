@@ -1,0 +1,117 @@
+"""The independent consumer: what stands in the topics, as any other program would read it."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import fastavro
+from confluent_kafka import Message as KafkaMessage
+from fastavro.schema import fingerprint, to_parsing_canonical_form
+
+from tests.servers import read_topic
+
+SCHEMAS = Path(__file__).parents[2] / "avro"
+RECORD_TYPE_OF = {
+    "events": "io.weda.workflow.WorkflowEvent",
+    "instances": "io.weda.workflow.InstanceEvent",
+    "tasks": "io.weda.workflow.TaskEvent",
+}
+SINGLE_OBJECT = b"\xc3\x01"
+READ_SECONDS = 120
+
+
+@dataclass(frozen=True)
+class Record:
+    """One record, decoded."""
+
+    stream: str
+    partition: int
+    offset: int
+    key: str
+    timestamp: int
+    """Epoch milliseconds."""
+    headers: dict[str, str]
+    value: dict[str, Any]
+
+    @property
+    def where(self) -> str:
+        """For people: which record this is."""
+        return f"{self.stream}/{self.partition}@{self.offset}"
+
+    @property
+    def ingest_id(self) -> str:
+        """The id that the connector gave the message."""
+        return str(self.value["ingestId"])
+
+
+def read(bootstrap: str, prefix: str) -> list[Record]:
+    """Every committed record of the record streams: partitions in any order, each in its own order, unsorted.
+
+    ``ValueError`` when a value is not what its stream promises.
+    """
+    return [
+        decode(stream, message)
+        for stream in RECORD_TYPE_OF
+        for message in read_topic(bootstrap, f"{prefix}.{stream}", timeout=READ_SECONDS)
+    ]
+
+
+def read_dead_letters(bootstrap: str, prefix: str) -> list[str]:
+    """A line for each dead letter."""
+    found = read_topic(bootstrap, f"{prefix}.dead-letters", timeout=READ_SECONDS)
+    return [f"dead-letters/{message.partition()}@{message.offset()}: {_headers(message)}" for message in found]
+
+
+def decode(stream: str, message: KafkaMessage) -> Record:
+    """One record of a stream; ``ValueError`` when its framing or schema is another."""
+    key, value = message.key(), message.value()
+    place = f"{stream}/{message.partition()}@{message.offset()}"
+    if not isinstance(key, bytes) or not isinstance(value, bytes):
+        raise ValueError(f"{place} has no key or no value")  # noqa: TRY004 - about the record, not a type of ours
+    mark, schema = _schema(stream)
+    if not value.startswith(mark):
+        raise ValueError(f"{place} starts with {value[:10].hex()}, not with {mark.hex()}")
+    body = BytesIO(value[len(mark) :])
+    decoded = fastavro.schemaless_reader(body, schema, None)
+    if body.read(1) or not isinstance(decoded, dict):
+        raise ValueError(f"{place} has bytes after its record")
+    _, timestamp = message.timestamp()
+    partition, offset = message.partition() or 0, message.offset() or 0
+    return Record(stream, partition, offset, key.decode(), timestamp, _headers(message), decoded)
+
+
+def field_names(stream: str) -> frozenset[str]:
+    """The fields of the stream's schema."""
+    return frozenset(field["name"] for field in _read_schema(stream)["fields"])
+
+
+def _headers(message: KafkaMessage) -> dict[str, str]:
+    headers = message.headers() or []
+    return {name: value.decode() if isinstance(value, bytes) else str(value) for name, value in headers}
+
+
+@cache
+def _schema(stream: str) -> tuple[bytes, Any]:
+    """The bytes that stand before each value of the stream, and a schema to read it with, times as numbers."""
+    schema = _read_schema(stream)
+    mark = bytes.fromhex(fingerprint(to_parsing_canonical_form(schema), "CRC-64-AVRO"))
+    return SINGLE_OBJECT + mark, fastavro.parse_schema(_without_logical_types(schema))
+
+
+@cache
+def _read_schema(stream: str) -> Any:
+    return json.loads((SCHEMAS / f"{RECORD_TYPE_OF[stream]}.avsc").read_text())
+
+
+def _without_logical_types(schema: Any) -> Any:
+    if isinstance(schema, dict):
+        return dict(_without_logical_type(schema))
+    return [_without_logical_types(one) for one in schema] if isinstance(schema, list) else schema
+
+
+def _without_logical_type(schema: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    return ((name, _without_logical_types(one)) for name, one in schema.items() if name != "logicalType")

@@ -1,0 +1,138 @@
+"""The independent sender: one request at a time for an instance, many instances at once, everything written down."""
+
+import asyncio
+import json
+import random
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Self
+
+import aiohttp
+
+from tests.faults.ledger import Attempt, Issued, Ledger
+from tests.faults.messages import Message, messages
+
+ANSWER_SECONDS = 3.0
+"""How long the sender waits; the connector promises less than one."""
+MOST_ATTEMPTS = 5
+RETRIES = 0.85
+"""Share of unknown and refused messages that are sent again."""
+REPEATS = 0.03
+"""Share of accepted messages that are sent again all the same, as a source does that lost an answer."""
+KNOCK_SECONDS = 0.1
+
+
+@dataclass(frozen=True)
+class Load:
+    """How much the sender sends."""
+
+    run: str
+    """Name of the run, part of every id."""
+    seed: int
+    instances: int
+    rate: float
+    """Messages a second over all instances, where the connector keeps up."""
+
+
+class Sender:
+    """Sends until it is told to stop; ``ledger`` tells what was sent and answered."""
+
+    def __init__(self, url: str, token: str, load: Load) -> None:
+        self.ledger = Ledger()
+        self._url = f"{url}/messageDeliver"
+        self._headers = {"Authorization": f"Bearer {token}"}
+        self._load = load
+        self._stop = asyncio.Event()
+
+    async def __aenter__(self) -> Self:
+        # POST is never sent again by the client itself: each attempt is one request.
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=60),
+            timeout=aiohttp.ClientTimeout(total=ANSWER_SECONDS),
+        )
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._session.close()
+
+    async def run(self) -> None:
+        """Send the messages of every instance until ``stop``."""
+        async with asyncio.TaskGroup() as group:
+            for number in range(self._load.instances):
+                group.create_task(self._play(number))
+
+    def stop(self) -> None:
+        """Let each instance end its request and send no more."""
+        self._stop.set()
+
+    async def send_fresh(self, name: str) -> Issued:
+        """Send the first message of a new instance until it is accepted, or the attempts are used up."""
+        message = next(messages(self._load.run, f"fresh-{name}", random.Random(self._load.seed)))
+        issued = Issued(message)
+        for _ in range(MOST_ATTEMPTS):
+            if await self._attempt(issued) == "accepted":
+                break
+            await asyncio.sleep(KNOCK_SECONDS)
+        return issued
+
+    async def _play(self, number: int) -> None:
+        chance = random.Random(f"{self._load.seed}/{number}")
+        name = f"{self._load.seed % 10**6}{number:06d}" if number % 10 == 0 else f"{self._load.run}-{number}"
+        pause = self._load.instances / self._load.rate
+        await self._sleep(chance.random() * pause)
+        for message in messages(self._load.run, name, chance):
+            if self._stop.is_set():
+                return
+            started = time.monotonic()
+            await self._deliver(message, chance)
+            await self._sleep(pause * chance.uniform(0.6, 1.4) - (time.monotonic() - started))
+
+    async def _deliver(self, message: Message, chance: random.Random) -> None:
+        """Send a message, again where that is called for, and give it up now and then."""
+        issued = Issued(message)
+        while not self._stop.is_set() and len(issued.attempts) < MOST_ATTEMPTS:
+            outcome = await self._attempt(issued)
+            if outcome == "never sent":
+                await self._sleep(KNOCK_SECONDS * chance.uniform(0.5, 1.5))
+            elif chance.random() >= (REPEATS if outcome == "accepted" else RETRIES):
+                return
+            elif outcome == "refused":
+                await self._sleep(KNOCK_SECONDS)
+
+    async def _attempt(self, issued: Issued) -> str:
+        sent = time.monotonic()
+        # Entered before it leaves: whatever shows up in a topic was in the ledger first.
+        self.ledger.issued.setdefault(issued.message.identity, issued)
+        try:
+            attempt = await self._request(issued.message, sent)
+        except aiohttp.ClientConnectorError:
+            self.ledger.never_sent += 1
+            return "never sent"
+        issued.attempts.append(attempt)
+        return attempt.outcome
+
+    async def _request(self, message: Message, sent: float) -> Attempt:
+        headers = {**self._headers, "Content-Type": message.content_type}
+        try:
+            async with self._session.post(self._url, data=message.body, headers=headers) as response:
+                text = await response.read()
+        except aiohttp.ClientConnectorError:
+            raise
+        except (aiohttp.ClientError, TimeoutError):
+            return Attempt(sent, time.monotonic(), "unknown")
+        code = _code(text)
+        return Attempt(sent, time.monotonic(), "accepted" if code == 0 else "refused", code)
+
+    async def _sleep(self, seconds: float) -> None:
+        """Sleep, but not past ``stop``."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._stop.wait(), max(seconds, 0.001))
+
+
+def _code(text: bytes) -> int:
+    try:
+        code = json.loads(text)["code"]
+    except (ValueError, KeyError, TypeError):
+        return -1
+    return code if isinstance(code, int) else -1

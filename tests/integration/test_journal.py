@@ -1,0 +1,258 @@
+"""The journal on a real disk: durable, ordered, bounded, held by one, and honest when the disk fails."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import stat
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import apsw
+import pytest
+
+from connector.errors import ConfigurationError, OutsideUnreachable, Unavailable
+from connector.journal import HEADROOM, Admission, SqliteJournal
+from connector.values import ProducibleRecord, Request
+
+LIMIT = 64 * 1024 * 1024
+
+
+def admission(sequence: int, lane: str = "i", *, size: int = 10, source: str = "default") -> Admission:
+    request = Request(source, b"b" * size, "application/json", 1_763_000_000_000 + sequence)
+    record = ProducibleRecord("events", "t", lane.encode(), b"v", (("h", b"1"),), request.received_at)
+    return Admission(sequence, lane, request, (record,))
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "deep" / "journal.db"
+
+
+@contextlib.asynccontextmanager
+async def opened(path: Path, *, max_bytes: int = LIMIT, vfs: str | None = None) -> AsyncIterator[SqliteJournal]:
+    journal = SqliteJournal(path, max_bytes=max_bytes, vfs=vfs)
+    await journal.open()
+    try:
+        yield journal
+    finally:
+        await journal.close()
+
+
+async def test_what_was_admitted_is_there_after_a_restart_in_order_per_lane(path):
+    async with opened(path) as journal:
+        rows = [admission(1, "b"), admission(2, "a"), admission(3, "b", source="other"), admission(4, "c")]
+        await asyncio.gather(*(journal.admit(one) for one in reversed(rows)))
+
+    journal = SqliteJournal(path, max_bytes=LIMIT)
+    contents = await journal.open()
+    heads = await journal.heads("", lanes=10, depth=10)
+    await journal.close()
+
+    assert (contents.lanes, contents.sources) == ({"a": 1, "b": 2, "c": 1}, {"default": 3, "other": 1})
+    assert contents.next_sequence == 5
+    assert heads == [[rows[1]], [rows[0], rows[2]], [rows[3]]]
+
+
+async def test_heads_go_round_lanes_and_read_ahead_only_so_far(path):
+    async with opened(path) as journal:
+        for number in range(6):
+            await journal.admit(admission(number, "ab"[number % 2]))
+
+        first = await journal.heads("", lanes=1, depth=2)
+        second = await journal.heads("a", lanes=5, depth=2)
+
+        assert [[one.sequence for one in lane] for lane in first] == [[0, 2]]
+        assert [[one.sequence for one in lane] for lane in second] == [[1, 3]]
+        assert await journal.heads("b", lanes=5, depth=2) == []
+
+
+async def test_struck_rows_are_gone_and_amended_rows_are_replaced(path):
+    async with opened(path) as journal:
+        await journal.admit(admission(1))
+        await journal.admit(admission(2))
+        await journal.strike(1)
+        await journal.amend(admission(2, "another lane"))
+
+        assert await journal.heads("", lanes=5, depth=5) == [[admission(2, "another lane")]]
+
+
+async def test_the_state_tells_size_and_the_oldest(path):
+    async with opened(path) as journal:
+        assert (await journal.state()).oldest_received_at is None
+        await journal.admit(admission(7))
+        await journal.admit(admission(8))
+
+        state = await journal.state()
+        assert state.oldest_received_at == admission(7).request.received_at
+        assert state.size_bytes > 0
+
+
+async def test_numbers_are_remembered(path):
+    async with opened(path) as journal:
+        assert await journal.recall("floor") == 0
+        await journal.remember("floor", 12)
+    async with opened(path) as journal:
+        assert await journal.recall("floor") == 12
+
+
+async def test_the_files_are_readable_by_their_owner_only(path):
+    async with opened(path) as journal:
+        await journal.admit(admission(1))
+        modes = {stat.S_IMODE(one.stat().st_mode) for one in path.parent.iterdir()}
+
+    assert modes == {0o600}
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+
+
+async def test_one_process_owns_the_journal(path):
+    """Rule 7: a second owner is told which file and what to do."""
+    async with opened(path):
+        with pytest.raises(OutsideUnreachable, match="held by another process"):
+            await SqliteJournal(path, max_bytes=LIMIT).open()
+    async with opened(path):
+        pass
+
+
+async def test_a_full_journal_refuses_and_can_still_be_emptied(path):
+    """P7: the bound counts database and log, and keeps room for deletions."""
+    limit = HEADROOM + 4 * 1024 * 1024
+    async with opened(path, max_bytes=limit) as journal:
+        admitted = []
+        with pytest.raises(Unavailable, match="full") as refusal:
+            for number in range(10_000):
+                await journal.admit(admission(number, size=20_000))
+                admitted.append(number)
+        assert refusal.value.retry_after > 0
+        assert sum(one.stat().st_size for one in path.parent.iterdir()) <= limit
+
+        for number in admitted:
+            await journal.strike(number)
+
+        assert await journal.heads("", lanes=1, depth=1) == []
+        assert sum(one.stat().st_size for one in path.parent.iterdir()) <= limit
+        await journal.admit(admission(99_999, size=20_000))
+
+
+async def test_a_file_of_a_newer_version_is_not_touched(path):
+    async with opened(path):
+        pass
+    database = apsw.Connection(str(path))
+    database.pragma("user_version", 99)
+    database.close()
+
+    with pytest.raises(ConfigurationError, match="WEDA_JOURNAL__PATH.*format 99"):
+        await SqliteJournal(path, max_bytes=LIMIT).open()
+
+
+async def test_a_file_that_is_no_journal_stops_the_start_with_one_line(path):
+    path.parent.mkdir()
+    path.write_bytes(b"this is no database at all, but it is long enough" * 100)
+
+    with pytest.raises(ConfigurationError, match="WEDA_JOURNAL__PATH") as refusal:
+        await SqliteJournal(path, max_bytes=LIMIT).open()
+    assert "\n" not in refusal.value.message
+
+
+class FailingDisk(apsw.VFS):
+    """A file system whose syncs and writes can be made to fail."""
+
+    def __init__(self) -> None:
+        self.failing: set[str] = set()
+        self.name = f"failing-{id(self)}"
+        super().__init__(self.name, "")
+
+    def xOpen(self, name, flags):  # noqa: N802
+        return FailingFile(self, name, flags)
+
+
+class FailingFile(apsw.VFSFile):
+    def __init__(self, disk: FailingDisk, name, flags) -> None:
+        self._disk = disk
+        super().__init__("", name, flags)
+
+    def xSync(self, flags):  # noqa: N802
+        if "sync" in self._disk.failing:
+            raise apsw.IOError("the disk does not sync")
+        return super().xSync(flags)
+
+    def xWrite(self, content, offset):  # noqa: N802
+        if "write" in self._disk.failing:
+            raise apsw.FullError("the disk is full")
+        return super().xWrite(content, offset)
+
+
+@pytest.fixture
+def disk() -> Iterator[FailingDisk]:
+    made = FailingDisk()
+    yield made
+    made.unregister()
+
+
+@pytest.mark.parametrize("what", ["sync", "write"])
+async def test_a_failing_disk_refuses_and_the_refused_do_not_come_back(path, disk, what):
+    """Rule 7: after a failed commit the file is reopened and verified before it is written again."""
+    async with opened(path, vfs=disk.name) as journal:
+        await journal.admit(admission(1))
+        disk.failing.add(what)
+        with pytest.raises(Unavailable, match="disk failed"):
+            await journal.admit(admission(2))
+        disk.failing.clear()
+
+        await journal.admit(admission(3))
+
+        assert [[one.sequence for one in lane] for lane in await journal.heads("", 5, 5)] == [[1, 3]]
+
+
+async def test_a_strike_waits_until_the_disk_takes_it(path, disk):
+    async with opened(path, vfs=disk.name) as journal:
+        await journal.admit(admission(1))
+        disk.failing.add("sync")
+        strike = asyncio.create_task(journal.strike(1))
+        await asyncio.sleep(0.3)
+        assert not strike.done()
+        disk.failing.clear()
+
+        await asyncio.wait_for(strike, 10)
+        assert await journal.heads("", 5, 5) == []
+
+
+ADMIT_FOREVER = """
+import asyncio, sys
+from pathlib import Path
+from tests.integration.test_journal import SqliteJournal, admission, LIMIT
+
+async def main():
+    journal = SqliteJournal(Path(sys.argv[1]), max_bytes=LIMIT)
+    await journal.open()
+    async def one(number):
+        await journal.admit(admission(number, f"lane-{number % 7}"))
+        sys.stdout.write(f"{number}\\n")
+        sys.stdout.flush()
+    for base in range(0, 1_000_000, 20):
+        await asyncio.gather(*(one(base + number) for number in range(20)))
+
+asyncio.run(main())
+"""
+
+
+async def test_what_was_told_to_be_safe_survives_a_kill(path):
+    """P1: every admission that returned is there after a SIGKILL, and opens again without help."""
+    told: set[int] = set()
+    for _ in range(3):
+        child = subprocess.Popen(
+            [sys.executable, "-c", ADMIT_FOREVER, str(path)], stdout=subprocess.PIPE, text=True, cwd=os.getcwd()
+        )
+        lines = [child.stdout.readline() for _ in range(150)]
+        child.send_signal(signal.SIGKILL)
+        rest, _ = child.communicate()
+        told = {int(line) for line in [*lines, *rest.split("\n")[:-1]]}
+
+        async with opened(path) as journal:
+            found = {one.sequence for lane in await journal.heads("", 10, 100_000) for one in lane}
+            assert told <= found
+            for sequence in found:
+                await journal.strike(sequence)
+    assert len(told) >= 150

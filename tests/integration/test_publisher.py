@@ -1,0 +1,130 @@
+"""The Kafka adapter on a real broker: reports, refusals, and what a fatal error leaves behind."""
+
+import asyncio
+import ctypes
+import random
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import confluent_kafka
+import pytest
+
+from connector.publisher import FailureKind, Failures, KafkaPublisher, producer_properties
+from connector.values import ProducibleRecord
+from tests.servers.reading import read_topic
+
+OUT_OF_ORDER_SEQUENCE_NUMBER = 45
+
+
+def record(topic: str, value: bytes = b"v", key: bytes = b"k") -> ProducibleRecord:
+    return ProducibleRecord("events", topic, key, value, (("h", b"1"),), 1_763_000_000_000)
+
+
+async def publish(publisher: KafkaPublisher, *records: ProducibleRecord) -> Failures:
+    reported: asyncio.Future[Failures] = asyncio.get_running_loop().create_future()
+    publisher.publish(records, reported.set_result)
+    return await asyncio.wait_for(reported, 30)
+
+
+def provoke_fatal_error(publisher: KafkaPublisher) -> None:
+    """librdkafka's own test hook: the client is in the state that a lost idempotent sequence leaves it in."""
+    libraries = Path(confluent_kafka.__file__).parents[1] / "confluent_kafka.libs"
+    library = ctypes.CDLL(str(next(libraries.glob("librdkafka*"))))
+    library.rd_kafka_test_fatal_error.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_char_p]
+    handle = ctypes.c_void_p.from_address(id(publisher._producer) + object.__basicsize__).value
+    assert library.rd_kafka_test_fatal_error(handle, OUT_OF_ORDER_SEQUENCE_NUMBER, b"for a test") == 0
+
+
+@pytest.fixture
+async def publisher(kafka) -> AsyncIterator[KafkaPublisher]:
+    running = KafkaPublisher(producer_properties(kafka.bootstrap_servers, {}))
+    await running.start()
+    yield running
+    await running.stop(5)
+
+
+@pytest.fixture
+def topic(kafka, topic_prefix) -> str:
+    name = f"{topic_prefix}.publisher"
+    kafka.create_topic(name, partitions=1, replication=1, config={"max.message.bytes": "2000"})
+    return name
+
+
+async def test_a_message_is_published_when_all_its_records_are_reported(publisher, kafka, topic):
+    assert await publish(publisher, record(topic, b"1"), record(topic, b"2")) == (None, None)
+
+    found = read_topic(kafka.bootstrap_servers, topic, 2)
+    assert [(one.key(), one.value(), one.headers()) for one in found] == [
+        (b"k", b"1", [("h", b"1")]),
+        (b"k", b"2", [("h", b"1")]),
+    ]
+    assert {one.timestamp()[1] for one in found} == {1_763_000_000_000}
+
+
+async def test_no_records_are_published_at_once(publisher):
+    assert await publish(publisher) == ()
+
+
+async def test_a_record_over_the_topics_limit_is_refused_for_its_own_sake(publisher, topic):
+    (failure,) = await publish(publisher, record(topic, random.Random(1).randbytes(5000)))
+
+    assert failure is not None
+    assert (failure.kind, failure.name) == (FailureKind.REFUSED, "MSG_SIZE_TOO_LARGE")
+
+
+async def test_a_raising_report_harms_nobody_else(publisher, topic):
+    def raising(_failures: Failures) -> None:
+        raise ValueError("a caller's defect")
+
+    publisher.publish((record(topic),), raising)
+
+    assert await publish(publisher, record(topic)) == (None,)
+
+
+async def test_a_cancelled_waiter_harms_nobody_else(publisher, topic):
+    """A request that is gone does not poison the reports of the others."""
+    waiter = asyncio.ensure_future(publish(publisher, record(topic)))
+    await asyncio.sleep(0)
+    waiter.cancel()
+
+    assert await publish(publisher, record(topic)) == (None,)
+
+
+async def test_after_a_fatal_error_a_new_generation_publishes(publisher, topic):
+    """Rule 5: purge, report the rest as uncertain, build anew, go on."""
+    assert await publish(publisher, record(topic, b"before")) == (None,)
+    provoke_fatal_error(publisher)
+
+    failures = await publish(publisher, record(topic, b"during"))
+
+    while publisher.generation == 0:
+        await asyncio.sleep(0.01)
+    assert failures == (None,) or failures[0].kind is FailureKind.UNCERTAIN
+    assert publisher.is_open
+    assert await publish(publisher, record(topic, b"after")) == (None,)
+
+
+async def test_every_message_in_flight_at_a_fatal_error_is_reported_once(publisher, topic):
+    reports: list[Failures] = []
+    for number in range(500):
+        publisher.publish((record(topic, str(number).encode()),), reports.append)
+        if number == 250:
+            provoke_fatal_error(publisher)
+
+    async with asyncio.timeout(20):
+        while len(reports) < 500 or publisher.generation == 0:
+            await asyncio.sleep(0.01)
+    await asyncio.sleep(0.2)
+    assert len(reports) == 500
+
+
+async def test_stop_reports_what_is_left(kafka, topic):
+    """A flush has a deadline; what is not acknowledged by then is reported as failed, never forgotten."""
+    publisher = KafkaPublisher(producer_properties("127.0.0.1:1", {}))
+    await publisher.start()
+    reports: list[Failures] = []
+    publisher.publish((record(topic),), reports.append)
+
+    await publisher.stop(0.3)
+
+    assert [failure.kind for (failure,) in reports] == [FailureKind.UNCERTAIN]
