@@ -162,7 +162,7 @@ class Connector:
     async def _start_delivery(self, journal: SqliteJournal, contents: Contents) -> Delivery:
         settings = self._settings
         properties = producer_properties(self.bootstrap_servers, settings.kafka.properties)
-        publisher = KafkaPublisher(properties)
+        publisher = KafkaPublisher(properties, on_rebuild=self.metrics.producer_rebuilds.inc)
         await publisher.start()
         delivery = Delivery(
             publisher,

@@ -37,6 +37,7 @@ _LONGEST_REST_SECONDS: Final = 10.0
 _IDLE_SECONDS: Final = 0.02
 _LONGEST_IDLE_SECONDS: Final = 0.5
 _ALONE_SECONDS: Final = 30.0
+_STALLED_STOP_SECONDS: Final = 1.0
 _DEAD_LETTER_LANE: Final = "dead-letter/"
 _LOG = structlog.get_logger("connector.delivery")
 
@@ -159,7 +160,7 @@ class Delivery:
         if self._replayer is not None:
             self._replayer.cancel()
             await asyncio.gather(self._replayer, return_exceptions=True)
-        await self._publisher.stop(deadline_seconds)
+        await self._publisher.stop(min(deadline_seconds, _STALLED_STOP_SECONDS) if self.is_stalled else deadline_seconds)
         while self._tasks:
             await asyncio.gather(*self._tasks, return_exceptions=True)
 

@@ -88,6 +88,10 @@ class Metrics:
         )
         self.unknown_fields = self._counter("unknown_fields", "Fields that the schema does not know", "field")
         self.unknown_codes = self._counter("unknown_codes", "Codes that are in no dictionary", "field")
+        self.conflicts = self._counter(
+            "message_id_conflicts", "Accepted messages whose msgId came before with other content", "source"
+        )
+        self.producer_rebuilds = self._counter("producer_rebuilds", "Producers built anew after a fatal error")
         self.broker_up = self._gauge("broker_up", "1 while the brokers answer")
         self.durability_degraded = self._gauge(
             "durability_degraded", "1 while some topic can lose acknowledged records with one broker"
@@ -103,8 +107,10 @@ class Metrics:
         self.requests.labels(source, outcome).inc()
         self.request_duration.labels(source, outcome).observe(seconds)
 
-    def message_accepted(self, source: str, event: Event) -> None:
-        """A message that is no repeat became safe."""
+    def message_accepted(self, source: str, event: Event, *, conflict: bool) -> None:
+        """A message that is no repeat became safe; ``conflict``: its ``msgId`` came before with other content."""
+        if conflict:
+            self.conflicts.labels(source).inc()
         environment, action = event.fields["envType"], event.fields["action"]
         self.messages.labels(
             source,
@@ -184,6 +190,7 @@ class Metrics:
                 self.requests.labels(source, outcome)
                 self.request_duration.labels(source, outcome)
             self.messages_published.labels(source)
+            self.conflicts.labels(source)
             self.journal_messages.labels(source)
             self.ledger_imbalance.labels(source)
             for kind in MESSAGE_TYPES.values():

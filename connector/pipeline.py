@@ -122,10 +122,13 @@ class Pipeline:
         if seen is not None and standing is Standing.PENDING:
             await self._in_time(self._repeats.outcome(seen))
             return Outcome.DUPLICATE
-        encoded = self._encode(request, event, conflict=standing is Standing.CONFLICT)
+        conflict = standing is Standing.CONFLICT
+        encoded = self._encode(request, event, conflict=conflict)
         safe = self._delivery.admit(event.instance_id, request, encoded)
         self._watch(safe, seen)
-        safe.add_done_callback(_when_safe(lambda: self._metrics.message_accepted(request.source, event)))
+        safe.add_done_callback(
+            _when_safe(lambda: self._metrics.message_accepted(request.source, event, conflict=conflict))
+        )
         await self._in_time(safe)
         return Outcome.ACCEPTED
 

@@ -1,5 +1,6 @@
 """What every test can ask for."""
 
+import logging
 import os
 import re
 import secrets
@@ -7,10 +8,12 @@ import sys
 from collections.abc import Iterator
 
 import pytest
+import structlog
 from hypothesis import settings
 
 from tests.servers import KafkaCluster, NotInstalled
 
+structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
 settings.register_profile("ci", deadline=None, print_blob=True)
 settings.load_profile("ci")
 

@@ -16,7 +16,7 @@ from connector.settings import EMBEDDED, Settings
 from connector.topics import Difference, TopicAdmin, TopicSpec, plan, wanted
 
 EXIT_DIFFERENT: Final = 1
-SECONDS: Final = 15.0
+SECONDS: Final = 10.0
 _SERVERS: Final = "kafka.bootstrap_servers"
 _COLUMNS: Final = ("topic", "what", "wanted", "actual", "action")
 

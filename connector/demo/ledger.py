@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from connector.simulator import Answer, Outcome
+from connector.simulator.sender import NOT_NOW
 
 MOST_STRANGERS: Final = 1_000
 """Instances of other senders that are remembered, in case an answer makes them ours."""
@@ -23,23 +24,19 @@ class _Instance:
         places: Place in the instance of each answered message, by message id.
         awaited: Accepted messages that have not appeared.
         appeared: Message ids in the order of their first appearance.
+        uncertain: Messages that were never answered, and have not appeared: they still may.
         is_ended: Nothing more of it will be sent.
-        is_uncertain: A message was never answered: it may still appear.
     """
 
     places: dict[str, int] = field(default_factory=dict)
     awaited: set[str] = field(default_factory=set)
     appeared: dict[str, None] = field(default_factory=dict)
+    uncertain: set[str] = field(default_factory=set)
     is_ended: bool = False
-    is_uncertain: bool = False
 
     @property
     def is_settled(self) -> bool:
-        return self.is_ended and not self.is_uncertain and not self.awaited
-
-    @property
-    def published(self) -> int:
-        return sum(message in self.places for message in self.appeared)
+        return self.is_ended and not self.awaited and not self.uncertain
 
     @property
     def out_of_order(self) -> int:
@@ -59,23 +56,19 @@ class Ledger:
     Attributes:
         sent: Messages sent.
         accepted: Those that were answered with code 0.
+        published: Sent messages that are in the events topic.
         ended: Instances of which nothing more will be sent.
     """
 
     def __init__(self) -> None:
         self.sent = 0
         self.accepted = 0
+        self.published = 0
         self.ended = 0
         self._instances: dict[str, _Instance] = {}
         self._strangers: OrderedDict[str, _Instance] = OrderedDict()
         self._settled: OrderedDict[str, None] = OrderedDict()
-        self._settled_published = 0
         self._settled_out_of_order = 0
-
-    @property
-    def published(self) -> int:
-        """Sent messages that are in the events topic."""
-        return self._settled_published + sum(each.published for each in self._instances.values())
 
     @property
     def lost(self) -> int:
@@ -110,12 +103,14 @@ class Ledger:
         message_id = answer.message["msgId"]
         instance.places[message_id] = answer.seq
         self.sent += 1
-        if answer.outcome is Outcome.ACCEPTED:
-            self.accepted += 1
-            if message_id not in instance.appeared:
-                instance.awaited.add(message_id)
-        instance.is_uncertain |= answer.outcome is Outcome.UNKNOWN
-        if answer.seq + 1 == answer.of:
+        self.accepted += answer.outcome is Outcome.ACCEPTED
+        if message_id in instance.appeared:
+            self.published += 1
+        elif answer.outcome is Outcome.ACCEPTED:
+            instance.awaited.add(message_id)
+        elif answer.outcome is Outcome.UNKNOWN:
+            instance.uncertain.add(message_id)
+        if _is_last(answer):
             instance.is_ended = True
             self.ended += 1
         self._settle(answer.instance_id, instance)
@@ -125,15 +120,20 @@ class Ledger:
         if instance_id in self._settled:
             return
         instance = self._instances.get(instance_id) or self._stranger(instance_id)
-        if message_id not in instance.places and len(instance.appeared) - len(instance.places) > _MOST_AHEAD:
+        is_answered = message_id in instance.places
+        is_full = not is_answered and len(instance.appeared) - len(instance.places) >= _MOST_AHEAD
+        if message_id in instance.appeared or is_full:
             return
-        instance.appeared.setdefault(message_id)
+        instance.appeared[message_id] = None
         instance.awaited.discard(message_id)
+        instance.uncertain.discard(message_id)
+        self.published += is_answered
         self._settle(instance_id, instance)
 
     def _of(self, instance_id: str) -> _Instance:
         if instance_id not in self._instances:
-            self._instances[instance_id] = self._strangers.pop(instance_id, None) or _Instance()
+            known = instance_id in self._strangers
+            self._instances[instance_id] = self._strangers.pop(instance_id) if known else _Instance()
         return self._instances[instance_id]
 
     def _stranger(self, instance_id: str) -> _Instance:
@@ -146,8 +146,13 @@ class Ledger:
         if not instance.is_settled:
             return
         del self._instances[instance_id]
-        self._settled_published += instance.published
         self._settled_out_of_order += instance.out_of_order
         self._settled[instance_id] = None
         if len(self._settled) > MOST_SETTLED:
             self._settled.popitem(last=False)
+
+
+def _is_last(answer: Answer) -> bool:
+    """Whether the platform sends nothing more of the instance: its end, or a message that it gave up."""
+    has_given_up = answer.outcome is not Outcome.ACCEPTED and (answer.status is None or answer.status in NOT_NOW)
+    return has_given_up or answer.seq + 1 == answer.of

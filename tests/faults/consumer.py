@@ -79,9 +79,8 @@ def decode(stream: str, message: KafkaMessage) -> Record:
     decoded = fastavro.schemaless_reader(body, schema, None)
     if body.read(1) or not isinstance(decoded, dict):
         raise ValueError(f"{place} has bytes after its record")
-    _, timestamp = message.timestamp()
     partition, offset = message.partition() or 0, message.offset() or 0
-    return Record(stream, partition, offset, key.decode(), timestamp, _headers(message), decoded)
+    return Record(stream, partition, offset, key.decode(), message.timestamp()[1], _headers(message), decoded)
 
 
 def field_names(stream: str) -> frozenset[str]:

@@ -12,7 +12,6 @@ from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 from urllib.parse import urlencode
 
-type_names = ("Instance", "Task")
 STREAM_OF = {"Instance": "instances", "Task": "tasks"}
 SHANGHAI = timezone(timedelta(hours=8))
 
@@ -31,7 +30,16 @@ TASK_ONLY = {
     "map": ("turnToUserMap", "addAssigneeMap", "ccUserMap", "taskMap", "pageUrlMap"),
     "boolean": ("isCcTask",),
 }
-WORDS = ("请假审批", "同意,注意交接", "Ünïcødé ✓", "a \"quoted\" word", "line\nbreak", "主管审批", "back\\slash", "x" * 200)
+WORDS = (
+    "请假审批",
+    "同意,注意交接",
+    "Ünïcødé ✓",
+    'a "quoted" word',
+    "line\nbreak",
+    "主管审批",
+    "back\\slash",
+    "x" * 200,
+)
 OURS = ("source", "receivedAt", "ingestId", "extras")
 """Names of fields that the connector adds: a message's fields that are called so belong in ``extras``."""
 
@@ -87,7 +95,7 @@ def messages(run: str, instance: str, chance: random.Random) -> Iterator[Message
 
 def draw(run: str, instance: str, index: int, previous_id: str | None, chance: random.Random) -> Message:
     """Draw one message; now and then it has the ``msgId`` of the one before, or none."""
-    kind = chance.choice(type_names)
+    kind = chance.choice((*STREAM_OF,))
     drawn = dict(_fields(kind, chance))
     drawn["requestId"] = _same(f"{run}/{instance}/{index}")
     drawn["msgType"] = (kind, chance.choice((kind, kind, kind, kind.lower(), kind.upper())))

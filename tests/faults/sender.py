@@ -78,7 +78,7 @@ class Sender:
 
     async def _play(self, number: int) -> None:
         chance = random.Random(f"{self._load.seed}/{number}")
-        name = f"{self._load.seed % 10**6}{number:06d}" if number % 10 == 0 else f"{self._load.run}-{number}"
+        name = f"9{self._load.seed % 10**6}{number:06d}" if number % 10 == 0 else f"{self._load.run}-{number}"
         pause = self._load.instances / self._load.rate
         await self._sleep(chance.random() * pause)
         for message in messages(self._load.run, name, chance):

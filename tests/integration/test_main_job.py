@@ -80,7 +80,14 @@ async def read(connector: Connector, stream: str, count: int) -> list[Any]:
 
 async def test_a_task_message_stands_in_events_and_tasks(connector):
     """P2: the content equals what was sent, field by field, unknown fields included."""
-    message = {"msgType": "Task", "instanceId": "i-1", "msgId": "m-1", "action": "2", "envType": "prod", "taskStatus": 3}
+    message = {
+        "msgType": "Task",
+        "instanceId": "i-1",
+        "msgId": "m-1",
+        "action": "2",
+        "envType": "prod",
+        "taskStatus": 3,
+    }
     message |= {"approverMap": {"u1": "王芳"}, "isCcTask": 0, "startTime": 1763000000000, "weight": 1.0}
 
     assert await post(connector, message, traceparent="00-11-22-01") == (200, {"code": 0})
@@ -98,7 +105,9 @@ async def test_a_task_message_stands_in_events_and_tasks(connector):
 
 
 async def test_headers_are_cloud_events_with_fingerprint_and_trace(connector):
-    await post(connector, {"msgType": "instance", "instanceId": "i/1", "msgId": "m", "envType": "pre"}, traceparent="00-a")
+    await post(
+        connector, {"msgType": "instance", "instanceId": "i/1", "msgId": "m", "envType": "pre"}, traceparent="00-a"
+    )
 
     (record,) = await read(connector, "instances", 1)
     headers = {name: value.decode() for name, value in record.headers()}

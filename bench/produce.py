@@ -1,0 +1,109 @@
+"""librdkafka alone: the records of the stream ``events`` as fast as the broker acknowledges them.
+
+`python -m bench.produce BOOTSTRAP_SERVERS TOPIC SECONDS` prints a `Sample` as JSON. The records (key, headers, value)
+are made beforehand by the connector's own code, so that only librdkafka and its Python binding are measured.
+"""
+
+import os
+import secrets
+import sys
+import time
+from itertools import cycle
+from zoneinfo import ZoneInfo
+
+import msgspec
+from confluent_kafka import KafkaError, Message, Producer
+
+from bench.message import body, ids, with_ids
+from bench.sample import Sample, resident_bytes
+from connector import records
+from connector.encoding import encode
+from connector.ingest import IngestIds
+from connector.messages import BodyKind, parse
+from connector.publisher import producer_properties
+from connector.schemas import WORKFLOW_EVENT, load
+from connector.values import ProducibleRecord, Request
+
+DISTINCT = 5_000
+WARM_UP_SECONDS = 1.0
+
+
+class Count:
+    """Delivery reports."""
+
+    def __init__(self) -> None:
+        self.acknowledged = 0
+        self.failed = 0
+
+    def report(self, error: KafkaError | None, _message: Message) -> None:
+        """Count one."""
+        if error is None:
+            self.acknowledged += 1
+        else:
+            self.failed += 1
+
+
+def make_records(topic: str, count: int) -> list[ProducibleRecord]:
+    """Records as the connector makes them, of distinct instances."""
+    run, template, ingest_ids, schema = secrets.token_hex(4), body(), IngestIds(), load(WORKFLOW_EVENT)
+    made = []
+    for number in range(count):
+        request = Request("default", with_ids(template, *ids(run, number, 0)), "application/json", 1_700_000_000_000)
+        event = records.convert(parse(request.body, BodyKind.JSON), ZoneInfo("Asia/Shanghai"))
+        ingest_id = ingest_ids.next()
+        value = encode(schema, records.record_value(event, schema, request, ingest_id))
+        headers = records.headers(event, request, ingest_id)
+        made.append(
+            ProducibleRecord("events", topic, event.instance_id.encode(), value, headers, time.time_ns() // 1_000_000)
+        )
+    return made
+
+
+def run(bootstrap_servers: str, topic: str, seconds: float) -> Sample:
+    """Produce for so many seconds after a warm-up; what is acknowledged meanwhile counts."""
+    producer, count = Producer(producer_properties(bootstrap_servers, {})), Count()
+    endless = cycle(make_records(topic, DISTINCT))
+    begun = time.perf_counter()
+    cpu, start, is_warm = time.process_time(), begun, False
+    while (now := time.perf_counter()) - start < seconds or not is_warm:
+        if not is_warm and now - begun >= WARM_UP_SECONDS:
+            cpu, start, is_warm = time.process_time(), now, True
+            count.acknowledged = 0
+        _produce(producer, next(endless), count)
+    sample = Sample(
+        accepted=count.acknowledged,
+        refused=count.failed,
+        seconds=time.perf_counter() - start,
+        p50=None,
+        p99=None,
+        p999=None,
+        cpu_seconds=time.process_time() - cpu,
+        rss=resident_bytes(os.getpid()),
+    )
+    producer.purge()
+    producer.flush(5)
+    return sample
+
+
+def _produce(producer: Producer, record: ProducibleRecord, count: Count) -> None:
+    """Produce one record; while librdkafka's queue is full, take delivery reports."""
+    while True:
+        try:
+            producer.produce(
+                record.topic,
+                value=record.value,
+                key=record.key,
+                headers=list(record.headers),
+                timestamp=record.timestamp,
+                on_delivery=count.report,
+            )
+        except BufferError:
+            producer.poll(0.1)
+        else:
+            producer.poll(0)
+            return
+
+
+if __name__ == "__main__":
+    sample = run(sys.argv[1], sys.argv[2], float(sys.argv[3]))
+    print(msgspec.json.encode(sample).decode())

@@ -1,0 +1,191 @@
+"""Kafka and the disk in memory, for tests: ours, and those of whoever builds on the connector.
+
+`InMemoryPublisher` and `InMemoryJournal` stand where `connector.publisher.KafkaPublisher` and
+`connector.journal.SqliteJournal` do, and can be told to misbehave as those can: reports that fail or do not come, a
+journal that is full. Both live on one event loop and keep nothing that outlives them.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
+from typing import Final
+
+from connector.errors import Unavailable
+from connector.journal import Admission, Contents, JournalState
+from connector.publisher import Failure, FailureKind, Failures
+from connector.values import ProducibleRecord
+
+TIMED_OUT: Final = Failure(FailureKind.UNCERTAIN, "_MSG_TIMED_OUT", "no report came in time")
+"""A failure that leaves open whether the record is in Kafka."""
+
+TOO_LARGE: Final = Failure(FailureKind.REFUSED, "MSG_SIZE_TOO_LARGE", "the topic takes no record of this size")
+"""A failure that is the record's own fault."""
+
+_CLOSED: Final = Failure(FailureKind.UNCERTAIN, "_CLOSED", "the publisher is closed")
+_STOPPED: Final = Failure(FailureKind.UNCERTAIN, "_STOPPED", "the publisher was stopped")
+
+
+@dataclass(frozen=True, slots=True)
+class _Parcel:
+    """The records of one message, and what will be reported of them."""
+
+    count: int
+    report: Callable[[Failures], None]
+    failure: Failure | None
+
+    def tell(self) -> None:
+        """Report on the event loop, later, as the protocol promises."""
+        asyncio.get_running_loop().call_soon(self.report, (self.failure,) * self.count)
+
+
+class InMemoryPublisher:
+    """A publisher whose topics are a list.
+
+    Attributes:
+        published: What is in Kafka, in the order in which it got there.
+        is_open: Whether records are taken now.
+    """
+
+    def __init__(self) -> None:
+        self.published: list[ProducibleRecord] = []
+        self.is_open = True
+        self._failures: list[Failure] = []
+        self._held: list[_Parcel] | None = None
+
+    def of(self, stream: str) -> list[ProducibleRecord]:
+        """What is in Kafka of one stream."""
+        return [record for record in self.published if record.stream == stream]
+
+    def fail_next(self, count: int, failure: Failure = TIMED_OUT) -> None:
+        """Report the next ``count`` messages as failed, every record of them; they do not get into Kafka."""
+        self._failures += [failure] * count
+
+    def hold(self) -> None:
+        """Keep every report back from now on; what is published gets into Kafka all the same."""
+        self._held = self._held or []
+
+    def release(self) -> None:
+        """Hand over what was held back, in order, and hold no more."""
+        held, self._held = self._held or [], None
+        for parcel in held:
+            parcel.tell()
+
+    def close(self) -> None:
+        """Take no records until `reopen`: a producer that is being rebuilt."""
+        self.is_open = False
+
+    def reopen(self) -> None:
+        """Take records again."""
+        self.is_open = True
+
+    def publish(self, records: Sequence[ProducibleRecord], report: Callable[[Failures], None]) -> None:
+        """Publish the records of one message; see `connector.publisher.Publisher`."""
+        failure = self._next_failure()
+        if failure is None:
+            self.published += records
+        parcel = _Parcel(len(records), report, failure)
+        if self._held is None or not self.is_open:
+            parcel.tell()
+        else:
+            self._held.append(parcel)
+
+    async def start(self) -> None:
+        """Take records from now on."""
+        self.is_open = True
+
+    async def stop(self, deadline_seconds: float) -> None:  # noqa: ARG002 - memory needs no time to flush
+        """Take no more records, and report as failed what is still held back: nobody knows that it is in Kafka."""
+        self.is_open = False
+        self._held = [replace(parcel, failure=_STOPPED) for parcel in self._held or []]
+        self.release()
+        await asyncio.sleep(0)
+
+    def _next_failure(self) -> Failure | None:
+        if not self.is_open:
+            return _CLOSED
+        return self._failures.pop(0) if self._failures else None
+
+
+class InMemoryJournal:
+    """A journal that is a dict; it can be closed and opened again, as after a restart.
+
+    Args:
+        rows: What an earlier run has left.
+
+    Attributes:
+        rows: Sequence → admission.
+        is_full: While true, nothing more is admitted.
+    """
+
+    def __init__(self, rows: Iterable[Admission] = ()) -> None:
+        self.rows = {row.sequence: row for row in rows}
+        self.is_full = False
+        self._remembered: dict[str, int] = {}
+
+    async def open(self) -> Contents:
+        """Tell what is there."""
+        rows = self.rows.values()
+        return Contents(
+            lanes=_counted(row.lane for row in rows),
+            sources=_counted(row.request.source for row in rows),
+            next_sequence=max(self.rows, default=0) + 1,
+        )
+
+    async def close(self) -> None:
+        """Keep the rows for the next `open`."""
+
+    async def admit(self, admission: Admission) -> None:
+        """Keep a row.
+
+        Raises:
+            Unavailable: The journal is full.
+        """
+        await asyncio.sleep(0)
+        if self.is_full:
+            raise Unavailable(
+                "the journal cannot take the message: it is full (WEDA_JOURNAL__MAX_BYTES)", retry_after=5
+            )
+        self.rows[admission.sequence] = admission
+
+    async def strike(self, sequence: int) -> None:
+        """Remove a row."""
+        await asyncio.sleep(0)
+        self.rows.pop(sequence, None)
+
+    async def amend(self, admission: Admission) -> None:
+        """Replace the row of the same sequence."""
+        await asyncio.sleep(0)
+        self.rows[admission.sequence] = admission
+
+    async def heads(self, after: str, lanes: int, depth: int) -> list[list[Admission]]:
+        """The first ``depth`` rows of the next ``lanes`` lanes in name order after a lane."""
+        await asyncio.sleep(0)
+        ordered = sorted((row for row in self.rows.values() if row.lane > after), key=_place)
+        by_lane = [list(rows) for _, rows in groupby(ordered, key=lambda row: row.lane)]
+        return [rows[:depth] for rows in by_lane[:lanes]]
+
+    async def state(self) -> JournalState:
+        """Bytes of the records that wait, and since when the oldest does."""
+        size = sum(record.size for row in self.rows.values() for record in row.records)
+        oldest = self.rows[min(self.rows)].request.received_at if self.rows else None
+        return JournalState(size, oldest)
+
+    async def remember(self, name: str, value: int) -> None:
+        """Keep a number."""
+        self._remembered[name] = value
+
+    async def recall(self, name: str) -> int:
+        """A number that was kept, or 0."""
+        return self._remembered.get(name, 0)
+
+
+def _place(row: Admission) -> tuple[str, int]:
+    return row.lane, row.sequence
+
+
+def _counted(names: Iterable[str]) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for name in names:
+        counts[name] = counts.get(name, 0) + 1
+    return counts

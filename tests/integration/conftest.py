@@ -1,0 +1,71 @@
+"""A connector in this process, on a real broker."""
+
+import json
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import aiohttp
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from connector.app import Connector
+from connector.settings import Settings
+
+TOKEN = "a-token-for-tests"
+
+
+class Running:
+    """A started connector and the calls that tests make of it."""
+
+    def __init__(self, connector: Connector) -> None:
+        self.connector = connector
+        self.url = f"{connector.url}/messageDeliver"
+
+    async def post(self, message: Any, **headers: str) -> tuple[int, dict[str, Any]]:
+        """Send a message (an object in the default envelope, or bytes as they are); gives status and answer."""
+        body = message if isinstance(message, bytes) else json.dumps({"msgContext": json.dumps(message)}).encode()
+        known = {"authorization": f"Bearer {TOKEN}", "content-type": "application/json"} | headers
+        async with aiohttp.ClientSession() as session, session.post(self.url, data=body, headers=known) as answer:
+            return answer.status, await answer.json()
+
+    async def ready(self) -> tuple[int, dict[str, Any]]:
+        async with aiohttp.ClientSession() as session, session.get(f"{self.connector.operations_url}/readyz") as answer:
+            return answer.status, await answer.json()
+
+    async def metric(self, name: str, **labels: str) -> float:
+        """The sum of a metric's samples that carry the labels."""
+        async with (
+            aiohttp.ClientSession() as session,
+            session.get(f"{self.connector.operations_url}/metrics") as answer,
+        ):
+            text = await answer.text()
+        samples = [one for family in text_string_to_metric_families(text) for one in family.samples]
+        return sum(one.value for one in samples if one.name == name and labels.items() <= one.labels.items())
+
+
+Start = Callable[..., Any]
+
+
+@pytest.fixture
+async def start(kafka, topic_prefix, tmp_path) -> AsyncIterator[Start]:
+    """Start a connector on the session's broker; flags override; whatever runs at the end is stopped."""
+    started: list[Connector] = []
+
+    async def start(**flags: Any) -> Running:
+        known = {
+            "kafka.bootstrap_servers": kafka.bootstrap_servers,
+            "topics.prefix": topic_prefix,
+            "receiver.host": "127.0.0.1",
+            "receiver.port": 0,
+            "operations.port": 0,
+            "journal.path": tmp_path / "journal.db",
+        }
+        given = {name.replace("__", "."): value for name, value in flags.items()}
+        connector = Connector(Settings.load(environment={"WEDA_TOKEN": TOKEN}, flags=known | given))
+        started.append(connector)
+        await connector.start()
+        return Running(connector)
+
+    yield start
+    for connector in started:
+        await connector.stop()

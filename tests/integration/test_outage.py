@@ -1,0 +1,165 @@
+"""The brokers go away and come back: nothing is lost, nothing is reordered, and the state is told truly."""
+
+import asyncio
+import time
+from collections import defaultdict
+
+from connector.simulator import Plan, play
+from tests.servers.reading import read_topic
+from tests.integration.conftest import TOKEN
+
+
+async def until(condition, seconds: float = 30) -> None:
+    async with asyncio.timeout(seconds):
+        while not await condition():
+            await asyncio.sleep(0.05)
+
+
+def message(instance: str, number: int) -> dict[str, object]:
+    return {"msgType": "Task", "instanceId": instance, "msgId": f"{instance}-{number}", "action": 2}
+
+
+async def test_frozen_brokers_delay_nothing_and_lose_nothing(start, kafka, topic_prefix):
+    """P1, P3, P6, P8: the answer comes within its deadline, the backlog is published in order, by itself."""
+    running = await start()
+    assert (await running.post(message("a", 0)))[0] == 200
+    kafka.pause(1)
+    try:
+        durations = []
+        for number in range(1, 40):
+            before = time.monotonic()
+            assert await running.post(message("ab"[number % 2], number)) == (200, {"code": 0})
+            durations.append(time.monotonic() - before)
+        assert max(durations) < 0.8 + 0.2  # the deadline, and what the client itself takes on a busy machine
+
+        status, told = await running.ready()
+        assert (status, told["journal"]) == (200, "ok")
+        assert await running.metric("weda_connector_journal_messages") == 39
+
+        async def is_told() -> bool:
+            age = await running.metric("weda_connector_journal_oldest_age_seconds")
+            through = await running.metric("weda_connector_published_through_timestamp_seconds")
+            return age > 0.5 and through < time.time() - 0.5
+
+        await until(is_told)
+    finally:
+        kafka.resume(1)
+
+    async def is_empty() -> bool:
+        return await running.metric("weda_connector_journal_messages") == 0
+
+    await until(is_empty)
+    records = await asyncio.to_thread(read_topic, kafka.bootstrap_servers, f"{topic_prefix}.events", 40)
+    order = defaultdict(list)
+    for record in records:
+        order[record.key()].append(int(dict(record.headers())["ce_id"].decode().split("-")[1]))
+    assert order == {b"a": [0, *range(2, 40, 2)], b"b": list(range(1, 40, 2))}
+    assert await running.metric("weda_connector_ledger_imbalance") == 0
+
+
+async def test_a_connector_that_starts_before_kafka_accepts_and_publishes_later(start, kafka, topic_prefix):
+    """Start with brokers gone: messages are journaled, topics are made when the brokers come."""
+    kafka.kill(1)
+    try:
+        running = await start()
+        assert await running.post(message("a", 1)) == (200, {"code": 0})
+        assert (await running.ready())[1]["kafka"] == "down"
+        assert await running.metric("weda_connector_broker_up") == 0
+    finally:
+        await asyncio.to_thread(kafka.restart, 1)
+
+    async def is_up() -> bool:
+        return (await running.ready())[1]["kafka"] == "up" and await running.metric(
+            "weda_connector_journal_messages"
+        ) == 0
+
+    await until(is_up)
+    (record,) = await asyncio.to_thread(read_topic, kafka.bootstrap_servers, f"{topic_prefix}.events", 1)
+    assert record.key() == b"a"
+
+
+async def test_what_is_journaled_is_published_after_a_restart(start, kafka, topic_prefix):
+    """P1: stopped in an outage, the connector leaves everything accepted in the journal, and the next one goes on."""
+    running = await start()
+    await running.post(message("a", 0))
+    kafka.pause(1)
+    try:
+        for number in range(1, 20):
+            assert await running.post(message("a", number)) == (200, {"code": 0})
+        before = time.monotonic()
+        await running.connector.stop()
+        assert time.monotonic() - before < 10
+    finally:
+        kafka.resume(1)
+
+    again = await start()
+
+    async def is_empty() -> bool:
+        return await again.metric("weda_connector_journal_messages") == 0
+
+    await until(is_empty)
+    assert await again.post(message("a", 7)) == (200, {"code": 0})  # a repeat, recognised across the restart
+    assert await again.post(message("a", 20)) == (200, {"code": 0})
+    records = await asyncio.to_thread(read_topic, kafka.bootstrap_servers, f"{topic_prefix}.events", None)
+    ids = [int(dict(record.headers())["ce_id"].decode().split("-")[1]) for record in records]
+    assert list(dict.fromkeys(ids)) == list(range(21))
+    ingest = [dict(record.headers())["weda.fingerprint"] for record in records]
+    assert len(set(ingest)) == 21
+
+
+async def test_a_stop_under_load_keeps_everything_that_was_accepted(start, kafka, topic_prefix, seed):
+    """SIGTERM's path: every accepted message is in Kafka or in the journal, in order."""
+    running = await start()
+    accepted: dict[str, list[str]] = defaultdict(list)
+
+    def note(answer) -> None:
+        if answer.outcome == "accepted":
+            accepted[str(answer.message["instanceId"])].append(answer.message["msgId"])
+
+    plan = Plan(url=running.url, token=TOKEN, seed=seed, instances=200, concurrency=32, retries=0)
+    playing = asyncio.create_task(play(plan, on_answer=note))
+    await asyncio.sleep(1.5)
+    await running.connector.stop()
+    summary = await playing
+    again = await start()
+
+    async def is_empty() -> bool:
+        return await again.metric("weda_connector_journal_messages") == 0
+
+    await until(is_empty)
+    records = await asyncio.to_thread(read_topic, kafka.bootstrap_servers, f"{topic_prefix}.events", None)
+    found: dict[str, list[str]] = defaultdict(list)
+    for record in records:
+        found[record.key().decode()].append(dict(record.headers())["ce_id"].decode())
+    assert summary.accepted > 100
+    for instance, ids in accepted.items():
+        assert [one for one in found[instance] if one in ids] == ids
+
+
+async def test_the_journal_when_full_refuses_and_says_when_to_come_back(start, kafka):
+    """P6, P7: 503 with Retry-After, never an acceptance that is not durable."""
+    running = await start(journal__max_bytes=13 * 1024 * 1024)
+    await running.post(message("a", 0))
+    kafka.pause(1)
+    try:
+        refused = None
+        for number in range(1, 3000):
+            status, answer = await running.post(message(f"i{number}", number) | {"comment": "长" * 20_000})
+            if status != 200:
+                refused = (status, answer["code"], answer["retriable"])
+                break
+        assert refused == (503, 50300, True)
+
+        async def is_unready() -> bool:
+            return (await running.ready())[0] == 503
+
+        await until(is_unready)
+    finally:
+        kafka.resume(1)
+
+    async def is_empty() -> bool:
+        return await running.metric("weda_connector_journal_messages") == 0 and (await running.ready())[0] == 200
+
+    await until(is_empty)
+    assert await running.metric("weda_connector_ledger_imbalance") == 0
+    assert (await running.post(message("z", 0)))[0] == 200
