@@ -7,8 +7,8 @@ clock. Source of the shapes: Tencent Cloud WeDa documentation, 流程消息订�
 
 import hashlib
 import json
-import math
 import re
+import sys
 from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any, Final, NoReturn
@@ -16,15 +16,16 @@ from urllib.parse import parse_qs
 
 import msgspec
 
-from connector.errors import EmptyBody, Unreadable
+from connector.errors import EmptyBody, Unconvertible, Unreadable
 
 MAX_NESTING: Final = 64
 """Deepest nesting of objects and lists that a body may have."""
 
 ENVELOPE: Final = "msgContext"
-_JSON_STRING = re.compile(r'"(?:[^"\\]|\\.)*"', re.DOTALL)
-_BRACKETS = re.compile(r"[\[\]{}]")
+# a string, ended or not, is taken whole: no text makes this look at a character twice
+_STRING_OR_BRACKET = re.compile(r'"(?:[^"\\]|\\.)*+"?|[\[\]{}]', re.DOTALL)
 _SHAPE_HINT = f'send {{"{ENVELOPE}": "<JSON text>"}}, the message object itself, or a form field {ENVELOPE}'
+_STEPS: Final = {"{": 1, "[": 1, "}": -1, "]": -1}
 
 _DECODER = msgspec.json.Decoder()
 _TOKENS_DECODER = msgspec.json.Decoder(dict[str, msgspec.Raw])
@@ -59,11 +60,21 @@ class Message:
         self.fingerprint = hashlib.sha256(canonical).digest()[:16]
 
     def token(self, name: str) -> str:
-        """The JSON text of a field as it was sent, every digit and space kept."""
+        """The JSON text of a field as it was sent, every digit and space kept.
+
+        Raises:
+            Unconvertible: Some text, of the message or beside it in its envelope, holds half of a surrogate pair.
+        """
         if self._tokens is None:
-            outer = _TOKENS_DECODER.decode(self._text)
-            self._tokens = _TOKENS_DECODER.decode(outer[ENVELOPE]) if self._enveloped else outer
+            self._tokens = self._read_tokens()
         return str(memoryview(self._tokens[name]), "utf-8")
+
+    def _read_tokens(self) -> Mapping[str, bytes]:
+        try:
+            outer = _TOKENS_DECODER.decode(self._text)
+            return _TOKENS_DECODER.decode(outer[ENVELOPE]) if self._enveloped else outer
+        except (msgspec.DecodeError, UnicodeEncodeError) as error:
+            raise lone_surrogate() from error
 
 
 def parse(body: bytes, kind: BodyKind) -> Message:
@@ -95,10 +106,15 @@ def load(text: str) -> Any:
         return _load_plainly(text)
 
 
+def lone_surrogate() -> Unconvertible:
+    """The error of a message that has no UTF-8 form."""
+    return Unconvertible("some text holds half of a surrogate pair, which has no UTF-8 form", code=42205)
+
+
 def is_overflow(value: Any) -> bool:
     """Whether a parsed value holds a number past double range."""
-    if isinstance(value, float):
-        return math.isinf(value)
+    if isinstance(value, float | int):
+        return abs(value) > sys.float_info.max
     if isinstance(value, dict):
         return any(is_overflow(inner) for inner in value.values())
     return isinstance(value, list) and any(is_overflow(inner) for inner in value)
@@ -168,8 +184,8 @@ def _check_nesting(text: str) -> None:
     if text.count("{") + text.count("[") <= MAX_NESTING:
         return
     depth = 0
-    for bracket in _BRACKETS.findall(_JSON_STRING.sub("", text)):
-        depth += 1 if bracket in "[{" else -1
+    for match in _STRING_OR_BRACKET.finditer(text):
+        depth += _STEPS.get(match[0], 0)
         if depth > MAX_NESTING:
             raise Unreadable(f"the JSON is nested deeper than {MAX_NESTING} levels", code=40005)
 

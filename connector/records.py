@@ -5,6 +5,7 @@ Pure. Field names stay WeDa's own. Every value that a source sent is either type
 (numbers as text, both map shapes, every form of a date) are those of the data dictionary in ``avro/README.md``.
 """
 
+import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ import msgspec
 
 from connector.encoding import CONTENT_TYPE
 from connector.errors import Unconvertible, Unreadable
-from connector.messages import Message, is_overflow, load
+from connector.messages import Message, is_overflow, load, lone_surrogate
 from connector.schemas import WORKFLOW_EVENT, Schema, codes, kinds
 from connector.schemas import load as load_schema
 from connector.values import Headers, IngestId, InstanceId, Request
@@ -82,7 +83,7 @@ def convert(message: Message, zone: tzinfo) -> Event:
         Unreadable: A known field holds a number past double range.
     """
     if message.lone_surrogate:
-        raise Unconvertible("some text holds half of a surrogate pair, which has no UTF-8 form", code=42205)
+        raise lone_surrogate()
     message_type = _message_type(message.fields.get("msgType"))
     instance_id = _instance_id(message)
     fields = {name: _read(message, name, kind, zone) for name, kind in _KINDS.items()}
@@ -217,35 +218,39 @@ def _boolean(value: Any, _message: Message, name: str, _zone: tzinfo) -> bool | 
 
 
 def _date(value: Any, _message: Message, name: str, zone: tzinfo) -> int | None:
-    """Epoch milliseconds of a date in any of its forms; 0 and the empty string say that there is none."""
-    milliseconds = _epoch_milliseconds(value, zone)
+    """Epoch milliseconds of a date in any of its forms; the number 0 and the empty string say that there is none."""
+    number = _date_number(value)
+    if number == 0:
+        return None
+    milliseconds = _calendar_milliseconds(value, zone) if number is None else _scaled(number)
     if milliseconds is None:
         raise _wrong_type(name, "epoch milliseconds or seconds, ISO 8601 or yyyy-MM-dd HH:mm:ss")
     if not 0 <= milliseconds <= _LATEST:
         raise Unconvertible(f"{name} is outside the years 1970 to 9999", code=42206)
-    return milliseconds or None
+    return milliseconds
 
 
-def _epoch_milliseconds(value: Any, zone: tzinfo) -> int | None:
-    if isinstance(value, bool) or not isinstance(value, str | int | float):
-        return None
+def _date_number(value: Any) -> float | None:
+    """The number that a date is, or 0 where there is none; None for what is no number."""
     if not isinstance(value, str):
-        return _scaled(value)
+        return value if isinstance(value, int | float) and not isinstance(value, bool) else None
     text = value.strip()
     if not text:
         return 0
-    if _NUMBER.fullmatch(text):
-        return _scaled(float(text) if "." in text else int(text))
-    return _calendar_milliseconds(text, zone)
+    if not _NUMBER.fullmatch(text):
+        return None
+    return float(text) if "." in text else int(text)
 
 
 def _scaled(number: float) -> int:
     return round(number) if abs(number) >= _MILLISECONDS_FROM else round(number * 1000)
 
 
-def _calendar_milliseconds(text: str, zone: tzinfo) -> int | None:
+def _calendar_milliseconds(value: Any, zone: tzinfo) -> int | None:
+    if not isinstance(value, str):
+        return None
     try:
-        moment = datetime.fromisoformat(text)
+        moment = datetime.fromisoformat(value.strip())
         if moment.tzinfo is None:
             moment = moment.replace(tzinfo=zone)
         return (moment - _EPOCH) // _MILLISECOND
@@ -265,9 +270,11 @@ def _maps(value: Any, message: Message, name: str, _zone: tzinfo) -> Maps | None
 def _opened(text: str, name: str) -> Any:
     try:
         value = load(text)
-        msgspec.json.encode(value)  # a lone surrogate, escaped inside the text, has no UTF-8 form
+        json.dumps(value, ensure_ascii=False).encode()  # a lone surrogate, escaped inside the text, has no UTF-8 form
     except (Unreadable, UnicodeEncodeError) as error:
         raise _wrong_type(name, "a map, a list of maps, or JSON text of one") from error
+    if is_overflow(value):
+        raise Unreadable(f"{name} holds a number past double range", code=40006)
     return value
 
 

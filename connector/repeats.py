@@ -56,18 +56,20 @@ class Repeats:
         self._most = max(max_entries // _GENERATIONS, 1)
         self._generations: list[dict[bytes, tuple[bytes, ...]]] = [{}]
         self._born = time.monotonic()
-        self._pending: dict[Mark, asyncio.Future[Safety]] = {}
+        self._pending: dict[bytes, dict[bytes, asyncio.Future[Safety]]] = {}
         self._unwritten: list[Mark] = []
         self.window_seconds = window_seconds
 
     def standing(self, one: Mark) -> Standing:
         """What is known of a mark."""
-        if one in self._pending:
+        key, fingerprint = one
+        pending = self._pending.get(key, {})
+        if fingerprint in pending:
             return Standing.PENDING
-        found = [known[one[0]] for known in self._generations if one[0] in known]
-        if any(one[1] in fingerprints for fingerprints in found):
+        found = [known[key] for known in self._generations if key in known]
+        if any(fingerprint in fingerprints for fingerprints in found):
             return Standing.SAFE
-        return Standing.CONFLICT if found else Standing.NEW
+        return Standing.CONFLICT if found or pending else Standing.NEW
 
     def outcome(self, one: Mark) -> asyncio.Future[Safety]:
         """The future of the first message with a pending mark.
@@ -75,11 +77,13 @@ class Repeats:
         Raises:
             KeyError: The mark is not pending.
         """
-        return self._pending[one]
+        key, fingerprint = one
+        return self._pending[key][fingerprint]
 
     def begin(self, one: Mark, safe: asyncio.Future[Safety]) -> None:
         """A message with the mark is on its way; it is remembered when it is safe, forgotten when it is refused."""
-        self._pending[one] = safe
+        key, fingerprint = one
+        self._pending.setdefault(key, {})[fingerprint] = safe
         safe.add_done_callback(lambda done: self._end(one, done))
 
     def remember(self, marks: Iterable[Mark]) -> None:
@@ -97,7 +101,10 @@ class Repeats:
         return sum(map(len, self._generations))
 
     def _end(self, one: Mark, done: asyncio.Future[Safety]) -> None:
-        del self._pending[one]
+        key, fingerprint = one
+        del self._pending[key][fingerprint]
+        if not self._pending[key]:
+            del self._pending[key]
         if done.cancelled() or done.exception() is not None:
             return
         self.remember([one])

@@ -1,10 +1,11 @@
 """The main job at a glance: a connector, a simulated WeDa platform and a reader of its events, in one process.
 
-``run`` plays the demo, ``Ledger`` holds what was sent against what appeared in Kafka, and a view tells it.
+``run`` plays the demo; its ``Scene`` holds the ledger of what was sent against what appeared in Kafka.
 """
 
-from connector.demo.ledger import Ledger
 from connector.demo.options import Options
-from connector.demo.run import run
+from connector.demo.performance import run
+from connector.demo.scene import Scene
+from connector.demo.view import summary
 
-__all__ = ["Ledger", "Options", "run"]
+__all__ = ["Options", "Scene", "run", "summary"]

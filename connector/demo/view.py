@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Any, Final, Protocol, Self
 
 import msgspec
-from rich.console import Console, Group
+from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
@@ -43,6 +43,12 @@ def view_of(scene: Scene) -> View:
     """The view that suits standard output."""
     is_terminal = sys.stdout.isatty() and not Console().is_dumb_terminal
     return LiveView(scene) if is_terminal else PlainView(scene)
+
+
+def say(text: str) -> None:
+    """A line, or several, on standard output at once."""
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
 
 
 def introduction(url: str, operations_url: str, bootstrap_servers: str, seed: int, *, is_embedded: bool) -> str:
@@ -97,16 +103,16 @@ class PlainView:
         self._tell_news()
         if self._scene.note != self._noted:
             self._noted = self._scene.note
-            print(self._noted, flush=True)
+            say(self._noted)
         if time.monotonic() >= self._next_summary:
             self._next_summary = time.monotonic() + SUMMARY_SECONDS
-            print(_pace(self._scene, backlog), flush=True)
+            say(_pace(self._scene, backlog))
 
     def _tell_news(self) -> None:
         for news in self._scene.news():
             if news.story <= STORIES_IN_LINES:
                 sender = "instance" if news.story else "another sender's"
-                print(f"{sender} {_line(news.event)}", flush=True)
+                say(f"{sender} {_line(news.event)}")
 
 
 class LiveView:
@@ -140,7 +146,7 @@ class LiveView:
         beside.add_column(ratio=1)
         beside.add_column(ratio=1)
         beside.add_row(_titled("latest events", map(_line, scene.latest)), self._story())
-        parts = [Text(_pace(scene, self._backlog), style="bold"), Text(""), beside]
+        parts: list[RenderableType] = [Text(_pace(scene, self._backlog), style="bold"), Text(""), beside]
         if scene.strangers:
             parts += [Text(""), _titled("from other senders", map(_line, scene.strangers))]
         return Group(*parts, Text(""), Text(scene.note or "Ctrl-C ends the demo", style="dim"))
@@ -160,6 +166,21 @@ def _pace(scene: Scene, backlog: int) -> str:
     told = "  ".join(f"{name} {counts[name]} ({rate:.1f}/s)" for name, rate in rates.items())
     milliseconds = f"{scene.latency(0.5) * 1000:.1f}/{scene.latency(0.99) * 1000:.1f} ms"
     return f"{told}  answers p50/p99 {milliseconds}  journal {backlog}"
+
+
+def summary(scene: Scene) -> str:
+    """The numbers of a demo that has ended, in words."""
+    ledger = scene.ledger
+    fast, slow = (scene.latency(share) * 1000 for share in (0.5, 0.99))
+    lines = [
+        "",
+        f"{ledger.sent} messages were sent; {ledger.accepted} were accepted.",
+        f"Half of the last answers came within {fast:.1f} ms, 99 % within {slow:.1f} ms.",
+        f"{ledger.published} are in Kafka. Lost: {ledger.lost}. Out of order: {ledger.out_of_order}.",
+    ]
+    if ledger.sent and not ledger.published:
+        lines.append("Nothing was published: is Kafka well? What the connector logged stands above.")
+    return "\n".join(lines)
 
 
 def _titled(title: str, lines: Iterable[str]) -> Text:

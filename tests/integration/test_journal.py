@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import os
 import signal
 import stat
 import subprocess
@@ -121,10 +120,14 @@ async def test_a_full_journal_refuses_and_can_still_be_emptied(path):
     limit = HEADROOM + 4 * 1024 * 1024
     async with opened(path, max_bytes=limit) as journal:
         admitted = []
-        with pytest.raises(Unavailable, match="full") as refusal:
+
+        async def fill() -> None:
             for number in range(10_000):
                 await journal.admit(admission(number, size=20_000))
                 admitted.append(number)
+
+        with pytest.raises(Unavailable, match="full") as refusal:
+            await fill()
         assert refusal.value.retry_after > 0
         assert sum(one.stat().st_size for one in path.parent.iterdir()) <= limit
 
@@ -143,7 +146,7 @@ async def test_a_file_of_a_newer_version_is_not_touched(path):
     database.pragma("user_version", 99)
     database.close()
 
-    with pytest.raises(ConfigurationError, match="WEDA_JOURNAL__PATH.*format 99"):
+    with pytest.raises(ConfigurationError, match=r"WEDA_JOURNAL__PATH.*format 99"):
         await SqliteJournal(path, max_bytes=LIMIT).open()
 
 
@@ -243,7 +246,7 @@ async def test_what_was_told_to_be_safe_survives_a_kill(path):
     told: set[int] = set()
     for _ in range(3):
         child = subprocess.Popen(
-            [sys.executable, "-c", ADMIT_FOREVER, str(path)], stdout=subprocess.PIPE, text=True, cwd=os.getcwd()
+            [sys.executable, "-c", ADMIT_FOREVER, str(path)], stdout=subprocess.PIPE, text=True, cwd=Path.cwd()
         )
         lines = [child.stdout.readline() for _ in range(150)]
         child.send_signal(signal.SIGKILL)

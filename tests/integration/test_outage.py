@@ -5,8 +5,8 @@ import time
 from collections import defaultdict
 
 from connector.simulator import Plan, play
-from tests.servers.reading import read_topic
 from tests.integration.conftest import TOKEN
+from tests.servers.reading import read_topic
 
 
 async def until(condition, seconds: float = 30) -> None:

@@ -1,0 +1,155 @@
+"""The demo from its start to its end: start the parts, let them play, end them in the right order, tell the numbers."""
+
+import asyncio
+import signal
+import tempfile
+import time
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from connector import logs
+from connector.app import Connector
+from connector.demo.options import Options
+from connector.demo.reader import Reader
+from connector.demo.scene import Scene
+from connector.demo.view import View, introduction, say, view_of
+from connector.errors import OutsideUnreachable
+from connector.reading import topic_of
+from connector.settings import Settings
+from connector.simulator import Plan, play
+
+EVENTS: Final = "events"
+
+_TICK_SECONDS: Final = 0.2
+_IN_FLIGHT_SECONDS: Final = 1.0
+_BACKLOG_SECONDS: Final = 10.0
+_CATCH_UP_SECONDS: Final = 10.0
+_LOOK_SECONDS: Final = 0.05
+
+_T = TypeVar("_T")
+
+
+async def run(options: Options) -> Scene:
+    """Play a demo until its seconds are over, or SIGINT or SIGTERM; the scene's ledger is complete then.
+
+    Raises:
+        ConfigurationError: An option, a port or a Kafka property makes no sense.
+        OutsideUnreachable: No broker answers at the start.
+    """
+    ended = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, ended.set)
+    with tempfile.TemporaryDirectory(prefix="weda-demo-") as folder:
+        settings = options.settings(Path(folder))
+        _configure_logs(settings)
+        async with _started(settings) as connector:
+            return await _Demo(options, settings, connector, ended).play()
+
+
+@asynccontextmanager
+async def _started(settings: Settings) -> AsyncIterator[Connector]:
+    connector = Connector(settings)
+    try:
+        await connector.start()
+        yield connector
+    finally:
+        await connector.stop()
+
+
+def _configure_logs(settings: Settings) -> None:
+    """Log to what standard error is now: a live view replaces it while it is shown."""
+    logs.configure(settings.log.level, settings.log.format)
+
+
+class _Demo:
+    """The parts that play around a connector that is up."""
+
+    def __init__(self, options: Options, settings: Settings, connector: Connector, ended: asyncio.Event) -> None:
+        self._options = options
+        self._settings = settings
+        self._connector = connector
+        self._ended = ended
+        self._scene = Scene()
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    async def play(self) -> Scene:
+        """From the first message to the last event; the connector is still up afterwards."""
+        plan = self._options.plan(self._connector.url)
+        topic = topic_of(EVENTS, self._settings.topics.prefix)
+        async with Reader(self._connector.bootstrap_servers, self._settings.kafka.properties, topic) as reader:
+            self._introduce()
+            try:
+                with view_of(self._scene) as view:
+                    _configure_logs(self._settings)
+                    await self._play(plan, reader, view)
+            finally:
+                _configure_logs(self._settings)
+                await self._end_tasks()
+        return self._scene
+
+    def _introduce(self) -> None:
+        connector, options = self._connector, self._options
+        addresses = (connector.url, connector.operations_url, connector.bootstrap_servers)
+        say(introduction(*addresses, options.seed, is_embedded=options.is_embedded))
+
+    async def _play(self, plan: Plan, reader: Reader, view: View) -> None:
+        stop = asyncio.Event()
+        following = self._task(reader.follow(lambda events: self._scene.appeared(events, time.monotonic())))
+        showing = self._task(self._keep_showing(view))
+        playing = self._task(play(plan, on_answer=self._scene.answered, stop=stop))
+        playing.add_done_callback(lambda _: self._note_that_all_ended())
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._ended.wait(), self._options.seconds)
+        # 1. Nothing new is sent. When time is up the plan ends by itself, and what is in flight is still answered.
+        if not self._ended.is_set():
+            await asyncio.wait({playing}, timeout=_IN_FLIGHT_SECONDS)
+        stop.set()
+        await playing
+        # 2. What was accepted is published and read, as far as that takes no longer than people wait.
+        self._scene.note = "ending: everything that was accepted is to appear in Kafka first"
+        await self._all_appeared(following)
+        # 3. The reader reads to the topic's end: what stands there could be out of order.
+        reader.end()
+        with suppress(TimeoutError, OutsideUnreachable):  # the ledger tells what is missing then
+            await asyncio.wait_for(following, _CATCH_UP_SECONDS)
+        showing.cancel()
+        with suppress(asyncio.CancelledError):
+            await showing
+        self._scene.note = "ended"
+
+    async def _all_appeared(self, following: "asyncio.Task[None]") -> None:
+        ledger, deadline = self._scene.ledger, time.monotonic() + _BACKLOG_SECONDS
+        while ledger.lost and not following.done() and time.monotonic() < deadline:  # noqa: ASYNC110 - a pure ledger
+            await asyncio.sleep(_LOOK_SECONDS)
+
+    async def _keep_showing(self, view: View) -> None:
+        while True:
+            self._scene.tick(time.monotonic())
+            view.show(self._connector.health.backlog)
+            await asyncio.sleep(_TICK_SECONDS)
+
+    def _note_that_all_ended(self) -> None:
+        instances = self._options.instances
+        if instances is not None and self._scene.ledger.ended >= instances and not self._ended.is_set():
+            until = (
+                "until Ctrl-C" if self._options.seconds is None else f"until its {self._options.seconds:g} s are over"
+            )
+            self._scene.note = f"all {instances} instances have ended; the connector stays up {until}"
+
+    def _task(self, work: Coroutine[Any, Any, _T]) -> "asyncio.Task[_T]":
+        """A task whose failure ends the demo; who awaits it gets the error."""
+        task = asyncio.create_task(work)
+        task.add_done_callback(self._end_on_failure)
+        self._tasks.add(task)
+        return task
+
+    def _end_on_failure(self, task: "asyncio.Task[Any]") -> None:
+        if not task.cancelled() and task.exception() is not None:
+            self._ended.set()
+
+    async def _end_tasks(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -1,0 +1,336 @@
+"""Delivery's rules, one by one, on an in-memory publisher and journal."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+
+from connector.delivery import Delivery
+from connector.errors import Unavailable
+from connector.journal import Admission
+from connector.lanes import Safety
+from connector.publisher import Failure
+from connector.streams import DEAD_LETTERS
+from connector.testing import TIMED_OUT, TOO_LARGE, InMemoryJournal, InMemoryPublisher
+from connector.values import ProducibleRecord, Request
+
+WAIT = 0.05
+
+
+class CountingLedger:
+    """Counts as the metrics do."""
+
+    def __init__(self) -> None:
+        self.counts = dict.fromkeys(("accepted", "published", "buried", "journaled"), 0)
+        self.records = 0
+
+    def accepted(self, admission: Admission) -> None:
+        self.counts["accepted"] += 1
+
+    def published(self, admission: Admission) -> None:
+        self.counts["published"] += 1
+
+    def record_published(self, record: ProducibleRecord) -> None:
+        self.records += 1
+
+    def journaled(self, admission: Admission) -> None:
+        self.counts["journaled"] += 1
+
+    def struck(self, admission: Admission) -> None:
+        self.counts["journaled"] -= 1
+
+    def buried(self, admission: Admission, failure: Failure) -> None:
+        self.counts["buried"] += 1
+        self.counts["accepted"] += 1
+
+    @property
+    def imbalance(self) -> int:
+        counts = self.counts
+        return counts["accepted"] - counts["published"] - counts["buried"] - counts["journaled"]
+
+
+class Bench:
+    """A delivery and everything around it."""
+
+    def __init__(self, journal: InMemoryJournal) -> None:
+        self.publisher = InMemoryPublisher()
+        self.journal = journal
+        self.ledger = CountingLedger()
+
+    async def begin(self, *, connect: bool = True) -> None:
+        self.delivery = Delivery(
+            self.publisher,
+            self.journal,
+            await self.journal.open(),
+            ledger=self.ledger,
+            bury=lambda request, records, failure: record("buried", records[0].value.decode(), stream=DEAD_LETTERS),
+            publish_wait_seconds=WAIT,
+        )
+        if connect:
+            self.delivery.connect()
+
+    def admit(self, lane: str, value: str, *, streams: tuple[str, ...] = ("events",)) -> asyncio.Future[Safety]:
+        records = tuple(record(lane, value, stream=stream) for stream in streams)
+        return self.delivery.admit(lane, Request("default", b"body", "", 1_763_000_000_000), records)
+
+    def values(self, lane: str) -> list[str]:
+        return [one.value.decode() for one in self.publisher.published if one.key == lane.encode()]
+
+    async def until(self, condition: Callable[[], Any]) -> None:
+        async with asyncio.timeout(5):
+            while not condition():
+                await asyncio.sleep(0.002)
+
+    async def until_empty(self) -> None:
+        await self.until(lambda: self.delivery.waiting_rows == 0 and self.ledger.imbalance == 0)
+
+
+def record(lane: str, value: str, *, stream: str = "events") -> ProducibleRecord:
+    return ProducibleRecord(stream, f"t.{stream}", lane.encode(), value.encode(), (), 1_763_000_000_000)
+
+
+@pytest.fixture
+async def bench() -> AsyncIterator[Bench]:
+    made = Bench(InMemoryJournal())
+    await made.begin()
+    yield made
+    made.publisher.release()
+    await made.delivery.stop(1)
+
+
+async def test_an_acknowledged_message_is_published_and_never_journaled(bench):
+    assert await bench.admit("a", "1") is Safety.PUBLISHED
+    assert bench.journal.rows == {}
+    assert bench.ledger.counts == {"accepted": 1, "published": 1, "buried": 0, "journaled": 0}
+
+
+async def test_a_message_without_records_is_safe_at_once(bench):
+    assert await bench.admit("a", "1", streams=()) is Safety.PUBLISHED
+
+
+async def test_one_message_of_an_instance_is_in_flight_and_the_next_waits(bench):
+    """Rule 1."""
+    bench.publisher.hold()
+    first, second, other = bench.admit("a", "1"), bench.admit("a", "2"), bench.admit("b", "1")
+    assert (bench.values("a"), bench.values("b")) == (["1"], ["1"])
+
+    bench.publisher.release()
+
+    assert [await one for one in (first, second, other)] == [Safety.PUBLISHED] * 3
+    assert bench.values("a") == ["1", "2"]
+
+
+async def test_the_next_waits_until_every_record_of_the_one_before_is_reported(bench):
+    bench.publisher.hold()
+    bench.admit("a", "1", streams=("events", "tasks"))
+    second = bench.admit("a", "2")
+    assert bench.values("a") == ["1", "1"]
+    bench.publisher.release()
+    await second
+    assert bench.values("a") == ["1", "1", "2"]
+
+
+async def test_what_waits_too_long_is_journaled_and_thereby_safe(bench):
+    """Rule 3: after the publish wait, the journal."""
+    bench.publisher.hold()
+
+    assert await bench.admit("a", "1") is Safety.JOURNALED
+
+    assert bench.delivery.is_stalled
+    assert len(bench.journal.rows) == 1
+    bench.publisher.release()
+    await bench.until_empty()
+    assert bench.values("a") == ["1"]
+    assert not bench.delivery.is_stalled
+
+
+async def test_while_stalled_messages_go_straight_to_the_journal(bench):
+    bench.publisher.hold()
+    await bench.admit("a", "1")
+    before = asyncio.get_running_loop().time()
+
+    assert await bench.admit("b", "1") is Safety.JOURNALED
+
+    assert asyncio.get_running_loop().time() - before < WAIT
+
+
+async def test_what_waits_behind_a_journaled_message_is_journaled_too_and_stays_behind(bench):
+    """Rule 2: a lane with rows stays closed to the straight way."""
+    bench.publisher.hold()
+    first, second = bench.admit("a", "1"), bench.admit("a", "2")
+    assert [await first, await second] == [Safety.JOURNALED] * 2
+    third = bench.admit("a", "3")
+    assert await third is Safety.JOURNALED
+
+    bench.publisher.release()
+
+    await bench.until_empty()
+    assert bench.values("a") == ["1", "2", "3"]
+
+
+async def test_a_failed_delivery_is_published_again_from_the_head_of_its_lane(bench):
+    """Rule 4: an error counts as possibly persisted."""
+    bench.publisher.fail_next(1, TIMED_OUT)
+    first, second = bench.admit("a", "1"), bench.admit("a", "2")
+
+    assert await first is Safety.JOURNALED
+    assert await second in Safety
+    await bench.until_empty()
+    assert bench.values("a") == ["1", "2"]
+
+
+async def test_only_the_streams_that_are_open_are_published_again(bench, monkeypatch):
+    """Rule 2: a journal row is a message and its set of open streams."""
+    publish = bench.publisher.publish
+
+    def half(records, report):
+        publish(records[:1], lambda failures: report((*failures, TIMED_OUT)))
+
+    monkeypatch.setattr(bench.publisher, "publish", half)
+    assert await bench.admit("a", "1", streams=("events", "tasks")) is Safety.JOURNALED
+    monkeypatch.undo()
+
+    await bench.until_empty()
+    assert [one.stream for one in bench.publisher.published] == ["events", "tasks"]
+    assert bench.ledger.records == 2
+
+
+async def test_while_the_producer_is_rebuilt_messages_go_to_the_journal(bench):
+    """Rule 5."""
+    bench.publisher.close()
+    assert await bench.admit("a", "1") is Safety.JOURNALED
+    bench.publisher.reopen()
+    await bench.until_empty()
+    assert bench.values("a") == ["1"]
+
+
+async def test_before_the_topics_are_there_messages_go_to_the_journal():
+    bench = Bench(InMemoryJournal())
+    await bench.begin(connect=False)
+    assert await bench.admit("a", "1") is Safety.JOURNALED
+    assert bench.publisher.published == []
+
+    bench.delivery.connect()
+
+    await bench.until_empty()
+    assert bench.values("a") == ["1"]
+    await bench.delivery.stop(1)
+
+
+async def test_a_record_that_kafka_refuses_alone_becomes_a_dead_letter(bench):
+    """Rule 4: refused in company it is tried alone; refused alone it is a dead letter, and the lane goes on."""
+    bench.publisher.fail_next(2, TOO_LARGE)
+    first, second = bench.admit("a", "1"), bench.admit("a", "2")
+    await first, await second
+
+    await bench.until_empty()
+
+    assert bench.values("a") == ["2"]
+    assert [one.value for one in bench.publisher.of(DEAD_LETTERS)] == [b"1"]
+    assert bench.ledger.counts == {"accepted": 3, "published": 2, "buried": 1, "journaled": 0}
+
+
+async def test_a_record_that_was_refused_for_anothers_sake_is_published(bench):
+    bench.publisher.fail_next(1, TOO_LARGE)
+    await bench.admit("a", "1")
+    await bench.until_empty()
+    assert bench.values("a") == ["1"]
+    assert bench.ledger.counts["buried"] == 0
+
+
+async def test_a_dead_letter_that_kafka_refuses_stays_and_blocks_nothing(bench):
+    """P5."""
+    bench.publisher.fail_next(2, TOO_LARGE)
+    letter = record("a", "letter", stream=DEAD_LETTERS)
+    safe = bench.delivery.admit_dead_letter(Request("default", b"letter", "", 1), letter)
+    assert await safe is Safety.JOURNALED
+    await asyncio.sleep(0.3)
+
+    assert await bench.admit("a", "1") is Safety.PUBLISHED
+    assert bench.delivery.waiting_rows == 1
+    assert bench.ledger.imbalance == 0
+
+
+async def test_a_full_journal_refuses_and_what_is_refused_is_not_published_later(bench):
+    """P6: never an acceptance that is not durable."""
+    bench.publisher.hold()
+    await bench.admit("a", "1")
+    bench.journal.is_full = True
+
+    with pytest.raises(Unavailable):
+        await bench.admit("a", "2")
+
+    bench.publisher.release()
+    await bench.until_empty()
+    assert bench.values("a") == ["1"]
+
+
+async def test_what_is_refused_while_it_is_in_flight_may_land_and_holds_nothing_up(bench):
+    bench.publisher.hold()
+    bench.journal.is_full = True
+    with pytest.raises(Unavailable):
+        await bench.admit("a", "1")
+    bench.journal.is_full = False
+    second = bench.admit("a", "2")
+    assert await second is Safety.JOURNALED
+
+    bench.publisher.release()
+
+    await bench.until_empty()
+    assert bench.values("a") == ["1", "2"]
+
+
+async def test_replay_is_round_robin_over_instances():
+    """Rule 8: a hot instance does not starve the others."""
+    rows = [Admission(n, "hot", Request("default", b"", "", 1), (record("hot", str(n)),)) for n in range(1, 500)]
+    rows += [Admission(900 + n, f"i{n}", Request("default", b"", "", 1), (record(f"i{n}", "1"),)) for n in range(20)]
+    bench = Bench(InMemoryJournal(rows))
+    bench.ledger.counts.update(accepted=len(rows), journaled=len(rows))
+    await bench.begin()
+    await bench.until_empty()
+
+    published = [one.key for one in bench.publisher.published]
+    assert bench.values("hot") == [str(n) for n in range(1, 500)]
+    last_of_the_others = max(published.index(f"i{n}".encode()) for n in range(20))
+    assert last_of_the_others < 200
+    await bench.delivery.stop(1)
+
+
+async def test_a_restart_publishes_what_the_journal_holds_before_anything_newer():
+    """P3 across a restart."""
+    bench = Bench(InMemoryJournal())
+    await bench.begin()
+    bench.publisher.hold()
+    await bench.admit("a", "1")
+    await bench.admit("a", "2")
+    await bench.delivery.stop(0.1)
+
+    again = Bench(bench.journal)
+    again.ledger.counts.update(accepted=2, journaled=2)
+    await again.begin()
+    await again.admit("a", "3")
+    await again.until_empty()
+
+    assert again.values("a") == ["1", "2", "3"]
+    await again.delivery.stop(1)
+
+
+async def test_stop_journals_what_is_not_acknowledged(bench):
+    bench.publisher.hold()
+    safe = [bench.admit("a", "1"), bench.admit("a", "2"), bench.admit("b", "1")]
+
+    await bench.delivery.stop(0.01)
+
+    assert [await one for one in safe] == [Safety.JOURNALED] * 3
+    assert len(bench.journal.rows) == 3
+
+
+async def test_a_cancelled_waiter_leaves_its_message_on_its_way(bench):
+    bench.publisher.hold()
+    safe = bench.admit("a", "1")
+    safe.cancel()
+    second = bench.admit("a", "2")
+    bench.publisher.release()
+    assert await second is Safety.PUBLISHED
+    assert bench.values("a") == ["1", "2"]
