@@ -19,6 +19,26 @@ _WHAT: Final = {
     "everyday": "FastAPI + pydantic + fastavro + producer",
 }
 
+_SPEED_IS: Final = (
+    "One Task message of about 1 kB, 64 keep-alive connections, an instance and a msgId of its own for each "
+    "message; one broker, 12 partitions, acks=all, lz4, the answer after the broker's acknowledgement. Each "
+    "process alone on the same core; broker and load generator on the others.\n"
+)
+_SPEED_NOISE: Final = (
+    "Noisy: whatever else runs on the machine, p99.9 most of all; latencies are those of a closed loop at "
+    "saturation (64 requests always on their way). librdkafka alone is bound by the broker as soon as that has "
+    "less than a core: its CPU a record is the figure to look at.\n"
+)
+_JOURNAL_IS: Final = (
+    "The connector with its three default streams; the broker is paused (SIGSTOP) for the second half of the "
+    "load, then resumed. Journal first: the answer comes after the fsync of the message's row. "
+    "A replayed message is two records. Lowest – **median** – highest of the rounds.\n"
+)
+_GROWTH_IS: Final = (
+    "The connector with its three default streams, 64 connections, started anew for each line. Messages of one "
+    "instance wait for one another, so few instances mean small batches. One measurement each: noisy.\n"
+)
+
 
 class Outage(msgspec.Struct, frozen=True):
     """Kafka up, then paused, then back.
@@ -87,11 +107,7 @@ def _speed(speed: dict[str, list[Sample]]) -> str:
     return "\n".join(
         (
             "## Speed\n",
-            (
-                "One Task message of about 1 kB, 64 keep-alive connections, an instance and a msgId of its own for each "
-                "message; one broker, 12 partitions, acks=all, lz4, the answer after the broker's acknowledgement. Each "
-                "process alone on the same core; broker and load generator on the others.\n"
-            ),
+            _SPEED_IS,
             "Ratios to the bare app of the same round: lowest – **median** – highest of the rounds.\n",
             _table(
                 ("", "CPU a message", "accepted a second"),
@@ -102,11 +118,7 @@ def _speed(speed: dict[str, list[Sample]]) -> str:
                 ("", "CPU µs a message", "accepted/s", "p50 ms", "p99 ms", "p99.9 ms", "memory MiB", "refused"),
                 ((_WHAT[name], *_absolute(samples)) for name, samples in speed.items()),
             ),
-            (
-                "Noisy: whatever else runs on the machine, p99.9 most of all; latencies are those of a closed loop at "
-                "saturation (64 requests always on their way). librdkafka alone is bound by the broker as soon as that has "
-                "less than a core: its CPU a record is the figure to look at.\n"
-            ),
+            _SPEED_NOISE,
         )
     )
 
@@ -137,11 +149,7 @@ def _journal(results: Results) -> str:
     return "\n".join(
         (
             "## Journal\n",
-            (
-                "The connector with its three default streams; the broker is paused (SIGSTOP) for the second half of the "
-                "load, then resumed. Journal first: the answer comes after the fsync of the message's row. "
-                "A replayed message is two records. Lowest – **median** – highest of the rounds.\n"
-            ),
+            _JOURNAL_IS,
             _table(("", ""), rows),
             "Noisy: the disk's fsync, and how soon the resumed broker takes itself for alive.\n",
         )
@@ -168,10 +176,7 @@ def _growth(points: Sequence[Growth]) -> str:
     return "\n".join(
         (
             "## Growth\n",
-            (
-                "The connector with its three default streams, 64 connections, started anew for each line. Messages of one "
-                "instance wait for one another, so few instances mean small batches. One measurement each: noisy.\n"
-            ),
+            _GROWTH_IS,
             _table(heads, rows),
         )
     )

@@ -160,7 +160,8 @@ class Delivery:
         if self._replayer is not None:
             self._replayer.cancel()
             await asyncio.gather(self._replayer, return_exceptions=True)
-        await self._publisher.stop(min(deadline_seconds, _STALLED_STOP_SECONDS) if self.is_stalled else deadline_seconds)
+        patience = _STALLED_STOP_SECONDS if self.is_stalled else deadline_seconds
+        await self._publisher.stop(min(patience, deadline_seconds))
         while self._tasks:
             await asyncio.gather(*self._tasks, return_exceptions=True)
 

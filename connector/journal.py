@@ -384,7 +384,7 @@ class _File:
         return None if row is None else row[0]
 
     def _used(self) -> int:
-        pages = self._database.pragma("page_count") - self._database.pragma("freelist_count")
+        pages: int = self._database.pragma("page_count") - self._database.pragma("freelist_count")
         wal = self._path.with_name(self._path.name + "-wal")
         return pages * self._page_size + (wal.stat().st_size if wal.exists() else 0)
 

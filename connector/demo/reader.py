@@ -22,6 +22,7 @@ REACH_SECONDS: Final = 5.0
 _BATCH: Final = 500
 _POLL_SECONDS: Final = 0.1
 _AGAIN_SECONDS: Final = 0.25
+_FETCH_MS: Final = 50  # on its connection, every other question waits behind a fetch that waits for records
 _MISSING: Final = "UNKNOWN_TOPIC_OR_PART"
 _END: Final = "_PARTITION_EOF"
 _ATTEMPT: Final = "read the events topic"
@@ -63,7 +64,7 @@ class Reader:
             "auto.offset.reset": "earliest",  # where retention has overtaken the reader
             "isolation.level": "read_committed",
         }
-        self._consumer = Consumer({"log_level": LOG_NOTHING, **properties, **own})
+        self._consumer = Consumer({"log_level": LOG_NOTHING, "fetch.wait.max.ms": _FETCH_MS, **properties, **own})
 
     async def __aenter__(self) -> Self:
         """Settle from where on to read: from the end of a topic that exists.

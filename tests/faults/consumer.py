@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cache
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import fastavro
 from confluent_kafka import Message as KafkaMessage
@@ -89,8 +89,8 @@ def field_names(stream: str) -> frozenset[str]:
 
 
 def _headers(message: KafkaMessage) -> dict[str, str]:
-    headers = message.headers() or []
-    return {name: value.decode() if isinstance(value, bytes) else str(value) for name, value in headers}
+    headers = cast("list[tuple[str, bytes]]", message.headers() or [])
+    return {name: value.decode() for name, value in headers}
 
 
 @cache

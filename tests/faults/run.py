@@ -1,0 +1,200 @@
+"""One fault run: start the parts, send while the scenario breaks them, let them mend, read everything, check."""
+
+import asyncio
+import random
+import shutil
+import tempfile
+import time
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tests.faults import checks, consumer
+from tests.faults.checks import Breach, History, excerpt
+from tests.faults.ledger import Ledger
+from tests.faults.scenarios import Scenario
+from tests.faults.sender import Load, Sender
+from tests.faults.stage import TOKEN, Connector, Stage
+from tests.servers import KafkaCluster
+
+RECOVER_SECONDS = 180
+"""How long a backlog may take after the last fault ended."""
+BREACHES_SHOWN = 5
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a run found."""
+
+    scenario: str
+    seed: int
+    figures: dict[str, Any]
+    breaches: list[Breach]
+    complaints: list[str]
+    """Error lines of the connector's log."""
+    evidence: list[str]
+    """Excerpts of the ledger and of the topics around the first breaches."""
+    folder: Path | None
+    """The connector's log and journal, kept after a run that failed."""
+
+    @property
+    def ok(self) -> bool:
+        """Whether every promise held."""
+        return not self.breaches
+
+    def as_json(self) -> dict[str, Any]:
+        """For programs."""
+        counted = Counter(f"{breach.promise} {breach.check}" for breach in self.breaches)
+        about = {"scenario": self.scenario, "seed": self.seed, "ok": self.ok}
+        return about | self.figures | {"breaches": counted, "first": [str(one) for one in self.breaches[:20]]}
+
+    def __str__(self) -> str:
+        figures = ", ".join(f"{name.replace('_', ' ')} {figure}" for name, figure in self.figures.items())
+        lines = [f"{'ok  ' if self.ok else 'FAIL'} {self.scenario} (seed {self.seed}): {figures}"]
+        counted = Counter((breach.promise, breach.check) for breach in self.breaches)
+        lines += [f"  {promise} {name}: {count}" for (promise, name), count in counted.items()]
+        lines += self.evidence
+        lines += [f"  connector: {line}" for line in self.complaints[:BREACHES_SHOWN]]
+        return "\n".join([*lines, f"  kept: {self.folder}"] if self.folder else lines)
+
+
+async def perform(
+    scenario: Scenario,
+    cluster: KafkaCluster,
+    *,
+    seed: int,
+    seconds: float | None = None,
+    instances: int | None = None,
+    rate: float | None = None,
+) -> Report:
+    """Play one scenario on a cluster that is whole, and is whole again afterwards."""
+    run = f"{scenario.name}-{seed}-{int(time.time()) % 10**6}"
+    folder = Path(tempfile.mkdtemp(prefix=f"weda-faults-{scenario.name}-"))
+    load = Load(run, seed, instances or scenario.instances, rate or scenario.rate)
+    lasting = seconds or scenario.seconds
+    if scenario.kafka_is_late:
+        await asyncio.to_thread(cluster.kill_all)
+    connector = Connector(folder, cluster.bootstrap_servers, run)
+    stage = Stage(cluster, connector, random.Random(f"{seed}/{scenario.name}"))
+    await connector.start()
+    try:
+        await connector.wait_until_up()
+        ledger, found = await _play(scenario, stage, load, lasting)
+        report = await asyncio.to_thread(_judge, scenario, stage, load, ledger, found, lasting)
+    finally:
+        await connector.kill()
+    if report.ok:
+        shutil.rmtree(folder)
+    return report
+
+
+async def _play(scenario: Scenario, stage: Stage, load: Load, seconds: float) -> tuple[Ledger, list[Breach]]:
+    """Send while the scenario breaks things; then wait for the backlog and send a fresh message."""
+    watching = asyncio.create_task(stage.watch())
+    try:
+        async with Sender(stage.connector.url, TOKEN, load) as sender:
+            sending = asyncio.create_task(sender.run())
+            await scenario.play(stage, seconds)
+            sender.stop()
+            await sending
+            found = await _settle(stage, "the backlog")
+            fresh = await sender.send_fresh(scenario.name)
+            if not fresh.accepted:
+                found.append(Breach("P8", "not back up", f"a fresh message was not accepted: {fresh.attempts}"))
+            found += await _settle(stage, "a fresh message")
+    finally:
+        watching.cancel()
+    return sender.ledger, found
+
+
+async def _settle(stage: Stage, what: str) -> list[Breach]:
+    if await stage.wait_until_published(seconds=RECOVER_SECONDS):
+        return []
+    state = "runs" if stage.connector.process.running else "has died"
+    return [
+        Breach(
+            "P8", "not back up", f"{what} was not published in {RECOVER_SECONDS} s; the connector {state}", str(each)
+        )
+        for each in stage.samples[-1:]
+    ]
+
+
+def _judge(scenario: Scenario, stage: Stage, load: Load, ledger: Ledger, found: list[Breach], seconds: float) -> Report:
+    cluster, kills = stage.cluster, stage.connector.kills
+    try:
+        records = consumer.read(cluster.bootstrap_servers, load.run)
+        dead_letters = consumer.read_dead_letters(cluster.bootstrap_servers, load.run)
+    except ValueError as error:
+        records, dead_letters = [], []
+        found.append(Breach("P2", "not decodable", str(error)))
+    history = History(
+        *(ledger, records, scenario.wanted(seconds) if load.rate == scenario.rate else checks.Wanted()),
+        connector_kills=list(kills),
+        disturbances=stage.disturbances,
+        freezes=stage.freezes,
+        dead_letters=dead_letters,
+        oldest_age_seen=max((sample.oldest_age or 0 for sample in stage.samples), default=0),
+    )
+    breaches = [*found, *_imbalance(stage), *checks.check(history)]
+    return Report(
+        scenario.name,
+        load.seed,
+        _figures(history, stage),
+        breaches,
+        list(stage.connector.complaints()),
+        list(_evidence(history, breaches)),
+        stage.connector.process.log.parent if breaches else None,
+    )
+
+
+def _imbalance(stage: Stage) -> list[Breach]:
+    last = stage.samples[-1] if stage.samples else None
+    if last is None or last.imbalance == 0:
+        return []
+    return [Breach("ledger", "imbalance", f"at rest the connector's own ledger is off by {last.imbalance}")]
+
+
+def _evidence(history: History, breaches: list[Breach]) -> list[str]:
+    first: dict[str, list[Breach]] = {}
+    for breach in breaches:
+        first.setdefault(breach.check, []).append(breach)
+    lines: list[str] = []
+    for found in first.values():
+        lines += [f"  {breach}" for breach in found[:BREACHES_SHOWN]]
+        if (instance := found[0].instance) is not None:
+            lines += [f"  {line}" for line in excerpt(history, instance, around=found[0].what)]
+    return lines
+
+
+def _figures(history: History, stage: Stage) -> dict[str, Any]:
+    ledger = history.ledger
+    answers = sorted(one.ended - one.sent for one in ledger.attempts() if one.outcome != "unknown") or [0.0]
+    return {
+        "sent": len(ledger.issued),
+        "accepted": ledger.count("accepted"),
+        "refused": ledger.count("refused"),
+        "unknown": ledger.count("unknown"),
+        "requests": sum(1 for _ in ledger.attempts()),
+        "never_sent": ledger.never_sent,
+        "records": len(history.records),
+        "missing": sum(1 for _ in checks.missing(history)),
+        "out_of_order": sum(1 for _ in checks.out_of_order(history)),
+        "repeats": checks.repeats(history),
+        "disturbed": len(history.disturbances),
+        "recover_seconds": _recover_seconds(stage),
+        "oldest_age": round(history.oldest_age_seen, 1),
+        "most_waiting": int(max((sample.waiting or 0 for sample in stage.samples), default=0)),
+        "answer_p99": round(answers[int(len(answers) * 0.99)], 3),
+        "answer_max": round(answers[-1], 3),
+        "resident_mib": max((sample.resident_bytes for sample in stage.samples), default=0) >> 20,
+    }
+
+
+def _recover_seconds(stage: Stage) -> float | None:
+    """From the end of the last fault to the first sight of an empty journal."""
+    ended = max((disturbance.ended for disturbance in stage.disturbances), default=None)
+    if ended is None:
+        return None
+    empty = (sample.at - ended for sample in stage.samples if sample.at >= ended and sample.waiting == 0)
+    return round(next(empty, float("nan")), 1)

@@ -1,0 +1,182 @@
+"""What a scenario plays on: a cluster and a connector as processes of their own, both of which it may break."""
+
+import asyncio
+import random
+import re
+import sys
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import aiohttp
+
+from tests.faults.ledger import Disturbance
+from tests.servers import DidNotStart, KafkaCluster
+from tests.servers.ports import LOOPBACK, free_ports
+from tests.servers.processes import ServerProcess
+
+TOKEN = "the-oracle's-token"
+START_SECONDS = 60
+STOP_SECONDS = 45
+SAMPLE_SECONDS = 0.5
+POLL_SECONDS = 0.05
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What the connector said of itself at one moment; numbers are None while it did not answer."""
+
+    at: float
+    waiting: float | None = None
+    """Messages in the journal."""
+    oldest_age: float | None = None
+    """Seconds."""
+    imbalance: float | None = None
+    resident_bytes: int = 0
+
+
+class Connector:
+    """``serve`` as a process of its own; always the same ports and the same journal."""
+
+    def __init__(self, folder: Path, bootstrap: str, prefix: str) -> None:
+        public, operations = free_ports(2)
+        self.url = f"http://{LOOPBACK}:{public}"
+        self.operations_url = f"http://{LOOPBACK}:{operations}"
+        self.kills: list[float] = []
+        self._port = public
+        settings = {
+            "WEDA_KAFKA__BOOTSTRAP_SERVERS": bootstrap,
+            "WEDA_TOKEN": TOKEN,
+            "WEDA_RECEIVER__HOST": LOOPBACK,
+            "WEDA_RECEIVER__PORT": str(public),
+            "WEDA_OPERATIONS__PORT": str(operations),
+            "WEDA_JOURNAL__PATH": str(folder / "journal.db"),
+            "WEDA_TOPICS__PREFIX": prefix,
+            "WEDA_LOG__FORMAT": "json",
+        }
+        command = ["env", *(f"{name}={text}" for name, text in settings.items())]
+        self.process = ServerProcess(
+            "connector", [*command, sys.executable, "-m", "connector", "serve"], folder, detached=False
+        )
+
+    async def start(self) -> None:
+        """Start the process; it is not up yet."""
+        await asyncio.to_thread(self.process.start)
+
+    async def wait_until_up(self) -> None:
+        """Wait until it takes connections; ``DidNotStart`` with the log's end when it does not."""
+        deadline = time.monotonic() + START_SECONDS
+        while not await self._is_up():
+            if not self.process.running or time.monotonic() > deadline:
+                raise DidNotStart(f"the connector did not come up; its log ends:\n{self.process.last_lines()}")
+            await asyncio.sleep(POLL_SECONDS)
+
+    async def kill(self) -> None:
+        """SIGKILL."""
+        await asyncio.to_thread(self.process.kill)
+        self.kills.append(time.monotonic())  # once it is gone: nothing that it takes in can be later
+
+    async def terminate(self) -> None:
+        """SIGTERM, and wait for the end."""
+        await asyncio.to_thread(self.process.terminate, seconds=STOP_SECONDS)
+
+    def resident_bytes(self) -> int:
+        """Memory of the process now; 0 when there is none."""
+        with suppress(OSError):
+            status = Path(f"/proc/{self.process._running_pid()}/status").read_text()
+            if found := re.search(r"VmRSS:\s+(\d+) kB", status):
+                return int(found[1]) * 1024
+        return 0
+
+    def complaints(self) -> Iterator[str]:
+        """The lines of its log that tell of an error."""
+        for line in self.process.log.read_text(errors="replace").splitlines():
+            if re.search(r'"level": ?"(error|critical)"|^\w*(Error|Exception)\b|Traceback', line):
+                yield line[:500]
+
+    async def _is_up(self) -> bool:
+        try:
+            _, writer = await asyncio.open_connection(LOOPBACK, self._port)
+        except OSError:
+            return False
+        writer.close()
+        with suppress(OSError):
+            await writer.wait_closed()
+        return True
+
+
+class Stage:
+    """The parts of one run, and what happened to them."""
+
+    def __init__(self, cluster: KafkaCluster, connector: Connector, chance: random.Random) -> None:
+        self.cluster = cluster
+        self.connector = connector
+        self.chance = chance
+        self.disturbances: list[Disturbance] = []
+        self.freezes: list[Disturbance] = []
+        self.samples: list[Sample] = []
+
+    @asynccontextmanager
+    async def disturbing(self, name: str) -> AsyncIterator[None]:
+        """Note how long something was broken."""
+        began = time.monotonic()
+        yield
+        self.disturbances.append(Disturbance(name, began, time.monotonic()))
+
+    async def restart_connector(self, *, wait: bool = True) -> None:
+        """SIGKILL the connector and start it again."""
+        async with self.disturbing("connector killed"):
+            await self.connector.kill()
+            await self.connector.start()
+            if wait:
+                await self.connector.wait_until_up()
+
+    async def freeze_brokers(self, seconds: float) -> None:
+        """SIGSTOP every broker for a while."""
+        async with self.disturbing(f"brokers frozen for {seconds:g} s"):
+            await asyncio.to_thread(self.cluster.pause_all)
+            await asyncio.sleep(seconds)
+            await asyncio.to_thread(self.cluster.resume_all)
+        self.freezes.append(self.disturbances[-1])
+
+    async def watch(self) -> None:
+        """Take samples until cancelled."""
+        timeout = aiohttp.ClientTimeout(total=5)
+        async with aiohttp.ClientSession(timeout=timeout) as session:
+            while True:
+                self.samples.append(await self._sample(session))
+                await asyncio.sleep(SAMPLE_SECONDS)
+
+    async def _sample(self, session: aiohttp.ClientSession) -> Sample:
+        at = time.monotonic()
+        try:
+            async with session.get(f"{self.connector.operations_url}/metrics") as response:
+                text = await response.text()
+        except (aiohttp.ClientError, TimeoutError):
+            return Sample(at)
+        return Sample(
+            at,
+            _sum(text, "journal_messages"),
+            _sum(text, "journal_oldest_age_seconds"),
+            _sum(text, "ledger_imbalance"),
+            self.connector.resident_bytes(),
+        )
+
+    async def wait_until_published(self, *, seconds: float) -> bool:
+        """Wait until the journal is empty and stays so for a while; False when time is up."""
+        deadline = time.monotonic() + seconds
+        began = time.monotonic()
+        while time.monotonic() < deadline:
+            last = [sample.waiting for sample in self.samples if sample.at >= began][-4:]
+            if last == [0.0] * 4:
+                return True
+            await asyncio.sleep(POLL_SECONDS)
+        return False
+
+
+def _sum(metrics: str, name: str) -> float:
+    """Sum of a metric over its labels."""
+    found = re.findall(rf"^weda_connector_{name}(?:{{[^}}]*}})? (\S+)$", metrics, re.MULTILINE)
+    return sum(map(float, found))
