@@ -13,6 +13,9 @@ from bench.process import Cores, pinned
 from bench.results import Results, render
 from tests.servers import KafkaCluster
 
+BROKER = ("-XX:TieredStopAtLevel=4", "-Xms1g", "-Xmx1g")
+"""The tests' brokers do without the optimising compiler; a measured one has to be as fast as in production."""
+
 RESULTS = Path(__file__).with_name("RESULTS.md")
 
 
@@ -31,7 +34,7 @@ def main(arguments: Sequence[str]) -> None:
     chosen = parser().parse_args(arguments)
     cores = Cores.divide()
     with pinned(cores.others):
-        cluster = KafkaCluster.start()
+        cluster = KafkaCluster.start(jvm_options=BROKER)
     with cluster:
         laboratory = Laboratory(cluster, cores, seconds=chosen.seconds, say=_say)
         results = _measure(laboratory, chosen, cores, " ".join(["python -m bench", *arguments]))
@@ -42,6 +45,7 @@ def main(arguments: Sequence[str]) -> None:
 
 def _measure(laboratory: Laboratory, chosen: argparse.Namespace, cores: Cores, command: str) -> Results:
     results = Results(command, describe(cores), {name: [] for name in SPEED if name in chosen.only}, [], [])
+    laboratory.warm_up()
     for number in range(chosen.rounds):
         _say(f"round {number + 1} of {chosen.rounds}")
         for name, samples in results.speed.items():

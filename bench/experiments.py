@@ -66,6 +66,10 @@ class Laboratory:
         with self._started(name) as running:
             return self._load(running)
 
+    def warm_up(self) -> None:
+        """Let the broker's compiler see the load before anything counts."""
+        self.speed("connector")
+
     def outage(self) -> Outage:
         """Kafka up, Kafka paused, and the replay of what the journal then holds."""
         self._say("journal: Kafka up")

@@ -124,6 +124,9 @@ class Connector:
 
     async def stop(self) -> None:
         """Undo the steps of the start, in reverse: close the door, deliver or journal the rest, give up the journal."""
+        if not self.url:
+            await self._stack.aclose()  # it never came up: the error that is on its way says why
+            return
         _LOG.info("the connector is shutting down")
         await self._stack.aclose()
         _LOG.info("the connector has stopped")
@@ -162,10 +165,10 @@ class Connector:
     async def _start_delivery(self, journal: SqliteJournal, contents: Contents) -> Delivery:
         settings = self._settings
         properties = producer_properties(self.bootstrap_servers, settings.kafka.properties)
-        publisher = KafkaPublisher(properties, on_rebuild=self.metrics.producer_rebuilds.inc)
-        await publisher.start()
+        self.publisher = KafkaPublisher(properties, on_rebuild=self.metrics.producer_rebuilds.inc)
+        await self.publisher.start()
         delivery = Delivery(
-            publisher,
+            self.publisher,
             journal,
             contents,
             ledger=self.metrics,

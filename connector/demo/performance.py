@@ -12,13 +12,14 @@ from typing import Any, Final, TypeVar
 from connector import logs
 from connector.app import Connector
 from connector.demo.options import Options
-from connector.demo.reader import Reader
+from connector.demo.reader import REACH_SECONDS, Reader
 from connector.demo.scene import Scene
 from connector.demo.view import View, introduction, say, view_of
 from connector.errors import OutsideUnreachable
 from connector.reading import topic_of
 from connector.settings import Settings
 from connector.simulator import Plan, play
+from connector.topics import TopicAdmin
 
 EVENTS: Final = "events"
 
@@ -44,8 +45,16 @@ async def run(options: Options) -> Scene:
     with tempfile.TemporaryDirectory(prefix="weda-demo-") as folder:
         settings = options.settings(Path(folder))
         _configure_logs(settings)
+        if not options.is_embedded:
+            await _reach(settings)
         async with _started(settings) as connector:
             return await _Demo(options, settings, connector, ended).play()
+
+
+async def _reach(settings: Settings) -> None:
+    """Ask the user's brokers for a sign of life: a connector alone would wait for them, and journal."""
+    admin = TopicAdmin(settings.kafka.bootstrap_servers or "", settings.kafka.properties)
+    await asyncio.to_thread(admin.brokers, REACH_SECONDS)
 
 
 @asynccontextmanager

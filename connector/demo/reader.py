@@ -1,6 +1,7 @@
 """Reads the events topic in a thread of its own, and hands what it finds to the event loop, batch by batch."""
 
 import asyncio
+import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -135,8 +136,16 @@ class Reader:
             return {number: self._end(number) for number in self._next}
 
     def _end(self, partition: int) -> int:
-        _, end = self._consumer.get_watermark_offsets(TopicPartition(self._topic, partition), timeout=REACH_SECONDS)
-        return int(end)
+        """Where a partition ends; the leader of a new topic, or a new leader, may need a moment to know."""
+        deadline = time.monotonic() + REACH_SECONDS
+        while True:
+            try:
+                place = TopicPartition(self._topic, partition)
+                return int(self._consumer.get_watermark_offsets(place, timeout=REACH_SECONDS)[1])
+            except KafkaException as exception:
+                if not is_passing(exception.args[0]) or time.monotonic() > deadline:
+                    raise
+            time.sleep(_AGAIN_SECONDS)
 
     def _batch(self) -> list[Event]:
         """What came within a moment; an event that no schema of ours reads is another sender's."""

@@ -71,8 +71,7 @@ async def perform(
     """Play one scenario on a cluster that is whole, and is whole again afterwards."""
     run = f"{scenario.name}-{seed}-{int(time.time()) % 10**6}"
     folder = Path(tempfile.mkdtemp(prefix=f"weda-faults-{scenario.name}-"))
-    load = Load(run, seed, instances or scenario.instances, rate or scenario.rate)
-    lasting = seconds or scenario.seconds
+    load = Load(run, seed, instances or scenario.instances, rate or scenario.rate, seconds or scenario.seconds)
     if scenario.kafka_is_late:
         await asyncio.to_thread(cluster.kill_all)
     connector = Connector(folder, cluster.bootstrap_servers, run)
@@ -80,8 +79,8 @@ async def perform(
     await connector.start()
     try:
         await connector.wait_until_up()
-        ledger, found = await _play(scenario, stage, load, lasting)
-        report = await asyncio.to_thread(_judge, scenario, stage, load, ledger, found, lasting)
+        ledger, found = await _play(scenario, stage, load)
+        report = await asyncio.to_thread(_judge, scenario, stage, load, ledger, found)
     finally:
         await connector.kill()
     if report.ok:
@@ -89,13 +88,13 @@ async def perform(
     return report
 
 
-async def _play(scenario: Scenario, stage: Stage, load: Load, seconds: float) -> tuple[Ledger, list[Breach]]:
+async def _play(scenario: Scenario, stage: Stage, load: Load) -> tuple[Ledger, list[Breach]]:
     """Send while the scenario breaks things; then wait for the backlog and send a fresh message."""
     watching = asyncio.create_task(stage.watch())
     try:
         async with Sender(stage.connector.url, TOKEN, load) as sender:
             sending = asyncio.create_task(sender.run())
-            await scenario.play(stage, seconds)
+            await scenario.play(stage, load.seconds)
             sender.stop()
             await sending
             found = await _settle(stage, "the backlog")
@@ -120,7 +119,7 @@ async def _settle(stage: Stage, what: str) -> list[Breach]:
     ]
 
 
-def _judge(scenario: Scenario, stage: Stage, load: Load, ledger: Ledger, found: list[Breach], seconds: float) -> Report:
+def _judge(scenario: Scenario, stage: Stage, load: Load, ledger: Ledger, found: list[Breach]) -> Report:
     cluster, kills = stage.cluster, stage.connector.kills
     try:
         records = consumer.read(cluster.bootstrap_servers, load.run)
@@ -129,7 +128,7 @@ def _judge(scenario: Scenario, stage: Stage, load: Load, ledger: Ledger, found: 
         records, dead_letters = [], []
         found.append(Breach("P2", "not decodable", str(error)))
     history = History(
-        *(ledger, records, scenario.wanted(seconds) if load.rate == scenario.rate else checks.Wanted()),
+        *(ledger, records, scenario.wanted(load.rate * load.seconds)),
         connector_kills=list(kills),
         disturbances=stage.disturbances,
         freezes=stage.freezes,

@@ -39,10 +39,10 @@ class Scenario:
     repeats_allowed: bool = True
     refusals_allowed: bool = True
 
-    def wanted(self, seconds: float) -> Wanted:
-        """The least that the run must have been through: a third of the rate, at least."""
+    def wanted(self, messages: float) -> Wanted:
+        """The least that the run must have been through, of a sender that meant to send so many messages."""
         return Wanted(
-            accepted=int(self.rate * seconds / 3),
+            accepted=int(messages / 3),
             interrupted=int(self.interrupts),
             refusals_allowed=self.refusals_allowed,
             repeats_allowed=self.repeats_allowed,

@@ -33,6 +33,8 @@ class Load:
     instances: int
     rate: float
     """Messages a second over all instances, where the connector keeps up."""
+    seconds: float = 0
+    """For about how long."""
 
 
 class Sender:

@@ -1,4 +1,4 @@
-"""The oracle in little: three faults that every run of the tests goes through. The long runs: `python -m tests.faults`."""
+"""The oracle in little: three faults that every run of the tests goes through; `make faults` plays the long ones."""
 
 from collections.abc import Iterator
 

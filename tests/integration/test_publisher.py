@@ -1,19 +1,15 @@
 """The Kafka adapter on a real broker: reports, refusals, and what a fatal error leaves behind."""
 
 import asyncio
-import ctypes
 import random
 from collections.abc import AsyncIterator
-from pathlib import Path
 
-import confluent_kafka
 import pytest
 
 from connector.publisher import FailureKind, Failures, KafkaPublisher, producer_properties
 from connector.values import ProducibleRecord
+from tests.integration.fatal import provoke_fatal_error
 from tests.servers.reading import read_topic
-
-OUT_OF_ORDER_SEQUENCE_NUMBER = 45
 
 
 def record(topic: str, value: bytes = b"v", key: bytes = b"k") -> ProducibleRecord:
@@ -24,15 +20,6 @@ async def publish(publisher: KafkaPublisher, *records: ProducibleRecord) -> Fail
     reported: asyncio.Future[Failures] = asyncio.get_running_loop().create_future()
     publisher.publish(records, reported.set_result)
     return await asyncio.wait_for(reported, 30)
-
-
-def provoke_fatal_error(publisher: KafkaPublisher) -> None:
-    """librdkafka's own test hook: the client is in the state that a lost idempotent sequence leaves it in."""
-    libraries = Path(confluent_kafka.__file__).parents[1] / "confluent_kafka.libs"
-    library = ctypes.CDLL(str(next(libraries.glob("librdkafka*"))))
-    library.rd_kafka_test_fatal_error.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_char_p]
-    handle = ctypes.c_void_p.from_address(id(publisher._producer) + object.__basicsize__).value
-    assert library.rd_kafka_test_fatal_error(handle, OUT_OF_ORDER_SEQUENCE_NUMBER, b"for a test") == 0
 
 
 @pytest.fixture

@@ -1,0 +1,235 @@
+"""What the documents name exists, what they show runs, and nothing public goes without a document."""
+
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+import typer
+from confluent_kafka import Producer
+
+from connector import dictionary, errors, metrics
+from connector.cli import app
+from connector.encoding import SingleObjectEncoder
+from connector.schemas import ALL, INSTANCE_EVENT, TASK_EVENT
+from connector.settings import Settings
+from connector.streams import Routes
+
+ROOT = Path(__file__).parents[2]
+README = ROOT / "README.md"
+CHINESE = ROOT / "README.zh-CN.md"
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), ROOT / "avro" / "README.md"])
+DECISIONS = sorted(ROOT.glob("docs/adr/0*.md"))
+
+FENCE = re.compile(r"^ *```(\w*)\n(.*?)^ *```$", re.DOTALL | re.MULTILINE)
+LINK = re.compile(r"\]\(([^)\s]+)\)")
+ISSUE = re.compile(r"(?<![\w&])#\d+|\bissues?/\d+|\bissue \d+", re.IGNORECASE)
+MACHINE = re.compile(r"(?:^|[\s`'\"(=])/(?:work|tmp|home|root|Users)\b")
+TYPO_SHOWN = "WEDA_RECIEVER__PORT"  # the settings' decision shows a name that does not exist
+NO_SETTINGS = {"WEDA_TEST_SEED", TYPO_SHOWN}
+
+SERVER, TOPIC = '"localhost:9092"', "weda.workflow.events"
+
+everywhere = pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+
+
+def read(document: Path) -> str:
+    return document.read_text(encoding="utf-8")
+
+
+def blocks(document: Path, language: str) -> list[str]:
+    return [text for found, text in FENCE.findall(read(document)) if found == language]
+
+
+def command_lines(document: Path) -> Iterator[list[str]]:
+    """Every call of weda-connector in a shell block or in backticks: its words, after the command's own."""
+    inline = re.findall(r"`([^`\n]+)`", FENCE.sub("", read(document)))
+    shell = [line for block in blocks(document, "sh") for line in block.replace("\\\n", " ").splitlines()]
+    for line in (*inline, *shell):
+        words = shlex.split(line, comments=True) if "weda-connector " in line else []
+        if "weda-connector" in words:
+            yield words[words.index("weda-connector") + 1 :]
+
+
+def commands() -> dict[str, set[str]]:
+    """Each command, subcommands as two words, with its options."""
+    found: dict[str, set[str]] = {}
+    for name, command in typer.main.get_command(app).commands.items():
+        for inner, sub in getattr(command, "commands", {"": command}).items():
+            found[f"{name} {inner}".strip()] = {"--help", *(one for option in sub.params for one in option.opts)}
+    return found
+
+
+def test_there_are_documents():
+    assert len(DOCUMENTS) > 15
+
+
+@everywhere
+def test_a_named_setting_exists(document):
+    named = set(re.findall(r"\bWEDA_[A-Z_]+[A-Z]\b", read(document))) - NO_SETTINGS
+    known = {name for name, _, _ in Settings.describe()}
+
+    assert {name for name in named if name.removesuffix("_FILE") not in known} == set()
+
+
+def test_every_setting_is_documented():
+    document = read(ROOT / "docs" / "settings.md")
+
+    assert [name for name, _, _ in Settings.describe() if f"| `{name}` |" not in document] == []
+
+
+def test_the_metrics_document_is_what_the_module_prints():
+    printed = subprocess.run(
+        [sys.executable, "-m", "connector.metrics"], cwd=ROOT, check=True, capture_output=True, encoding="utf-8"
+    )
+
+    assert metrics.documentation() == printed.stdout
+    assert printed.stdout == read(ROOT / "docs" / "metrics.md")
+
+
+@everywhere
+def test_a_named_metric_exists(document):
+    known = set(re.findall(r"^\| `(weda_connector_\w+)`", metrics.documentation(), re.MULTILINE))
+
+    assert set(re.findall(r"\bweda_connector_[a-z_]*[a-z]\b", read(document))) <= known
+
+
+@pytest.mark.parametrize("pattern", re.findall(r"grep (?:-E )?'?([^'\n]+)'?", read(ROOT / "docs" / "runbooks.md")))
+def test_what_a_runbook_looks_for_is_in_the_metrics(pattern):
+    """Each alternative of the pattern finds a line of what a connector exposes."""
+    exposed = "\n".join(f"{name}" for name in re.findall(r"weda_connector_\w+", metrics.documentation()))
+    exposed += '\nweda_connector_requests_total{outcome="refused"}'
+    group = re.search(r"\((.+)\)", pattern)
+    alternatives = (group[1] if group else pattern).split("|")
+
+    assert [one for one in alternatives if re.search(one, exposed) is None] == []
+
+
+@everywhere
+def test_a_named_topic_exists(document):
+    topics = {*Routes(("events", "instances", "tasks"), "weda.workflow").topics}
+    named = set(re.findall(r"(?<!io\.)\bweda\.workflow\.[a-z-]+", read(document)))
+
+    assert named <= topics
+
+
+@everywhere
+def test_a_named_command_exists_with_its_options(document):
+    known = commands()
+    for words in command_lines(document):
+        name = " ".join(words[:2]) if " ".join(words[:2]) in known else words[0]
+        options = {word.partition("=")[0] for word in words if word.startswith("--")}
+
+        assert name in known
+        assert options <= known[name]
+
+
+def test_every_command_is_in_the_readme():
+    text = read(README)
+
+    assert [name for name in commands() if f"| `weda-connector {name}` |" not in text] == []
+
+
+@everywhere
+def test_a_named_make_target_exists(document):
+    targets = set(re.findall(r"^([a-z]+):", read(ROOT / "Makefile"), re.MULTILINE))
+    shown = "\n".join(text for _, text in FENCE.findall(read(document)))
+    named = re.findall(r"`make ([a-z]+)", read(document)) + re.findall(r"^make ([a-z]+)", shown, re.MULTILINE)
+
+    assert set(named) <= targets
+
+
+def test_every_answer_is_in_the_readme():
+    tree = (one for one in vars(errors).values() if isinstance(one, type) and issubclass(one, errors.ConnectorError))
+    statuses = {one.code // 100 for one in tree}
+
+    assert {status for status in statuses if f"\n| {status} | {status}00" not in read(README)} == set()
+
+
+def test_the_chinese_readme_shows_the_same_blocks():
+    assert FENCE.findall(read(README)) == FENCE.findall(read(CHINESE))
+
+
+def test_the_chinese_readme_has_the_same_sections_rows_and_links():
+    english, chinese = read(README), read(CHINESE)
+
+    for form in (r"^## ", r"^\| ", r"^\d\. ", r"^- "):
+        count = re.compile(form, re.MULTILINE)
+        assert len(count.findall(english)) == len(count.findall(chinese))
+    assert set(LINK.findall(english)) ^ set(LINK.findall(chinese)) == {"README.md", "README.zh-CN.md"}
+
+
+@everywhere
+def test_a_link_leads_somewhere(document):
+    for link in LINK.findall(FENCE.sub("", read(document))):
+        if link.startswith("https://"):
+            continue
+        path, _, anchor = link.partition("#")
+        target = document.parent / path if path else document
+
+        assert target.exists(), link
+        headings = re.findall(r"^#+ (.+)$", read(target), re.MULTILINE) if anchor else []
+        assert not anchor or anchor in {heading.lower().replace(" ", "-") for heading in headings}
+
+
+@everywhere
+def test_no_issue_number_and_no_place_of_one_machine(document):
+    text = read(document)
+
+    assert ISSUE.findall(text) == []
+    assert MACHINE.findall(text) == []
+
+
+def test_every_decision_is_in_the_index_and_has_its_four_parts():
+    index = read(ROOT / "docs" / "adr" / "README.md")
+
+    for number, decision in enumerate(DECISIONS, start=1):
+        text = read(decision)
+        assert decision.name.startswith(f"{number:04}-")
+        assert f"]({decision.name})" in index
+        assert text.startswith(f"# {number:04}: ")
+        assert re.findall(r"^## (.+)$", text, re.MULTILINE) == ["Context", "Decision", "Consequences", "Alternatives"]
+
+
+@pytest.mark.parametrize("record_type", [INSTANCE_EVENT, TASK_EVENT])
+def test_the_readme_s_reader_decodes_a_record(record_type, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    [program] = blocks(README, "python")
+    reader = {"__name__": "reader"}
+    exec(compile(program, "README.md", "exec"), reader)
+    record = dictionary.sample_record(record_type)
+
+    read_back = reader["decode"](SingleObjectEncoder().encode(record_type, record))
+
+    assert len(reader["SCHEMAS"]) == len(ALL)
+    assert read_back["receivedAt"] == datetime.fromtimestamp(record["receivedAt"] / 1000, UTC)
+    assert {**read_back, **_times(record)} == record
+
+
+def test_the_readme_s_reader_reads_a_topic(kafka, topic_prefix):
+    topic = f"{topic_prefix}.events"
+    kafka.create_topic(topic, partitions=1)
+    value = SingleObjectEncoder().encode(TASK_EVENT, dictionary.sample_record(TASK_EVENT))
+    producer = Producer({"bootstrap.servers": kafka.bootstrap_servers})
+    producer.produce(topic, value, key=b"i-1")
+    assert producer.flush(20) == 0
+    [program] = blocks(README, "python")
+    assert SERVER in program
+    assert TOPIC in program
+    program = program.replace(SERVER, repr(kafka.bootstrap_servers)).replace(TOPIC, topic)
+
+    with subprocess.Popen([sys.executable, "-c", program], cwd=ROOT, stdout=subprocess.PIPE, text=True) as reader:
+        assert reader.stdout is not None
+        line = reader.stdout.readline()
+        reader.kill()
+
+    assert line.split()[2:] == ["bpm_1912233445566778899", "Task", "同意"]
+
+
+def _times(record):
+    """The record's own values of its dates, which the reader gives as moments."""
+    return {name: value for name, value in record.items() if name.endswith("Time") or name == "receivedAt"}
