@@ -215,6 +215,7 @@ class Connector:
             log_config=None,
             server_header=False,
             date_header=False,
+            proxy_headers=False,
             timeout_keep_alive=75,
             timeout_graceful_shutdown=max(int(self._settings.receiver.shutdown_grace_seconds * _STOP_SHARE), 1),
         )

@@ -10,7 +10,7 @@ from functools import partial
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, Message, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from connector.encoding import decode
 from connector.errors import OutsideUnreachable, Unreadable
@@ -26,6 +26,9 @@ _AGAIN_SECONDS: Final = 0.25
 _FETCH_MS: Final = 50  # on its connection, every other question waits behind a fetch that waits for records
 _MISSING: Final = "UNKNOWN_TOPIC_OR_PART"
 _END: Final = "_PARTITION_EOF"
+_NEW_TOPIC: Final = frozenset({_MISSING, "_UNKNOWN_PARTITION", "_UNKNOWN_TOPIC"})
+"""Errors of a topic that has just been created, until every broker and the client know it."""
+
 _ATTEMPT: Final = "read the events topic"
 _ACL: Final = "Describe and Read on Topic"
 
@@ -137,15 +140,15 @@ class Reader:
 
     def _end(self, partition: int) -> int:
         """Where a partition ends; the leader of a new topic, or a new leader, may need a moment to know."""
-        deadline = time.monotonic() + REACH_SECONDS
-        while True:
+        place, deadline = TopicPartition(self._topic, partition), time.monotonic() + REACH_SECONDS
+        while time.monotonic() < deadline:
             try:
-                place = TopicPartition(self._topic, partition)
                 return int(self._consumer.get_watermark_offsets(place, timeout=REACH_SECONDS)[1])
             except KafkaException as exception:
-                if not is_passing(exception.args[0]) or time.monotonic() > deadline:
+                if not _passes(exception.args[0]):
                     raise
             time.sleep(_AGAIN_SECONDS)
+        raise OutsideUnreachable(f"cannot {_ATTEMPT}: no broker says where it ends")
 
     def _batch(self) -> list[Event]:
         """What came within a moment; an event that no schema of ours reads is another sender's."""
@@ -155,7 +158,7 @@ class Reader:
     def _read(self, message: Message) -> Iterator[Event]:
         error = message.error()
         if error is not None and error.name() != _END:
-            if is_passing(error):
+            if _passes(error):
                 return
             raise KafkaException(error)
         partition, offset = message.partition() or 0, message.offset() or 0
@@ -163,3 +166,7 @@ class Reader:
         if error is None:
             with suppress(Unreadable):
                 yield Event(partition, offset, decode(message.value() or b"", by_fingerprint()))
+
+
+def _passes(error: KafkaError) -> bool:
+    return is_passing(error) or error.name() in _NEW_TOPIC

@@ -362,6 +362,16 @@ def refused_for_good(history: History) -> Iterator[Breach]:
             yield Breach("P6", "refused", what, write_json(issued.message.wire), issued.message.instance)
 
 
+def unanswered(history: History) -> Iterator[Breach]:
+    """While the connector lives, each request gets an answer; the sender waits several times the deadline for it."""
+    away = [disturbance for disturbance in history.disturbances if disturbance.closes_door]
+    for issued in history.ledger.issued.values():
+        for attempt in issued.attempts:
+            if attempt.outcome == "unknown" and not any(each.overlaps(attempt.sent, attempt.ended) for each in away):
+                what = f"{issued.message.identity} had no answer from {attempt.sent:.3f} to {attempt.ended:.3f}"
+                yield Breach("P6", "unanswered", what, instance=issued.message.instance)
+
+
 def age_not_visible(history: History) -> Iterator[Breach]:
     """While messages wait, the age of the oldest can be seen."""
     wanted = history.wanted.oldest_age_seconds
@@ -417,6 +427,7 @@ CHECKS: tuple[Callable[[History], Iterable[Breach]], ...] = (
     changed_between_appearances,
     shared_ids,
     refused_for_good,
+    unanswered,
     age_not_visible,
 )
 

@@ -59,6 +59,8 @@ class Disturbance:
     name: str
     began: float
     ended: float
+    closes_door: bool = False
+    """Whether the connector itself was gone, and answered nobody."""
 
     def overlaps(self, began: float, ended: float) -> bool:
         """Whether the two stretches of time touch."""

@@ -124,7 +124,7 @@ async def _sigkill(stage: Stage, seconds: float, *, times: int) -> None:
 async def _sigterm(stage: Stage, seconds: float) -> None:
     await asyncio.sleep(seconds / 4)
     for _ in range(3):
-        async with stage.disturbing("connector terminated"):
+        async with stage.disturbing("connector terminated", closes_door=True):
             await stage.connector.terminate()
             await stage.connector.start()
             await stage.connector.wait_until_up()
@@ -162,7 +162,7 @@ async def _kill_all(stage: Stage, seconds: float) -> None:
 
 
 async def _start_late(stage: Stage, seconds: float) -> None:
-    await asyncio.sleep(1)
+    await asyncio.sleep(3)
     async with stage.disturbing("no Kafka yet"):
         await asyncio.sleep(seconds * 0.4)
         await asyncio.to_thread(stage.cluster.start_all)

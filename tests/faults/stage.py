@@ -19,6 +19,7 @@ from tests.servers.processes import ServerProcess
 
 TOKEN = "the-oracle's-token"
 START_SECONDS = 60
+ANSWER_SECONDS = 5
 STOP_SECONDS = 45
 SAMPLE_SECONDS = 0.5
 POLL_SECONDS = 0.05
@@ -45,7 +46,6 @@ class Connector:
         self.url = f"http://{LOOPBACK}:{public}"
         self.operations_url = f"http://{LOOPBACK}:{operations}"
         self.kills: list[float] = []
-        self._port = public
         settings = {
             "WEDA_KAFKA__BOOTSTRAP_SERVERS": bootstrap,
             "WEDA_TOKEN": TOKEN,
@@ -66,7 +66,7 @@ class Connector:
         await asyncio.to_thread(self.process.start)
 
     async def wait_until_up(self) -> None:
-        """Wait until it takes connections; ``DidNotStart`` with the log's end when it does not."""
+        """Wait until its public listener answers; ``DidNotStart`` with the log's end when it does not."""
         deadline = time.monotonic() + START_SECONDS
         while not await self._is_up():
             if not self.process.running or time.monotonic() > deadline:
@@ -91,20 +91,21 @@ class Connector:
         return 0
 
     def complaints(self) -> Iterator[str]:
-        """The lines of its log that tell of an error."""
+        """The lines of its log that tell of an error; brokers that cannot be reached are none."""
         for line in self.process.log.read_text(errors="replace").splitlines():
-            if re.search(r'"level": ?"(error|critical)"|^\w*(Error|Exception)\b|Traceback', line):
+            if (
+                re.search(r'"level": ?"(error|critical)"|^\w*(Error|Exception)\b|Traceback', line)
+                and "librdkafka" not in line
+            ):
                 yield line[:500]
 
     async def _is_up(self) -> bool:
+        timeout = aiohttp.ClientTimeout(total=ANSWER_SECONDS)
         try:
-            _, writer = await asyncio.open_connection(LOOPBACK, self._port)
-        except OSError:
+            async with aiohttp.ClientSession(timeout=timeout) as session, session.get(self.url):
+                return True  # whatever it says of a request without path and credential
+        except (aiohttp.ClientError, TimeoutError):
             return False
-        writer.close()
-        with suppress(OSError):
-            await writer.wait_closed()
-        return True
 
 
 class Stage:
@@ -119,15 +120,15 @@ class Stage:
         self.samples: list[Sample] = []
 
     @asynccontextmanager
-    async def disturbing(self, name: str) -> AsyncIterator[None]:
+    async def disturbing(self, name: str, *, closes_door: bool = False) -> AsyncIterator[None]:
         """Note how long something was broken."""
         began = time.monotonic()
         yield
-        self.disturbances.append(Disturbance(name, began, time.monotonic()))
+        self.disturbances.append(Disturbance(name, began, time.monotonic(), closes_door))
 
     async def restart_connector(self, *, wait: bool = True) -> None:
         """SIGKILL the connector and start it again."""
-        async with self.disturbing("connector killed"):
+        async with self.disturbing("connector killed", closes_door=True):
             await self.connector.kill()
             await self.connector.start()
             if wait:

@@ -1,0 +1,276 @@
+"""Whatever a source sends, parse and convert read it as the contract says or refuse it by an error of ours."""
+
+import hashlib
+import io
+import json
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from urllib.parse import quote
+from zoneinfo import ZoneInfo
+
+import avro.io
+import avro.schema
+from hypothesis import assume, example, given, settings
+from hypothesis import strategies as st
+
+from connector.encoding import encode
+from connector.errors import EmptyBody, Unconvertible, Unreadable
+from connector.messages import BodyKind, parse
+from connector.records import convert, headers, readable_instance_id, record_value
+from connector.schemas import INSTANCE_EVENT, OURS, TASK_EVENT, WORKFLOW_EVENT, kinds, load
+from connector.values import IngestId, Request
+
+ZONE = ZoneInfo("Asia/Shanghai")
+KINDS = kinds(load(WORKFLOW_EVENT))
+REQUEST = Request("default", b"", "application/json", 1_772_415_000_000)
+INGEST_ID = IngestId("0195-x")
+APACHE = {name: avro.schema.parse(load(name).text) for name in (WORKFLOW_EVENT, INSTANCE_EVENT, TASK_EVENT)}
+LATEST = 253_402_300_799_999
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+fast = settings(max_examples=150)
+text = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
+any_text = st.text(max_size=20)
+numbers = st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.sampled_from([10**30, 2**63])
+too_large = st.sampled_from([10**400, -(10**400)])
+
+
+def json_of(texts, numbers):
+    return st.recursive(
+        st.none() | st.booleans() | numbers | texts,
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3),
+        max_leaves=8,
+    )
+
+
+any_json = json_of(any_text, numbers | too_large)
+writable_json = json_of(text, numbers)
+field_names = st.sampled_from([*KINDS, *OURS])
+kinds_of_body = st.sampled_from(list(BodyKind))
+
+PIECES = [
+    *('{"', '"', "\\", ":", ",", "[", "]", "{", "}", '":"', '"}', '\\"', " ", "\ufeff", "\\u0000", "\\ud800"),
+    *("1", "-", "e9", "e999", "9" * 400, "٣", "NaN", "null", "true", "msgContext", "msgType", "Task", "instanceId"),
+]
+
+
+def to_json(value, **options):
+    """JSON text in UTF-8; a lone surrogate, which has no UTF-8 form, is escaped."""
+    written = json.dumps(value, ensure_ascii=False, **options)
+    try:
+        return written.encode()
+    except UnicodeEncodeError:
+        return json.dumps(value, **options).encode()
+
+
+def apache_decode(name, value):
+    """What Apache's Avro library reads in an encoded record, times as epoch milliseconds."""
+    decoder = avro.io.BinaryDecoder(io.BytesIO(encode(load(name), value)[10:]))
+    decoded = avro.io.DatumReader(APACHE[name]).read(decoder)
+    assert decoder.reader.read() == b""
+    for field, held in decoded.items():
+        if isinstance(held, datetime):
+            decoded[field] = (held - EPOCH) // timedelta(milliseconds=1)
+    return decoded
+
+
+def published(body, kind=BodyKind.JSON, *, name=WORKFLOW_EVENT):
+    event = convert(parse(body, kind), ZONE)
+    return apache_decode(name, record_value(event, load(name), REQUEST, INGEST_ID))
+
+
+# --- nothing crashes ---
+
+
+@fast
+@given(body=st.binary(max_size=200), kind=kinds_of_body)
+@example(body=b"\xef\xbb\xbf", kind=BodyKind.JSON)
+@example(body=b"msgContext=%", kind=BodyKind.FORM)
+@example(body=b'{"a":' + b"[" * 100 + b'"' + b'\\"' * 100_000, kind=BodyKind.JSON)
+def test_no_bytes_crash_parse(body, kind):
+    try:
+        parse(body, kind)
+    except (EmptyBody, Unreadable) as error:
+        assert error.code // 100 == 400  # noqa: PT017 - what is not refused is fine too
+
+
+@fast
+@given(
+    pieces=st.lists(st.sampled_from(PIECES), max_size=25),
+    kind=kinds_of_body,
+)
+def test_no_text_that_is_almost_json_crashes_parse(pieces, kind):
+    body = "".join(pieces).encode()
+    try:
+        readable_instance_id(parse(body, kind))
+    except (EmptyBody, Unreadable) as error:
+        assert error.code // 100 == 400  # noqa: PT017 - what is not refused is fine too
+
+
+@st.composite
+def bodies(draw):
+    """A message with an instance and a type, bare or in an envelope, its other values anything."""
+    fields = draw(st.dictionaries(any_text, any_json, max_size=3) | st.just({}))
+    fields |= draw(st.dictionaries(field_names, any_json, max_size=6))
+    fields |= {
+        "msgType": draw(st.sampled_from(["Task", "instance"])),
+        "instanceId": draw(any_text | numbers | too_large),
+    }
+    beside = draw(st.none() | st.dictionaries(any_text, any_json, max_size=1))
+    return to_json(fields if beside is None else {**beside, "msgContext": fields})
+
+
+@fast
+@given(body=bodies())
+@example(body=b'{"msgType":"Task","instanceId":5,"x":"\\ud800"}')
+@example(body=b'{"x":"\\ud800","msgContext":{"msgType":"Task","instanceId":5}}')
+@example(body=b'{"x":"\\ud800","msgContext":{"msgType":"Task","instanceId":"i","y":1}}')
+@example(body=b'{"msgType":"Task","instanceId":"i","taskMap":"{\\"a\\":\\"\\\\ud800\\",\\"b\\":1%s}"}' % (b"0" * 30))
+@example(body=b'{"msgType":"Task","instanceId":"i","taskMap":"{\\"a\\":1%s}"}' % (b"0" * 400))
+@example(body=b'{"msgType":"Task","instanceId":"i","taskMap":"{\\"a\\":1e999}"}')
+def test_any_message_becomes_records_or_is_refused_by_an_error_of_ours(body):
+    message = parse(body, BodyKind.JSON)
+    try:
+        event = convert(message, ZONE)
+        headers(event, REQUEST, INGEST_ID)
+        for name in (WORKFLOW_EVENT, INSTANCE_EVENT, TASK_EVENT):
+            apache_decode(name, record_value(event, load(name), REQUEST, INGEST_ID))
+    except (Unreadable, Unconvertible) as error:
+        assert error.code // 100 in {400, 422}  # noqa: PT017 - what is not refused is fine too
+        readable_instance_id(message)
+
+
+# --- what is published is what was sent ---
+
+
+def as_int(number):
+    return st.sampled_from([number, str(number), float(number), f" {number} ", f"{number}.0"])
+
+
+def as_boolean(truth):
+    return st.sampled_from(
+        [truth, int(truth), str(int(truth)), str(truth), str(truth).upper(), f" {str(truth).lower()}"]
+    )
+
+
+def as_date(milliseconds):
+    """The forms in which a time can be sent; seconds only where they hold it."""
+    moment = EPOCH + timedelta(milliseconds=milliseconds)
+    forms = [moment.isoformat(), moment.isoformat().replace("+00:00", "Z"), moment.astimezone(ZONE).isoformat(" ")]
+    local = moment.astimezone(ZONE).replace(tzinfo=None)
+    if local.replace(tzinfo=ZONE, fold=0).astimezone(UTC) == moment:  # not in the hour that summer time repeated
+        forms += [local.isoformat(), local.isoformat(" ")]
+    if milliseconds >= 10**11:
+        forms += [milliseconds, str(milliseconds), float(milliseconds)]
+    if milliseconds % 1000 == 0 and 0 < milliseconds // 1000 < 10**11:
+        forms += [milliseconds // 1000, str(milliseconds // 1000)]
+    return st.sampled_from(forms)
+
+
+def as_maps(maps):
+    forms = [maps, [None, *maps], json.dumps(maps), f" {json.dumps(maps, ensure_ascii=False)} "]
+    if len(maps) == 1 and maps[0]:
+        forms += [maps[0], json.dumps(maps[0])]
+    if not maps:
+        forms += [{}, "{}"]
+    return st.sampled_from(forms)
+
+
+VALUES = {
+    "string": (text, st.just),
+    "int": (st.integers(-(2**31), 2**31 - 1), as_int),
+    "boolean": (st.booleans(), as_boolean),
+    "date": (
+        st.integers(0, LATEST // 1000 - 86_400).map(lambda seconds: seconds * 1000)
+        | st.integers(0, LATEST - 86_400_000),
+        as_date,
+    ),
+    "maps": (st.lists(st.dictionaries(text, text, max_size=3), max_size=3), as_maps),
+}
+
+
+@st.composite
+def sent_and_meant(draw, fields):
+    """Values as a source may write them, and what they mean."""
+    meant = {name: draw(st.none() | VALUES[kind][0], label=name) for name, kind in fields.items()}
+    sent = {
+        name: None if value is None else draw(VALUES[fields[name]][1](value), label=f"{name} as sent")
+        for name, value in meant.items()
+    }
+    return sent, meant
+
+
+SOME = {name: kind for name, kind in KINDS.items() if name not in {"msgType", "instanceId"}}
+PER_KIND = {kind: [name for name, other in SOME.items() if other == kind] for kind in VALUES}
+
+
+@st.composite
+def some_fields(draw):
+    return {draw(st.sampled_from(PER_KIND[kind]), label=kind): kind for kind in VALUES}
+
+
+@fast
+@given(
+    both=some_fields().flatmap(sent_and_meant),
+    kind=kinds_of_body,
+    nested=st.sampled_from(["object", "text", "text of text"]),
+)
+def test_every_field_is_read_by_apache_avro_as_it_was_meant(both, kind, nested):
+    sent, meant = both
+    fields = {**sent, "msgType": "task", "instanceId": "i-1"}
+    inner = json.dumps(fields, ensure_ascii=False)
+    wrapped = {"object": fields, "text": inner, "text of text": json.dumps(inner)}[nested]
+    as_form = f"a=1&msgContext={quote(json.dumps(inner) if nested == 'text of text' else inner)}"
+    body = to_json({"msgContext": wrapped}) if kind is BodyKind.JSON else as_form.encode()
+    decoded = published(body, kind)
+
+    assert {name: decoded[name] for name in meant} == meant
+    assert [name for name in SOME if name not in meant and decoded[name] is not None] == []
+    assert decoded["extras"] == {}
+    assert (decoded["msgType"], decoded["instanceId"]) == ("Task", "i-1")
+    assert (decoded["source"], decoded["receivedAt"], decoded["ingestId"]) == ("default", 1_772_415_000_000, INGEST_ID)
+
+
+@fast
+@given(values=st.dictionaries(st.sampled_from(PER_KIND["string"]), writable_json, max_size=3))
+def test_a_string_field_holds_text_as_sent_and_anything_else_as_its_json_text(values):
+    body = to_json({**values, "msgType": "Task", "instanceId": "i-1"})
+    decoded = published(body)
+
+    for name, value in values.items():
+        wanted = value if value is None or isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        assert decoded[name] == wanted
+
+
+tokens = st.from_regex(r"-?(0|[1-9][0-9]{0,40})(\.[0-9]{1,40})?([eE][+-]?[0-9]{1,4})?", fullmatch=True)
+tokens |= writable_json.map(partial(json.dumps, ensure_ascii=False))
+
+
+@fast
+@given(
+    unknown=st.dictionaries(text.filter(lambda name: name not in KINDS and name != "msgContext"), tokens, max_size=4),
+    space=st.sampled_from(["", " ", "\n\t"]),
+    shape=st.sampled_from(["bare", "object", "text"]),
+)
+@example({"x": "100000000000000000000000.10", "source": '"me"', "extras": "{}"}, "", "bare")
+def test_an_unknown_field_is_in_extras_with_every_digit(unknown, space, shape):
+    members = "".join(f",{space}{json.dumps(name)}{space}:{space}{token}" for name, token in unknown.items())
+    inner = f'{{"msgType":"Task","instanceId":"i-1"{members}{space}}}'
+    body = {"bare": inner, "object": f'{{"msgContext":{inner}}}', "text": json.dumps({"msgContext": inner})}[shape]
+    decoded = published(body.encode())
+
+    assert decoded["extras"] == unknown
+
+
+@fast
+@given(
+    fields=st.dictionaries(any_text, any_json, max_size=5), spaces=st.sampled_from([None, 1]), enveloped=st.booleans()
+)
+def test_the_fingerprint_is_that_of_the_canonical_json(fields, spaces, enveloped):
+    fields = {**fields, "msgId": "m-1"}
+    assume("msgContext" not in fields)
+    shown = dict(reversed(fields.items()))
+    message = parse(to_json({"msgContext": shown} if enveloped else shown, indent=spaces), BodyKind.JSON)
+    canonical = json.dumps(fields, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+    assert message.fingerprint == hashlib.sha256(canonical.encode(errors="surrogatepass")).digest()[:16]

@@ -1,0 +1,97 @@
+"""The benchmarks' own parts; nothing here is timed."""
+
+import re
+
+import msgspec
+import pytest
+
+from bench.__main__ import parser
+from bench.experiments import NAMES
+from bench.load import Plan, Requests
+from bench.message import INSTANCE_ID, MESSAGE_ID, TASK, body
+from bench.results import Growth, Outage, Results, render
+from bench.sample import Sample, percentile
+from connector.messages import BodyKind, parse
+
+SAMPLE = Sample(accepted=1000, refused=0, seconds=2.0, p50=1.0, p99=2.0, p999=3.0, cpu_seconds=0.1, rss=50 * 2**20)
+SLOWER = msgspec.structs.replace(SAMPLE, accepted=500, cpu_seconds=0.2)
+OUTAGE = Outage(
+    up=SAMPLE, down=SLOWER, backlog=900, pause_seconds=1.5, replayed=800, replay_seconds=0.5, replay_cpu_seconds=0.1
+)
+RESULTS = Results(
+    command="python -m bench",
+    machine={"python": "CPython 3.11"},
+    speed={"bare": [SAMPLE, SAMPLE], "connector": [SLOWER, SAMPLE], "librdkafka": [SAMPLE, SAMPLE]},
+    outages=[OUTAGE],
+    growth=[Growth("instances", 100, SAMPLE), Growth("instances", 10_000, SLOWER)],
+)
+
+
+def test_everything_is_measured_unless_some_is_chosen() -> None:
+    assert list(NAMES) == parser().parse_args([]).only
+    assert parser().parse_args(["--only", "bare", "journal"]).only == ["bare", "journal"]
+
+
+def test_an_unknown_name_is_bad_usage(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        parser().parse_args(["--only", "nonesuch"])
+
+    assert ended.value.code == 2
+    assert "nonesuch" in capsys.readouterr().err
+
+
+def test_ratios_stand_before_absolute_figures_and_compare_within_a_round() -> None:
+    text = render(RESULTS)
+
+    assert "| connector, the three default streams | 1.00 – **2.50** – 4.00 | 0.50 – **0.75** – 1.00 |" in text
+    assert text.index("Ratios to the bare app") < text.index("Medians of the rounds")
+
+
+def test_replay_is_compared_with_librdkafka_alone() -> None:
+    assert "| replay rate ÷ librdkafka alone | 3.200 – **3.200** – 3.200 |" in render(RESULTS)
+
+
+@pytest.mark.parametrize("left_out", ["speed", "outages", "growth"])
+def test_what_was_not_measured_is_not_shown(left_out: str) -> None:
+    heads = {"speed": "## Speed", "outages": "## Journal", "growth": "## Growth"}
+    text = render(msgspec.structs.replace(RESULTS, **{left_out: {} if left_out == "speed" else []}))
+
+    assert [head for key, head in heads.items() if key != left_out] == re.findall("^## .*$", text, re.MULTILINE)
+
+
+def test_every_row_of_a_table_has_as_many_cells_as_its_head() -> None:
+    tables = re.findall(r"(?:^\|.*\n)+", render(RESULTS), re.MULTILINE)
+
+    assert tables
+    for table in tables:
+        assert len({line.count("|") for line in table.splitlines()}) == 1
+
+
+def test_the_message_is_about_one_kilobyte_and_the_connector_reads_it() -> None:
+    message = parse(body(), BodyKind.JSON)
+
+    assert dict(TASK) == dict(message.fields)
+    assert 900 <= len(msgspec.json.encode(TASK)) <= 1100
+
+
+@pytest.mark.parametrize("size", [512, 8 * 1024, 128 * 1024])
+def test_a_message_of_another_size_is_as_large_as_asked_for(size: int) -> None:
+    message = parse(body(size), BodyKind.JSON)
+
+    assert 0.8 * size <= len(msgspec.json.encode(message.fields)) <= 1.05 * size
+    assert (message.fields["msgId"], message.fields["instanceId"]) == (MESSAGE_ID, INSTANCE_ID)
+
+
+def test_requests_have_the_length_they_declare_and_ids_of_their_own() -> None:
+    requests = Requests(Plan(port=1, pid=1, seconds=1, instances=2))
+    heads, bodies = zip(*(requests.next().split(b"\r\n\r\n") for _ in range(4)), strict=True)
+    messages = [parse(each, BodyKind.JSON).fields for each in bodies]
+
+    assert all(f"Content-Length: {len(each)}".encode() in head for head, each in zip(heads, bodies, strict=True))
+    assert len({each["msgId"] for each in messages}) == 4
+    assert len({each["instanceId"] for each in messages}) == 2
+
+
+def test_percentiles_of_nothing_are_unknown() -> None:
+    assert percentile([], 0.99) is None
+    assert percentile([float(number) for number in range(100)], 0.99) == 99.0
