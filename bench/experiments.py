@@ -68,7 +68,9 @@ class Laboratory:
 
     def warm_up(self) -> None:
         """Let the broker's compiler see the load before anything counts."""
-        self.speed("connector")
+        self._say("warm-up")
+        with self._started("connector") as running:
+            self._load(running)
 
     def outage(self) -> Outage:
         """Kafka up, Kafka paused, and the replay of what the journal then holds."""

@@ -2,9 +2,12 @@
 
 import time
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
-from connector.journal import HEADROOM
+from connector.journal import headroom
+
+FULL_BELOW: Final = 64 * 1024
+"""Bytes of room below which the journal counts as full: about what a large message takes."""
 
 
 @dataclass
@@ -33,7 +36,8 @@ class Health:
         """``ok``, ``full`` or ``failing``."""
         if self.journal_bytes is None:
             return "failing"
-        return "full" if self.journal_bytes + HEADROOM >= self.journal_limit_bytes else "ok"
+        room = self.journal_limit_bytes - headroom(self.journal_limit_bytes) - self.journal_bytes
+        return "full" if room < FULL_BELOW else "ok"
 
     @property
     def is_ready(self) -> bool:

@@ -33,10 +33,10 @@ FORMAT: Final = 1
 """Version of the file, in ``PRAGMA user_version``."""
 
 HEADROOM: Final = 8 * 1024 * 1024
-"""Bytes below the limit that only deletions may use: the write-ahead log of a full journal being emptied."""
+"""Most bytes below the limit that only deletions may use: the write-ahead log of a full journal being emptied."""
 
 _APPLICATION_ID: Final = 0x57654461  # "WeDa"
-_WAL_LIMIT: Final = 4 * 1024 * 1024
+_LARGEST_WAL: Final = 4 * 1024 * 1024
 _BATCH: Final = 2_000
 _REOPEN_SECONDS: Final = 1.0
 _LOG = structlog.get_logger("connector.journal")
@@ -257,7 +257,18 @@ class SqliteJournal:
             return self._recover(commands)
         for command, outcome in zip(commands, outcomes, strict=True):
             _settle(command, outcome)
+        self._checkpoint()
         return []
+
+    def _checkpoint(self) -> None:
+        """Keep the write-ahead log small; what it held is committed, so a failure here refuses nobody."""
+        if self._file is None:
+            return
+        try:
+            self._file.checkpoint()
+        except apsw.Error:
+            _LOG.exception("the journal's disk failed at a checkpoint; reopening")
+            self._recover([])
 
     def _reopen(self) -> "_File":
         """Open a file that failed: verified, and without refused rows that may have reached the disk all the same."""
@@ -283,7 +294,10 @@ class _File:
 
     def __init__(self, path: Path, max_bytes: int, vfs: str | None) -> None:
         self._max_bytes = max_bytes
+        self._wal_limit = min(_LARGEST_WAL, max_bytes // 8)
         self._path = path
+        self._wal = path.with_name(path.name + "-wal")
+        self._added = 0
         flags = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE
         try:
             path.touch(mode=0o600)
@@ -299,9 +313,15 @@ class _File:
         """Run the commands; each outcome is its result, or the refusal that it met."""
         if not any(command.writes for command in commands):
             return [command.run(self) for command in commands]
+        self._added = 0
         with self._database:
             outcomes = [self._outcome(command) for command in commands]
         return outcomes  # noqa: RET504 - the transaction ends first
+
+    def checkpoint(self) -> None:
+        """Move the write-ahead log into the database, once it has grown enough."""
+        if self._wal_size() >= self._wal_limit:
+            self._database.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
 
     def close(self) -> None:
         """Checkpoint and close."""
@@ -332,8 +352,10 @@ class _File:
 
     def insert(self, row: tuple[int, str, str, int, bytes]) -> None:
         """Add a row, if there is room."""
-        if self._used() + len(row[4]) + HEADROOM > self._max_bytes:
+        size = len(row[4])
+        if self._used() + self._added + size + headroom(self._max_bytes) > self._max_bytes:
             raise _failing("it is full (WEDA_JOURNAL__MAX_BYTES)")
+        self._added += size  # until the next checkpoint it stands in the log and in the database
         self._database.execute("INSERT INTO message VALUES (?, ?, ?, ?, ?)", row)
 
     def replace(self, row: tuple[int, str, str, int, bytes]) -> None:
@@ -385,15 +407,17 @@ class _File:
 
     def _used(self) -> int:
         pages: int = self._database.pragma("page_count") - self._database.pragma("freelist_count")
-        wal = self._path.with_name(self._path.name + "-wal")
-        return pages * self._page_size + (wal.stat().st_size if wal.exists() else 0)
+        return pages * self._page_size + self._wal_size()
+
+    def _wal_size(self) -> int:
+        return self._wal.stat().st_size if self._wal.exists() else 0
 
     def _prepare(self) -> None:
-        self._database.set_busy_timeout(0)
         self._database.pragma("locking_mode", "exclusive")
         self._database.pragma("journal_mode", "wal")
         self._database.pragma("synchronous", "full")
-        self._database.pragma("journal_size_limit", _WAL_LIMIT)
+        self._database.set_busy_timeout(0)
+        self._database.pragma("wal_autocheckpoint", 0)
         self._page_size: int = self._database.pragma("page_size")
         version: int = self._database.pragma("user_version")
         if version > FORMAT:
@@ -414,6 +438,11 @@ class _File:
             )
             self._database.pragma("application_id", _APPLICATION_ID)
             self._database.pragma("user_version", FORMAT)
+
+
+def headroom(max_bytes: int) -> int:
+    """Bytes below a journal's limit that only deletions may use."""
+    return min(HEADROOM, max_bytes // 4)
 
 
 _ENCODER = msgspec.msgpack.Encoder()

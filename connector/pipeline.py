@@ -103,7 +103,7 @@ class Pipeline:
             message = parse(request.body, kind)
             event = records.convert(message, self._zone)
             return await self._deliver(request, event), event
-        except (Unreadable, Unconvertible) as error:
+        except (Unreadable, Unconvertible, Defect) as error:
             await self._keep(request, error, message)
             raise
         except ConnectorError:

@@ -173,7 +173,7 @@ async def test_fatal_errors_under_load_lose_nothing_and_reorder_nothing(start, k
 
 async def test_the_journal_when_full_refuses_and_says_when_to_come_back(start, kafka):
     """P6, P7: 503 with Retry-After, never an acceptance that is not durable."""
-    running = await start(journal__max_bytes=13 * 1024 * 1024)
+    running = await start(journal__max_bytes=4 * 1024 * 1024)
     await running.post(message("a", 0))
     kafka.pause(1)
     try:

@@ -28,7 +28,7 @@ APACHE = {name: avro.schema.parse(load(name).text) for name in (WORKFLOW_EVENT, 
 LATEST = 253_402_300_799_999
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
-fast = settings(max_examples=150)
+fast = settings(max_examples=100)
 text = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 any_text = st.text(max_size=20)
 numbers = st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.sampled_from([10**30, 2**63])

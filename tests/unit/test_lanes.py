@@ -1,0 +1,137 @@
+"""The bookkeeping of lanes: what is in memory, what the journal holds, and nothing once a lane is idle."""
+
+import asyncio
+import random
+import sys
+
+import pytest
+
+from connector.journal import Admission
+from connector.lanes import Entry, Lane, Lanes, Occupancy, Row, Safety, _slot
+from connector.values import Request
+
+
+def admission(sequence=1, lane="i-1"):
+    return Admission(sequence, lane, Request("default", b"", "", 1), ())
+
+
+def entry(row=Row.NONE, *, safe=None):
+    return Entry(admission(), row=row, safe=safe)
+
+
+def twins():
+    """Two lanes that share a slot."""
+    seen = {}
+    for number in range(1_000_000):
+        name = f"i-{number}"
+        if _slot(name) in seen:
+            return seen[_slot(name)], name
+        seen[_slot(name)] = name
+    raise AssertionError("a million names and no two in one slot")
+
+
+def test_a_lane_is_journaled_from_its_first_row_to_its_last():
+    journaled = Occupancy({})
+    journaled.add("i-1")
+    journaled.add("i-1")
+    journaled.remove("i-1")
+    assert "i-1" in journaled
+    journaled.remove("i-1")
+
+    assert "i-1" not in journaled
+    assert journaled.total == 0
+
+
+def test_what_the_journal_held_at_the_start_is_journaled():
+    journaled = Occupancy({"i-1": 2, "流程": 1})
+
+    assert journaled.total == 3
+    assert "i-1" in journaled
+    assert "流程" in journaled
+    assert "i-2" not in journaled
+
+
+def test_lanes_that_share_a_slot_wait_for_each_other_and_are_never_lost():
+    one, other = twins()
+    journaled = Occupancy({one: 1})
+    assert other in journaled
+    journaled.add(other)
+    journaled.remove(one)
+    assert one in journaled
+    journaled.remove(other)
+
+    assert one not in journaled
+    assert other not in journaled
+
+
+def test_occupancy_never_misses_a_row_whatever_comes_and_goes(seed):
+    chance = random.Random(seed)
+    journaled, rows = Occupancy({}), {}
+    for _ in range(20_000):
+        name = f"i-{chance.randrange(200)}"
+        if rows.get(name) and chance.random() < 0.5:
+            journaled.remove(name)
+            rows[name] -= 1
+        else:
+            journaled.add(name)
+            rows[name] = rows.get(name, 0) + 1
+
+    assert journaled.total == sum(rows.values())
+    assert all(name in journaled for name, count in rows.items() if count)
+
+
+def test_occupancy_takes_the_same_memory_however_many_lanes_there_are():
+    few, many = Occupancy({}), Occupancy({f"i-{number}": 1 for number in range(100_000)})
+
+    assert sys.getsizeof(many._slots) == sys.getsizeof(few._slots) <= 5 * 1024 * 1024
+
+
+def test_a_lane_is_in_memory_only_while_it_is_busy():
+    lanes = Lanes({})
+    lane = lanes.busy("i-1")
+    lane.in_flight = entry()
+    assert lanes.busy("i-1") is lane
+    lanes.release("i-1")
+    assert lanes.get("i-1") is lane
+    lane.in_flight = None
+    lanes.release("i-1")
+
+    assert lanes.get("i-1") is None
+    assert len(lanes) == 0
+
+
+def test_releasing_a_lane_that_is_not_busy_does_nothing():
+    lanes = Lanes({"i-1": 1})
+    lanes.release("i-1")
+
+    assert len(lanes) == 0
+    assert "i-1" in lanes.journaled
+
+
+@pytest.mark.parametrize("place", ["waiting", "chain"])
+def test_a_lane_with_something_behind_is_not_idle(place):
+    lane = Lane()
+    getattr(lane, place).append(entry())
+
+    assert not lane.is_idle
+
+
+def test_an_entry_that_was_read_from_the_journal_is_counted_and_never_refused():
+    one = entry(Row.STORED)
+
+    assert one.is_counted
+    assert not one.is_refused
+
+
+async def test_an_entry_is_refused_once_its_sender_was_told_and_no_row_holds_it():
+    loop = asyncio.get_running_loop()
+    waiting = entry(safe=loop.create_future())
+    refused = entry(safe=loop.create_future())
+    refused.safe.cancel()
+    journaled = entry(Row.STORED, safe=loop.create_future())
+    journaled.safe.set_result(Safety.JOURNALED)
+
+    assert not waiting.is_refused
+    assert not waiting.is_counted
+    assert refused.is_refused
+    assert not journaled.is_refused
