@@ -5,6 +5,7 @@ Tracebacks are written as places, without the exceptions' own words: those can q
 
 import logging
 import sys
+import time
 import traceback
 from typing import Any, Final
 
@@ -12,6 +13,9 @@ import msgspec
 import structlog
 from structlog.typing import EventDict, Processor
 
+SAMPLING_SECONDS: Final = 10.0
+SAMPLING_FIRST: Final = 5
+_MOST_KEYS: Final = 1_000
 LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 
 
@@ -27,6 +31,7 @@ def configure(level: str, log_format: str | None) -> None:
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
         _places,
+        _Sampling(),
     ]
     factory: Any = (
         structlog.BytesLoggerFactory(sys.stderr.buffer) if is_json else structlog.PrintLoggerFactory(sys.stderr)
@@ -48,6 +53,39 @@ class _Bridge(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         logger = structlog.get_logger(record.name)
         logger.log(record.levelno, record.getMessage(), logger=record.name, exc_info=record.exc_info)
+
+
+class _Sampling:
+    """Lets the first few of equal warnings through in a while, then one a while with the number of those left out.
+
+    Equal are warnings of one logger with the same event (of libraries: the same first word) and the same error.
+    """
+
+    def __init__(self) -> None:
+        self._seen: dict[tuple[str, ...], tuple[float, int]] = {}
+
+    def __call__(self, _logger: Any, method: str, event: EventDict) -> EventDict:
+        if method not in {"warning", "error"} and event.get("level") not in {"warning", "error"}:
+            return event
+        words = str(event.get("event", ""))
+        key = (
+            str(event.get("logger")),
+            words.split(" ", maxsplit=1)[0] if "logger" in event else words,
+            str(event.get("error")),
+        )
+        now = time.monotonic()
+        since, count = self._seen.get(key, (now, 0))
+        if now - since >= SAMPLING_SECONDS:
+            self._seen.pop(key, None)
+            since, count, left_out = now, 0, max(count - SAMPLING_FIRST, 0)
+            if left_out:
+                event["left_out"] = left_out
+        if len(self._seen) >= _MOST_KEYS:
+            self._seen.clear()
+        self._seen[key] = (since, count + 1)
+        if count >= SAMPLING_FIRST:
+            raise structlog.DropEvent
+        return event
 
 
 def _places(_logger: Any, _method: str, event: EventDict) -> EventDict:

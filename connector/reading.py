@@ -23,6 +23,9 @@ _AGAIN_SECONDS: Final = 0.5
 _PROBLEMS_KEPT: Final = 100
 _END: Final = "_PARTITION_EOF"
 _MISSING: Final = "UNKNOWN_TOPIC_OR_PART"
+_NEW_TOPIC: Final = frozenset({_MISSING, "_UNKNOWN_PARTITION", "_UNKNOWN_TOPIC"})
+"""Errors of a topic that has just been created, until every broker and the client know it."""
+
 _ATTEMPT: Final = "read the topic {}"
 _ACL: Final = "Describe and Read on Topic"
 
@@ -108,6 +111,27 @@ def read_records(
                 reader.rest()
 
 
+def passes(error: KafkaError) -> bool:
+    """Whether a reader only has to wait: the brokers are away or electing, or the topic is very new."""
+    return is_passing(error) or error.name() in _NEW_TOPIC
+
+
+def end_offset(consumer: Consumer, place: TopicPartition, *, within: float = REACH_SECONDS) -> int:
+    """Where a partition ends; the leader of a new topic, or a new leader, may need a moment to know.
+
+    Raises:
+        KafkaException: Kafka refuses to say, or has not said it within so many seconds.
+    """
+    deadline = time.monotonic() + within
+    while True:
+        try:
+            return int(consumer.get_watermark_offsets(place, timeout=within)[1])
+        except KafkaException as exception:
+            if not passes(exception.args[0]) or time.monotonic() >= deadline:
+                raise
+        time.sleep(_AGAIN_SECONDS)
+
+
 class _Reader:
     """A consumer of one topic, with a clock that runs while no record comes."""
 
@@ -165,7 +189,7 @@ class _Reader:
             with translated(_ATTEMPT.format(self._topic), acl=_ACL, problems=self._recent_problems):
                 message = self._consumer.poll(_POLL_SECONDS)
                 error = None if message is None else message.error()
-                if error is not None and error.name() != _END and not is_passing(error):
+                if error is not None and error.name() != _END and not passes(error):
                     raise KafkaException(error)
             if message is None:
                 continue
@@ -180,7 +204,7 @@ class _Reader:
 
     def _end(self, partition: TopicPartition) -> int:
         with translated(_ATTEMPT.format(self._topic), acl=_ACL, problems=self._recent_problems):
-            return self._consumer.get_watermark_offsets(partition, timeout=REACH_SECONDS)[1]
+            return end_offset(self._consumer, partition)
 
     def _recent_problems(self) -> deque[KafkaError]:
         self._consumer.poll(0)  # or librdkafka keeps them to itself

@@ -34,6 +34,7 @@ def tail(
     instance: Annotated[str | None, typer.Option(help="Only records of this instanceId.")] = None,
     stream: Annotated[TailStream, typer.Option(help="Whose topic is read.")] = TailStream.EVENTS,
     from_beginning: Annotated[bool, typer.Option("--from-beginning", help="Start with the oldest record.")] = False,
+    until_end: Annotated[bool, typer.Option("--until-end", help="End where the topic ends now.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print whole records as JSON.")] = False,
     maximum: Annotated[int | None, typer.Option("--max", min=1, help="End after so many records.")] = None,
     timeout: Annotated[
@@ -56,6 +57,7 @@ def tail(
         stream=stream,
         prefix=settings.topics.prefix,
         from_beginning=from_beginning,
+        until_end=until_end,
         key=instance,
         idle_seconds=timeout,
         on_missing=_say_missing,

@@ -1,7 +1,6 @@
 """Reads the events topic in a thread of its own, and hands what it finds to the event loop, batch by batch."""
 
 import asyncio
-import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -10,12 +9,13 @@ from functools import partial
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, Message, TopicPartition
 
 from connector.encoding import decode
 from connector.errors import OutsideUnreachable, Unreadable
+from connector.reading import end_offset, passes
 from connector.schemas import by_fingerprint
-from connector.topics import LOG_NOTHING, is_passing, translated
+from connector.topics import LOG_NOTHING, translated
 
 REACH_SECONDS: Final = 5.0
 """How long a broker may take to say what the topic looks like."""
@@ -26,9 +26,6 @@ _AGAIN_SECONDS: Final = 0.25
 _FETCH_MS: Final = 50  # on its connection, every other question waits behind a fetch that waits for records
 _MISSING: Final = "UNKNOWN_TOPIC_OR_PART"
 _END: Final = "_PARTITION_EOF"
-_NEW_TOPIC: Final = frozenset({_MISSING, "_UNKNOWN_PARTITION", "_UNKNOWN_TOPIC"})
-"""Errors of a topic that has just been created, until every broker and the client know it."""
-
 _ATTEMPT: Final = "read the events topic"
 _ACL: Final = "Describe and Read on Topic"
 
@@ -139,16 +136,7 @@ class Reader:
             return {number: self._end(number) for number in self._next}
 
     def _end(self, partition: int) -> int:
-        """Where a partition ends; the leader of a new topic, or a new leader, may need a moment to know."""
-        place, deadline = TopicPartition(self._topic, partition), time.monotonic() + REACH_SECONDS
-        while time.monotonic() < deadline:
-            try:
-                return int(self._consumer.get_watermark_offsets(place, timeout=REACH_SECONDS)[1])
-            except KafkaException as exception:
-                if not _passes(exception.args[0]):
-                    raise
-            time.sleep(_AGAIN_SECONDS)
-        raise OutsideUnreachable(f"cannot {_ATTEMPT}: no broker says where it ends")
+        return end_offset(self._consumer, TopicPartition(self._topic, partition), within=REACH_SECONDS)
 
     def _batch(self) -> list[Event]:
         """What came within a moment; an event that no schema of ours reads is another sender's."""
@@ -158,7 +146,7 @@ class Reader:
     def _read(self, message: Message) -> Iterator[Event]:
         error = message.error()
         if error is not None and error.name() != _END:
-            if _passes(error):
+            if passes(error):
                 return
             raise KafkaException(error)
         partition, offset = message.partition() or 0, message.offset() or 0
@@ -166,7 +154,3 @@ class Reader:
         if error is None:
             with suppress(Unreadable):
                 yield Event(partition, offset, decode(message.value() or b"", by_fingerprint()))
-
-
-def _passes(error: KafkaError) -> bool:
-    return is_passing(error) or error.name() in _NEW_TOPIC

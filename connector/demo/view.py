@@ -180,6 +180,8 @@ def summary(scene: Scene) -> str:
     ]
     if ledger.sent and not ledger.published:
         lines.append("Nothing was published: is Kafka well? What the connector logged stands above.")
+    if ledger.lost:
+        lines.append("What Kafka did not take in time was in the demo's journal, which is gone with the demo.")
     return "\n".join(lines)
 
 

@@ -19,6 +19,8 @@ class Attempt:
     outcome: Outcome
     code: int | None = None
     """The answer's ``code``; None without an answer, -1 for an answer that has none."""
+    said: str = ""
+    """What a refusal said."""
 
 
 @dataclass

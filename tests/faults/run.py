@@ -145,7 +145,7 @@ def _judge(scenario: Scenario, stage: Stage, load: Load, ledger: Ledger, found: 
         breaches,
         list(stage.connector.complaints()),
         list(_evidence(history, breaches)),
-        stage.connector.process.log.parent if breaches else None,
+        stage.connector.folder if breaches else None,
     )
 
 
@@ -177,7 +177,7 @@ def _figures(history: History, stage: Stage) -> dict[str, Any]:
         "refused": ledger.count("refused"),
         "unknown": ledger.count("unknown"),
         "requests": sum(1 for _ in ledger.attempts()),
-        "refusals": dict(Counter(one.code for one in ledger.attempts() if one.outcome == "refused")),
+        "refusals": dict(Counter(one.said for one in ledger.attempts() if one.outcome == "refused")),
         "never_sent": ledger.never_sent,
         "records": len(history.records),
         "missing": sum(1 for _ in checks.missing(history)),

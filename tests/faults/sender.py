@@ -123,8 +123,10 @@ class Sender:
             raise
         except (aiohttp.ClientError, TimeoutError):
             return Attempt(sent, time.monotonic(), "unknown")
-        code = _code(text)
-        return Attempt(sent, time.monotonic(), "accepted" if code == 0 else "refused", code)
+        ended = time.monotonic()
+        if (code := _code(text)) == 0:
+            return Attempt(sent, ended, "accepted", code)
+        return Attempt(sent, ended, "refused", code, text.decode(errors="replace"))
 
     async def _sleep(self, seconds: float) -> None:
         """Sleep, but not past ``stop``."""

@@ -43,6 +43,7 @@ class Connector:
 
     def __init__(self, folder: Path, bootstrap: str, prefix: str) -> None:
         public, operations = free_ports(2)
+        self.folder = folder
         self.url = f"http://{LOOPBACK}:{public}"
         self.operations_url = f"http://{LOOPBACK}:{operations}"
         self.kills: list[float] = []

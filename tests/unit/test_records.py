@@ -1,0 +1,167 @@
+"""A message becomes an event, and the event the value and the headers of its records.
+
+How each form of a value is read stands in ``tests/data/bodies.yaml``.
+"""
+
+import json
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from connector.errors import Unconvertible, Unreadable
+from connector.messages import BodyKind, parse
+from connector.records import convert, headers, readable_instance_id, record_value, timestamp_text
+from connector.schemas import INSTANCE_EVENT, OURS, TASK_EVENT, WORKFLOW_EVENT, load
+from connector.values import IngestId, Request
+
+SHANGHAI = ZoneInfo("Asia/Shanghai")
+REQUEST = Request("hr", b"", "application/json", 1_772_415_000_123)
+INGEST_ID = IngestId("0195-x")
+
+
+def message(**fields):
+    return parse(json.dumps({"msgType": "Task", "instanceId": "i-1", **fields}).encode(), BodyKind.JSON)
+
+
+def event(zone=SHANGHAI, **fields):
+    return convert(message(**fields), zone)
+
+
+def headers_of(one, *, conflict=False, request=REQUEST):
+    return {name: text.decode() for name, text in headers(one, request, INGEST_ID, conflict=conflict)}
+
+
+@pytest.mark.parametrize("name", [WORKFLOW_EVENT, INSTANCE_EVENT, TASK_EVENT])
+def test_a_record_has_every_field_of_its_schema_and_no_other(name):
+    value = record_value(event(unknown=1), load(name), REQUEST, INGEST_ID)
+
+    assert set(value) == set(load(name).fields)
+    assert (value["source"], value["receivedAt"], value["ingestId"]) == ("hr", REQUEST.received_at, INGEST_ID)
+
+
+def test_a_field_of_the_other_type_is_in_the_extras_of_the_narrow_record_unless_it_is_null():
+    one = event(msgType="Instance", comment="同意", taskMap=None, elementMap=[])
+    narrow = record_value(one, load(INSTANCE_EVENT), REQUEST, INGEST_ID)
+
+    assert narrow["extras"] == {"comment": json.dumps("同意")}
+    assert narrow["elementMap"] == []
+    assert record_value(one, load(WORKFLOW_EVENT), REQUEST, INGEST_ID)["extras"] == {}
+
+
+def test_an_unknown_field_that_is_null_is_in_the_extras():
+    assert record_value(event(x=None), load(WORKFLOW_EVENT), REQUEST, INGEST_ID)["extras"] == {"x": "null"}
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_a_field_that_is_named_as_ours_does_not_take_our_place(name):
+    value = record_value(event(**{name: "theirs"}), load(WORKFLOW_EVENT), REQUEST, INGEST_ID)
+
+    assert value["extras"] == {name: '"theirs"'}
+    assert value[name] != "theirs"
+
+
+def test_unknown_fields_and_codes_are_named():
+    one = event(y=1, comment="x", source="me", action=99, instanceStatus=5)
+
+    assert one.unknown_fields == ["y", "source"]
+    assert one.unknown_codes == ["action"]
+    assert event(action=None).unknown_codes == []
+
+
+def test_a_date_without_a_zone_is_in_the_zone_that_is_set():
+    text = "2026-03-02 09:30:00"
+    dates = [event(ZoneInfo(zone), startTime=text).fields["startTime"] for zone in ("UTC", "Asia/Shanghai")]
+
+    assert dates[0] - dates[1] == 8 * 3_600_000
+
+
+def test_the_headers_are_those_of_a_cloud_event():
+    one = event(msgId="m-1", envType="prod")
+
+    assert headers_of(one) == {
+        "ce_specversion": "1.0",
+        "ce_id": "m-1",
+        "ce_type": "io.weda.workflow.task.v1",
+        "ce_source": "/sources/hr/prod",
+        "ce_subject": "i-1",
+        "ce_time": "2026-03-02T01:30:00.123Z",
+        "content-type": "application/avro",
+        "weda.fingerprint": one.message.fingerprint.hex(),
+    }
+
+
+@pytest.mark.parametrize(("environment", "path"), [("", ""), (None, ""), ("a/b 同", "/a%2Fb%20%E5%90%8C")])
+def test_the_source_of_an_event_is_a_uri_reference(environment, path):
+    assert headers_of(event(envType=environment))["ce_source"] == f"/sources/hr{path}"
+
+
+@pytest.mark.parametrize("message_id", [None, ""])
+@pytest.mark.parametrize("conflict", [True, False])
+def test_the_id_of_an_event_without_a_msg_id_is_ours(message_id, conflict):
+    assert headers_of(event(msgId=message_id), conflict=conflict)["ce_id"] == INGEST_ID
+
+
+def test_the_id_of_a_conflict_names_its_content():
+    one = event(msgId="m-1")
+
+    assert headers_of(one, conflict=True)["ce_id"] == f"m-1~{one.message.fingerprint.hex()[:8]}"
+
+
+def test_the_trace_context_is_passed_on():
+    request = Request("hr", b"", "", 0, "00-a-b-01")
+
+    assert headers_of(event(), request=request)["traceparent"] == "00-a-b-01"
+    assert "traceparent" not in headers_of(event())
+
+
+@pytest.mark.parametrize(
+    ("code", "fields"),
+    [
+        (42202, {"msgType": "x"}),
+        (42203, {"instanceId": " "}),
+        (42204, {"action": "x"}),
+        (42204, {"isCcTask": "x"}),
+        (42204, {"startTime": "x"}),
+        (42204, {"taskMap": "x"}),
+        (42205, {"comment": "\ud800"}),
+        (42206, {"startTime": -1}),
+    ],
+)
+def test_each_way_of_being_unconvertible_has_its_code(code, fields):
+    with pytest.raises(Unconvertible) as caught:
+        event(**fields)
+
+    assert caught.value.code == code
+
+
+@pytest.mark.parametrize("name", ["action", "isCcTask", "startTime", "taskMap"])
+def test_an_error_names_the_field(name):
+    with pytest.raises(Unconvertible, match=f"^{name} "):
+        event(**{name: "hunter2"})
+
+
+@pytest.mark.parametrize("name", ["instanceId", "action", "comment", "isCcTask", "startTime", "taskMap"])
+def test_a_number_past_double_range_in_a_known_field_is_unreadable(name):
+    with pytest.raises(Unreadable) as caught:
+        event(**{name: 10**400})
+
+    assert caught.value.code == 40006
+
+
+@pytest.mark.parametrize(
+    ("sent", "key"), [("i-1", "i-1"), (7, "7"), (None, None), (" ", None), (True, None), ({}, None)]
+)
+def test_the_key_of_a_dead_letter_is_the_instance_where_it_is_readable(sent, key):
+    assert readable_instance_id(message(instanceId=sent, msgType="x")) == key
+
+
+@pytest.mark.parametrize(("sent", "key"), [("i-1", "i-1"), ("\ud800", None), (7, None), (10**400, None)])
+def test_a_lone_surrogate_leaves_a_dead_letter_its_key_where_that_is_text(sent, key):
+    assert readable_instance_id(message(instanceId=sent, x="\ud800")) == key
+
+
+@pytest.mark.parametrize(
+    ("milliseconds", "text"), [(0, "1970-01-01T00:00:00.000Z"), (253_402_300_799_999, "9999-12-31T23:59:59.999Z")]
+)
+def test_a_timestamp_is_written_in_utc_with_milliseconds(milliseconds, text):
+    assert timestamp_text(milliseconds) == text
