@@ -9,6 +9,7 @@ entries, and is written behind to a file of its own, in batches: a kill forgets 
 import asyncio
 import hashlib
 import time
+from collections import deque
 from collections.abc import Iterable
 from enum import Enum
 from pathlib import Path
@@ -54,8 +55,7 @@ class Repeats:
     def __init__(self, *, window_seconds: float, max_entries: int) -> None:
         self._span = window_seconds / (_GENERATIONS - 1)
         self._most = max(max_entries // _GENERATIONS, 1)
-        self._generations: list[dict[bytes, tuple[bytes, ...]]] = [{}]
-        self._born = time.monotonic()
+        self._generations: deque[_Generation] = deque([_Generation()])
         self._pending: dict[bytes, dict[bytes, asyncio.Future[Safety]]] = {}
         self._unwritten: list[Mark] = []
         self.window_seconds = window_seconds
@@ -66,7 +66,8 @@ class Repeats:
         pending = self._pending.get(key, {})
         if fingerprint in pending:
             return Standing.PENDING
-        found = [known[key] for known in self._generations if key in known]
+        self._forget_the_old()
+        found = [generation.marks[key] for generation in self._generations if key in generation.marks]
         if any(fingerprint in fingerprints for fingerprints in found):
             return Standing.SAFE
         return Standing.CONFLICT if found or pending else Standing.NEW
@@ -98,7 +99,7 @@ class Repeats:
         return unwritten
 
     def __len__(self) -> int:
-        return sum(map(len, self._generations))
+        return sum(len(generation.marks) for generation in self._generations)
 
     def _end(self, one: Mark, done: asyncio.Future[Safety]) -> None:
         key, fingerprint = one
@@ -111,11 +112,31 @@ class Repeats:
         self._unwritten.append(one)
 
     def _newest(self) -> dict[bytes, tuple[bytes, ...]]:
-        now = time.monotonic()
-        if now - self._born >= self._span or len(self._generations[-1]) >= self._most:
-            self._generations = [*self._generations[-(_GENERATIONS - 1) :], {}]
-            self._born = now
-        return self._generations[-1]
+        newest = self._generations[-1]
+        if time.monotonic() - newest.born >= self._span or len(newest.marks) >= self._most:
+            newest = _Generation()
+            self._generations.append(newest)
+        if len(self._generations) > _GENERATIONS:
+            self._generations.popleft()
+        return newest.marks
+
+    def _forget_the_old(self) -> None:
+        """A generation is as old as its youngest mark may be: it took up marks for one span."""
+        horizon = time.monotonic() - self.window_seconds - self._span
+        while len(self._generations) > 1 and self._generations[0].born <= horizon:
+            self._generations.popleft()
+        if self._generations[0].born <= horizon:
+            self._generations[0] = _Generation()
+
+
+class _Generation:
+    """Marks that were taken up within one span of time."""
+
+    __slots__ = ("born", "marks")
+
+    def __init__(self) -> None:
+        self.born = time.monotonic()
+        self.marks: dict[bytes, tuple[bytes, ...]] = {}
 
 
 class RepeatsFile:

@@ -42,7 +42,7 @@ class Scenario:
     def wanted(self, messages: float) -> Wanted:
         """The least that the run must have been through, of a sender that meant to send so many messages."""
         return Wanted(
-            accepted=int(messages / 3),
+            accepted=int(messages / 4),
             interrupted=int(self.interrupts),
             refusals_allowed=self.refusals_allowed,
             repeats_allowed=self.repeats_allowed,
@@ -70,6 +70,7 @@ def scenarios() -> Iterator[Scenario]:
         nodes=3,
         seconds=75,
         instances=200,
+        rate=200,
         interrupts=True,
         oldest_age_seconds=5,
     )

@@ -146,7 +146,11 @@ BROKEN: dict[str, tuple[str, Change]] = {
     "a message is refused for good": ("refused", refused_with(42200)),
     "a request has no answer though the connector lives": (
         "unanswered",
-        lambda good: attempts_of(good, 1, Attempt(10, 13, "unknown"), Attempt(13, 13.1, "accepted", 0)),
+        lambda good: attempts_of(good, 1, Attempt(10, 20, "unknown"), Attempt(20, 20.1, "accepted", 0)),
+    ),
+    "a connection breaks though the connector lives": (
+        "unanswered",
+        lambda good: attempts_of(good, 1, Attempt(10, 10.2, "unknown"), Attempt(11, 11.1, "accepted", 0)),
     ),
     "an answer has no code": ("refused", refused_with(-1)),
     "a repeat has another ce_id": (

@@ -54,6 +54,16 @@ def test_what_was_never_seen_is_new():
     assert index().standing(ONE) is Standing.NEW
 
 
+def test_a_mark_is_forgotten_after_the_window_even_when_nothing_else_comes(clock):
+    repeats = index()
+    repeats.remember([ONE])
+    clock.seconds += WINDOW
+    assert repeats.standing(ONE) is Standing.SAFE
+    clock.seconds += WINDOW / 10
+    assert repeats.standing(ONE) is Standing.NEW
+    assert len(repeats) == 0
+
+
 def test_what_is_safe_is_a_repeat_and_with_other_content_a_conflict():
     repeats = index()
     repeats.remember([ONE])
@@ -75,7 +85,7 @@ def test_an_id_with_endless_contents_takes_bounded_memory():
     repeats.remember(contents)
 
     assert repeats.standing(contents[-1]) is Standing.SAFE
-    assert sum(len(known[ONE[0]]) for known in repeats._generations if ONE[0] in known) <= 8 * 16
+    assert sum(len(one.marks.get(ONE[0], ())) for one in repeats._generations) <= 8 * 16
 
 
 async def test_a_repeat_joins_the_one_that_is_on_its_way():
