@@ -16,7 +16,14 @@ def config(
     schema: Annotated[bool, typer.Option("--schema", help="Print the JSON Schema of the file instead.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print JSON instead of YAML.")] = False,
 ) -> None:
-    """Show the effective settings, secrets redacted."""
+    """Show the effective settings, secrets redacted.
+
+    \b
+    Examples:
+      weda-connector config
+      weda-connector config --config connector.yaml --json
+      weda-connector config --schema > connector.schema.json
+    """
     if schema:
         print(dumps(Settings.json_schema(), indent=2, ensure_ascii=False))
         return

@@ -50,7 +50,7 @@ def demo(
       weda-connector demo
       weda-connector demo --instances 20 --seconds 15
       weda-connector demo --rate 200 --bootstrap-servers kafka:9092
-    """  # noqa: D301 - the escape keeps the examples' lines as they are
+    """
     options = Options(
         seed=secrets.randbits(31) if seed is None else seed,
         instances=instances,

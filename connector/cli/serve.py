@@ -17,9 +17,12 @@ def serve(
 ) -> None:
     """Run the connector until SIGTERM or Ctrl-C.
 
+    \b
     Examples:
       WEDA_KAFKA__BOOTSTRAP_SERVERS=kafka:9092 WEDA_TOKEN=... weda-connector serve
       weda-connector serve --config connector.yaml
+
+    Exit codes: 0 stopped, 2 bad configuration, 3 another process holds the journal.
     """
     settings = Settings.load(file=config)
     logs.configure(settings.log.level, settings.log.format)

@@ -51,7 +51,7 @@ def simulate(
       weda-connector simulate --url http://127.0.0.1:8080 --rate 200 --ramp 10
       weda-connector simulate --url http://127.0.0.1:8080 --seed 7 --shape mixed
       weda-connector simulate --url http://127.0.0.1:8080 --ledger sent.jsonl
-    """  # noqa: D301 - the escape keeps the examples' lines as they are
+    """
     try:
         plan = Plan(
             url=url,
@@ -74,6 +74,8 @@ def simulate(
     except OSError as error:
         raise typer.BadParameter(f"--ledger {ledger}: {error.strerror}") from error
     print(_last_line(summary), flush=True)
+    if summary.sent and not summary.reached:
+        print(f"weda-connector: nothing answers at {plan.url}: is the connector running there?", file=sys.stderr)
     raise typer.Exit(_exit_code(summary))
 
 

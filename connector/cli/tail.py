@@ -48,6 +48,12 @@ def tail(
     A line has: time, instanceId, msgType, actionName, processName, node, status. Of dead letters: time, instanceId,
     code, stage, reason, the request.
 
+    \b
+    Examples:
+      weda-connector tail --from-beginning --until-end --json | jq .value.actionName
+      weda-connector tail --instance 1f0c7a --from-beginning
+      weda-connector tail --stream dead-letters --bootstrap-servers kafka:9092
+
     Exit codes: 0 ended, 2 bad usage or configuration, 3 Kafka is not reachable.
     """
     settings = Settings.load(file=file, flags={"kafka.bootstrap_servers": bootstrap_servers})

@@ -31,6 +31,11 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a tabl
 def plan_command(*, file: File = None, bootstrap_servers: Servers = None, as_json: Json = False) -> None:
     """Show what differs; nothing is changed.
 
+    \b
+    Examples:
+      weda-connector topics plan
+      weda-connector topics plan --config connector.yaml --json
+
     Exit codes: 0 nothing differs, 1 something does, 2 bad usage or configuration, 3 Kafka is not reachable.
     """
     settings = Settings.load(file=file, flags={_SERVERS: bootstrap_servers})
@@ -54,6 +59,11 @@ def apply_command(
     ] = False,
 ) -> None:
     """Create the topics that are missing and mend those that differ.
+
+    \b
+    Examples:
+      weda-connector topics apply
+      weda-connector topics apply --allow-reordering   # also adds partitions: order does not cross that
 
     Exit codes: 0 every topic is as it should be, 1 a difference stays, 2 bad usage or configuration, 3 Kafka is not
     reachable.

@@ -450,10 +450,12 @@ def repeats(history: History) -> int:
 def excerpt(history: History, instance: str, *, around: str = "", most: int = 14) -> Iterator[str]:
     """What was sent for an instance and what was read of it, for people."""
     sent = [issued for issued in history.ledger.issued.values() if issued.message.instance == instance]
-    yield from (f"  sent {_told(issued)}" for issued in _near(sent, lambda one: one.message.identity in around, most))
+    yield from (
+        f"  sent {_told(issued)}" for issued in _near(sent, lambda one: one.message.identity in around.split(), most)
+    )
     for (stream, name), records in history.by_instance.items():
         if name == instance:
-            near = _near(records, lambda one: one[1].message.identity in around, most)
+            near = _near(records, lambda one: one[1].message.identity in around.split(), most)
             yield from (f"  read {one.where} #{issued.message.index} {one.ingest_id}" for one, issued in near)
             yield f"  ({len(records)} in {stream})"
 

@@ -170,7 +170,13 @@ def _evidence(history: History, breaches: list[Breach]) -> list[str]:
 
 def _figures(history: History, stage: Stage) -> dict[str, Any]:
     ledger = history.ledger
-    answers = sorted(one.ended - one.sent for one in ledger.attempts() if one.outcome != "unknown") or [0.0]
+    away = [disturbance for disturbance in history.disturbances if disturbance.closes_door]
+    answered = [
+        one
+        for one in ledger.attempts()
+        if one.outcome != "unknown" and not any(each.overlaps(one.sent, one.ended) for each in away)
+    ]
+    answers = sorted(one.ended - one.sent for one in answered) or [0.0]
     return {
         "sent": len(ledger.issued),
         "accepted": ledger.count("accepted"),
