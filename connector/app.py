@@ -36,9 +36,10 @@ from connector.topics import TopicAdmin, TopicState, wanted
 
 VERSION: Final = version("weda-kafka-connector")
 
-_TOPICS_AT_START_SECONDS: Final = 2.0
+_ASK_AT_START_SECONDS: Final = 1.0
 _CREATE_SECONDS: Final = 15.0
 _ASK_SECONDS: Final = 3.0
+_AGAIN_SECONDS: Final = 0.5
 _TOPICS_SECONDS: Final = 30.0
 _GAUGES_SECONDS: Final = 0.5
 _RESERVE_MILLISECONDS: Final = 10_000
@@ -85,8 +86,10 @@ class Connector:
         """
         settings = self._settings
         # 1. The listeners' ports: a second connector on this machine fails here, before it touches anything.
-        public = _listen(self._public_host(), settings.receiver.port, "WEDA_RECEIVER__PORT")
-        operations = _listen(settings.operations.host, settings.operations.port, "WEDA_OPERATIONS__PORT")
+        public = _bind(self._public_host(), settings.receiver.port, "WEDA_RECEIVER__PORT")
+        self._stack.callback(public.close)
+        operations = _bind(settings.operations.host, settings.operations.port, "WEDA_OPERATIONS__PORT")
+        self._stack.callback(operations.close)
         # 2. The journal: what an earlier run has accepted.
         journal = SqliteJournal(settings.journal.path, max_bytes=settings.journal.max_bytes)
         contents = await journal.open()
@@ -112,7 +115,7 @@ class Connector:
         delivery = await self._start_delivery(journal, contents)
         # 7. The topics; while the brokers are away, messages go to the journal.
         admin = TopicAdmin(self.bootstrap_servers, settings.kafka.properties)
-        await self._connect(admin, delivery, give_up_seconds=_TOPICS_AT_START_SECONDS)
+        await self._try_to_connect(admin, delivery, _ASK_AT_START_SECONDS)
         self._watch(partial(self._connect_and_watch, admin, delivery))
         self._watch(partial(self._set_gauges, journal, delivery))
         self._watch(partial(self._keep_reserving, journal, ingest_ids))
@@ -250,7 +253,8 @@ class Connector:
     async def _connect_and_watch(self, admin: TopicAdmin, delivery: Delivery) -> None:
         """Connect if that is still to be done, then look at brokers and topics again and again."""
         while not delivery.is_connected:
-            await self._connect(admin, delivery, give_up_seconds=_ASK_SECONDS)
+            await self._try_to_connect(admin, delivery, _ASK_SECONDS)
+            await asyncio.sleep(_AGAIN_SECONDS)
         looked = time.monotonic()
         while True:
             await asyncio.sleep(_ASK_SECONDS)
@@ -263,23 +267,18 @@ class Connector:
             except ConnectorError as error:
                 self._note_brokers(is_up=False, problem=error.message)
 
-    async def _connect(self, admin: TopicAdmin, delivery: Delivery, *, give_up_seconds: float) -> None:
-        """Create missing topics and let delivery publish; give up for now if the brokers do not answer."""
-        deadline = time.monotonic() + give_up_seconds
-        while not delivery.is_connected:
-            try:
-                await self._prepare_topics(admin)
-            except ConnectorError as error:
-                self._note_brokers(is_up=False, problem=error.message)
-                if time.monotonic() >= deadline:
-                    return
-                await asyncio.sleep(0.5)
-            else:
-                self._note_brokers(is_up=True)
-                delivery.connect()
+    async def _try_to_connect(self, admin: TopicAdmin, delivery: Delivery, seconds: float) -> None:
+        """Create missing topics and let delivery publish, if the brokers answer within so many seconds."""
+        try:
+            await asyncio.to_thread(admin.brokers, seconds)
+            await self._prepare_topics(admin)
+        except ConnectorError as error:
+            self._note_brokers(is_up=False, problem=error.message)
+        else:
+            self._note_brokers(is_up=True)
+            delivery.connect()
 
     async def _prepare_topics(self, admin: TopicAdmin) -> None:
-        await asyncio.to_thread(admin.brokers, _ASK_SECONDS)
         if self._settings.kafka.bootstrap_servers == EMBEDDED:
             self.metrics.durability_degraded.set(1)
             return  # they make themselves, and cannot be described
@@ -383,12 +382,16 @@ async def run(settings: Settings) -> None:
         await connector.stop()
 
 
-def _listen(host: str, port: int, setting: str) -> socket.socket:
+def _bind(host: str, port: int, setting: str) -> socket.socket:
+    """Take a port; connections are refused until its server listens."""
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        return socket.create_server((host, port), family=family, backlog=2048)
+        listener = socket.socket(family, socket.SOCK_STREAM)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
     except OSError as error:
         raise ConfigurationError(f"{setting}: cannot listen on {host}:{port} ({error.strerror})") from error
+    return listener
 
 
 def _is_loopback(host: str) -> bool:

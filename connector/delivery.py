@@ -10,6 +10,7 @@ Everything here runs on the event loop; only the publisher and the journal have 
 """
 
 import asyncio
+import contextlib
 import random
 from collections.abc import Callable, Coroutine
 from functools import partial
@@ -27,15 +28,15 @@ from connector.values import ProducibleRecord, Request
 REPLAY_WINDOW: Final = 4_096
 """Most rows of the journal that are in memory for replay."""
 
-REPLAY_DEPTH: Final = 16
+REPLAY_DEPTH: Final = 32
 """Most rows of one lane that are read ahead."""
 
 _REPLAY_LANES: Final = 64
 _RESTING_LANES: Final = 10_000
 _FIRST_REST_SECONDS: Final = 0.1
 _LONGEST_REST_SECONDS: Final = 10.0
-_IDLE_SECONDS: Final = 0.02
-_LONGEST_IDLE_SECONDS: Final = 0.5
+_PAUSE_SECONDS: Final = 0.02
+_LONGEST_IDLE_SECONDS: Final = 0.1
 _ALONE_SECONDS: Final = 30.0
 _STALLED_STOP_SECONDS: Final = 1.0
 _DEAD_LETTER_LANE: Final = "dead-letter/"
@@ -55,10 +56,10 @@ class Ledger(Protocol):
         """One record is acknowledged."""
 
     def journaled(self, admission: Admission) -> None:
-        """Its row was added to the journal."""
+        """It waits in the journal."""
 
     def struck(self, admission: Admission) -> None:
-        """Its row left the journal."""
+        """It waits in the journal no longer: it is published."""
 
     def buried(self, admission: Admission, failure: Failure) -> None:
         """Kafka refused it for its own sake: a dead letter stands in its place."""
@@ -108,6 +109,7 @@ class Delivery:
         self._resting: dict[str, tuple[float, int]] = {}
         self._suspects: set[int] = set()
         self._alone = False
+        self._news = asyncio.Event()
         self._stopping = False
         self._replayer: asyncio.Task[None] | None = None
         self.is_stalled = False
@@ -230,6 +232,7 @@ class Delivery:
         self._settle(entry, Safety.PUBLISHED)
         self._ledger.published(entry.admission)
         if entry.row is Row.STORED:
+            self._ledger.struck(entry.admission)
             self._ghosts.add(entry.admission.sequence)
             self._background(self._strike(entry.admission))
 
@@ -245,7 +248,16 @@ class Delivery:
                 self._spill(name)
             else:
                 self._produce(lane, lane.waiting.popleft())
+        self._release(name)
+
+    def _release(self, name: str) -> None:
+        """A lane may have come to rest: if the journal has more of it, replay goes on there."""
         self._lanes.release(name)
+        self._tell_replay()
+
+    def _tell_replay(self) -> None:
+        if self.waiting_rows and not self.is_stalled:
+            self._news.set()
 
     def _settle(self, entry: Entry, safety: Safety) -> None:
         """The message is safe: count it once, tell who waits."""
@@ -276,7 +288,7 @@ class Delivery:
         for entry in (*entries, *behind):
             if entry.row is Row.NONE and not entry.is_refused:
                 self._store(entry)
-        self._lanes.release(name)
+        self._release(name)
 
     def _store(self, entry: Entry) -> None:
         entry.row = Row.PENDING
@@ -297,11 +309,13 @@ class Delivery:
             self._refuse(entry, refusal)
             return
         entry.row = Row.STORED
-        self._ledger.journaled(admission)
-        self._settle(entry, Safety.JOURNALED)
         if entry.is_published:
             self._ghosts.add(admission.sequence)
             await self._strike(admission)
+        else:
+            self._settle(entry, Safety.JOURNALED)
+            self._ledger.journaled(admission)
+            self._tell_replay()
         self._in_memory.pop(admission.sequence, None)
 
     def _refuse(self, entry: Entry, refusal: Unavailable) -> None:
@@ -316,7 +330,7 @@ class Delivery:
         self._ghosts.discard(admission.sequence)
         self._struck_since_read.add(admission.sequence)
         self._lanes.journaled.remove(admission.lane)
-        self._ledger.struck(admission)
+        self._tell_replay()
 
     def _background(self, work: Coroutine[Any, Any, None]) -> None:
         task = self._loop.create_task(work)
@@ -368,26 +382,33 @@ class Delivery:
 
     async def _replay(self) -> None:
         """Round and round over the journaled lanes, a few rows of each, while there is room in memory."""
-        idle = _IDLE_SECONDS
         while True:
-            started = await self._round() if self._can_replay() else 0
-            idle = _IDLE_SECONDS if started or not self.waiting_rows else min(idle * 2, _LONGEST_IDLE_SECONDS)
+            self._news.clear()
+            started = await self._round()
             if not started:
-                await asyncio.sleep(idle)
+                await asyncio.sleep(_PAUSE_SECONDS)
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(_LONGEST_IDLE_SECONDS):
+                        await self._news.wait()
 
     async def _round(self) -> int:
-        """Take the heads of every journaled lane once; gives the rows that were started."""
+        """Take the heads of every journaled lane once that is neither busy nor resting; gives the rows started."""
         after = ""
         started = 0
         while self._can_replay():
             self._struck_since_read.clear()
             heads = await self._read_heads(after)
-            if not heads:
-                break
             for rows in heads:
                 started += await self._take(rows)
+            if len(heads) < _REPLAY_LANES:
+                break
             after = heads[-1][0].lane
         return started
+
+    @property
+    def _resting_names(self) -> frozenset[str]:
+        now = self._loop.time()
+        return frozenset(name for name, (until, _) in self._resting.items() if until > now)
 
     def _can_replay(self) -> bool:
         if len(self._resting) >= _RESTING_LANES:
@@ -398,19 +419,20 @@ class Delivery:
 
     async def _read_heads(self, after: str) -> list[list[Admission]]:
         try:
-            return await self._journal.heads(after, _REPLAY_LANES, REPLAY_DEPTH)
+            return await self._journal.heads(
+                after, _REPLAY_LANES, REPLAY_DEPTH, self._lanes.busy_names | self._resting_names
+            )
         except Unavailable:
             await asyncio.sleep(_FIRST_REST_SECONDS)
             return []
 
     async def _take(self, rows: list[Admission]) -> int:
-        """Start a lane that was read from the journal, unless it is busy or resting; gives the rows taken."""
+        """Start a lane that was read from the journal, unless it became busy meanwhile; gives the rows taken."""
         name = rows[0].lane
-        is_resting = self._resting.get(name, (0.0, 0))[0] > self._loop.time()
         fresh = [
             row for row in rows if row.sequence not in self._ghosts and row.sequence not in self._struck_since_read
         ]
-        if is_resting or not fresh or self._lanes.get(name) is not None or not self._publisher.is_open:
+        if not fresh or self._lanes.get(name) is not None or not self._publisher.is_open:
             return 0
         lane = self._lanes.busy(name)
         entries = [Entry(row, row=Row.STORED, safe=None) for row in fresh]
@@ -468,4 +490,4 @@ class Delivery:
             self._lanes.journaled.add(buried_lane)
             self._lanes.journaled.remove(admission.lane)
             self._ledger.buried(admission, failure)
-        self._lanes.release(admission.lane)
+        self._release(admission.lane)

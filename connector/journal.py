@@ -14,7 +14,7 @@ import fcntl
 import os
 import queue
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
@@ -113,8 +113,10 @@ class Journal(Protocol):
     async def amend(self, admission: Admission) -> None:
         """Replace the row of the same sequence: fewer open streams, or a dead letter in the message's place."""
 
-    async def heads(self, after: str, lanes: int, depth: int) -> list[list[Admission]]:
-        """The first ``depth`` rows of the next ``lanes`` lanes in name order after a lane, wrapping round never."""
+    async def heads(
+        self, after: str, lanes: int, depth: int, skip: Container[str] = frozenset()
+    ) -> list[list[Admission]]:
+        """The first ``depth`` rows of the next ``lanes`` lanes in name order after a lane; fewer where they end."""
 
     async def state(self) -> JournalState:
         """How full the journal is and since when."""
@@ -196,9 +198,11 @@ class SqliteJournal:
         row = _row(admission)
         await self._ask(lambda file: file.replace(row), writes=True, critical=True)
 
-    async def heads(self, after: str, lanes: int, depth: int) -> list[list[Admission]]:
+    async def heads(
+        self, after: str, lanes: int, depth: int, skip: Container[str] = frozenset()
+    ) -> list[list[Admission]]:
         """The first rows of the next lanes; see :class:`Journal`."""
-        rows: list[list[Admission]] = await self._ask(lambda file: file.heads(after, lanes, depth), writes=False)
+        rows: list[list[Admission]] = await self._ask(lambda file: file.heads(after, lanes, depth, skip), writes=False)
         return rows
 
     async def state(self) -> JournalState:
@@ -366,12 +370,13 @@ class _File:
         """Remove a row."""
         self._database.execute("DELETE FROM message WHERE sequence = ?", (sequence,))
 
-    def heads(self, after: str, lanes: int, depth: int) -> list[list[Admission]]:
-        """The first rows of the lanes that follow a lane."""
+    def heads(self, after: str, lanes: int, depth: int, skip: Container[str]) -> list[list[Admission]]:
+        """The first rows of the lanes that follow a lane, but for some."""
         found: list[list[Admission]] = []
-        while len(found) < lanes and (rows := self._head(after, depth)):
-            found.append(rows)
-            after = rows[0].lane
+        while len(found) < lanes and (lane := self._next_lane(after)) is not None:
+            if lane not in skip:
+                found.append(self._head(lane, depth))
+            after = lane
         return found
 
     def state(self) -> JournalState:
@@ -393,11 +398,13 @@ class _File:
         except Unavailable as refusal:
             return refusal
 
-    def _head(self, after: str, depth: int) -> list[Admission]:
+    def _next_lane(self, after: str) -> str | None:
+        row = self._database.execute("SELECT min(lane) FROM message WHERE lane > ?", (after,)).fetchone()
+        return None if row is None else row[0]
+
+    def _head(self, lane: str, depth: int) -> list[Admission]:
         rows = self._database.execute(
-            "SELECT sequence, lane, content FROM message WHERE lane = "
-            "(SELECT min(lane) FROM message WHERE lane > ?) ORDER BY sequence LIMIT ?",
-            (after, depth),
+            "SELECT sequence, lane, content FROM message WHERE lane = ? ORDER BY sequence LIMIT ?", (lane, depth)
         )
         return [_admission(*row) for row in rows]
 

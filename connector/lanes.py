@@ -129,6 +129,11 @@ class Lanes:
         """The lane, made busy."""
         return self._busy.setdefault(name, Lane())
 
+    @property
+    def busy_names(self) -> frozenset[str]:
+        """The lanes of which something is in memory."""
+        return frozenset(self._busy)
+
     def release(self, name: str) -> None:
         """Forget the lane if nothing of it is left in memory."""
         lane = self._busy.get(name)

@@ -152,11 +152,11 @@ class Metrics:
         self.publish_duration.labels(record.stream).observe(max(time.time() - record.timestamp / 1000, 0))
 
     def struck(self, admission: Admission) -> None:
-        """A row left the journal: it is published."""
+        """It waits in the journal no longer: it is published."""
         self._journal(admission.request.source, -1)
 
     def journaled(self, admission: Admission) -> None:
-        """A row was added to the journal."""
+        """It waits in the journal."""
         self._journal(admission.request.source, 1)
 
     def buried(self, admission: Admission, failure: Failure) -> None:

@@ -6,7 +6,7 @@ journal that is full. Both live on one event loop and keep nothing that outlives
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Final
@@ -158,10 +158,12 @@ class InMemoryJournal:
         await asyncio.sleep(0)
         self.rows[admission.sequence] = admission
 
-    async def heads(self, after: str, lanes: int, depth: int) -> list[list[Admission]]:
+    async def heads(
+        self, after: str, lanes: int, depth: int, skip: Container[str] = frozenset()
+    ) -> list[list[Admission]]:
         """The first ``depth`` rows of the next ``lanes`` lanes in name order after a lane."""
         await asyncio.sleep(0)
-        ordered = sorted((row for row in self.rows.values() if row.lane > after), key=_place)
+        ordered = sorted((row for row in self.rows.values() if row.lane > after and row.lane not in skip), key=_place)
         by_lane = [list(rows) for _, rows in groupby(ordered, key=lambda row: row.lane)]
         return [rows[:depth] for rows in by_lane[:lanes]]
 

@@ -6,7 +6,7 @@ from collections import defaultdict
 
 from connector.simulator import Plan, play
 from tests.integration.conftest import TOKEN
-from tests.integration.fatal import provoke_fatal_error
+from tests.integration.fatal import report_fatal_error
 from tests.servers.reading import read_topic
 
 
@@ -152,7 +152,7 @@ async def test_fatal_errors_under_load_lose_nothing_and_reorder_nothing(start, k
     publisher = running.connector.publisher
     for generation in range(3):
         await asyncio.sleep(0.7)
-        provoke_fatal_error(publisher)
+        report_fatal_error(publisher)
         while publisher.generation == generation:
             await asyncio.sleep(0.01)
     summary = await playing

@@ -8,7 +8,7 @@ import pytest
 
 from connector.publisher import FailureKind, Failures, KafkaPublisher, producer_properties
 from connector.values import ProducibleRecord
-from tests.integration.fatal import provoke_fatal_error
+from tests.integration.fatal import bring_into_fatal_state, report_fatal_error
 from tests.servers.reading import read_topic
 
 
@@ -80,7 +80,7 @@ async def test_a_cancelled_waiter_harms_nobody_else(publisher, topic):
 async def test_after_a_fatal_error_a_new_generation_publishes(publisher, topic):
     """Rule 5: purge, report the rest as uncertain, build anew, go on."""
     assert await publish(publisher, record(topic, b"before")) == (None,)
-    provoke_fatal_error(publisher)
+    bring_into_fatal_state(publisher)
 
     failures = await publish(publisher, record(topic, b"during"))
 
@@ -96,7 +96,7 @@ async def test_every_message_in_flight_at_a_fatal_error_is_reported_once(publish
     for number in range(500):
         publisher.publish((record(topic, str(number).encode()),), reports.append)
         if number == 250:
-            provoke_fatal_error(publisher)
+            report_fatal_error(publisher)
 
     async with asyncio.timeout(20):
         while len(reports) < 500 or publisher.generation == 0:
