@@ -4,6 +4,7 @@ import logging
 import os
 import re
 import secrets
+import signal
 import sys
 from collections.abc import Iterator
 
@@ -13,6 +14,8 @@ from hypothesis import settings
 
 from tests.servers import KafkaCluster, NotInstalled
 
+# Started in the background, a shell has us ignore SIGINT, and whatever we start would ignore it too.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
 settings.register_profile("ci", deadline=None, print_blob=True)
 settings.load_profile("ci")
