@@ -286,7 +286,7 @@ class Delivery:
             entries += lane.waiting
             lane.waiting.clear()
         for entry in (*entries, *behind):
-            if entry.row is Row.NONE and not entry.is_refused:
+            if entry.row is Row.NONE:
                 self._store(entry)
         self._release(name)
 
@@ -319,11 +319,13 @@ class Delivery:
         self._in_memory.pop(admission.sequence, None)
 
     def _refuse(self, entry: Entry, refusal: Unavailable) -> None:
+        """The journal did not take it. What is in flight may land yet: its fate, and its repeats', stay open."""
+        lane = self._lanes.get(entry.admission.lane)
+        if entry.is_published or (lane is not None and lane.in_flight is entry):
+            return
+        self._forget(entry)
         if entry.safe is not None and not entry.safe.done():
             entry.safe.set_exception(refusal)
-        lane = self._lanes.get(entry.admission.lane)
-        if lane is None or lane.in_flight is not entry:
-            self._in_memory.pop(entry.admission.sequence, None)
 
     async def _strike(self, admission: Admission) -> None:
         await self._journal.strike(admission.sequence)
@@ -350,9 +352,6 @@ class Delivery:
             detail=failures[0].detail,
             topic=still_open[0].topic,
         )
-        if entry.is_refused:
-            self._forget(entry)
-            return
         is_shorter = len(still_open) < len(admission.records)
         entry.admission = msgspec.structs.replace(admission, records=still_open)
         self._drop_chain(lane)

@@ -111,7 +111,7 @@ class Journal(Protocol):
         """Remove a row; returns when its removal is on the disk, however long the disk refuses."""
 
     async def amend(self, admission: Admission) -> None:
-        """Replace the row of the same sequence: fewer open streams, or a dead letter in the message's place."""
+        """Replace the row of the same sequence, if there is one: fewer open streams, or a dead letter in its place."""
 
     async def heads(
         self, after: str, lanes: int, depth: int, skip: Container[str] = frozenset()
@@ -363,8 +363,12 @@ class _File:
         self._database.execute("INSERT INTO message VALUES (?, ?, ?, ?, ?)", row)
 
     def replace(self, row: tuple[int, str, str, int, bytes]) -> None:
-        """Put a row in the place of the one with the same sequence."""
-        self._database.execute("REPLACE INTO message VALUES (?, ?, ?, ?, ?)", row)
+        """Put a row in the place of the one with the same sequence; where there is none, nothing."""
+        sequence, *values = row
+        self._database.execute(
+            "UPDATE message SET lane = ?, source = ?, received_at = ?, content = ? WHERE sequence = ?",
+            (*values, sequence),
+        )
 
     def delete(self, sequence: int) -> None:
         """Remove a row."""

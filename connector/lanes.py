@@ -86,11 +86,6 @@ class Entry:
         self.is_counted = safe is None
         self.is_published = False
 
-    @property
-    def is_refused(self) -> bool:
-        """Nobody was told that it is accepted, and nobody will be."""
-        return self.row is Row.NONE and self.safe is not None and self.safe.done()
-
 
 class Lane:
     """One busy lane.

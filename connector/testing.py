@@ -154,9 +154,10 @@ class InMemoryJournal:
         self.rows.pop(sequence, None)
 
     async def amend(self, admission: Admission) -> None:
-        """Replace the row of the same sequence."""
+        """Replace the row of the same sequence, if there is one."""
         await asyncio.sleep(0)
-        self.rows[admission.sequence] = admission
+        if admission.sequence in self.rows:
+            self.rows[admission.sequence] = admission
 
     async def heads(
         self, after: str, lanes: int, depth: int, skip: Container[str] = frozenset()

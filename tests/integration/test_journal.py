@@ -74,6 +74,7 @@ async def test_struck_rows_are_gone_and_amended_rows_are_replaced(path):
         await journal.admit(admission(2))
         await journal.strike(1)
         await journal.amend(admission(2, "another lane"))
+        await journal.amend(admission(3, "a row that was refused"))
 
         assert await journal.heads("", lanes=5, depth=5) == [[admission(2, "another lane")]]
 

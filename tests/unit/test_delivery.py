@@ -266,19 +266,44 @@ async def test_a_full_journal_refuses_and_what_is_refused_is_not_published_later
     assert bench.values("a") == ["1"]
 
 
-async def test_what_is_refused_while_it_is_in_flight_may_land_and_holds_nothing_up(bench):
+async def test_what_is_in_flight_when_the_journal_is_full_has_an_open_fate(bench):
+    """P4: it may land yet, so nothing is told of it until it did; its repeats wait for the same."""
     bench.publisher.hold()
     bench.journal.is_full = True
-    with pytest.raises(Unavailable):
-        await bench.admit("a", "1")
-    bench.journal.is_full = False
-    second = bench.admit("a", "2")
-    assert await second is Safety.JOURNALED
+    first = bench.admit("a", "1")
+    await asyncio.sleep(2 * WAIT)
+    assert not first.done()
 
     bench.publisher.release()
 
+    assert await first is Safety.PUBLISHED
+    assert bench.ledger.counts == {"accepted": 1, "published": 1, "buried": 0, "journaled": 0}
+
+
+async def test_what_was_in_flight_when_the_journal_was_full_is_journaled_once_there_is_room(bench):
+    bench.publisher.hold()
+    bench.journal.is_full = True
+    first = bench.admit("a", "1")
+    await asyncio.sleep(2 * WAIT)
+    bench.journal.is_full = False
+
+    second = bench.admit("a", "2")
+
+    assert [await first, await second] == [Safety.JOURNALED] * 2
+    bench.publisher.release()
     await bench.until_empty()
     assert bench.values("a") == ["1", "2"]
+
+
+async def test_what_failed_and_finds_no_room_is_refused(bench):
+    bench.journal.is_full = True
+    bench.publisher.fail_next(1, TIMED_OUT)
+
+    with pytest.raises(Unavailable):
+        await bench.admit("a", "1")
+
+    assert await bench.admit("a", "2") is Safety.PUBLISHED
+    assert bench.values("a") == ["2"]
 
 
 async def test_replay_is_round_robin_over_instances():
