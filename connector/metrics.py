@@ -8,7 +8,8 @@ import time
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Final
+from functools import cache
+from typing import Final, TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 from prometheus_client.metrics_core import Metric
@@ -204,13 +205,22 @@ class Metrics:
         self.unknown_fields.labels(OTHER)
 
     def _counter(self, name: str, documentation: str, *labels: str) -> Counter:
-        return Counter(PREFIX + name, documentation, labels, registry=self.registry)
+        return _remembering(Counter(PREFIX + name, documentation, labels, registry=self.registry))
 
     def _gauge(self, name: str, documentation: str, *labels: str) -> Gauge:
-        return Gauge(PREFIX + name, documentation, labels, registry=self.registry)
+        return _remembering(Gauge(PREFIX + name, documentation, labels, registry=self.registry))
 
     def _histogram(self, name: str, documentation: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
-        return Histogram(PREFIX + name, documentation, labels, buckets=buckets, registry=self.registry)
+        return _remembering(Histogram(PREFIX + name, documentation, labels, buckets=buckets, registry=self.registry))
+
+
+_AnyMetric = TypeVar("_AnyMetric", Counter, Gauge, Histogram)
+
+
+def _remembering(metric: _AnyMetric) -> _AnyMetric:
+    """The metric, with the look-up of its children remembered: label values are a closed set."""
+    setattr(metric, "labels", cache(metric.labels))  # noqa: B010 - mypy forbids to assign to a method
+    return metric
 
 
 def documentation() -> str:
