@@ -1,13 +1,12 @@
 """The bookkeeping of lanes: what is in memory, what the journal holds, and nothing once a lane is idle."""
 
-import asyncio
 import random
 import sys
 
 import pytest
 
 from connector.journal import Admission
-from connector.lanes import Entry, Lane, Lanes, Occupancy, Row, Safety, _slot
+from connector.lanes import Entry, Lane, Lanes, Occupancy, Row, _slot
 from connector.values import Request
 
 
@@ -116,22 +115,5 @@ def test_a_lane_with_something_behind_is_not_idle(place):
     assert not lane.is_idle
 
 
-def test_an_entry_that_was_read_from_the_journal_is_counted_and_never_refused():
-    one = entry(Row.STORED)
-
-    assert one.is_counted
-    assert not one.is_refused
-
-
-async def test_an_entry_is_refused_once_its_sender_was_told_and_no_row_holds_it():
-    loop = asyncio.get_running_loop()
-    waiting = entry(safe=loop.create_future())
-    refused = entry(safe=loop.create_future())
-    refused.safe.cancel()
-    journaled = entry(Row.STORED, safe=loop.create_future())
-    journaled.safe.set_result(Safety.JOURNALED)
-
-    assert not waiting.is_refused
-    assert not waiting.is_counted
-    assert refused.is_refused
-    assert not journaled.is_refused
+def test_an_entry_that_was_read_from_the_journal_is_counted_already():
+    assert entry(Row.STORED).is_counted
