@@ -243,8 +243,17 @@ class Connector:
     # --- the watchers ---
 
     def _watch(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        task = asyncio.create_task(work())
-        self._watchers.add(task)
+        self._watchers.add(asyncio.create_task(self._forever(work)))
+
+    @staticmethod
+    async def _forever(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Begin a watcher's work anew after whatever it did not expect."""
+        while True:
+            try:
+                await work()
+            except Exception:  # noqa: BLE001 - a connector must not go on blind
+                _LOG.exception("a watcher failed; it begins anew")
+            await asyncio.sleep(_AGAIN_SECONDS)
 
     async def _end_watchers(self) -> None:
         for task in self._watchers:

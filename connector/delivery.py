@@ -37,6 +37,7 @@ _FIRST_REST_SECONDS: Final = 0.1
 _LONGEST_REST_SECONDS: Final = 10.0
 _PAUSE_SECONDS: Final = 0.02
 _LONGEST_IDLE_SECONDS: Final = 0.1
+_FAILED_ROUND_SECONDS: Final = 1.0
 _ALONE_SECONDS: Final = 30.0
 _STALLED_STOP_SECONDS: Final = 1.0
 _DEAD_LETTER_LANE: Final = "dead-letter/"
@@ -383,12 +384,21 @@ class Delivery:
         """Round and round over the journaled lanes, a few rows of each, while there is room in memory."""
         while True:
             self._news.clear()
-            started = await self._round()
+            started = await self._safe_round()
             if not started:
                 await asyncio.sleep(_PAUSE_SECONDS)
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(_LONGEST_IDLE_SECONDS):
                         await self._news.wait()
+
+    async def _safe_round(self) -> int:
+        """A round; whatever goes wrong in it, replay goes on."""
+        try:
+            return await self._round()
+        except Exception:  # noqa: BLE001 - what is accepted must not wait for a restart
+            _LOG.exception("a round of replay failed")
+            await asyncio.sleep(_FAILED_ROUND_SECONDS)
+            return 0
 
     async def _round(self) -> int:
         """Take the heads of every journaled lane once that is neither busy nor resting; gives the rows started."""

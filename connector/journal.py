@@ -316,7 +316,7 @@ class _File:
     def transact(self, commands: Sequence[_Command]) -> list[Any]:
         """Run the commands; each outcome is its result, or the refusal that it met."""
         if not any(command.writes for command in commands):
-            return [command.run(self) for command in commands]
+            return [self._outcome(command) for command in commands]
         self._added = 0
         with self._database:
             outcomes = [self._outcome(command) for command in commands]
@@ -399,8 +399,8 @@ class _File:
     def _outcome(self, command: _Command) -> Any:
         try:
             return command.run(self)
-        except Unavailable as refusal:
-            return refusal
+        except (Unavailable, msgspec.MsgspecError) as error:
+            return error  # the command's own affair; the thread and the other commands go on
 
     def _next_lane(self, after: str) -> str | None:
         row = self._database.execute("SELECT min(lane) FROM message WHERE lane > ?", (after,)).fetchone()
@@ -499,7 +499,7 @@ def _fail(commands: Iterable[_Command], error: Unavailable) -> None:
 def _settle(command: _Command, outcome: Any) -> None:
     if not command.done.set_running_or_notify_cancel():
         return  # the asker is gone; what it asked is done
-    if isinstance(outcome, Unavailable):
+    if isinstance(outcome, Exception):
         command.done.set_exception(outcome)
     else:
         command.done.set_result(outcome)

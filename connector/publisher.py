@@ -210,12 +210,19 @@ class KafkaPublisher:
 
     def _poll(self) -> None:
         while not self._stopping:
-            producer = self._producer
-            if producer is None:
-                return
-            self._poll_once(producer)
-            if self._fatal is not None and not self._stopping:
-                self._rebuild(producer)
+            try:
+                self._poll_or_rebuild()
+            except Exception:  # noqa: BLE001 - without this thread no report would come any more
+                _LOG.exception("polling the producer failed; it goes on")
+                time.sleep(_POLL_SECONDS)
+
+    def _poll_or_rebuild(self) -> None:
+        producer = self._producer
+        if producer is None:
+            return
+        self._poll_once(producer)
+        if self._fatal is not None and not self._stopping:
+            self._rebuild(producer)
 
     def _poll_once(self, producer: Producer) -> None:
         """Serve callbacks; a fatal error surfaces here as well as in the error callback."""

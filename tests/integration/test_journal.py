@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import apsw
+import msgspec
 import pytest
 
 from connector.errors import ConfigurationError, OutsideUnreachable, Unavailable
@@ -158,6 +159,20 @@ async def test_a_file_that_is_no_journal_stops_the_start_with_one_line(path):
     with pytest.raises(ConfigurationError, match="WEDA_JOURNAL__PATH") as refusal:
         await SqliteJournal(path, max_bytes=LIMIT).open()
     assert "\n" not in refusal.value.message
+
+
+async def test_a_row_that_cannot_be_read_harms_nobody_else(path):
+    async with opened(path) as journal:
+        await journal.admit(admission(1, "a"))
+    database = apsw.Connection(str(path))
+    database.execute("UPDATE message SET content = x'ff'")
+    database.close()
+
+    async with opened(path) as journal:
+        with pytest.raises(msgspec.DecodeError):
+            await journal.heads("", lanes=5, depth=5)
+        await journal.admit(admission(2, "b"))
+        assert await journal.heads("a", lanes=5, depth=5) == [[admission(2, "b")]]
 
 
 class FailingDisk(apsw.VFS):

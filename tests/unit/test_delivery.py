@@ -322,6 +322,25 @@ async def test_replay_is_round_robin_over_instances():
     await bench.delivery.stop(1)
 
 
+async def test_replay_survives_what_it_does_not_expect(bench, monkeypatch):
+    """P8: back up again by itself."""
+    heads = bench.journal.heads
+    tries = []
+
+    async def failing(*arguments):
+        tries.append(arguments)
+        if len(tries) == 1:
+            raise ValueError("a row that cannot be read")
+        return await heads(*arguments)
+
+    monkeypatch.setattr(bench.journal, "heads", failing)
+    bench.publisher.fail_next(1, TIMED_OUT)
+    await bench.admit("a", "1")
+    await bench.until_empty()
+
+    assert bench.values("a") == ["1"]
+
+
 async def test_a_restart_publishes_what_the_journal_holds_before_anything_newer():
     """P3 across a restart."""
     bench = Bench(InMemoryJournal())
