@@ -6,7 +6,7 @@ method, credential, size, media type, body.
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 from email.message import Message as MediaType
 from typing import Any, Final
 
@@ -54,7 +54,6 @@ _LOG = structlog.get_logger("connector.receiver")
 Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
-Pairs = Iterable[tuple[bytes, bytes]]
 
 
 class _ClientGone(Exception):

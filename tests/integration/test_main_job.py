@@ -3,23 +3,20 @@
 import asyncio
 import json
 from collections import defaultdict
-from collections.abc import AsyncIterator
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 import avro.io
 import avro.schema
 import pytest
 
 from connector.app import Connector
-from connector.settings import Settings
 from connector.simulator import Plan, play
+from tests.integration.conftest import TOKEN, Running
 from tests.servers.reading import read_topic
 
 AVRO = Path(__file__).parents[2] / "avro"
-TOKEN = "a-token-for-tests"
 
 
 def decode(name: str, value: bytes) -> dict[str, Any]:
@@ -45,32 +42,13 @@ def murmur2(key: bytes) -> int:
 
 
 @pytest.fixture
-async def connector(kafka, topic_prefix, tmp_path) -> AsyncIterator[Connector]:
-    settings = Settings.load(
-        environment={"WEDA_TOKEN": TOKEN},
-        flags={
-            "kafka.bootstrap_servers": kafka.bootstrap_servers,
-            "topics.prefix": topic_prefix,
-            "receiver.host": "127.0.0.1",
-            "receiver.port": 0,
-            "operations.port": 0,
-            "journal.path": tmp_path / "journal.db",
-        },
-    )
-    running = Connector(settings)
-    await running.start()
-    yield running
-    await running.stop()
+async def running(start) -> Running:
+    return await start()
 
 
-async def post(connector: Connector, message: Any, **headers: str) -> tuple[int, dict[str, Any]]:
-    body = message if isinstance(message, bytes) else json.dumps({"msgContext": json.dumps(message)}).encode()
-    known = {"authorization": f"Bearer {TOKEN}", "content-type": "application/json"} | headers
-    async with (
-        aiohttp.ClientSession() as session,
-        session.post(f"{connector.url}/messageDeliver", data=body, headers=known) as answer,
-    ):
-        return answer.status, await answer.json()
+@pytest.fixture
+def connector(running) -> Connector:
+    return running.connector
 
 
 async def read(connector: Connector, stream: str, count: int) -> list[Any]:
@@ -78,7 +56,7 @@ async def read(connector: Connector, stream: str, count: int) -> list[Any]:
     return await asyncio.to_thread(read_topic, connector.bootstrap_servers, topic, count)
 
 
-async def test_a_task_message_stands_in_events_and_tasks(connector):
+async def test_a_task_message_stands_in_events_and_tasks(running, connector):
     """P2: the content equals what was sent, field by field, unknown fields included."""
     message = {
         "msgType": "Task",
@@ -90,7 +68,7 @@ async def test_a_task_message_stands_in_events_and_tasks(connector):
     }
     message |= {"approverMap": {"u1": "王芳"}, "isCcTask": 0, "startTime": 1763000000000, "weight": 1.0}
 
-    assert await post(connector, message, traceparent="00-11-22-01") == (200, {"code": 0})
+    assert await running.post(message, traceparent="00-11-22-01") == (200, {"code": 0})
 
     (event,) = await read(connector, "events", 1)
     (task,) = await read(connector, "tasks", 1)
@@ -104,10 +82,8 @@ async def test_a_task_message_stands_in_events_and_tasks(connector):
         assert int(value["receivedAt"].timestamp() * 1000) == record.timestamp()[1]
 
 
-async def test_headers_are_cloud_events_with_fingerprint_and_trace(connector):
-    await post(
-        connector, {"msgType": "instance", "instanceId": "i/1", "msgId": "m", "envType": "pre"}, traceparent="00-a"
-    )
+async def test_headers_are_cloud_events_with_fingerprint_and_trace(running, connector):
+    await running.post({"msgType": "instance", "instanceId": "i/1", "msgId": "m", "envType": "pre"}, traceparent="00-a")
 
     (record,) = await read(connector, "instances", 1)
     headers = {name: value.decode() for name, value in record.headers()}
@@ -123,11 +99,11 @@ async def test_headers_are_cloud_events_with_fingerprint_and_trace(connector):
     assert headers["traceparent"] == "00-a"
 
 
-async def test_the_same_id_with_other_content_gets_an_id_of_its_own(connector):
+async def test_the_same_id_with_other_content_gets_an_id_of_its_own(running, connector):
     """Treat two messages as the same only when id and content are the same."""
     first = {"msgType": "Task", "instanceId": "i", "msgId": "m", "comment": "a"}
     for message in (first, first, first | {"comment": "b"}):
-        assert await post(connector, message) == (200, {"code": 0})
+        assert await running.post(message) == (200, {"code": 0})
 
     records = await read(connector, "events", 2)
     ids = [dict(record.headers())["ce_id"].decode() for record in records]
@@ -136,11 +112,11 @@ async def test_the_same_id_with_other_content_gets_an_id_of_its_own(connector):
     assert ids == ["m", f"m~{fingerprint[:8]}"]
 
 
-async def test_keys_lie_where_java_clients_put_them(connector, kafka):
+async def test_keys_lie_where_java_clients_put_them(running, connector, kafka):
     """``murmur2_random``: a Java producer or a join with another topic finds the same partition."""
     ids = [f"实例-{number}" for number in range(60)]
     for one in ids:
-        await post(connector, {"msgType": "Task", "instanceId": one})
+        await running.post({"msgType": "Task", "instanceId": one})
 
     records = await read(connector, "events", len(ids))
 
@@ -150,11 +126,11 @@ async def test_keys_lie_where_java_clients_put_them(connector, kafka):
     ]
 
 
-async def test_what_cannot_be_a_record_is_a_dead_letter_with_its_bytes(connector):
+async def test_what_cannot_be_a_record_is_a_dead_letter_with_its_bytes(running, connector):
     """P5: kept byte for byte, with the reason, keyed where the instance is readable; identical bytes once."""
     unreadable, wrong = b'{"msgContext": "{', json.dumps({"msgType": "Nothing", "instanceId": "i-9"}).encode()
     for body, code in ((unreadable, 40003), (wrong, 42202), (wrong, 42202)):
-        status, answer = await post(connector, body)
+        status, answer = await running.post(body)
         assert (status, answer["code"]) == (code // 100, code)
 
     records = sorted(await read(connector, "dead-letters", 2), key=lambda record: record.value())
@@ -167,13 +143,13 @@ async def test_what_cannot_be_a_record_is_a_dead_letter_with_its_bytes(connector
     assert int(headers["weda.received-at"]) == records[1].timestamp()[1]
 
 
-async def test_a_record_over_its_topics_limit_is_refused_and_not_kept(connector):
+async def test_a_record_over_its_topics_limit_is_refused_and_not_kept(running, connector):
     connector._topic_limits[f"{connector.routes.all[0].topic}"] = 2_000
 
-    status, answer = await post(connector, {"msgType": "Task", "instanceId": "i", "comment": "长" * 1000})
+    status, answer = await running.post({"msgType": "Task", "instanceId": "i", "comment": "长" * 1000})
 
     assert (status, answer["code"]) == (413, 41300)
-    assert await post(connector, {"msgType": "Task", "instanceId": "j"}) == (200, {"code": 0})
+    assert await running.post({"msgType": "Task", "instanceId": "j"}) == (200, {"code": 0})
     assert [record.key() for record in await read(connector, "events", 1)] == [b"j"]
 
 
@@ -196,16 +172,12 @@ async def test_every_instance_is_in_order_under_sixty_four_connections(connector
     assert found == sent
 
 
-async def test_a_stopped_connector_leaves_nothing_behind(kafka, topic_prefix, tmp_path):
+async def test_a_stopped_connector_leaves_nothing_behind(start):
     """Start and stop twice on the same journal: every step is undone."""
     for number in range(2):
-        flags = {"kafka.bootstrap_servers": kafka.bootstrap_servers, "topics.prefix": topic_prefix}
-        flags |= {"receiver.port": 0, "operations.port": 0, "journal.path": tmp_path / "journal.db"}
-        running = Connector(Settings.load(environment={"WEDA_TOKEN": TOKEN}, flags=flags))
-        await running.start()
-        running.url = running.url.replace("0.0.0.0", "127.0.0.1")
-        assert (await post(running, {"msgType": "Task", "instanceId": f"i-{number}"}))[0] == 200
-        await running.stop()
+        running = await start()
+        assert (await running.post({"msgType": "Task", "instanceId": f"i-{number}"}))[0] == 200
+        await running.connector.stop()
 
-    records = await read(running, "events", 2)
+    records = await read(running.connector, "events", 2)
     assert {record.key() for record in records} == {b"i-0", b"i-1"}
