@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import gc
 import ipaddress
+import math
 import signal
 import socket
 import time
@@ -45,6 +46,9 @@ _TOPICS_SECONDS: Final = 30.0
 _GAUGES_SECONDS: Final = 0.5
 _RESERVE_MILLISECONDS: Final = 10_000
 _RESERVE_SECONDS: Final = 4.0
+_CREDIT_SECONDS: Final = 1.0
+_ANEW_SECONDS: Final = 5.0
+_RATE_SECONDS: Final = 30.0
 _FLOOR: Final = "ingest_floor"
 _STOP_SHARE: Final = 0.3
 _LOG = structlog.get_logger("connector.app")
@@ -55,6 +59,11 @@ class Connector:
 
     Args:
         settings: The effective settings.
+
+    Attributes:
+        url: Of the public listener, once it is up.
+        operations_url: Of the operations listener.
+        must_start_anew: Set when the journal is damaged: only a new start can go on.
 
     Raises:
         ConfigurationError: The settings do not make a connector.
@@ -71,12 +80,14 @@ class Connector:
         self._watchers: set[asyncio.Task[None]] = set()
         self._topic_limits: dict[str, int] = {}
         self._partitions: dict[str, int] = {}
+        self._leaving = _Rate()
         self.routes = Routes(settings.streams, settings.topics.prefix)
         self.health = Health(settings.journal.max_bytes)
         self.metrics = Metrics(version=VERSION, sources=settings.sources, streams=settings.streams)
         self.bootstrap_servers = settings.kafka.bootstrap_servers
         self.url = ""
         self.operations_url = ""
+        self.must_start_anew = asyncio.Event()
 
     async def start(self) -> None:
         """Start, step by step; each step leaves behind what undoes it.
@@ -92,10 +103,13 @@ class Connector:
         operations = _bind(settings.operations.host, settings.operations.port, "WEDA_OPERATIONS__PORT")
         self._stack.callback(operations.close)
         # 2. The journal: what an earlier run has accepted.
-        journal = SqliteJournal(settings.journal.path, max_bytes=settings.journal.max_bytes)
+        journal = SqliteJournal(
+            settings.journal.path, max_bytes=settings.journal.max_bytes, on_damage=self.must_start_anew.set
+        )
         contents = await journal.open()
         self._stack.push_async_callback(journal.close)
-        self.metrics.recovered(contents.sources)
+        self._stack.push_async_callback(self._credit, journal)
+        self.metrics.recovered(contents)
         self.metrics.journal_limit.set(settings.journal.max_bytes)
         # 3. The operations listener, so that probes see the rest come; it is the last but one to go.
         app = operations_app(
@@ -120,6 +134,7 @@ class Connector:
         self._watch(partial(self._connect_and_watch, admin, delivery))
         self._watch(partial(self._set_gauges, journal, delivery))
         self._watch(partial(self._keep_reserving, journal, ingest_ids))
+        self._watch(partial(self._keep_crediting, journal))
         # 8. The public listener.
         receiver = self._receiver(delivery, repeats, ingest_ids)
         self.url = await self._serve(receiver, public)
@@ -348,6 +363,9 @@ class Connector:
     def _publish_gauges(self, delivery: Delivery) -> None:
         health = self.health
         health.backlog = delivery.waiting_rows
+        health.waiting = self.metrics.waiting
+        self._leaving.note(delivery.struck)
+        health.leaving_rate = self._leaving.rate
         if health.kafka in {"up", "stalled"}:
             health.kafka = "stalled" if delivery.is_stalled else "up"
         self.metrics.journal_bytes.set(health.journal_bytes or 0)
@@ -362,6 +380,20 @@ class Connector:
                 await self._reserve(journal, ingest_ids)
             except Unavailable as error:
                 _LOG.warning("the journal did not take the reservation of ids", reason=error.message)
+
+    async def _keep_crediting(self, journal: SqliteJournal) -> None:
+        while True:
+            await asyncio.sleep(_CREDIT_SECONDS)
+            await self._credit(journal)
+
+    async def _credit(self, journal: SqliteJournal) -> None:
+        """Tell the journal's ledger what was published without it."""
+        taken = self.metrics.take_passed_by()
+        try:
+            await journal.credit(taken)
+        except Unavailable as error:
+            self.metrics.give_back_passed_by(taken)
+            _LOG.warning("the journal did not take the ledger", reason=error.message)
 
     @staticmethod
     async def _reserve(journal: SqliteJournal, ingest_ids: IngestIds) -> None:
@@ -379,16 +411,44 @@ class _Server(uvicorn.Server):
         yield
 
 
+class _Rate:
+    """How fast a count grows, a second: the nearer past weighs more, by exponential decay."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._at = time.monotonic()
+        self.rate = 0.0
+
+    def note(self, count: int) -> None:
+        """Take in the count of now."""
+        now = time.monotonic()
+        elapsed = max(now - self._at, 0.001)
+        weight = 1 - math.exp(-elapsed / _RATE_SECONDS)
+        self.rate += weight * ((count - self._count) / elapsed - self.rate)
+        self._count, self._at = count, now
+
+
 async def run(settings: Settings) -> None:
-    """Run a connector until SIGTERM or SIGINT."""
-    connector = Connector(settings)
+    """Run a connector until SIGTERM or SIGINT; anew where its journal turned out to be damaged."""
     ended = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, ended.set)
+    while not ended.is_set():
+        await _run_once(settings, ended)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_ANEW_SECONDS):
+                await ended.wait()
+
+
+async def _run_once(settings: Settings, ended: asyncio.Event) -> None:
+    connector = Connector(settings)
     try:
         await connector.start()
         _spare_the_collector()
-        await ended.wait()
+        ends = [asyncio.create_task(event.wait()) for event in (ended, connector.must_start_anew)]
+        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        for task in ends:
+            task.cancel()
     finally:
         await connector.stop()
 

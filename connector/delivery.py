@@ -53,6 +53,9 @@ class Ledger(Protocol):
     def published(self, admission: Admission) -> None:
         """Every record of it is acknowledged."""
 
+    def passed_by(self, admission: Admission) -> None:
+        """It is published and never stood in the journal, which therefore cannot count it."""
+
     def record_published(self, record: ProducibleRecord) -> None:
         """One record is acknowledged."""
 
@@ -80,6 +83,11 @@ class Delivery:
         ledger: Who counts.
         bury: Makes dead letters of refused records.
         publish_wait_seconds: How long a message waits for Kafka before it goes to the journal.
+
+    Attributes:
+        struck: Rows that were taken out of the journal since the start.
+        is_stalled: Nothing is acknowledged at the moment.
+        is_connected: The topics are there.
     """
 
     def __init__(
@@ -113,6 +121,7 @@ class Delivery:
         self._news = asyncio.Event()
         self._stopping = False
         self._replayer: asyncio.Task[None] | None = None
+        self.struck = 0
         self.is_stalled = False
         self.is_connected = False
 
@@ -232,7 +241,9 @@ class Delivery:
         entry.is_published = True
         self._settle(entry, Safety.PUBLISHED)
         self._ledger.published(entry.admission)
-        if entry.row is Row.STORED:
+        if entry.row is Row.NONE:
+            self._ledger.passed_by(entry.admission)
+        elif entry.row is Row.STORED:
             self._ledger.struck(entry.admission)
             self._ghosts.add(entry.admission.sequence)
             self._background(self._strike(entry.admission))
@@ -322,16 +333,23 @@ class Delivery:
     def _refuse(self, entry: Entry, refusal: Unavailable) -> None:
         """The journal did not take it. What is in flight may land yet: its fate, and its repeats', stay open."""
         lane = self._lanes.get(entry.admission.lane)
-        if entry.is_published or (lane is not None and lane.in_flight is entry):
+        if entry.is_published:
+            self._ledger.passed_by(entry.admission)
+            return
+        if lane is not None and lane.in_flight is entry:
             return
         self._forget(entry)
         if entry.safe is not None and not entry.safe.done():
             entry.safe.set_exception(refusal)
 
     async def _strike(self, admission: Admission) -> None:
-        await self._journal.strike(admission.sequence)
+        try:
+            await self._journal.strike(admission.sequence)
+        except Unavailable:
+            return  # the journal is gone for good; its next owner publishes the row once more
         self._ghosts.discard(admission.sequence)
         self._struck_since_read.add(admission.sequence)
+        self.struck += 1
         self._lanes.journaled.remove(admission.lane)
         self._tell_replay()
 
@@ -364,7 +382,11 @@ class Delivery:
             lane.waiting.appendleft(entry)
             self._spill(admission.lane)
         elif is_shorter:
-            self._background(self._journal.amend(entry.admission))
+            self._background(self._amend(entry.admission))
+
+    async def _amend(self, admission: Admission) -> None:
+        with contextlib.suppress(Unavailable):  # the next owner publishes the acknowledged records once more
+            await self._journal.amend(admission)
 
     def _rest(self, name: str) -> None:
         """Leave a lane alone for a while, longer each time."""

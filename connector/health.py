@@ -4,10 +4,13 @@ import time
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from connector.journal import headroom
+from connector.journal_file import headroom
 
 FULL_BELOW: Final = 64 * 1024
 """Bytes of room below which the journal counts as full: about what a large message takes."""
+
+SLOWEST_RATE: Final = 0.1
+"""Messages a second below which the journal does not count as emptying."""
 
 
 @dataclass
@@ -19,6 +22,8 @@ class Health:
         kafka: Why messages can or cannot be published now: ``connecting``, ``up``, ``stalled`` or ``down``.
         journal_bytes: Bytes of the journal in use, or None while its disk does not answer.
         backlog: Messages in the journal.
+        waiting: The same by source.
+        leaving_rate: Messages a second that leave the journal, averaged over about half a minute.
         oldest_waiting: Epoch milliseconds of the oldest message that is not in Kafka, or None.
         is_closing: The connector is shutting down.
     """
@@ -27,6 +32,8 @@ class Health:
     kafka: str = "connecting"
     journal_bytes: int | None = 0
     backlog: int = 0
+    waiting: dict[str, int] = field(default_factory=dict)
+    leaving_rate: float = 0.0
     oldest_waiting: int | None = None
     is_closing: bool = False
     problems: dict[str, str] = field(default_factory=dict)
@@ -49,6 +56,13 @@ class Health:
         """Age of the oldest message that is not in Kafka."""
         return 0.0 if self.oldest_waiting is None else max(time.time() - self.oldest_waiting / 1000, 0.0)
 
+    @property
+    def catch_up_seconds(self) -> float | None:
+        """How long the journal takes to empty at the rate of now; None while nothing leaves it."""
+        if not self.backlog:
+            return 0.0
+        return self.backlog / self.leaving_rate if self.leaving_rate >= SLOWEST_RATE else None
+
     def told(self) -> dict[str, Any]:
         """The body of ``/readyz``."""
         return {
@@ -56,6 +70,9 @@ class Health:
             "kafka": self.kafka,
             "journal": self.journal,
             "journal_messages": self.backlog,
+            "journal_messages_by_source": self.waiting,
+            "publish_rate": round(self.leaving_rate, 1),
+            "catch_up_seconds": None if self.catch_up_seconds is None else round(self.catch_up_seconds, 1),
             "journal_bytes": self.journal_bytes,
             "journal_limit_bytes": self.journal_limit_bytes,
             "oldest_waiting_seconds": round(self.oldest_age_seconds, 3),

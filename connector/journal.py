@@ -3,7 +3,9 @@
 One SQLite file, one connection, one thread. Every call is a command on that thread; commands that have gathered while
 the last transaction was being synced go into the next one together (group commit), and a call returns when its
 transaction is on the disk (``synchronous=FULL``). The file is held under an exclusive lock by one process. After a
-failed commit the file is not written again until it was reopened and verified; until then every call fails.
+failed commit the file is not written again until it was reopened and verified; until then every call fails. A file that
+is damaged is salvaged when it is opened; one that turns out to be damaged while it is open is given up, and its owner
+told, who opens it anew.
 
 The protocol is that of lanes: :meth:`Journal.admit` a message, read the :meth:`Journal.heads` of lanes,
 :meth:`Journal.strike` what is published. Order within a lane is the order of ``sequence``.
@@ -14,9 +16,9 @@ import fcntl
 import os
 import queue
 import threading
-from collections.abc import Callable, Container, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -25,18 +27,12 @@ import apsw
 import msgspec
 import structlog
 
+from connector import salvage
 from connector.errors import ConfigurationError, OutsideUnreachable, Unavailable
+from connector.journal_file import DamagedFile, JournalFile, StoredRow
 from connector.streams import DEAD_LETTERS
 from connector.values import ProducibleRecord, Request
 
-FORMAT: Final = 1
-"""Version of the file, in ``PRAGMA user_version``."""
-
-HEADROOM: Final = 8 * 1024 * 1024
-"""Most bytes below the limit that only deletions may use: the write-ahead log of a full journal being emptied."""
-
-_APPLICATION_ID: Final = 0x57654461  # "WeDa"
-_LARGEST_WAL: Final = 4 * 1024 * 1024
 _BATCH: Final = 2_000
 _REOPEN_SECONDS: Final = 1.0
 _LOG = structlog.get_logger("connector.journal")
@@ -64,6 +60,23 @@ class Admission(msgspec.Struct, array_like=True):
 
 
 @dataclass(frozen=True, slots=True)
+class Account:
+    """The ledger of one source: accepted = published + buried + rows of the journal + lost.
+
+    Attributes:
+        accepted: Messages and dead letters that became safe.
+        published: Those that are in Kafka.
+        buried: Messages that Kafka refused for their own sake after they were accepted.
+        lost: Rows that a damaged file did not give back.
+    """
+
+    accepted: int = 0
+    published: int = 0
+    buried: int = 0
+    lost: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Contents:
     """What a journal held when it was opened.
 
@@ -71,11 +84,13 @@ class Contents:
         lanes: Rows of each lane that has some.
         sources: Rows of each source that has some.
         next_sequence: The first sequence that is free.
+        accounts: The ledger of each source since the journal's creation.
     """
 
     lanes: dict[str, int]
     sources: dict[str, int]
     next_sequence: int
+    accounts: dict[str, Account] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +136,9 @@ class Journal(Protocol):
     async def state(self) -> JournalState:
         """How full the journal is and since when."""
 
+    async def credit(self, published: Mapping[str, int]) -> None:
+        """Add to the ledger, by source, messages that were published and never stood in the journal."""
+
     async def remember(self, name: str, value: int) -> None:
         """Keep a number durably, such as the latest time that ids may have used."""
 
@@ -134,7 +152,7 @@ class _Command:
     __slots__ = ("adds", "critical", "done", "run", "writes")
 
     def __init__(
-        self, run: Callable[["_File"], Any], *, writes: bool, critical: bool = False, adds: int | None = None
+        self, run: Callable[[JournalFile], Any], *, writes: bool, critical: bool = False, adds: int | None = None
     ) -> None:
         self.run = run
         self.writes = writes
@@ -150,29 +168,41 @@ class SqliteJournal:
         path: The database file; made with mode 0600, its folder with 0700.
         max_bytes: Bound of database and write-ahead log together.
         vfs: SQLite's file system layer, by name; for fault injection.
+        on_damage: Called on the event loop, once, when the open file turns out to be damaged; every call fails from
+            then on, and what can be read is saved when the journal is opened anew.
     """
 
-    def __init__(self, path: Path, *, max_bytes: int, vfs: str | None = None) -> None:
+    def __init__(
+        self, path: Path, *, max_bytes: int, vfs: str | None = None, on_damage: Callable[[], None] = lambda: None
+    ) -> None:
         self._path = path
         self._max_bytes = max_bytes
         self._vfs = vfs
+        self._on_damage = on_damage
         self._commands: queue.SimpleQueue[_Command | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._work, name="journal", daemon=True)
-        self._file: _File | None = None
+        self._file: JournalFile | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._lock: int | None = None
         self._disowned: list[int] = []
+        self._is_damaged = False
 
     async def open(self) -> Contents:
-        """Take the lock and read what is there.
+        """Take the lock, verify what is there, save it into a new file if it is damaged, and tell.
 
         Raises:
             OutsideUnreachable: Another process holds the journal.
-            ConfigurationError: The path cannot be used, or the file is of a newer format.
+            ConfigurationError: The path cannot be used, or the file is of a newer format or not a journal.
         """
+        self._loop = asyncio.get_running_loop()
         self._lock = _take_lock(self._path)
-        self._file = _File(self._path, self._max_bytes, self._vfs)
+        try:
+            self._file = await asyncio.to_thread(self._open_whole)
+        except BaseException:
+            self._give_lock_back()
+            raise
         self._thread.start()
-        contents: Contents = await self._ask(_File.contents, writes=False)
+        contents: Contents = await self._ask(_contents, writes=False)
         return contents
 
     async def close(self) -> None:
@@ -180,9 +210,7 @@ class SqliteJournal:
         if self._thread.is_alive():
             self._commands.put(None)
             await asyncio.to_thread(self._thread.join)
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
+        self._give_lock_back()
 
     async def admit(self, admission: Admission) -> None:
         """Return when the admission is on the disk; see :class:`Journal`."""
@@ -202,13 +230,21 @@ class SqliteJournal:
         self, after: str, lanes: int, depth: int, skip: Container[str] = frozenset()
     ) -> list[list[Admission]]:
         """The first rows of the next lanes; see :class:`Journal`."""
-        rows: list[list[Admission]] = await self._ask(lambda file: file.heads(after, lanes, depth, skip), writes=False)
+        rows: list[list[Admission]] = await self._ask(
+            lambda file: [[_admission(row) for row in lane] for lane in file.heads(after, lanes, depth, skip)],
+            writes=False,
+        )
         return rows
 
     async def state(self) -> JournalState:
         """How full the journal is and since when."""
-        state: JournalState = await self._ask(_File.state, writes=False)
+        state: JournalState = await self._ask(lambda file: JournalState(file.used(), file.oldest()), writes=False)
         return state
+
+    async def credit(self, published: Mapping[str, int]) -> None:
+        """Add to the ledger what was published straight."""
+        for source, count in published.items():
+            await self._ask(partial(JournalFile.credit, source=source, published=count), writes=True)
 
     async def remember(self, name: str, value: int) -> None:
         """Keep a number durably."""
@@ -220,11 +256,40 @@ class SqliteJournal:
         return value
 
     async def _ask(
-        self, run: Callable[["_File"], Any], *, writes: bool, critical: bool = False, adds: int | None = None
+        self, run: Callable[[JournalFile], Any], *, writes: bool, critical: bool = False, adds: int | None = None
     ) -> Any:
         command = _Command(run, writes=writes, critical=critical, adds=adds)
         self._commands.put(command)
         return await asyncio.wrap_future(command.done)
+
+    def _open_whole(self) -> JournalFile:
+        """Open the file, salvaged if need be; forget what was lost once nothing is set aside any more."""
+        salvage.finish(self._path)
+        try:
+            file = self._open_verified()
+        except DamagedFile as damage:
+            _LOG.error("the journal is damaged; saving what can be read", damage=str(damage))
+            salvage.salvage(self._path, self._max_bytes, _is_readable)
+            file = self._open_verified()
+        if not salvage.set_aside_files(self._path):
+            file.transact([JournalFile.forget_losses])
+        return file
+
+    def _open_verified(self) -> JournalFile:
+        file = JournalFile(self._path, self._max_bytes, self._vfs)
+        try:
+            file.verify()
+        except DamagedFile:
+            file.abandon()
+            raise
+        return file
+
+    def _give_lock_back(self) -> None:
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    # --- on the journal's thread ---
 
     def _work(self) -> None:
         """The thread: gather, run in one transaction, answer; again until told to end."""
@@ -252,10 +317,17 @@ class SqliteJournal:
         """Run commands in one transaction; gives back those that must be tried again."""
         if not commands:
             return []
+        if self._is_damaged:
+            _fail(commands, _failing("it is damaged"))
+            return []
         try:
             if self._file is None:
                 self._file = self._reopen()
-            outcomes = self._file.transact(commands)
+            outcomes = _outcomes(self._file, commands)
+        except DamagedFile as damage:
+            self._give_up(damage)
+            _fail(commands, _failing("it is damaged"))
+            return []
         except (apsw.Error, OSError, ConfigurationError) as error:
             _LOG.exception("the journal's disk failed; reopening", error=type(error).__name__)
             return self._recover(commands)
@@ -274,201 +346,73 @@ class SqliteJournal:
             _LOG.exception("the journal's disk failed at a checkpoint; reopening")
             self._recover([])
 
-    def _reopen(self) -> "_File":
+    def _reopen(self) -> JournalFile:
         """Open a file that failed: verified, and without refused rows that may have reached the disk all the same."""
-        file = _File(self._path, self._max_bytes, self._vfs)
-        file.verify()
-        file.transact([_Command(partial(_File.delete, sequence=one), writes=True) for one in self._disowned])
+        file = self._open_verified()
+        file.transact([partial(JournalFile.disown, sequence=one) for one in self._disowned])
         self._disowned = []
         return file
 
     def _recover(self, commands: list[_Command]) -> list[_Command]:
         """After a failed transaction: give the file up, refuse what can be refused, keep the rest for the next try."""
-        if self._file is not None:
-            self._file.abandon()
-            self._file = None
+        self._abandon()
         self._disowned += [command.adds for command in commands if command.adds is not None]
         _fail([command for command in commands if not command.critical], _failing("its disk failed"))
         threading.Event().wait(_REOPEN_SECONDS)
         return [command for command in commands if command.critical]
 
+    def _give_up(self, damage: DamagedFile) -> None:
+        """The file is damaged: touch it no more, and tell the owner."""
+        _LOG.error("the open journal turned out to be damaged", damage=str(damage))
+        self._abandon()
+        self._is_damaged = True
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._on_damage)
 
-class _File:
-    """The open database; lives on the journal's thread."""
-
-    def __init__(self, path: Path, max_bytes: int, vfs: str | None) -> None:
-        self._max_bytes = max_bytes
-        self._wal_limit = min(_LARGEST_WAL, max_bytes // 8)
-        self._path = path
-        self._wal = path.with_name(path.name + "-wal")
-        self._added = 0
-        flags = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE
-        try:
-            path.touch(mode=0o600)
-            self._database = apsw.Connection(str(path), flags=flags, vfs=vfs)
-            self._prepare()
-        except (apsw.Error, OSError) as error:
-            raise ConfigurationError(
-                f"WEDA_JOURNAL__PATH: {path} cannot be used as the journal ({error}); "
-                "give a path on a writable local disk"
-            ) from error
-
-    def transact(self, commands: Sequence[_Command]) -> list[Any]:
-        """Run the commands; each outcome is its result, or the refusal that it met."""
-        if not any(command.writes for command in commands):
-            return [self._outcome(command) for command in commands]
-        self._added = 0
-        with self._database:
-            outcomes = [self._outcome(command) for command in commands]
-        return outcomes  # noqa: RET504 - the transaction ends first
-
-    def checkpoint(self) -> None:
-        """Move the write-ahead log into the database, once it has grown enough."""
-        if self._wal_size() >= self._wal_limit:
-            self._database.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
-
-    def close(self) -> None:
-        """Checkpoint and close."""
-        self._database.close()
-
-    def abandon(self) -> None:
-        """Close a file that failed, whatever it says to that."""
-        try:
-            self._database.close(force=True)
-        except (apsw.Error, OSError) as error:
-            _LOG.warning("closing the failed journal", error=str(error))
-
-    def contents(self) -> Contents:
-        """Rows by lane and by source, and the next sequence."""
-        lanes = dict(self._database.execute("SELECT lane, count(*) FROM message GROUP BY lane"))
-        sources = dict(self._database.execute("SELECT source, count(*) FROM message GROUP BY source"))
-        return Contents(lanes, sources, (self._one("SELECT max(sequence) FROM message") or 0) + 1)
-
-    def verify(self) -> None:
-        """Check the pages of the file.
-
-        Raises:
-            ConfigurationError: Some are damaged.
-        """
-        verdict = self._database.pragma("quick_check", 1)
-        if verdict != "ok":
-            raise ConfigurationError(f"WEDA_JOURNAL__PATH: {self._path} is damaged: {verdict}")
-
-    def insert(self, row: tuple[int, str, str, int, bytes]) -> None:
-        """Add a row, if there is room."""
-        size = len(row[4])
-        if self._used() + self._added + size + headroom(self._max_bytes) > self._max_bytes:
-            raise _failing("it is full (WEDA_JOURNAL__MAX_BYTES)")
-        self._added += size  # until the next checkpoint it stands in the log and in the database
-        self._database.execute("INSERT INTO message VALUES (?, ?, ?, ?, ?)", row)
-
-    def replace(self, row: tuple[int, str, str, int, bytes]) -> None:
-        """Put a row in the place of the one with the same sequence; where there is none, nothing."""
-        sequence, *values = row
-        self._database.execute(
-            "UPDATE message SET lane = ?, source = ?, received_at = ?, content = ? WHERE sequence = ?",
-            (*values, sequence),
-        )
-
-    def delete(self, sequence: int) -> None:
-        """Remove a row."""
-        self._database.execute("DELETE FROM message WHERE sequence = ?", (sequence,))
-
-    def heads(self, after: str, lanes: int, depth: int, skip: Container[str]) -> list[list[Admission]]:
-        """The first rows of the lanes that follow a lane, but for some."""
-        found: list[list[Admission]] = []
-        while len(found) < lanes and (lane := self._next_lane(after)) is not None:
-            if lane not in skip:
-                found.append(self._head(lane, depth))
-            after = lane
-        return found
-
-    def state(self) -> JournalState:
-        """Bytes in use, and the oldest row."""
-        oldest = self._one("SELECT received_at FROM message ORDER BY sequence LIMIT 1")
-        return JournalState(self._used(), oldest)
-
-    def remember(self, name: str, value: int) -> None:
-        """Keep a number."""
-        self._database.execute("REPLACE INTO remembered VALUES (?, ?)", (name, value))
-
-    def recall(self, name: str) -> int:
-        """A kept number, or 0."""
-        return self._one("SELECT value FROM remembered WHERE name = ?", (name,)) or 0
-
-    def _outcome(self, command: _Command) -> Any:
-        try:
-            return command.run(self)
-        except (Unavailable, msgspec.MsgspecError) as error:
-            return error  # the command's own affair; the thread and the other commands go on
-
-    def _next_lane(self, after: str) -> str | None:
-        row = self._database.execute("SELECT min(lane) FROM message WHERE lane > ?", (after,)).fetchone()
-        return None if row is None else row[0]
-
-    def _head(self, lane: str, depth: int) -> list[Admission]:
-        rows = self._database.execute(
-            "SELECT sequence, lane, content FROM message WHERE lane = ? ORDER BY sequence LIMIT ?", (lane, depth)
-        )
-        return [_admission(*row) for row in rows]
-
-    def _one(self, query: str, bindings: tuple[Any, ...] = ()) -> int | None:
-        row = self._database.execute(query, bindings).fetchone()
-        return None if row is None else row[0]
-
-    def _used(self) -> int:
-        pages: int = self._database.pragma("page_count") - self._database.pragma("freelist_count")
-        return pages * self._page_size + self._wal_size()
-
-    def _wal_size(self) -> int:
-        return self._wal.stat().st_size if self._wal.exists() else 0
-
-    def _prepare(self) -> None:
-        self._database.pragma("locking_mode", "exclusive")
-        self._database.pragma("journal_mode", "wal")
-        self._database.pragma("synchronous", "full")
-        self._database.set_busy_timeout(0)
-        self._database.pragma("wal_autocheckpoint", 0)
-        self._page_size: int = self._database.pragma("page_size")
-        version: int = self._database.pragma("user_version")
-        if version > FORMAT:
-            raise ConfigurationError(
-                f"WEDA_JOURNAL__PATH: {self._path} has format {version}, this version knows {FORMAT}: "
-                "run the version that wrote it"
-            )
-        if version == 0:
-            self._create()
-
-    def _create(self) -> None:
-        with self._database:
-            self._database.execute(
-                "CREATE TABLE message (sequence INTEGER PRIMARY KEY, lane TEXT NOT NULL, source TEXT NOT NULL, "
-                "received_at INTEGER NOT NULL, content BLOB NOT NULL) STRICT;"
-                "CREATE INDEX message_by_lane ON message (lane, sequence);"
-                "CREATE TABLE remembered (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT"
-            )
-            self._database.pragma("application_id", _APPLICATION_ID)
-            self._database.pragma("user_version", FORMAT)
+    def _abandon(self) -> None:
+        if self._file is not None:
+            self._file.abandon()
+            self._file = None
 
 
-def headroom(max_bytes: int) -> int:
-    """Bytes below a journal's limit that only deletions may use."""
-    return min(HEADROOM, max_bytes // 4)
+def _outcomes(file: JournalFile, commands: Sequence[_Command]) -> list[Any]:
+    if any(command.writes for command in commands):
+        return file.transact([command.run for command in commands])
+    return [file.read(command.run) for command in commands]
+
+
+def _contents(file: JournalFile) -> Contents:
+    accounts = {
+        account.source: Account(account.accepted, account.published, account.buried, account.lost)
+        for account in file.accounts()
+    }
+    return Contents(file.lanes(), file.sources(), file.next_sequence(), accounts)
 
 
 _ENCODER = msgspec.msgpack.Encoder()
 _DECODER = msgspec.msgpack.Decoder(tuple[Request, tuple[ProducibleRecord, ...]])
 
 
-def _row(admission: Admission) -> tuple[int, str, str, int, bytes]:
+def _row(admission: Admission) -> StoredRow:
     request = admission.request
     content = _ENCODER.encode((request, admission.records))
-    return admission.sequence, admission.lane, request.source, request.received_at, content
+    return StoredRow(admission.sequence, admission.lane, request.source, request.received_at, content).sealed()
 
 
-def _admission(sequence: int, lane: str, content: bytes) -> Admission:
-    request, records = _DECODER.decode(content)
-    return Admission(sequence, lane, request, records)
+def _admission(row: StoredRow) -> Admission:
+    try:
+        request, records = _DECODER.decode(row.content)
+    except msgspec.MsgspecError as error:
+        raise DamagedFile(f"row {row.sequence} is not readable") from error
+    return Admission(row.sequence, row.lane, request, records)
+
+
+def _is_readable(content: bytes) -> bool:
+    try:
+        _DECODER.decode(content)
+    except msgspec.MsgspecError:
+        return False
+    return True
 
 
 def _take_lock(path: Path) -> int:

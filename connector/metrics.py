@@ -1,6 +1,7 @@
 """Every metric of the connector, declared once: base units, closed sets of label values, zero-initialised.
 
-The ledger is kept here too, per source: accepted = published + dead-lettered after acceptance + journaled.
+The ledger is kept here too, per source: accepted = published + dead-lettered after acceptance + journaled. It goes on
+from the journal's own, which counts by its rows, so that the two find each other out.
 """
 
 import sys
@@ -15,7 +16,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disa
 from prometheus_client.metrics_core import Metric
 
 from connector.errors import ConnectorError, Unreadable
-from connector.journal import Admission
+from connector.journal import Account, Admission, Contents
 from connector.publisher import Failure
 from connector.records import DICTIONARIES, MESSAGE_TYPES, Event
 from connector.streams import DEAD_LETTERS, STREAMS
@@ -33,12 +34,17 @@ _PUBLISH_BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0
 
 @dataclass
 class _Account:
-    """What the ledger knows of one source."""
+    """What the ledger knows of one source.
+
+    Attributes:
+        passed_by: Published messages that the journal's own ledger does not know of yet.
+    """
 
     accepted: int = 0
     published: int = 0
     buried: int = 0
     journaled: int = 0
+    passed_by: int = 0
 
     @property
     def imbalance(self) -> int:
@@ -81,6 +87,11 @@ class Metrics:
         self.journal_bytes = self._gauge("journal_bytes", "Bytes of the journal in use")
         self.journal_limit = self._gauge("journal_limit_bytes", "Bound of the journal in bytes")
         self.journal_oldest_age = self._gauge("journal_oldest_age_seconds", "Age of the oldest message in the journal")
+        self.journal_lost = self._gauge(
+            "journal_lost_messages",
+            "Messages that a damaged journal, now set aside, did not give back",
+            "source",
+        )
         self.published_through = self._gauge(
             "published_through_timestamp_seconds", "Everything accepted before this time is in Kafka"
         )
@@ -130,11 +141,31 @@ class Metrics:
 
     # --- the ledger: every message and dead letter that became safe ---
 
-    def recovered(self, rows: Mapping[str, int]) -> None:
-        """What the journal held at start, by source, was accepted before."""
-        for source, count in rows.items():
-            self._accounts[source].accepted += count
-            self._journal(source, count)
+    def recovered(self, contents: Contents) -> None:
+        """Go on with the ledger of the journal that was found at start."""
+        for source in {*contents.accounts, *contents.sources}:
+            known = contents.accounts.get(source, Account())
+            account = self._accounts[source]
+            account.accepted, account.published, account.buried = known.accepted, known.published, known.buried
+            self._journal(source, contents.sources.get(source, 0))
+            self.journal_lost.labels(source).set(known.lost)
+
+    @property
+    def waiting(self) -> dict[str, int]:
+        """Messages in the journal by source, where there are some."""
+        return {source: account.journaled for source, account in self._accounts.items() if account.journaled}
+
+    def take_passed_by(self) -> dict[str, int]:
+        """What the journal's ledger has to be told since the last call, by source."""
+        taken = {source: account.passed_by for source, account in self._accounts.items() if account.passed_by}
+        for source in taken:
+            self._accounts[source].passed_by = 0
+        return taken
+
+    def give_back_passed_by(self, taken: Mapping[str, int]) -> None:
+        """The journal could not be told: it has to be told later."""
+        for source, count in taken.items():
+            self._accounts[source].passed_by += count
 
     def accepted(self, admission: Admission) -> None:
         """A message or dead letter became safe."""
@@ -151,6 +182,10 @@ class Metrics:
         self.records_published.labels(record.stream).inc()
         self.record_bytes.labels(record.stream).inc(len(record.value))
         self.publish_duration.labels(record.stream).observe(max(time.time() - record.timestamp / 1000, 0))
+
+    def passed_by(self, admission: Admission) -> None:
+        """It is published and never stood in the journal."""
+        self._accounts[admission.request.source].passed_by += 1
 
     def struck(self, admission: Admission) -> None:
         """It waits in the journal no longer: it is published."""
@@ -193,6 +228,7 @@ class Metrics:
             self.messages_published.labels(source)
             self.conflicts.labels(source)
             self.journal_messages.labels(source)
+            self.journal_lost.labels(source)
             self.ledger_imbalance.labels(source)
             for kind in MESSAGE_TYPES.values():
                 self.messages.labels(source, "prod", kind, OTHER)
@@ -251,8 +287,8 @@ _INTRODUCTION: Final = f"""\
 
 Generated by `python -m connector.metrics > docs/metrics.md`; do not edit.
 
-Prometheus text on `/metrics` of the operations listener; no token is needed. Counters begin at 0 with each start, and
-so do the columns of `{PREFIX}ledger_imbalance`, which count in what the journal holds then.
+Prometheus text on `/metrics` of the operations listener; no token is needed. Counters begin at 0 with each start. The
+columns of `{PREFIX}ledger_imbalance` go on since the journal's creation: they are kept in it.
 
 Every label has a closed set of values; an `instanceId`, a user or a title is never one:
 

@@ -6,13 +6,13 @@ journal that is full. Both live on one event loop and keep nothing that outlives
 """
 
 import asyncio
-from collections.abc import Callable, Container, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Final
 
 from connector.errors import Unavailable
-from connector.journal import Admission, Contents, JournalState
+from connector.journal import Account, Admission, Contents, JournalState
 from connector.publisher import Failure, FailureKind, Failures
 from connector.values import ProducibleRecord
 
@@ -115,12 +115,16 @@ class InMemoryJournal:
 
     Attributes:
         rows: Sequence → admission.
+        accounts: The ledger of each source.
         is_full: While true, nothing more is admitted.
     """
 
     def __init__(self, rows: Iterable[Admission] = ()) -> None:
         self.rows = {row.sequence: row for row in rows}
+        self.accounts: dict[str, Account] = {}
         self.is_full = False
+        for row in self.rows.values():
+            self._count(row.request.source, accepted=1)
         self._remembered: dict[str, int] = {}
 
     async def open(self) -> Contents:
@@ -130,6 +134,7 @@ class InMemoryJournal:
             lanes=_counted(row.lane for row in rows),
             sources=_counted(row.request.source for row in rows),
             next_sequence=max(self.rows, default=0) + 1,
+            accounts=dict(self.accounts),
         )
 
     async def close(self) -> None:
@@ -147,17 +152,24 @@ class InMemoryJournal:
                 "the journal cannot take the message: it is full (WEDA_JOURNAL__MAX_BYTES)", retry_after=5
             )
         self.rows[admission.sequence] = admission
+        self._count(admission.request.source, accepted=1)
 
     async def strike(self, sequence: int) -> None:
         """Remove a row."""
         await asyncio.sleep(0)
-        self.rows.pop(sequence, None)
+        struck = self.rows.pop(sequence, None)
+        if struck is not None:
+            self._count(struck.request.source, published=1)
 
     async def amend(self, admission: Admission) -> None:
         """Replace the row of the same sequence, if there is one."""
         await asyncio.sleep(0)
-        if admission.sequence in self.rows:
-            self.rows[admission.sequence] = admission
+        before = self.rows.get(admission.sequence)
+        if before is None:
+            return
+        self.rows[admission.sequence] = admission
+        if before.lane != admission.lane:
+            self._count(admission.request.source, accepted=1, buried=1)
 
     async def heads(
         self, after: str, lanes: int, depth: int, skip: Container[str] = frozenset()
@@ -174,6 +186,11 @@ class InMemoryJournal:
         oldest = self.rows[min(self.rows)].request.received_at if self.rows else None
         return JournalState(size, oldest)
 
+    async def credit(self, published: Mapping[str, int]) -> None:
+        """Add what was published straight to the ledger."""
+        for source, count in published.items():
+            self._count(source, accepted=count, published=count)
+
     async def remember(self, name: str, value: int) -> None:
         """Keep a number."""
         self._remembered[name] = value
@@ -181,6 +198,12 @@ class InMemoryJournal:
     async def recall(self, name: str) -> int:
         """A number that was kept, or 0."""
         return self._remembered.get(name, 0)
+
+    def _count(self, source: str, *, accepted: int = 0, published: int = 0, buried: int = 0) -> None:
+        before = self.accounts.get(source, Account())
+        self.accounts[source] = Account(
+            before.accepted + accepted, before.published + published, before.buried + buried, before.lost
+        )
 
 
 def _place(row: Admission) -> tuple[str, int]:

@@ -15,8 +15,8 @@ LAYERS = (
     {"errors"},
     {"values"},
     {"authentication", "dead_letters", "delivery", "dictionary", "embedded", "encoding", "health", "ingest", "journal"}
-    | {"lanes", "logs", "messages", "metrics", "publisher", "reading", "records", "registry", "repeats", "schemas"}
-    | {"settings", "simulator", "streams", "testing", "topics"},
+    | {"lanes", "logs", "messages", "metrics", "publisher", "reading", "records", "registry", "repeats", "salvage"}
+    | {"journal_file", "schemas", "settings", "simulator", "streams", "testing", "topics", "write_ahead_log"},
     {"pipeline"},
     {"receiver", "operations"},
     {"app", "demo"},

@@ -10,11 +10,10 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import apsw
-import msgspec
 import pytest
 
-from connector.errors import ConfigurationError, OutsideUnreachable, Unavailable
-from connector.journal import Admission, SqliteJournal
+from connector.errors import OutsideUnreachable, Unavailable
+from connector.journal import Account, Admission, SqliteJournal
 from connector.values import ProducibleRecord, Request
 
 LIMIT = 64 * 1024 * 1024
@@ -99,6 +98,26 @@ async def test_numbers_are_remembered(path):
         assert await journal.recall("floor") == 12
 
 
+async def test_the_ledger_goes_with_the_rows(path):
+    """Accepted = published + buried + rows, per source, in one transaction with the rows."""
+    async with opened(path) as journal:
+        await asyncio.gather(*(journal.admit(admission(number, source="a")) for number in range(1, 6)))
+        await journal.admit(admission(6, source="b"))
+        await journal.strike(1)
+        await journal.strike(1)  # told twice, counted once
+        await journal.strike(99)
+        await journal.amend(admission(2, "dead-letter/2", source="a"))
+        await journal.amend(admission(3, size=3, source="a"))
+        await journal.credit({"a": 10, "c": 1})
+
+    journal = SqliteJournal(path, max_bytes=LIMIT)
+    contents = await journal.open()
+    await journal.close()
+
+    assert contents.sources == {"a": 4, "b": 1}
+    assert contents.accounts == {"a": Account(16, 11, 1), "b": Account(1), "c": Account(1, 1)}
+
+
 async def test_the_files_are_readable_by_their_owner_only(path):
     async with opened(path) as journal:
         await journal.admit(admission(1))
@@ -139,40 +158,6 @@ async def test_a_full_journal_refuses_and_can_still_be_emptied(path, limit):
         assert await journal.heads("", lanes=1, depth=1) == []
         assert sum(one.stat().st_size for one in path.parent.iterdir()) <= limit
         await journal.admit(admission(99_999, size=20_000))
-
-
-async def test_a_file_of_a_newer_version_is_not_touched(path):
-    async with opened(path):
-        pass
-    database = apsw.Connection(str(path))
-    database.pragma("user_version", 99)
-    database.close()
-
-    with pytest.raises(ConfigurationError, match=r"WEDA_JOURNAL__PATH.*format 99"):
-        await SqliteJournal(path, max_bytes=LIMIT).open()
-
-
-async def test_a_file_that_is_no_journal_stops_the_start_with_one_line(path):
-    path.parent.mkdir()
-    path.write_bytes(b"this is no database at all, but it is long enough" * 100)
-
-    with pytest.raises(ConfigurationError, match="WEDA_JOURNAL__PATH") as refusal:
-        await SqliteJournal(path, max_bytes=LIMIT).open()
-    assert "\n" not in refusal.value.message
-
-
-async def test_a_row_that_cannot_be_read_harms_nobody_else(path):
-    async with opened(path) as journal:
-        await journal.admit(admission(1, "a"))
-    database = apsw.Connection(str(path))
-    database.execute("UPDATE message SET content = x'ff'")
-    database.close()
-
-    async with opened(path) as journal:
-        with pytest.raises(msgspec.DecodeError):
-            await journal.heads("", lanes=5, depth=5)
-        await journal.admit(admission(2, "b"))
-        assert await journal.heads("a", lanes=5, depth=5) == [[admission(2, "b")]]
 
 
 class FailingDisk(apsw.VFS):
@@ -223,6 +208,10 @@ async def test_a_failing_disk_refuses_and_the_refused_do_not_come_back(path, dis
         await journal.admit(admission(3))
 
         assert [[one.sequence for one in lane] for lane in await journal.heads("", 5, 5)] == [[1, 3]]
+
+    journal = SqliteJournal(path, max_bytes=LIMIT)
+    assert (await journal.open()).accounts == {"default": Account(accepted=2)}
+    await journal.close()
 
 
 async def test_a_strike_waits_until_the_disk_takes_it(path, disk):

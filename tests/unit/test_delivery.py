@@ -22,7 +22,7 @@ class CountingLedger:
     """Counts as the metrics do."""
 
     def __init__(self) -> None:
-        self.counts = dict.fromkeys(("accepted", "published", "buried", "journaled"), 0)
+        self.counts = dict.fromkeys(("accepted", "published", "buried", "journaled", "passed_by"), 0)
         self.records = 0
 
     def accepted(self, admission: Admission) -> None:
@@ -30,6 +30,9 @@ class CountingLedger:
 
     def published(self, admission: Admission) -> None:
         self.counts["published"] += 1
+
+    def passed_by(self, admission: Admission) -> None:
+        self.counts["passed_by"] += 1
 
     def record_published(self, record: ProducibleRecord) -> None:
         self.records += 1
@@ -102,7 +105,7 @@ async def bench() -> AsyncIterator[Bench]:
 async def test_an_acknowledged_message_is_published_and_never_journaled(bench):
     assert await bench.admit("a", "1") is Safety.PUBLISHED
     assert bench.journal.rows == {}
-    assert bench.ledger.counts == {"accepted": 1, "published": 1, "buried": 0, "journaled": 0}
+    assert bench.ledger.counts == {"accepted": 1, "published": 1, "buried": 0, "journaled": 0, "passed_by": 1}
 
 
 async def test_a_message_without_records_is_safe_at_once(bench):
@@ -228,7 +231,7 @@ async def test_a_record_that_kafka_refuses_alone_becomes_a_dead_letter(bench):
 
     assert bench.values("a") == ["2"]
     assert [one.value for one in bench.publisher.of(DEAD_LETTERS)] == [b"1"]
-    assert bench.ledger.counts == {"accepted": 3, "published": 2, "buried": 1, "journaled": 0}
+    assert bench.ledger.counts == {"accepted": 3, "published": 2, "buried": 1, "journaled": 0, "passed_by": 0}
 
 
 async def test_a_record_that_was_refused_for_anothers_sake_is_published(bench):
@@ -277,7 +280,7 @@ async def test_what_is_in_flight_when_the_journal_is_full_has_an_open_fate(bench
     bench.publisher.release()
 
     assert await first is Safety.PUBLISHED
-    assert bench.ledger.counts == {"accepted": 1, "published": 1, "buried": 0, "journaled": 0}
+    assert bench.ledger.counts == {"accepted": 1, "published": 1, "buried": 0, "journaled": 0, "passed_by": 1}
 
 
 async def test_what_was_in_flight_when_the_journal_was_full_is_journaled_once_there_is_room(bench):
