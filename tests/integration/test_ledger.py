@@ -1,0 +1,145 @@
+"""The ledger goes on over restarts, and a journal that is damaged while it is open mends without an operator."""
+
+import asyncio
+import os
+from functools import partial
+from pathlib import Path
+
+import aiohttp
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from connector.journal import Account, SqliteJournal
+from tests.faults.stage import TOKEN as STAGE_TOKEN
+from tests.faults.stage import Connector as Process
+from tests.integration.conftest import Running
+from tests.integration.test_outage import message, until
+from tests.servers.reading import read_topic
+
+PAGE = 4096
+
+
+async def accounts_of(path: Path) -> dict[str, Account]:
+    journal = SqliteJournal(path, max_bytes=1 << 30)
+    try:
+        return (await journal.open()).accounts
+    finally:
+        await journal.close()
+
+
+async def is_empty(running: Running) -> bool:
+    return await running.metric("weda_connector_journal_messages") == 0
+
+
+async def test_the_ledger_goes_on_over_restarts(start, kafka, tmp_path):
+    """Accepted = published + dead-lettered + journaled, since the journal's creation."""
+    first = await start()
+    for number in range(5):
+        await first.post(message("a", number))
+    assert (await first.post(b"no JSON"))[0] == 400
+    await until(partial(is_empty, first))
+    kafka.pause(1)
+    try:
+        for number in range(5, 15):
+            await first.post(message("ab"[number % 2], number))
+        assert await first.metric("weda_connector_ledger_imbalance") == 0
+        await first.connector.stop()
+        assert (await accounts_of(tmp_path / "journal.db"))["default"] == Account(accepted=16, published=6)
+    finally:
+        kafka.resume(1)
+
+    second = await start()
+    await until(partial(is_empty, second))
+    await second.post(message("a", 15))
+    assert await second.metric("weda_connector_ledger_imbalance") == 0
+    await second.connector.stop()
+    assert (await accounts_of(tmp_path / "journal.db"))["default"] == Account(accepted=17, published=17)
+
+
+async def test_the_status_says_how_long_the_journal_takes_to_empty(start, kafka):
+    running = await start()
+    kafka.pause(1)
+    try:
+        for number in range(5):
+            await running.post(message("a", number))
+
+        async def is_told() -> bool:
+            return (await running.ready())[1]["journal_messages_by_source"] == {"default": 5}
+
+        await until(is_told)
+        told = (await running.ready())[1]
+        assert told["catch_up_seconds"] is None, "nothing moves"
+    finally:
+        kafka.resume(1)
+
+    async def has_caught_up() -> bool:
+        told = (await running.ready())[1]
+        return (told["catch_up_seconds"], told["publish_rate"] > 0) == (0, True)
+
+    await until(has_caught_up)
+
+
+async def metric(process: Process, name: str) -> float:
+    async with aiohttp.ClientSession() as session, session.get(f"{process.operations_url}/metrics") as answer:
+        families = text_string_to_metric_families(await answer.text())
+    return sum(one.value for family in families for one in family.samples if one.name == name)
+
+
+async def post(process: Process, number: int, **more: str) -> int:
+    headers = {"authorization": f"Bearer {STAGE_TOKEN}"}
+    body = message("abcdefghij"[number % 10], number) | more
+    async with (
+        aiohttp.ClientSession(headers=headers) as session,
+        session.post(f"{process.url}/messageDeliver", json=body) as answer,
+    ):
+        return (await answer.json())["code"]
+
+
+@pytest.fixture
+async def process(kafka, topic_prefix, tmp_path):
+    process = Process(tmp_path, kafka.bootstrap_servers, topic_prefix)
+    await process.start()
+    await process.wait_until_up()
+    yield process
+    await process.kill()
+
+
+async def test_a_journal_that_is_damaged_while_it_is_open_is_salvaged_by_the_connector_itself(
+    process, kafka, topic_prefix
+):
+    """P8: no operator, no new process; what is lost is counted and told."""
+    count = 300
+    kafka.pause(1)
+    try:
+        for number in range(count):
+            assert await post(process, number, remark="x" * 3_000) == 0
+        damage_the_middle(process.folder / "journal.db")
+    finally:
+        kafka.resume(1)
+
+    async def is_through() -> bool:
+        try:
+            is_empty = await metric(process, "weda_connector_journal_messages") == 0
+        except aiohttp.ClientError:
+            return False  # between its two lives
+        return is_empty and await metric(process, "weda_connector_broker_up") == 1
+
+    await until(is_through, 60)
+    lost = await metric(process, "weda_connector_journal_lost_messages")
+    assert await post(process, count) == 0
+    records = await asyncio.to_thread(read_topic, kafka.bootstrap_servers, f"{topic_prefix}.events")
+    found = {int(dict(record.headers())["ce_id"].decode().split("-")[1]) for record in records}
+
+    assert len(found) == count + 1 - lost
+    assert await metric(process, "weda_connector_ledger_imbalance") == lost
+    assert list(process.folder.glob("journal.db.damaged-*"))
+    assert "turned out to be damaged" in process.process.log.read_text()
+
+
+def damage_the_middle(path: Path) -> None:
+    """The log is emptied into the database now and then, so most rows are there; their pages are overwritten."""
+    pages = path.stat().st_size // PAGE
+    with path.open("r+b") as file:
+        for number in range(pages // 2, pages // 2 + 30):
+            file.seek(number * PAGE)
+            file.write(os.urandom(PAGE))
