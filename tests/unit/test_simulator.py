@@ -253,6 +253,7 @@ class Connector:
         _, message = opened(request.method, request.content_type, request.query_string, body)
         self.came_at.append(time.monotonic())
         self.messages.append(message)
+        nth = len(self.messages)  # now: others may come before this one is answered
         if len(self.messages) == 100:
             self.busy.set()
         self.bodies.append(body)
@@ -262,7 +263,7 @@ class Connector:
         self.most_in_flight[instance] = max(self.most_in_flight[instance], self.in_flight[instance])
         await asyncio.sleep(self.delay())
         self.in_flight[instance] -= 1
-        answer = self.answer(len(self.messages))
+        answer = self.answer(nth)
         if answer is None:
             request.transport.close()
             return web.Response()
