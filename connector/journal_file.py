@@ -25,7 +25,7 @@ HEADROOM: Final = 8 * 1024 * 1024
 
 APPLICATION_ID: Final = 0x57654461  # "WeDa"
 _LARGEST_WAL: Final = 4 * 1024 * 1024
-_DAMAGE: Final = (apsw.CorruptError, apsw.NotADBError)
+_DAMAGE: Final = (apsw.CorruptError, apsw.NotADBError, UnicodeDecodeError)
 _LOG = structlog.get_logger("connector.journal")
 
 _MESSAGES: Final = (

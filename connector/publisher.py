@@ -163,9 +163,9 @@ class KafkaPublisher:
         if self._producer is None or self._fatal is not None:
             return Failure(FailureKind.UNCERTAIN, "_CLOSED", "the producer is being rebuilt or was stopped")
 
-        def reported(error: KafkaError | None, _message: Message) -> None:
+        def reported(error: KafkaError | None, message: Message) -> None:
             with self._lock:
-                self._settle(parcel, index, _failure(error) if error else None)
+                self._settle(parcel, index, _failure(error, message))
 
         try:
             self._producer.produce(
@@ -180,7 +180,7 @@ class KafkaPublisher:
             return Failure(FailureKind.UNCERTAIN, "_QUEUE_FULL", "librdkafka's queue is full")
         except KafkaException as exception:
             self._note_fatal(exception.args[0])
-            return _failure(exception.args[0])
+            return _failed(exception.args[0])
         return None
 
     def _settle(self, parcel: _Parcel, index: int, failure: Failure | None) -> None:
@@ -298,6 +298,20 @@ def producer_properties(bootstrap_servers: str, overrides: Mapping[str, Any]) ->
     }
 
 
-def _failure(error: KafkaError) -> Failure:
+def _failure(error: KafkaError | None, message: Message) -> Failure | None:
+    """What a delivery report says; None only if a broker has told where the record stands.
+
+    When an earlier request failed and a later one succeeded, librdkafka concludes that the earlier one was persisted
+    too and reports its records as delivered, without an offset. On a partition without a trace of the producer (a new
+    topic, deleted records) the broker takes any sequence number, and the earlier records are not there.
+    """
+    if error is not None:
+        return _failed(error)
+    if message.offset() is None:
+        return Failure(FailureKind.UNCERTAIN, "_NO_OFFSET", "reported as delivered by conclusion, not by a broker")
+    return None
+
+
+def _failed(error: KafkaError) -> Failure:
     kind = FailureKind.REFUSED if error.code() in _REFUSALS else FailureKind.UNCERTAIN
     return Failure(kind, error.name(), error.str())

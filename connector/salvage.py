@@ -33,6 +33,7 @@ _DEFAULT_PAGE_SIZE: Final = 4096
 _SMALLEST_PAGE: Final = 512
 _MOST_CELLS: Final = 16_384
 _BATCH: Final = 500
+_ROOM: Final = 64 * 1024 * 1024
 _LOG = structlog.get_logger("connector.salvage")
 
 Columns = list[Any]
@@ -99,7 +100,8 @@ def salvage(path: Path, max_bytes: int, is_readable: Callable[[bytes], bool]) ->
 
 def _copy(path: Path, draft: Path, max_bytes: int, is_readable: Callable[[bytes], bool]) -> tuple[int, int]:
     """Write a new file from the old one's pages; gives the rows saved and lost."""
-    new = JournalFile(draft, 2 * max_bytes + 64 * 1024 * 1024)  # what was in bounds there has to fit
+    there = sum(_beside(path, suffix).stat().st_size for suffix in ("", "-wal") if _beside(path, suffix).exists())
+    new = JournalFile(draft, 2 * max(max_bytes, there) + _ROOM)  # what was there has to fit
     try:
         saved = _Saved(new, is_readable)
         for columns in _records(path):

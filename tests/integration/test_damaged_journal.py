@@ -139,6 +139,24 @@ async def test_one_changed_byte_in_a_message_is_found(backlog):
     assert await assert_saved(backlog, at_most_lost=1) == 1
 
 
+async def test_text_that_is_no_text_any_more_is_damage(backlog):
+    content = backlog.read_bytes()
+    place = content.index(b"lane-7default")
+    backlog.write_bytes(content[:place] + b"\xff" + content[place + 1 :])
+
+    assert await assert_saved(backlog, at_most_lost=1) == 1
+
+
+async def test_a_journal_over_a_limit_that_was_lowered_since_loses_nothing(backlog):
+    scramble(backlog, pages_of(backlog, "message")[0])
+
+    journal = SqliteJournal(backlog, max_bytes=1024)
+    contents = await journal.open()
+    await journal.close()
+
+    assert contents.sources == {"default": len(WAITING)}
+
+
 async def test_a_truncated_file_gives_back_what_is_left(backlog):
     size = backlog.stat().st_size
     os.truncate(backlog, size // 2 // PAGE * PAGE)

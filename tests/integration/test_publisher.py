@@ -6,9 +6,10 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from connector.embedded import EmbeddedBroker
 from connector.publisher import FailureKind, Failures, KafkaPublisher, producer_properties
 from connector.values import ProducibleRecord
-from tests.integration.fatal import bring_into_fatal_state, report_fatal_error
+from tests.integration.fatal import bring_into_fatal_state, refuse_the_next_request, report_fatal_error
 from tests.servers.reading import read_topic
 
 
@@ -115,3 +116,24 @@ async def test_stop_reports_what_is_left(kafka, topic):
     await publisher.stop(0.3)
 
     assert [failure.kind for (failure,) in reports] == [FailureKind.UNCERTAIN]
+
+
+async def test_a_record_that_only_librdkafka_concludes_to_be_there_is_not_published(topic_prefix):
+    """P1: of two requests in flight the first fails and the second succeeds; the first is reported as delivered."""
+    broker = EmbeddedBroker()
+    publisher = KafkaPublisher(producer_properties(broker.bootstrap_servers, {"linger.ms": 0}))
+    await publisher.start()
+    topic = f"{topic_prefix}.concluded"
+    assert await publish(publisher, record(topic, b"0")) == (None,)
+    refuse_the_next_request(broker, milliseconds=300)
+
+    first = asyncio.create_task(publish(publisher, record(topic, b"1")))
+    await asyncio.sleep(0.05)
+    second = asyncio.create_task(publish(publisher, record(topic, b"2")))
+
+    (failure,) = await first
+    assert failure is not None
+    assert (failure.kind, failure.name) == (FailureKind.UNCERTAIN, "_NO_OFFSET")
+    assert await second == (None,)
+    await publisher.stop(5)
+    assert [one.value() for one in read_topic(broker.bootstrap_servers, topic, 2)] == [b"0", b"2"]
