@@ -7,6 +7,7 @@ import typer
 
 from connector.cli.config import config
 from connector.cli.demo import demo
+from connector.cli.journal import journal
 from connector.cli.serve import serve
 from connector.cli.simulate import simulate
 from connector.cli.tail import tail
@@ -23,6 +24,7 @@ app = typer.Typer(
 for command in (serve, demo, simulate, tail, config):
     app.command()(command)
 app.add_typer(topics, name="topics")
+app.add_typer(journal, name="journal")
 
 
 def main() -> None:

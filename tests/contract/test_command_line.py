@@ -12,7 +12,10 @@ from typer.main import get_command
 
 from connector.cli import app
 
-COMMANDS = ("serve", "demo", "simulate", "tail", "config", "topics plan", "topics apply")
+COMMANDS = (
+    *("serve", "demo", "simulate", "tail", "config", "topics plan", "topics apply"),
+    *("journal status", "journal export", "journal drain"),
+)
 
 
 def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -42,6 +45,9 @@ def test_help_has_examples(command):
         (["serve"], {"WEDA_RECEIVER__PORT": "many"}, 2, "WEDA_RECEIVER__PORT"),
         (["config"], {"WEDA_STREAMS": "nothing"}, 2, "WEDA_STREAMS"),
         (["topics", "plan"], {"WEDA_KAFKA__BOOTSTRAP_SERVERS": "127.0.0.1:1"}, 3, "127.0.0.1:1"),
+        (["journal", "status", "--operations-url", "http://127.0.0.1:1"], {}, 3, "127.0.0.1:1"),
+        (["journal", "drain", "--journal", "none.db"], {"WEDA_KAFKA__BOOTSTRAP_SERVERS": "127.0.0.1:1"}, 2, "none.db"),
+        (["journal", "drain"], {}, 2, "WEDA_KAFKA__BOOTSTRAP_SERVERS"),
         (["tail", "--max", "1"], {"WEDA_KAFKA__BOOTSTRAP_SERVERS": "127.0.0.1:1"}, 3, "127.0.0.1:1"),
         (["simulate", "--url", "http://127.0.0.1:1", "--instances", "1"], {}, 3, "127.0.0.1:1"),
     ],

@@ -16,10 +16,11 @@ LAYERS = (
     {"values"},
     {"authentication", "dead_letters", "delivery", "dictionary", "embedded", "encoding", "health", "ingest", "journal"}
     | {"lanes", "logs", "messages", "metrics", "publisher", "reading", "records", "registry", "repeats", "salvage"}
-    | {"journal_file", "schemas", "settings", "simulator", "streams", "testing", "topics", "write_ahead_log"},
+    | {"journal_file", "schemas", "settings", "simulator", "streams", "testing", "topics", "write_ahead_log"}
+    | {"detached"},
     {"pipeline"},
     {"receiver", "operations"},
-    {"app", "demo"},
+    {"app", "backlog", "demo"},
     {"cli"},
     {"__main__"},
 )

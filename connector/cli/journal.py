@@ -1,0 +1,285 @@
+"""``journal``: what waits on disk and how long it will take; read it out; publish what a lost connector has left."""
+
+import asyncio
+import json
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Annotated, Any, Final, Self
+
+import typer
+import uvloop
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
+from rich.progress import Progress as Bar
+from rich.table import Table
+
+from connector import backlog, logs
+from connector.backlog import Drained, End, Progress
+from connector.cli.topics import File, Json, Servers, servers_of
+from connector.errors import OutsideUnreachable
+from connector.settings import Settings
+
+EXIT_CHECK_FAILED: Final = 1
+EXIT_UNREACHABLE: Final = 3
+SECONDS_BETWEEN_LINES: Final = 5.0
+SECONDS_BETWEEN_BARS: Final = 0.1
+_PATH: Final = "journal.path"
+
+journal = typer.Typer(no_args_is_help=True, help="What waits on disk; read it out; publish what a lost node has left.")
+
+PathOption = Annotated[
+    Path | None, typer.Option("--journal", help="File of the journal; WEDA_JOURNAL__PATH if not given.")
+]
+
+
+@journal.command("status")
+def status(
+    *,
+    path: PathOption = None,
+    operations_url: Annotated[
+        str | None, typer.Option(help="Ask the connector at this address; WEDA_OPERATIONS__URL if not given.")
+    ] = None,
+    token: Annotated[str | None, typer.Option(help="Token of the operations listener.")] = None,
+    file: File = None,
+    as_json: Json = False,
+) -> None:
+    """Show what waits on disk and how long it will take; nothing is changed.
+
+    A running connector is asked; where none answers, or with --journal, the file itself is read.
+
+    \b
+    Examples:
+      weda-connector journal status
+      weda-connector journal status --operations-url http://10.0.0.7:9464 --json
+      weda-connector journal status --journal rescued/journal.db
+
+    Exit codes: 0 told, 1 the journal is damaged, 2 bad usage or configuration, no journal, 3 the connector does not
+    answer, or another process holds the journal.
+    """
+    flags = {_PATH: path, "operations.url": operations_url, "operations.token": token}
+    told = _told(Settings.load(file=file, flags=flags), has_path=path is not None, has_url=operations_url is not None)
+    if as_json:
+        print(json.dumps(told, ensure_ascii=False))
+    else:
+        _print_status(told)
+    raise typer.Exit(EXIT_CHECK_FAILED if told.get("damaged") else 0)
+
+
+@journal.command("export")
+def export(
+    *,
+    path: PathOption = None,
+    to: Annotated[Path, typer.Option("--to", help="File to write: JSON Lines, one message a line.")],
+    file: File = None,
+    as_json: Json = False,
+) -> None:
+    """Write every message that waits to a file, in the order of acceptance; the journal stays as it is.
+
+    A line has: sequence, instanceId, source, receivedAt, receivedAtMs, contentType, body (Base64 where bodyIsBase64),
+    openStreams, deadLetter (null, or why it is one). The file is readable by its owner only. Until it is whole it is
+    called FILE.part; run again, the command goes on where that ends.
+
+    \b
+    Examples:
+      weda-connector journal export --to waiting.jsonl
+      weda-connector journal export --journal rescued/journal.db --to waiting.jsonl
+
+    Exit codes: 0 written, 1 the journal is damaged, 2 bad usage or configuration, no journal, the file exists,
+    3 another process holds the journal.
+    """
+    settings = Settings.load(file=file, flags={_PATH: path})
+    with _Display("written") as display:
+        count = backlog.export(settings.journal.path, to, on_progress=display.show)
+    print(json.dumps({"exported": count, "to": str(to)}) if as_json else f"{count} messages written to {to}")
+
+
+@journal.command("drain")
+def drain(
+    *,
+    path: PathOption = None,
+    file: File = None,
+    bootstrap_servers: Servers = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Look at journal, brokers and topics; publish nothing.")
+    ] = False,
+    give_up_seconds: Annotated[
+        float, typer.Option(min=1, help="End when nothing has left the journal for so many seconds.")
+    ] = 60.0,
+    as_json: Json = False,
+) -> None:
+    """Publish the backlog of a journal whose connector is gone, in order, and take it out of the journal.
+
+    Ctrl-C and SIGTERM end it in good order. However it ended, it can be run again: what is left is still in the
+    journal. With --json the last line is {"published":…,"left":…,"seconds":…}.
+
+    \b
+    Examples:
+      weda-connector journal drain --journal rescued/journal.db --bootstrap-servers kafka:9092 --dry-run
+      weda-connector journal drain --journal rescued/journal.db --bootstrap-servers kafka:9092
+      weda-connector journal drain --config connector.yaml --json
+
+    Exit codes: 0 the journal is empty, 1 stopped before that, or a topic is missing, 2 bad usage or configuration, no
+    journal, 3 Kafka is not reachable or takes nothing, or another process holds the journal.
+    """
+    settings = Settings.load(file=file, flags={_PATH: path, "kafka.bootstrap_servers": bootstrap_servers})
+    servers = servers_of(settings, embedded="a backlog is published to real brokers; name them")
+    if dry_run:
+        _rehearse(settings, servers, as_json=as_json)
+        return
+    with _Display("published") as display, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        logs.configure(settings.log.level, settings.log.format)  # above the bar, where there is one
+        drained = runner.run(_until_interrupted(settings, servers, give_up_seconds, display))
+    _print_drained(drained, give_up_seconds, as_json=as_json)
+    raise typer.Exit(_exit_code(drained))
+
+
+# --- status ---
+
+
+def _told(settings: Settings, *, has_path: bool, has_url: bool) -> dict[str, Any]:
+    """The connector's own view unless a file was named; an address that was named has to answer."""
+    url, token = settings.operations.url, settings.operations.token
+    if has_url or not has_path:
+        told = asyncio.run(backlog.told_by_connector(url, None if token is None else token.get_secret_value()))
+        if told is not None:
+            return {"connector": url, **told}
+        if has_url and not has_path:
+            raise OutsideUnreachable(f"no connector answers at {url}: is its operations listener there?")
+    return backlog.told_of_file(settings.journal.path)
+
+
+def _print_status(told: dict[str, Any]) -> None:
+    rows = list(_rows(told))
+    if not sys.stdout.isatty():
+        print("\n".join(f"{name}: {text}" for name, text in rows))
+        return
+    table = Table(show_header=False)
+    for row in rows:
+        table.add_row(*row)
+    Console().print(table)
+
+
+def _rows(told: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """What is known, in words; keys that a connector of another version does not tell are left out."""
+    for name in ("connector", "journal", "kafka"):
+        if name in told:
+            yield name, str(told[name])
+    if told.get("damaged"):
+        yield "damaged", f"{told['damaged']}; `weda-connector journal drain` saves what can be read of it"
+        return
+    yield "messages", str(told["journal_messages"])
+    for kind in ("source", "stream"):
+        counts = told.get(f"journal_messages_by_{kind}")
+        if counts:
+            yield f"by {kind}", ", ".join(f"{name} {count}" for name, count in counts.items())
+    if "lanes" in told:
+        yield "lanes", str(told["lanes"])
+    yield from _sizes(told)
+    yield "time to empty", _catch_up(told)
+    for source, account in told.get("accounts", {}).items():
+        yield f"ledger of {source}", ", ".join(f"{name} {count}" for name, count in account.items())
+    for about, problem in told.get("problems", {}).items():
+        yield f"problem: {about}", problem
+
+
+def _sizes(told: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    if told.get("journal_bytes") is not None:
+        limit = f" of {told['journal_limit_bytes']}" if "journal_limit_bytes" in told else ""
+        yield "bytes", f"{told['journal_bytes']}{limit}"
+    if told["journal_messages"] and "oldest_waiting_seconds" in told:
+        yield "oldest", f"{told['oldest_waiting_seconds']:.0f} s ago"
+
+
+def _catch_up(told: dict[str, Any]) -> str:
+    if not told["journal_messages"]:
+        return "nothing waits"
+    seconds = told.get("catch_up_seconds")
+    if seconds is not None:
+        return f"{seconds:.0f} s at {told.get('publish_rate', 0):.1f} messages a second"
+    return "unknown: nothing leaves it now" if "connector" in told else "unknown: no connector publishes it"
+
+
+# --- drain ---
+
+
+async def _until_interrupted(settings: Settings, servers: str, give_up_seconds: float, display: "_Display") -> Drained:
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    return await backlog.drain(settings, servers, give_up_seconds=give_up_seconds, stop=stop, on_progress=display.show)
+
+
+def _rehearse(settings: Settings, servers: str, *, as_json: bool) -> None:
+    waiting = backlog.rehearse(settings, servers)
+    if as_json:
+        print(json.dumps({"published": 0, "left": waiting.messages, "seconds": 0.0, "dry_run": True}))
+        return
+    topics = ", ".join(sorted(topic for _, topic in waiting.topics))
+    print(f"{waiting.messages} messages would be published{f' to {topics}' if topics else ''}; nothing was done")
+
+
+def _print_drained(drained: Drained, give_up_seconds: float, *, as_json: bool) -> None:
+    if drained.end is End.STUCK:
+        print(
+            f"weda-connector: nothing has left the journal for {give_up_seconds:g} s; {drained.left} are left: "
+            "mend what the log names, then run it again",
+            file=sys.stderr,
+        )
+    counts = {"published": drained.published, "left": drained.left, "seconds": round(drained.seconds, 3)}
+    if as_json:
+        print(json.dumps({**counts, "dead_lettered": drained.buried}))
+        return
+    letters = f" ({drained.buried} of them as dead letters, which Kafka refused)" if drained.buried else ""
+    print(f"{drained.published} published{letters}, {drained.left} left, {drained.seconds:.1f} s")
+
+
+def _exit_code(drained: Drained) -> int:
+    if drained.end is End.EMPTY:
+        return 0
+    return EXIT_UNREACHABLE if drained.end is End.STUCK else EXIT_CHECK_FAILED
+
+
+class _Display:
+    """Shows progress on stderr: a bar on a terminal, else a line every few seconds."""
+
+    def __init__(self, done: str) -> None:
+        self._done = done
+        self._next = 0.0 if sys.stderr.isatty() else time.monotonic() + SECONDS_BETWEEN_LINES
+        self._bar = Bar(
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.description}"),
+            console=Console(stderr=True),
+            disable=not sys.stderr.isatty(),
+        )
+        self._task = self._bar.add_task(done, total=None)
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(self, _: type[BaseException] | None, __: BaseException | None, ___: TracebackType | None) -> None:
+        self._bar.stop()
+
+    def show(self, progress: Progress) -> None:
+        """Tell, if it is time to."""
+        now = time.monotonic()
+        is_last = not progress.left and not self._bar.disable  # a bar that stops short of its end worries people
+        if now < self._next and not is_last:
+            return
+        total = progress.done + progress.left
+        if self._bar.disable:
+            self._next = now + SECONDS_BETWEEN_LINES
+            print(f"{progress.done} of {total} {self._said(progress)}", file=sys.stderr)
+        else:
+            self._next = now + SECONDS_BETWEEN_BARS
+            self._bar.update(self._task, completed=progress.done, total=total, description=self._said(progress))
+
+    def _said(self, progress: Progress) -> str:
+        left = progress.seconds_left
+        rest = "" if left is None else f", about {left:.0f} s left"
+        return f"{self._done}, {progress.rate:.0f} a second{rest}"
