@@ -29,12 +29,13 @@ from connector.journal import Contents, SqliteJournal
 from connector.metrics import Metrics
 from connector.operations import operations_app
 from connector.pipeline import Pipeline
-from connector.publisher import KafkaPublisher, producer_properties
+from connector.publisher import Failure, KafkaPublisher, producer_properties
 from connector.receiver import Receiver
 from connector.repeats import Repeats, RepeatsFile
 from connector.settings import EMBEDDED, Settings
 from connector.streams import Routes
 from connector.topics import TopicAdmin, TopicState, wanted
+from connector.values import ProducibleRecord, Request
 
 VERSION: Final = version("weda-kafka-connector")
 
@@ -81,6 +82,7 @@ class Connector:
         self._topic_limits: dict[str, int] = {}
         self._partitions: dict[str, int] = {}
         self._leaving = _Rate()
+        self._limits_differ = asyncio.Event()
         self.routes = Routes(settings.streams, settings.topics.prefix)
         self.health = Health(settings.journal.max_bytes)
         self.metrics = Metrics(version=VERSION, sources=settings.sources, streams=settings.streams)
@@ -191,7 +193,7 @@ class Connector:
             journal,
             contents,
             ledger=self.metrics,
-            bury=partial(dead_letters.of_refusal, self.routes.dead_letters),
+            bury=self._bury,
             publish_wait_seconds=settings.kafka.publish_wait_seconds,
         )
         grace = settings.receiver.shutdown_grace_seconds * (1 - _STOP_SHARE)
@@ -282,7 +284,8 @@ class Connector:
             await asyncio.sleep(_AGAIN_SECONDS)
         looked = time.monotonic()
         while True:
-            await asyncio.sleep(_ASK_SECONDS)
+            if await self._has_buried(within=_ASK_SECONDS):
+                looked = -_TOPICS_SECONDS
             try:
                 await asyncio.to_thread(admin.brokers, _ASK_SECONDS)
                 self._note_brokers(is_up=True)
@@ -291,6 +294,19 @@ class Connector:
                     looked = time.monotonic()
             except ConnectorError as error:
                 self._note_brokers(is_up=False, problem=error.message)
+
+    def _bury(self, request: Request, records: tuple[ProducibleRecord, ...], failure: Failure) -> ProducibleRecord:
+        """The dead letter of what Kafka refused: the topics' limits are other ones than were read."""
+        self._limits_differ.set()
+        return dead_letters.of_refusal(self.routes.dead_letters, request, records, failure)
+
+    async def _has_buried(self, *, within: float) -> bool:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(within):
+                await self._limits_differ.wait()
+        was_set = self._limits_differ.is_set()
+        self._limits_differ.clear()
+        return was_set
 
     async def _try_to_connect(self, admin: TopicAdmin, delivery: Delivery, seconds: float) -> None:
         """Create missing topics and let delivery publish, if the brokers answer within so many seconds."""

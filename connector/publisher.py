@@ -30,6 +30,8 @@ MAX_RECORD_BYTES: Final = 16 * 1024 * 1024
 
 _POLL_SECONDS: Final = 0.1
 _PURGE_SECONDS: Final = 10.0
+_FIRST_PAUSE_SECONDS: Final = 0.05
+_LONGEST_PAUSE_SECONDS: Final = 5.0
 _LOG = structlog.get_logger("connector.publisher")
 _LIBRARY_LOG = logging.getLogger("librdkafka")
 
@@ -117,6 +119,8 @@ class KafkaPublisher:
         self._parcels: set[_Parcel] = set()
         self._finished: deque[_Parcel] = deque()
         self._woken = False
+        self._pause = _FIRST_PAUSE_SECONDS
+        self._ended = threading.Event()
         self.generation = 0
 
     @property
@@ -149,6 +153,7 @@ class KafkaPublisher:
     async def stop(self, deadline_seconds: float) -> None:
         """Flush, then end the poll thread and report what is left as failed."""
         self._stopping = True
+        self._ended.set()
         if self._producer is not None:
             await asyncio.to_thread(self._flush, deadline_seconds)
             await asyncio.to_thread(self._thread.join)
@@ -187,6 +192,8 @@ class KafkaPublisher:
         if parcel not in self._parcels:
             return  # a report of an abandoned generation
         parcel.failures[index] = failure
+        if failure is None:
+            self._pause = _FIRST_PAUSE_SECONDS
         parcel.missing -= 1
         if parcel.missing == 0:
             self._finish(parcel)
@@ -237,11 +244,20 @@ class KafkaPublisher:
         self._poll_out(producer, _PURGE_SECONDS)
         with self._lock:
             self._abandon(Failure(FailureKind.UNCERTAIN, "_PURGED", "the producer was rebuilt"))
+        self._rest()
+        if self._stopping:
+            return
+        with self._lock:
             self._producer = self._build()
             self._fatal = None
             self.generation += 1
         if self._loop is not None:
             self._loop.call_soon_threadsafe(self._on_rebuild)
+
+    def _rest(self) -> None:
+        """Before a new producer: longer each time that the one before has published nothing."""
+        self._ended.wait(self._pause)
+        self._pause = min(2 * self._pause, _LONGEST_PAUSE_SECONDS)
 
     def _poll_out(self, producer: Producer, seconds: float) -> None:
         deadline = time.monotonic() + seconds
