@@ -14,7 +14,7 @@ from functools import cached_property
 from itertools import pairwise
 from typing import Any
 
-from tests.faults.consumer import Record, field_names
+from tests.faults.consumer import DeadLetter, Record, field_names
 from tests.faults.ledger import Attempt, Disturbance, Issued, Ledger
 from tests.faults.messages import OURS, Message, write_json
 from tests.faults.sender import IMPATIENCE_SECONDS, PATIENCE_SECONDS
@@ -22,6 +22,7 @@ from tests.faults.sender import IMPATIENCE_SECONDS, PATIENCE_SECONDS
 INDEX_LAG_SECONDS = 2.0
 """P4 says that a killed connector may forget the last second's messages; one more for the machine's noise."""
 RETRIABLE_CODES = {42900, 50300}
+TOO_LARGE = 41300
 SOURCE = "default"
 
 Publication = tuple[str, str]
@@ -54,6 +55,10 @@ class Wanted:
     """Without a crash, a rebuilt producer or a restart, not even a tail may appear again."""
     oldest_age_seconds: float = 0
     """The metric must have shown a message that waited for so long."""
+    large_refused: bool = False
+    """A topic refused large messages for a while: they were refused at the door, or are dead letters."""
+    rebuilds: int = 0
+    """Producers that a fatal error must have cost."""
 
 
 @dataclass(frozen=True)
@@ -68,8 +73,13 @@ class History:
     disturbances: Sequence[Disturbance] = ()
     freezes: Sequence[Disturbance] = ()
     """When brokers were stopped with SIGSTOP."""
-    dead_letters: Sequence[str] = ()
+    dead_letters: Sequence[DeadLetter] = ()
     oldest_age_seen: float = 0
+    rebuilds_seen: int = 0
+    lost_told: int = 0
+    """Messages that the connector says a damaged journal did not give back."""
+    damages: Sequence[Disturbance] = ()
+    """When bytes of the journal were destroyed."""
 
     @cached_property
     def known(self) -> list[tuple[Record, Issued]]:
@@ -79,11 +89,16 @@ class History:
 
     @cached_property
     def by_instance(self) -> dict[tuple[str, str], list[tuple[Record, Issued]]]:
-        """Stream and instance → its records in the order of their offsets."""
+        """Stream and instance → its records in the order in which they were written."""
         found: defaultdict[tuple[str, str], list[tuple[Record, Issued]]] = defaultdict(list)
         for record, issued in self.known:
             found[record.stream, issued.message.instance].append((record, issued))
-        return {place: sorted(records, key=lambda one: one[0].offset) for place, records in found.items()}
+        return {place: sorted(records, key=lambda one: one[0].place) for place, records in found.items()}
+
+    @cached_property
+    def large_bodies(self) -> frozenset[bytes]:
+        """What was sent as large messages."""
+        return frozenset(issued.message.body for issued in self.ledger.issued.values() if issued.message.is_large)
 
     def stragglers(self) -> int:
         """How many requests a killed connector may have left in the sockets of frozen brokers, per instance."""
@@ -99,17 +114,22 @@ def check(history: History) -> list[Breach]:
 
 
 def missing(history: History) -> Iterator[Breach]:
-    """Every accepted message is in each of its topics, under one ingestId."""
+    """Every accepted message is in each of its topics, under one ingestId, or a dead letter where one may be."""
+    buried = {letter.body for letter in history.dead_letters if _may_be_buried(history, letter)}
     seen: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
     for record, issued in history.known:
         seen[issued.message.identity, record.stream].add(record.ingest_id)
+    may_be_lost = history.lost_told
+    damaged_until = max((one.ended for one in history.damages), default=0.0)
     for identity, issued in history.ledger.issued.items():
-        if not issued.accepted:
-            continue
         message = issued.message
+        if not issued.accepted or message.body in buried:
+            continue
         ids = [seen[identity, stream] for stream in message.streams]
         absent = [stream for stream, found in zip(message.streams, ids, strict=True) if not found]
-        if absent:
+        if absent and may_be_lost and issued.accepted_at <= damaged_until:
+            may_be_lost -= 1  # the connector has told of as many
+        elif absent:
             yield Breach("P1", "missing", f"{identity} was accepted", f"not in {absent}", message.instance)
         elif not set.intersection(*ids):
             yield Breach(
@@ -118,9 +138,15 @@ def missing(history: History) -> Iterator[Breach]:
 
 
 def dead_lettered(history: History) -> Iterator[Breach]:
-    """The sender's messages are all well-formed, so there is nothing to bury."""
-    for line in history.dead_letters:
-        yield Breach("P1", "dead-lettered", "a well-formed message became a dead letter", line)
+    """The sender's messages are all well-formed, so there is nothing to bury but what Kafka refused for its size."""
+    for letter in history.dead_letters:
+        if not _may_be_buried(history, letter):
+            yield Breach("P1", "dead-lettered", "a well-formed message became a dead letter", str(letter))
+
+
+def _may_be_buried(history: History, letter: DeadLetter) -> bool:
+    is_large = letter.body in history.large_bodies and letter.headers.get("weda.error.code") == str(TOO_LARGE)
+    return history.wanted.large_refused and is_large
 
 
 # --- P2 ---
@@ -243,7 +269,8 @@ def broken_tails(history: History) -> Iterator[Breach]:
     for records in history.by_instance.values():
         publications = [(issued.message.identity, record.ingest_id) for record, issued in records]
         breaks = list(tail_breaks(publications))
-        for position, what in breaks[history.stragglers() :]:
+        holes = history.lost_told  # a tail whose journal lost a row has a hole
+        for position, what in breaks[history.stragglers() + holes :]:
             record, issued = records[min(position, len(records) - 1)]
             yield Breach("P4", "broken tail", what, record.where, issued.message.instance)
 
@@ -356,13 +383,17 @@ def refused_for_good(history: History) -> Iterator[Breach]:
     codes: dict[int | None, Issued] = {}
     for issued in history.ledger.issued.values():
         for attempt in issued.attempts:
-            if attempt.outcome == "refused":
+            if attempt.outcome == "refused" and not _is_refused_for_size(history, issued, attempt):
                 codes.setdefault(attempt.code, issued)
     allowed = RETRIABLE_CODES if history.wanted.refusals_allowed else set()
     for code, issued in codes.items():
         if code not in allowed:
             what = f"{issued.message.identity} was answered with code {code}"
             yield Breach("P6", "refused", what, write_json(issued.message.wire), issued.message.instance)
+
+
+def _is_refused_for_size(history: History, issued: Issued, attempt: Attempt) -> bool:
+    return history.wanted.large_refused and issued.message.is_large and attempt.code == TOO_LARGE
 
 
 def unanswered(history: History) -> Iterator[Breach]:
@@ -401,6 +432,10 @@ def vacuous(history: History) -> Iterator[Breach]:
     interrupted = ledger.never_sent + sum(attempt.outcome == "unknown" for attempt in ledger.attempts())
     if interrupted < wanted.interrupted:
         yield _nothing_proven(f"{interrupted} requests were interrupted, {wanted.interrupted} are the least")
+    if history.rebuilds_seen < wanted.rebuilds:
+        yield _nothing_proven(f"{history.rebuilds_seen} producers were rebuilt, {wanted.rebuilds} are the least")
+    if wanted.large_refused and not any(_may_be_buried(history, letter) for letter in history.dead_letters):
+        yield _nothing_proven("no large message became a dead letter")
     for disturbance in history.disturbances:
         if not accepted or accepted[0] > disturbance.began:
             yield _nothing_proven(f"nothing was accepted before {disturbance.name}")

@@ -1,7 +1,8 @@
 """The independent consumer: what stands in the topics, as any other program would read it."""
 
+import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from io import BytesIO
@@ -36,11 +37,20 @@ class Record:
     """Epoch milliseconds."""
     headers: dict[str, str]
     value: dict[str, Any]
+    digest: str = ""
+    """Of everything that stands in the topic: key, value, headers."""
+    era: int = 0
+    """How often the end of its partition had been lost before it was written: offsets begin again below it."""
+
+    @property
+    def place(self) -> tuple[int, int]:
+        """Where in its partition's history it stands."""
+        return self.era, self.offset
 
     @property
     def where(self) -> str:
         """For people: which record this is."""
-        return f"{self.stream}/{self.partition}@{self.offset}"
+        return f"{self.stream}/{self.partition}@{self.offset}" + "'" * self.era
 
     @property
     def ingest_id(self) -> str:
@@ -48,22 +58,41 @@ class Record:
         return str(self.value["ingestId"])
 
 
-def read(bootstrap: str, prefix: str) -> list[Record]:
+@dataclass(frozen=True)
+class DeadLetter:
+    """One dead letter as it stands in its topic."""
+
+    partition: int
+    offset: int
+    headers: dict[str, str]
+    body: bytes
+    """What was received."""
+
+    def __str__(self) -> str:
+        return f"dead-letters/{self.partition}@{self.offset}: {self.headers}"
+
+
+def read(bootstrap: str, prefix: str, properties: Mapping[str, str] | None = None) -> list[Record]:
     """Every committed record of the record streams: partitions in any order, each in its own order, unsorted.
 
-    ``ValueError`` when a value is not what its stream promises.
+    ``properties`` are the client's (credentials). ``ValueError`` when a value is not what its stream promises.
     """
+    return [record for stream in RECORD_TYPE_OF for record in read_stream(bootstrap, prefix, stream, properties)]
+
+
+def read_stream(bootstrap: str, prefix: str, stream: str, properties: Mapping[str, str] | None = None) -> list[Record]:
+    """As `read`, of one stream."""
+    found = read_topic(bootstrap, f"{prefix}.{stream}", timeout=READ_SECONDS, properties=properties)
+    return [decode(stream, message) for message in found]
+
+
+def read_dead_letters(bootstrap: str, prefix: str, properties: Mapping[str, str] | None = None) -> list[DeadLetter]:
+    """Every dead letter."""
+    found = read_topic(bootstrap, f"{prefix}.dead-letters", timeout=READ_SECONDS, properties=properties)
     return [
-        decode(stream, message)
-        for stream in RECORD_TYPE_OF
-        for message in read_topic(bootstrap, f"{prefix}.{stream}", timeout=READ_SECONDS)
+        DeadLetter(message.partition() or 0, message.offset() or 0, _headers(message), message.value() or b"")
+        for message in found
     ]
-
-
-def read_dead_letters(bootstrap: str, prefix: str) -> list[str]:
-    """A line for each dead letter."""
-    found = read_topic(bootstrap, f"{prefix}.dead-letters", timeout=READ_SECONDS)
-    return [f"dead-letters/{message.partition()}@{message.offset()}: {_headers(message)}" for message in found]
 
 
 def decode(stream: str, message: KafkaMessage) -> Record:
@@ -80,7 +109,9 @@ def decode(stream: str, message: KafkaMessage) -> Record:
     if body.read(1) or not isinstance(decoded, dict):
         raise ValueError(f"{place} has bytes after its record")
     partition, offset = message.partition() or 0, message.offset() or 0
-    return Record(stream, partition, offset, key.decode(), message.timestamp()[1], _headers(message), decoded)
+    headers = _headers(message)
+    digest = hashlib.sha256(repr((key, value, sorted(headers.items()))).encode()).hexdigest()[:32]
+    return Record(stream, partition, offset, key.decode(), message.timestamp()[1], headers, decoded, digest)
 
 
 def field_names(stream: str) -> frozenset[str]:

@@ -4,6 +4,7 @@ Both are drawn together: first the value that the record must hold, then one of 
 it. So nothing here repeats the connector's conversion, and nothing has to.
 """
 
+import base64
 import json
 import random
 from collections.abc import Callable, Iterator
@@ -40,6 +41,8 @@ WORDS = (
     "back\\slash",
     "x" * 200,
 )
+LARGE_BYTES = 24_000
+"""Of the title of a large message, which no compression makes smaller."""
 OURS = ("source", "receivedAt", "ingestId", "extras")
 """Names of fields that the connector adds: a message's fields that are called so belong in ``extras``."""
 
@@ -60,6 +63,8 @@ class Message:
     """Field → value in a record whose schema has the field; fields that are absent must be null."""
     body: bytes
     content_type: str
+    is_large: bool = False
+    """Longer than `LARGE_BYTES`; others are shorter than half of that."""
 
     @property
     def identity(self) -> str:
@@ -82,24 +87,29 @@ def write_json(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
-def messages(run: str, instance: str, chance: random.Random) -> Iterator[Message]:
-    """The messages of one instance, without end."""
+def messages(run: str, instance: str, chance: random.Random, *, large: float = 0) -> Iterator[Message]:
+    """The messages of one instance, without end; ``large`` is the share of large ones."""
     previous: str | None = None
     index = 0
     while True:
-        message = draw(run, instance, index, previous, chance)
+        is_large = large > 0 and chance.random() < large
+        message = draw(run, instance, index, previous, chance, is_large=is_large)
         previous = message.message_id
         index += 1
         yield message
 
 
-def draw(run: str, instance: str, index: int, previous_id: str | None, chance: random.Random) -> Message:
+def draw(
+    run: str, instance: str, index: int, previous_id: str | None, chance: random.Random, *, is_large: bool = False
+) -> Message:
     """Draw one message; now and then it has the ``msgId`` of the one before, or none."""
     kind = chance.choice((*STREAM_OF,))
     drawn = dict(_fields(kind, chance))
     drawn["requestId"] = _same(f"{run}/{instance}/{index}")
     drawn["msgType"] = (kind, chance.choice((kind, kind, kind, kind.lower(), kind.upper())))
     drawn["instanceId"] = (instance, int(instance) if instance.isdigit() and chance.random() < 0.5 else instance)
+    if is_large:
+        drawn["flowTitle"] = _same(base64.b64encode(chance.randbytes(LARGE_BYTES * 3 // 4)).decode())
     identifier = _message_id(run, instance, index, previous_id, chance)
     if identifier is not None:
         drawn["msgId"] = _same(identifier)
@@ -107,7 +117,7 @@ def draw(run: str, instance: str, index: int, previous_id: str | None, chance: r
     shuffled = dict(chance.sample(sorted(wire.items()), len(wire)))
     body, content_type = _body(shuffled, chance)
     known = {name: read for name, (read, _) in drawn.items() if read is not None}
-    return Message(instance, index, kind, shuffled, known, body, content_type)
+    return Message(instance, index, kind, shuffled, known, body, content_type, is_large)
 
 
 def _message_id(run: str, instance: str, index: int, previous_id: str | None, chance: random.Random) -> str | None:

@@ -2,21 +2,28 @@
 
 import asyncio
 import random
+import re
 import shutil
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.faults import checks, consumer
+from tests.faults import checks, consumer, recording
 from tests.faults.checks import Breach, History, excerpt
+from tests.faults.consumer import Record
+from tests.faults.history import check as second_opinion
 from tests.faults.ledger import Ledger
+from tests.faults.live import LiveConsumer
+from tests.faults.recording import Recording
 from tests.faults.scenarios import Scenario
 from tests.faults.sender import Load, Sender
 from tests.faults.stage import TOKEN, Connector, Stage
 from tests.servers import KafkaCluster
+from tests.servers.access import USER, as_user
 
 RECOVER_SECONDS = 180
 """How long a backlog may take after the last fault ended."""
@@ -39,6 +46,8 @@ class Report:
     """Excerpts of the ledger and of the topics around the first breaches."""
     folder: Path | None
     """The connector's log and journal, kept after a run that failed."""
+    recording: Recording
+    """All that the run was judged by."""
 
     @property
     def ok(self) -> bool:
@@ -69,22 +78,45 @@ async def perform(
     seconds: float | None = None,
     instances: int | None = None,
     rate: float | None = None,
+    record: Path | None = None,
 ) -> Report:
-    """Play one scenario on a cluster that is whole, and is whole again afterwards."""
+    """Play one scenario on a cluster that is whole, and is whole again afterwards.
+
+    The run is recorded (`tests.faults.recording`) in the folder ``record``, and in the folder that is kept when it
+    failed.
+    """
+    began = time.monotonic()
     run = f"{scenario.name}-{seed}-{int(time.time()) % 10**6}"
     folder = Path(tempfile.mkdtemp(prefix=f"weda-faults-{scenario.name}-"))
-    load = Load(run, seed, instances or scenario.instances, rate or scenario.rate, seconds or scenario.seconds)
+    load = Load(
+        *(
+            run,
+            seed,
+            instances or scenario.instances,
+            rate or scenario.rate,
+            seconds or scenario.seconds,
+            scenario.large,
+        )
+    )
     if scenario.kafka_is_late:
         await asyncio.to_thread(cluster.kill_all)
-    connector = Connector(folder, cluster.bootstrap_servers, run)
+    connector = Connector(
+        *(folder, cluster.bootstrap_servers, run, as_user(USER) if scenario.secured else {}),
+        breakable=scenario.breakable,
+        more=scenario.settings,
+    )
     stage = Stage(cluster, connector, random.Random(f"{seed}/{scenario.name}"))
     await connector.start()
     try:
-        await connector.wait_until_up()
-        ledger, found = await _play(scenario, stage, load)
-        report = await asyncio.to_thread(_judge, scenario, stage, load, ledger, found)
+        with LiveConsumer(cluster.bootstrap_servers, run, cluster.client_properties) as live:
+            await connector.wait_until_up()
+            ledger, found = await _play(scenario, stage, load)
+            report = await asyncio.to_thread(_judge, scenario, stage, load, ledger, found, live=live, began=began)
     finally:
         await connector.kill()
+    for where in (record, report.folder):
+        if where is not None:
+            recording.write(report.recording, where / f"{scenario.name}-{seed}{recording.SUFFIX}")
     if report.ok:
         shutil.rmtree(folder)
     return report
@@ -95,6 +127,7 @@ async def _play(scenario: Scenario, stage: Stage, load: Load) -> tuple[Ledger, l
     watching = asyncio.create_task(stage.watch())
     try:
         async with Sender(stage.connector.url, TOKEN, load) as sender:
+            stage.sender = sender
             sending = asyncio.create_task(sender.run())
             await scenario.play(stage, load.seconds)
             sender.stop()
@@ -121,11 +154,24 @@ async def _settle(stage: Stage, what: str) -> list[Breach]:
     ]
 
 
-def _judge(scenario: Scenario, stage: Stage, load: Load, ledger: Ledger, found: list[Breach]) -> Report:
+def _judge(
+    scenario: Scenario,
+    stage: Stage,
+    load: Load,
+    ledger: Ledger,
+    found: list[Breach],
+    *,
+    live: LiveConsumer,
+    began: float,
+) -> Report:
     cluster, kills = stage.cluster, stage.connector.kills
+    left: list[Record] = []
+    followed: list[tuple[float, Record]] = []
     try:
-        records = consumer.read(cluster.bootstrap_servers, load.run)
-        dead_letters = consumer.read_dead_letters(cluster.bootstrap_servers, load.run)
+        left = consumer.read(cluster.bootstrap_servers, load.run, cluster.client_properties)
+        followed = live.finish(_ends(left))
+        records = stage.history_of(left)
+        dead_letters = consumer.read_dead_letters(cluster.bootstrap_servers, load.run, cluster.client_properties)
     except ValueError as error:
         records, dead_letters = [], []
         found.append(Breach("P2", "not decodable", str(error)))
@@ -136,8 +182,20 @@ def _judge(scenario: Scenario, stage: Stage, load: Load, ledger: Ledger, found: 
         freezes=stage.freezes,
         dead_letters=dead_letters,
         oldest_age_seen=max((sample.oldest_age or 0 for sample in stage.samples), default=0),
+        lost_told=stage.lost_told,
+        damages=stage.damages,
+        rebuilds_seen=int(max((sample.rebuilds or 0 for sample in stage.samples), default=0)),
     )
-    breaches = [*found, *_imbalance(stage), *checks.check(history)]
+    recorded = Recording(
+        _run(scenario, load, stage.lost_told),
+        recording.sendings(ledger, began),
+        recording.breaks(stage.disturbances, kills, freezes=stage.freezes, damages=stage.damages, began=began),
+        recording.final(records, left=stage.with_eras(left)),
+        recording.followed(followed, began),
+        recording.cuts(stage.cuts),
+        recording.letters(dead_letters),
+    )
+    breaches = [*found, *_imbalance(stage), *checks.check(history), *_second_opinion(recorded)]
     return Report(
         scenario.name,
         load.seed,
@@ -146,14 +204,45 @@ def _judge(scenario: Scenario, stage: Stage, load: Load, ledger: Ledger, found: 
         list(stage.connector.complaints()),
         list(_evidence(history, breaches)),
         stage.connector.folder if breaches else None,
+        recorded,
     )
+
+
+def _run(scenario: Scenario, load: Load, lost_told: int) -> recording.Run:
+    return recording.Run(
+        run=load.run,
+        scenario=scenario.name,
+        seed=load.seed,
+        instances=load.instances,
+        rate=load.rate,
+        seconds=load.seconds,
+        brokers=scenario.nodes,
+        repeats_allowed=scenario.repeats_allowed,
+        burials_allowed=scenario.large_refused,
+        lost_told=lost_told,
+    )
+
+
+def _ends(records: Iterable[Record]) -> dict[tuple[str, int], int]:
+    """Stream and partition → the offset behind its last record."""
+    return {(one.stream, one.partition): one.offset + 1 for one in sorted(records, key=lambda one: one.offset)}
+
+
+def _second_opinion(recorded: Recording) -> list[Breach]:
+    return [
+        Breach(one.promise, f"{one.kind} (history)", one.what, one.where, one.instance)
+        for one in second_opinion(recorded)
+    ]
 
 
 def _imbalance(stage: Stage) -> list[Breach]:
     last = stage.samples[-1] if stage.samples else None
-    if last is None or last.imbalance == 0:
+    if last is None or last.imbalance == stage.lost_told:
         return []
-    return [Breach("ledger", "imbalance", f"at rest the connector's own ledger is off by {last.imbalance}")]
+    what = (
+        f"at rest the connector's own ledger is off by {last.imbalance}, lost with a damaged journal: {stage.lost_told}"
+    )
+    return [Breach("ledger", "imbalance", what)]
 
 
 def _evidence(history: History, breaches: list[Breach]) -> list[str]:
@@ -183,12 +272,15 @@ def _figures(history: History, stage: Stage) -> dict[str, Any]:
         "refused": ledger.count("refused"),
         "unknown": ledger.count("unknown"),
         "requests": sum(1 for _ in ledger.attempts()),
-        "refusals": dict(Counter(one.said for one in ledger.attempts() if one.outcome == "refused")),
+        "refusals": dict(Counter(_without_numbers(one.said) for one in ledger.attempts() if one.outcome == "refused")),
         "never_sent": ledger.never_sent,
         "records": len(history.records),
         "missing": sum(1 for _ in checks.missing(history)),
+        "lost_with_damage": history.lost_told,
         "out_of_order": sum(1 for _ in checks.out_of_order(history)),
         "repeats": checks.repeats(history),
+        "dead_letters": len(history.dead_letters),
+        "rebuilds": history.rebuilds_seen,
         "disturbed": len(history.disturbances),
         "recover_seconds": _recover_seconds(stage),
         "oldest_age": round(history.oldest_age_seen, 1),
@@ -198,6 +290,11 @@ def _figures(history: History, stage: Stage) -> dict[str, Any]:
         "answer_max": round(answers[-1], 3),
         "resident_mib": max((sample.resident_bytes for sample in stage.samples), default=0) >> 20,
     }
+
+
+def _without_numbers(said: str) -> str:
+    """One refusal for all records that are too large, whatever their sizes."""
+    return re.sub(r"\b\d+ bytes", "... bytes", said)
 
 
 def _recover_seconds(stage: Stage) -> float | None:

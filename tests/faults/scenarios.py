@@ -1,8 +1,8 @@
 """The faults: what each scenario breaks while the sender sends."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import partial
 
 from confluent_kafka import ElectionType
@@ -38,20 +38,37 @@ class Scenario:
     oldest_age_seconds: float = 0
     repeats_allowed: bool = True
     refusals_allowed: bool = True
+    secured: bool = False
+    """The brokers ask who is there (`tests.servers.access`)."""
+    large: float = 0
+    """Share of large messages."""
+    large_refused: bool = False
+    rebuilds: int = 0
+    breakable: bool = False
+    """The connector runs with faults that exist in tests only (`tests.faults.host`)."""
+    settings: Mapping[str, str] = field(default_factory=dict)
+    """Of the connector, over those of every run."""
+    share_accepted: float = 0.25
+    """Of what the sender means to send, the least that must have been accepted."""
 
     def wanted(self, messages: float) -> Wanted:
         """The least that the run must have been through, of a sender that meant to send so many messages."""
         return Wanted(
-            accepted=int(messages / 4),
+            accepted=int(messages * self.share_accepted),
             interrupted=int(self.interrupts),
             refusals_allowed=self.refusals_allowed,
             repeats_allowed=self.repeats_allowed,
             oldest_age_seconds=self.oldest_age_seconds,
+            large_refused=self.large_refused,
+            rebuilds=self.rebuilds,
         )
 
 
 def scenarios() -> Iterator[Scenario]:
     """All of them."""
+    from tests.faults.broker_faults import broker_faults  # noqa: PLC0415 - it builds on this module
+    from tests.faults.connector_faults import connector_faults  # noqa: PLC0415 - so does it
+
     yield Scenario(*("calm", "nothing breaks", _calm), seconds=20, repeats_allowed=False, refusals_allowed=False)
     yield connector_sigkill(10)
     yield Scenario(*("connector-sigterm", "SIGTERM under load and start again, three times", _sigterm), interrupts=True)
@@ -74,6 +91,8 @@ def scenarios() -> Iterator[Scenario]:
         interrupts=True,
         oldest_age_seconds=5,
     )
+    yield from broker_faults()
+    yield from connector_faults()
 
 
 def connector_sigkill(times: int) -> Scenario:

@@ -4,7 +4,8 @@ import asyncio
 import json
 import random
 import time
-from contextlib import suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Self
 
@@ -38,6 +39,8 @@ class Load:
     """Messages a second over all instances, where the connector keeps up."""
     seconds: float = 0
     """For about how long."""
+    large: float = 0
+    """Share of large messages."""
 
 
 class Sender:
@@ -49,6 +52,9 @@ class Sender:
         self._headers = {"Authorization": f"Bearer {token}"}
         self._load = load
         self._stop = asyncio.Event()
+        self._may_send = asyncio.Event()
+        self._may_send.set()
+        self._under_way = 0
 
     async def __aenter__(self) -> Self:
         # POST is never sent again by the client itself: each attempt is one request.
@@ -70,6 +76,15 @@ class Sender:
         """Let each instance end its request and send no more."""
         self._stop.set()
 
+    @asynccontextmanager
+    async def paused(self) -> AsyncIterator[None]:
+        """No request is under way, and none begins, for as long as the context lasts."""
+        self._may_send.clear()
+        while self._under_way:
+            await asyncio.sleep(KNOCK_SECONDS)
+        yield
+        self._may_send.set()
+
     async def send_fresh(self, name: str) -> Issued:
         """Send the first message of a new instance until it is accepted, or the attempts are used up."""
         message = next(messages(self._load.run, f"fresh-{name}", random.Random(self._load.seed)))
@@ -85,7 +100,7 @@ class Sender:
         name = f"9{self._load.seed % 10**6}{number:06d}" if number % 10 == 0 else f"{self._load.run}-{number}"
         pause = self._load.instances / self._load.rate
         await self._sleep(chance.random() * pause)
-        for message in messages(self._load.run, name, chance):
+        for message in messages(self._load.run, name, chance, large=self._load.large):
             if self._stop.is_set():
                 return
             started = time.monotonic()
@@ -105,6 +120,14 @@ class Sender:
                 await self._sleep(KNOCK_SECONDS)
 
     async def _attempt(self, issued: Issued, patience: float) -> str:
+        await self._may_send.wait()
+        self._under_way += 1
+        try:
+            return await self._attempt_now(issued, patience)
+        finally:
+            self._under_way -= 1
+
+    async def _attempt_now(self, issued: Issued, patience: float) -> str:
         sent = time.monotonic()
         # Entered before it leaves: whatever shows up in a topic was in the ledger first.
         self.ledger.issued.setdefault(issued.message.identity, issued)

@@ -1,19 +1,23 @@
 """What a scenario plays on: a cluster and a connector as processes of their own, both of which it may break."""
 
 import asyncio
+import json
 import random
 import re
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import aiohttp
 
+from tests.faults.consumer import Record, read_stream
+from tests.faults.host import CONTROL, Control
 from tests.faults.ledger import Disturbance
-from tests.servers import DidNotStart, KafkaCluster
+from tests.faults.sender import Sender
+from tests.servers import DidNotStart, KafkaCluster, ServerError
 from tests.servers.ports import LOOPBACK, free_ports
 from tests.servers.processes import ServerProcess
 
@@ -35,20 +39,35 @@ class Sample:
     oldest_age: float | None = None
     """Seconds."""
     imbalance: float | None = None
+    rebuilds: float | None = None
+    """Producers that were built anew since the connector's start."""
+    lost: float | None = None
+    """Messages that a damaged journal did not give back."""
     resident_bytes: int = 0
 
 
 class Connector:
     """``serve`` as a process of its own; always the same ports and the same journal."""
 
-    def __init__(self, folder: Path, bootstrap: str, prefix: str) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        bootstrap: str,
+        prefix: str,
+        properties: Mapping[str, str] | None = None,
+        *,
+        breakable: bool = False,
+        more: Mapping[str, str] | None = None,
+    ) -> None:
         public, operations = free_ports(2)
         self.folder = folder
+        self.prefix = prefix
         self.url = f"http://{LOOPBACK}:{public}"
         self.operations_url = f"http://{LOOPBACK}:{operations}"
         self.kills: list[float] = []
         settings = {
             "WEDA_KAFKA__BOOTSTRAP_SERVERS": bootstrap,
+            "WEDA_KAFKA__PROPERTIES": json.dumps(dict(properties or {})),
             "WEDA_TOKEN": TOKEN,
             "WEDA_RECEIVER__HOST": LOOPBACK,
             "WEDA_RECEIVER__PORT": str(public),
@@ -56,11 +75,29 @@ class Connector:
             "WEDA_JOURNAL__PATH": str(folder / "journal.db"),
             "WEDA_TOPICS__PREFIX": prefix,
             "WEDA_LOG__FORMAT": "json",
+            CONTROL: str(folder / "faults.json"),
+            **(more or {}),
         }
+        self.break_by(Control())
+        module = "tests.faults.host" if breakable else "connector"
         command = ["env", *(f"{name}={text}" for name, text in settings.items())]
         self.process = ServerProcess(
-            "connector", [*command, sys.executable, "-m", "connector", "serve"], folder, detached=False
+            "connector", [*command, sys.executable, "-m", module, "serve"], folder, detached=False
         )
+
+    @property
+    def journal(self) -> Path:
+        """The journal's file."""
+        return self.folder / "journal.db"
+
+    def break_by(self, control: Control) -> None:
+        """Break what is broken by the process itself: its clock, its disk; or end it at a point."""
+        control.write(self.folder / "faults.json")
+
+    def reached(self) -> list[str]:
+        """The points at which it has ended so far."""
+        file = self.folder / "faults.reached"
+        return file.read_text().splitlines() if file.exists() else []
 
     async def start(self) -> None:
         """Start the process; it is not up yet."""
@@ -119,6 +156,13 @@ class Stage:
         self.disturbances: list[Disturbance] = []
         self.freezes: list[Disturbance] = []
         self.samples: list[Sample] = []
+        self.sender: Sender | None = None
+        self.damages: list[Disturbance] = []
+        """When bytes of the journal were destroyed."""
+        self.gone: list[Record] = []
+        """What had been read of topics before they lost it."""
+        self.cuts: dict[tuple[str, int], list[int]] = {}
+        """Stream and partition → the offsets from which on it lost what it held, and was written anew."""
 
     @asynccontextmanager
     async def disturbing(self, name: str, *, closes_door: bool = False) -> AsyncIterator[None]:
@@ -143,6 +187,44 @@ class Stage:
             await asyncio.to_thread(self.cluster.resume_all)
         self.freezes.append(self.disturbances[-1])
 
+    @asynccontextmanager
+    async def at_rest(self, *, seconds: float) -> AsyncIterator[None]:
+        """Nothing is sent and everything is published while the context lasts; ``ServerError`` if it never is."""
+        assert self.sender is not None
+        async with self.sender.paused():
+            if not await self.wait_until_published(seconds=seconds):
+                raise ServerError(f"the backlog was not published within {seconds:g} s")
+            yield
+
+    async def remember(self, stream: str) -> list[Record]:
+        """Read what a topic holds, before it loses it."""
+        where = self.cluster.bootstrap_servers, self.connector.prefix, stream, self.cluster.client_properties
+        found = await asyncio.to_thread(read_stream, *where)
+        self.gone += self.with_eras(found)
+        return found
+
+    def note_cut(self, stream: str, partition: int, offset: int) -> None:
+        """From this offset on the partition lost what it held."""
+        self.cuts.setdefault((stream, partition), []).append(offset)
+
+    def history_of(self, records: list[Record]) -> list[Record]:
+        """What stands in the topics at the end, together with what they lost on the way."""
+        written = self.with_eras(records)
+        known = {(one.stream, one.partition, one.place): one for one in (*self.gone, *written)}
+        return [*known.values()]
+
+    def with_eras(self, records: Iterable[Record]) -> list[Record]:
+        """The same records, each with how often its partition had lost what stood in its place."""
+        return [replace(one, era=sum(one.offset >= cut for cut in self._cuts_of(one))) for one in records]
+
+    def _cuts_of(self, record: Record) -> list[int]:
+        return self.cuts.get((record.stream, record.partition), [])
+
+    @property
+    def lost_told(self) -> int:
+        """Messages that the connector says a damaged journal did not give back."""
+        return int(max((sample.lost or 0 for sample in self.samples), default=0))
+
     async def watch(self) -> None:
         """Take samples until cancelled."""
         timeout = aiohttp.ClientTimeout(total=5)
@@ -163,6 +245,8 @@ class Stage:
             _sum(text, "journal_messages"),
             _sum(text, "journal_oldest_age_seconds"),
             _sum(text, "ledger_imbalance"),
+            _sum(text, "producer_rebuilds_total"),
+            _sum(text, "journal_lost_messages"),
             self.connector.resident_bytes(),
         )
 

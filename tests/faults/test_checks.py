@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from tests.faults import checks
 from tests.faults.checks import Breach, History, Wanted, check, tail_breaks
-from tests.faults.consumer import Record, field_names
+from tests.faults.consumer import DeadLetter, Record, field_names
 from tests.faults.ledger import Attempt, Disturbance, Issued, Ledger
 from tests.faults.messages import OURS, Message, messages, write_json
 
@@ -119,6 +119,18 @@ def refused_with(code: int) -> Change:
     return lambda good: attempts_of(good, 1, Attempt(10, 10.1, "refused", code), Attempt(11, 11.1, "accepted", 0))
 
 
+def buried(message: Message, code: str = "41300") -> DeadLetter:
+    return DeadLetter(0, 0, {"weda.error.code": code}, message.body)
+
+
+def with_a_burial(*, is_large: bool, large_refused: bool = True, code: str = "41300") -> History:
+    """The second of four messages is a dead letter instead of records."""
+    good = history([0, 2, 3])
+    (message,) = (replace(one, is_large=is_large) for one in tasks(2)[1:])
+    good.ledger.issued[message.identity] = sent(message, "accepted")
+    return replace(good, wanted=Wanted(large_refused=large_refused), dead_letters=[buried(message, code)])
+
+
 BROKEN: dict[str, tuple[str, Change]] = {
     "an accepted message is in no topic": ("missing", lambda good: replace(good, records=good.records[2:])),
     "an accepted message is in one of its topics only": (
@@ -126,7 +138,30 @@ BROKEN: dict[str, tuple[str, Change]] = {
         lambda good: replace(good, records=good.records[1:]),
     ),
     "an accepted message is in its topics under different ids": ("missing", with_value(ingestId=ingest_id(999))),
-    "a well-formed message was buried": ("dead-lettered", lambda good: replace(good, dead_letters=["a line"])),
+    "a well-formed message was buried": (
+        "dead-lettered",
+        lambda good: replace(good, dead_letters=[buried(tasks(1)[0])]),
+    ),
+    "a large message was buried where every topic takes it": (
+        "dead-lettered",
+        lambda _: with_a_burial(is_large=True, large_refused=False),
+    ),
+    "a small message was buried because a large one was refused": (
+        "dead-lettered",
+        lambda _: with_a_burial(is_large=False),
+    ),
+    "a large message was buried for another reason than its size": (
+        "dead-lettered",
+        lambda _: with_a_burial(is_large=True, code="42200"),
+    ),
+    "a large message is neither in its topics nor a dead letter": (
+        "missing",
+        lambda _: replace(with_a_burial(is_large=True), dead_letters=()),
+    ),
+    "a small message is refused for its size": (
+        "refused",
+        lambda good: replace(refused_with(41300)(good), wanted=Wanted(large_refused=True)),
+    ),
     "a record was never sent": ("unissued", with_value(requestId="somebody else's")),
     "a record's message had never left": ("unissued", lambda good: attempts_of(good, 0)),
     "a record stands in another type's topic": (
@@ -164,6 +199,8 @@ BROKEN: dict[str, tuple[str, Change]] = {
         lambda good: replace(good, wanted=Wanted(oldest_age_seconds=5)),
     ),
     "too little was accepted": ("vacuous", lambda good: replace(good, wanted=Wanted(accepted=100))),
+    "no large message was refused": ("vacuous", lambda good: replace(good, wanted=Wanted(large_refused=True))),
+    "no fatal error was provoked": ("vacuous", lambda good: replace(good, wanted=Wanted(rebuilds=1), rebuilds_seen=0)),
     "nothing was interrupted": ("vacuous", lambda good: replace(good, wanted=Wanted(interrupted=1))),
     "nothing was accepted before a disturbance": (
         "vacuous",
@@ -188,6 +225,19 @@ def test_a_broken_history_is_told_by_its_check(what: str) -> None:
     name, change = BROKEN[what]
 
     assert name in broken(check(change(good)))
+
+
+def test_a_large_message_that_kafka_refused_may_be_a_dead_letter() -> None:
+    assert check(with_a_burial(is_large=True)) == []
+
+
+def test_a_partition_that_lost_its_end_goes_on_below_it() -> None:
+    """What was read before it was lost comes before what was written in its place."""
+    good = history([0, 1, 2, 3])
+    lost_from = 2
+    moved = [replace(one, offset=one.offset - 1, era=1) if one.offset >= lost_from else one for one in good.records]
+
+    assert check(replace(good, records=list(reversed(moved)))) == []
 
 
 def test_a_breach_says_which_promise_and_where() -> None:

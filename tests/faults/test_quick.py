@@ -1,4 +1,4 @@
-"""The oracle in little: three faults that every run of the tests goes through; `make faults` plays the long ones."""
+"""The oracle in little: six faults that every run of the tests goes through; `make faults` plays the long ones."""
 
 import asyncio
 import shutil
@@ -6,6 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.faults.broker_faults import max_message_bytes_lowered
+from tests.faults.connector_faults import disk, killed_at
 from tests.faults.run import perform
 from tests.faults.scenarios import Scenario, brokers_frozen, connector_sigkill, kafka_after_connector
 from tests.faults.stage import Stage
@@ -21,7 +23,14 @@ def broker() -> Iterator[KafkaCluster]:
 
 @pytest.mark.parametrize(
     ("scenario", "seconds"),
-    [(connector_sigkill(3), 12), (brokers_frozen(8, nodes=1), 14), (kafka_after_connector(), 10)],
+    [
+        (connector_sigkill(3), 12),
+        (brokers_frozen(8, nodes=1), 14),
+        (kafka_after_connector(), 10),
+        (max_message_bytes_lowered(), 12),
+        (killed_at(("after produce", "after a commit, before its answers", "start: the journal is open")), 12),
+        (disk("full", outage=True), 12),
+    ],
     ids=lambda each: each.name if isinstance(each, Scenario) else "",
 )
 async def test_every_promise_holds_through(scenario: Scenario, seconds: float, broker: KafkaCluster, seed: int) -> None:

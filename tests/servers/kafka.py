@@ -186,9 +186,18 @@ class KafkaCluster:
         self.stop()
 
     @property
+    def client_properties(self) -> Mapping[str, str]:
+        """What a client needs beside the address to do everything; nothing unless the cluster was started so."""
+        return self._plan.client_properties
+
+    @property
     def nodes(self) -> list[int]:
         """The nodes' numbers."""
         return list(self._nodes)
+
+    def storage(self, node: int) -> Path:
+        """The folder of the node's logs."""
+        return self.state / f"storage{node}"
 
     def running(self, node: int) -> bool:
         """Whether the broker's process exists (a paused one does)."""
@@ -244,7 +253,7 @@ class KafkaCluster:
         self, name: str, partitions: int = 1, replication: int = -1, config: Mapping[str, str] | None = None
     ) -> None:
         """Create a topic and wait until each partition has a leader; -1 is the cluster's replication."""
-        admin = self._admin()
+        admin = self.admin()
         new = NewTopic(name, partitions, replication, config=dict(config or {}))
         admin.create_topics([new])[name].result(ADMIN_SECONDS)
         deadline = time.monotonic() + ADMIN_SECONDS
@@ -257,7 +266,8 @@ class KafkaCluster:
         """Partition → the offset that its next record gets."""
         return end_offsets(self.bootstrap_servers, topic, ADMIN_SECONDS, self._plan.client_properties)
 
-    def _admin(self) -> AdminClient:
+    def admin(self) -> AdminClient:
+        """A new client that may do everything; keep it in a variable while its answers are awaited."""
         quiet = {"log_level": 2}  # brokers that a test killed are no news
         return AdminClient({"bootstrap.servers": self.bootstrap_servers, **quiet, **self._plan.client_properties})
 
@@ -281,7 +291,7 @@ class KafkaCluster:
 
     def _start_format(self, node: int) -> subprocess.Popen[str]:
         properties = self.state / f"server{node}.properties"
-        lines = self._plan.properties(node, self.state / f"storage{node}").items()
+        lines = self._plan.properties(node, self.storage(node)).items()
         properties.write_text("".join(f"{name}={text}\n" for name, text in lines))
         tool = _kafka_command("kafka.tools.StorageTool")
         return subprocess.Popen(
