@@ -5,6 +5,7 @@ for each source, unless the file was damaged. What SQLite does not see, a byte t
 frames of the write-ahead log behind a broken one, is looked for at opening.
 """
 
+import os
 import zlib
 from collections import defaultdict
 from collections.abc import Callable, Container, Sequence
@@ -321,8 +322,19 @@ class JournalFile:
         # One commit behind the last whole frame is what a crash leaves; more were synced once, and broken since.
         if sum(frame > whole for frame in commits) > 1:
             raise DamagedFile("committed frames of the write-ahead log stand behind a broken one")
+        self._begin_a_log(database)
         with database:
             self._upgrade(database)
+
+    def _begin_a_log(self, database: apsw.Connection) -> None:
+        """Leave nothing to what was read from the log: where a sync failed before, some of it is in memory alone.
+
+        It stands in the database by now. After a power cut what is left of the log would be read again, and undo that.
+        """
+        database.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+        if self._wal.exists():
+            sync(self._wal)
+        sync(self._path.parent)
 
     def _check_kind(self, database: apsw.Connection) -> None:
         version: int = database.pragma("user_version")
@@ -400,6 +412,15 @@ class JournalFile:
 
     def _wal_size(self) -> int:
         return self._wal.stat().st_size if self._wal.exists() else 0
+
+
+def sync(path: Path) -> None:
+    """Bring a file, or the names in a folder, to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def headroom(max_bytes: int) -> int:

@@ -20,7 +20,7 @@ import structlog
 
 from connector import write_ahead_log
 from connector.errors import ConfigurationError
-from connector.journal_file import APPLICATION_ID, JournalFile, StoredAccount, StoredRow
+from connector.journal_file import APPLICATION_ID, JournalFile, StoredAccount, StoredRow, sync
 
 MOST_SET_ASIDE: Final = 3
 """Damaged files that are kept; of more, the oldest go."""
@@ -66,7 +66,7 @@ def finish(path: Path) -> None:
     if whole.exists():
         _beside(path, "-wal").unlink(missing_ok=True)
         whole.replace(path)
-        _sync_folder(path)
+        sync(path.parent)
 
 
 def salvage(path: Path, max_bytes: int, is_readable: Callable[[bytes], bool]) -> Salvaged:
@@ -191,7 +191,7 @@ def _set_aside(path: Path) -> Path:
     for old in set_aside_files(path)[:-MOST_SET_ASIDE]:
         _LOG.warning("too many damaged journals are kept: the oldest goes", path=str(old))
         _remove(old)
-    _sync_folder(path)
+    sync(path.parent)
     return aside
 
 
@@ -209,14 +209,6 @@ def _remove(file: Path) -> None:
 
 def _beside(path: Path, suffix: str) -> Path:
     return path.with_name(path.name + suffix)
-
-
-def _sync_folder(path: Path) -> None:
-    descriptor = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 # --- pages and records ---
