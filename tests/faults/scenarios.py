@@ -68,6 +68,7 @@ def scenarios() -> Iterator[Scenario]:
     """All of them."""
     from tests.faults.broker_faults import broker_faults  # noqa: PLC0415 - it builds on this module
     from tests.faults.connector_faults import connector_faults  # noqa: PLC0415 - so does it
+    from tests.faults.mixes import mixes  # noqa: PLC0415 - and it
 
     yield Scenario(*("calm", "nothing breaks", _calm), seconds=20, repeats_allowed=False, refusals_allowed=False)
     yield connector_sigkill(10)
@@ -93,6 +94,7 @@ def scenarios() -> Iterator[Scenario]:
     )
     yield from broker_faults()
     yield from connector_faults()
+    yield from mixes()
 
 
 def connector_sigkill(times: int) -> Scenario:
@@ -153,11 +155,12 @@ async def _sigterm(stage: Stage, seconds: float) -> None:
 
 async def _kill_one(stage: Stage, seconds: float) -> None:
     await asyncio.sleep(seconds * 0.25)
-    await _without_broker(stage, seconds * 0.35)
+    await without_broker(stage, seconds * 0.35)
     await asyncio.sleep(seconds * 0.4)
 
 
-async def _without_broker(stage: Stage, seconds: float) -> None:
+async def without_broker(stage: Stage, seconds: float) -> None:
+    """Kill one broker, and start it again after a while."""
     node = stage.chance.choice(stage.cluster.nodes)
     async with stage.disturbing(f"broker {node} killed"):
         await asyncio.to_thread(stage.cluster.kill, node)
@@ -215,7 +218,7 @@ async def _mixed(stage: Stage, seconds: float) -> None:
     async with asyncio.TaskGroup() as group:
         freeze_at = stage.chance.uniform(0.15, 0.45)
         group.create_task(after(freeze_at, lambda: stage.freeze_brokers(20)))
-        group.create_task(after(stage.chance.uniform(0.1, 0.6), lambda: _without_broker(stage, 10)))
+        group.create_task(after(stage.chance.uniform(0.1, 0.6), lambda: without_broker(stage, 10)))
         group.create_task(_three_kills(stage, seconds))
     await asyncio.sleep(seconds * 0.2)
 
