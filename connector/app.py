@@ -8,7 +8,7 @@ import math
 import signal
 import socket
 import time
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from functools import partial
 from importlib.metadata import version
 from typing import Any, Final
@@ -21,7 +21,7 @@ from connector import dead_letters
 from connector.authentication import Authentication
 from connector.delivery import Delivery
 from connector.embedded import EmbeddedBroker
-from connector.encoding import SingleObjectEncoder
+from connector.encoding import Encoder, RegistryEncoder, SingleObjectEncoder
 from connector.errors import ConfigurationError, ConnectorError, Unavailable
 from connector.health import Health
 from connector.ingest import IngestIds
@@ -31,10 +31,10 @@ from connector.operations import operations_app
 from connector.pipeline import Pipeline
 from connector.publisher import Failure, KafkaPublisher, producer_properties
 from connector.receiver import Receiver
+from connector.registry import Registry, Subject, resolve, subjects
 from connector.repeats import Repeats, RepeatsFile
 from connector.settings import EMBEDDED, Settings
-from connector.streams import Routes
-from connector.topics import TopicAdmin, TopicState, wanted
+from connector.topics import TopicAdmin, TopicState, routes_of, wanted
 from connector.values import ProducibleRecord, Request
 
 VERSION: Final = version("weda-kafka-connector")
@@ -49,6 +49,7 @@ _RESERVE_MILLISECONDS: Final = 10_000
 _RESERVE_SECONDS: Final = 4.0
 _CREDIT_SECONDS: Final = 1.0
 _ANEW_SECONDS: Final = 5.0
+_REGISTRY_SECONDS: Final = 15.0
 _RATE_SECONDS: Final = 30.0
 _FLOOR: Final = "ingest_floor"
 _STOP_SHARE: Final = 0.3
@@ -83,7 +84,7 @@ class Connector:
         self._partitions: dict[str, int] = {}
         self._leaving = _Rate()
         self._limits_differ = asyncio.Event()
-        self.routes = Routes(settings.streams, settings.topics.prefix)
+        self.routes = routes_of(settings)
         self.health = Health(settings.journal.max_bytes)
         self.metrics = Metrics(version=VERSION, sources=settings.sources, streams=settings.streams)
         self.bootstrap_servers = settings.kafka.bootstrap_servers
@@ -126,19 +127,21 @@ class Connector:
         repeats = await self._open_repeats()
         ingest_ids = IngestIds(await journal.recall(_FLOOR))
         await self._reserve(journal, ingest_ids)
-        # 5. The broker in memory, where that is asked for.
+        # 5. The ids of the schemas, where there is a registry.
+        encoder = await self._encoder()
+        # 6. The broker in memory, where that is asked for.
         self._start_embedded()
-        # 6. The publisher, and delivery with what the journal held.
+        # 7. The publisher, and delivery with what the journal held.
         delivery = await self._start_delivery(journal, contents)
-        # 7. The topics; while the brokers are away, messages go to the journal.
+        # 8. The topics; while the brokers are away, messages go to the journal.
         admin = TopicAdmin(self.bootstrap_servers, settings.kafka.properties)
         await self._try_to_connect(admin, delivery, _ASK_AT_START_SECONDS)
         self._watch(partial(self._connect_and_watch, admin, delivery))
         self._watch(partial(self._set_gauges, journal, delivery))
         self._watch(partial(self._keep_reserving, journal, ingest_ids))
         self._watch(partial(self._keep_crediting, journal))
-        # 8. The public listener.
-        receiver = self._receiver(delivery, repeats, ingest_ids)
+        # 9. The public listener.
+        receiver = self._receiver(delivery, repeats, ingest_ids, encoder)
         self.url = await self._serve(receiver, public)
         self._stack.callback(self._close_door, receiver)
         _LOG.info("the connector is up", url=self.url, operations_url=self.operations_url, version=VERSION)
@@ -201,11 +204,25 @@ class Connector:
         self._stack.push_async_callback(self._end_watchers)
         return delivery
 
-    def _receiver(self, delivery: Delivery, repeats: Repeats, ingest_ids: IngestIds) -> Receiver:
+    async def _encoder(self) -> Encoder:
+        settings = self._settings
+        self.metrics.registry_up.set(1)
+        if settings.registry.url is None:
+            return SingleObjectEncoder()
+        registry = Registry(settings.registry)
+        wanted_subjects = subjects(self.routes.all)
+        cache = settings.journal.path.with_name(settings.journal.path.name + ".schemas")
+        ids = await asyncio.to_thread(
+            resolve, registry, wanted_subjects, cache, auto_register=settings.registry.auto_register
+        )
+        self._watch(partial(self._watch_registry, registry, wanted_subjects, ids))
+        return RegistryEncoder(ids)
+
+    def _receiver(self, delivery: Delivery, repeats: Repeats, ingest_ids: IngestIds, encoder: Encoder) -> Receiver:
         settings = self._settings
         pipeline = Pipeline(
             routes=self.routes,
-            encoder=SingleObjectEncoder(),
+            encoder=encoder,
             delivery=delivery,
             repeats=repeats,
             ingest_ids=ingest_ids,
@@ -298,7 +315,8 @@ class Connector:
     def _bury(self, request: Request, records: tuple[ProducibleRecord, ...], failure: Failure) -> ProducibleRecord:
         """The dead letter of what Kafka refused: the topics' limits are other ones than were read."""
         self._limits_differ.set()
-        return dead_letters.of_refusal(self.routes.dead_letters, request, records, failure)
+        topic = self.routes.dead_letter_topic(request.source)
+        return dead_letters.of_refusal(topic, request, records, failure)
 
     async def _has_buried(self, *, within: float) -> bool:
         with contextlib.suppress(TimeoutError):
@@ -362,6 +380,21 @@ class Connector:
             self.health.problems[about] = problem
         else:
             self.health.problems.pop(about, None)
+
+    async def _watch_registry(
+        self, registry: Registry, wanted_subjects: Sequence[Subject], ids: Mapping[str, int]
+    ) -> None:
+        """Tell whether the registry answers, and whether it still has our ids; nothing waits for it."""
+        while True:
+            try:
+                found = {each.topic: await asyncio.to_thread(registry.id_of, each) for each in wanted_subjects}
+                changed = [topic for topic, schema_id in found.items() if schema_id != ids[topic]]
+                self._note_problem("registry", f"it has other ids now for {', '.join(changed)}" if changed else "")
+                self.metrics.registry_up.set(1)
+            except ConnectorError as error:
+                self._note_problem("registry", error.message)
+                self.metrics.registry_up.set(0)
+            await asyncio.sleep(_REGISTRY_SECONDS)
 
     async def _set_gauges(self, journal: SqliteJournal, delivery: Delivery) -> None:
         while True:

@@ -24,8 +24,8 @@ from connector.metrics import Metrics
 from connector.publisher import Failure, KafkaPublisher, producer_properties
 from connector.records import timestamp_text
 from connector.settings import Settings
-from connector.streams import DEAD_LETTERS
-from connector.topics import TopicAdmin
+from connector.streams import DEAD_LETTERS, Routes
+from connector.topics import TopicAdmin, routes_of
 from connector.values import ProducibleRecord, Request
 
 _ASK_SECONDS: Final = 3.0
@@ -348,7 +348,7 @@ async def _prepared(settings: Settings, admin: TopicAdmin) -> Backlog:
         await journal.close()
         backlog = await asyncio.to_thread(_backlog_of, path)
     if backlog.messages:
-        await asyncio.to_thread(_check_topics, admin, backlog)
+        await asyncio.to_thread(_check_topics, admin, backlog, routes_of(settings))
     return backlog
 
 
@@ -357,10 +357,13 @@ def _backlog_of(path: Path) -> Backlog:
         return journal.backlog()
 
 
-def _check_topics(admin: TopicAdmin, backlog: Backlog) -> None:
-    """The records say themselves where they go; their dead letters go beside them."""
+def _check_topics(admin: TopicAdmin, backlog: Backlog, routes: Routes) -> None:
+    """The records say themselves where they go; their dead letters go where the settings say, or beside them."""
     admin.brokers(_ADMIN_SECONDS)
-    names = sorted({name for stream, topic in backlog.topics for name in (topic, _letters_beside(stream, topic))})
+    topics = {topic for _, topic in backlog.topics}
+    letters = {_letters_beside(stream, topic) for stream, topic in backlog.topics if topic not in routes.topics}
+    known = routes.dead_letter_topics if not topics.isdisjoint(routes.topics) else ()
+    names = sorted({*topics, *letters, *known})
     existing = admin.describe(names, _ADMIN_SECONDS)
     missing = [name for name in names if name not in existing]
     if missing:
@@ -382,6 +385,7 @@ class _Draining:
 
     def __init__(self, settings: Settings, servers: str, stop: asyncio.Event, on_progress: OnProgress) -> None:
         self._settings = settings
+        self._routes = routes_of(settings)
         self._servers = servers
         self._stop = stop
         self._on_progress = on_progress
@@ -443,12 +447,18 @@ class _Draining:
 
     def _bury(self, request: Request, records: tuple[ProducibleRecord, ...], failure: Failure) -> ProducibleRecord:
         self._buried += 1
-        topic = _letters_beside(records[0].stream, records[0].topic)
+        topic = self._dead_letter_topic(request.source, records[0])
         return dead_letters.of_refusal(topic, request, records, failure)
+
+    def _dead_letter_topic(self, source: str, record: ProducibleRecord) -> str:
+        """That of the settings, if they are those that the record's topic comes from; else the one beside it."""
+        if record.topic in self._routes.topics:
+            return self._routes.dead_letter_topic(source)
+        return _letters_beside(record.stream, record.topic)
 
 
 def _letters_beside(stream: str, topic: str) -> str:
-    """The dead-letter topic of the connector that has written to a stream's topic."""
+    """The dead-letter topic of a connector with a prefix that is not known."""
     return f"{topic.removesuffix(stream)}{DEAD_LETTERS}"
 
 

@@ -48,10 +48,22 @@ def of_error(topic: str, request: Request, error: ConnectorError, instance_id: I
 def of_refusal(
     topic: str, request: Request, records: tuple[ProducibleRecord, ...], failure: Failure
 ) -> ProducibleRecord:
-    """The dead letter of an accepted message whose record Kafka refused for its own sake."""
+    """The dead letter of an accepted message whose record Kafka refused for its own sake.
+
+    Args:
+        topic: The dead-letter topic of its source.
+        request: What was received.
+        records: What Kafka refused.
+        failure: Why.
+    """
     key = records[0].key
     instance_id = None if key is None else InstanceId(key.decode())
     reason = f"Kafka refused the record: {failure.name}: {failure.detail}"
     return dead_letter(
-        topic, request, code=failure.answer_code, stage="publish", reason=reason, instance_id=instance_id
+        topic,
+        request,
+        code=failure.answer_code,
+        stage="publish",
+        reason=reason,
+        instance_id=instance_id,
     )

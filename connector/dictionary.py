@@ -19,7 +19,6 @@ from connector.schemas import (
     OURS,
     TASK_EVENT,
     WORKFLOW_EVENT,
-    by_fingerprint,
     codes,
     load,
 )
@@ -190,7 +189,7 @@ def sample_record(record_type: str) -> dict[str, Any]:
     """What a consumer decodes of the record of a sample message: parsed, converted, encoded and decoded for real."""
     event, request = _converted(record_type)
     value = records.record_value(event, load(record_type), request, _INGEST_ID[record_type])
-    return decode(SingleObjectEncoder().encode(record_type, value), by_fingerprint())
+    return decode(SingleObjectEncoder().encode("", load(record_type), value))
 
 
 def _converted(record_type: str) -> tuple[records.Event, Request]:

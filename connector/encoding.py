@@ -1,10 +1,10 @@
-"""Record → bytes and back: Avro's single-object encoding.
+"""Record → bytes and back, in two framings that differ only in what stands before Avro's binary encoding.
 
-The bytes are ``C3 01``, the schema's fingerprint (8 bytes, little-endian), then the record in Avro's binary encoding.
-Framings differ only in what stands before the record, so a registry's framing is another `Encoder` over `write`.
+- Single-object encoding: ``C3 01`` and the schema's fingerprint (8 bytes, little-endian); no registry is needed.
+- Confluent's: ``00`` and the schema's id in the registry (4 bytes, big-endian).
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from io import BytesIO
 from struct import error as StructError  # noqa: N812 - an exception is named as one
 from typing import Any, Final, Protocol
@@ -19,6 +19,8 @@ CONTENT_TYPE: Final = "application/avro"
 """The media type of every encoded record, whatever its framing."""
 
 MAGIC: Final = b"\xc3\x01"
+REGISTRY_MAGIC: Final = b"\x00"
+_REGISTRY_HEADER_BYTES: Final = len(REGISTRY_MAGIC) + 4
 _HEADER_BYTES: Final = len(MAGIC) + 8
 _UNWRITABLE: Final = (ValueError, TypeError, AttributeError, OverflowError)  # what fastavro raises on a misfit
 
@@ -30,11 +32,12 @@ class Encoder(Protocol):
     def content_type(self) -> str:
         """The media type of the bytes, for the Kafka header ``content-type``."""
 
-    def encode(self, record_type: str, value: Mapping[str, Any]) -> bytes:
+    def encode(self, topic: str, schema: Schema, value: Mapping[str, Any]) -> bytes:
         """The framed bytes of one record.
 
         Args:
-            record_type: The schema's full name.
+            topic: Where the record goes.
+            schema: What it is written by.
             value: Every field of the schema, null ones as None, times as epoch milliseconds; not one field more.
 
         Raises:
@@ -47,9 +50,31 @@ class SingleObjectEncoder:
 
     content_type = CONTENT_TYPE
 
-    def encode(self, record_type: str, value: Mapping[str, Any]) -> bytes:
+    def encode(self, topic: str, schema: Schema, value: Mapping[str, Any]) -> bytes:  # noqa: ARG002 - for all topics
         """The record in the single-object encoding; see `Encoder.encode`."""
-        return encode(schemas.load(record_type), value)
+        return encode(schema, value)
+
+
+class RegistryEncoder:
+    """The encoder whose readers ask a schema registry: Confluent's framing, a zero byte and the schema's id.
+
+    Args:
+        ids: Topic → the id under which the registry has the schema of its records.
+    """
+
+    content_type = CONTENT_TYPE
+
+    def __init__(self, ids: Mapping[str, int]) -> None:
+        self._headers = {topic: registry_header(schema_id) for topic, schema_id in ids.items()}
+
+    def encode(self, topic: str, schema: Schema, value: Mapping[str, Any]) -> bytes:
+        """The record in Confluent's framing; see `Encoder.encode`."""
+        return write(schema, value, header=self._headers[topic])
+
+
+def registry_header(schema_id: int) -> bytes:
+    """What stands before a record in Confluent's framing: a zero byte and the id, 4 bytes big-endian."""
+    return REGISTRY_MAGIC + schema_id.to_bytes(4, "big")
 
 
 def encode(schema: Schema, value: Mapping[str, Any]) -> bytes:
@@ -78,36 +103,37 @@ def write(schema: Schema, value: Mapping[str, Any], *, header: bytes) -> bytes:
     return out.getvalue()
 
 
-def decode(data: bytes, known: Mapping[bytes, Schema]) -> dict[str, Any]:
-    """The value of a record in the single-object encoding, times as epoch milliseconds.
+def decode(data: bytes, by_id: Callable[[int], Schema] | None = None) -> dict[str, Any]:
+    """The value of a record in either framing, times as epoch milliseconds.
 
     Args:
         data: The record's bytes, nothing before or after them.
-        known: Fingerprint → schema, as `connector.schemas.by_fingerprint` has it.
+        by_id: Gives the schema that a registry has under an id; None where there is no registry.
 
     Raises:
-        Unreadable: Not single-object bytes, or of a schema that is not known, or cut short, or too long.
+        Unreadable: In neither framing, of a schema that is not known, cut short, or too long.
     """
-    schema = schema_of(data, known)
+    schema, start = schema_of(data, by_id)
     body = BytesIO(data)
-    body.seek(_HEADER_BYTES)
+    body.seek(start)
     return read(schema, body)
 
 
-def schema_of(data: bytes, known: Mapping[bytes, Schema]) -> Schema:
-    """The schema that single-object bytes name in their header.
-
-    Raises:
-        Unreadable: Not single-object bytes, or of a schema that is not known.
-    """
-    if not data.startswith(MAGIC) or len(data) < _HEADER_BYTES:
-        raise Unreadable("the record is not in Avro's single-object encoding: was it published with a registry?")
-    mark = data[len(MAGIC) : _HEADER_BYTES]
-    if mark not in known:
-        raise Unreadable(
-            f"the record's schema {mark.hex()} is not known: it comes from another version of the connector"
-        )
-    return known[mark]
+def schema_of(data: bytes, by_id: Callable[[int], Schema] | None = None) -> tuple[Schema, int]:
+    """The schema that a record names before its bytes, and where those begin; see `decode`."""
+    if data.startswith(MAGIC) and len(data) >= _HEADER_BYTES:
+        mark = data[len(MAGIC) : _HEADER_BYTES]
+        known = schemas.by_fingerprint()
+        if mark not in known:
+            raise Unreadable(
+                f"the record's schema {mark.hex()} is not known: it comes from another version of the connector"
+            )
+        return known[mark], _HEADER_BYTES
+    if data.startswith(REGISTRY_MAGIC) and len(data) >= _REGISTRY_HEADER_BYTES:
+        if by_id is None:
+            raise Unreadable("the record was published with a schema registry: give WEDA_REGISTRY__URL")
+        return by_id(int.from_bytes(data[1:_REGISTRY_HEADER_BYTES], "big")), _REGISTRY_HEADER_BYTES
+    raise Unreadable("the record is neither in Avro's single-object encoding nor in a registry's framing")
 
 
 def read(schema: Schema, body: BytesIO) -> dict[str, Any]:

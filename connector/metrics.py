@@ -105,6 +105,7 @@ class Metrics:
         )
         self.producer_rebuilds = self._counter("producer_rebuilds", "Producers built anew after a fatal error")
         self.broker_up = self._gauge("broker_up", "1 while the brokers answer")
+        self.registry_up = self._gauge("registry_up", "1 while the schema registry answers; 1 too where there is none")
         self.durability_degraded = self._gauge(
             "durability_degraded", "1 while some topic can lose acknowledged records with one broker"
         )
@@ -180,7 +181,7 @@ class Metrics:
     def record_published(self, record: ProducibleRecord) -> None:
         """One record is acknowledged."""
         self.records_published.labels(record.stream).inc()
-        self.record_bytes.labels(record.stream).inc(len(record.value))
+        self.record_bytes.labels(record.stream).inc(len(record.value or b""))
         self.publish_duration.labels(record.stream).observe(max(time.time() - record.timestamp / 1000, 0))
 
     def passed_by(self, admission: Admission) -> None:

@@ -22,8 +22,8 @@ from connector.messages import BodyKind, Message, parse
 from connector.metrics import Metrics
 from connector.records import Event
 from connector.repeats import Mark, Repeats, Standing, mark
-from connector.streams import Routes
-from connector.values import InstanceId, ProducibleRecord, Request
+from connector.streams import Route, Routes
+from connector.values import IngestId, InstanceId, ProducibleRecord, Request
 
 _LOG = structlog.get_logger("connector.pipeline")
 
@@ -140,22 +140,28 @@ class Pipeline:
     def _encode(self, request: Request, event: Event, *, conflict: bool) -> tuple[ProducibleRecord, ...]:
         ingest_id = self._ingest_ids.next()
         headers = records.headers(event, request, ingest_id, conflict=conflict)
+        routes = self._routes.of(event.message_type, request.source, event.fields["envType"])
         encoded = tuple(
             ProducibleRecord(
                 stream=route.stream.name,
                 topic=route.topic,
                 key=event.instance_id.encode(),
-                value=self._encoder.encode(
-                    route.stream.record_type, records.record_value(event, route.schema, request, ingest_id)
-                ),
+                value=self._value(route, request, event, ingest_id),
                 headers=headers,
                 timestamp=request.received_at,
             )
-            for route in self._routes.of(event.message_type)
+            for route in routes
         )
         for record in encoded:
             self._check_size(record)
         return encoded
+
+    def _value(self, route: Route, request: Request, event: Event, ingest_id: IngestId) -> bytes | None:
+        """The encoded record; null in the stream of states where the instance is deleted."""
+        if route.stream.is_state and records.is_deletion(event):
+            return None
+        fields = records.record_value(event, route.schema, request, ingest_id)
+        return self._encoder.encode(route.topic, route.schema, fields)
 
     def _check_size(self, record: ProducibleRecord) -> None:
         limit = self._topic_limits.get(record.topic)
@@ -179,7 +185,7 @@ class Pipeline:
     def _bury(
         self, request: Request, error: ConnectorError, instance_id: InstanceId | None, seen: Mark
     ) -> asyncio.Future[Safety]:
-        letter = dead_letters.of_error(self._routes.dead_letters, request, error, instance_id)
+        letter = dead_letters.of_error(self._routes.dead_letter_topic(request.source), request, error, instance_id)
         self._check_size(letter)
         safe = self._delivery.admit_dead_letter(request, letter)
         self._watch(safe, seen)

@@ -11,8 +11,8 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaExcepti
 
 from connector.encoding import decode
 from connector.errors import Unreadable
-from connector.schemas import by_fingerprint
-from connector.streams import DEAD_LETTERS, STREAMS, Routes
+from connector.schemas import Schema
+from connector.streams import ALL_ENVIRONMENTS, DEAD_LETTERS, STREAMS, expanded
 from connector.topics import LOG_NOTHING, is_passing, translated
 
 REACH_SECONDS: Final = 10.0
@@ -42,7 +42,8 @@ class Decoded:
         key: The instance's id, or None (a dead letter whose instance was not readable).
         timestamp: Epoch milliseconds.
         headers: Kafka headers as text; of equal names the last one.
-        value: The fields of the record; the bytes themselves of a dead letter, or where no schema of ours reads them.
+        value: The fields of the record; the bytes themselves of a dead letter, or where no schema reads them; None for
+            a tombstone.
     """
 
     stream: str
@@ -52,17 +53,24 @@ class Decoded:
     key: str | None
     timestamp: int
     headers: Mapping[str, str]
-    value: dict[str, Any] | bytes
+    value: dict[str, Any] | bytes | None
 
 
-def topic_of(stream: str, prefix: str) -> str:
+def topic_of(stream: str, prefix: str, source: str = "default", environment: str = "prod") -> str:
     """The topic of a stream, the dead letters' included.
+
+    Args:
+        stream: Its name.
+        prefix: What the topics' names start with.
+        source: What ``{source}`` stands for in it.
+        environment: What ``{envType}`` stands for in it.
 
     Raises:
         KeyError: There is no such stream.
     """
-    routes = Routes(STREAMS, prefix)
-    return {DEAD_LETTERS: routes.dead_letters, **{route.stream.name: route.topic for route in routes.all}}[stream]
+    if stream == DEAD_LETTERS:
+        return f"{expanded(prefix, source, ALL_ENVIRONMENTS)}.{DEAD_LETTERS}"
+    return f"{expanded(prefix, source, environment)}.{STREAMS[stream].name}"
 
 
 def read_records(
@@ -70,7 +78,8 @@ def read_records(
     properties: Mapping[str, Any],
     *,
     stream: str,
-    prefix: str,
+    topic: str,
+    by_id: Callable[[int], Schema] | None = None,
     from_beginning: bool = False,
     until_end: bool = False,
     key: str | None = None,
@@ -86,7 +95,8 @@ def read_records(
         bootstrap_servers: Brokers as ``host:port``, comma-separated.
         properties: librdkafka properties as `Settings.load` has checked them; those of producers do no harm.
         stream: The stream's name.
-        prefix: What the topics' names start with.
+        topic: Its topic, as `topic_of` names it.
+        by_id: Gives the schema that a registry has under an id; None where there is no registry.
         from_beginning: Start with the oldest record, not with the next one. A topic that appears later is always read
             from its beginning.
         until_end: End where every partition ended when it was read so far; a missing topic ends at once.
@@ -98,7 +108,6 @@ def read_records(
         OutsideUnreachable: No broker answers at the start. Later on, brokers are waited for.
         ConfigurationError: Kafka refuses the credentials, or for want of an ACL.
     """
-    topic = topic_of(stream, prefix)
     with closing(_Reader(bootstrap_servers, properties, topic, idle_seconds)) as reader:
         exists = bool(reader.partitions())
         if not exists and not until_end:
@@ -107,7 +116,7 @@ def read_records(
         reader.assign(from_beginning=from_beginning or not exists)
         for message in reader.messages(until_end=until_end):
             if key is None or message.key() == key.encode():
-                yield _decoded(stream, topic, message)
+                yield _decoded(stream, topic, message, by_id)
                 reader.rest()
 
 
@@ -211,7 +220,7 @@ class _Reader:
         return self._problems
 
 
-def _decoded(stream: str, topic: str, message: Message) -> Decoded:
+def _decoded(stream: str, topic: str, message: Message, by_id: Callable[[int], Schema] | None) -> Decoded:
     key = message.key()
     headers = cast("list[tuple[str, bytes | None]]", message.headers() or [])
     return Decoded(
@@ -222,15 +231,15 @@ def _decoded(stream: str, topic: str, message: Message) -> Decoded:
         key=None if key is None else _text(key),
         timestamp=message.timestamp()[1],
         headers={name: _text(value or b"") for name, value in headers},
-        value=_value(stream, message.value() or b""),
+        value=_value(stream, message.value(), by_id),
     )
 
 
-def _value(stream: str, value: bytes) -> dict[str, Any] | bytes:
-    if stream == DEAD_LETTERS:
+def _value(stream: str, value: bytes | None, by_id: Callable[[int], Schema] | None) -> dict[str, Any] | bytes | None:
+    if value is None or stream == DEAD_LETTERS:
         return value
     try:
-        return decode(value, by_fingerprint())
+        return decode(value, by_id)
     except Unreadable:
         return value
 

@@ -24,6 +24,8 @@ from connector.values import Headers, IngestId, InstanceId, Request
 
 MESSAGE_TYPES: Final = {"instance": "Instance", "task": "Task"}
 
+_DELETE_INSTANCE: Final = 18  # action 删除流程实例
+_DELETED: Final = 5  # instanceStatus 已删除
 _INT_MIN: Final = -(2**31)
 _INT_MAX: Final = 2**31 - 1
 _WHOLE_NUMBER = re.compile(r"[+-]?[0-9]{1,20}(?:\.0+)?")
@@ -89,6 +91,13 @@ def convert(message: Message, zone: tzinfo) -> Event:
     fields = {name: _read(message, name, kind, zone) for name, kind in _KINDS.items()}
     fields |= {"msgType": message_type, "instanceId": instance_id}
     return Event(message, instance_id, message_type, fields)
+
+
+def is_deletion(event: Event) -> bool:
+    """Whether the message says that its instance is deleted."""
+    return event.message_type == MESSAGE_TYPES["instance"] and (
+        event.fields["action"] == _DELETE_INSTANCE or event.fields["instanceStatus"] == _DELETED
+    )
 
 
 def readable_instance_id(message: Message) -> InstanceId | None:

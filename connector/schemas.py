@@ -15,7 +15,7 @@ from typing import Any, Final, Literal, NamedTuple
 
 from fastavro.schema import SchemaParseException, fingerprint, parse_schema, to_parsing_canonical_form
 
-from connector.errors import ConfigurationError
+from connector.errors import ConfigurationError, Unreadable
 
 WORKFLOW_EVENT: Final = "io.weda.workflow.WorkflowEvent"
 INSTANCE_EVENT: Final = "io.weda.workflow.InstanceEvent"
@@ -92,10 +92,38 @@ def read(path: Path) -> Schema:
         raise ConfigurationError(f"schema {path}: not the Avro schema of the record {path.stem}: {error}") from error
 
 
+def parse(text: str) -> Schema:
+    """The schema in a text that came from elsewhere, such as a registry.
+
+    Raises:
+        Unreadable: It is not the Avro schema of a record.
+    """
+    try:
+        definition = json.loads(text)
+        namespace, name = definition.get("namespace", ""), definition["name"]
+        return _schema(definition, full_name=name if "." in name or not namespace else f"{namespace}.{name}")
+    except (SchemaParseException, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise Unreadable(f"not the Avro schema of a record: {error}") from error
+
+
+@cache
+def released() -> Mapping[str, Mapping[str, Schema]]:
+    """Version of the connector → full name → the schema that it was released with, oldest first; never changed again.
+
+    Raises:
+        ConfigurationError: A file among them is not the Avro schema of a record.
+    """
+    folders = sorted((_folder() / "released").iterdir(), key=lambda each: [int(part) for part in each.name.split(".")])
+    return MappingProxyType(
+        {folder.name: {path.stem: read(path) for path in sorted(folder.glob("*.avsc"))} for folder in folders}
+    )
+
+
 @cache
 def by_fingerprint() -> Mapping[bytes, Schema]:
-    """Every schema of `ALL` by its fingerprint: what a reader of single-object bytes looks up."""
-    return MappingProxyType({schema.fingerprint: schema for schema in map(load, ALL)})
+    """The schemas of all versions by their fingerprints: what a reader of single-object bytes looks up."""
+    older = [schema for version in released().values() for schema in version.values()]
+    return MappingProxyType({schema.fingerprint: schema for schema in (*older, *map(load, ALL))})
 
 
 @cache

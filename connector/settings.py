@@ -52,6 +52,7 @@ _KIB: Final = 1024
 _SIZE: Final = re.compile(r"(\d{1,19})\s*(?:([KMGT])iB?)?", re.ASCII)
 _SOURCE_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 _TOPIC_PREFIX: Final = re.compile(r"[A-Za-z0-9._-]{1,236}")  # Kafka's 249, less the longest ending, `.dead-letters`
+_LONGEST_PREFIX: Final = 236
 _VISIBLE: Final = re.compile(r"[!-~]+")  # what an HTTP header carries unchanged, and what C reads to its end
 _SECRETIVE: Final = re.compile(r"password|secret|key|token|jaas|^(topic\.)?sasl\.", re.IGNORECASE)
 _INT32: Final = 2**31 - 1
@@ -114,6 +115,12 @@ def _check_property_name(name: str) -> str:
     return name
 
 
+def _check_environment(name: str) -> str:
+    if _SOURCE_NAME.fullmatch(name) is None:
+        raise ValueError("must be 1 to 64 letters, digits, `_` and `-`")
+    return name
+
+
 def _is_unicode(text: str) -> bool:
     return not any("\ud800" <= letter <= "\udfff" for letter in text)
 
@@ -159,7 +166,7 @@ def _check_url(url: str) -> str:
     if parts.scheme not in {"http", "https"} or not parts.hostname:
         raise ValueError("must be an http or https URL")
     if "@" in parts.netloc:
-        raise ValueError("must not hold a credential; use WEDA_OPERATIONS__TOKEN")
+        raise ValueError("must not hold a credential; there are settings for it")
     return url
 
 
@@ -184,10 +191,11 @@ Port = Annotated[Number, Field(ge=0, le=65535)]
 Token = Annotated[
     SecretStr, AfterValidator(_check_token), PlainSerializer(lambda _: REDACTED, return_type=str, when_used="json")
 ]
+Environment = Annotated[str, AfterValidator(_check_environment)]
 SourceName = Annotated[str, AfterValidator(_check_source_name)]
 PropertyName = Annotated[str, AfterValidator(_check_property_name)]
 Property = Annotated[str | int | float | bool, BeforeValidator(_check_scalar)]
-Stream = Literal["events", "instances", "tasks"]
+Stream = Literal["events", "instances", "tasks", "state"]
 
 
 class _Group(BaseModel):
@@ -232,7 +240,10 @@ class Kafka(_Group):
 class Topics(_Group):
     """The topics that the connector creates where they are missing."""
 
-    prefix: str = Field(default="weda.workflow", description="What the names of all topics start with.")
+    prefix: str = Field(
+        default="weda.workflow",
+        description="What the names of all topics start with; may hold `{source}` and `{envType}`.",
+    )
     partitions: Number = Field(default=12, ge=1, le=_INT32, description="Partitions of a topic at its creation.")
     replication_factor: Annotated[int, BeforeValidator(_refuse_boolean), Field(ge=1, le=32767)] | None = Field(
         default=None, description="Replicas of a topic at its creation; none means the broker's default."
@@ -249,8 +260,11 @@ class Topics(_Group):
     @field_validator("prefix")
     @classmethod
     def _check_prefix(cls, prefix: str) -> str:
-        if _TOPIC_PREFIX.fullmatch(prefix) is None:
-            raise ValueError("must be 1 to 236 of the characters Kafka allows: letters, digits, `.`, `_` and `-`")
+        if _TOPIC_PREFIX.fullmatch(prefix.replace("{source}", "s").replace("{envType}", "e")) is None:
+            raise ValueError(
+                "must be 1 to 236 of the characters Kafka allows (letters, digits, `.`, `_` and `-`), "
+                "or the placeholders {source} and {envType}"
+            )
         return prefix
 
     @field_validator("retention_ms")
@@ -259,6 +273,28 @@ class Topics(_Group):
         if retention_ms == 0:
             raise ValueError("must be more than 0, or -1 to keep records for ever")
         return retention_ms
+
+
+class Registry(_Group):
+    """The schema registry, where there is one: anything that speaks Confluent's API."""
+
+    url: Annotated[str, AfterValidator(_check_url)] | None = Field(
+        default=None,
+        description="Address of a schema registry. None means Avro's single-object encoding, for which no registry is "
+        "needed.",
+    )
+    auto_register: bool = Field(
+        default=False, description="Whether `serve` registers schemas that are missing; else it says so and ends."
+    )
+    username: Text | None = Field(default=None, description="Name for HTTP basic authentication at the registry.")
+    password: Token | None = Field(default=None, description="Password for it.")
+    ca_location: Path | None = Field(
+        default=None, description="Certificates of the authorities that vouch for the registry, if not the usual ones."
+    )
+    certificate_location: Path | None = Field(
+        default=None, description="Our certificate, where the registry asks for one."
+    )
+    key_location: Path | None = Field(default=None, description="The key of our certificate.")
 
 
 class Journal(_Group):
@@ -311,6 +347,11 @@ class Source(_Group):
     tokens: tuple[Token, ...] = Field(
         default=(), description="Tokens that identify the source; several, so that they can be rotated."
     )
+    env_types: tuple[Environment, ...] = Field(
+        default=(),
+        description="Values of `envType` that the source may send; none means any, or `pre` and `prod` where the "
+        "topics' prefix holds `{envType}`.",
+    )
 
 
 class Operations(_Group):
@@ -345,9 +386,10 @@ class Settings(_Group):
     streams: tuple[Stream, ...] = Field(
         default=("events", "instances", "tasks"),
         min_length=1,
-        description="Streams to publish, comma-separated or JSON: `events`, `instances`, `tasks`.",
+        description="Streams to publish, comma-separated or JSON: `events`, `instances`, `tasks`, `state`.",
     )
     topics: Topics = Field(default=Topics(), description="The topics.")
+    registry: Registry = Field(default=Registry(), description="The schema registry.")
     journal: Journal = Field(default=Journal(), description="The journal.")
     receiver: Receiver = Field(default=Receiver(), description="The public listener.")
     repeats: Repeats = Field(default=Repeats(), description="The memory of repeats.")
@@ -397,7 +439,20 @@ class Settings(_Group):
                 ("receiver.max_body_bytes", self.receiver.max_body_bytes),
                 ("journal.max_bytes", self.journal.max_bytes),
             )
+        if (self.registry.username is None) != (self.registry.password is None):
+            _refuse(("registry.username", "registry.password"), "go together: both or none")
+        if self.registry.key_location is not None and self.registry.certificate_location is None:
+            _refuse(("registry.key_location", "registry.certificate_location"), "go together")
+        if self._longest_prefix > _LONGEST_PREFIX:
+            _refuse(("topics.prefix", "sources"), "make a topic's name longer than Kafka takes (249 letters)")
         return self
+
+    @property
+    def _longest_prefix(self) -> int:
+        named = [name for source in self.sources.values() for name in source.env_types]
+        environment = max([*named, "prod"], key=len)
+        longest = self.topics.prefix.replace("{source}", max(self.sources, key=len))
+        return len(longest.replace("{envType}", environment))
 
     @classmethod
     def load(
@@ -689,14 +744,13 @@ def _build_tree(written: Mapping[str, _Written]) -> dict[str, Any]:
 
 
 def _refuse_pair(small: tuple[str, float], large: tuple[str, float]) -> NoReturn:
-    raise PydanticCustomError(
-        "between_settings",
-        "{problem}",
-        {
-            "problem": f"{small[0]} ({small[1]:g}) must be less than {large[0]} ({large[1]:g})",
-            "settings": (small[0], large[0]),
-        },
-    )
+    problem = f"{small[0]} ({small[1]:g}) must be less than {large[0]} ({large[1]:g})"
+    raise PydanticCustomError("between_settings", "{problem}", {"problem": problem, "settings": (small[0], large[0])})
+
+
+def _refuse(settings: tuple[str, str], why: str) -> NoReturn:
+    problem = f"{settings[0]} and {settings[1]} {why}"
+    raise PydanticCustomError("between_settings", "{problem}", {"problem": problem, "settings": settings})
 
 
 def _translate(problem: ErrorDetails, written: Mapping[str, _Written]) -> ConfigurationError:

@@ -152,10 +152,17 @@ class Difference:
 
 def wanted(settings: Settings) -> tuple[TopicSpec, ...]:
     """Every topic that the connector writes under these settings."""
-    routes = Routes(settings.streams, settings.topics.prefix)
+    routes = routes_of(settings)
     retention = settings.topics.retention_ms
-    specs = [_spec(settings, route.topic, retention) for route in routes.all]
-    return (*specs, _spec(settings, routes.dead_letters, _longer(retention, DEAD_LETTER_RETENTION_MS)))
+    specs = [_spec(settings, route.topic, retention, is_state=route.stream.is_state) for route in routes.all]
+    letters = _longer(retention, DEAD_LETTER_RETENTION_MS)
+    return (*specs, *(_spec(settings, topic, letters) for topic in routes.dead_letter_topics))
+
+
+def routes_of(settings: Settings) -> Routes:
+    """The routing table under these settings."""
+    sources = {name: source.env_types for name, source in settings.sources.items()}
+    return Routes(settings.streams, settings.topics.prefix, sources)
 
 
 def plan(specs: Iterable[TopicSpec], actual: Mapping[str, TopicState]) -> tuple[Difference, ...]:
@@ -375,9 +382,10 @@ class _Deadline:
             return None
 
 
-def _spec(settings: Settings, name: str, retention_ms: int) -> TopicSpec:
+def _spec(settings: Settings, name: str, retention_ms: int, *, is_state: bool = False) -> TopicSpec:
     topics = settings.topics
-    config = {"cleanup.policy": "delete", "retention.ms": str(retention_ms)}
+    deleted = {"cleanup.policy": "delete", "retention.ms": str(retention_ms)}
+    config = {"cleanup.policy": "compact"} if is_state else deleted
     spec = TopicSpec(name, topics.partitions, topics.replication_factor, config)
     return spec if topics.replication_factor is None else spec.at(topics.replication_factor)
 

@@ -27,7 +27,7 @@ class ProducibleRecord(msgspec.Struct, frozen=True, array_like=True):
         stream: The stream's name, a label of metrics.
         topic: Where it goes.
         key: The instance's id in UTF-8, or none (a dead letter whose instance is not readable).
-        value: The encoded bytes.
+        value: The encoded bytes; None says that what the key stood for is gone (a tombstone).
         headers: Kafka headers.
         timestamp: Epoch milliseconds.
     """
@@ -35,7 +35,7 @@ class ProducibleRecord(msgspec.Struct, frozen=True, array_like=True):
     stream: str
     topic: str
     key: bytes | None
-    value: bytes
+    value: bytes | None
     headers: Headers
     timestamp: int
 
@@ -43,7 +43,7 @@ class ProducibleRecord(msgspec.Struct, frozen=True, array_like=True):
     def size(self) -> int:
         """Bytes that count against ``max.message.bytes``, the framing estimated upwards."""
         headers = sum(len(name) + len(value) + HEADER_OVERHEAD for name, value in self.headers)
-        return len(self.key or b"") + len(self.value) + headers + RECORD_OVERHEAD
+        return len(self.key or b"") + len(self.value or b"") + headers + RECORD_OVERHEAD
 
 
 class Request(msgspec.Struct, frozen=True, array_like=True):

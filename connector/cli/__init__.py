@@ -8,6 +8,7 @@ import typer
 from connector.cli.config import config
 from connector.cli.demo import demo
 from connector.cli.journal import journal
+from connector.cli.schemas import schemas
 from connector.cli.serve import serve
 from connector.cli.simulate import simulate
 from connector.cli.tail import tail
@@ -25,6 +26,7 @@ for command in (serve, demo, simulate, tail, config):
     app.command()(command)
 app.add_typer(topics, name="topics")
 app.add_typer(journal, name="journal")
+app.add_typer(schemas, name="schemas")
 
 
 def main() -> None:

@@ -11,9 +11,10 @@ from typing import Annotated, Any, Final
 import typer
 
 from connector.cli.topics import File, Servers, servers_of
-from connector.reading import Decoded, read_records
+from connector.reading import Decoded, read_records, topic_of
 from connector.records import timestamp_text
-from connector.settings import Settings
+from connector.registry import Registry
+from connector.settings import DEFAULT_SOURCE, Settings
 
 _LONGEST: Final = 200
 _NONE: Final = "-"
@@ -26,6 +27,7 @@ class TailStream(StrEnum):
     EVENTS = "events"
     INSTANCES = "instances"
     TASKS = "tasks"
+    STATE = "state"
     DEAD_LETTERS = "dead-letters"
 
 
@@ -40,6 +42,8 @@ def tail(
     timeout: Annotated[
         float | None, typer.Option(min=0.1, help="End after so many seconds without a record; else never.")
     ] = None,
+    source: Annotated[str, typer.Option(help="What {source} stands for in the topics' prefix.")] = DEFAULT_SOURCE,
+    env_type: Annotated[str, typer.Option(help="What {envType} stands for in the topics' prefix.")] = "prod",
     file: File = None,
     bootstrap_servers: Servers = None,
 ) -> None:
@@ -61,7 +65,8 @@ def tail(
         servers_of(settings, embedded="give the address that its connector prints with --bootstrap-servers"),
         settings.kafka.properties,
         stream=stream,
-        prefix=settings.topics.prefix,
+        topic=topic_of(stream, settings.topics.prefix, source, env_type),
+        by_id=Registry(settings.registry).schema if settings.registry.url else None,
         from_beginning=from_beginning,
         until_end=until_end,
         key=instance,
@@ -79,7 +84,10 @@ def json_line(record: Decoded) -> str:
 
 def line(record: Decoded) -> str:
     """The record for people: what matters, in one line."""
-    parts = _said_of_letter(record) if isinstance(record.value, bytes) else _said_of_event(record.value)
+    if record.value is None:
+        parts: tuple[Any, ...] = ("deleted",)
+    else:
+        parts = _said_of_letter(record) if isinstance(record.value, bytes) else _said_of_event(record.value)
     return _GAP.join(_plain(part) for part in (timestamp_text(record.timestamp), record.key, *parts))
 
 
@@ -116,7 +124,7 @@ def _said_of_letter(record: Decoded) -> tuple[Any, ...]:
     return headers.get("weda.error.code"), headers.get("weda.error.stage"), reason, _shown(record.value)
 
 
-def _shown(value: dict[str, Any] | bytes) -> dict[str, Any] | str:
+def _shown(value: dict[str, Any] | bytes | None) -> dict[str, Any] | str | None:
     return value.decode(errors="backslashreplace") if isinstance(value, bytes) else value
 
 

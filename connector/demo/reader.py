@@ -14,7 +14,6 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, Message,
 from connector.encoding import decode
 from connector.errors import OutsideUnreachable, Unreadable
 from connector.reading import end_offset, passes
-from connector.schemas import by_fingerprint
 from connector.topics import LOG_NOTHING, translated
 
 REACH_SECONDS: Final = 5.0
@@ -153,4 +152,4 @@ class Reader:
         self._next[partition] = offset if error is not None else offset + 1
         if error is None:
             with suppress(Unreadable):
-                yield Event(partition, offset, decode(message.value() or b"", by_fingerprint()))
+                yield Event(partition, offset, decode(message.value() or b""))

@@ -15,6 +15,7 @@ from connector.cli import app
 COMMANDS = (
     *("serve", "demo", "simulate", "tail", "config", "topics plan", "topics apply"),
     *("journal status", "journal export", "journal drain"),
+    *("schemas list", "schemas check", "schemas register"),
 )
 
 

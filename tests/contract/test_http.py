@@ -18,7 +18,7 @@ import yaml
 from structlog.testing import capture_logs
 from uvicorn.server import ServerState
 
-from connector import dead_letters, encoding, receiver, schemas
+from connector import dead_letters, encoding, receiver
 from connector.authentication import Authentication
 from connector.delivery import Delivery
 from connector.encoding import SingleObjectEncoder
@@ -64,7 +64,7 @@ class Served:
     def __init__(self, *, tokens=TOKENS, encoder=None, limits=None, max_in_flight=64, publish_wait=0.3):
         self.publisher = InMemoryPublisher()
         self.journal = InMemoryJournal()
-        self.routes = Routes(STREAMS, "weda.workflow")
+        self.routes = Routes(STREAMS, "weda.workflow", dict.fromkeys(tokens, ()))
         self.metrics = Metrics(version="0", sources=tokens, streams=STREAMS)
         self.limits = limits or {}
         self._tokens = tokens
@@ -78,7 +78,7 @@ class Served:
             self.journal,
             await self.journal.open(),
             ledger=self.metrics,
-            bury=partial(dead_letters.of_refusal, self.routes.dead_letters),
+            bury=partial(dead_letters.of_refusal, self.routes.dead_letter_topic),
             publish_wait_seconds=self._publish_wait,
         )
         pipeline = Pipeline(
@@ -152,7 +152,7 @@ class Served:
                 await asyncio.sleep(0.002)
 
     def values(self, stream="events"):
-        return [encoding.decode(record.value, schemas.by_fingerprint()) for record in self.publisher.of(stream)]
+        return [encoding.decode(record.value) for record in self.publisher.of(stream)]
 
     @property
     def letters(self):

@@ -14,7 +14,18 @@ PACKAGE = ROOT / "connector"
 LAYERS = (
     {"errors"},
     {"values"},
-    {"authentication", "dead_letters", "delivery", "dictionary", "embedded", "encoding", "health", "ingest", "journal"}
+    {
+        "authentication",
+        "compatibility",
+        "dead_letters",
+        "delivery",
+        "dictionary",
+        "embedded",
+        "encoding",
+        "health",
+        "ingest",
+        "journal",
+    }
     | {"lanes", "logs", "messages", "metrics", "publisher", "reading", "records", "registry", "repeats", "salvage"}
     | {"journal_file", "schemas", "settings", "simulator", "streams", "testing", "topics", "write_ahead_log"}
     | {"detached"},

@@ -105,7 +105,9 @@ def publish(servers: str, records: Sequence[ProducibleRecord]) -> None:
 def read(servers: str, prefix: str, stream: str = "events", **options: object) -> list[Decoded]:
     """What there is, from the beginning."""
     reading = {"from_beginning": True, "until_end": True, **options}
-    return list(read_records(servers, {"acks": "all", "linger.ms": 5}, stream=stream, prefix=prefix, **reading))
+    return list(
+        read_records(servers, {"acks": "all", "linger.ms": 5}, stream=stream, topic=topic_of(stream, prefix), **reading)
+    )
 
 
 def tail_command(servers: str, prefix: str, *arguments: str) -> subprocess.Popen[str]:
@@ -175,7 +177,7 @@ def test_a_record_of_an_unknown_schema_is_read_as_its_bytes(servers: str, topic_
 def test_reading_starts_with_the_next_record(servers: str, topic_prefix: str) -> None:
     """What is published once reading has begun is read, and nothing older."""
     publish(servers, records_of(topic_prefix, "old"))
-    reading = read_records(servers, {}, stream="events", prefix=topic_prefix, idle_seconds=SECONDS)
+    reading = read_records(servers, {}, stream="events", topic=topic_of("events", topic_prefix), idle_seconds=SECONDS)
     later = threading.Timer(2, publish, [servers, records_of(topic_prefix, "new")])
     later.start()
 
@@ -191,7 +193,12 @@ def test_a_topic_that_is_missing_is_waited_for_and_read_whole(embedded: str, top
     later.start()
 
     reading = read_records(
-        embedded, {}, stream="events", prefix=topic_prefix, idle_seconds=SECONDS, on_missing=missing.append
+        embedded,
+        {},
+        stream="events",
+        topic=topic_of("events", topic_prefix),
+        idle_seconds=SECONDS,
+        on_missing=missing.append,
     )
 
     assert [record.key for record in islice(reading, 1)] == ["first"]
@@ -210,7 +217,9 @@ def test_reading_goes_on_when_the_broker_is_back(topic_prefix: str) -> None:
         broker.create_topic(f"{topic_prefix}.events", partitions=2)
         servers = broker.bootstrap_servers
         publish(servers, records_of(topic_prefix, "before")[:1])
-        reading = read_records(servers, {}, stream="events", prefix=topic_prefix, from_beginning=True)
+        reading = read_records(
+            servers, {}, stream="events", topic=topic_of("events", topic_prefix), from_beginning=True
+        )
         assert next(reading).key == "before"
 
         broker.kill(1)

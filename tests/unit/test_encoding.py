@@ -9,12 +9,11 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from connector import encoding, schemas
-from connector.encoding import CONTENT_TYPE, SingleObjectEncoder, decode, encode
+from connector import schemas
+from connector.encoding import CONTENT_TYPE, RegistryEncoder, SingleObjectEncoder, decode, encode
 from connector.errors import Defect, Unreadable
 from connector.schemas import ALL, INSTANCE_EVENT, OURS, TASK_EVENT, load
 
-KNOWN = schemas.by_fingerprint()
 TIMES = {name: {field for field, kind in schemas.kinds(load(name)).items() if kind == "date"} for name in ALL}
 
 text = st.text(st.characters(exclude_categories=["Cs"]))
@@ -76,11 +75,11 @@ def test_apaches_reader_and_ours_decode_what_was_encoded(name, data):
     encoded = encode(load(name), value)
 
     assert value == apache_decode(name, encoded)
-    assert value == decode(encoded, KNOWN)
+    assert value == decode(encoded)
 
 
 def test_the_header_is_the_magic_and_the_fingerprint_in_little_endian():
-    encoded = SingleObjectEncoder().encode(TASK_EVENT, record(TASK_EVENT))
+    encoded = SingleObjectEncoder().encode("t", load(TASK_EVENT), record(TASK_EVENT))
 
     assert b"\xc3\x01" + load(TASK_EVENT).fingerprint == encoded[:10]
 
@@ -98,15 +97,23 @@ def test_the_media_type_is_avros():
 def test_times_are_epoch_milliseconds_on_both_ways():
     value = record(TASK_EVENT, taskStartTime=1772415000123)
 
-    assert decode(encode(load(TASK_EVENT), value), KNOWN)["taskStartTime"] == 1772415000123
+    assert decode(encode(load(TASK_EVENT), value))["taskStartTime"] == 1772415000123
 
 
-def test_another_framing_puts_its_own_header_before_the_same_record():
+def test_a_registry_s_framing_is_a_zero_byte_and_the_id_of_the_topic_s_schema():
     schema, value = load(TASK_EVENT), record(TASK_EVENT)
+    encoder = RegistryEncoder({"a": 7, "b": 0x01020304})
 
-    assert b"\x00\x00\x00\x00\x07" + encode(schema, value)[10:] == encoding.write(
-        schema, value, header=b"\x00\x00\x00\x00\x07"
-    )
+    assert encoder.encode("a", schema, value) == b"\x00\x00\x00\x00\x07" + encode(schema, value)[10:]
+    assert encoder.encode("b", schema, value)[:5] == b"\x00\x01\x02\x03\x04"
+
+
+def test_a_record_in_a_registry_s_framing_is_read_by_the_registry_s_schema():
+    encoded = RegistryEncoder({"t": 7}).encode("t", load(TASK_EVENT), record(TASK_EVENT))
+
+    assert decode(encoded, {7: load(TASK_EVENT)}.__getitem__) == decode(encode(load(TASK_EVENT), record(TASK_EVENT)))
+    with pytest.raises(Unreadable, match="WEDA_REGISTRY__URL"):
+        decode(encoded)
 
 
 def test_an_unknown_field_is_a_defect():
@@ -170,15 +177,15 @@ def test_a_defect_shows_nothing_of_what_a_source_sent():
     assert raised.value.__suppress_context__
 
 
-@pytest.mark.parametrize("data", [b"", b"\xc3", b"\xc3\x01", b"\xc3\x01" + bytes(7), b"\x00\x00\x00\x00\x01\x02"])
+@pytest.mark.parametrize("data", [b"", b"\xc3", b"\xc3\x01", b"\xc3\x01" + bytes(7), b"\x00\x00\x00\x00", b"{}"])
 def test_bytes_in_another_encoding_are_unreadable(data):
     with pytest.raises(Unreadable, match="single-object"):
-        decode(data, KNOWN)
+        decode(data)
 
 
 def test_a_schema_of_another_version_is_unreadable_and_named():
     with pytest.raises(Unreadable, match="0102030405060708"):
-        decode(b"\xc3\x01\x01\x02\x03\x04\x05\x06\x07\x08", KNOWN)
+        decode(b"\xc3\x01\x01\x02\x03\x04\x05\x06\x07\x08")
 
 
 def test_a_record_cut_short_anywhere_is_unreadable():
@@ -186,12 +193,12 @@ def test_a_record_cut_short_anywhere_is_unreadable():
 
     for length in range(10, len(encoded)):
         with pytest.raises(Unreadable):
-            decode(encoded[:length], KNOWN)
+            decode(encoded[:length])
 
 
 def test_a_record_with_more_behind_it_is_unreadable():
     with pytest.raises(Unreadable, match="go on"):
-        decode(encode(load(TASK_EVENT), record(TASK_EVENT)) + b"\x00", KNOWN)
+        decode(encode(load(TASK_EVENT), record(TASK_EVENT)) + b"\x00")
 
 
 @given(body=st.binary(max_size=200))
@@ -200,7 +207,7 @@ def test_a_record_with_more_behind_it_is_unreadable():
 @pytest.mark.parametrize("name", ALL)
 def test_any_bytes_are_a_record_or_unreadable(name, body):
     try:
-        value = decode(b"\xc3\x01" + load(name).fingerprint + body, KNOWN)
+        value = decode(b"\xc3\x01" + load(name).fingerprint + body)
     except Unreadable:
         return
     assert load(name).fields == tuple(value)

@@ -147,8 +147,8 @@ def test_variables_of_others_are_left_alone():
         ("WEDA_KAFKA__PUBLISH_WAIT_SECONDS", "0.8", "must be less than receiver.reply_deadline_seconds (0.8)"),
         ("WEDA_RECEIVER__REPLY_DEADLINE_SECONDS", "0.1", "kafka.publish_wait_seconds (0.4) must be less than"),
         ("WEDA_STREAMS", "", "at least 1 item"),
-        ("WEDA_STREAMS", "events,", "1 should be 'events', 'instances' or 'tasks'"),
-        ("WEDA_STREAMS", "state", "0 should be 'events', 'instances' or 'tasks'"),
+        ("WEDA_STREAMS", "events,", "1 should be 'events', 'instances', 'tasks' or 'state'"),
+        ("WEDA_STREAMS", "states", "0 should be 'events', 'instances', 'tasks' or 'state'"),
         ("WEDA_STREAMS", "events,events", "must name each stream once"),
         ("WEDA_STREAMS", '["events"', "is not JSON"),
         ("WEDA_TOPICS__PREFIX", "weda/{source}", "must be 1 to 236 of the characters Kafka allows"),
@@ -287,7 +287,7 @@ def test_a_bad_value_that_something_stronger_replaces_does_no_harm(write):
             "flag: kafka.bootstrap: unknown setting; the nearest known one is kafka.bootstrap_servers",
         ),
         ({"receiver.port": "x"}, "flag: receiver.port: should be a valid integer"),
-        ({"streams": "events,state"}, "flag: streams: 1 should be"),
+        ({"streams": "events,states"}, "flag: streams: 1 should be"),
     ],
 )
 def test_a_bad_flag_is_named(flags, said):
@@ -482,7 +482,8 @@ def test_no_output_shows_a_secret(write):
 def test_redacted_settings_keep_their_shape_and_what_is_no_secret(write):
     redacted = everything_secret(write).redacted()
 
-    assert redacted["sources"] == {"hr": {"tokens": [REDACTED] * 2}, "default": {"tokens": [REDACTED]}}
+    tokens = {name: source["tokens"] for name, source in redacted["sources"].items()}
+    assert tokens == {"hr": [REDACTED] * 2, "default": [REDACTED]}
     assert REDACTED == redacted["token"] == redacted["operations"]["token"]
     assert redacted["kafka"]["properties"] == {
         "security.protocol": "sasl_ssl",
