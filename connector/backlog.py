@@ -305,7 +305,7 @@ def rehearse(settings: Settings, servers: str) -> Backlog:
     except DamagedFile as damage:
         raise _damaged(path, damage) from damage
     if backlog.messages:
-        _check_topics(TopicAdmin(servers, settings.kafka.properties), backlog)
+        _check_topics(TopicAdmin(servers, settings.kafka.properties), backlog, routes_of(settings))
     return backlog
 
 
