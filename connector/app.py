@@ -209,14 +209,15 @@ class Connector:
         self.metrics.registry_up.set(1)
         if settings.registry.url is None:
             return SingleObjectEncoder()
-        registry = Registry(settings.registry)
+        registry = self._stack.enter_context(Registry(settings.registry))
         wanted_subjects = subjects(self.routes.all)
         cache = settings.journal.path.with_name(settings.journal.path.name + ".schemas")
-        ids = await asyncio.to_thread(
+        resolved = await asyncio.to_thread(
             resolve, registry, wanted_subjects, cache, auto_register=settings.registry.auto_register
         )
-        self._watch(partial(self._watch_registry, registry, wanted_subjects, ids))
-        return RegistryEncoder(ids)
+        self.metrics.registry_up.set(resolved.from_registry)
+        self._watch(partial(self._watch_registry, registry, wanted_subjects, resolved.ids))
+        return RegistryEncoder(resolved.ids)
 
     def _receiver(self, delivery: Delivery, repeats: Repeats, ingest_ids: IngestIds, encoder: Encoder) -> Receiver:
         settings = self._settings

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import structlog
 from confluent_kafka.schema_registry import Schema as RegistrySchema
@@ -63,6 +63,19 @@ class Version:
     text: str
 
 
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """What the records' framing needs.
+
+    Attributes:
+        ids: Topic → the id of the schema of its records.
+        from_registry: Whether the registry has said so now; else they are those of the last start.
+    """
+
+    ids: Mapping[str, int]
+    from_registry: bool
+
+
 def subjects(routes: Iterable[Route]) -> tuple[Subject, ...]:
     """What the registry has to know for the topics that are written."""
     return tuple(Subject(route.subject, route.topic, route.schema) for route in routes)
@@ -80,11 +93,26 @@ class Registry:
 
     def __init__(self, settings: RegistrySettings) -> None:
         self.url = settings.url or ""
-        self._client = SchemaRegistryClient(_configuration(settings))
+        try:
+            self._client = SchemaRegistryClient(_configuration(settings))
+        except OSError as error:  # the client opens the files
+            raise ConfigurationError(
+                f"{', '.join(_files_named(settings))}: the registry's client cannot use the file ({error})"
+            ) from error
+
+    def close(self) -> None:
+        """Close its connections."""
+        self._client.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def id_of(self, subject: Subject) -> int | None:
         """The id of the subject's schema; None where the registry does not have it."""
-        with self._translated():
+        with self._asked_anew():
             try:
                 registered = self._client.lookup_schema(subject.name, _as_registered(subject.schema))
             except SchemaRegistryError as error:
@@ -99,7 +127,7 @@ class Registry:
         Raises:
             Unregistered: The registry finds it incompatible with an earlier version; the message names the field.
         """
-        with self._translated():
+        with self._asked_anew():
             is_new = not self._numbers(subject.name)
             if is_new:
                 self._client.set_config(
@@ -115,7 +143,7 @@ class Registry:
 
     def versions(self, name: str) -> list[Version]:
         """The versions of a subject, oldest first; none where the registry does not have it."""
-        with self._translated():
+        with self._asked_anew():
             found = [self._client.get_version(name, number) for number in self._numbers(name)]
         return [Version(each.version or 0, each.schema_id or 0, each.schema.schema_str or "") for each in found]
 
@@ -157,6 +185,12 @@ class Registry:
             raise
 
     @contextmanager
+    def _asked_anew(self) -> Iterator[None]:
+        self._client.clear_caches()  # type: ignore[no-untyped-call]  # what the client remembers is not what the registry says now
+        with self._translated():
+            yield
+
+    @contextmanager
     def _translated(self) -> Iterator[None]:
         try:
             yield
@@ -177,8 +211,8 @@ class Registry:
             ) from error
 
 
-def resolve(registry: Registry, wanted: Iterable[Subject], cache: Path, *, auto_register: bool) -> dict[str, int]:
-    """Topic → id, from the registry, or from the last start where it is away.
+def resolve(registry: Registry, wanted: Iterable[Subject], cache: Path, *, auto_register: bool) -> Resolved:
+    """The ids of the topics' schemas, from the registry, or from the last start where it is away.
 
     Args:
         registry: The registry.
@@ -198,9 +232,9 @@ def resolve(registry: Registry, wanted: Iterable[Subject], cache: Path, *, auto_
         if remembered is None:
             raise OutsideUnreachable(f"{error.message}; no earlier start has left the ids of the schemas") from error
         _LOG.warning("the registry is away: the ids of the last start are used", reason=error.message)
-        return remembered
+        return Resolved(remembered, from_registry=False)
     _remember(registry.url, wanted, ids, cache)
-    return ids
+    return Resolved(ids, from_registry=True)
 
 
 def _known(registry: Registry, wanted: Iterable[Subject]) -> dict[str, int]:
@@ -239,6 +273,12 @@ def _mark(subject: Subject) -> str:
 
 def _as_registered(schema: Schema) -> RegistrySchema:
     return RegistrySchema(schema.text, "AVRO")
+
+
+def _files_named(settings: RegistrySettings) -> Iterator[str]:
+    for name in ("ca_location", "certificate_location", "key_location"):
+        if getattr(settings, name) is not None:
+            yield f"WEDA_REGISTRY__{name.upper()}"
 
 
 def _configuration(settings: RegistrySettings) -> dict[str, Any]:

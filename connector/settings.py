@@ -131,12 +131,17 @@ def _check_filled(text: str) -> str:
     return text
 
 
-def _check_token(token: SecretStr) -> SecretStr:
-    text = token.get_secret_value()
+def _check_secret(secret: SecretStr) -> SecretStr:
+    text = secret.get_secret_value()
     if not text:
         raise ValueError("must not be empty")
     if text == REDACTED:
-        raise ValueError("is the mask of a redacted output, not a token")
+        raise ValueError("is the mask of a redacted output, not a secret")
+    return secret
+
+
+def _check_token(token: SecretStr) -> SecretStr:
+    text = _check_secret(token).get_secret_value()
     if _VISIBLE.fullmatch(text) is None:
         raise ValueError("must hold visible ASCII characters only, without spaces: an HTTP header carries it")
     return token
@@ -188,9 +193,9 @@ Size = Annotated[
 ]
 Text = Annotated[str, AfterValidator(_check_filled)]
 Port = Annotated[Number, Field(ge=0, le=65535)]
-Token = Annotated[
-    SecretStr, AfterValidator(_check_token), PlainSerializer(lambda _: REDACTED, return_type=str, when_used="json")
-]
+Masked = PlainSerializer(lambda _: REDACTED, return_type=str, when_used="json")
+Secret = Annotated[SecretStr, AfterValidator(_check_secret), Masked]
+Token = Annotated[SecretStr, AfterValidator(_check_token), Masked]
 Environment = Annotated[str, AfterValidator(_check_environment)]
 SourceName = Annotated[str, AfterValidator(_check_source_name)]
 PropertyName = Annotated[str, AfterValidator(_check_property_name)]
@@ -287,7 +292,7 @@ class Registry(_Group):
         default=False, description="Whether `serve` registers schemas that are missing; else it says so and ends."
     )
     username: Text | None = Field(default=None, description="Name for HTTP basic authentication at the registry.")
-    password: Token | None = Field(default=None, description="Password for it.")
+    password: Secret | None = Field(default=None, description="Password for it.")
     ca_location: Path | None = Field(
         default=None, description="Certificates of the authorities that vouch for the registry, if not the usual ones."
     )

@@ -6,13 +6,16 @@ import re
 import secrets
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import TypeVar
 
 import pytest
 import structlog
 from hypothesis import settings
 
-from tests.servers import KafkaCluster, NotInstalled
+from tests.servers import KafkaCluster, NotInstalled, SchemaRegistry
+
+Server = TypeVar("Server", KafkaCluster, SchemaRegistry)
 
 # Started in the background, a shell has us ignore SIGINT, and whatever we start would ignore it too.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -33,6 +36,13 @@ def cluster() -> Iterator[KafkaCluster]:
     yield from _running(nodes=3)
 
 
+@pytest.fixture(scope="session")
+def registry() -> Iterator[SchemaRegistry]:
+    """One schema registry for the whole run; the topics' prefixes keep the tests' subjects apart."""
+    with _started(SchemaRegistry.start) as registry:
+        yield registry
+
+
 @pytest.fixture
 def topic_prefix(request: pytest.FixtureRequest) -> str:
     """A prefix that no other test has, for topics that nobody else touches."""
@@ -49,13 +59,13 @@ def seed() -> int:
 
 
 def _running(*, nodes: int) -> Iterator[KafkaCluster]:
-    with _started(nodes) as cluster:
+    with _started(lambda: KafkaCluster.start(nodes)) as cluster:
         yield cluster
 
 
-def _started(nodes: int) -> KafkaCluster:
+def _started(start: Callable[[], Server]) -> Server:
     try:
-        return KafkaCluster.start(nodes)
+        return start()
     except NotInstalled as error:
         missing = str(error)
     pytest.fail(missing, pytrace=False)

@@ -2,7 +2,8 @@
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Final
@@ -61,8 +62,9 @@ def list_command(*, file: File = None, registry_url: Url = None, as_json: Json =
 
     Exit codes: 0 listed, 2 bad usage or configuration, 3 the registry is not reachable.
     """
-    registry, wanted = _asked(file, registry_url)
-    _print([_line(registry, subject) for subject in wanted], as_json=as_json)
+    with _asked(file, registry_url) as (registry, wanted):
+        lines = [_line(registry, subject) for subject in wanted]
+    _print(lines, as_json=as_json)
 
 
 @schemas.command("check")
@@ -80,8 +82,8 @@ def check_command(*, file: File = None, registry_url: Url = None, as_json: Json 
     settings = Settings.load(file=file, flags={"registry.url": registry_url})
     lines = list(_against_the_released())
     if settings.registry.url is not None:
-        registry = Registry(settings.registry)
-        lines += [_checked(registry, subject) for subject in _subjects(settings)]
+        with Registry(settings.registry) as registry:
+            lines += [_checked(registry, subject) for subject in _subjects(settings)]
     _print(lines, as_json=as_json)
     raise typer.Exit(EXIT_CHECK_FAILED if any(line.problems for line in lines) else 0)
 
@@ -98,16 +100,18 @@ def register_command(*, file: File = None, registry_url: Url = None, as_json: Js
     Exit codes: 0 all are registered, 1 the registry refuses one: the field is named, 2 bad usage or configuration,
     3 the registry is not reachable.
     """
-    registry, wanted = _asked(file, registry_url)
-    registered = [Line(subject.name, subject.schema.name, registry.register(subject), REGISTERED) for subject in wanted]
-    _print(registered, as_json=as_json)
+    with _asked(file, registry_url) as (registry, wanted):
+        lines = [Line(each.name, each.schema.name, registry.register(each), REGISTERED) for each in wanted]
+    _print(lines, as_json=as_json)
 
 
-def _asked(file: Path | None, url: str | None) -> tuple[Registry, tuple[Subject, ...]]:
+@contextmanager
+def _asked(file: Path | None, url: str | None) -> Iterator[tuple[Registry, tuple[Subject, ...]]]:
     settings = Settings.load(file=file, flags={"registry.url": url})
     if settings.registry.url is None:
         raise ConfigurationError("WEDA_REGISTRY__URL is not set: give the registry's address, or --registry-url")
-    return Registry(settings.registry), _subjects(settings)
+    with Registry(settings.registry) as registry:
+        yield registry, _subjects(settings)
 
 
 def _subjects(settings: Settings) -> tuple[Subject, ...]:

@@ -4,6 +4,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
 from enum import StrEnum
 from itertools import islice
 from typing import Annotated, Any, Final
@@ -61,19 +62,20 @@ def tail(
     Exit codes: 0 ended, 2 bad usage or configuration, 3 Kafka is not reachable.
     """
     settings = Settings.load(file=file, flags={"kafka.bootstrap_servers": bootstrap_servers})
-    records = read_records(
-        servers_of(settings, embedded="give the address that its connector prints with --bootstrap-servers"),
-        settings.kafka.properties,
-        stream=stream,
-        topic=topic_of(stream, settings.topics.prefix, source, env_type),
-        by_id=Registry(settings.registry).schema if settings.registry.url else None,
-        from_beginning=from_beginning,
-        until_end=until_end,
-        key=instance,
-        idle_seconds=timeout,
-        on_missing=_say_missing,
-    )
-    _print(islice(records, maximum), json_line if as_json else line)
+    with ExitStack() as stack:
+        records = read_records(
+            servers_of(settings, embedded="give the address that its connector prints with --bootstrap-servers"),
+            settings.kafka.properties,
+            stream=stream,
+            topic=topic_of(stream, settings.topics.prefix, source, env_type),
+            by_id=stack.enter_context(Registry(settings.registry)).schema if settings.registry.url else None,
+            from_beginning=from_beginning,
+            until_end=until_end,
+            key=instance,
+            idle_seconds=timeout,
+            on_missing=_say_missing,
+        )
+        _print(islice(records, maximum), json_line if as_json else line)
 
 
 def json_line(record: Decoded) -> str:

@@ -52,7 +52,7 @@ def connector(running) -> Connector:
 
 
 async def read(connector: Connector, stream: str, count: int) -> list[Any]:
-    topic = f"{connector.routes.dead_letters.removesuffix('.dead-letters')}.{stream}"
+    topic = f"{connector.routes.dead_letter_topic('default').removesuffix('.dead-letters')}.{stream}"
     return await asyncio.to_thread(read_topic, connector.bootstrap_servers, topic, count)
 
 

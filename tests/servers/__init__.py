@@ -1,4 +1,4 @@
-"""Real Apache Kafka for tests: resolved with Maven, started as plain processes, no containers.
+"""Real Apache Kafka and a real schema registry for tests, from Maven's artifacts, as plain processes, no containers.
 
 From a shell::
 
@@ -17,5 +17,6 @@ From a test::
 from tests.servers.errors import DidNotStart, NotInstalled, ServerError
 from tests.servers.kafka import KafkaCluster
 from tests.servers.reading import end_offsets, read_topic
+from tests.servers.registry import SchemaRegistry
 
-__all__ = ["DidNotStart", "KafkaCluster", "NotInstalled", "ServerError", "end_offsets", "read_topic"]
+__all__ = ["DidNotStart", "KafkaCluster", "NotInstalled", "SchemaRegistry", "ServerError", "end_offsets", "read_topic"]

@@ -5,9 +5,10 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from tests.servers import kafka, registry
 from tests.servers.artifacts import cache_folder, fetch
 from tests.servers.errors import ServerError
-from tests.servers.kafka import KafkaCluster, archive_classes
+from tests.servers.kafka import KafkaCluster
 
 
 def main() -> int:
@@ -23,7 +24,8 @@ def main() -> int:
 
 def _install(_: argparse.Namespace) -> None:
     fetch()
-    archive_classes()
+    kafka.archive_classes()
+    registry.archive_classes()
 
 
 def _up(arguments: argparse.Namespace) -> None:

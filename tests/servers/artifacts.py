@@ -25,7 +25,7 @@ def installed() -> Path:
     """The folder with a subfolder per server; ``NotInstalled`` where they were never fetched."""
     folder = cache_folder() / _versions()
     if not folder.is_dir():
-        raise NotInstalled(f"the tests' Kafka is not on this machine yet: {INSTALL}")
+        raise NotInstalled(f"the tests' servers are not on this machine yet: {INSTALL}")
     return folder
 
 
@@ -45,8 +45,8 @@ def fetch() -> Path:
 def _run_maven(target: Path) -> None:
     maven = shutil.which("mvn")
     if not maven:
-        raise NotInstalled(f"fetching the tests' Kafka needs Maven (mvn), which is not on the PATH: {HOW_TO_GET}")
-    sys.stderr.write("fetching Apache Kafka for the tests with Maven (once, about half a minute)\n")
+        raise NotInstalled(f"fetching the tests' servers needs Maven (mvn), which is not on the PATH: {HOW_TO_GET}")
+    sys.stderr.write("fetching Apache Kafka and a schema registry for the tests with Maven (once, about a minute)\n")
     environment = dict(os.environ)
     if not shutil.which("java"):
         environment.setdefault("JAVA_HOME", str(find_java().path.parent.parent))
@@ -55,7 +55,7 @@ def _run_maven(target: Path) -> None:
         command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
     )
     if done.returncode:
-        raise NotInstalled(f"Maven could not fetch the tests' Kafka:\n{done.stdout}")
+        raise NotInstalled(f"Maven could not fetch the tests' servers:\n{done.stdout}")
 
 
 def _move_whole(part: Path, folder: Path) -> None:
@@ -72,7 +72,7 @@ def _move_whole(part: Path, folder: Path) -> None:
 
 
 def _versions() -> str:
-    """``kafka-4.4.0-slf4j-1.7.36`` from the pom's ``*.version`` properties."""
+    """``kafka-4.4.0-slf4j-1.7.36-apicurio-3.3.3`` from the pom's ``*.version`` properties."""
     maven = "{http://maven.apache.org/POM/4.0.0}"
     properties = ET.parse(POM).getroot().find(f"{maven}properties")
     tags = {} if properties is None else {each.tag.removeprefix(maven): each.text for each in properties}

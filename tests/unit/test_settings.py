@@ -170,7 +170,7 @@ def test_variables_of_others_are_left_alone():
         ("WEDA_REPEATS__WINDOW_SECONDS", "1e300", "should be less than or equal to"),
         ("WEDA_TOKEN", "", "must not be empty"),
         ("WEDA_TOKEN", f"{SECRET} with spaces", "must hold visible ASCII characters only"),
-        ("WEDA_TOKEN", REDACTED, "is the mask of a redacted output, not a token"),
+        ("WEDA_TOKEN", REDACTED, "is the mask of a redacted output, not a secret"),
         ("WEDA_OPERATIONS__TOKEN", "", "must not be empty"),
         ("WEDA_SOURCES", "{}", "must name at least one source"),
         ("WEDA_SOURCES", '{"unknown": {}}', "unknown is reserved"),

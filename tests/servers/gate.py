@@ -1,0 +1,111 @@
+"""A gate in front of a server: TLS, clients' certificates and passwords, for servers that have none of that here."""
+
+import ssl
+import threading
+from base64 import b64encode
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
+
+import trustme
+
+from tests.servers.ports import LOOPBACK
+
+SECONDS = 20
+
+
+@dataclass(frozen=True)
+class Certificates:
+    """PEM files of one authority: its own, a server's for the loopback, and a client's with its key."""
+
+    authority: Path
+    client: Path
+    client_key: Path
+    server: Path
+
+    @classmethod
+    def issue(cls, folder: Path) -> "Certificates":
+        """Issue them all, by an authority that nobody else knows."""
+        authority = trustme.CA()
+        server, client = authority.issue_cert(LOOPBACK), authority.issue_cert("client@example.org")
+        made = cls(folder / "ca.pem", folder / "client.pem", folder / "client.key", folder / "server.pem")
+        authority.cert_pem.write_to_path(made.authority)
+        client.cert_chain_pems[0].write_to_path(made.client)
+        client.private_key_pem.write_to_path(made.client_key)
+        server.private_key_and_cert_chain_pem.write_to_path(made.server)
+        return made
+
+
+@contextmanager
+def gate(
+    target: str,
+    *,
+    certificates: Certificates | None = None,
+    asks_for_certificate: bool = False,
+    credentials: tuple[str, str] | None = None,
+) -> Iterator[str]:
+    """Open a gate; gives its address, with the path of the target's.
+
+    Args:
+        target: The address of what stands behind it.
+        certificates: With them it speaks TLS alone.
+        asks_for_certificate: Whether a client must show a certificate of the same authority.
+        credentials: Name and password that it demands (HTTP basic authentication); 401 without.
+    """
+    origin, path = _split(target)
+    demanded = None if credentials is None else f"Basic {b64encode(':'.join(credentials).encode()).decode()}"
+
+    class PassingOn(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            if demanded is not None and self.headers.get("authorization") != demanded:
+                self._answer(401, b'{"error_code": 40101, "message": "Unauthorized"}')
+                return
+            body = self.rfile.read(int(self.headers.get("content-length") or 0))
+            asked = Request(origin + self.path, method=self.command, data=body or None)
+            asked.add_header("content-type", self.headers.get("content-type", "application/json"))
+            try:
+                with urlopen(asked, timeout=SECONDS) as answer:
+                    self._answer(answer.status, answer.read())
+            except HTTPError as refusal:
+                self._answer(refusal.code, refusal.read())
+
+        do_POST = do_PUT = do_DELETE = do_GET  # noqa: N815
+
+        def _answer(self, status: int, body: bytes) -> None:
+            self.send_response(status)
+            self.send_header("content-type", "application/json")
+            self.send_header("content-length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    with ThreadingHTTPServer((LOOPBACK, 0), PassingOn) as server:
+        if certificates is not None:
+            context = _context(certificates, asks_for_certificate=asks_for_certificate)
+            server.socket = context.wrap_socket(server.socket, server_side=True)
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+        thread.start()
+        try:
+            yield f"{'https' if certificates else 'http'}://{LOOPBACK}:{server.server_port}{path}"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def _split(address: str) -> tuple[str, str]:
+    scheme, _, rest = address.partition("://")
+    host, slash, path = rest.partition("/")
+    return f"{scheme}://{host}", slash + path
+
+
+def _context(certificates: Certificates, *, asks_for_certificate: bool) -> ssl.SSLContext:
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=certificates.authority)
+    context.load_cert_chain(certificates.server)
+    context.verify_mode = ssl.CERT_REQUIRED if asks_for_certificate else ssl.CERT_NONE
+    return context
