@@ -43,6 +43,7 @@ _ASK_AT_START_SECONDS: Final = 1.0
 _CREATE_SECONDS: Final = 15.0
 _ASK_SECONDS: Final = 3.0
 _AGAIN_SECONDS: Final = 0.5
+_UNCONNECTED_SECONDS: Final = 20.0
 _TOPICS_SECONDS: Final = 30.0
 _GAUGES_SECONDS: Final = 0.5
 _RESERVE_MILLISECONDS: Final = 10_000
@@ -307,6 +308,8 @@ class Connector:
             try:
                 await asyncio.to_thread(admin.brokers, _ASK_SECONDS)
                 self._note_brokers(is_up=True)
+                if self.publisher.unconnected_seconds >= _UNCONNECTED_SECONDS:
+                    self.publisher.renew()
                 if time.monotonic() - looked >= _TOPICS_SECONDS:
                     await self._look_at_topics(admin)
                     looked = time.monotonic()

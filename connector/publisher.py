@@ -3,10 +3,12 @@
 A :class:`KafkaPublisher` owns a producer and a thread that polls it. Callers live on the event loop: they hand over the
 records of one message and are called back there, once, when every record has a delivery report. Reports cross from the
 poll thread in batches, with one wake-up a batch. librdkafka keeps no promise of order across a fatal error, so the
-producer is rebuilt after one: purge, report what was in it as failed, start a new generation, ignore the old one.
+producer is rebuilt after one: purge, report what was in it as failed, start a new generation, ignore the old one. It is
+rebuilt on demand too: a client that was told of no brokers at all may never connect again (see ``renew``).
 """
 
 import asyncio
+import json
 import logging
 import threading
 import time
@@ -112,7 +114,8 @@ class KafkaPublisher:
         self._on_rebuild = on_rebuild
         self._lock = threading.Lock()
         self._producer: Producer | None = None
-        self._fatal: KafkaError | None = None
+        self._broken: str | None = None
+        self._unconnected_since: float | None = None
         self._stopping = False
         self._thread = threading.Thread(target=self._poll, name="publisher-poll", daemon=True)
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -126,7 +129,22 @@ class KafkaPublisher:
     @property
     def is_open(self) -> bool:
         """Whether records are taken now."""
-        return self._producer is not None and self._fatal is None and not self._stopping
+        return self._producer is not None and self._broken is None and not self._stopping
+
+    @property
+    def unconnected_seconds(self) -> float:
+        """How long the producer has had no connection to any broker; 0 while it has one."""
+        since = self._unconnected_since
+        return 0.0 if since is None else time.monotonic() - since
+
+    def renew(self) -> None:
+        """Rebuild a producer that does not connect though brokers can be reached.
+
+        librdkafka forgets its brokers when one that was fenced a moment ago tells it of none (librdkafka#5301). Such a
+        producer has no connection, so nothing of it is under way that could arrive behind what is published anew.
+        """
+        self._unconnected_since = None
+        self._broken = "no connection to any broker, though they can be reached"
 
     async def start(self) -> None:
         """Build the producer and start polling it.
@@ -162,10 +180,18 @@ class KafkaPublisher:
         self._deliver()
 
     def _build(self) -> Producer:
-        return Producer({**self._properties, "error_cb": self._client_error}, logger=_LIBRARY_LOG)
+        own = {"error_cb": self._client_error, "stats_cb": self._look_at_connections}
+        return Producer({**self._properties, **own}, logger=_LIBRARY_LOG)
+
+    def _look_at_connections(self, statistics: str) -> None:
+        brokers = json.loads(statistics)["brokers"].values()
+        if any(broker["state"] == "UP" for broker in brokers):
+            self._unconnected_since = None
+        elif self._unconnected_since is None:
+            self._unconnected_since = time.monotonic()
 
     def _produce(self, record: ProducibleRecord, parcel: _Parcel, index: int) -> Failure | None:
-        if self._producer is None or self._fatal is not None:
+        if self._producer is None or self._broken is not None:
             return Failure(FailureKind.UNCERTAIN, "_CLOSED", "the producer is being rebuilt or was stopped")
 
         def reported(error: KafkaError | None, message: Message) -> None:
@@ -228,7 +254,7 @@ class KafkaPublisher:
         if producer is None:
             return
         self._poll_once(producer)
-        if self._fatal is not None and not self._stopping:
+        if self._broken is not None and not self._stopping:
             self._rebuild(producer)
 
     def _poll_once(self, producer: Producer) -> None:
@@ -239,7 +265,7 @@ class KafkaPublisher:
             self._client_error(exception.args[0])
 
     def _rebuild(self, producer: Producer) -> None:
-        _LOG.error("fatal error of librdkafka: rebuilding the producer", error=str(self._fatal))
+        _LOG.error("rebuilding the producer", reason=self._broken)
         producer.purge()
         self._poll_out(producer, _PURGE_SECONDS)
         with self._lock:
@@ -249,7 +275,7 @@ class KafkaPublisher:
             return
         with self._lock:
             self._producer = self._build()
-            self._fatal = None
+            self._broken = None
             self.generation += 1
         if self._loop is not None:
             self._loop.call_soon_threadsafe(self._on_rebuild)
@@ -285,7 +311,7 @@ class KafkaPublisher:
 
     def _note_fatal(self, error: KafkaError) -> None:
         if error.fatal() or error.code() == KafkaError._FATAL:
-            self._fatal = error
+            self._broken = f"fatal error of librdkafka: {error}"
 
 
 def producer_properties(bootstrap_servers: str, overrides: Mapping[str, Any]) -> dict[str, Any]:
@@ -310,6 +336,7 @@ def producer_properties(bootstrap_servers: str, overrides: Mapping[str, Any]) ->
         "socket.keepalive.enable": True,
         "reconnect.backoff.max.ms": 2_000,
         "topic.metadata.refresh.interval.ms": 60_000,
+        "statistics.interval.ms": 5_000,
         **overrides,
     }
 

@@ -184,7 +184,8 @@ class TopicAdmin:
     def __init__(self, bootstrap_servers: str, properties: Mapping[str, Any]) -> None:
         self._problems: deque[KafkaError] = deque(maxlen=_PROBLEMS_KEPT)
         own: dict[str, Any] = {"bootstrap.servers": bootstrap_servers, "error_cb": self._problems.append}
-        self._client = AdminClient({"log_level": LOG_NOTHING, **properties, **own})
+        self._properties = {"log_level": LOG_NOTHING, **properties, **own}
+        self._client = AdminClient(self._properties)
 
     def brokers(self, timeout: float) -> int:
         """How many brokers there are, after a round trip to one of them; ``timeout`` in seconds."""
@@ -295,10 +296,18 @@ class TopicAdmin:
 
     @contextmanager
     def _translated(self, attempt: str, *, acl: str | None = None) -> Iterator[None]:
-        """As `translated`, with what the connections suffered last as the cause."""
+        """As `translated`, with what the connections suffered last as the cause.
+
+        A client that did not reach Kafka is not asked again: it may have been told of no brokers at all by one that
+        was fenced a moment ago, and never connects to any from then on (librdkafka#5301).
+        """
         self._problems.clear()
-        with translated(attempt, acl=acl, problems=self._recent_problems):
-            yield
+        try:
+            with translated(attempt, acl=acl, problems=self._recent_problems):
+                yield
+        except OutsideUnreachable:
+            self._client = AdminClient(self._properties)
+            raise
 
     def _recent_problems(self) -> Sequence[KafkaError]:
         self._client.poll(0)  # or librdkafka keeps them to itself

@@ -41,6 +41,16 @@ def connector_faults() -> Iterator[Scenario]:
     yield in_an_outage("journal-scrambled", "SIGKILL in an outage, and pages of the journal overwritten", _scramble)
     yield in_an_outage("journal-older", "SIGKILL in an outage, and the journal is that of an older version", _age)
     yield Scenario(
+        *(
+            "registry-gone",
+            "the schema registry hangs, then is killed; the connector starts without it",
+            _lose_registry,
+        ),
+        registered=True,
+        seconds=60,
+        interrupts=True,
+    )
+    yield Scenario(
         "slow-senders",
         "beside the load hundreds of senders that stop half-way, trickle, never read, or hang up",
         _be_slow,
@@ -216,6 +226,23 @@ def _age(stage: Stage) -> None:
     with contextlib.closing(sqlite3.connect(path)) as database:
         database.executescript("ALTER TABLE message DROP COLUMN checksum; DROP TABLE account; PRAGMA user_version = 1")
         database.commit()
+
+
+async def _lose_registry(stage: Stage, seconds: float) -> None:
+    assert stage.registry is not None
+    await asyncio.sleep(seconds * 0.15)
+    async with stage.disturbing("registry hangs"):
+        await asyncio.to_thread(stage.registry.pause)
+        await asyncio.sleep(seconds * 0.15)
+        await stage.restart_connector()
+        await asyncio.to_thread(stage.registry.resume)
+    await asyncio.sleep(seconds * 0.15)
+    async with stage.disturbing("registry killed"), _frozen(stage, yes=True):
+        await asyncio.to_thread(stage.registry.kill)
+        await asyncio.sleep(seconds * 0.05)
+        await stage.restart_connector()
+        await asyncio.sleep(seconds * 0.1)
+    await asyncio.sleep(seconds * 0.2)
 
 
 async def _be_slow(stage: Stage, seconds: float) -> None:

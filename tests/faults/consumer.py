@@ -22,6 +22,9 @@ RECORD_TYPE_OF = {
     "tasks": "io.weda.workflow.TaskEvent",
 }
 SINGLE_OBJECT = b"\xc3\x01"
+REGISTRY_MAGIC = b"\x00"
+REGISTRY_HEADER_BYTES = 5
+"""The mark, and the id of the schema, which `tests.integration.test_registry` checks."""
 READ_SECONDS = 120
 
 
@@ -102,9 +105,9 @@ def decode(stream: str, message: KafkaMessage) -> Record:
     if not isinstance(key, bytes) or not isinstance(value, bytes):
         raise ValueError(f"{place} has no key or no value")  # noqa: TRY004 - about the record, not a type of ours
     mark, schema = _schema(stream)
-    if not value.startswith(mark):
+    if not value.startswith((mark, REGISTRY_MAGIC)):
         raise ValueError(f"{place} starts with {value[:10].hex()}, not with {mark.hex()}")
-    body = BytesIO(value[len(mark) :])
+    body = BytesIO(value[len(mark) if value.startswith(mark) else REGISTRY_HEADER_BYTES :])
     decoded = fastavro.schemaless_reader(body, schema, None)
     if body.read(1) or not isinstance(decoded, dict):
         raise ValueError(f"{place} has bytes after its record")

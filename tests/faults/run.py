@@ -8,6 +8,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from tests.faults.recording import Recording
 from tests.faults.scenarios import Scenario
 from tests.faults.sender import Load, Sender
 from tests.faults.stage import TOKEN, Connector, Stage
-from tests.servers import KafkaCluster
+from tests.servers import KafkaCluster, SchemaRegistry
 from tests.servers.access import USER, as_user
 
 RECOVER_SECONDS = 180
@@ -100,26 +101,34 @@ async def perform(
     )
     if scenario.kafka_is_late:
         await asyncio.to_thread(cluster.kill_all)
-    connector = Connector(
-        *(folder, cluster.bootstrap_servers, run, as_user(USER) if scenario.secured else {}),
-        breakable=scenario.breakable,
-        more=scenario.settings,
-    )
-    stage = Stage(cluster, connector, random.Random(f"{seed}/{scenario.name}"))
-    await connector.start()
-    try:
-        with LiveConsumer(cluster.bootstrap_servers, run, cluster.client_properties) as live:
-            await connector.wait_until_up()
-            ledger, found = await _play(scenario, stage, load)
-            report = await asyncio.to_thread(_judge, scenario, stage, load, ledger, found, live=live, began=began)
-    finally:
-        await connector.kill()
+    with ExitStack() as stack:
+        registry = stack.enter_context(SchemaRegistry.start()) if scenario.registered else None
+        connector = Connector(
+            *(folder, cluster.bootstrap_servers, run, as_user(USER) if scenario.secured else {}),
+            breakable=scenario.breakable,
+            more={**scenario.settings, **_of_registry(registry)},
+        )
+        stage = Stage(cluster, connector, random.Random(f"{seed}/{scenario.name}"), registry)
+        await connector.start()
+        try:
+            with LiveConsumer(cluster.bootstrap_servers, run, cluster.client_properties) as live:
+                await connector.wait_until_up()
+                ledger, found = await _play(scenario, stage, load)
+                report = await asyncio.to_thread(_judge, scenario, stage, load, ledger, found, live=live, began=began)
+        finally:
+            await connector.kill()
     for where in (record, report.folder):
         if where is not None:
             recording.write(report.recording, where / f"{scenario.name}-{seed}{recording.SUFFIX}")
     if report.ok:
         shutil.rmtree(folder)
     return report
+
+
+def _of_registry(registry: SchemaRegistry | None) -> dict[str, str]:
+    if registry is None:
+        return {}
+    return {"WEDA_REGISTRY__URL": registry.url, "WEDA_REGISTRY__AUTO_REGISTER": "true"}
 
 
 async def _play(scenario: Scenario, stage: Stage, load: Load) -> tuple[Ledger, list[Breach]]:

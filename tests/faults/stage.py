@@ -17,7 +17,7 @@ from tests.faults.consumer import Record, read_stream
 from tests.faults.host import CONTROL, Control
 from tests.faults.ledger import Disturbance
 from tests.faults.sender import Sender
-from tests.servers import DidNotStart, KafkaCluster, ServerError
+from tests.servers import DidNotStart, KafkaCluster, SchemaRegistry, ServerError
 from tests.servers.ports import LOOPBACK, free_ports
 from tests.servers.processes import ServerProcess
 
@@ -149,8 +149,15 @@ class Connector:
 class Stage:
     """The parts of one run, and what happened to them."""
 
-    def __init__(self, cluster: KafkaCluster, connector: Connector, chance: random.Random) -> None:
+    def __init__(
+        self,
+        cluster: KafkaCluster,
+        connector: Connector,
+        chance: random.Random,
+        registry: SchemaRegistry | None = None,
+    ) -> None:
         self.cluster = cluster
+        self.registry = registry
         self.connector = connector
         self.chance = chance
         self.disturbances: list[Disturbance] = []

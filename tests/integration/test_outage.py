@@ -4,6 +4,9 @@ import asyncio
 import time
 from collections import defaultdict
 
+from confluent_kafka import Producer
+
+from connector.publisher import KafkaPublisher
 from connector.simulator import Plan, play
 from tests.integration.conftest import TOKEN
 from tests.integration.fatal import report_fatal_error
@@ -198,3 +201,33 @@ async def test_the_journal_when_full_refuses_and_says_when_to_come_back(start, k
     await until(is_empty)
     assert await running.metric("weda_connector_ledger_imbalance") == 0
     assert (await running.post(message("z", 0)))[0] == 200
+
+
+async def test_a_producer_that_never_connects_is_replaced_once_the_brokers_are_known_to_be_up(
+    start, kafka, topic_prefix, monkeypatch
+):
+    """P8: librdkafka's client may forget every broker; nobody has to restart the connector for that."""
+    monkeypatch.setattr("connector.app._UNCONNECTED_SECONDS", 1.0)
+    monkeypatch.setattr("connector.app._ASK_SECONDS", 0.5)
+    build = KafkaPublisher._build
+
+    def lost(publisher: KafkaPublisher) -> Producer:
+        monkeypatch.setattr(KafkaPublisher, "_build", build)
+        return Producer(
+            {
+                "bootstrap.servers": "127.0.0.1:1",
+                "log_level": 0,
+                "statistics.interval.ms": 200,
+                "stats_cb": publisher._look_at_connections,
+            }
+        )
+
+    monkeypatch.setattr(KafkaPublisher, "_build", lost)
+    running = await start()
+
+    assert await running.post(message("a", 0)) == (200, {"code": 0})
+    assert await running.metric("weda_connector_journal_messages") == 1
+
+    (record,) = await asyncio.to_thread(read_topic, kafka.bootstrap_servers, f"{topic_prefix}.events", 1)
+    assert record.key() == b"a"
+    assert await running.metric("weda_connector_producer_rebuilds_total") == 1

@@ -137,3 +137,29 @@ async def test_a_record_that_only_librdkafka_concludes_to_be_there_is_not_publis
     assert await second == (None,)
     await publisher.stop(5)
     assert [one.value() for one in read_topic(broker.bootstrap_servers, topic, 2)] == [b"0", b"2"]
+
+
+async def test_a_producer_that_does_not_connect_says_so_and_is_renewed(kafka, topic):
+    properties = producer_properties("127.0.0.1:1", {"statistics.interval.ms": 100})
+    publisher = KafkaPublisher(properties)
+    await publisher.start()
+    stuck = asyncio.create_task(publish(publisher, record(topic, b"1")))
+    async with asyncio.timeout(20):
+        while publisher.unconnected_seconds < 0.5:
+            await asyncio.sleep(0.05)
+
+    properties["bootstrap.servers"] = kafka.bootstrap_servers
+    publisher.renew()
+
+    (failure,) = await stuck
+    assert failure is not None
+    assert failure.kind is FailureKind.UNCERTAIN
+    async with asyncio.timeout(20):
+        while not publisher.is_open:
+            await asyncio.sleep(0.05)
+    assert await publish(publisher, record(topic, b"1")) == (None,)
+    async with asyncio.timeout(20):
+        while publisher.unconnected_seconds > 0:
+            await asyncio.sleep(0.05)
+    await publisher.stop(5)
+    assert [one.value() for one in read_topic(kafka.bootstrap_servers, topic, 1)] == [b"1"]

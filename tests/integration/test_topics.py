@@ -151,6 +151,16 @@ def test_the_brokers_are_counted(kafka: KafkaCluster) -> None:
     assert TopicAdmin(kafka.bootstrap_servers, {}).brokers(SECONDS) == 1
 
 
+def test_a_client_that_did_not_reach_kafka_is_not_asked_again() -> None:
+    """It may be one that has been told of no brokers at all, and never connects again."""
+    admin = TopicAdmin(NOBODY, {})
+    before = admin._client
+    with pytest.raises(OutsideUnreachable):
+        admin.brokers(0.5)
+
+    assert admin._client is not before
+
+
 def test_no_broker_is_said_within_the_time_given() -> None:
     started = time.monotonic()
 
