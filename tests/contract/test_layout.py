@@ -31,7 +31,7 @@ LAYERS = (
     | {"detached"},
     {"pipeline"},
     {"receiver", "operations"},
-    {"app", "backlog", "demo"},
+    {"app", "backlog", "demo", "descriptions"},
     {"cli"},
     {"__main__"},
 )
