@@ -1,4 +1,4 @@
-"""Records read back from a topic and decoded: no consumer group, no commits, nothing left behind."""
+"""Records read back from a topic and decoded, by themselves (nothing is left behind) or as a consumer group."""
 
 import time
 from collections import deque
@@ -120,6 +120,40 @@ def read_records(
                 reader.rest()
 
 
+def follow_records(
+    bootstrap_servers: str,
+    properties: Mapping[str, Any],
+    *,
+    stream: str,
+    topic: str,
+    group: str,
+    by_id: Callable[[int], Schema] | None = None,
+    idle_seconds: float | None = None,
+) -> Iterator[Decoded]:
+    """The records of a stream's topic for a consumer group, from where the group has come to; a new one from the start.
+
+    A record counts as read once the next one is asked for, so one at which the reader fails comes again.
+
+    Args:
+        bootstrap_servers: Brokers as ``host:port``, comma-separated.
+        properties: librdkafka properties.
+        stream: The stream's name.
+        topic: Its topic, as `topic_of` names it.
+        group: The consumer group; the partitions are shared among all who read as it.
+        by_id: Gives the schema that a registry has under an id; None where there is no registry.
+        idle_seconds: End after so long without a record; None means never.
+
+    Raises:
+        ConfigurationError: Kafka refuses the credentials, or for want of an ACL.
+    """
+    with closing(_Reader(bootstrap_servers, properties, topic, idle_seconds, group)) as reader:
+        reader.join()
+        for message in reader.messages(until_end=False):
+            yield _decoded(stream, topic, message, by_id)
+            reader.mark_read(message)
+            reader.rest()
+
+
 def passes(error: KafkaError) -> bool:
     """Whether a reader only has to wait: the brokers are away or electing, or the topic is very new."""
     return is_passing(error) or error.name() in _NEW_TOPIC
@@ -145,7 +179,12 @@ class _Reader:
     """A consumer of one topic, with a clock that runs while no record comes."""
 
     def __init__(
-        self, bootstrap_servers: str, properties: Mapping[str, Any], topic: str, idle_seconds: float | None
+        self,
+        bootstrap_servers: str,
+        properties: Mapping[str, Any],
+        topic: str,
+        idle_seconds: float | None,
+        group: str | None = None,
     ) -> None:
         self._topic = topic
         self._idle_seconds = idle_seconds
@@ -153,8 +192,9 @@ class _Reader:
         self._problems: deque[KafkaError] = deque(maxlen=_PROBLEMS_KEPT)
         own: dict[str, Any] = {
             "bootstrap.servers": bootstrap_servers,
-            "group.id": "weda-connector-reading",  # the client wants one; without commits it never comes to exist
-            "enable.auto.commit": False,
+            "group.id": group or "weda-connector-reading",  # the client wants one; without commits it never exists
+            "enable.auto.commit": group is not None,
+            "enable.auto.offset.store": False,
             "enable.partition.eof": True,
             "auto.offset.reset": "earliest",  # where retention has overtaken the reader
             "isolation.level": "read_committed",
@@ -190,6 +230,14 @@ class _Reader:
             partition.offset = OFFSET_BEGINNING if from_beginning else self._end(partition)
         self._assigned = partitions
         self._consumer.assign(partitions)
+
+    def join(self) -> None:
+        """Read the partitions that the group gives to this reader."""
+        self._consumer.subscribe([self._topic])
+
+    def mark_read(self, message: Message) -> None:
+        """Let the group go on behind this record."""
+        self._consumer.store_offsets(message)
 
     def messages(self, *, until_end: bool) -> Iterator[Message]:
         """Records as they come, until the clock has run out."""
