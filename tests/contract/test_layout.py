@@ -31,7 +31,7 @@ LAYERS = (
     | {"detached"},
     {"pipeline"},
     {"receiver", "operations"},
-    {"app", "backlog", "demo", "descriptions"},
+    {"app", "backlog", "consuming", "demo", "descriptions"},
     {"cli"},
     {"__main__"},
 )
