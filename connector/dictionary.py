@@ -21,6 +21,7 @@ from connector.schemas import (
     WORKFLOW_EVENT,
     codes,
     load,
+    released,
 )
 from connector.values import IngestId, Request
 
@@ -133,7 +134,8 @@ _RULES: Final = """\
 - A change adds fields, nothing else: a new field is optional, a union with null first, default null, and stands before
   the connector's own.
 - A field is never renamed, removed or given another type, and its default stays.
-- A released version is frozen: the compatibility is `FULL_TRANSITIVE`, so every version reads what every other wrote.
+- A released version is frozen, in `released/<version>/` beside this file: the compatibility is `FULL_TRANSITIVE`, so
+  every version reads what every other wrote.
 - Codes are open: an `int` and its name, never an enum. A new code is a new line of documentation.
 - What WeDa adds before a schema knows it is in `extras`, from the first message on.
 """
@@ -141,7 +143,7 @@ _RULES: Final = """\
 _FIELDS: Final = """\
 I: on `InstanceEvent`, T: on `TaskEvent`; `WorkflowEvent` has all of them. Where the type says `null`, the field is null
 when the message did not have it. On `InstanceEvent` and `TaskEvent`, a value of a field that only the other has is in
-`extras`.
+`extras`. Since: the first version of the connector that publishes the field; records of earlier ones read as null.
 """
 
 _READINGS: Final = """\
@@ -212,14 +214,21 @@ def _records() -> Iterator[str]:
 def _fields() -> Iterator[str]:
     yield "## Fields\n"
     yield _FIELDS
-    yield "| field | Avro type | on | meaning | sample |\n|---|---|---|---|---|"
+    yield "| field | Avro type | on | since | meaning | sample |\n|---|---|---|---|---|---|"
     instance, task = load(INSTANCE_EVENT), load(TASK_EVENT)
     for field in json.loads(load(WORKFLOW_EVENT).text)["fields"]:
         on = " ".join(mark for mark, schema in (("I", instance), ("T", task)) if field["name"] in schema.fields)
         meaning, _, sample = _meaning(field).partition(" Example: ")
-        yield f"| `{field['name']}` | {_type(field['type'])} | {on} | {_cell(meaning)} | `{_cell(sample)}` |"
+        name, since = field["name"], _since(field["name"])
+        yield f"| `{name}` | {_type(field['type'])} | {on} | {since} | {_cell(meaning)} | `{_cell(sample)}` |"
     ours = ", ".join(f"`{name}`" for name in OURS)
     yield f"\n{ours} are the connector's own. A message's field of such a name goes to `extras`.\n"
+
+
+def _since(name: str) -> str:
+    """The first released version that has the field; a field that none has comes with the next."""
+    having = (version for version, known in released().items() if name in known[WORKFLOW_EVENT].fields)
+    return next(having, "the next version")
 
 
 def _meaning(field: Mapping[str, Any]) -> str:

@@ -11,14 +11,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from confluent_kafka import Message
+from confluent_kafka import Message, Producer
 from confluent_kafka.schema_registry import SchemaRegistryClient
-from confluent_kafka.schema_registry.avro import AvroDeserializer
+from confluent_kafka.schema_registry.avro import AvroDeserializer, AvroSerializer
 from confluent_kafka.serialization import MessageField, SerializationContext
 
+from connector.consuming import Events
 from connector.errors import ConfigurationError, OutsideUnreachable
 from connector.registry import Unregistered
 from connector.schemas import WORKFLOW_EVENT, load
+from tests.contract.test_evolution import grown
 from tests.integration.conftest import Running, Start
 from tests.servers import SchemaRegistry, read_topic
 from tests.servers.gate import Certificates, gate
@@ -54,10 +56,10 @@ async def records(running: Running, stream: str, count: int) -> list[Message]:
     return await asyncio.to_thread(read_topic, running.connector.bootstrap_servers, topic, count)
 
 
-def decoded(url: str, record: Message) -> dict[str, Any] | None:
-    """What Confluent's own deserializer makes of it, which knows the registry's address and nothing else."""
+def decoded(url: str, record: Message, schema: str | None = None) -> dict[str, Any] | None:
+    """What Confluent's own deserializer makes of it, which knows the registry's address, and perhaps its own schema."""
     with SchemaRegistryClient({"url": url}) as client:
-        read = AvroDeserializer(client)
+        read = AvroDeserializer(client, schema)
         found: dict[str, Any] | None = read(record.value(), SerializationContext(record.topic(), MessageField.VALUE))
     return found
 
@@ -122,6 +124,47 @@ async def test_list_and_check_say_what_is_there_and_what_is_not(registry: Schema
     assert {line["state"] for line in json.loads(after.stdout)} == {"registered"}
     assert [line["subject"] for line in json.loads(after.stdout)] == [f"{topic_prefix}.{one}-value" for one in STREAMS]
     assert {line["state"] for line in json.loads(checked.stdout)} == {"compatible", "registered"}
+
+
+# --- of another version ---
+
+
+async def test_readers_and_writers_of_neighbouring_versions_read_each_other(
+    start: Start, registry: SchemaRegistry, topic_prefix: str
+):
+    """The next version, with one field more, is registered while this one runs: both write, and each reads both."""
+    running = await start(registry__url=registry.url, registry__auto_register=True)
+    assert await running.post(TASK) == (200, {"code": 0})
+    topic = f"{topic_prefix}.events"
+    with SchemaRegistryClient({"url": registry.url}) as client:
+        later = AvroSerializer(client, grown(load(WORKFLOW_EVENT).text))
+        ours = {"instanceId": "i-1", "msgType": "Task", "msgId": "later", "source": "default", "ingestId": "x"}
+        fields = dict.fromkeys(load(WORKFLOW_EVENT).fields) | ours | {"receivedAt": 1, "extras": {}, "priority": 2}
+        value = later(fields, SerializationContext(topic, MessageField.VALUE))
+    await asyncio.to_thread(produce, running.connector.bootstrap_servers, topic, b"i-1", value)
+    assert await running.post({**TASK, "msgId": "m-4"}) == (200, {"code": 0})
+
+    found = await records(running, "events", 3)
+    seen = {
+        version: [decoded(registry.url, record, schema) for record in found]
+        for version, schema in (("now", load(WORKFLOW_EVENT).text), ("next", grown(load(WORKFLOW_EVENT).text)))
+    }
+
+    assert registry.ask(f"/subjects/{topic}-value/versions") == [1, 2]
+    for values in seen.values():
+        assert [each["msgId"] for each in values] == ["m-2", "later", "m-4"]
+    assert [each["priority"] for each in seen["next"]] == [None, 2, None]
+    assert all("priority" not in each for each in seen["now"])
+    with Events(
+        running.connector.bootstrap_servers, prefix=topic_prefix, registry=registry.url, until_end=True
+    ) as ours:
+        assert [event.value["msgId"] for event in await asyncio.to_thread(list, ours)] == ["m-2", "later", "m-4"]
+
+
+def produce(bootstrap_servers: str, topic: str, key: bytes, value: bytes) -> None:
+    producer = Producer({"bootstrap.servers": bootstrap_servers, "partitioner": "murmur2_random"})
+    producer.produce(topic, key=key, value=value)
+    assert producer.flush(20) == 0
 
 
 # --- of another mind ---
