@@ -17,7 +17,7 @@ from connector.cli import app
 from connector.encoding import SingleObjectEncoder
 from connector.schemas import ALL, INSTANCE_EVENT, TASK_EVENT, load
 from connector.settings import Settings
-from connector.streams import Routes
+from connector.streams import STREAMS, Routes
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
@@ -111,7 +111,7 @@ def test_what_a_runbook_looks_for_is_in_the_metrics(pattern):
 
 @everywhere
 def test_a_named_topic_exists(document):
-    topics = {*Routes(("events", "instances", "tasks"), "weda.workflow").topics}
+    topics = {*Routes(STREAMS, "weda.workflow").topics}
     named = set(re.findall(r"(?<!io\.)\bweda\.workflow\.[a-z-]+", read(document)))
 
     assert named <= topics
