@@ -12,6 +12,7 @@ from typing import Any, Final, Protocol
 from fastavro import schemaless_reader, schemaless_writer
 
 from connector import schemas
+from connector.avro_writer import MISFITS, writer
 from connector.errors import Defect, Unreadable
 from connector.schemas import Schema
 
@@ -93,14 +94,11 @@ def write(schema: Schema, value: Mapping[str, Any], *, header: bytes) -> bytes:
         Defect: The value does not fit the schema: a field missing, unknown, or of another type. The message names the
             fields and nothing of what they hold.
     """
-    out = BytesIO()
-    out.write(header)
     try:
-        schemaless_writer(out, schema.parsed, value, strict=True, disable_tuple_notation=True)
-    except _UNWRITABLE:
-        # not chained: fastavro's message quotes the value, and a log would show it
+        return writer(schema)(header, value)
+    except MISFITS:
+        # not chained: the message of what does not fit may quote the value, and a log would show it
         raise Defect(f"a record does not fit the schema {schema.name}: {_misfits(schema, value)}") from None
-    return out.getvalue()
 
 
 def decode(data: bytes, by_id: Callable[[int], Schema] | None = None) -> dict[str, Any]:

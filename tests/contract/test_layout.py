@@ -16,6 +16,7 @@ LAYERS = (
     {"values"},
     {
         "authentication",
+        "avro_writer",
         "compatibility",
         "dead_letters",
         "delivery",
