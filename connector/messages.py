@@ -5,6 +5,7 @@ the bare object, a form, a query string); :func:`parse` recognises each and give
 clock. Source of the shapes: Tencent Cloud WeDa documentation, 流程消息订阅 and HTTP methods of custom APIs.
 """
 
+import contextlib
 import hashlib
 import json
 import re
@@ -29,6 +30,7 @@ _STEPS: Final = {"{": 1, "[": 1, "}": -1, "]": -1}
 
 _DECODER = msgspec.json.Decoder()
 _TOKENS_DECODER = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_SORTED = msgspec.json.Encoder(order="sorted")
 _CANONICAL = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":"))
 
 
@@ -44,20 +46,28 @@ class Message:
     """One parsed message.
 
     Attributes:
-        fields: The message object, WeDa's names, values as parsed.
+        fields: The message object, WeDa's names, values as parsed from ``text``, or from its envelope.
         fingerprint: First 16 bytes of SHA-256 over the canonical JSON (sorted keys, no spaces, UTF-8) of ``fields``.
         lone_surrogate: Some text holds half of a surrogate pair, so it has no UTF-8 form.
     """
 
     __slots__ = ("_enveloped", "_text", "_tokens", "fields", "fingerprint", "lone_surrogate")
 
-    def __init__(self, fields: Mapping[str, Any], *, text: str, enveloped: bool) -> None:
+    def __init__(
+        self,
+        fields: Mapping[str, Any],
+        *,
+        text: str | bytes,
+        enveloped: bool,
+        fingerprint: bytes,
+        lone_surrogate: bool = False,
+    ) -> None:
         self.fields = fields
+        self.fingerprint = fingerprint
+        self.lone_surrogate = lone_surrogate
         self._text = text
         self._enveloped = enveloped
         self._tokens: Mapping[str, bytes] | None = None
-        canonical, self.lone_surrogate = _canonical(fields)
-        self.fingerprint = hashlib.sha256(canonical).digest()[:16]
 
     def token(self, name: str) -> str:
         """The JSON text of a field as it was sent, every digit and space kept.
@@ -149,7 +159,7 @@ def _unwrap(text: str) -> Message:
         return _bare(value, text)
     inner = value[ENVELOPE]
     if isinstance(inner, dict):
-        return Message(inner, text=text, enveloped=True)
+        return _message(inner, text, enveloped=True)
     if isinstance(inner, str):
         return _open(inner)
     raise _no_message(f"{ENVELOPE} is neither JSON text nor an object")
@@ -167,13 +177,13 @@ def _open_value(value: Any, text: str) -> Message:
         text, value = value, load(value)
     if not isinstance(value, dict):
         raise _no_message("the JSON is not an object")
-    return Message(value, text=text, enveloped=False)
+    return _message(value, text, enveloped=False)
 
 
 def _bare(fields: dict[str, Any], text: str) -> Message:
     if not fields.keys() & {"msgType", "instanceId", "msgId"}:
         raise _no_message(f"the object has no {ENVELOPE} and is no WeDa message")
-    return Message(fields, text=text, enveloped=False)
+    return _message(fields, text, enveloped=False)
 
 
 def _no_message(what: str) -> Unreadable:
@@ -206,9 +216,32 @@ def _refuse_constant(name: str) -> NoReturn:
     raise Unreadable(f"{name} is not JSON", code=40003)
 
 
+def _message(fields: Mapping[str, Any], text: str, *, enveloped: bool) -> Message:
+    canonical, is_text = _canonical(fields)
+    return Message(
+        fields,
+        text=text,
+        enveloped=enveloped,
+        fingerprint=hashlib.sha256(canonical).digest()[:16],
+        lone_surrogate=not is_text,
+    )
+
+
 def _canonical(fields: Mapping[str, Any]) -> tuple[bytes, bool]:
+    """The canonical JSON, and whether all its text has a UTF-8 form."""
+    if not _has_float(fields):  # msgspec writes all but floats as the standard library does, and much faster
+        with contextlib.suppress(UnicodeError, OverflowError, RecursionError, TypeError):
+            return _SORTED.encode(fields), True
     text = _CANONICAL.encode(fields)
     try:
-        return text.encode(), False
+        return text.encode(), True
     except UnicodeEncodeError:
-        return text.encode(errors="surrogatepass"), True
+        return text.encode(errors="surrogatepass"), False
+
+
+def _has_float(value: Any) -> bool:
+    if isinstance(value, dict):
+        return any(_has_float(inner) for inner in value.values() if inner.__class__ is not str)
+    if isinstance(value, list):
+        return any(_has_float(inner) for inner in value if inner.__class__ is not str)
+    return isinstance(value, float)

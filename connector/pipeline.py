@@ -12,7 +12,7 @@ from hashlib import sha256
 
 import structlog
 
-from connector import dead_letters, records
+from connector import dead_letters, records, typed_messages
 from connector.delivery import Delivery
 from connector.encoding import Encoder
 from connector.errors import ConnectorError, Defect, Overloaded, TooLarge, Unavailable, Unconvertible, Unreadable
@@ -100,8 +100,11 @@ class Pipeline:
         """
         message: Message | None = None
         try:
-            message = parse(request.body, kind)
-            event = records.convert(message, self._zone)
+            event = typed_messages.read(request.body, self._zone) if kind is BodyKind.JSON else None
+            if event is None:
+                message = parse(request.body, kind)
+                event = records.convert(message, self._zone)
+            message = event.message
             return await self._deliver(request, event), event
         except (Unreadable, Unconvertible, Defect) as error:
             await self._keep(request, error, message)

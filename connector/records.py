@@ -7,9 +7,9 @@ Pure. Field names stay WeDa's own. Every value that a source sent is either type
 
 import json
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta, tzinfo
+from functools import lru_cache
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -26,12 +26,12 @@ MESSAGE_TYPES: Final = {"instance": "Instance", "task": "Task"}
 
 _DELETE_INSTANCE: Final = 18  # action 删除流程实例
 _DELETED: Final = 5  # instanceStatus 已删除
-_INT_MIN: Final = -(2**31)
-_INT_MAX: Final = 2**31 - 1
+INT_MIN: Final = -(2**31)
+INT_MAX: Final = 2**31 - 1
 _WHOLE_NUMBER = re.compile(r"[+-]?[0-9]{1,20}(?:\.0+)?")
 _NUMBER = re.compile(r"[+-]?[0-9]{1,20}(?:\.[0-9]+)?")
-_MILLISECONDS_FROM: Final = 10**11
-_LATEST: Final = 253_402_300_799_999  # 9999-12-31T23:59:59.999Z
+MILLISECONDS_FROM: Final = 10**11
+LATEST: Final = 253_402_300_799_999  # 9999-12-31T23:59:59.999Z
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
 
@@ -41,8 +41,7 @@ _MANY_MAPS = msgspec.json.Decoder(list[dict[str, msgspec.Raw] | None])
 Maps = list[dict[str, str]]
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(msgspec.Struct, frozen=True, gc=False):
     """The fact that a message tells, typed.
 
     Attributes:
@@ -50,22 +49,19 @@ class Event:
         instance_id: The key.
         message_type: ``Instance`` or ``Task``.
         fields: Every field of ``WorkflowEvent`` but ours.
+        unknown_fields: Names that the schema does not know, in the message's order.
     """
 
     message: Message
     instance_id: InstanceId
     message_type: str
     fields: Mapping[str, Any]
+    unknown_fields: Sequence[str]
 
     @property
     def message_id(self) -> str | None:
         """WeDa's ``msgId``, or None where there is none."""
         return self.fields["msgId"] or None
-
-    @property
-    def unknown_fields(self) -> list[str]:
-        """Names that the schema does not know, in the message's order."""
-        return [name for name in self.message.fields if name not in self.fields]
 
     @property
     def unknown_codes(self) -> list[str]:
@@ -90,7 +86,8 @@ def convert(message: Message, zone: tzinfo) -> Event:
     instance_id = _instance_id(message)
     fields = {name: _read(message, name, kind, zone) for name, kind in _KINDS.items()}
     fields |= {"msgType": message_type, "instanceId": instance_id}
-    return Event(message, instance_id, message_type, fields)
+    unknown = [name for name in message.fields if name not in fields]
+    return Event(message, instance_id, message_type, fields, unknown)
 
 
 def is_deletion(event: Event) -> bool:
@@ -112,18 +109,27 @@ def readable_instance_id(message: Message) -> InstanceId | None:
 
 def record_value(event: Event, schema: Schema, request: Request, ingest_id: IngestId) -> dict[str, Any]:
     """The fields of one record: those that its schema knows, the others as JSON text in ``extras``, then ours."""
+    own = {
+        "source": request.source,
+        "receivedAt": request.received_at,
+        "ingestId": ingest_id,
+        "extras": _extras(event, schema),
+    }
+    if schema.name == WORKFLOW_EVENT:
+        return {**event.fields, **own}
+    return {name: event.fields[name] for name in kinds(schema)} | own
+
+
+def _extras(event: Event, schema: Schema) -> dict[str, str]:
+    """What the schema has no field for, as JSON text; a null that some other schema knows is nothing to keep."""
+    if schema.name == WORKFLOW_EVENT:
+        return {name: event.message.token(name) for name in event.unknown_fields}
     known = kinds(schema)
-    extras = {
+    return {
         name: event.message.token(name)
         for name, value in event.message.fields.items()
         if name not in known and not (value is None and name in event.fields)
     }
-    value = {name: event.fields[name] for name in known}
-    value["source"] = request.source
-    value["receivedAt"] = request.received_at
-    value["ingestId"] = ingest_id
-    value["extras"] = extras
-    return value
 
 
 def headers(event: Event, request: Request, ingest_id: IngestId, *, conflict: bool = False) -> Headers:
@@ -136,27 +142,41 @@ def headers(event: Event, request: Request, ingest_id: IngestId, *, conflict: bo
         conflict: Its ``msgId`` came before with other content.
     """
     fingerprint = event.message.fingerprint.hex()
-    environment = event.fields["envType"]
-    source = f"/sources/{request.source}" + (f"/{quote(environment, safe='')}" if environment else "")
-    pairs = [
-        ("ce_specversion", "1.0"),
-        ("ce_id", _event_id(event, ingest_id, fingerprint, conflict=conflict)),
-        ("ce_type", f"io.weda.workflow.{event.message_type.lower()}.v1"),
-        ("ce_source", source),
-        ("ce_subject", event.instance_id),
-        ("ce_time", timestamp_text(request.received_at)),
-        ("content-type", CONTENT_TYPE),
-        ("weda.fingerprint", fingerprint),
-    ]
-    if request.traceparent is not None:
-        pairs.append(("traceparent", request.traceparent))
-    return tuple((name, text.encode()) for name, text in pairs)
+    version, kind, source, content_type = _fixed_headers(event.message_type, request.source, event.fields["envType"])
+    made = (
+        version,
+        ("ce_id", _event_id(event, ingest_id, fingerprint, conflict=conflict).encode()),
+        kind,
+        source,
+        ("ce_subject", event.instance_id.encode()),
+        ("ce_time", timestamp_text(request.received_at).encode()),
+        content_type,
+        ("weda.fingerprint", fingerprint.encode()),
+    )
+    return made if request.traceparent is None else (*made, ("traceparent", request.traceparent.encode()))
+
+
+@lru_cache(maxsize=1_024)
+def _fixed_headers(message_type: str, source: str, environment: str | None) -> Headers:
+    """The headers that many records share."""
+    place = f"/sources/{source}" + (f"/{quote(environment, safe='')}" if environment else "")
+    return (
+        ("ce_specversion", b"1.0"),
+        ("ce_type", f"io.weda.workflow.{message_type.lower()}.v1".encode()),
+        ("ce_source", place.encode()),
+        ("content-type", CONTENT_TYPE.encode()),
+    )
 
 
 def timestamp_text(milliseconds: int) -> str:
     """RFC 3339 text, in UTC, of epoch milliseconds."""
-    moment = _EPOCH + timedelta(milliseconds=milliseconds)
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    seconds, rest = divmod(milliseconds, 1000)
+    return f"{_second_text(seconds)}.{rest:03}Z"
+
+
+@lru_cache(maxsize=64)
+def _second_text(seconds: int) -> str:
+    return (_EPOCH + timedelta(seconds=seconds)).isoformat().removesuffix("+00:00")
 
 
 def _event_id(event: Event, ingest_id: IngestId, fingerprint: str, *, conflict: bool) -> str:
@@ -204,7 +224,7 @@ def _int(value: Any, _message: Message, name: str, _zone: tzinfo) -> int | None:
     if value == "":
         return None
     number = _whole_number(value)
-    if number is None or not _INT_MIN <= number <= _INT_MAX:
+    if number is None or not INT_MIN <= number <= INT_MAX:
         raise _wrong_type(name, "a whole number of 32 bits")
     return number
 
@@ -227,6 +247,10 @@ def _boolean(value: Any, _message: Message, name: str, _zone: tzinfo) -> bool | 
 
 
 def _date(value: Any, _message: Message, name: str, zone: tzinfo) -> int | None:
+    return date(value, name, zone)
+
+
+def date(value: Any, name: str, zone: tzinfo) -> int | None:
     """Epoch milliseconds of a date in any of its forms; the number 0 and the empty string say that there is none."""
     number = _date_number(value)
     if number == 0:
@@ -234,7 +258,7 @@ def _date(value: Any, _message: Message, name: str, zone: tzinfo) -> int | None:
     milliseconds = _calendar_milliseconds(value, zone) if number is None else _scaled(number)
     if milliseconds is None:
         raise _wrong_type(name, "epoch milliseconds or seconds, ISO 8601 or yyyy-MM-dd HH:mm:ss")
-    if not 0 <= milliseconds <= _LATEST:
+    if not 0 <= milliseconds <= LATEST:
         raise Unconvertible(f"{name} is outside the years 1970 to 9999", code=42206)
     return milliseconds
 
@@ -252,7 +276,7 @@ def _date_number(value: Any) -> float | None:
 
 
 def _scaled(number: float) -> int:
-    return round(number) if abs(number) >= _MILLISECONDS_FROM else round(number * 1000)
+    return round(number) if abs(number) >= MILLISECONDS_FROM else round(number * 1000)
 
 
 def _calendar_milliseconds(value: Any, zone: tzinfo) -> int | None:

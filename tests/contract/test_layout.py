@@ -29,7 +29,7 @@ LAYERS = (
     }
     | {"lanes", "logs", "messages", "metrics", "publisher", "reading", "records", "registry", "repeats", "salvage"}
     | {"journal_file", "schemas", "settings", "simulator", "streams", "testing", "topics", "write_ahead_log"}
-    | {"detached"},
+    | {"detached", "typed_messages"},
     {"pipeline"},
     {"receiver", "operations"},
     {"app", "backlog", "consuming", "demo", "descriptions"},
@@ -43,6 +43,8 @@ PURE = {
     "values": set(),
     "messages": set(),
     "records": set(),
+    "typed_messages": set(),
+    "avro_writer": set(),
     "streams": set(),
     "lanes": {"asyncio"},  # the types of futures and timers
 }

@@ -1,0 +1,101 @@
+"""The common message, read and typed in one pass: JSON whose every field has the type that WeDa documents.
+
+What `read` gives is what `connector.messages.parse` and `connector.records.convert` give (a property test compares
+them); whatever is unusual (an unknown field, a number as text, a form, a mistake) it leaves to them. Pure.
+"""
+
+from datetime import tzinfo
+from hashlib import sha256
+from typing import Annotated, Any, Final, Literal
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
+
+from connector.errors import Unconvertible
+from connector.messages import Message
+from connector.records import INT_MAX, INT_MIN, LATEST, MILLISECONDS_FROM, Event, date
+from connector.schemas import WORKFLOW_EVENT, kinds, load
+from connector.values import InstanceId
+
+_TYPES: Final[dict[str, Any]] = {
+    "string": str,
+    "int": Annotated[int, Meta(ge=INT_MIN, le=INT_MAX)],
+    "boolean": bool,
+    "date": Annotated[int, Meta(ge=MILLISECONDS_FROM, le=LATEST)] | str,
+    "maps": list[dict[str, str]] | dict[str, str],
+}
+_KINDS: Final = kinds(load(WORKFLOW_EVENT))
+_NOTHING: Final = dict.fromkeys(_KINDS)
+_DATES: Final = tuple(name for name, kind in _KINDS.items() if kind == "date")
+_MAPS: Final = tuple(name for name, kind in _KINDS.items() if kind == "maps")
+
+
+def _members() -> list[Any]:
+    """Name, type and default of every field, in the order of their names: that of the canonical JSON."""
+    needed = {"msgType": Literal["Instance", "Task"], "instanceId": Annotated[str, Meta(min_length=1)]}
+    return [
+        (name, needed[name]) if name in needed else (name, _TYPES[_KINDS[name]] | None | UnsetType, UNSET)
+        for name in sorted(_KINDS)
+    ]
+
+
+_Fields: Any = msgspec.defstruct("_Fields", _members(), kw_only=True, forbid_unknown_fields=True, gc=False)
+
+
+class _Envelope(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    msgContext: str | _Fields  # noqa: N815 - WeDa's own name
+
+
+_ENVELOPE: Final = msgspec.json.Decoder(_Envelope)
+_FIELDS: Final = msgspec.json.Decoder(_Fields)
+_CANONICAL: Final = msgspec.json.Encoder(order="deterministic")
+_UNUSUAL: Final = (msgspec.MsgspecError, UnicodeError, RecursionError)
+
+
+def read(body: bytes, zone: tzinfo) -> Event | None:
+    """The event that a JSON body tells, or None where the body has to be read the long way.
+
+    Args:
+        body: The bytes of a request whose media type is JSON.
+        zone: The zone of dates that name none.
+    """
+    try:
+        inner = _ENVELOPE.decode(body).msgContext
+        if inner.__class__ is str:
+            return _event(_FIELDS.decode(inner), inner, zone, enveloped=False)
+        return _event(inner, body, zone, enveloped=True)
+    except _UNUSUAL:
+        return _read_bare(body, zone)
+
+
+def _read_bare(body: bytes, zone: tzinfo) -> Event | None:
+    try:
+        return _event(_FIELDS.decode(body), body, zone, enveloped=False)
+    except _UNUSUAL:
+        return None
+
+
+def _event(typed: Any, text: str | bytes, zone: tzinfo, *, enveloped: bool) -> Event | None:
+    if typed.instanceId.isspace():
+        return None
+    sent = {name: value for name, value in msgspec.structs.asdict(typed).items() if value is not UNSET}
+    fingerprint = sha256(_CANONICAL.encode(typed)).digest()[:16]
+    message = Message(sent, text=text, enveloped=enveloped, fingerprint=fingerprint)
+    fields = {**_NOTHING, **sent}
+    for name in _MAPS:
+        if fields[name].__class__ is dict:
+            fields[name] = [fields[name]] if fields[name] else []
+    for name in _DATES:
+        if fields[name].__class__ is str:
+            fields[name] = _date(fields[name], name, zone)
+            if fields[name] is None:
+                return None
+    return Event(message, InstanceId(typed.instanceId), typed.msgType, fields, ())
+
+
+def _date(text: str, name: str, zone: tzinfo) -> int | None:
+    """Milliseconds, or None for a text that is none of the usual or says that there is no date."""
+    try:
+        return date(text, name, zone)
+    except Unconvertible:
+        return None
