@@ -19,9 +19,10 @@ from typing import Any, Final, Protocol
 import msgspec
 import structlog
 
+from connector.deadlines import Deadlines
 from connector.errors import Unavailable
 from connector.journal import Admission, Contents, Journal
-from connector.lanes import Entry, Lane, Lanes, Row, Safety
+from connector.lanes import Entry, Fate, Lane, Lanes, Row, Safety
 from connector.publisher import Failure, FailureKind, Failures, Publisher
 from connector.values import ProducibleRecord, Request
 
@@ -105,6 +106,7 @@ class Delivery:
         self._ledger = ledger
         self._bury = bury
         self._publish_wait = publish_wait_seconds
+        self._overdues = Deadlines(publish_wait_seconds)
         self._lanes = Lanes(contents.lanes)
         self._next_sequence = contents.next_sequence
         self._loop = asyncio.get_running_loop()
@@ -141,7 +143,7 @@ class Delivery:
         if self._replayer is None:
             self._replayer = asyncio.create_task(self._replay())
 
-    def admit(self, lane: str, request: Request, records: tuple[ProducibleRecord, ...]) -> asyncio.Future[Safety]:
+    def admit(self, lane: str, request: Request, records: tuple[ProducibleRecord, ...]) -> Fate:
         """Fix a message's place in its lane and bring it on its way.
 
         Args:
@@ -150,19 +152,19 @@ class Delivery:
             records: Its records, all of which must be acknowledged.
 
         Returns:
-            Set once: why the message is safe; or :class:`~connector.errors.Unavailable` if it is not.
+            Why the message is safe; or :class:`~connector.errors.Unavailable` if it is not.
         """
-        safe: asyncio.Future[Safety] = self._loop.create_future()
+        fate = Fate()
         admission = Admission(self._next_sequence, lane, request, records)
         self._next_sequence += 1
-        entry = Entry(admission, row=Row.NONE, safe=safe)
+        entry = Entry(admission, row=Row.NONE, fate=fate)
         if self._must_journal(lane):
             self._spill(lane, entry)
         else:
             self._send(lane, entry)
-        return safe
+        return fate
 
-    def admit_dead_letter(self, request: Request, record: ProducibleRecord) -> asyncio.Future[Safety]:
+    def admit_dead_letter(self, request: Request, record: ProducibleRecord) -> Fate:
         """The same for a dead letter, which waits for nothing and holds nothing up."""
         return self.admit(f"{_DEAD_LETTER_LANE}{self._next_sequence}", request, (record,))
 
@@ -185,7 +187,7 @@ class Delivery:
 
     def _send(self, name: str, entry: Entry) -> None:
         self._in_memory[entry.admission.sequence] = entry.admission.request.received_at
-        entry.timer = self._loop.call_later(self._publish_wait, self._overdue, entry)
+        entry.timer = self._overdues.begin(partial(self._overdue, entry))
         lane = self._lanes.busy(name)
         if lane.in_flight is None:
             self._produce(lane, entry)
@@ -217,17 +219,26 @@ class Delivery:
         self._flying -= 1
         lane.in_flight = None
         records = entry.admission.records
-        for record, failure in zip(records, failures, strict=True):
+        if not any(failures):
+            for record in records:
+                self._ledger.record_published(record)
+            if records:
+                self._note_progress()
+            self._finish(entry)
+        else:
+            self._partly_failed(lane, entry, failures)
+        self._advance(entry.admission.lane, lane)
+
+    def _partly_failed(self, lane: Lane, entry: Entry, failures: Failures) -> None:
+        still_open = []
+        for record, failure in zip(entry.admission.records, failures, strict=True):
             if failure is None:
                 self._ledger.record_published(record)
-        still_open = tuple(record for record, failure in zip(records, failures, strict=True) if failure)
-        if len(still_open) < len(records):
+            else:
+                still_open.append(record)
+        if len(still_open) < len(failures):
             self._note_progress()
-        if still_open:
-            self._retry(lane, entry, still_open, [failure for failure in failures if failure])
-        else:
-            self._finish(entry)
-        self._advance(entry.admission.lane, lane)
+        self._retry(lane, entry, tuple(still_open), [failure for failure in failures if failure])
 
     def _note_progress(self) -> None:
         self._last_report = self._loop.time()
@@ -276,15 +287,23 @@ class Delivery:
         if not entry.is_counted:
             entry.is_counted = True
             self._ledger.accepted(entry.admission)
-        if entry.safe is not None and not entry.safe.done():
-            entry.safe.set_result(safety)
+        self._decide(entry, safety)
+
+    @staticmethod
+    def _decide(entry: Entry, result: Safety | Unavailable) -> None:
+        """Tell who waits; what goes wrong there is no matter of the lane."""
+        try:
+            if entry.fate is not None:
+                entry.fate.decide(result)
+        except Exception:  # noqa: BLE001 - the lane goes on whatever its listeners do
+            _LOG.exception("what becomes of a message could not be told")
 
     def _forget(self, entry: Entry) -> None:
         self._in_memory.pop(entry.admission.sequence, None)
         if entry.timer is not None:
             entry.timer.cancel()
             entry.timer = None
-        if entry.safe is None:
+        if entry.fate is None:
             self._in_hand -= 1
 
     # --- into the journal ---
@@ -339,8 +358,7 @@ class Delivery:
         if lane is not None and lane.in_flight is entry:
             return
         self._forget(entry)
-        if entry.safe is not None and not entry.safe.done():
-            entry.safe.set_exception(refusal)
+        self._decide(entry, refusal)
 
     async def _strike(self, admission: Admission) -> None:
         try:
@@ -466,7 +484,7 @@ class Delivery:
         if not fresh or self._lanes.get(name) is not None or not self._publisher.is_open:
             return 0
         lane = self._lanes.busy(name)
-        entries = [Entry(row, row=Row.STORED, safe=None) for row in fresh]
+        entries = [Entry(row, row=Row.STORED, fate=None) for row in fresh]
         self._in_hand += len(entries)
         if fresh[0].sequence in self._suspects:
             self._in_hand -= len(entries) - 1

@@ -10,12 +10,13 @@ Pure bookkeeping for one thread: no I/O, no clock. The memory of a lane exists o
 
 import zlib
 from array import array
-from asyncio import Future, TimerHandle
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from enum import Enum
 from typing import Final
 
+from connector.deadlines import Deadline
+from connector.errors import Unavailable
 from connector.journal import Admission
 
 _SLOTS: Final = 1 << 20
@@ -64,26 +65,56 @@ class Safety(Enum):
     JOURNALED = "journaled"
 
 
+class Fate:
+    """What becomes of a message, decided once: why it is safe, or why it is not.
+
+    Attributes:
+        result: None until it is decided.
+    """
+
+    __slots__ = ("_then", "result")
+
+    def __init__(self) -> None:
+        self.result: Safety | Unavailable | None = None
+        self._then: list[Callable[[Safety | Unavailable], None]] = []
+
+    def then(self, act: Callable[[Safety | Unavailable], None]) -> None:
+        """Call ``act`` with the result, as soon as there is one."""
+        if self.result is None:
+            self._then.append(act)
+        else:
+            act(self.result)
+
+    def decide(self, result: Safety | Unavailable) -> None:
+        """Decide it, unless it is decided already, and tell everyone."""
+        if self.result is not None:
+            return
+        self.result = result
+        acts, self._then = self._then, []
+        for act in acts:
+            act(result)
+
+
 class Entry:
     """One admission and how far it has come.
 
     Attributes:
         admission: What is to be published; its records shrink to those that are still open.
         row: Whether it stands in the journal.
-        safe: Set once: why the message is safe, or that it was refused. None for what was read from the journal.
-        timer: Fires when it has waited for Kafka long enough; only while it is in memory alone.
+        fate: Decided once. None for what was read from the journal.
+        timer: Comes due when it has waited for Kafka long enough; only while it is in memory alone.
         is_counted: The ledger knows that it was accepted.
         is_published: Every record is acknowledged.
     """
 
-    __slots__ = ("admission", "is_counted", "is_published", "row", "safe", "timer")
+    __slots__ = ("admission", "fate", "is_counted", "is_published", "row", "timer")
 
-    def __init__(self, admission: Admission, *, row: Row, safe: Future[Safety] | None) -> None:
+    def __init__(self, admission: Admission, *, row: Row, fate: Fate | None) -> None:
         self.admission = admission
         self.row = row
-        self.safe = safe
-        self.timer: TimerHandle | None = None
-        self.is_counted = safe is None
+        self.fate = fate
+        self.timer: Deadline | None = None
+        self.is_counted = fate is None
         self.is_published = False
 
 
@@ -122,7 +153,10 @@ class Lanes:
 
     def busy(self, name: str) -> Lane:
         """The lane, made busy."""
-        return self._busy.setdefault(name, Lane())
+        lane = self._busy.get(name)
+        if lane is None:
+            lane = self._busy[name] = Lane()
+        return lane
 
     @property
     def busy_names(self) -> frozenset[str]:

@@ -3,11 +3,14 @@
 Tracebacks are written as places, without the exceptions' own words: those can quote what a source sent.
 """
 
+import asyncio
 import logging
 import sys
 import time
 import traceback
-from typing import Any, Final
+from datetime import UTC, datetime
+from functools import lru_cache
+from typing import Any, BinaryIO, Final
 
 import msgspec
 import structlog
@@ -16,7 +19,12 @@ from structlog.typing import EventDict, Processor
 SAMPLING_SECONDS: Final = 10.0
 SAMPLING_FIRST: Final = 5
 _MOST_KEYS: Final = 1_000
+LINES_SECONDS: Final = 0.1
+"""How long the line of a request may wait for others, to be written together with them."""
+
+_LINES_BYTES: Final = 64 * 1024
 LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40}
+_REQUESTS: Final = structlog.get_logger("connector.receiver")
 
 
 def configure(level: str, log_format: str | None) -> None:
@@ -33,9 +41,10 @@ def configure(level: str, log_format: str | None) -> None:
         _places,
         _Sampling(),
     ]
-    factory: Any = (
-        structlog.BytesLoggerFactory(sys.stderr.buffer) if is_json else structlog.PrintLoggerFactory(sys.stderr)
-    )
+    global _lines  # noqa: PLW0603 - as structlog's own configuration, it is the process's
+    _lines = _Lines(sys.stderr.buffer) if is_json and LEVELS[level] <= LEVELS["info"] else None
+    file: Any = sys.stderr.buffer if _lines is None else _lines
+    factory: Any = structlog.BytesLoggerFactory(file) if is_json else structlog.PrintLoggerFactory(sys.stderr)
     renderer: Any = _render if is_json else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
     structlog.configure(
         processors=[*shared, renderer],
@@ -45,6 +54,72 @@ def configure(level: str, log_format: str | None) -> None:
     )
     logging.basicConfig(handlers=[_Bridge()], level=max(LEVELS[level], logging.WARNING), force=True)
     logging.captureWarnings(capture=True)
+
+
+def request(told: dict[str, Any]) -> None:
+    """Write the canonical line of one request, at level info.
+
+    It goes around structlog's chain, which costs as much as everything else that is done for a message; what is written
+    is the same, at most `LINES_SECONDS` later.
+    """
+    if _lines is None:
+        _REQUESTS.info("request", **told)
+        return
+    told["event"] = "request"
+    told["level"] = "info"
+    told["time"] = _now()
+    _lines.add(msgspec.json.encode(told))
+
+
+def _now() -> str:
+    """The time as structlog's stamp writes it."""
+    seconds, nanoseconds = divmod(time.time_ns(), 1_000_000_000)
+    return f"{_second(seconds)}.{nanoseconds // 1000:06}Z"
+
+
+@lru_cache(maxsize=4)
+def _second(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).replace(tzinfo=None).isoformat()
+
+
+class _Lines:
+    """A file of lines: those of requests are gathered for a moment, any other takes them along at once."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._waiting: list[bytes] = []
+        self._size = 0
+        self._is_due = False
+
+    def add(self, line: bytes) -> None:
+        """Write a line soon."""
+        self._waiting += (line, b"\n")
+        self._size += len(line)
+        if self._size >= _LINES_BYTES:
+            self.flush()
+        elif not self._is_due:
+            self._is_due = True
+            self._flush_later()
+
+    def write(self, line: bytes) -> None:
+        """Write a line at the next `flush`; as structlog's loggers call it."""
+        self._waiting.append(line)
+
+    def flush(self) -> None:
+        """Write what has gathered."""
+        waiting, self._waiting, self._size = self._waiting, [], 0
+        self._file.write(b"".join(waiting))
+        self._file.flush()
+
+    def _flush_later(self) -> None:
+        try:
+            asyncio.get_running_loop().call_later(LINES_SECONDS, self._flush_gathered)
+        except RuntimeError:  # no event loop: nobody would come back
+            self._flush_gathered()
+
+    def _flush_gathered(self) -> None:
+        self._is_due = False
+        self.flush()
 
 
 class _Bridge(logging.Handler):
@@ -103,3 +178,7 @@ def _places(_logger: Any, _method: str, event: EventDict) -> EventDict:
 
 def _render(_logger: Any, _method: str, event: EventDict) -> bytes:
     return msgspec.json.encode(event, enc_hook=str)
+
+
+_lines: _Lines | None = None
+"""Where the lines of requests go once JSON is configured; none else."""

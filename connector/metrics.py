@@ -9,10 +9,9 @@ import time
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import cache
-from typing import Final, TypeVar
+from typing import Final
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
+from prometheus_client import CollectorRegistry, Gauge, disable_created_metrics
 from prometheus_client.metrics_core import Metric
 
 from connector.errors import ConnectorError, Unreadable
@@ -20,6 +19,7 @@ from connector.journal import Account, Admission, Contents
 from connector.publisher import Failure
 from connector.records import DICTIONARIES, MESSAGE_TYPES, Event
 from connector.streams import DEAD_LETTERS, STREAMS
+from connector.tallies import Counter, Histogram
 from connector.values import UNKNOWN_SOURCE, ProducibleRecord
 
 PREFIX: Final = "weda_connector_"
@@ -28,6 +28,7 @@ ENVIRONMENTS: Final = ("pre", "prod")
 OTHER: Final = "other"
 _MOST_FIELDS: Final = 20
 _REQUEST_BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 0.8, 1.0, 2.5)
+_ACTIONS: Final = {code: str(code) for code in DICTIONARIES["action"] if code is not None}
 disable_created_metrics()  # type: ignore[no-untyped-call]
 _PUBLISH_BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5, 30, 120, 600, 3600, 21600)
 
@@ -103,7 +104,7 @@ class Metrics:
         self.conflicts = self._counter(
             "message_id_conflicts", "Accepted messages whose msgId came before with other content", "source"
         )
-        self.producer_rebuilds = self._counter("producer_rebuilds", "Producers built anew after a fatal error")
+        self.producer_rebuilds = self._counter("producer_rebuilds", "Producers built anew after a fatal error").labels()
         self.broker_up = self._gauge("broker_up", "1 while the brokers answer")
         self.registry_up = self._gauge("registry_up", "1 while the schema registry answers; 1 too where there is none")
         self.durability_degraded = self._gauge(
@@ -129,7 +130,7 @@ class Metrics:
             source,
             environment if environment in ENVIRONMENTS else OTHER,
             event.message_type,
-            str(action) if action is not None and action in DICTIONARIES["action"] else OTHER,
+            _ACTIONS.get(action, OTHER),
         ).inc()
         for name in event.unknown_fields:
             self.unknown_fields.labels(self._field(name)).inc()
@@ -242,22 +243,13 @@ class Metrics:
         self.unknown_fields.labels(OTHER)
 
     def _counter(self, name: str, documentation: str, *labels: str) -> Counter:
-        return _remembering(Counter(PREFIX + name, documentation, labels, registry=self.registry))
+        return Counter(PREFIX + name, documentation, labels, self.registry)
 
     def _gauge(self, name: str, documentation: str, *labels: str) -> Gauge:
-        return _remembering(Gauge(PREFIX + name, documentation, labels, registry=self.registry))
+        return Gauge(PREFIX + name, documentation, labels, registry=self.registry)
 
     def _histogram(self, name: str, documentation: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
-        return _remembering(Histogram(PREFIX + name, documentation, labels, buckets=buckets, registry=self.registry))
-
-
-_AnyMetric = TypeVar("_AnyMetric", Counter, Gauge, Histogram)
-
-
-def _remembering(metric: _AnyMetric) -> _AnyMetric:
-    """The metric, with the look-up of its children remembered: label values are a closed set."""
-    setattr(metric, "labels", cache(metric.labels))  # noqa: B010 - mypy forbids to assign to a method
-    return metric
+        return Histogram(PREFIX + name, documentation, labels, self.registry, buckets)
 
 
 def documentation() -> str:

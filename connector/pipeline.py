@@ -4,20 +4,21 @@ What cannot become a record is kept as a dead letter before its error is answere
 that the source sends it again. Nothing is answered as accepted that is not safe.
 """
 
-import asyncio
 from collections.abc import Callable, Mapping
 from datetime import tzinfo
 from enum import Enum
+from functools import partial
 from hashlib import sha256
 
 import structlog
 
 from connector import dead_letters, records, typed_messages
+from connector.deadlines import Deadline, Deadlines
 from connector.delivery import Delivery
 from connector.encoding import Encoder
 from connector.errors import ConnectorError, Defect, Overloaded, TooLarge, Unavailable, Unconvertible, Unreadable
 from connector.ingest import IngestIds
-from connector.lanes import Safety
+from connector.lanes import Fate, Safety
 from connector.messages import BodyKind, Message, parse
 from connector.metrics import Metrics
 from connector.records import Event
@@ -33,6 +34,13 @@ class Outcome(Enum):
 
     ACCEPTED = "accepted"
     DUPLICATE = "duplicate"
+
+
+Result = Outcome | ConnectorError
+"""What becomes of a request."""
+
+Told = Callable[[Result, Event | None], None]
+"""Who is told what became of a request, and the event that it told if it was accepted."""
 
 
 class Pipeline:
@@ -73,7 +81,7 @@ class Pipeline:
         self._metrics = metrics
         self._zone = zone
         self._max_in_flight = max_in_flight
-        self._deadline = reply_deadline_seconds
+        self._deadlines = Deadlines(reply_deadline_seconds)
         self._topic_limits = topic_limits
         self._in_flight = 0
 
@@ -86,54 +94,61 @@ class Pipeline:
         if self._in_flight >= self._max_in_flight:
             raise Overloaded("too many messages are on their way (WEDA_RECEIVER__MAX_IN_FLIGHT): send it again")
 
-    async def accept(self, request: Request, kind: BodyKind) -> tuple[Outcome, Event]:
-        """Make a request's message safe.
+    def accept(self, request: Request, kind: BodyKind, told: Told) -> None:
+        """Make a request's message safe, and tell once what became of it, now or later.
 
-        Returns:
-            Whether it is new or a repeat, and the event it told.
+        Told is `Outcome`, or one of
 
-        Raises:
-            EmptyBody: There is nothing in it.
-            Unreadable, Unconvertible, Defect: It cannot become a record; it is kept as a dead letter.
-            TooLarge: A topic would refuse its record.
-            Unavailable: It cannot be made safe now.
+        - EmptyBody: There is nothing in it.
+        - Unreadable, Unconvertible, Defect: It cannot become a record; it is kept as a dead letter.
+        - TooLarge: A topic would refuse its record.
+        - Unavailable: It cannot be made safe now, or not in time; whatever is told, the message goes its way.
         """
+        passage = _Passage(request, told)
+        try:
+            self._take(passage, kind)
+        except ConnectorError as error:
+            passage.tell(error)
+
+    def _take(self, passage: "_Passage", kind: BodyKind) -> None:
         message: Message | None = None
+        request = passage.request
         try:
             event = typed_messages.read(request.body, self._zone) if kind is BodyKind.JSON else None
             if event is None:
                 message = parse(request.body, kind)
                 event = records.convert(message, self._zone)
-            message = event.message
-            return await self._deliver(request, event), event
+            message, passage.event = event.message, event
+            self._deliver(passage, event)
         except (Unreadable, Unconvertible, Defect) as error:
-            await self._keep(request, error, message)
-            raise
+            self._keep(passage, error, message)
         except ConnectorError:
             raise
-        except Exception as defect:
+        except Exception as defect:  # noqa: BLE001 - whatever it is, what was received is kept
             _LOG.exception("a defect of the connector", error=type(defect).__name__)
             answer = Defect("a defect of the connector; the request is kept as a dead letter")
-            await self._keep(request, answer, message)
-            raise answer from defect
+            self._keep(passage, answer, message)
 
-    async def _deliver(self, request: Request, event: Event) -> Outcome:
+    def _deliver(self, passage: "_Passage", event: Event) -> None:
+        request = passage.request
         seen = self._mark(request, event)
         standing = Standing.NEW if seen is None else self._repeats.standing(seen)
         if seen is not None and standing is Standing.SAFE:
-            return Outcome.DUPLICATE
+            passage.tell(Outcome.DUPLICATE)
+            return
         if seen is not None and standing is Standing.PENDING:
-            await self._in_time(self._repeats.outcome(seen))
-            return Outcome.DUPLICATE
+            passage.follow(self._repeats.outcome(seen), Outcome.DUPLICATE, self._deadlines)
+            return
         conflict = standing is Standing.CONFLICT
         encoded = self._encode(request, event, conflict=conflict)
-        safe = self._delivery.admit(event.instance_id, request, encoded)
-        self._watch(safe, seen)
-        safe.add_done_callback(
-            _when_safe(lambda: self._metrics.message_accepted(request.source, event, conflict=conflict))
-        )
-        await self._in_time(safe)
-        return Outcome.ACCEPTED
+        fate = self._delivery.admit(event.instance_id, request, encoded)
+        self._watch(fate, seen)
+        fate.then(partial(self._count, request.source, event, conflict))
+        passage.follow(fate, Outcome.ACCEPTED, self._deadlines)
+
+    def _count(self, source: str, event: Event, conflict: bool, result: Safety | Unavailable) -> None:  # noqa: FBT001
+        if isinstance(result, Safety):
+            self._metrics.message_accepted(source, event, conflict=conflict)
 
     def _mark(self, request: Request, event: Event) -> Mark | None:
         if event.message_id is None:
@@ -174,49 +189,76 @@ class Pipeline:
                 "raise the topic's limit or send less"
             )
 
-    async def _keep(self, request: Request, error: ConnectorError, message: Message | None) -> None:
+    def _keep(self, passage: "_Passage", error: ConnectorError, message: Message | None) -> None:
         """Keep what could not become a record; identical bytes within the window are kept once, and counted again."""
+        request = passage.request
+        passage.event = None
         instance_id = None if message is None else records.readable_instance_id(message)
         seen = mark("dead letter", request.source, request.content_type, sha256(request.body).digest()[:16])
         standing = self._repeats.standing(seen)
-        if standing is Standing.PENDING:
-            await self._in_time(self._repeats.outcome(seen))
-        elif standing is not Standing.SAFE:
-            await self._in_time(self._bury(request, error, instance_id, seen))
-        self._metrics.dead_letter_kept(request.source, error)
+        if standing is Standing.SAFE:
+            self._kept(request.source, error, Safety.PUBLISHED)
+            passage.tell(error)
+            return
+        is_pending = standing is Standing.PENDING
+        fate = self._repeats.outcome(seen) if is_pending else self._bury(request, error, instance_id, seen)
+        fate.then(partial(self._kept, request.source, error))
+        passage.follow(fate, error, self._deadlines)
 
-    def _bury(
-        self, request: Request, error: ConnectorError, instance_id: InstanceId | None, seen: Mark
-    ) -> asyncio.Future[Safety]:
+    def _kept(self, source: str, error: ConnectorError, result: Safety | Unavailable) -> None:
+        if isinstance(result, Safety):
+            self._metrics.dead_letter_kept(source, error)
+
+    def _bury(self, request: Request, error: ConnectorError, instance_id: InstanceId | None, seen: Mark) -> Fate:
         letter = dead_letters.of_error(self._routes.dead_letter_topic(request.source), request, error, instance_id)
         self._check_size(letter)
-        safe = self._delivery.admit_dead_letter(request, letter)
-        self._watch(safe, seen)
-        return safe
+        fate = self._delivery.admit_dead_letter(request, letter)
+        self._watch(fate, seen)
+        return fate
 
-    def _watch(self, safe: asyncio.Future[Safety], seen: Mark | None) -> None:
+    def _watch(self, fate: Fate, seen: Mark | None) -> None:
         """Count what is on its way to safety, answered or not, and remember it once it is safe."""
         self._in_flight += 1
-        safe.add_done_callback(self._landed)
+        fate.then(self._landed)
         if seen is not None:
-            self._repeats.begin(seen, safe)
+            self._repeats.begin(seen, fate)
 
-    def _landed(self, safe: asyncio.Future[Safety]) -> None:
+    def _landed(self, _result: Safety | Unavailable) -> None:
         self._in_flight -= 1
-        if not safe.cancelled():
-            safe.exception()  # taken, so that asyncio does not complain of a refusal whose request is gone
-
-    async def _in_time(self, safe: asyncio.Future[Safety]) -> None:
-        """Wait for safety as long as an answer may take; whatever becomes of the request, the message goes its way."""
-        done, _ = await asyncio.wait((safe,), timeout=self._deadline)
-        if not done:
-            raise Unavailable("neither Kafka nor the journal took the message in time: send it again", retry_after=1)
-        await safe
 
 
-def _when_safe(act: Callable[[], None]) -> Callable[[asyncio.Future[Safety]], None]:
-    def landed(safe: asyncio.Future[Safety]) -> None:
-        if not safe.cancelled() and safe.exception() is None:
-            act()
+class _Passage:
+    """One request on its way: told once what became of it, when that is known or when the answer is due.
 
-    return landed
+    Attributes:
+        event: What it told, where it is readable.
+    """
+
+    __slots__ = ("_deadline", "_told", "_wanted", "event", "request")
+
+    def __init__(self, request: Request, told: Told) -> None:
+        self.request = request
+        self.event: Event | None = None
+        self._told: Told | None = told
+        self._wanted: Result = Outcome.ACCEPTED
+        self._deadline: Deadline | None = None
+
+    def tell(self, result: Result) -> None:
+        """Tell it, unless something was told before."""
+        told, self._told = self._told, None
+        if told is not None:
+            told(result, self.event if isinstance(result, Outcome) else None)
+
+    def follow(self, fate: Fate, wanted: Result, deadlines: Deadlines) -> None:
+        """Tell what is wanted once the message is safe; or that it is not."""
+        self._wanted = wanted
+        self._deadline = deadlines.begin(self._overdue)
+        fate.then(self._decided)
+
+    def _decided(self, result: Safety | Unavailable) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+        self.tell(self._wanted if isinstance(result, Safety) else result)
+
+    def _overdue(self) -> None:
+        self.tell(Unavailable("neither Kafka nor the journal took the message in time: send it again", retry_after=1))

@@ -1,8 +1,9 @@
 """Publish encoded records until they are reported: the one module that knows librdkafka and its threads.
 
 A :class:`KafkaPublisher` owns a producer and a thread that polls it. Callers live on the event loop: they hand over the
-records of one message and are called back there, once, when every record has a delivery report. Reports cross from the
-poll thread in batches, with one wake-up a batch. librdkafka keeps no promise of order across a fatal error, so the
+records of one message and are called back there, once, when every record has a delivery report. The poll thread lets
+reports gather for a moment and only notes them down; they cross to the event loop in batches, with one wake-up a batch,
+and are settled there. librdkafka keeps no promise of order across a fatal error, so the
 producer is rebuilt after one: purge, report what was in it as failed, start a new generation, ignore the old one. It is
 rebuilt on demand too: a client that was told of no brokers at all may never connect again (see ``renew``).
 """
@@ -16,6 +17,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from functools import partial
 from typing import Any, Final, Protocol
 
 import structlog
@@ -31,6 +33,8 @@ MAX_RECORD_BYTES: Final = 16 * 1024 * 1024
 """librdkafka's own limit stands out of the way: the topic's ``max.message.bytes`` is the one that counts."""
 
 _POLL_SECONDS: Final = 0.1
+_GATHER_SECONDS: Final = 0.001
+"""How long reports gather: each visit of the poll thread interrupts the event loop, however little it finds."""
 _PURGE_SECONDS: Final = 10.0
 _FIRST_PAUSE_SECONDS: Final = 0.05
 _LONGEST_PAUSE_SECONDS: Final = 5.0
@@ -91,14 +95,31 @@ class Publisher(Protocol):
 
 
 class _Parcel:
-    """The records of one message on their way; touched by the poll thread, guarded by the publisher's lock."""
+    """The records of one message on their way; the event loop's alone."""
 
-    __slots__ = ("failures", "missing", "report")
+    __slots__ = ("failures", "generation", "is_reported", "missing", "report")
 
-    def __init__(self, count: int, report: Callable[[Failures], None]) -> None:
+    def __init__(self, count: int, generation: int, report: Callable[[Failures], None]) -> None:
         self.failures: list[Failure | None] = [None] * count
+        self.generation = generation
+        self.is_reported = False
         self.missing = count
         self.report = report
+
+
+class _Ticket:
+    """One record on its way: what the poll thread is called back with, and all that it touches."""
+
+    __slots__ = ("_index", "_parcel", "_take")
+
+    def __init__(self, parcel: _Parcel, index: int, take: Callable[[_Parcel, int, Failure | None], None]) -> None:
+        self._parcel = parcel
+        self._index = index
+        self._take = take
+
+    def __call__(self, error: KafkaError | None, message: Message) -> None:
+        """Librdkafka's delivery report."""
+        self._take(self._parcel, self._index, _failure(error, message))
 
 
 class KafkaPublisher:
@@ -119,9 +140,9 @@ class KafkaPublisher:
         self._stopping = False
         self._thread = threading.Thread(target=self._poll, name="publisher-poll", daemon=True)
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._parcels: set[_Parcel] = set()
-        self._finished: deque[_Parcel] = deque()
-        self._woken = False
+        self._under_way: set[_Parcel] = set()
+        self._reports: deque[tuple[_Parcel, int, Failure | None]] = deque()
+        self._is_woken = False
         self._pause = _FIRST_PAUSE_SECONDS
         self._ended = threading.Event()
         self.generation = 0
@@ -158,15 +179,15 @@ class KafkaPublisher:
 
     def publish(self, records: Sequence[ProducibleRecord], report: Callable[[Failures], None]) -> None:
         """Produce the records of one message; see :class:`Publisher`."""
-        parcel = _Parcel(len(records), report)
         with self._lock:
-            self._parcels.add(parcel)
+            parcel = _Parcel(len(records), self.generation, report)
+            self._under_way.add(parcel)
             for index, record in enumerate(records):
-                failure = self._produce(record, parcel, index)
+                failure = self._produce(record, _Ticket(parcel, index, self._note))
                 if failure is not None:
-                    self._settle(parcel, index, failure)
-            if not records:
-                self._finish(parcel)
+                    self._note(parcel, index, failure)
+        if not records and self._loop is not None:
+            self._loop.call_soon(self._finish, parcel)
 
     async def stop(self, deadline_seconds: float) -> None:
         """Flush, then end the poll thread and report what is left as failed."""
@@ -175,9 +196,8 @@ class KafkaPublisher:
         if self._producer is not None:
             await asyncio.to_thread(self._flush, deadline_seconds)
             await asyncio.to_thread(self._thread.join)
-            with self._lock:
-                self._abandon(Failure(FailureKind.UNCERTAIN, "_STOPPED", "the connector stopped"))
         self._deliver()
+        self._abandon(self.generation, Failure(FailureKind.UNCERTAIN, "_STOPPED", "the connector stopped"))
 
     def _build(self) -> Producer:
         own = {"error_cb": self._client_error, "stats_cb": self._look_at_connections}
@@ -190,14 +210,9 @@ class KafkaPublisher:
         elif self._unconnected_since is None:
             self._unconnected_since = time.monotonic()
 
-    def _produce(self, record: ProducibleRecord, parcel: _Parcel, index: int) -> Failure | None:
+    def _produce(self, record: ProducibleRecord, ticket: _Ticket) -> Failure | None:
         if self._producer is None or self._broken is not None:
             return Failure(FailureKind.UNCERTAIN, "_CLOSED", "the producer is being rebuilt or was stopped")
-
-        def reported(error: KafkaError | None, message: Message) -> None:
-            with self._lock:
-                self._settle(parcel, index, _failure(error, message))
-
         try:
             self._producer.produce(
                 record.topic,
@@ -205,7 +220,7 @@ class KafkaPublisher:
                 key=record.key,
                 headers=list(record.headers),
                 timestamp=record.timestamp,
-                on_delivery=reported,
+                on_delivery=ticket,
             )
         except BufferError:
             return Failure(FailureKind.UNCERTAIN, "_QUEUE_FULL", "librdkafka's queue is full")
@@ -214,32 +229,34 @@ class KafkaPublisher:
             return _failed(exception.args[0])
         return None
 
-    def _settle(self, parcel: _Parcel, index: int, failure: Failure | None) -> None:
-        if parcel not in self._parcels:
-            return  # a report of an abandoned generation
-        parcel.failures[index] = failure
-        if failure is None:
-            self._pause = _FIRST_PAUSE_SECONDS
-        parcel.missing -= 1
-        if parcel.missing == 0:
-            self._finish(parcel)
-
-    def _finish(self, parcel: _Parcel) -> None:
-        self._parcels.discard(parcel)
-        self._finished.append(parcel)
-        if not self._woken and self._loop is not None:
-            self._woken = True
+    def _note(self, parcel: _Parcel, index: int, failure: Failure | None) -> None:
+        """Note a report down, from whichever thread, and see to it that the event loop comes for it."""
+        self._reports.append((parcel, index, failure))
+        if not self._is_woken and self._loop is not None:
+            self._is_woken = True
             self._loop.call_soon_threadsafe(self._deliver)
 
     def _deliver(self) -> None:
-        """On the event loop: hand over every report that has come in since the last wake-up."""
-        self._woken = False
-        while self._finished:
-            parcel = self._finished.popleft()
-            try:
-                parcel.report(tuple(parcel.failures))
-            except Exception:  # noqa: BLE001 - one raising caller must not keep the others from their reports
-                _LOG.exception("a report could not be taken")
+        """On the event loop: settle every report that has come in since the last wake-up."""
+        self._is_woken = False  # before the first look: whoever notes something down from here on wakes us again
+        for _ in range(len(self._reports)):
+            parcel, index, failure = self._reports.popleft()
+            if parcel.is_reported:
+                continue  # a late report of an abandoned generation
+            if failure is None:
+                self._pause = _FIRST_PAUSE_SECONDS
+            parcel.failures[index] = failure
+            parcel.missing -= 1
+            if parcel.missing == 0:
+                self._finish(parcel)
+
+    def _finish(self, parcel: _Parcel) -> None:
+        parcel.is_reported = True
+        self._under_way.discard(parcel)
+        try:
+            parcel.report(tuple(parcel.failures))
+        except Exception:  # noqa: BLE001 - one raising caller must not keep the others from their reports
+            _LOG.exception("a report could not be taken")
 
     def _poll(self) -> None:
         while not self._stopping:
@@ -256,6 +273,8 @@ class KafkaPublisher:
         self._poll_once(producer)
         if self._broken is not None and not self._stopping:
             self._rebuild(producer)
+        else:
+            time.sleep(_GATHER_SECONDS)
 
     def _poll_once(self, producer: Producer) -> None:
         """Serve callbacks; a fatal error surfaces here as well as in the error callback."""
@@ -266,10 +285,11 @@ class KafkaPublisher:
 
     def _rebuild(self, producer: Producer) -> None:
         _LOG.error("rebuilding the producer", reason=self._broken)
-        producer.purge()
+        with self._lock:  # who is publishing finishes first; who comes later sees that it is broken
+            producer.purge()
         self._poll_out(producer, _PURGE_SECONDS)
-        with self._lock:
-            self._abandon(Failure(FailureKind.UNCERTAIN, "_PURGED", "the producer was rebuilt"))
+        purged = Failure(FailureKind.UNCERTAIN, "_PURGED", "the producer was rebuilt")
+        self._on_loop(partial(self._abandon, self.generation, purged))
         self._rest()
         if self._stopping:
             return
@@ -277,8 +297,11 @@ class KafkaPublisher:
             self._producer = self._build()
             self._broken = None
             self.generation += 1
+        self._on_loop(self._on_rebuild)
+
+    def _on_loop(self, act: Callable[[], None]) -> None:
         if self._loop is not None:
-            self._loop.call_soon_threadsafe(self._on_rebuild)
+            self._loop.call_soon_threadsafe(act)
 
     def _rest(self) -> None:
         """Before a new producer: longer each time that the one before has published nothing."""
@@ -299,8 +322,10 @@ class KafkaPublisher:
         producer.purge()
         self._poll_out(producer, 1.0)
 
-    def _abandon(self, failure: Failure) -> None:
-        for parcel in list(self._parcels):
+    def _abandon(self, generation: int, failure: Failure) -> None:
+        """On the event loop: report what is left of a generation and those before it as failed."""
+        self._deliver()
+        for parcel in [each for each in self._under_way if each.generation <= generation]:
             parcel.failures = [failure] * len(parcel.failures)
             self._finish(parcel)
 

@@ -8,11 +8,13 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from email.message import Message as MediaType
+from functools import partial
 from typing import Any, Final
 
 import msgspec
 import structlog
 
+from connector import logs
 from connector.authentication import Authentication
 from connector.errors import (
     ConnectorError,
@@ -29,7 +31,7 @@ from connector.errors import (
 )
 from connector.messages import BodyKind
 from connector.metrics import Metrics
-from connector.pipeline import Outcome, Pipeline
+from connector.pipeline import Outcome, Pipeline, Result
 from connector.records import Event
 from connector.values import UNKNOWN_SOURCE, Request
 
@@ -95,8 +97,7 @@ class Receiver:
         call = _Call(scope, receive)
         self._open_requests += 1
         try:
-            outcome, call.event = await self._accept(call)
-            answer = _accepted(outcome)
+            answer = await self._answer(call)
         except _ClientGone:
             return
         except ConnectorError as error:
@@ -109,12 +110,8 @@ class Receiver:
         await answer.send(send)
         self._note(call, answer)
 
-    async def _accept(self, call: "_Call") -> tuple[Outcome, Event]:
-        source = _source_of(call.path)
-        if call.method not in _METHODS:
-            raise WrongMethod(f"the method is {call.method[:16]}: use POST, PUT or GET")
-        call.source = self._authentication.check(source, call.token)
-        self._check_open()
+    async def _answer(self, call: "_Call") -> "_Answer":
+        self._check(call)
         if call.method == "GET":
             body, kind, content_type = self._query(call), BodyKind.QUERY, ""
         else:
@@ -122,7 +119,17 @@ class Receiver:
             kind, content_type = _kind_of(call), call.header(b"content-type")
         call.size = len(body)
         request = Request(call.source, body, content_type, call.received_at, call.header(b"traceparent") or None)
-        return await self._pipeline.accept(request, kind)
+        answered: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
+        self._pipeline.accept(request, kind, partial(call.told, answered))
+        return _answer(await answered)
+
+    def _check(self, call: "_Call") -> None:
+        """What is refused before the body is read."""
+        source = _source_of(call.path)
+        if call.method not in _METHODS:
+            raise WrongMethod(f"the method is {call.method[:16]}: use POST, PUT or GET")
+        call.source = self._authentication.check(source, call.token)
+        self._check_open()
 
     def _check_open(self) -> None:
         if self.is_closing:
@@ -169,22 +176,22 @@ class Receiver:
         """Count the request, and write its canonical line."""
         seconds = time.perf_counter() - call.started
         self._metrics.request_ended(call.source, answer.outcome, seconds)
-        told: dict[str, Any] = {}
+        told: dict[str, Any] = {
+            "source": call.source,
+            "outcome": answer.outcome,
+            "status": answer.status,
+            "code": answer.code,
+            "bytes": call.size,
+            "seconds": round(seconds, 6),
+        }
         if call.event is not None:
             fields = call.event.fields
-            told = {"instanceId": call.event.instance_id, "msgId": fields["msgId"], "processKey": fields["processKey"]}
+            told["instanceId"] = call.event.instance_id
+            told["msgId"] = fields["msgId"]
+            told["processKey"] = fields["processKey"]
         if answer.error is not None:
             told |= {"stage": answer.error.stage, "reason": answer.error.message}
-        _LOG.info(
-            "request",
-            source=call.source,
-            outcome=answer.outcome,
-            status=answer.status,
-            code=answer.code,
-            bytes=call.size,
-            seconds=round(seconds, 6),
-            **told,
-        )
+        logs.request(told)
 
 
 class _Call:
@@ -203,6 +210,12 @@ class _Call:
         self.event: Event | None = None
         self.size = 0
         self._headers: dict[bytes, bytes] = dict(scope["headers"])
+
+    def told(self, answered: "asyncio.Future[Result]", result: Result, event: Event | None) -> None:
+        """The pipeline has told what became of it; the request may be gone meanwhile."""
+        self.event = event
+        if not answered.done():
+            answered.set_result(result)
 
     def header(self, name: bytes) -> str:
         """A header's text, or the empty string."""
@@ -240,8 +253,8 @@ class _Answer:
         await send({"type": "http.response.body", "body": self.body})
 
 
-def _accepted(outcome: Outcome) -> _Answer:
-    return _ACCEPTED[outcome]
+def _answer(result: Result) -> _Answer:
+    return _ACCEPTED[result] if isinstance(result, Outcome) else _refused(result)
 
 
 def _refused(error: ConnectorError) -> _Answer:

@@ -12,13 +12,15 @@ import time
 from collections import deque
 from collections.abc import Iterable
 from enum import Enum
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 import apsw
 import structlog
 
-from connector.lanes import Safety
+from connector.errors import Unavailable
+from connector.lanes import Fate, Safety
 
 _GENERATIONS: Final = 16
 _WRITE_SECONDS: Final = 0.5
@@ -56,24 +58,24 @@ class Repeats:
         self._span = window_seconds / (_GENERATIONS - 1)
         self._most = max(max_entries // _GENERATIONS, 1)
         self._generations: deque[_Generation] = deque([_Generation()])
-        self._pending: dict[bytes, dict[bytes, asyncio.Future[Safety]]] = {}
+        self._pending: dict[bytes, dict[bytes, Fate]] = {}
         self._unwritten: list[Mark] = []
         self.window_seconds = window_seconds
 
     def standing(self, one: Mark) -> Standing:
         """What is known of a mark."""
         key, fingerprint = one
-        pending = self._pending.get(key, {})
-        if fingerprint in pending:
+        pending = self._pending.get(key)
+        if pending is not None and fingerprint in pending:
             return Standing.PENDING
         self._forget_the_old()
         found = [generation.marks[key] for generation in self._generations if key in generation.marks]
-        if any(fingerprint in fingerprints for fingerprints in found):
-            return Standing.SAFE
-        return Standing.CONFLICT if found or pending else Standing.NEW
+        if not found:
+            return Standing.NEW if pending is None else Standing.CONFLICT
+        return Standing.SAFE if any(fingerprint in each for each in found) else Standing.CONFLICT
 
-    def outcome(self, one: Mark) -> asyncio.Future[Safety]:
-        """The future of the first message with a pending mark.
+    def outcome(self, one: Mark) -> Fate:
+        """What becomes of the first message with a pending mark.
 
         Raises:
             KeyError: The mark is not pending.
@@ -81,11 +83,15 @@ class Repeats:
         key, fingerprint = one
         return self._pending[key][fingerprint]
 
-    def begin(self, one: Mark, safe: asyncio.Future[Safety]) -> None:
+    def begin(self, one: Mark, fate: Fate) -> None:
         """A message with the mark is on its way; it is remembered when it is safe, forgotten when it is refused."""
         key, fingerprint = one
-        self._pending.setdefault(key, {})[fingerprint] = safe
-        safe.add_done_callback(lambda done: self._end(one, done))
+        before = self._pending.get(key)
+        if before is None:
+            self._pending[key] = {fingerprint: fate}
+        else:
+            before[fingerprint] = fate
+        fate.then(partial(self._end, one))
 
     def remember(self, marks: Iterable[Mark]) -> None:
         """Take up marks that are known to be safe."""
@@ -101,15 +107,15 @@ class Repeats:
     def __len__(self) -> int:
         return sum(len(generation.marks) for generation in self._generations)
 
-    def _end(self, one: Mark, done: asyncio.Future[Safety]) -> None:
+    def _end(self, one: Mark, result: Safety | Unavailable) -> None:
         key, fingerprint = one
-        del self._pending[key][fingerprint]
-        if not self._pending[key]:
+        pending = self._pending[key]
+        del pending[fingerprint]
+        if not pending:
             del self._pending[key]
-        if done.cancelled() or done.exception() is not None:
-            return
-        self.remember([one])
-        self._unwritten.append(one)
+        if isinstance(result, Safety):
+            self.remember((one,))
+            self._unwritten.append(one)
 
     def _newest(self) -> dict[bytes, tuple[bytes, ...]]:
         newest = self._generations[-1]

@@ -163,7 +163,7 @@ class Served:
         counted = {}
         for source in (*self._tokens, "unknown"):
             for outcome in OUTCOMES:
-                count = int(self.metrics.requests.labels(source, outcome)._value.get())
+                count = int(self.metrics.requests.labels(source, outcome).value)
                 counted[outcome] = counted.get(outcome, 0) + count
         return {outcome: count for outcome, count in counted.items() if count}
 
@@ -416,7 +416,7 @@ async def test_identical_bytes_are_one_dead_letter_and_counted_again(served):
 
     assert [answer.status for answer in answers] == [422] * 3
     assert len(served.letters) == 1
-    assert served.metrics.dead_letters.labels("default", "convert", str(code))._value.get() == 3
+    assert served.metrics.dead_letters.labels("default", "convert", str(code)).value == 3
 
 
 async def test_nothing_of_a_message_is_in_the_answer_or_the_log_that_refuse_it(served):

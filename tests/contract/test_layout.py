@@ -29,7 +29,7 @@ LAYERS = (
     }
     | {"lanes", "logs", "messages", "metrics", "publisher", "reading", "records", "registry", "repeats", "salvage"}
     | {"journal_file", "schemas", "settings", "simulator", "streams", "testing", "topics", "write_ahead_log"}
-    | {"detached", "typed_messages"},
+    | {"deadlines", "detached", "tallies", "typed_messages"},
     {"pipeline"},
     {"receiver", "operations"},
     {"app", "backlog", "consuming", "demo", "descriptions"},
@@ -46,7 +46,7 @@ PURE = {
     "typed_messages": set(),
     "avro_writer": set(),
     "streams": set(),
-    "lanes": {"asyncio"},  # the types of futures and timers
+    "lanes": set(),
 }
 IMPURE_MODULES = {
     *("asyncio", "threading", "time", "socket", "os", "pathlib", "io", "random", "secrets", "subprocess", "tempfile"),
@@ -196,16 +196,6 @@ def test_what_is_pure_has_no_io_clock_log_or_metric(name):
     assert theirs(tree) & IMPURE_MODULES <= PURE[name]
     assert calls & IMPURE_CALLS == set()
     assert not any(isinstance(node, ast.AsyncFunctionDef | ast.Await) for node in ast.walk(tree))
-
-
-def test_lanes_take_nothing_but_types_from_asyncio():
-    (tree,) = [tree for part, _, tree in files() if part == "lanes"]
-
-    assert {name for name in imported(tree) if name.startswith("asyncio")} <= {
-        "asyncio",
-        "asyncio.Future",
-        "asyncio.TimerHandle",
-    }
 
 
 def public_definitions(path: Path, tree: ast.Module) -> Iterator[tuple[str, ast.AST]]:

@@ -9,7 +9,7 @@ import pytest
 from connector.delivery import Delivery
 from connector.errors import Unavailable
 from connector.journal import Admission
-from connector.lanes import Safety
+from connector.lanes import Fate, Safety
 from connector.publisher import Failure
 from connector.streams import DEAD_LETTERS
 from connector.testing import TIMED_OUT, TOO_LARGE, InMemoryJournal, InMemoryPublisher
@@ -53,6 +53,20 @@ class CountingLedger:
         return counts["accepted"] - counts["published"] - counts["buried"] - counts["journaled"]
 
 
+def future_of(fate: Fate) -> asyncio.Future[Safety]:
+    """A future that a test can await; it raises what a refused message is told."""
+    future: asyncio.Future[Safety] = asyncio.get_running_loop().create_future()
+
+    def decided(result: Safety | Unavailable) -> None:
+        if isinstance(result, Unavailable):
+            future.set_exception(result)
+        else:
+            future.set_result(result)
+
+    fate.then(decided)
+    return future
+
+
 class Bench:
     """A delivery and everything around it."""
 
@@ -75,7 +89,7 @@ class Bench:
 
     def admit(self, lane: str, value: str, *, streams: tuple[str, ...] = ("events",)) -> asyncio.Future[Safety]:
         records = tuple(record(lane, value, stream=stream) for stream in streams)
-        return self.delivery.admit(lane, Request("default", b"body", "", 1_763_000_000_000), records)
+        return future_of(self.delivery.admit(lane, Request("default", b"body", "", 1_763_000_000_000), records))
 
     def values(self, lane: str) -> list[str]:
         return [one.value.decode() for one in self.publisher.published if one.key == lane.encode()]
@@ -246,7 +260,7 @@ async def test_a_dead_letter_that_kafka_refuses_stays_and_blocks_nothing(bench):
     """P5."""
     bench.publisher.fail_next(2, TOO_LARGE)
     letter = record("a", "letter", stream=DEAD_LETTERS)
-    safe = bench.delivery.admit_dead_letter(Request("default", b"letter", "", 1), letter)
+    safe = future_of(bench.delivery.admit_dead_letter(Request("default", b"letter", "", 1), letter))
     assert await safe is Safety.JOURNALED
     await asyncio.sleep(0.3)
 

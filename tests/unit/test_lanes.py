@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from connector.journal import Admission
-from connector.lanes import Entry, Lane, Lanes, Occupancy, Row, _slot
+from connector.lanes import Entry, Fate, Lane, Lanes, Occupancy, Row, Safety, _slot
 from connector.values import Request
 
 
@@ -14,8 +14,8 @@ def admission(sequence=1, lane="i-1"):
     return Admission(sequence, lane, Request("default", b"", "", 1), ())
 
 
-def entry(row=Row.NONE, *, safe=None):
-    return Entry(admission(), row=row, safe=safe)
+def entry(row=Row.NONE, *, fate=None):
+    return Entry(admission(), row=row, fate=fate)
 
 
 def twins():
@@ -117,3 +117,14 @@ def test_a_lane_with_something_behind_is_not_idle(place):
 
 def test_an_entry_that_was_read_from_the_journal_is_counted_already():
     assert entry(Row.STORED).is_counted
+
+
+def test_a_fate_is_decided_once_and_told_to_all_even_those_who_ask_later():
+    fate, told = Fate(), []
+    fate.then(told.append)
+    fate.decide(Safety.JOURNALED)
+    fate.decide(Safety.PUBLISHED)
+    fate.then(told.append)
+
+    assert told == [Safety.JOURNALED, Safety.JOURNALED]
+    assert fate.result is Safety.JOURNALED

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from connector.errors import Unavailable
-from connector.lanes import Safety
+from connector.lanes import Fate, Safety
 from connector.repeats import Repeats, RepeatsFile, Standing, mark
 
 ONE = mark("message", "default", "m-1", b"a" * 16)
@@ -88,23 +88,22 @@ def test_an_id_with_endless_contents_takes_bounded_memory():
     assert sum(len(one.marks.get(ONE[0], ())) for one in repeats._generations) <= 8 * 16
 
 
-async def test_a_repeat_joins_the_one_that_is_on_its_way():
+def test_a_repeat_joins_the_one_that_is_on_its_way():
     repeats = index()
-    safe = asyncio.get_running_loop().create_future()
-    repeats.begin(ONE, safe)
+    fate = Fate()
+    repeats.begin(ONE, fate)
 
     assert repeats.standing(ONE) is Standing.PENDING
-    assert repeats.outcome(ONE) is safe
-    safe.set_result(Safety.PUBLISHED)
-    await asyncio.sleep(0)
+    assert repeats.outcome(ONE) is fate
+    fate.decide(Safety.PUBLISHED)
     assert repeats.standing(ONE) is Standing.SAFE
     assert repeats.take_unwritten() == [ONE]
     assert repeats.take_unwritten() == []
 
 
-async def test_other_content_is_a_conflict_while_the_first_is_on_its_way():
+def test_other_content_is_a_conflict_while_the_first_is_on_its_way():
     repeats = index()
-    first, second = (asyncio.get_running_loop().create_future() for _ in range(2))
+    first, second = Fate(), Fate()
     repeats.begin(ONE, first)
     standing = repeats.standing(OTHER_CONTENT)
     repeats.begin(OTHER_CONTENT, second)
@@ -114,27 +113,16 @@ async def test_other_content_is_a_conflict_while_the_first_is_on_its_way():
     assert repeats.outcome(OTHER_CONTENT) is second
 
 
-async def test_what_was_refused_is_forgotten():
+def test_what_was_refused_is_forgotten():
     repeats = index()
-    safe = asyncio.get_running_loop().create_future()
-    repeats.begin(ONE, safe)
-    safe.set_exception(Unavailable("full"))
-    await asyncio.sleep(0)
+    fate = Fate()
+    repeats.begin(ONE, fate)
+    fate.decide(Unavailable("full"))
 
     assert repeats.standing(ONE) is repeats.standing(OTHER_CONTENT) is Standing.NEW
     assert repeats.take_unwritten() == []
     with pytest.raises(KeyError):
         repeats.outcome(ONE)
-
-
-async def test_what_was_cancelled_is_forgotten():
-    repeats = index()
-    safe = asyncio.get_running_loop().create_future()
-    repeats.begin(ONE, safe)
-    safe.cancel()
-    await asyncio.sleep(0)
-
-    assert repeats.standing(ONE) is Standing.NEW
 
 
 @pytest.mark.parametrize("step", [1.0, WINDOW / 15, WINDOW / 2, WINDOW])
@@ -181,10 +169,9 @@ async def kept(path, *marks):
     await file.start()
     known = [repeats.standing(one) for one in marks]
     for one in marks:
-        safe = asyncio.get_running_loop().create_future()
-        repeats.begin(one, safe)
-        safe.set_result(Safety.PUBLISHED)
-    await asyncio.sleep(0)
+        fate = Fate()
+        repeats.begin(one, fate)
+        fate.decide(Safety.PUBLISHED)
     await file.stop()
     return known
 
@@ -201,9 +188,9 @@ async def test_the_index_is_written_behind_while_the_connector_runs(tmp_path, mo
     repeats = index()
     file = RepeatsFile(tmp_path / "repeats", repeats)
     await file.start()
-    safe = asyncio.get_running_loop().create_future()
-    repeats.begin(ONE, safe)
-    safe.set_result(Safety.PUBLISHED)
+    fate = Fate()
+    repeats.begin(ONE, fate)
+    fate.decide(Safety.PUBLISHED)
     await asyncio.sleep(0.2)
     copied = sqlite3.connect(tmp_path / "repeats").execute("SELECT id, fingerprint FROM mark").fetchall()
     await file.stop()
