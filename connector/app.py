@@ -36,6 +36,7 @@ from connector.repeats import Repeats, RepeatsFile
 from connector.settings import EMBEDDED, Settings
 from connector.topics import TopicAdmin, TopicState, routes_of, wanted
 from connector.values import ProducibleRecord, Request
+from connector.wire import Wire
 
 VERSION: Final = version("weda-kafka-connector")
 
@@ -143,7 +144,7 @@ class Connector:
         self._watch(partial(self._keep_crediting, journal))
         # 9. The public listener.
         receiver = self._receiver(delivery, repeats, ingest_ids, encoder)
-        self.url = await self._serve(receiver, public)
+        self.url = await self._serve(receiver, public, http=Wire)
         self._stack.callback(self._close_door, receiver)
         _LOG.info("the connector is up", url=self.url, operations_url=self.operations_url, version=VERSION)
 
@@ -244,10 +245,10 @@ class Connector:
             max_in_flight=settings.receiver.max_in_flight,
         )
 
-    async def _serve(self, app: Any, listener: socket.socket) -> str:
+    async def _serve(self, app: Any, listener: socket.socket, *, http: Any = "httptools") -> str:
         config = uvicorn.Config(
             app,
-            http="httptools",
+            http=http,
             ws="none",
             lifespan="off",
             loop="none",

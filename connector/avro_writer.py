@@ -23,6 +23,9 @@ _LONG: Final = range(-(2**63), 2**63)
 _SHORT: Final = 4_096
 _FOURTEEN_BITS: Final = 1 << 14
 _END: Final = b"\x00"
+_ONE: Final = b"\x02"
+_KEYS: Final = 1_024
+_KEY_BYTES: Final = 64
 
 
 @cache
@@ -99,26 +102,42 @@ _ENDING: Final = tuple(
 )
 
 
-def _texts(texts: Mapping[str, str]) -> list[bytes]:
-    """A map's one block, without its end."""
-    length = _NAMES["length"]
-    parts = [varint(len(texts))]
-    for key, text in texts.items():
-        key_bytes, bytes_ = key.encode(), text.encode()
-        parts += (length[len(key_bytes)], key_bytes, length[len(bytes_)], bytes_)
-    return parts
+_LENGTHS: Final = _Lengths(b"")
+
+
+class _Keys(dict[str, bytes]):
+    """Key of a map → its length and bytes; the first few short ones are remembered: senders have a handful of them."""
+
+    def __missing__(self, key: str) -> bytes:
+        text = key.encode()
+        made = _LENGTHS[len(text)] + text
+        if len(self) < _KEYS and len(made) <= _KEY_BYTES:
+            self[key] = made
+        return made
 
 
 def _map(texts: Any) -> bytes:
+    """A map: one block and its end."""
     if texts.__class__ is not dict:
         raise TypeError("not a map")
-    return b"".join((*_texts(texts), _END)) if texts else _END
+    if not texts:
+        return _END
+    parts = [_LENGTHS[len(texts)]]
+    for key, text in texts.items():
+        parts.append(_KEY[key])
+        parts.append(_LENGTHS[len(text := text.encode())])
+        parts.append(text)
+    parts.append(_END)
+    return b"".join(parts)
 
 
 def _maps(maps: Any) -> bytes:
+    """An array of maps: one block and its end."""
     if maps.__class__ is not list:
         raise TypeError("not a list")
-    return b"".join((varint(len(maps)), *map(_map, maps), _END)) if maps else _END
+    if len(maps) == 1:
+        return _ONE + _map(maps[0]) + _END
+    return b"".join((_LENGTHS[len(maps)], *map(_map, maps), _END)) if maps else _END
 
 
 def _misfit(value: Any) -> bytes:
@@ -126,6 +145,7 @@ def _misfit(value: Any) -> bytes:
 
 
 _ARRAY: Final = '{"items": {"type": "map", "values": "string"}, "type": "array"}'
+_KEY: Final = _Keys()
 _MAP: Final = '{"type": "map", "values": "string"}'
 _TEMPLATES: Final[Mapping[str, str]] = {
     '"string"': "length[len(x := {}.encode())] + x",
@@ -145,8 +165,8 @@ _TEMPLATES: Final[Mapping[str, str]] = {
 _NAMES: Final[dict[str, Any]] = {
     "join": b"".join,
     "null": _END,
-    "one": b"\x02",
-    "length": _Lengths(b""),
+    "one": _ONE,
+    "length": _LENGTHS,
     "some": _Lengths(b"\x02"),
     "int_": _Numbers(b"", _INT),
     "long": _Numbers(b"", _LONG),

@@ -265,12 +265,12 @@ class Delivery:
             if self._alone or self._stopping or not self._publisher.is_open:
                 self._drop_chain(lane)
             else:
-                self._produce(lane, lane.chain.popleft())
+                self._produce(lane, lane.chain.pop(0))
         elif lane.in_flight is None and lane.waiting:
             if self._alone or self._stopping:
                 self._spill(name)
             else:
-                self._produce(lane, lane.waiting.popleft())
+                self._produce(lane, lane.waiting.pop(0))
         self._release(name)
 
     def _release(self, name: str) -> None:
@@ -397,7 +397,7 @@ class Delivery:
             self._suspects.add(admission.sequence)
         self._rest(admission.lane)
         if entry.row is Row.NONE:
-            lane.waiting.appendleft(entry)
+            lane.waiting.insert(0, entry)
             self._spill(admission.lane)
         elif is_shorter:
             self._background(self._amend(entry.admission))

@@ -10,7 +10,6 @@ Pure bookkeeping for one thread: no I/O, no clock. The memory of a lane exists o
 
 import zlib
 from array import array
-from collections import deque
 from collections.abc import Callable, Mapping
 from enum import Enum
 from typing import Final
@@ -131,8 +130,8 @@ class Lane:
 
     def __init__(self) -> None:
         self.in_flight: Entry | None = None
-        self.waiting: deque[Entry] = deque()
-        self.chain: deque[Entry] = deque()
+        self.waiting: list[Entry] = []
+        self.chain: list[Entry] = []
 
     @property
     def is_idle(self) -> bool:

@@ -159,20 +159,14 @@ class Pipeline:
         ingest_id = self._ingest_ids.next()
         headers = records.headers(event, request, ingest_id, conflict=conflict)
         routes = self._routes.of(event.message_type, request.source, event.fields["envType"])
-        encoded = tuple(
-            ProducibleRecord(
-                stream=route.stream.name,
-                topic=route.topic,
-                key=event.instance_id.encode(),
-                value=self._value(route, request, event, ingest_id),
-                headers=headers,
-                timestamp=request.received_at,
-            )
-            for route in routes
-        )
-        for record in encoded:
+        key = event.instance_id.encode()
+        encoded = []
+        for route in routes:
+            value = self._value(route, request, event, ingest_id)
+            record = ProducibleRecord(route.stream.name, route.topic, key, value, headers, request.received_at)
             self._check_size(record)
-        return encoded
+            encoded.append(record)
+        return tuple(encoded)
 
     def _value(self, route: Route, request: Request, event: Event, ingest_id: IngestId) -> bytes | None:
         """The encoded record; null in the stream of states where the instance is deleted."""

@@ -1,14 +1,15 @@
 """HTTP in: from a request to its bytes and source, and from an outcome to status and ``code``.
 
-A bare ASGI endpoint: the hot path pays for nothing that it does not use. Checks stand in the contract's order: path,
-method, credential, size, media type, body.
+A bare ASGI application, and beside it `Receiver.take` for requests that `connector.wire` has whole. The checks stand in
+the contract's order: path, method, credential, size, media type, body.
 """
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from email.message import Message as MediaType
-from functools import partial
+from functools import cached_property, partial
+from http import HTTPStatus
 from typing import Any, Final
 
 import msgspec
@@ -91,39 +92,57 @@ class Receiver:
         self.is_closing = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
+        """Answer one request of which the body is still to come, or parts of it."""
         if scope["type"] != "http":
             return
-        call = _Call(scope, receive)
+        answered: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        call = Call(scope["method"], scope["path"], scope["headers"], partial(_set, answered))
         self._open_requests += 1
         try:
-            answer = await self._answer(call)
-        except _ClientGone:
-            return
-        except ConnectorError as error:
-            answer = _refused(error)
-        except Exception as defect:  # noqa: BLE001 - whatever it is, the source gets the contract's answer
-            _LOG.error("a defect of the connector", exc_info=defect)
-            answer = _refused(Defect("a defect of the connector"))
-        finally:
+            self._check(call)
+            body = self._query(scope) if call.method == "GET" else await self._body(call, receive)
+            self._hand_over(call, body)
+        except (_ClientGone, asyncio.CancelledError):
             self._open_requests -= 1
-        await answer.send(send)
-        self._note(call, answer)
+            return
+        except Exception as error:  # noqa: BLE001 - whatever it is, the source gets the contract's answer
+            self._fail(call, error)
+        await (await answered).send(send)
 
-    async def _answer(self, call: "_Call") -> "_Answer":
-        self._check(call)
-        if call.method == "GET":
-            body, kind, content_type = self._query(call), BodyKind.QUERY, ""
-        else:
-            body = await self._body(call)
+    def take(self, call: "Call", body: bytes) -> None:
+        """Answer one request that is whole, now or later."""
+        self._open_requests += 1
+        try:
+            self._check(call)
+            self._check_size(len(body))
+            self._hand_over(call, body)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the source gets the contract's answer
+            self._fail(call, error)
+
+    def _hand_over(self, call: "Call", body: bytes) -> None:
+        """To the pipeline, which tells later what became of it."""
+        kind, content_type = BodyKind.QUERY, ""
+        if call.method != "GET":
             kind, content_type = _kind_of(call), call.header(b"content-type")
         call.size = len(body)
         request = Request(call.source, body, content_type, call.received_at, call.header(b"traceparent") or None)
-        answered: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
-        self._pipeline.accept(request, kind, partial(call.told, answered))
-        return _answer(await answered)
+        self._pipeline.accept(request, kind, partial(self._answer, call))
 
-    def _check(self, call: "_Call") -> None:
+    def _fail(self, call: "Call", error: Exception) -> None:
+        """Answer a request that did not get as far as the pipeline."""
+        if isinstance(error, ConnectorError):
+            self._answer(call, error, None)
+            return
+        _LOG.error("a defect of the connector", exc_info=error)
+        self._answer(call, Defect("a defect of the connector"), None)
+
+    def _answer(self, call: "Call", result: Result, event: Event | None) -> None:
+        self._open_requests -= 1
+        answer = _answer_of(result)
+        call.send(answer)
+        self._note(call, answer, event)
+
+    def _check(self, call: "Call") -> None:
         """What is refused before the body is read."""
         source = _source_of(call.path)
         if call.method not in _METHODS:
@@ -138,19 +157,19 @@ class Receiver:
             raise Overloaded("too many requests are open (WEDA_RECEIVER__MAX_IN_FLIGHT): send it again")
         self._pipeline.check_room()
 
-    def _query(self, call: "_Call") -> bytes:
-        query: bytes = call.scope["query_string"]
-        if len(call.scope["raw_path"]) + 1 + len(query) > MAX_URL_BYTES:
+    def _query(self, scope: Scope) -> bytes:
+        query: bytes = scope["query_string"]
+        if len(scope["raw_path"]) + 1 + len(query) > MAX_URL_BYTES:
             raise TooLarge(f"the URL is over {MAX_URL_BYTES} bytes: use POST")
         return query
 
-    async def _body(self, call: "_Call") -> bytes:
+    async def _body(self, call: "Call", receive: Receive) -> bytes:
         declared = call.header(b"content-length")
-        if declared.isdigit() and int(declared) > self._max_body:
-            raise self._too_large()
+        if declared.isdigit():
+            self._check_size(int(declared))
         try:
             async with asyncio.timeout(BODY_SECONDS):
-                return await self._chunks(call.receive)
+                return await self._chunks(receive)
         except TimeoutError as error:
             raise TooSlow(f"the body did not arrive within {BODY_SECONDS:.0f} seconds") from error
 
@@ -163,16 +182,16 @@ class Receiver:
                 raise _ClientGone
             chunk = event.get("body", b"")
             size += len(chunk)
-            if size > self._max_body:
-                raise self._too_large()
+            self._check_size(size)
             chunks.append(chunk)
             if not event.get("more_body"):
                 return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
-    def _too_large(self) -> TooLarge:
-        return TooLarge(f"the body is over {self._max_body} bytes (WEDA_RECEIVER__MAX_BODY_BYTES)")
+    def _check_size(self, size: int) -> None:
+        if size > self._max_body:
+            raise TooLarge(f"the body is over {self._max_body} bytes (WEDA_RECEIVER__MAX_BODY_BYTES)")
 
-    def _note(self, call: "_Call", answer: "_Answer") -> None:
+    def _note(self, call: "Call", answer: "Answer", event: Event | None) -> None:
         """Count the request, and write its canonical line."""
         seconds = time.perf_counter() - call.started
         self._metrics.request_ended(call.source, answer.outcome, seconds)
@@ -184,9 +203,9 @@ class Receiver:
             "bytes": call.size,
             "seconds": round(seconds, 6),
         }
-        if call.event is not None:
-            fields = call.event.fields
-            told["instanceId"] = call.event.instance_id
+        if event is not None:
+            fields = event.fields
+            told["instanceId"] = event.instance_id
             told["msgId"] = fields["msgId"]
             told["processKey"] = fields["processKey"]
         if answer.error is not None:
@@ -194,32 +213,34 @@ class Receiver:
         logs.request(told)
 
 
-class _Call:
-    """What the receiver knows of one request."""
+class Call:
+    """What the receiver knows of one request.
 
-    __slots__ = ("_headers", "event", "method", "path", "receive", "received_at", "scope", "size", "source", "started")
+    Args:
+        method: In capitals.
+        path: Decoded, without the query.
+        headers: Names in lower case.
+        send: Called once with the answer.
+    """
 
-    def __init__(self, scope: Scope, receive: Receive) -> None:
-        self.scope = scope
-        self.receive = receive
-        self.method: str = scope["method"]
-        self.path: str = scope["path"]
+    __slots__ = ("_headers", "method", "path", "received_at", "send", "size", "source", "started")
+
+    def __init__(
+        self, method: str, path: str, headers: Iterable[tuple[bytes, bytes]], send: Callable[["Answer"], None]
+    ) -> None:
+        self.method = method
+        self.path = path
+        self.send = send
         self.started = time.perf_counter()
         self.received_at = time.time_ns() // 1_000_000
         self.source: str = UNKNOWN_SOURCE
-        self.event: Event | None = None
         self.size = 0
-        self._headers: dict[bytes, bytes] = dict(scope["headers"])
-
-    def told(self, answered: "asyncio.Future[Result]", result: Result, event: Event | None) -> None:
-        """The pipeline has told what became of it; the request may be gone meanwhile."""
-        self.event = event
-        if not answered.done():
-            answered.set_result(result)
+        self._headers: dict[bytes, bytes] = dict(headers)
 
     def header(self, name: bytes) -> str:
         """A header's text, or the empty string."""
-        return self._headers.get(name, b"").decode("latin-1").strip()
+        value = self._headers.get(name)
+        return "" if value is None else value.decode("latin-1").strip()
 
     @property
     def token(self) -> str | None:
@@ -230,10 +251,8 @@ class _Call:
         return self.header(b"x-weda-token") or None
 
 
-class _Answer:
+class Answer:
     """Status, ``code`` and outcome: the one place where an error becomes an answer."""
-
-    __slots__ = ("body", "code", "error", "headers", "outcome", "status")
 
     def __init__(self, status: int, code: int, outcome: str, body: bytes, *, error: ConnectorError | None) -> None:
         self.status = status
@@ -247,21 +266,37 @@ class _Answer:
             *_extra_headers(error),
         ]
 
+    def text(self, *, keep_alive: bool) -> bytes:
+        """The bytes of the HTTP response."""
+        return self._text if keep_alive else self._text.replace(b"\r\n\r\n", b"\r\nconnection: close\r\n\r\n", 1)
+
+    @cached_property
+    def _text(self) -> bytes:
+        lines = [f"HTTP/1.1 {self.status} {HTTPStatus(self.status).phrase}".encode()]
+        lines += [name + b": " + value for name, value in self.headers]
+        return b"\r\n".join((*lines, b"", self.body))
+
     async def send(self, send: Send) -> None:
-        """Send it."""
+        """Send it by ASGI."""
         await send({"type": "http.response.start", "status": self.status, "headers": self.headers})
         await send({"type": "http.response.body", "body": self.body})
 
 
-def _answer(result: Result) -> _Answer:
+def _set(answered: "asyncio.Future[Answer]", answer: Answer) -> None:
+    """The answer to a request that may be gone meanwhile."""
+    if not answered.done():
+        answered.set_result(answer)
+
+
+def _answer_of(result: Result) -> Answer:
     return _ACCEPTED[result] if isinstance(result, Outcome) else _refused(result)
 
 
-def _refused(error: ConnectorError) -> _Answer:
+def _refused(error: ConnectorError) -> Answer:
     body = msgspec.json.encode(
         {"code": error.code, "message": error.message, "stage": error.stage, "retriable": error.retriable}
     )
-    return _Answer(error.code // 100, error.code, _outcome_of(error), body, error=error)
+    return Answer(error.code // 100, error.code, _outcome_of(error), body, error=error)
 
 
 def _outcome_of(error: ConnectorError) -> str:
@@ -290,7 +325,7 @@ def _source_of(path: str) -> str:
     return source
 
 
-def _kind_of(call: _Call) -> BodyKind:
+def _kind_of(call: Call) -> BodyKind:
     if call.header(b"content-encoding").lower() not in {"", "identity"}:
         raise WrongMediaType("the body has a Content-Encoding: send it plain")
     text = call.header(b"content-type")
@@ -314,4 +349,4 @@ def _media_type(text: str) -> tuple[str, str]:
     return text.partition(";")[0].strip().lower(), str(header.get_param("charset") or "").lower()
 
 
-_ACCEPTED: Final = {outcome: _Answer(200, 0, outcome.value, _ACCEPTED_BODY, error=None) for outcome in Outcome}
+_ACCEPTED: Final = {outcome: Answer(200, 0, outcome.value, _ACCEPTED_BODY, error=None) for outcome in Outcome}

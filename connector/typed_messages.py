@@ -25,7 +25,6 @@ _TYPES: Final[dict[str, Any]] = {
     "maps": list[dict[str, str]] | dict[str, str],
 }
 _KINDS: Final = kinds(load(WORKFLOW_EVENT))
-_NOTHING: Final = dict.fromkeys(_KINDS)
 _DATES: Final = tuple(name for name, kind in _KINDS.items() if kind == "date")
 _MAPS: Final = tuple(name for name, kind in _KINDS.items() if kind == "maps")
 
@@ -75,13 +74,30 @@ def _read_bare(body: bytes, zone: tzinfo) -> Event | None:
         return None
 
 
+class _TypedMessage(Message):
+    """A message whose fields are typed already; what was sent is seldom asked for."""
+
+    __slots__ = ("_typed",)
+
+    def __init__(self, typed: Any, text: str | bytes, *, enveloped: bool) -> None:
+        self._typed = typed
+        self._text = text
+        self._enveloped = enveloped
+        self._tokens = None
+        self.fingerprint = sha256(_CANONICAL.encode(typed)).digest()[:16]
+        self.lone_surrogate = False
+
+    @property
+    def fields(self) -> dict[str, Any]:  # type: ignore[override]  # worked out when it is asked for
+        """What was sent."""
+        return {name: value for name, value in msgspec.structs.asdict(self._typed).items() if value is not UNSET}
+
+
 def _event(typed: Any, text: str | bytes, zone: tzinfo, *, enveloped: bool) -> Event | None:
     if typed.instanceId.isspace():
         return None
-    sent = {name: value for name, value in msgspec.structs.asdict(typed).items() if value is not UNSET}
-    fingerprint = sha256(_CANONICAL.encode(typed)).digest()[:16]
-    message = Message(sent, text=text, enveloped=enveloped, fingerprint=fingerprint)
-    fields = {**_NOTHING, **sent}
+    held = msgspec.structs.asdict(typed)
+    fields: dict[str, Any] = {name: None if value is UNSET else value for name, value in held.items()}
     for name in _MAPS:
         if fields[name].__class__ is dict:
             fields[name] = [fields[name]] if fields[name] else []
@@ -90,6 +106,7 @@ def _event(typed: Any, text: str | bytes, zone: tzinfo, *, enveloped: bool) -> E
             fields[name] = _date(fields[name], name, zone)
             if fields[name] is None:
                 return None
+    message = _TypedMessage(typed, text, enveloped=enveloped)
     return Event(message, InstanceId(typed.instanceId), typed.msgType, fields, ())
 
 

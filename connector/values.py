@@ -42,8 +42,10 @@ class ProducibleRecord(msgspec.Struct, frozen=True, array_like=True):
     @property
     def size(self) -> int:
         """Bytes that count against ``max.message.bytes``, the framing estimated upwards."""
-        headers = sum(len(name) + len(value) + HEADER_OVERHEAD for name, value in self.headers)
-        return len(self.key or b"") + len(self.value or b"") + headers + RECORD_OVERHEAD
+        size = len(self.key or b"") + len(self.value or b"") + RECORD_OVERHEAD
+        for name, value in self.headers:
+            size += len(name) + len(value) + HEADER_OVERHEAD
+        return size
 
 
 class Request(msgspec.Struct, frozen=True, array_like=True):

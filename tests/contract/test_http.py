@@ -30,6 +30,7 @@ from connector.receiver import Receiver
 from connector.repeats import Repeats
 from connector.streams import Routes
 from connector.testing import InMemoryJournal, InMemoryPublisher
+from connector.wire import Wire
 
 TABLE = yaml.safe_load((Path(__file__).parents[1] / "data" / "bodies.yaml").read_text(encoding="utf-8"))
 ROWS = [pytest.param(row, id=f"{about}: {row['name']}") for about, rows in TABLE.items() for row in rows]
@@ -59,7 +60,12 @@ class Answer:
 
 
 class Served:
-    """A receiver on a port of this machine, and the parts behind it."""
+    """A receiver on a port of this machine, and the parts behind it.
+
+    ``http`` is how: by ASGI alone, or with the short way for requests that are whole.
+    """
+
+    http = "httptools"
 
     def __init__(self, *, tokens=TOKENS, encoder=None, limits=None, max_in_flight=64, publish_wait=0.3):
         self.publisher = InMemoryPublisher()
@@ -104,8 +110,9 @@ class Served:
         await self._listen()
 
     async def _listen(self):
-        config = uvicorn.Config(self.receiver, http="httptools", ws="none", lifespan="off", log_config=None)
+        config = uvicorn.Config(self.receiver, http=self.http, ws="none", lifespan="off", log_config=None)
         config.load()
+        self.config = config
         protocol = partial(config.http_protocol_class, config=config, server_state=ServerState(), app_state={})
         self._server = await asyncio.get_running_loop().create_server(protocol, "127.0.0.1", 0)
         self.port = self._server.sockets[0].getsockname()[1]
@@ -166,6 +173,12 @@ class Served:
                 count = int(self.metrics.requests.labels(source, outcome).value)
                 counted[outcome] = counted.get(outcome, 0) + count
         return {outcome: count for outcome, count in counted.items() if count}
+
+
+@pytest.fixture(params=["httptools", Wire], ids=["asgi", "wire"], autouse=True)
+def _both_ways(request, monkeypatch):
+    """Whatever is promised here holds on both ways into the receiver."""
+    monkeypatch.setattr(Served, "http", request.param)
 
 
 @asynccontextmanager
@@ -573,3 +586,123 @@ async def test_a_sender_that_hangs_up_leaves_nothing_behind(served):
     assert len(served.values()) == 1
     assert served.letters == []
     assert served.receiver._open_requests == 0
+
+
+# --- connections ---
+
+
+def posted(instance, *, version="1.1", **headers):
+    """One request as bytes: head, body."""
+    body = b'{"msgType":"Task","instanceId":"%s"}' % instance.encode()
+    fixed = {"host": "x", "content-type": "application/json", "authorization": "Bearer t-default"}
+    lines = [f"POST /messageDeliver HTTP/{version}"]
+    lines += [f"{name}: {value}" for name, value in (fixed | headers | {"content-length": len(body)}).items()]
+    return "\r\n".join(lines).encode() + b"\r\n\r\n", body
+
+
+@asynccontextmanager
+async def connected(served):
+    reader, writer = await asyncio.open_connection("127.0.0.1", served.port)
+    try:
+        async with asyncio.timeout(ANSWER_SECONDS):
+            yield reader, writer
+    finally:
+        writer.close()
+        await asyncio.gather(writer.wait_closed(), return_exceptions=True)
+
+
+async def one_answer(reader):
+    head = await reader.readuntil(b"\r\n\r\n")
+    length = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
+    return head, await reader.readexactly(length)
+
+
+async def test_a_connection_takes_one_request_after_the_other(served):
+    async with connected(served) as (reader, writer):
+        for number in range(3):
+            writer.write(b"".join(posted(f"i-{number}")))
+            assert (await one_answer(reader))[1] == b'{"code":0}'
+
+    assert [value["instanceId"] for value in served.values()] == ["i-0", "i-1", "i-2"]
+
+
+@pytest.mark.parametrize("cut", [10, 60, -20, -1])
+async def test_a_request_may_arrive_in_pieces_and_the_next_one_whole(served, cut):
+    raw = b"".join(posted("i-0"))
+    async with connected(served) as (reader, writer):
+        writer.write(raw[:cut])
+        await asyncio.sleep(0.02)
+        writer.write(raw[cut:])
+        first = await one_answer(reader)
+        writer.write(b"".join(posted("i-1")))
+        second = await one_answer(reader)
+
+    assert first[1] == second[1] == b'{"code":0}'
+    assert [value["instanceId"] for value in served.values()] == ["i-0", "i-1"]
+
+
+async def test_requests_that_are_sent_at_once_are_answered_in_their_order(served):
+    """The second is refused at the door and could be answered before the first."""
+    served.publisher.hold()
+    async with connected(served) as (reader, writer):
+        writer.write(b"".join((*posted("i-0"), *posted("i-1", authorization="Bearer wrong"), *posted("i-2"))))
+        await asyncio.sleep(0.05)
+        served.publisher.release()
+        answers = [await one_answer(reader) for _ in range(3)]
+
+    assert [int(head.split()[1]) for head, _ in answers] == [200, 401, 200]
+    assert [value["instanceId"] for value in served.values()] == ["i-0", "i-2"]
+
+
+@pytest.mark.parametrize(("version", "headers"), [("1.1", {"connection": "close"}), ("1.0", {})])
+async def test_a_connection_that_is_to_close_is_closed_after_the_answer(served, version, headers):
+    async with connected(served) as (reader, writer):
+        writer.write(b"".join(posted("i-0", version=version, **headers)))
+        assert (await one_answer(reader))[1] == b'{"code":0}'
+        assert await reader.read() == b""
+
+
+async def test_a_sender_that_asks_first_is_told_to_go_on(served):
+    head, body = posted("i-0", expect="100-continue")
+    async with connected(served) as (reader, writer):
+        writer.write(head)
+        assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+        writer.write(body)
+        assert (await one_answer(reader))[1] == b'{"code":0}'
+
+
+async def test_a_sender_that_hangs_up_before_the_answer_has_sent_its_message_all_the_same(served):
+    served.publisher.hold()
+    async with connected(served) as (_, writer):
+        writer.write(b"".join(posted("i-0")))
+        await served.until(served.values)
+    served.publisher.release()
+    await served.until(served.outcomes)
+
+    assert (await served.ask(b'{"msgType":"Task","instanceId":"i-1"}')).told == {"code": 0}
+    assert [value["instanceId"] for value in served.values()] == ["i-0", "i-1"]
+
+
+async def test_an_answer_has_the_same_head_on_both_ways(served):
+    whole, pieces = b"".join(posted("i-0", authorization="Bearer wrong")), posted("i-0", authorization="Bearer wrong")
+    async with connected(served) as (reader, writer):
+        writer.write(whole)
+        first = await one_answer(reader)
+        writer.write(pieces[0])
+        await asyncio.sleep(0.02)
+        writer.write(pieces[1])
+        second = await one_answer(reader)
+
+    assert first == second
+    assert b"www-authenticate: Bearer" in first[0]
+
+
+async def test_a_connection_that_rests_is_closed():
+    async with serving() as served:
+        served.config.timeout_keep_alive = 0.1
+        async with connected(served) as (reader, writer):
+            for _ in range(2):
+                writer.write(b"".join(posted("i-0")))
+                await one_answer(reader)
+                await asyncio.sleep(0.06)
+            assert await reader.read() == b""

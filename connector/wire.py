@@ -1,0 +1,184 @@
+"""HTTP on the public listener: uvicorn's protocol, with a short way for requests that arrive in one piece.
+
+Most of what a server spends on a small POST is neither parsing nor work: a task, a dozen of ASGI's messages, an event,
+timers. A request whose head and body come in one read goes from the parser to the receiver by a plain call, and its
+answer to the transport by another. Everything else (bodies in pieces, chunked bodies, GET, HTTP/1.0, ``Expect``, a
+connection that is to close, a second request behind one that is not answered yet) takes uvicorn's own way through ASGI;
+both end in the same methods of `connector.receiver.Receiver`, and the tests of the contract run over both.
+"""
+
+from asyncio import TimerHandle
+from typing import Any, Final
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from connector.receiver import Answer, Call, Receiver
+
+_WITH_BODY: Final = (b"POST", b"PUT")
+_NOT_PLAIN: Final = frozenset({b"expect", b"transfer-encoding", b"upgrade"})
+
+
+class Exchange:
+    """A request that is with the receiver and its answer; to uvicorn it looks like a `RequestResponseCycle`.
+
+    Attributes:
+        response_complete: The answer is written.
+        disconnected: The sender has hung up.
+        keep_alive: The connection stays; uvicorn takes that back when it shuts down.
+    """
+
+    __slots__ = ("_wire", "disconnected", "keep_alive", "response_complete")
+
+    def __init__(self, wire: "Wire") -> None:
+        self._wire = wire
+        self.response_complete = False
+        self.disconnected = False
+        self.keep_alive = True
+
+    @property
+    def message_event(self) -> "Exchange":
+        """What uvicorn sets to wake who waits for more of the body: nobody does."""
+        return self
+
+    def set(self) -> None:
+        """Wake nobody."""
+
+    def answer(self, answer: Answer) -> None:
+        """Write the answer, if there is still somebody to read it."""
+        self.response_complete = True
+        if not self.disconnected:
+            self._wire.write(answer, self)
+
+
+class Wire(HttpToolsProtocol):
+    """One connection of the public listener; its ASGI application is a `Receiver`."""
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self._receiver: Receiver = self.config.app  # type: ignore[assignment]  # the listener has no other
+        self._pieces: list[bytes] | None = None
+        self._is_plain = True
+        self._idle_since: float | None = None
+
+    # --- the parser's callbacks ---
+
+    def on_message_begin(self) -> None:
+        """A head begins."""
+        self.url = b""
+        self.headers = []
+        self.expect_100_continue = False
+        self._is_plain = True
+        self._pieces = None
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """A header of the head."""
+        name = name.lower()
+        self.headers.append((name, value))
+        if name in _NOT_PLAIN:
+            self._is_plain = False
+            self.expect_100_continue |= name == b"expect" and value.lower() == b"100-continue"
+
+    def on_headers_complete(self) -> None:
+        """The head is there: the body may be in the same read."""
+        if self._may_be_short():
+            self._pieces = []
+        else:
+            self._go_the_long_way()
+
+    def on_body(self, body: bytes) -> None:
+        """A piece of the body."""
+        if self._pieces is None:
+            super().on_body(body)
+        else:
+            self._pieces.append(body)
+
+    def on_message_complete(self) -> None:
+        """The request is whole."""
+        if self._pieces is None:
+            super().on_message_complete()
+            return
+        pieces, self._pieces = self._pieces, None
+        exchange = Exchange(self)
+        self.cycle = exchange  # type: ignore[assignment]
+        method, path = self.parser.get_method().decode("ascii"), self.url.decode("ascii")
+        body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        self._receiver.take(Call(method, path, self.headers, exchange.answer), body)
+
+    def data_received(self, data: bytes) -> None:
+        """Something has come; what is not a whole request by its end goes the long way."""
+        super().data_received(data)
+        if self._pieces is not None and self.parser is not None:
+            self._go_the_long_way()
+
+    def _may_be_short(self) -> bool:
+        cycle, url, parser = self.cycle, self.url, self.parser
+        return (
+            self._is_plain
+            and (cycle is None or cycle.response_complete)
+            and not self.flow.write_paused
+            and parser.get_method() in _WITH_BODY
+            and parser.get_http_version() == "1.1"
+            and parser.should_keep_alive()
+            and url.startswith(b"/")
+            and not (b"?" in url or b"%" in url or b"#" in url)
+        )
+
+    def _go_the_long_way(self) -> None:
+        """Begin anew as uvicorn does, with the head that was read and what there is of the body."""
+        pieces, self._pieces = self._pieces or [], None
+        url, headers, expects = self.url, self.headers, self.expect_100_continue
+        super().on_message_begin()
+        self.url, self.expect_100_continue = url, expects
+        self.headers.extend(headers)
+        super().on_headers_complete()
+        for piece in pieces:
+            super().on_body(piece)
+
+    # --- answers ---
+
+    def write(self, answer: Answer, exchange: Exchange) -> None:
+        """Write an answer and let the connection go on, or end it."""
+        self.transport.write(answer.text(keep_alive=exchange.keep_alive))
+        if not exchange.keep_alive:
+            self.transport.close()
+        self.on_response_complete()
+
+    # --- connections that rest: one timer each, not one for each request ---
+
+    def on_response_complete(self) -> None:
+        """An answer is out: take the next request, or wait for one."""
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            cycle, app = self.pipeline.pop()
+            self._start_asgi_task(cycle, app)
+            return
+        self._idle_since = self.loop.time()
+        if self.timeout_keep_alive_task is None:
+            self.timeout_keep_alive_task = self._look_again(self.timeout_keep_alive)
+
+    def _unset_keepalive_if_required(self) -> None:
+        self._idle_since = None
+
+    def timeout_keep_alive_handler(self) -> None:
+        """Close the connection if it has rested long enough."""
+        self.timeout_keep_alive_task = None
+        if self.transport.is_closing():
+            return
+        rested = 0.0 if self._idle_since is None else self.loop.time() - self._idle_since
+        if rested >= self.timeout_keep_alive:
+            self.transport.close()
+        else:
+            self.timeout_keep_alive_task = self._look_again(self.timeout_keep_alive - rested)
+
+    def _look_again(self, seconds: float) -> TimerHandle:
+        return self.loop.call_later(seconds, self.timeout_keep_alive_handler)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The connection is gone."""
+        super().connection_lost(exc)
+        if self.timeout_keep_alive_task is not None:
+            self.timeout_keep_alive_task.cancel()
+            self.timeout_keep_alive_task = None
