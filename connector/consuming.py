@@ -10,6 +10,7 @@
 """
 
 import asyncio
+import threading
 from collections import OrderedDict, defaultdict
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -62,7 +63,7 @@ class Events:
     Without a group everything is read and nothing is left behind. With one, reading goes on where the group has come
     to: an event counts as read once the next one is asked for, so one whose handling fails comes again. A repeat (the
     same message from the same instance, sent again by WeDa or published again after a crash) is left out as long as its
-    fingerprint is remembered.
+    fingerprint is remembered. A cancelled ``async for`` closes it: what was on its way then does not count as read.
 
     Args:
         bootstrap_servers: Brokers as ``host:port``, comma-separated.
@@ -103,18 +104,14 @@ class Events:
         self.repeats = 0
         self._seen = _Seen(repeats_kept)
         self._stack = ExitStack()
+        self._stopped = threading.Event()
         by_id = None if known is None else self._stack.enter_context(Registry(known)).schema
         where: dict[str, Any] = {"stream": stream, "topic": topic_of(stream, prefix), "by_id": by_id}
+        ends: dict[str, Any] = {"idle_seconds": idle_seconds, "is_stopped": self._stopped.is_set}
         self._records: Iterator[Decoded] = (
-            read_records(
-                *(bootstrap_servers, properties),
-                from_beginning=True,
-                until_end=until_end,
-                idle_seconds=idle_seconds,
-                **where,
-            )
+            read_records(bootstrap_servers, properties, from_beginning=True, until_end=until_end, **where, **ends)
             if group is None
-            else follow_records(bootstrap_servers, properties, group=group, idle_seconds=idle_seconds, **where)
+            else follow_records(bootstrap_servers, properties, group=group, **where, **ends)
         )
 
     def __enter__(self) -> Self:
@@ -145,8 +142,14 @@ class Events:
     async def __aiter__(self) -> AsyncIterator[Event]:
         loop, events = asyncio.get_running_loop(), iter(self)
         with ThreadPoolExecutor(1, "weda-events") as thread:
-            while (event := await loop.run_in_executor(thread, next, events, None)) is not None:
-                yield event
+            try:
+                while (event := await loop.run_in_executor(thread, next, events, None)) is not None:
+                    yield event
+            except asyncio.CancelledError:
+                self._stopped.set()  # or the thread would wait for a record that may never come
+                await asyncio.to_thread(thread.shutdown)
+                await asyncio.to_thread(self.close)  # so that the record on its way does not count as read
+                raise
 
 
 def by_instance(events: Iterable[Event]) -> dict[str, list[Event]]:

@@ -84,6 +84,7 @@ def read_records(
     until_end: bool = False,
     key: str | None = None,
     idle_seconds: float | None = None,
+    is_stopped: Callable[[], bool] = lambda: False,
     on_missing: Callable[[str], None] = lambda _topic: None,
 ) -> Iterator[Decoded]:
     """The records of a stream's topic as they come; those of one partition stand in their order.
@@ -102,13 +103,14 @@ def read_records(
         until_end: End where every partition ended when it was read so far; a missing topic ends at once.
         key: Only records of this instance.
         idle_seconds: End after so long without a record; None means never.
+        is_stopped: Asked while no record comes; end once it says yes.
         on_missing: Called once with the topic's name where it does not exist yet; it is waited for.
 
     Raises:
         OutsideUnreachable: No broker answers at the start. Later on, brokers are waited for.
         ConfigurationError: Kafka refuses the credentials, or for want of an ACL.
     """
-    with closing(_Reader(bootstrap_servers, properties, topic, idle_seconds)) as reader:
+    with closing(_Reader(bootstrap_servers, properties, topic, idle_seconds, is_stopped)) as reader:
         exists = bool(reader.partitions())
         if not exists and not until_end:
             on_missing(topic)
@@ -129,6 +131,7 @@ def follow_records(
     group: str,
     by_id: Callable[[int], Schema] | None = None,
     idle_seconds: float | None = None,
+    is_stopped: Callable[[], bool] = lambda: False,
 ) -> Iterator[Decoded]:
     """The records of a stream's topic for a consumer group, from where the group has come to; a new one from the start.
 
@@ -142,11 +145,12 @@ def follow_records(
         group: The consumer group; the partitions are shared among all who read as it.
         by_id: Gives the schema that a registry has under an id; None where there is no registry.
         idle_seconds: End after so long without a record; None means never.
+        is_stopped: Asked while no record comes; end once it says yes.
 
     Raises:
         ConfigurationError: Kafka refuses the credentials, or for want of an ACL.
     """
-    with closing(_Reader(bootstrap_servers, properties, topic, idle_seconds, group)) as reader:
+    with closing(_Reader(bootstrap_servers, properties, topic, idle_seconds, is_stopped, group)) as reader:
         reader.join()
         for message in reader.messages(until_end=False):
             yield _decoded(stream, topic, message, by_id)
@@ -184,10 +188,12 @@ class _Reader:
         properties: Mapping[str, Any],
         topic: str,
         idle_seconds: float | None,
+        is_stopped: Callable[[], bool],
         group: str | None = None,
     ) -> None:
         self._topic = topic
         self._idle_seconds = idle_seconds
+        self._is_stopped = is_stopped
         self._since = time.monotonic()
         self._problems: deque[KafkaError] = deque(maxlen=_PROBLEMS_KEPT)
         own: dict[str, Any] = {
@@ -219,8 +225,8 @@ class _Reader:
         return list(found.partitions)
 
     def await_topic(self) -> None:
-        """Until the topic exists, or the clock has run out."""
-        while not self._is_idle and not self.partitions():
+        """Until the topic exists, or reading is over."""
+        while not self._is_over and not self.partitions():
             time.sleep(_AGAIN_SECONDS)
 
     def assign(self, *, from_beginning: bool) -> None:
@@ -240,9 +246,9 @@ class _Reader:
         self._consumer.store_offsets(message)
 
     def messages(self, *, until_end: bool) -> Iterator[Message]:
-        """Records as they come, until the clock has run out."""
+        """Records as they come, until reading is over."""
         unread = {partition.partition for partition in self._assigned}
-        while not self._is_idle and (unread or not until_end):
+        while not self._is_over and (unread or not until_end):
             with translated(_ATTEMPT.format(self._topic), acl=_ACL, problems=self._recent_problems):
                 message = self._consumer.poll(_POLL_SECONDS)
                 error = None if message is None else message.error()
@@ -256,8 +262,10 @@ class _Reader:
                 unread.discard(message.partition())
 
     @property
-    def _is_idle(self) -> bool:
-        return self._idle_seconds is not None and time.monotonic() - self._since >= self._idle_seconds
+    def _is_over(self) -> bool:
+        """Whether the clock has run out, or nobody wants to go on."""
+        idle = self._idle_seconds is not None and time.monotonic() - self._since >= self._idle_seconds
+        return idle or self._is_stopped()
 
     def _end(self, partition: TopicPartition) -> int:
         with translated(_ATTEMPT.format(self._topic), acl=_ACL, problems=self._recent_problems):

@@ -112,6 +112,25 @@ async def test_async_for_reads_the_same(start: Start, topic_prefix: str):
     assert ids(found) == [f"a-{number}" for number in range(5)]
 
 
+async def test_async_for_can_be_cancelled_while_no_record_comes(start: Start, topic_prefix: str):
+    running = await start()
+    await send(running, *(message("a", number) for number in range(3)))
+    group = f"{topic_prefix}-group"
+    found: list[Event] = []
+
+    with pytest.raises(TimeoutError):
+        async with (
+            Events(running.connector.bootstrap_servers, prefix=topic_prefix, group=group) as events,
+            asyncio.timeout(IDLE_SECONDS),
+        ):
+            async for event in events:
+                found.append(event)  # noqa: PERF401 - what was read before the time-out is looked at
+
+    assert ids(found) == [f"a-{number}" for number in range(3)]
+    rest = await asyncio.to_thread(read, running, topic_prefix, group=group, idle_seconds=IDLE_SECONDS)
+    assert ids(rest) == []
+
+
 async def test_what_is_no_record_of_ours_stops_the_reader_with_its_place(start: Start, topic_prefix: str):
     running = await start()
     await send(running, message("a", 1))
