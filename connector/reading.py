@@ -110,7 +110,8 @@ def read_records(
         OutsideUnreachable: No broker answers at the start. Later on, brokers are waited for.
         ConfigurationError: Kafka refuses the credentials, or for want of an ACL.
     """
-    with closing(_Reader(bootstrap_servers, properties, topic, idle_seconds, is_stopped)) as reader:
+    ends: dict[str, Any] = {"idle_seconds": idle_seconds, "is_stopped": is_stopped}
+    with closing(_Reader(bootstrap_servers, properties, topic, **ends)) as reader:
         exists = bool(reader.partitions())
         if not exists and not until_end:
             on_missing(topic)
@@ -150,7 +151,8 @@ def follow_records(
     Raises:
         ConfigurationError: Kafka refuses the credentials, or for want of an ACL.
     """
-    with closing(_Reader(bootstrap_servers, properties, topic, idle_seconds, is_stopped, group)) as reader:
+    ends: dict[str, Any] = {"idle_seconds": idle_seconds, "is_stopped": is_stopped}
+    with closing(_Reader(bootstrap_servers, properties, topic, group=group, **ends)) as reader:
         reader.join()
         for message in reader.messages(until_end=False):
             yield _decoded(stream, topic, message, by_id)
@@ -187,6 +189,7 @@ class _Reader:
         bootstrap_servers: str,
         properties: Mapping[str, Any],
         topic: str,
+        *,
         idle_seconds: float | None,
         is_stopped: Callable[[], bool],
         group: str | None = None,

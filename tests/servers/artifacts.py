@@ -1,4 +1,4 @@
-"""The servers' jars: fetched once with Maven into a cache folder that is named by their versions."""
+"""Jars of the servers and of foreign readers: fetched once with Maven into a cache folder named by their versions."""
 
 import os
 import shutil
@@ -11,7 +11,12 @@ from xml.etree import ElementTree as ET
 from tests.servers.errors import NotInstalled
 from tests.servers.java import HOW_TO_GET, find_java
 
-POM = Path(__file__).with_name("pom.xml")
+SERVERS = Path(__file__).with_name("pom.xml")
+"""Apache Kafka and a schema registry."""
+
+READERS = Path(__file__).with_name("readers.xml")
+"""What data teams read the topics with."""
+
 INSTALL = "python -m tests.servers install"
 
 
@@ -21,41 +26,41 @@ def cache_folder() -> Path:
     return Path(chosen) if chosen else Path.home() / ".cache" / "weda-connector-tests"
 
 
-def installed() -> Path:
-    """The folder with a subfolder per server; ``NotInstalled`` where they were never fetched."""
-    folder = cache_folder() / _versions()
+def installed(pom: Path = SERVERS) -> Path:
+    """The folder with a subfolder per server or reader; ``NotInstalled`` where they were never fetched."""
+    folder = cache_folder() / _versions(pom)
     if not folder.is_dir():
-        raise NotInstalled(f"the tests' servers are not on this machine yet: {INSTALL}")
+        raise NotInstalled(f"the tests' {pom.stem} jars are not on this machine yet: {INSTALL}")
     return folder
 
 
-def fetch() -> Path:
+def fetch(pom: Path = SERVERS) -> Path:
     """As ``installed``, and fetches what is missing first; ``NotInstalled`` where Java, Maven or the network are."""
     find_java()
-    folder = cache_folder() / _versions()
+    folder = cache_folder() / _versions(pom)
     if folder.is_dir():
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix="fetching-") as part:
-        _run_maven(Path(part))
+        _run_maven(pom, Path(part))
         _move_whole(Path(part), folder)
     return folder
 
 
-def _run_maven(target: Path) -> None:
+def _run_maven(pom: Path, target: Path) -> None:
     maven = shutil.which("mvn")
     if not maven:
-        raise NotInstalled(f"fetching the tests' servers needs Maven (mvn), which is not on the PATH: {HOW_TO_GET}")
-    sys.stderr.write("fetching Apache Kafka and a schema registry for the tests with Maven (once, about a minute)\n")
+        raise NotInstalled(f"fetching the tests' jars needs Maven (mvn), which is not on the PATH: {HOW_TO_GET}")
+    sys.stderr.write(f"fetching {', '.join(_products(pom))} for the tests with Maven (once, about a minute)\n")
     environment = dict(os.environ)
     if not shutil.which("java"):
         environment.setdefault("JAVA_HOME", str(find_java().path.parent.parent))
-    command = [maven, "-B", "-q", "-f", str(POM), "generate-resources", f"-Dout={target}"]
+    command = [maven, "-B", "-q", "-f", str(pom), "generate-resources", f"-Dout={target}"]
     done = subprocess.run(
         command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
     )
     if done.returncode:
-        raise NotInstalled(f"Maven could not fetch the tests' servers:\n{done.stdout}")
+        raise NotInstalled(f"Maven could not fetch what the tests need ({pom.name}):\n{done.stdout}")
 
 
 def _move_whole(part: Path, folder: Path) -> None:
@@ -71,9 +76,13 @@ def _move_whole(part: Path, folder: Path) -> None:
             raise
 
 
-def _versions() -> str:
+def _versions(pom: Path) -> str:
     """``kafka-4.4.0-slf4j-1.7.36-apicurio-3.3.3`` from the pom's ``*.version`` properties."""
+    return "-".join(f"{name}-{version}" for name, version in _products(pom).items())
+
+
+def _products(pom: Path) -> dict[str, str]:
     maven = "{http://maven.apache.org/POM/4.0.0}"
-    properties = ET.parse(POM).getroot().find(f"{maven}properties")
-    tags = {} if properties is None else {each.tag.removeprefix(maven): each.text for each in properties}
-    return "-".join(f"{tag.removesuffix('.version')}-{text}" for tag, text in tags.items() if tag.endswith(".version"))
+    properties = ET.parse(pom).getroot().find(f"{maven}properties")
+    texts = {} if properties is None else {each.tag.removeprefix(maven): each.text or "" for each in properties}
+    return {name.removesuffix(".version"): text for name, text in texts.items() if name.endswith(".version")}
