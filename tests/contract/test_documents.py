@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from itertools import takewhile
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,7 @@ from connector.streams import STREAMS, Routes
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
 CHINESE = ROOT / "README.zh-CN.md"
+CONSUMING = ROOT / "docs" / "consuming.md"
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), ROOT / "avro" / "README.md"])
 DECISIONS = sorted(ROOT.glob("docs/adr/0*.md"))
 
@@ -46,13 +48,13 @@ def blocks(document: Path, language: str) -> list[str]:
 
 
 def command_lines(document: Path) -> Iterator[list[str]]:
-    """Every call of weda-connector in a shell block or in backticks: its words, after the command's own."""
+    """Every call of weda-connector in a shell block or in backticks: its words behind the command, up to a pipe."""
     inline = re.findall(r"`([^`\n]+)`", FENCE.sub("", read(document)))
     shell = [line for block in blocks(document, "sh") for line in block.replace("\\\n", " ").splitlines()]
     for line in (*inline, *shell):
         words = shlex.split(line, comments=True) if "weda-connector " in line else []
         if "weda-connector" in words:
-            yield words[words.index("weda-connector") + 1 :]
+            yield list(takewhile(lambda word: word != "|", words[words.index("weda-connector") + 1 :]))
 
 
 def commands() -> dict[str, set[str]]:
@@ -196,11 +198,11 @@ def test_every_decision_is_in_the_index_and_has_its_four_parts():
 
 
 @pytest.mark.parametrize("record_type", [INSTANCE_EVENT, TASK_EVENT])
-def test_the_readme_s_reader_decodes_a_record(record_type, monkeypatch):
+def test_the_reader_without_a_registry_decodes_a_record(record_type, monkeypatch):
     monkeypatch.chdir(ROOT)
-    [program] = blocks(README, "python")
+    [program] = [each for each in blocks(CONSUMING, "python") if each.startswith("# without_registry.py")]
     reader = {"__name__": "reader"}
-    exec(compile(program, "README.md", "exec"), reader)
+    exec(compile(program, "without_registry.py", "exec"), reader)
     record = dictionary.sample_record(record_type)
 
     read_back = reader["decode"](SingleObjectEncoder().encode(TOPIC, load(record_type), record))
@@ -215,12 +217,11 @@ def test_the_readme_s_reader_reads_a_topic(kafka, topic_prefix):
     kafka.create_topic(topic, partitions=1)
     value = SingleObjectEncoder().encode(topic, load(TASK_EVENT), dictionary.sample_record(TASK_EVENT))
     producer = Producer({"bootstrap.servers": kafka.bootstrap_servers})
-    producer.produce(topic, value, key=b"i-1")
+    producer.produce(topic, value, key="bpm_1912233445566778899")
     assert producer.flush(20) == 0
     [program] = blocks(README, "python")
     assert SERVER in program
-    assert TOPIC in program
-    program = program.replace(SERVER, repr(kafka.bootstrap_servers)).replace(TOPIC, topic)
+    program = program.replace(SERVER, f"{kafka.bootstrap_servers!r}, prefix={topic_prefix!r}")
 
     with subprocess.Popen([sys.executable, "-c", program], cwd=ROOT, stdout=subprocess.PIPE, text=True) as reader:
         assert reader.stdout is not None
