@@ -10,7 +10,6 @@
 """
 
 import asyncio
-import threading
 from collections import OrderedDict, defaultdict
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -104,10 +103,10 @@ class Events:
         self.repeats = 0
         self._seen = _Seen(repeats_kept)
         self._stack = ExitStack()
-        self._stopped = threading.Event()
+        self._is_stopped = False
         by_id = None if known is None else self._stack.enter_context(Registry(known)).schema
         where: dict[str, Any] = {"stream": stream, "topic": topic_of(stream, prefix), "by_id": by_id}
-        ends: dict[str, Any] = {"idle_seconds": idle_seconds, "is_stopped": self._stopped.is_set}
+        ends: dict[str, Any] = {"idle_seconds": idle_seconds, "is_stopped": lambda: self._is_stopped}
         self._records: Iterator[Decoded] = (
             read_records(bootstrap_servers, properties, from_beginning=True, until_end=until_end, **where, **ends)
             if group is None
@@ -146,7 +145,7 @@ class Events:
                 while (event := await loop.run_in_executor(thread, next, events, None)) is not None:
                     yield event
             except asyncio.CancelledError:
-                self._stopped.set()  # or the thread would wait for a record that may never come
+                self._is_stopped = True  # or the thread would wait for a record that may never come
                 await asyncio.to_thread(thread.shutdown)
                 await asyncio.to_thread(self.close)  # so that the record on its way does not count as read
                 raise
