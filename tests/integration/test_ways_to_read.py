@@ -39,8 +39,11 @@ NOT_RUN = ("properties",)
 """Languages of blocks that the page shows and marks as not run."""
 
 UP = "the connector is up"
-READY_SECONDS = 60
-COMMAND_SECONDS = 180
+READY_SECONDS = 120
+COMMAND_SECONDS = 500
+"""Flink takes ten seconds by itself, and minutes beside others."""
+
+pytestmark = pytest.mark.timeout(COMMAND_SECONDS + 100)
 STORY_RECORDS = 7
 INSTANCES = re.compile(r"leave-1001|trip-2001")
 VARYING = (
