@@ -44,7 +44,15 @@ COMMAND_SECONDS = 500
 """Flink takes ten seconds by itself, and minutes beside others."""
 
 pytestmark = pytest.mark.timeout(COMMAND_SECONDS + 100)
-STORY_RECORDS = 7
+STORY = {
+    "plain.events": 7,
+    "weda.workflow.events": 7,
+    "weda.workflow.instances": 4,
+    "weda.workflow.tasks": 3,
+    "weda.workflow.state": 4,
+}
+"""How many records the page's messages become."""
+
 INSTANCES = re.compile(r"leave-1001|trip-2001")
 VARYING = (
     (re.compile(r"\x1b\[[\d;]*m"), ""),
@@ -148,8 +156,8 @@ def stage(registry: SchemaRegistry, tmp_path_factory: pytest.TempPathFactory) ->
             stack.callback(stage.serve(script).kill)
             stage.write()
             stage.said[PLAY] = stage.run(PLAY)
-        for topic in ("plain.events", "weda.workflow.events"):
-            assert len(read_topic(kafka.bootstrap_servers, topic, STORY_RECORDS)) == STORY_RECORDS
+        for topic, count in STORY.items():
+            assert len(read_topic(kafka.bootstrap_servers, topic, count)) == count
         yield stage
 
 
