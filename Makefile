@@ -11,9 +11,9 @@ TEST_ARGS ?=
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 .DEFAULT_GOAL := help
 
-.PHONY: help demo test lint format bench faults lock clean
+.PHONY: help demo test test-kubernetes lint format bench faults lock clean
 help: ## this list
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
 
 $(VENV)/.run: requirements/run.txt requirements/build.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed: make PYTHON=/path/to/python3.11 ..." >&2; exit 2; }
@@ -33,13 +33,19 @@ demo: $(VENV)/.run ## the main job on an embedded broker: see it flow (DEMO_ARGS
 
 test: $(VENV)/.dev ## every test, on a real Kafka that the run starts itself (TEST_ARGS="-k lanes")
 	@$(BIN)/python -m tests.servers install
+	@$(BIN)/python -m tests.chart.tools install
 	@$(BIN)/python -m pytest $(TEST_ARGS)
 
-lint: $(VENV)/.dev ## ruff, mypy --strict, yamllint
+test-kubernetes: $(VENV)/.dev ## the chart on a real API server, which is built first (once, some twenty minutes)
+	@$(BIN)/python -m tests.kubernetes.programs install
+	@$(BIN)/python -m pytest tests/kubernetes $(TEST_ARGS)
+
+lint: $(VENV)/.dev ## ruff, mypy --strict, yamllint, hadolint
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/yamllint --strict .
+	@$(BIN)/hadolint Dockerfile
 
 format: $(VENV)/.dev ## rewrite the code in the house style
 	@$(BIN)/ruff check --fix .
@@ -55,7 +61,7 @@ faults: $(VENV)/.dev ## the long fault runs against three brokers
 
 lock: $(VENV)/.dev ## resolve requirements/ again, with hashes
 	@$(BIN)/uv pip compile -q pyproject.toml --universal --python-version 3.11 --generate-hashes --no-header --upgrade -o requirements/run.txt
-	@$(BIN)/uv pip compile -q pyproject.toml --universal --python-version 3.11 --generate-hashes --no-header --group build -c requirements/run.txt -o requirements/build.txt
+	@$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --group build -c requirements/run.txt -o requirements/build.txt
 	@$(BIN)/uv pip compile -q pyproject.toml --universal --python-version 3.11 --generate-hashes --no-header --group build --group dev -c requirements/run.txt -o requirements/dev.txt
 
 clean: ## remove what the targets made

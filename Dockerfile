@@ -1,0 +1,41 @@
+# The Python that the tests run on. A digest in its place (python@sha256:…) fixes the base to the byte.
+ARG PYTHON=3.11-slim-bookworm
+
+FROM python:${PYTHON} AS build
+ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
+WORKDIR /src
+COPY requirements/ requirements/
+RUN python -m venv /opt/builder \
+ && /opt/builder/bin/python -m pip install --no-compile --require-hashes -r requirements/build.txt \
+ && python -m venv --without-pip /opt/weda-connector \
+ && /opt/builder/bin/python -m pip --python /opt/weda-connector/bin/python install --no-compile --require-hashes --only-binary :all: -r requirements/run.txt
+COPY pyproject.toml README.md LICENSE ./
+COPY avro/ avro/
+COPY connector/ connector/
+RUN /opt/builder/bin/python -m pip wheel --no-deps --no-build-isolation --wheel-dir /src/dist . \
+ && /opt/builder/bin/python -m pip --python /opt/weda-connector/bin/python install --no-compile --no-deps /src/dist/*.whl \
+ && /opt/weda-connector/bin/python -m compileall -q -j 0 /opt/weda-connector/lib
+
+FROM python:${PYTHON}
+ARG VERSION=0.1.0
+ARG REVISION=unknown
+LABEL org.opencontainers.image.title="weda-connector" \
+      org.opencontainers.image.description="Receives WeDa workflow messages over HTTP and publishes them to Kafka as Avro records" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}"
+# The numbers are fixed: volumes belong to them, and Kubernetes cannot tell from a name that it is not root.
+RUN groupadd --gid 10001 weda \
+ && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /var/lib/weda-connector --shell /usr/sbin/nologin weda \
+ && install --directory --owner 10001 --group 10001 --mode 0750 /var/lib/weda-connector
+COPY --from=build /opt/weda-connector /opt/weda-connector
+ENV PATH=/opt/weda-connector/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
+# Where the journal is by default (var/journal.db); nothing else is written to, so the root file system may be read-only.
+WORKDIR /var/lib/weda-connector
+VOLUME /var/lib/weda-connector
+USER 10001:10001
+EXPOSE 8080 9464
+HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 \
+  CMD ["python", "-c", "import os, urllib.request; urllib.request.urlopen(f\"http://127.0.0.1:{os.environ.get('WEDA_OPERATIONS__PORT', '9464')}/livez\", timeout=4)"]
+ENTRYPOINT ["weda-connector"]
+CMD ["serve"]

@@ -1,0 +1,184 @@
+{{- define "weda-connector.name" -}}
+{{- default .Chart.Name .Values.nameOverride | trunc 50 | trimSuffix "-" }}
+{{- end }}
+
+{{/* At most 50 letters: a StatefulSet's name goes with a hash into a label of its pods. */}}
+{{- define "weda-connector.fullname" -}}
+{{- $name := include "weda-connector.name" . }}
+{{- if .Values.fullnameOverride }}
+{{- .Values.fullnameOverride | trunc 50 | trimSuffix "-" }}
+{{- else if contains $name .Release.Name }}
+{{- .Release.Name | trunc 50 | trimSuffix "-" }}
+{{- else }}
+{{- printf "%s-%s" .Release.Name $name | trunc 50 | trimSuffix "-" }}
+{{- end }}
+{{- end }}
+
+{{/* What never changes in the life of a release: selectors are made of it. */}}
+{{- define "weda-connector.selector" -}}
+app.kubernetes.io/name: {{ include "weda-connector.name" . }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end }}
+
+{{- define "weda-connector.labels" -}}
+{{ include "weda-connector.selector" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
+{{- with .Values.commonLabels }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}
+
+{{- define "weda-connector.image" -}}
+{{- if .Values.image.digest -}}
+{{ .Values.image.repository }}@{{ .Values.image.digest }}
+{{- else -}}
+{{ .Values.image.repository }}:{{ default .Chart.AppVersion .Values.image.tag }}
+{{- end }}
+{{- end }}
+
+{{- define "weda-connector.serviceAccountName" -}}
+{{- default (ternary (include "weda-connector.fullname" .) "default" .Values.serviceAccount.create) .Values.serviceAccount.name }}
+{{- end }}
+
+{{/* What renders and yet would not do what it seems to. */}}
+{{- define "weda-connector.checks" -}}
+{{- if and (gt (int .Values.replicaCount) 1) (not .Values.acceptReorderingInOutages) }}
+{{- fail (printf "replicaCount is %d: each replica has a journal of its own, so in an outage of Kafka the messages of an instance that went to several replicas are published out of order; set acceptReorderingInOutages=true if readers can stand that, else keep replicaCount at 1" (int .Values.replicaCount)) }}
+{{- end }}
+{{- if and (dig "kafka" "properties" "" .Values.settings) (dig "WEDA_KAFKA__PROPERTIES" "existingSecret" "" .Values.secretSettings) }}
+{{- fail "settings.kafka.properties and secretSettings.WEDA_KAFKA__PROPERTIES are both set: the Secret's would replace the others; write all properties into the Secret" }}
+{{- end }}
+{{- if and .Values.settings.sources (dig "WEDA_SOURCES" "existingSecret" "" .Values.secretSettings) }}
+{{- fail "settings.sources and secretSettings.WEDA_SOURCES are both set: the Secret's would replace the others; write all sources into the Secret" }}
+{{- end }}
+{{- end }}
+
+{{/* The configuration file. */}}
+{{- define "weda-connector.config" -}}
+config.yaml: |
+{{- toYaml .Values.settings | nindent 2 }}
+{{- end }}
+
+{{/* preStop, what the connector takes for its shutdown, and some seconds for the end of the process. */}}
+{{- define "weda-connector.gracePeriod" -}}
+{{- $grace := dig "receiver" "shutdown_grace_seconds" 25 .Values.settings }}
+{{- add .Values.preStopSeconds (ceil $grace) 10 }}
+{{- end }}
+
+{{- define "weda-connector.operationsPort" -}}
+{{- dig "operations" "port" 9464 .Values.settings | int }}
+{{- end }}
+
+{{- define "weda-connector.receiverPort" -}}
+{{- dig "receiver" "port" 8080 .Values.settings | int }}
+{{- end }}
+
+{{/* Whether any setting comes from a Secret. */}}
+{{- define "weda-connector.hasSecretSettings" -}}
+{{- range .Values.secretSettings }}{{ if .existingSecret }}yes{{ end }}{{ end }}
+{{- end }}
+
+{{/* What is the same in every pod: `root`, and `config`, the ConfigMap with the configuration file. */}}
+{{- define "weda-connector.podBasics" -}}
+automountServiceAccountToken: false
+enableServiceLinks: false # Kubernetes would set WEDA_CONNECTOR_PORT and its like, which are no settings
+{{- with .Values.imagePullSecrets }}
+imagePullSecrets:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+securityContext:
+  {{- toYaml .Values.podSecurityContext | nindent 2 }}
+{{- with .Values.priorityClassName }}
+priorityClassName: {{ . }}
+{{- end }}
+{{- with .Values.nodeSelector }}
+nodeSelector:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.tolerations }}
+tolerations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
+
+{{- define "weda-connector.containerBasics" -}}
+image: {{ include "weda-connector.image" . | quote }}
+imagePullPolicy: {{ .Values.image.pullPolicy }}
+securityContext:
+  {{- toYaml .Values.securityContext | nindent 2 }}
+resources:
+  {{- toYaml .Values.resources | nindent 2 }}
+{{- if or (include "weda-connector.hasSecretSettings" .) .Values.extraEnv }}
+env:
+  {{- range $setting, $secret := .Values.secretSettings }}
+  {{- if $secret.existingSecret }}
+  - name: {{ $setting }}_FILE
+    value: /etc/weda-connector/secrets/{{ $setting }}
+  {{- end }}
+  {{- end }}
+  {{- with .Values.extraEnv }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+{{- end }}
+{{- with .Values.extraEnvFrom }}
+envFrom:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
+
+{{- define "weda-connector.mounts" -}}
+- name: config
+  mountPath: /etc/weda-connector/config
+  readOnly: true
+{{- if include "weda-connector.hasSecretSettings" . }}
+- name: secrets
+  mountPath: /etc/weda-connector/secrets
+  readOnly: true
+{{- end }}
+{{- range $name, $_ := .Values.certificates }}
+- name: certificates-{{ $name }}
+  mountPath: /etc/weda-connector/certificates/{{ $name }}
+  readOnly: true
+{{- end }}
+- name: tmp
+  mountPath: /tmp
+{{- with .Values.extraVolumeMounts }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}
+
+{{/* `root`, and `config`: the name of the ConfigMap with the configuration file. */}}
+{{- define "weda-connector.volumes" -}}
+- name: config
+  configMap:
+    name: {{ .config }}
+{{- if include "weda-connector.hasSecretSettings" .root }}
+- name: secrets
+  projected:
+    defaultMode: 0440
+    sources:
+      {{- range $setting, $secret := .root.Values.secretSettings }}
+      {{- if $secret.existingSecret }}
+      - secret:
+          name: {{ $secret.existingSecret }}
+          items:
+            - key: {{ $secret.key }}
+              path: {{ $setting }}
+      {{- end }}
+      {{- end }}
+{{- end }}
+{{- range $name, $certificate := .root.Values.certificates }}
+- name: certificates-{{ $name }}
+  secret:
+    secretName: {{ $certificate.existingSecret }}
+    defaultMode: 0440
+{{- end }}
+- name: tmp
+  emptyDir:
+    sizeLimit: 64Mi
+{{- with .root.Values.extraVolumes }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}

@@ -1,0 +1,101 @@
+"""Renders the chart with Helm's own engine, and reads what it made."""
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import helm_python
+import yaml
+
+CHART = Path(__file__).parents[2] / "helm"
+RELEASE, NAMESPACE = "rel", "ns"
+NAME = f"{RELEASE}-weda-connector"
+CLAIM = f"journal-{NAME}-1"
+
+EVERYTHING: dict[str, Any] = {
+    "replicaCount": 2,
+    "acceptReorderingInOutages": True,
+    "commonLabels": {"team": "workflows"},
+    "settings": {"registry": {"url": "http://registry:8081"}, "repeats": {"max_entries": 2_000_000}},
+    "certificates": {"kafka": {"existingSecret": "kafka-user"}},
+    "ingress": {"enabled": True, "hosts": ["weda.example.com"], "tls": [{"secretName": "tls"}]},
+    "httpRoute": {"enabled": True, "parentRefs": [{"name": "gateway"}]},
+    "serviceMonitor": {"enabled": True},
+    "prometheusRule": {"enabled": True},
+    "dashboards": {"enabled": True},
+    "setup": {"enabled": True},
+    "drain": {"claims": [CLAIM]},
+    "extraEnv": [{"name": "TZ", "value": "UTC"}],
+    "extraEnvFrom": [{"secretRef": {"name": "more"}}],
+    "extraVolumes": [{"name": "more", "emptyDir": {}}],
+    "extraVolumeMounts": [{"name": "more", "mountPath": "/more"}],
+    "extraContainers": [{"name": "proxy", "image": "envoy:v1"}],
+    "extraInitContainers": [{"name": "first", "image": "busybox:1"}],
+    "podAnnotations": {"a": "b"},
+    "podLabels": {"c": "d"},
+    "priorityClassName": "high",
+    "nodeSelector": {"disk": "local"},
+    "tolerations": [{"key": "dedicated", "operator": "Exists"}],
+    "affinity": {"nodeAffinity": {}},
+    "topologySpreadConstraints": [
+        {"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "ScheduleAnyway", "labelSelector": {}}
+    ],
+    "imagePullSecrets": [{"name": "pull"}],
+}
+"""Values that switch on all there is."""
+
+NOTHING: dict[str, Any] = {
+    "secretSettings": {
+        "WEDA_TOKEN": {"existingSecret": ""},
+        "WEDA_OPERATIONS__TOKEN": {"existingSecret": ""},
+    },
+    "settings": {"auth": "none"},
+    "networkPolicy": {"enabled": False},
+    "podDisruptionBudget": {"enabled": False},
+    "serviceAccount": {"create": False},
+}
+"""Values that switch off all that can be."""
+
+Object = dict[str, Any]
+
+
+def texts(values: Object, chart: Path = CHART) -> dict[str, str]:
+    """What each template makes, by its name without the chart's."""
+    with helm_python.Chart.load(chart) as loaded:
+        rendered = loaded.render(copy.deepcopy(values), name=RELEASE, namespace=NAMESPACE)
+    return {name.partition("/templates/")[2]: text for name, text in rendered.items()}
+
+
+def objects(values: Object, chart: Path = CHART) -> list[Object]:
+    """Every object that the chart makes."""
+    made = texts(values, chart)
+    return [each for name, text in made.items() if name != "NOTES.txt" for each in yaml.safe_load_all(text) if each]
+
+
+def only(kind: str, values: Object, name: str = "") -> Object:
+    """The one object of a kind, or the one that has the name too."""
+    [found] = [
+        each for each in objects(values) if each["kind"] == kind and (not name or each["metadata"]["name"] == name)
+    ]
+    return found
+
+
+def pod_specs(values: Object) -> dict[str, Object]:
+    """The specification of each pod, by the component that it is."""
+    found = {}
+    for each in objects(values):
+        template = each if each["kind"] == "Pod" else each["spec"].get("template") if "spec" in each else None
+        if template is not None:
+            found[template["metadata"]["labels"]["app.kubernetes.io/component"]] = template["spec"]
+    return found
+
+
+def containers(spec: Object) -> list[Object]:
+    """All containers of a pod that are the chart's own."""
+    every = [*spec.get("initContainers", ()), *spec["containers"]]
+    return [each for each in every if each["name"] not in {"proxy", "first"}]
+
+
+def connector(values: Object) -> Object:
+    """The connector's container."""
+    return pod_specs(values)["connector"]["containers"][0]

@@ -1,0 +1,431 @@
+"""The chart: every toggle does what its sentence says, and Kubernetes takes what comes out."""
+
+import copy
+import json
+import re
+import shutil
+import subprocess
+import tomllib
+from functools import reduce
+from operator import getitem
+
+import helm_python
+import pytest
+import yaml
+
+from tests.chart import rendering, tools, values_schema
+from tests.chart.rendering import CHART, CLAIM, EVERYTHING, NAME, NOTHING, connector, objects, only, pod_specs
+
+ROOT = CHART.parent
+SETS = {"defaults": {}, "everything": EVERYTHING, "nothing": NOTHING}
+PODS = {"connector", "setup", "drain", "test"}
+
+
+def kinds(values):
+    return {(each["kind"], each["metadata"]["name"]) for each in objects(values)}
+
+
+def container_of(component, values=EVERYTHING):
+    return rendering.containers(pod_specs(values)[component])[-1]
+
+
+# --- the chart as a whole ---
+
+
+@pytest.mark.parametrize("values", SETS.values(), ids=SETS)
+def test_helm_finds_nothing_to_complain_of(values):
+    report = helm_python.lint(CHART, values, strict=True)
+
+    assert report["total_charts_linted"] == 1
+    assert [each for each in report["messages"] if "icon" not in each["error"]] == []
+
+
+@pytest.mark.parametrize("version", [tools.OLDEST, tools.NEWEST])
+@pytest.mark.parametrize("values", SETS.values(), ids=SETS)
+def test_kubernetes_schemas_hold(values, version, tmp_path):
+    """Strictly: a name that Kubernetes does not know is an error."""
+    made = objects(values)
+
+    report = held_against_schemas(made, version, tmp_path / "made.yaml")
+
+    assert report["resources"] == []
+    assert report["summary"] == {"valid": len(made), "invalid": 0, "errors": 0, "skipped": 0}
+
+
+def test_the_schemas_refuse_what_is_wrong(tmp_path):
+    """The test above can fail."""
+    service = only("Service", {}, NAME)
+    service["spec"]["selectr"] = {}
+
+    report = held_against_schemas([service], tools.NEWEST, tmp_path / "made.yaml")
+
+    assert report["summary"]["invalid"] == 1
+    assert "selectr" in report["resources"][0]["msg"]
+
+
+def held_against_schemas(made, version, file):
+    file.write_text(yaml.safe_dump_all(made))
+    own = "{{ .NormalizedKubernetesVersion }}-standalone{{ .StrictSuffix }}/{{ .ResourceKind }}{{ .KindSuffix }}.json"
+    places = [tools.schemas() / own, tools.schemas() / "custom" / "{{ .ResourceKind }}-{{ .ResourceAPIVersion }}.json"]
+    locations = [option for place in places for option in ("-schema-location", str(place))]
+    options = ["-strict", "-summary", "-output", "json", "-kubernetes-version", version]
+    command = [tools.KUBECONFORM.installed(), *options, *locations, file]
+    return json.loads(subprocess.run(command, capture_output=True, check=False).stdout)
+
+
+def test_the_versions_are_the_project_s():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
+
+    assert (chart["version"], chart["appVersion"]) == (project, project)
+    assert chart["kubeVersion"] == f">={tools.OLDEST}-0"
+
+
+def test_the_schema_of_the_values_is_what_the_module_prints():
+    printed = json.dumps(values_schema.values_schema(), indent=2, ensure_ascii=False) + "\n"
+
+    assert (CHART / "values.schema.json").read_text() == printed
+
+
+def rows_of_the_readme():
+    """Each value's name, its default and its sentence."""
+    rows = re.findall(r"^\| ([\w.]+) \| \w+ \| `(.*)` \| (.*) \|$", (CHART / "README.md").read_text(), re.MULTILINE)
+    return [(name.split("."), json.loads(default), sentence) for name, default, sentence in rows]
+
+
+def test_every_value_has_its_sentence_and_its_default_in_the_readme():
+    values = yaml.safe_load((CHART / "values.yaml").read_text())
+    untold = copy.deepcopy(values)
+    for path, default, sentence in reversed(rows_of_the_readme()):
+        assert reduce(getitem, path, values) == default
+        assert sentence.endswith(".")
+        reduce(getitem, path[:-1], untold).pop(path[-1])
+
+    assert without_empty(untold) == {}
+
+
+def without_empty(tree):
+    return {
+        name: without_empty(under)
+        for name, under in tree.items()
+        if not isinstance(under, dict) or without_empty(under)
+    }
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"typo": 1},
+        {"image": {"tagg": "1"}},
+        {"settings": {"recieiver": {}}},
+        {"settings": {"receiver": {"prot": 1}}},
+        {"secretSettings": {"WEDA_TOKENN": {"existingSecret": "s", "key": "k"}}},
+        {"certificates": {"kafka": {"secret": "s"}}},
+        {"persistence": {"size": "much"}},
+        {"ingress": {"enabled": True}},
+        {"httpRoute": {"enabled": True}},
+    ],
+    ids=json.dumps,
+)
+def test_a_value_that_is_unknown_or_wrong_is_refused(values):
+    with pytest.raises(helm_python.HelmValuesError):
+        objects(values)
+
+
+# --- toggles: what is made ---
+
+
+@pytest.mark.parametrize(
+    ("values", "kind", "name"),
+    [
+        (EVERYTHING["ingress"], "Ingress", NAME),
+        (EVERYTHING["httpRoute"], "HTTPRoute", NAME),
+        ({"enabled": True}, "ServiceMonitor", NAME),
+        ({"enabled": True}, "PrometheusRule", NAME),
+        ({"enabled": True}, "ConfigMap", f"{NAME}-dashboards"),
+        ({"enabled": True}, "Job", f"{NAME}-setup"),
+    ],
+)
+def test_what_is_off_by_default_is_made_when_it_is_switched_on(values, kind, name):
+    toggle = {"ConfigMap": "dashboards", "Job": "setup"}.get(kind) or kind.replace("HTTPR", "httpR")
+
+    assert (kind, name) not in kinds({})
+    assert (kind, name) in kinds({toggle[0].lower() + toggle[1:]: values})
+
+
+@pytest.mark.parametrize("kind", ["NetworkPolicy", "PodDisruptionBudget", "ServiceAccount"])
+def test_what_is_on_by_default_can_be_switched_off(kind):
+    assert (kind, NAME) in kinds({})
+    assert (kind, NAME) not in kinds(NOTHING)
+
+
+def test_by_default_there_is_one_replica():
+    assert only("StatefulSet", {})["spec"]["replicas"] == 1
+
+
+def test_more_replicas_need_a_word_that_order_may_be_lost():
+    with pytest.raises(helm_python.HelmRenderError, match="acceptReorderingInOutages=true"):
+        objects({"replicaCount": 2})
+
+    accepted = {"replicaCount": 2, "acceptReorderingInOutages": True}
+    assert only("StatefulSet", accepted)["spec"]["replicas"] == 2
+    assert "order of an instance holds within a replica only" in rendering.texts(accepted)["NOTES.txt"]
+
+
+def test_the_journal_s_volume_stays_whatever_goes():
+    spec = only("StatefulSet", {})["spec"]
+
+    assert spec["persistentVolumeClaimRetentionPolicy"] == {"whenDeleted": "Retain", "whenScaled": "Retain"}
+    [claim] = spec["volumeClaimTemplates"]
+    assert claim["metadata"]["name"] == "journal"
+    assert {"name": "journal", "mountPath": "/var/lib/weda-connector"} in connector({})["volumeMounts"]
+
+
+def test_what_kubernetes_never_lets_change_does_not_change_with_version_or_labels(tmp_path):
+    """An upgrade that touched these would be refused by the API server."""
+    chart = tmp_path / "helm"
+    shutil.copytree(CHART, chart)
+    (chart / "Chart.yaml").write_text((CHART / "Chart.yaml").read_text().replace("0.1.0", "0.2.0"))
+    [before] = [each["spec"] for each in objects({}) if each["kind"] == "StatefulSet"]
+    labelled = {"commonLabels": {"a": "b"}, "podLabels": {"c": "d"}}
+    [after] = [each["spec"] for each in objects(labelled, chart) if each["kind"] == "StatefulSet"]
+
+    for name in ("selector", "serviceName", "volumeClaimTemplates", "podManagementPolicy"):
+        assert after[name] == before[name]
+    assert after["template"]["metadata"]["labels"]["app.kubernetes.io/version"] == "0.2.0"
+
+
+def test_persistence_says_how_large_and_where():
+    [claim] = only(
+        "StatefulSet",
+        {"persistence": {"size": "20Gi", "storageClassName": "local", "accessModes": ["ReadWriteOncePod"]}},
+    )["spec"]["volumeClaimTemplates"]
+
+    assert claim["spec"] == {
+        "accessModes": ["ReadWriteOncePod"],
+        "storageClassName": "local",
+        "resources": {"requests": {"storage": "20Gi"}},
+    }
+
+
+def test_selectors_find_the_connector_and_nothing_else():
+    """The Jobs' and the test's pods carry other components."""
+    selectors = [
+        only("Service", EVERYTHING, NAME)["spec"]["selector"],
+        only("Service", EVERYTHING, f"{NAME}-headless")["spec"]["selector"],
+        only("PodDisruptionBudget", EVERYTHING)["spec"]["selector"]["matchLabels"],
+        only("StatefulSet", EVERYTHING)["spec"]["selector"]["matchLabels"],
+    ]
+
+    assert all(selector["app.kubernetes.io/component"] == "connector" for selector in selectors)
+    assert set(pod_specs(EVERYTHING)) == PODS
+
+
+def test_the_service_monitor_finds_the_port_of_the_operations_listener():
+    monitor = only("ServiceMonitor", {"serviceMonitor": {"enabled": True, "labels": {"release": "p"}}})
+    service = only("Service", {}, f"{NAME}-headless")
+
+    assert monitor["metadata"]["labels"]["release"] == "p"
+    assert monitor["spec"]["selector"]["matchLabels"].items() <= service["metadata"]["labels"].items()
+    assert monitor["spec"]["endpoints"][0]["port"] in {each["name"] for each in service["spec"]["ports"]}
+    assert monitor["spec"]["selector"]["matchLabels"].items() - only("Service", {}, NAME)["metadata"]["labels"].items()
+
+
+def test_the_alerts_are_those_of_the_plain_rule_file():
+    spec = only("PrometheusRule", {"prometheusRule": {"enabled": True}})["spec"]
+
+    assert spec == yaml.safe_load((CHART / "rules" / "weda-connector.rules.yaml").read_text())
+    assert spec["groups"]
+
+
+def test_whatever_dashboards_there_are_go_into_the_config_map(tmp_path):
+    chart = tmp_path / "helm"
+    shutil.copytree(CHART, chart)
+    (chart / "dashboards" / "one.json").write_text('{"title": "{{ $labels.x }}"}')
+    [made] = [
+        each
+        for each in objects({"dashboards": {"enabled": True}}, chart)
+        if each["metadata"]["name"].endswith("-dashboards")
+    ]
+
+    assert made["data"]["one.json"] == '{"title": "{{ $labels.x }}"}'
+    assert set(made["data"]) == {"one.json", *(each.name for each in (CHART / "dashboards").glob("*.json"))}
+    assert made["metadata"]["labels"]["grafana_dashboard"] == "1"
+
+
+@pytest.mark.parametrize("kind", ["Ingress", "HTTPRoute"])
+def test_from_outside_only_the_two_paths_of_sources_are_reached(kind):
+    text = json.dumps(only(kind, EVERYTHING)["spec"])
+
+    assert set(re.findall(r'"(/[^"]*)"', text)) == {"/messageDeliver", "/sources"}
+    assert "operations" not in text
+
+
+def test_the_network_policy_lets_only_named_peers_to_operations():
+    peers = [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}]
+    policy = only(
+        "NetworkPolicy", {"networkPolicy": {"operationsFrom": peers, "egress": [{"ports": [{"port": 9093}]}]}}
+    )
+    public, operations = policy["spec"]["ingress"]
+
+    assert public == {"ports": [{"port": 8080, "protocol": "TCP"}]}
+    assert operations == {"ports": [{"port": 9464, "protocol": "TCP"}], "from": peers}
+    assert policy["spec"]["egress"] == [{"ports": [{"port": 9093}]}]
+    closed = only("NetworkPolicy", {"networkPolicy": {"operationsFrom": [], "from": peers}})["spec"]["ingress"]
+    assert closed == [{"ports": [{"port": 8080, "protocol": "TCP"}], "from": peers}]
+
+
+# --- pods ---
+
+
+def test_every_pod_is_restricted():
+    """The profile `restricted` of Pod Security, and a root file system that is read only."""
+    for spec in pod_specs(EVERYTHING).values():
+        assert spec["automountServiceAccountToken"] is False
+        assert spec["securityContext"]["runAsNonRoot"] is True
+        assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        for container in rendering.containers(spec):
+            assert container["securityContext"] == {
+                "allowPrivilegeEscalation": False,
+                "readOnlyRootFilesystem": True,
+                "capabilities": {"drop": ["ALL"]},
+            }
+            assert container["resources"]["limits"]["memory"]
+
+
+def test_no_pod_gets_the_variables_of_services():
+    """They begin with WEDA_ where a Service is called so, and an unknown setting stops the start."""
+    assert {spec["enableServiceLinks"] for spec in pod_specs(EVERYTHING).values()} == {False}
+
+
+def test_the_service_account_has_no_token():
+    assert only("ServiceAccount", {})["automountServiceAccountToken"] is False
+    assert pod_specs({})["connector"]["serviceAccountName"] == NAME
+    assert pod_specs(NOTHING)["connector"]["serviceAccountName"] == "default"
+    other = {"serviceAccount": {"create": False, "name": "other"}}
+    assert pod_specs(other)["connector"]["serviceAccountName"] == "other"
+
+
+def test_the_probes_are_three_and_only_readiness_looks_at_more_than_the_process():
+    container = connector({})
+
+    assert {
+        probe: container[probe]["httpGet"]["path"] for probe in ("startupProbe", "livenessProbe", "readinessProbe")
+    } == {
+        "startupProbe": "/livez",
+        "livenessProbe": "/livez",
+        "readinessProbe": "/readyz",
+    }
+    startup = container["startupProbe"]
+    assert startup["periodSeconds"] * startup["failureThreshold"] >= 300
+
+
+@pytest.mark.parametrize(("grace", "pre_stop", "expected"), [(25, 5, 40), (2.5, 0, 13), (120, 30, 160)])
+def test_the_grace_period_holds_pre_stop_and_the_connector_s_own(grace, pre_stop, expected):
+    values = {"settings": {"receiver": {"shutdown_grace_seconds": grace}}, "preStopSeconds": pre_stop}
+
+    assert pod_specs(values)["connector"]["terminationGracePeriodSeconds"] == expected
+    assert connector(values)["lifecycle"]["preStop"]["exec"]["command"] == ["sleep", str(pre_stop)]
+
+
+def test_another_configuration_is_another_pod():
+    def checksum(values):
+        return only("StatefulSet", values)["spec"]["template"]["metadata"]["annotations"]["checksum/config"]
+
+    assert checksum({}) == checksum({"podAnnotations": {"a": "b"}})
+    assert checksum({}) != checksum({"settings": {"log": {"level": "debug"}}})
+
+
+def test_the_image_is_named_by_tag_or_digest():
+    digest = f"sha256:{'0' * 64}"
+
+    assert connector({})["image"] == "weda-connector:0.1.0"
+    assert connector({"image": {"repository": "a/b", "tag": "2"}})["image"] == "a/b:2"
+    assert connector({"image": {"tag": "2", "digest": digest}})["image"] == f"weda-connector@{digest}"
+
+
+def test_what_is_extra_is_in_the_connector_s_pod():
+    spec = pod_specs(EVERYTHING)["connector"]
+    container = connector(EVERYTHING)
+
+    assert {"name": "TZ", "value": "UTC"} in container["env"]
+    assert container["envFrom"] == EVERYTHING["extraEnvFrom"]
+    assert EVERYTHING["extraVolumes"][0] in spec["volumes"]
+    assert EVERYTHING["extraVolumeMounts"][0] in container["volumeMounts"]
+    assert EVERYTHING["extraContainers"][0] in spec["containers"]
+    assert EVERYTHING["extraInitContainers"] == spec["initContainers"]
+    for name in ("priorityClassName", "nodeSelector", "tolerations", "affinity", "topologySpreadConstraints"):
+        assert spec[name] == EVERYTHING[name]
+    assert spec["imagePullSecrets"] == EVERYTHING["imagePullSecrets"]
+    template = only("StatefulSet", EVERYTHING)["spec"]["template"]["metadata"]
+    assert template["annotations"]["a"] == "b"
+    assert template["labels"]["c"] == "d"
+
+
+def test_common_labels_are_on_every_object():
+    bare = [each["kind"] for each in objects(EVERYTHING) if each["metadata"]["labels"].get("team") != "workflows"]
+
+    assert bare == []
+
+
+def test_names_can_be_replaced():
+    assert ("StatefulSet", "rel-hook") in kinds({"nameOverride": "hook"})
+    assert ("StatefulSet", "hook") in kinds({"fullnameOverride": "hook"})
+    names = {name for _, name in kinds({**EVERYTHING, "fullnameOverride": "x" * 80})}
+    assert max(map(len, names)) <= 63
+
+
+# --- jobs ---
+
+
+def test_topics_and_schemas_are_there_before_the_connector():
+    job = only("Job", {"setup": {"enabled": True}}, f"{NAME}-setup")
+    settings = only("ConfigMap", {"setup": {"enabled": True}}, f"{NAME}-setup")
+
+    for each in (job, settings):
+        assert each["metadata"]["annotations"]["helm.sh/hook"] == "pre-install,pre-upgrade"
+    assert int(settings["metadata"]["annotations"]["helm.sh/hook-weight"]) < int(
+        job["metadata"]["annotations"]["helm.sh/hook-weight"]
+    )
+    assert settings["data"] == only("ConfigMap", {}, NAME)["data"]
+    assert container_of("setup", {"setup": {"enabled": True}})["args"][:2] == ["topics", "apply"]
+
+
+def test_schemas_are_registered_where_there_is_a_registry():
+    spec = pod_specs(EVERYTHING)["setup"]
+
+    assert spec["initContainers"][0]["args"][:2] == ["schemas", "register"]
+    assert "initContainers" not in pod_specs({"setup": {"enabled": True}})["setup"]
+    assert "serviceAccountName" not in spec, "the chart's own does not exist before the install"
+
+
+def test_a_detached_volume_is_drained_by_a_job():
+    spec = pod_specs(EVERYTHING)["drain"]
+    [volume] = [each for each in spec["volumes"] if each["name"] == "journal"]
+
+    assert volume["persistentVolumeClaim"]["claimName"] == CLAIM
+    assert {"name": "journal", "mountPath": "/var/lib/weda-connector"} in spec["containers"][0]["volumeMounts"]
+    assert spec["containers"][0]["args"][:2] == ["journal", "drain"]
+
+
+def test_a_drain_of_another_kind_is_another_job():
+    """A Job cannot be changed."""
+
+    def name(**values):
+        return only("Job", {"drain": {"claims": [CLAIM]}, **values})["metadata"]["name"]
+
+    assert name() == name(commonLabels={"a": "b"})
+    assert len({name(), name(image={"tag": "2"}), name(drain={"claims": ["other"]})}) == 3
+
+
+@pytest.mark.parametrize("component", ["setup", "drain"])
+def test_the_jobs_have_the_connector_s_settings(component):
+    """The same files in the same places, the same variables."""
+    job, serving = container_of(component), connector(EVERYTHING)
+
+    assert job["env"] == serving["env"]
+    assert job["envFrom"] == serving["envFrom"]
+    mounts = [each for each in serving["volumeMounts"] if each["name"] != "journal"]
+    assert [each for each in job["volumeMounts"] if each["name"] != "journal"] == mounts
+    config = serving["args"][serving["args"].index("--config") + 1]
+    assert config in job["args"]

@@ -1,0 +1,233 @@
+"""What the chart gives the connector is what the connector reads: its own settings, loaded from what is rendered."""
+
+import json
+from pathlib import Path
+
+import helm_python
+import pytest
+import trustme
+import yaml
+
+from connector.settings import Settings
+from tests.chart.rendering import CHART, NAME, connector, objects, only, pod_specs
+
+FOLDER = "/etc/weda-connector/certificates/kafka"
+AUTHORITY = trustme.CA()
+PAIR = AUTHORITY.issue_cert("weda-connector")
+SECRETS = {
+    "kafka-user": {
+        "ca.crt": AUTHORITY.cert_pem.bytes().decode(),
+        "tls.crt": PAIR.cert_chain_pems[0].bytes().decode(),
+        "tls.key": PAIR.private_key_pem.bytes().decode(),
+    },
+    "weda-connector": {"token": "a-token", "operations-token": "another-token"},
+    "kafka": {
+        "properties.json": json.dumps(
+            {
+                "security.protocol": "SASL_SSL",
+                "sasl.mechanism": "SCRAM-SHA-512",
+                "sasl.username": "weda",
+                "sasl.password": 'a "quoted" password',
+                "ssl.ca.location": f"{FOLDER}/ca.crt",
+            }
+        )
+    },
+    "sources": {"sources.json": '{"hr": {"tokens": ["hr-token"]}}'},
+    "registry": {"password": "registry-password"},
+}
+
+
+def effective(values, folder: Path) -> Settings:
+    """The settings of a connector whose pod has what the chart says, with the volumes laid out in a folder."""
+    spec, container = pod_specs(values)["connector"], connector(values)
+    volumes = {each["name"]: each for each in spec["volumes"]}
+    for mount in container["volumeMounts"]:
+        place = folder / mount["mountPath"].removeprefix("/")
+        place.mkdir(parents=True)
+        for name, text in files_of(volumes.get(mount["name"], {}), values).items():
+            (place / name).write_text(text.replace("/etc/", f"{folder}/etc/"))
+    environment = {
+        each["name"]: each["value"].replace("/etc/", f"{folder}/etc/")
+        if each["name"].endswith("_FILE")
+        else each["value"]
+        for each in container.get("env", ())
+    }
+    file = container["args"][container["args"].index("--config") + 1]
+    return Settings.load(environment=environment, file=folder / file.removeprefix("/"))
+
+
+def files_of(volume, values):
+    if "configMap" in volume:
+        return only("ConfigMap", values, volume["configMap"]["name"])["data"]
+    if "secret" in volume:
+        return SECRETS[volume["secret"]["secretName"]]
+    sources = [each["secret"] for each in volume.get("projected", {}).get("sources", ())]
+    return {item["path"]: SECRETS[each["name"]][item["key"]] for each in sources for item in each["items"]}
+
+
+def secret(name, key):
+    return {"existingSecret": name, "key": key}
+
+
+def test_the_defaults_make_a_connector_that_is_reached_from_outside_its_pod(tmp_path):
+    settings = effective({}, tmp_path)
+
+    assert settings.kafka.bootstrap_servers == "kafka:9092"
+    assert settings.journal.path == Path("/var/lib/weda-connector/journal.db")
+    assert settings.token.get_secret_value() == "a-token"
+    assert settings.operations.token.get_secret_value() == "another-token"
+    assert (settings.receiver.host, settings.operations.host) == ("0.0.0.0", "0.0.0.0")
+    assert settings.credentials_exist
+
+
+def test_ports_in_the_settings_are_those_of_the_pod():
+    ports = {"settings": {"receiver": {"port": 8181}, "operations": {"port": 9999}}}
+    named = {each["name"]: each["containerPort"] for each in connector(ports)["ports"]}
+
+    assert named == {"http": 8181, "operations": 9999}
+    assert [each["port"] for each in only("Service", ports, f"{NAME}-headless")["spec"]["ports"]] == [8181, 9999]
+    ingress = only("NetworkPolicy", ports)["spec"]["ingress"]
+    assert [rule["ports"][0]["port"] for rule in ingress] == [8181, 9999]
+
+
+def test_every_setting_that_is_no_secret_can_be_set_in_the_values(tmp_path):
+    """Each with its default, but for those that the chart has its own of."""
+    settings = plain(Settings().model_dump(mode="json"))
+    settings["journal"]["path"] = "/var/lib/weda-connector/journal.db"
+    settings["kafka"]["properties"] = {"linger.ms": 7, "sasl.username": "weda", "client.id": "weda"}
+
+    loaded = effective({"settings": settings}, tmp_path).model_dump(mode="json")
+
+    assert plain(loaded) == plain(
+        {**settings, "kafka": {**settings["kafka"], "properties": loaded["kafka"]["properties"]}}
+    )
+    assert loaded["kafka"]["properties"]["linger.ms"] == 7
+    described = {name for name, _, _ in Settings.describe()}
+    set_here = {
+        f"WEDA_{group}__{name}".upper()
+        for group, under in settings.items()
+        if isinstance(under, dict)
+        for name in under
+    }
+    assert described - set_here <= {f"WEDA_{name}".upper() for name in Settings.model_fields} | secret_names()
+
+
+def plain(dumped):
+    """Without what is secret, which has no place in the values."""
+    without = {name: value for name, value in dumped.items() if name != "token"}
+    without["operations"] = {name: value for name, value in dumped["operations"].items() if name != "token"}
+    without["registry"] = {name: value for name, value in dumped["registry"].items() if name != "password"}
+    without["sources"] = {
+        source: {name: value for name, value in under.items() if name in {"env_types", "rate"}}
+        for source, under in dumped["sources"].items()
+    }
+    return without
+
+
+def secret_names():
+    return {"WEDA_TOKEN", "WEDA_OPERATIONS__TOKEN", "WEDA_REGISTRY__PASSWORD"}
+
+
+@pytest.mark.parametrize("name", [name for name, _, _ in Settings.describe()])
+def test_every_setting_can_come_from_a_secret(name):
+    """As a file, which a rotation of the Secret reaches."""
+    values = {"secretSettings": {name: secret("any", "a.key")}}
+    spec = pod_specs(values)["connector"]
+    [volume] = [each for each in spec["volumes"] if each["name"] == "secrets"]
+
+    assert {"name": f"{name}_FILE", "value": f"/etc/weda-connector/secrets/{name}"} in connector(values)["env"]
+    source = {"secret": {"name": "any", "items": [{"key": "a.key", "path": name}]}}
+    assert source in volume["projected"]["sources"]
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"token": "t"},
+        {"operations": {"token": "t"}},
+        {"registry": {"password": "p"}},
+        {"sources": {"hr": {"tokens": ["t"]}}},
+        {"kafka": {"properties": {"sasl.password": "p"}}},
+        {"kafka": {"properties": {"ssl.key.password": "p"}}},
+        {"kafka": {"properties": {"ssl.key.pem": "p"}}},
+        {"kafka": {"properties": {"sasl.oauthbearer.client.secret": "p"}}},
+    ],
+    ids=json.dumps,
+)
+def test_a_secret_has_no_place_in_the_values(settings):
+    with pytest.raises(helm_python.HelmValuesError):
+        objects({"settings": settings})
+
+
+def test_kafka_with_sasl_over_tls(tmp_path):
+    """All properties come from one Secret; the certificate of the authority is a file beside them."""
+    values = {
+        "secretSettings": {"WEDA_KAFKA__PROPERTIES": secret("kafka", "properties.json")},
+        "certificates": {"kafka": {"existingSecret": "kafka-user"}},
+    }
+
+    properties = effective(values, tmp_path).kafka.properties  # librdkafka has read the certificate
+
+    assert properties["sasl.password"] == 'a "quoted" password'
+    assert properties["ssl.ca.location"] == f"{tmp_path}{FOLDER}/ca.crt"
+
+
+def test_kafka_with_a_certificate_of_our_own(tmp_path):
+    properties = {
+        "security.protocol": "SSL",
+        "ssl.ca.location": f"{FOLDER}/ca.crt",
+        "ssl.certificate.location": f"{FOLDER}/tls.crt",
+        "ssl.key.location": f"{FOLDER}/tls.key",
+    }
+    values = {
+        "settings": {"kafka": {"properties": properties}},
+        "certificates": {"kafka": {"existingSecret": "kafka-user"}},
+    }
+    [volume] = [each for each in pod_specs(values)["connector"]["volumes"] if each["name"] == "certificates-kafka"]
+
+    loaded = effective(values, tmp_path).kafka.properties
+
+    assert loaded["ssl.key.location"] == f"{tmp_path}{FOLDER}/tls.key"
+    assert volume["secret"] == {"secretName": "kafka-user", "defaultMode": 0o440}
+    assert {"name": "certificates-kafka", "mountPath": FOLDER, "readOnly": True} in connector(values)["volumeMounts"]
+
+
+def test_sources_and_the_registry_s_password_from_secrets(tmp_path):
+    values = {
+        "settings": {"registry": {"url": "https://registry", "username": "weda"}},
+        "secretSettings": {
+            "WEDA_SOURCES": secret("sources", "sources.json"),
+            "WEDA_REGISTRY__PASSWORD": secret("registry", "password"),
+        },
+    }
+
+    settings = effective(values, tmp_path)
+
+    assert [one.get_secret_value() for one in settings.sources["hr"].tokens] == ["hr-token"]
+    assert settings.registry.password.get_secret_value() == "registry-password"
+
+
+@pytest.mark.parametrize(
+    ("settings", "variable"),
+    [
+        ({"kafka": {"properties": {"linger.ms": 7}}}, "WEDA_KAFKA__PROPERTIES"),
+        ({"sources": {"hr": {}}}, "WEDA_SOURCES"),
+    ],
+)
+def test_what_a_secret_would_silently_replace_is_refused(settings, variable):
+    with pytest.raises(helm_python.HelmRenderError, match=f"secretSettings.{variable} are both set"):
+        objects({"settings": settings, "secretSettings": {variable: secret("s", "k")}})
+
+
+def test_large_numbers_stay_whole(tmp_path):
+    """Helm's numbers are floating point; 30 days in milliseconds must not become 2.592e+09."""
+    values = yaml.safe_load("settings: {topics: {retention_ms: 2592000001}, repeats: {max_entries: 12345678}}")
+
+    settings = effective(values, tmp_path)
+
+    assert (settings.topics.retention_ms, settings.repeats.max_entries) == (2_592_000_001, 12_345_678)
+
+
+def test_the_chart_holds_no_secret():
+    assert [each for each in objects({}) if each["kind"] == "Secret"] == []
+    assert "kind: Secret" not in "".join(path.read_text() for path in CHART.rglob("*.yaml"))

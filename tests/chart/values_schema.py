@@ -1,0 +1,170 @@
+"""Prints ``helm/values.schema.json``: closed, and what stands below ``settings`` comes from the connector's own models.
+
+In draft 7, which every Helm from 3.0 on reads. Secrets have no place below ``settings``: a ConfigMap would show them.
+"""
+
+import json
+import sys
+from typing import Any
+
+from connector.settings import Settings
+
+JOURNAL_FOLDER = "/var/lib/weda-connector/"
+SECRET_PROPERTIES = r"password$|secret$|key\.pem$|oauthbearer\.config$"
+_SECRET_FORMAT = "password"
+
+Schema = dict[str, Any]
+
+
+def values_schema() -> Schema:
+    """The JSON Schema of the chart's values."""
+    values = {
+        "nameOverride": TEXT,
+        "fullnameOverride": TEXT,
+        "commonLabels": TEXTS_BY_NAME,
+        "image": closed(
+            repository=FILLED, tag=TEXT, digest=DIGEST, pullPolicy=one_of("IfNotPresent", "Always", "Never")
+        ),
+        "imagePullSecrets": many(closed(name=FILLED)),
+        "replicaCount": whole(0),
+        "acceptReorderingInOutages": SWITCH,
+        "settings": {"$ref": "#/$defs/settings"},
+        "secretSettings": secret_settings(),
+        "certificates": by_name("^[a-z0-9]([-a-z0-9]{0,40}[a-z0-9])?$", closed(existingSecret=FILLED)),
+        "persistence": closed(
+            size=QUANTITY, storageClassName=TEXT, accessModes=many(FILLED, 1), annotations=TEXTS_BY_NAME
+        ),
+        "service": closed(type=one_of("ClusterIP", "NodePort", "LoadBalancer"), port=PORT, annotations=TEXTS_BY_NAME),
+        "ingress": needs(
+            "hosts", enabled=SWITCH, className=TEXT, annotations=TEXTS_BY_NAME, hosts=many(FILLED), tls=OBJECTS
+        ),
+        "httpRoute": needs(
+            "parentRefs", enabled=SWITCH, annotations=TEXTS_BY_NAME, parentRefs=OBJECTS, hostnames=many(FILLED)
+        ),
+        "serviceMonitor": closed(enabled=SWITCH, interval=DURATION, labels=TEXTS_BY_NAME),
+        "prometheusRule": closed(enabled=SWITCH, labels=TEXTS_BY_NAME),
+        "dashboards": closed(enabled=SWITCH, labels=TEXTS_BY_NAME, annotations=TEXTS_BY_NAME),
+        "networkPolicy": closed(enabled=SWITCH, **{"from": OBJECTS}, operationsFrom=OBJECTS, egress=OBJECTS),
+        "podDisruptionBudget": closed(enabled=SWITCH, maxUnavailable={"type": ["integer", "string"]}),
+        "serviceAccount": closed(create=SWITCH, name=TEXT, annotations=TEXTS_BY_NAME),
+        "probes": closed(startup=PROBE, liveness=PROBE, readiness=PROBE),
+        "preStopSeconds": whole(0),
+        "setup": closed(enabled=SWITCH, backoffLimit=whole(0), activeDeadlineSeconds=whole(1)),
+        "drain": closed(claims=many(FILLED), giveUpSeconds=whole(1), backoffLimit=whole(0)),
+        "resources": ANY_OBJECT,
+        "podSecurityContext": ANY_OBJECT,
+        "securityContext": ANY_OBJECT,
+        "podAnnotations": TEXTS_BY_NAME,
+        "podLabels": TEXTS_BY_NAME,
+        "priorityClassName": TEXT,
+        "nodeSelector": TEXTS_BY_NAME,
+        "tolerations": OBJECTS,
+        "affinity": ANY_OBJECT,
+        "topologySpreadConstraints": OBJECTS,
+        "extraEnv": OBJECTS,
+        "extraEnvFrom": OBJECTS,
+        "extraVolumes": OBJECTS,
+        "extraVolumeMounts": OBJECTS,
+        "extraContainers": OBJECTS,
+        "extraInitContainers": OBJECTS,
+        "global": ANY_OBJECT,  # Helm gives it to every chart that is part of another
+    }
+    settings, definitions = settings_schema()
+    return {
+        "$schema": "http://json-schema.org/draft-07/schema#",
+        "title": "Values of the chart weda-connector",
+        **closed(**values),
+        "$defs": {"settings": settings, **definitions},
+    }
+
+
+# --- what stands below `settings` ---
+
+
+def settings_schema() -> tuple[Schema, Schema]:
+    """The schema of the configuration file without what is secret, and the definitions that it refers to."""
+    schema = _without_secrets(Settings.json_schema())
+    definitions = schema.pop("$defs")
+    del schema["$schema"]
+    kafka = definitions["Kafka"]["properties"]["properties"]
+    kafka["propertyNames"] = {"not": {"pattern": SECRET_PROPERTIES}}
+    definitions["Journal"]["properties"]["path"]["pattern"] = f"^{JOURNAL_FOLDER}[^/]+$"
+    return schema, definitions
+
+
+def _without_secrets(node: Any) -> Any:
+    if isinstance(node, list):
+        return [_without_secrets(each) for each in node]
+    if not isinstance(node, dict):
+        return node
+    return {name: _without_secrets(each) for name, each in node.items() if not _is_secret(each)}
+
+
+def _is_secret(node: Any) -> bool:
+    """Whether a property is one, or a list of some."""
+    if not isinstance(node, dict):
+        return False
+    kinds = [node, node.get("items"), *node.get("anyOf", ())]
+    return any(isinstance(kind, dict) and kind.get("format") == _SECRET_FORMAT for kind in kinds)
+
+
+def secret_settings() -> Schema:
+    """Every setting there is, by its variable, may come from a Secret."""
+    secret = closed(existingSecret=TEXT, key=FILLED)
+    return {
+        "type": "object",
+        "additionalProperties": False,
+        "properties": {name: secret for name, _, _ in Settings.describe()},
+    }
+
+
+# --- kinds of values ---
+
+
+def closed(**properties: Schema) -> Schema:
+    """An object with these properties and no others."""
+    return {"type": "object", "additionalProperties": False, "properties": properties}
+
+
+def needs(name: str, **properties: Schema) -> Schema:
+    """As ``closed``; once it is enabled, the list of that name must not be empty."""
+    enabled = {"properties": {"enabled": {"const": True}}, "required": ["enabled"]}
+    return {**closed(**properties), "if": enabled, "then": {"properties": {name: {"minItems": 1}}, "required": [name]}}
+
+
+def many(kind: Schema, least: int = 0) -> Schema:
+    """A list of so many at least."""
+    return {"type": "array", "items": kind, **({"minItems": least} if least else {})}
+
+
+def by_name(pattern: str, kind: Schema) -> Schema:
+    """An object whose names have a pattern."""
+    return {"type": "object", "additionalProperties": False, "patternProperties": {pattern: kind}}
+
+
+def whole(least: int) -> Schema:
+    """A whole number."""
+    return {"type": "integer", "minimum": least}
+
+
+def one_of(*words: str) -> Schema:
+    """One of the words."""
+    return {"enum": list(words)}
+
+
+TEXT: Schema = {"type": "string"}
+FILLED: Schema = {"type": "string", "minLength": 1}
+SWITCH: Schema = {"type": "boolean"}
+PORT: Schema = {"type": "integer", "minimum": 1, "maximum": 65535}
+DIGEST: Schema = {"type": "string", "pattern": "^(sha256:[0-9a-f]{64})?$"}
+QUANTITY: Schema = {"type": "string", "pattern": "^[0-9]+(\\.[0-9]+)?([KMGTPE]i?)?$"}
+DURATION: Schema = {"type": "string", "pattern": "^([0-9]+(ms|[smhd]))+$"}
+TEXTS_BY_NAME: Schema = {"type": "object", "additionalProperties": {"type": "string"}}
+ANY_OBJECT: Schema = {"type": "object"}
+OBJECTS: Schema = many(ANY_OBJECT)
+PROBE: Schema = closed(periodSeconds=whole(1), failureThreshold=whole(1), timeoutSeconds=whole(1))
+
+
+if __name__ == "__main__":
+    json.dump(values_schema(), sys.stdout, indent=2, ensure_ascii=False)
+    sys.stdout.write("\n")

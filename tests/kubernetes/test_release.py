@@ -1,0 +1,156 @@
+"""The chart on a real API server: whatever Helm does to a release, the volume of the journal stays."""
+
+import shutil
+
+import helm_python
+import pytest
+import yaml
+
+from tests.chart.rendering import CHART, EVERYTHING
+from tests.kubernetes.conftest import LOCAL, NAME
+
+CLAIM = f"journal-{NAME}-0"
+SECOND = f"journal-{NAME}-1"
+TWO = {"replicaCount": 2, "acceptReorderingInOutages": True}
+
+
+def image_of(pod):
+    return pod["spec"]["containers"][0]["image"]
+
+
+def claim_of(pod):
+    [name] = [
+        each["persistentVolumeClaim"]["claimName"] for each in pod["spec"]["volumes"] if each["name"] == "journal"
+    ]
+    return name
+
+
+def test_an_install_ends_with_a_pod_that_has_its_volume(releases):
+    releases.install()
+
+    [pod] = releases.pods().values()
+    assert pod["status"]["phase"] == "Running"
+    assert claim_of(pod) == CLAIM
+    assert set(releases.claims()) == {CLAIM}
+    assert releases.revisions() == ["deployed"]
+
+
+def test_an_upgrade_and_a_rollback_keep_the_volume(releases, tmp_path):
+    """The next version of the chart and its image come, and the one before comes back."""
+    chart = tmp_path / "helm"
+    shutil.copytree(CHART, chart)
+    (chart / "Chart.yaml").write_text((CHART / "Chart.yaml").read_text().replace("0.1.0", "0.2.0"))
+    releases.install()
+    before = releases.claims()
+
+    releases.upgrade({"settings": {"log": {"level": "debug"}}, "commonLabels": {"team": "a"}}, chart)
+    assert [image_of(pod) for pod in releases.pods().values()] == ["weda-connector:0.2.0"]
+    assert releases.claims() == before
+    releases.roll_back()
+
+    [pod] = releases.pods().values()
+    assert (image_of(pod), claim_of(pod)) == ("weda-connector:0.1.0", CLAIM)
+    assert releases.claims() == before
+    assert releases.revisions() == ["superseded", "superseded", "deployed"]
+
+
+def test_a_new_configuration_makes_a_new_pod_and_an_equal_one_does_not(releases):
+    releases.install()
+    [first] = releases.pods().values()
+
+    releases.upgrade()
+    [same] = releases.pods().values()
+    releases.upgrade({"settings": {"log": {"level": "debug"}}})
+    [other] = releases.pods().values()
+
+    assert same["metadata"]["uid"] == first["metadata"]["uid"]
+    assert other["metadata"]["uid"] != first["metadata"]["uid"]
+
+
+def test_a_volume_of_a_replica_that_was_scaled_away_stays_is_drained_and_is_taken_up_again(releases):
+    releases.install(TWO)
+    before = releases.claims()
+    assert set(before) == {CLAIM, SECOND}
+
+    releases.upgrade({"drain": {"claims": [SECOND]}})
+    releases.cluster.until(lambda: set(releases.pods()) == {f"{NAME}-0"})
+    [job] = releases.get("jobs")
+    releases.cluster.until(lambda: releases.one("jobs", job["metadata"]["name"])["status"].get("succeeded") == 1)
+    [drained] = [each for each in releases.get("pods") if each["metadata"]["name"].startswith(job["metadata"]["name"])]
+    assert claim_of(drained) == SECOND
+    assert releases.claims() == before
+    releases.upgrade(TWO)
+
+    assert claim_of(releases.pods()[f"{NAME}-1"]) == SECOND
+    assert releases.claims() == before
+
+
+def test_an_uninstall_keeps_the_volume_and_the_next_install_takes_it_up(releases):
+    releases.install()
+    before = releases.claims()
+
+    releases.uninstall()
+    assert releases.get("statefulsets") == []
+    assert releases.claims() == before
+    releases.install()
+
+    [pod] = releases.pods().values()
+    assert claim_of(pod) == CLAIM
+    assert releases.claims() == before
+
+
+def test_everything_at_once_is_taken_by_the_api_server(releases):
+    """Hooks run to their end, and the objects of other operators are what those define."""
+    releases.install(
+        {
+            **EVERYTHING,
+            **LOCAL,
+            "drain": {"claims": []},
+            "priorityClassName": "",
+            "nodeSelector": {},
+            "extraContainers": [],
+            "extraInitContainers": [],
+        }
+    )
+
+    assert len(releases.pods()) == 2
+    for kind in ("servicemonitors", "prometheusrules", "httproutes", "ingresses", "networkpolicies"):
+        assert len(releases.get(kind)) == 1, kind
+    assert [each["metadata"]["name"] for each in releases.get("jobs")] == [], "the set-up has ended and is gone"
+    [rule] = releases.get("prometheusrules")
+    plain = yaml.safe_load((CHART / "rules" / "weda-connector.rules.yaml").read_text())
+    assert [each["name"] for each in rule["spec"]["groups"]] == [each["name"] for each in plain["groups"]]
+
+
+def test_an_eviction_takes_one_replica_at_most(releases):
+    releases.install(TWO)
+    releases.cluster.until(lambda: releases.one("poddisruptionbudgets", NAME)["status"].get("disruptionsAllowed") == 1)
+
+    assert releases.one("poddisruptionbudgets", NAME)["status"]["currentHealthy"] == 2
+
+
+def test_a_pod_that_is_not_restricted_would_be_refused(releases):
+    """So that the tests above show that ours are."""
+    with pytest.raises(helm_python.HelmError):
+        releases.install({"securityContext": {"allowPrivilegeEscalation": True}})
+
+    events = releases.cluster.kubectl("get", "events", "--namespace", releases.namespace).stdout
+    assert 'violates PodSecurity "restricted' in events
+
+
+def test_a_larger_volume_comes_by_the_way_that_the_guide_shows(releases):
+    """Kubernetes lets nobody change a StatefulSet's claims: the set is replaced, pods and volumes stay."""
+    releases.install()
+    before = releases.claims()
+    with pytest.raises(helm_python.HelmError, match=r"Forbidden|immutable|forbidden"):
+        releases.upgrade({"persistence": {"storageClassName": "local", "size": "16Gi"}})
+
+    deleted = releases.cluster.kubectl(
+        "delete", "statefulset", NAME, "--cascade=orphan", "--namespace", releases.namespace
+    )
+    assert deleted.returncode == 0
+    assert len(releases.pods()) == 1
+    releases.upgrade({"persistence": {"storageClassName": "local", "size": "16Gi"}})
+
+    assert releases.claims() == before
+    assert len(releases.pods()) == 1
