@@ -38,6 +38,14 @@ def test_every_image_has_a_version(services):
     assert services["services"]["connector"]["build"]["args"] == {"VERSION": project}
 
 
+def test_broker_and_registry_are_those_of_the_tests(services):
+    pom = (ROOT / "tests" / "servers" / "pom.xml").read_text()
+
+    for service, artifact in {"kafka": "kafka", "registry": "apicurio"}.items():
+        version = services["services"][service]["image"].rpartition(":")[2]
+        assert f"<{artifact}.version>{version}<" in pom
+
+
 def test_every_service_tells_its_health_and_is_waited_for(services):
     of_the_image = {"connector"}  # the Dockerfile has it
     for name, each in services["services"].items():

@@ -9,9 +9,12 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -64,22 +67,19 @@ KUBE_SCORE = GoProgram("github.com/zegl/kube-score/cmd/kube-score", "v1.20.0")
 HELM_DOCS = GoProgram("github.com/norwoodj/helm-docs/cmd/helm-docs", "v1.14.2")
 
 
-class building:  # noqa: N801 - reads as what it is: with building(folder) as part
-    """A folder that is complete wherever it exists: filled beside its place, moved there in one step."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-
-    def __enter__(self) -> Path:
-        self._folder.parent.mkdir(parents=True, exist_ok=True)
-        self._part = Path(tempfile.mkdtemp(dir=self._folder.parent, prefix="building-"))
-        return self._part
-
-    def __exit__(self, kind: object, _: object, __: object) -> None:
-        if kind is None and not self._folder.exists():
-            self._part.rename(self._folder)
-        else:
-            shutil.rmtree(self._part)
+@contextmanager
+def building(folder: Path) -> Iterator[Path]:
+    """A folder to fill, which is put in its place in one step: it is complete wherever it exists."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix="building-") as part:
+        complete = Path(part) / "complete"
+        complete.mkdir()
+        yield complete
+        try:
+            complete.rename(folder)
+        except OSError:
+            if not folder.is_dir():  # otherwise another run was quicker, with the same versions
+                raise
 
 
 def run_go(*arguments: str, folder: Path | None = None, **environment: str) -> str:
@@ -144,15 +144,15 @@ def _write_custom_schema(kind: str, definition: Path, part: Path) -> None:
     (part / "custom" / f"{kind.lower()}-{version['name']}.json").write_text(json.dumps(schema), encoding="utf-8")
 
 
-def _closed(node: object) -> dict[str, object]:
+def _closed(node: Any) -> Any:
     """A schema that refuses what it does not know, as the API server does when asked to."""
     if isinstance(node, list):
-        return [_closed(each) for each in node]  # type: ignore[return-value]
+        return [_closed(each) for each in node]
     if not isinstance(node, dict):
-        return node  # type: ignore[return-value]
+        return node
     closed = {name: _closed(each) for name, each in node.items()}
-    is_object = isinstance(node.get("properties"), dict) and "additionalProperties" not in node
-    return {**closed, "additionalProperties": False} if is_object and node.get("type") == "object" else closed
+    is_open = node.get("type") == "object" and isinstance(node.get("properties"), dict)
+    return {"additionalProperties": False, **closed} if is_open else closed
 
 
 def _schema_folder() -> Path:
