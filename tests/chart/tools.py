@@ -94,6 +94,11 @@ def run_go(*arguments: str, folder: Path | None = None, **environment: str) -> s
     return done.stdout
 
 
+def downloaded(module: str) -> Path:
+    """The folder of a Go module's sources; ``module`` is ``path@version``."""
+    return Path(json.loads(run_go("mod", "download", "-json", module))["Dir"])
+
+
 # --- schemas ---
 
 
@@ -121,7 +126,7 @@ def install_schemas() -> None:
         (part / "definitions").mkdir()
         (part / "custom").mkdir()
         for kind, (module, file) in DEFINITIONS.items():
-            _write_custom_schema(kind, Path(json.loads(run_go("mod", "download", "-json", module))["Dir"]) / file, part)
+            _write_custom_schema(kind, downloaded(module) / file, part)
 
 
 def _write_own_schemas(version: str, part: Path) -> None:

@@ -13,7 +13,7 @@ import yaml
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from tests.kubernetes.programs import program
+from tests.kubernetes.programs import program, stages
 from tests.servers.errors import DidNotStart
 from tests.servers.ports import LOOPBACK, free_ports
 from tests.servers.processes import ServerProcess
@@ -55,7 +55,13 @@ class Kubernetes:
             "--bind-address=" + LOOPBACK,
         )
         self._run("kube-scheduler", kubeconfig, "--leader-elect=false", "--secure-port=0")
-        self._run("kwok", kubeconfig, "--manage-all-nodes=true", f"--server-address={LOOPBACK}:{self._kwok}")
+        self._run(
+            "kwok",
+            kubeconfig,
+            f"--config={stages()}",
+            "--manage-all-nodes=true",
+            f"--server-address={LOOPBACK}:{self._kwok}",
+        )
         for name in NODES:
             self.apply(_node(name))
         self.apply(_storage_class(), *(_volume(number, self._state) for number in range(VOLUMES)))
@@ -164,12 +170,10 @@ class Kubernetes:
 
 
 def _node(name: str) -> Object:
-    room = {"cpu": "8", "memory": "32Gi", "pods": "110", "ephemeral-storage": "100Gi"}
     return {
         "apiVersion": "v1",
         "kind": "Node",
         "metadata": {"name": name, "annotations": {"kwok.x-k8s.io/node": "fake"}},
-        "status": {"allocatable": room, "capacity": room},
     }
 
 

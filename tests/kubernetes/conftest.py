@@ -27,8 +27,8 @@ class Releases:
         self.namespace = namespace
         self._helm = helm_python.Config(kubeconfig_path=cluster.kubeconfig, namespace=namespace)
 
-    def install(self, values: Object | None = None, chart: Path = CHART) -> None:
-        options = {"namespace": self.namespace, "wait": "legacy", "timeout": SECONDS}
+    def install(self, values: Object | None = None, chart: Path = CHART, seconds: int = SECONDS) -> None:
+        options = {"namespace": self.namespace, "wait": "legacy", "timeout": seconds}
         self._helm.install(str(chart), RELEASE, {**LOCAL, **(values or {})}, **options)
 
     def upgrade(self, values: Object | None = None, chart: Path = CHART) -> None:

@@ -19,6 +19,10 @@ PACKAGES = {
     "kube-controller-manager": "k8s.io/kubernetes/cmd/kube-controller-manager",
     "kube-scheduler": "k8s.io/kubernetes/cmd/kube-scheduler",
 }
+STAGES = ("node/fast/node-initialize", "node/heartbeat-with-lease/node-heartbeat-with-lease", "pod/fast/pod-ready")
+STAGES += ("pod/fast/pod-complete", "pod/fast/pod-delete")
+"""What kwok plays, of the stages that come with it: nodes that live, pods that are ready at once, Jobs that end."""
+
 KWOK = tools.GoProgram("sigs.k8s.io/kwok/cmd/kwok", "v0.8.0")
 
 
@@ -28,6 +32,11 @@ def program(name: str) -> Path:
     if not path.is_file():
         raise NotInstalled(f"{name} is not built on this machine yet: {INSTALL}")
     return path
+
+
+def stages() -> Path:
+    """The file with the stages that kwok plays."""
+    return _folder() / "stages.yaml"
 
 
 def install() -> None:
@@ -42,6 +51,13 @@ def install() -> None:
         for name, package in PACKAGES.items():
             sys.stderr.write(f"building {name} for the tests (once, some minutes)\n")
             tools.run_go("build", "-trimpath", "-ldflags=-s -w", "-o", str(part / name), package, folder=MODULE)
+        _write_stages(part / "stages.yaml")
+
+
+def _write_stages(target: Path) -> None:
+    module = tools.downloaded(f"sigs.k8s.io/kwok@{KWOK.version}")
+    texts = [(module / "kustomize" / "stage" / f"{name}.yaml").read_text(encoding="utf-8") for name in STAGES]
+    target.write_text("\n---\n".join(texts), encoding="utf-8")
 
 
 def _folder() -> Path:

@@ -132,7 +132,7 @@ def test_an_eviction_takes_one_replica_at_most(releases):
 def test_a_pod_that_is_not_restricted_would_be_refused(releases):
     """So that the tests above show that ours are."""
     with pytest.raises(helm_python.HelmError):
-        releases.install({"securityContext": {"allowPrivilegeEscalation": True}})
+        releases.install({"securityContext": {"allowPrivilegeEscalation": True}}, seconds=10)
 
     events = releases.cluster.kubectl("get", "events", "--namespace", releases.namespace).stdout
     assert 'violates PodSecurity "restricted' in events
