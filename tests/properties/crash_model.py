@@ -12,6 +12,7 @@ from typing import Any
 from connector.delivery import Delivery
 from connector.errors import Unavailable
 from connector.journal import Account, Admission, Contents, JournalState
+from connector.lanes import Fate, Safety
 from connector.publisher import Failure, FailureKind, Failures
 from connector.streams import DEAD_LETTERS
 from connector.values import ProducibleRecord, Request
@@ -345,7 +346,7 @@ class World:
         self.sent: list[Sent] = []
         self.step = 0
         self.disturbances: list[int] = []
-        self._open: list[tuple[Sent, asyncio.Future[Any]]] = []
+        self._open: list[tuple[Sent, Fate]] = []
         self._start(Disk())
 
     # --- what a history is made of ---
@@ -510,10 +511,10 @@ class World:
             self._on_loop(lambda: act(flight))
 
     def _note_answers(self) -> None:
-        for sent, safe in self._open:
-            if safe.done() and safe.exception() is None:
+        for sent, fate in self._open:
+            if isinstance(fate.result, Safety):
                 sent.accepted_at = self.step
-        self._open = [(sent, safe) for sent, safe in self._open if not safe.done()]
+        self._open = [(sent, fate) for sent, fate in self._open if fate.result is None]
 
 
 def _record(sent: Sent, stream: str) -> ProducibleRecord:
