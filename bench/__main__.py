@@ -1,4 +1,4 @@
-"""`python -m bench [--seconds S] [--rounds N] [--only NAME...] [--json]`."""
+"""`python -m bench [--seconds S] [--rounds N] [--most N] [--only NAME...] [--json]`."""
 
 import argparse
 import sys
@@ -7,7 +7,8 @@ from pathlib import Path
 
 import msgspec
 
-from bench.experiments import GROWTH, JOURNAL, NAMES, SPEED, Laboratory
+from bench import pictures
+from bench.experiments import GROWTH, JOURNAL, LATENCY, NAMES, OVERLOAD, SOAK, SPEED, Laboratory
 from bench.machine import describe
 from bench.process import Cores, pinned
 from bench.results import Results, render
@@ -24,6 +25,7 @@ def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     made.add_argument("--seconds", type=float, default=10.0, help="of one measurement (default 10)")
     made.add_argument("--rounds", type=int, default=5, help="every one is measured once a round (default 5)")
+    made.add_argument("--most", type=int, default=10_000, help="instances, and messages in the journal (default 10000)")
     made.add_argument("--only", nargs="+", choices=NAMES, default=list(NAMES), metavar="NAME", help=", ".join(NAMES))
     made.add_argument("--json", action="store_true", help="print the samples as JSON, not the tables")
     return made
@@ -36,25 +38,32 @@ def main(arguments: Sequence[str]) -> None:
     with pinned(cores.others):
         cluster = KafkaCluster.start(jvm_options=BROKER)
     with cluster:
-        laboratory = Laboratory(cluster, cores, seconds=chosen.seconds, say=_say)
+        laboratory = Laboratory(cluster, cores, seconds=chosen.seconds, most=chosen.most, say=_say)
         results = _measure(laboratory, chosen, cores, " ".join(["python -m bench", *arguments]))
     print(msgspec.json.encode(results).decode() if chosen.json else render(results))
     if set(chosen.only) == set(NAMES):
         RESULTS.write_text(render(results), encoding="utf-8")
+        for name, picture in pictures.draw(results).items():
+            RESULTS.with_name(name).write_text(picture, encoding="utf-8")
 
 
 def _measure(laboratory: Laboratory, chosen: argparse.Namespace, cores: Cores, command: str) -> Results:
-    results = Results(command, describe(cores), {name: [] for name in SPEED if name in chosen.only}, [], [])
+    results = Results(command, describe(cores), {name: [] for name in SPEED if name in chosen.only}, [], [], [], [], [])
     laboratory.warm_up()
     for number in range(chosen.rounds):
         _say(f"round {number + 1} of {chosen.rounds}")
         for name, samples in results.speed.items():
             samples.append(laboratory.speed(name))
+        if LATENCY in chosen.only:
+            results.latency.append(laboratory.latency())
+        if OVERLOAD in chosen.only:
+            results.overloads.append(laboratory.overload())
         if JOURNAL in chosen.only:
             results.outages.append(laboratory.outage())
     if GROWTH in chosen.only:
-        results.growth.extend(laboratory.growth_of_instances())
-        results.growth.extend(laboratory.growth_of_bodies())
+        results.growth.extend(laboratory.growth())
+    if SOAK in chosen.only:
+        results.soak.extend(laboratory.soak())
     return results
 
 

@@ -7,28 +7,41 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 from urllib.request import urlopen
 
+from bench import backlog, wrk
 from bench.load import TOKEN, Plan
-from bench.process import Cores, load, produce, server
-from bench.results import Growth, Outage
+from bench.process import Cores, load, load_by_wrk, produce, server
+from bench.results import Growth, Outage, Overload
 from bench.sample import Sample, cpu_seconds
 from tests.servers import KafkaCluster
 from tests.servers.ports import LOOPBACK, free_ports
 
 TOPIC: Final = "bench.events"
 PARTITIONS: Final = 12
-INSTANCES: Final = (100, 10_000, 100_000)
-SIZES: Final = (512, 8 * 1024, 128 * 1024)
+SIZES: Final = (512, 8 * 1024, 128 * 1024, 512 * 1000)
+STREAMS: Final = ("events", "tasks", "instances", "state")
 SPEED: Final = ("bare", "connector-events", "connector", "librdkafka", "everyday")
+LATENCY: Final = "latency"
+OVERLOAD: Final = "overload"
 JOURNAL: Final = "journal"
 GROWTH: Final = "growth"
-NAMES: Final = (*SPEED, JOURNAL, GROWTH)
+SOAK: Final = "soak"
+NAMES: Final = (*SPEED, LATENCY, OVERLOAD, JOURNAL, GROWTH, SOAK)
 
 _DRAINED_SECONDS: Final = 300
 _LOOK_SECONDS: Final = 0.1
 _WARM_UP_SECONDS: Final = 1.0
+_HALF: Final = 0.5
+_OVER: Final = 3.0
+_CROWD: Final = 2_048
+"""Connections of an open loop: more than the connector lets in at once, so that it has to refuse."""
+
+_JOURNAL: Final = "journal.db"
+_LEGS: Final = 6
+_FEW_REPEATS: Final = "20000"
+"""Bound of the index of repeats in a soak: once it is full, nothing is meant to grow."""
 
 Say = Callable[[str], None]
 
@@ -48,13 +61,15 @@ class Laboratory:
         cluster: The broker; it runs on the other cores.
         cores: Which cores measure and which are measured.
         seconds: How long one measurement takes.
+        most: The longest steps of growth go up to so many instances and so many messages in the journal.
         say: Told what is being measured.
     """
 
-    def __init__(self, cluster: KafkaCluster, cores: Cores, *, seconds: float, say: Say) -> None:
+    def __init__(self, cluster: KafkaCluster, cores: Cores, *, seconds: float, most: int, say: Say) -> None:
         self._cluster = cluster
         self._cores = cores
         self._seconds = seconds
+        self._most = most
         self._say = say
         cluster.create_topic(TOPIC, PARTITIONS)
 
@@ -64,7 +79,28 @@ class Laboratory:
         if name == "librdkafka":
             return produce(self._cluster.bootstrap_servers, TOPIC, self._seconds, self._cores)
         with self._started(name) as running:
-            return self._load(running)
+            plan = Plan(running.port, running.pid, self._seconds, _WARM_UP_SECONDS)
+            return load_by_wrk(plan, self._cores) if wrk.is_installed() else load(plan, self._cores)
+
+    def latency(self) -> Sample:
+        """An open loop at half of what the connector takes in a closed one."""
+        self._say("latency at half load")
+        with self._started("connector-events") as running:
+            peak = self._load(running)
+            return self._load(running, rate=_HALF * peak.per_second)
+
+    def overload(self) -> Overload:
+        """An open loop at three times of what the connector takes in a closed one."""
+        self._say("overload")
+        with self._started("connector-events") as running:
+            peak = self._load(running)
+            return Overload(peak, self._load(running, rate=_OVER * peak.per_second, connections=_CROWD))
+
+    def soak(self) -> list[Sample]:
+        """One connector under load for six times as long as anything else, measured leg by leg."""
+        self._say("soak")
+        with self._started("connector-events", WEDA_REPEATS__MAX_ENTRIES=_FEW_REPEATS) as running:
+            return [self._load(running) for _ in range(_LEGS)]
 
     def warm_up(self) -> None:
         """Let the broker's compiler see the load before anything counts."""
@@ -88,30 +124,73 @@ class Laboratory:
             self._say(f"journal: replay of {backlog}")
             return _watch_replay(running, up, down, backlog, resumed)
 
-    def growth_of_instances(self) -> Iterator[Growth]:
-        """Speed and memory against distinct instances."""
-        for instances in INSTANCES:
-            self._say(f"growth: {instances} instances")
-            with self._started("connector") as running:
-                yield Growth("instances", instances, self._load(running, instances=instances))
+    def growth(self) -> Iterator[Growth]:
+        """Cost, speed and memory against everything that may grow."""
+        yield from self._growth_of_instances()
+        yield from self._growth_of_bodies()
+        yield from self._growth_of_streams()
+        yield from self._growth_of_backlogs()
 
-    def growth_of_bodies(self) -> Iterator[Growth]:
-        """Speed and memory against the size of the message."""
+    def _growth_of_instances(self) -> Iterator[Growth]:
+        for instances in _powers(100, self._most):
+            self._say(f"growth: {instances} instances")
+            with self._started("connector-events") as running:
+                sample = self._load(running, instances=instances, messages=instances)
+                yield Growth("instances", instances, sample)
+
+    def _growth_of_bodies(self) -> Iterator[Growth]:
         for size in SIZES:
             self._say(f"growth: {size} bytes")
-            with self._started("connector") as running:
+            with self._started("connector-events") as running:
                 yield Growth("bytes", size, self._load(running, size=size))
 
-    def _load(self, running: Running, *, instances: int = 0, size: int | None = None) -> Sample:
-        plan = Plan(running.port, running.pid, self._seconds, _WARM_UP_SECONDS, instances, size)
-        return load(plan, self._cores)
+    def _growth_of_streams(self) -> Iterator[Growth]:
+        for count in range(1, len(STREAMS) + 1):
+            self._say(f"growth: {count} streams")
+            with self._started("connector", WEDA_STREAMS=",".join(STREAMS[:count])) as running:
+                yield Growth("streams", count, self._load(running))
+
+    def _growth_of_backlogs(self) -> Iterator[Growth]:
+        """While Kafka is paused: the load goes behind what the journal holds already."""
+        for rows, instances in [(0, 0), *((rows, 0) for rows in _powers(1_000, self._most)), (self._most // 10, 1)]:
+            what = "messages of one instance in the journal" if instances else "messages in the journal"
+            self._say(f"growth: {rows} {what}")
+            with self._started("connector-events", waiting=(rows, instances)) as running:
+                down, replay = self._behind(running)
+                yield Growth(what, rows, down, replay)
+
+    def _behind(self, running: Running) -> tuple[Sample, float]:
+        """The load while Kafka is paused, and the messages a second that leave the journal afterwards."""
+        self._cluster.pause_all()
+        try:
+            down = self._load(running)
+        finally:
+            self._cluster.resume_all()
+        return down, self._replay_rate(running)
+
+    def _replay_rate(self, running: Running) -> float:
+        """Messages a second, from the first that leaves the journal until it is empty or the time is up."""
+        left = start = _journal_messages(running.operations)
+        deadline = time.monotonic() + _DRAINED_SECONDS
+        while 0 < start <= (left := _journal_messages(running.operations)) and time.monotonic() < deadline:
+            time.sleep(_LOOK_SECONDS)
+        began, began_with = time.monotonic(), left
+        while left and time.monotonic() < began + self._seconds:
+            time.sleep(_LOOK_SECONDS)
+            left = _journal_messages(running.operations)
+        return (began_with - left) / max(time.monotonic() - began, _LOOK_SECONDS)
+
+    def _load(self, running: Running, **changes: Any) -> Sample:
+        return load(Plan(running.port, running.pid, self._seconds, _WARM_UP_SECONDS, **changes), self._cores)
 
     @contextmanager
-    def _started(self, name: str) -> Iterator[Running]:
+    def _started(self, name: str, *, waiting: tuple[int, int] = (0, 0), **settings: str) -> Iterator[Running]:
         port, operations = free_ports(2)
         state = Path(tempfile.mkdtemp(prefix="weda-bench-"))
         command, environment = self._command(name, port, operations, state)
+        environment = {**environment, **settings} if environment else environment
         try:
+            _fill(state, *waiting)
             with server(name, command, environment=environment, port=port, state=state, cores=self._cores) as pid:
                 yield Running(pid, port, operations)
         finally:
@@ -130,10 +209,23 @@ class Laboratory:
             "WEDA_RECEIVER__HOST": LOOPBACK,
             "WEDA_RECEIVER__PORT": str(port),
             "WEDA_OPERATIONS__PORT": str(operations),
-            "WEDA_JOURNAL__PATH": str(state / "journal.db"),
+            "WEDA_JOURNAL__PATH": str(state / _JOURNAL),
+            "WEDA_JOURNAL__MAX_BYTES": str(backlog.MAX_BYTES),
             "WEDA_LOG__LEVEL": "info",
             "WEDA_LOG__FORMAT": "json",
         }
+
+
+def _fill(state: Path, rows: int, instances: int) -> None:
+    if rows:
+        backlog.fill(state / _JOURNAL, rows, instances=instances)
+
+
+def _powers(first: int, last: int) -> Iterator[int]:
+    """Ten times as many each, from the first to the last."""
+    while first <= last:
+        yield first
+        first *= 10
 
 
 def _watch_replay(running: Running, up: Sample, down: Sample, backlog: int, resumed: float) -> Outage:

@@ -1,7 +1,9 @@
 """The load generator, in a process of its own: keep-alive connections, each with one request on its way at any time.
 
-`python -m bench.load '<Plan as JSON>'` prints a `Sample` as JSON. The next request of a connection leaves when the
-answer to the one before is there, so latencies are those of a closed loop.
+`python -m bench.load '<Plan as JSON>'` prints a `Sample` as JSON. In a closed loop the next request of a connection
+leaves when the answer to the one before is there. In an open one (``rate``) requests are due at fixed times, whatever
+the server does; a latency counts from the time at which the request was due, so that a slow server cannot hide behind
+requests that were never sent (coordinated omission).
 """
 
 import asyncio
@@ -9,6 +11,9 @@ import secrets
 import sys
 import time
 from array import array
+from collections import deque
+from collections.abc import Sequence
+from functools import partial
 from itertools import count
 
 import msgspec
@@ -34,6 +39,8 @@ class Plan(msgspec.Struct, frozen=True):
         instances: Distinct instanceIds; 0 gives each message its own.
         size: Bytes of the message, about; None for the message as it is.
         connections: Requests on their way at once.
+        rate: Requests a second of an open loop; None for a closed one.
+        messages: Go on until at least so many are answered, however long it takes.
     """
 
     port: int
@@ -43,6 +50,8 @@ class Plan(msgspec.Struct, frozen=True):
     instances: int = 0
     size: int | None = None
     connections: int = CONNECTIONS
+    rate: float | None = None
+    messages: int = 0
 
 
 class Requests:
@@ -78,36 +87,73 @@ class Tally:
         self.accepted = 0
         self.refused = 0
         self.latencies = array("d")
+        self.refusals = array("d")
+
+    def take(self, seconds: float, *, is_accepted: bool) -> None:
+        """Count an answer."""
+        self.accepted += is_accepted
+        self.refused += not is_accepted
+        (self.latencies if is_accepted else self.refusals).append(seconds)
+
+
+class Pace:
+    """When requests are due: at once in a closed loop, at fixed times in an open one."""
+
+    def __init__(self, rate: float | None) -> None:
+        self._rate = rate
+        self._due: deque[float] = deque()
+        self._free: deque[Connection] = deque()
+
+    def next(self, connection: "Connection") -> None:
+        """A connection is free: give it a request that is due, or have it wait for one."""
+        if self._rate is None:
+            connection.send(time.perf_counter())
+        elif self._due:
+            connection.send(self._due.popleft())
+        else:
+            self._free.append(connection)
+
+    async def keep(self) -> None:
+        """Have requests come due, for ever; at once in an open loop what a late tick has missed."""
+        if self._rate is None:
+            return
+        due = time.perf_counter()
+        while True:
+            while due <= time.perf_counter():
+                if self._free:
+                    self._free.popleft().send(due)
+                else:
+                    self._due.append(due)
+                due += 1 / self._rate
+            await asyncio.sleep(0.001)
 
 
 class Connection(asyncio.Protocol):
     """One keep-alive connection."""
 
-    def __init__(self, requests: Requests, tally: Tally) -> None:
+    def __init__(self, requests: Requests, tally: Tally, pace: Pace) -> None:
         self._requests = requests
         self._tally = tally
+        self._pace = pace
         self._received = b""
-        self._sent_at = 0.0
+        self._due = 0.0
         self._transport: asyncio.WriteTransport | None = None
         self.lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin."""
         self._transport = transport  # type: ignore[assignment]
-        self._send()
+        self._pace.next(self)
 
     def data_received(self, data: bytes) -> None:
         """Take an answer, or a part of one."""
         self._received += data
         if not _is_whole(self._received):
             return
-        self._tally.latencies.append(time.perf_counter() - self._sent_at)
-        if self._received.startswith(b"HTTP/1.1 200 ") and self._received.endswith(ACCEPTED):
-            self._tally.accepted += 1
-        else:
-            self._tally.refused += 1
+        is_accepted = self._received.startswith(b"HTTP/1.1 200 ") and self._received.endswith(ACCEPTED)
+        self._tally.take(time.perf_counter() - self._due, is_accepted=is_accepted)
         self._received = b""
-        self._send()
+        self._pace.next(self)
 
     def connection_lost(self, _error: Exception | None) -> None:
         """The server hung up, or we did."""
@@ -119,9 +165,10 @@ class Connection(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
 
-    def _send(self) -> None:
+    def send(self, due: float) -> None:
+        """Send a request that is due since then."""
         if self._transport is not None:
-            self._sent_at = time.perf_counter()
+            self._due = due
             self._transport.write(self._requests.next())
 
 
@@ -131,23 +178,27 @@ async def run(plan: Plan) -> Sample:
     Raises:
         ConnectionError: The server hung up.
     """
-    requests, tally = Requests(plan), Tally()
+    requests, tally, pace = Requests(plan), Tally(), Pace(plan.rate)
     loop = asyncio.get_running_loop()
-    pairs = [
-        await loop.create_connection(lambda: Connection(requests, tally), "127.0.0.1", plan.port)
-        for _ in range(plan.connections)
-    ]
-    connections = [connection for _, connection in pairs]
+    connect = partial(loop.create_connection, partial(Connection, requests, tally, pace), "127.0.0.1", plan.port)
+    connections = [(await connect())[1] for _ in range(plan.connections)]
+    pacing = asyncio.create_task(pace.keep())
     await asyncio.sleep(plan.warm_up_seconds)
     tally.reset()
     started, cpu = time.perf_counter(), cpu_seconds(plan.pid)
-    await asyncio.wait([each.lost for each in connections], timeout=plan.seconds, return_when="FIRST_COMPLETED")
+    await _until(plan, tally, connections, started)
     sample = _sample(plan, tally, time.perf_counter() - started, cpu_seconds(plan.pid) - cpu)
-    if any(each.lost.done() for each in connections):
-        raise ConnectionError("the server hung up under load")
+    pacing.cancel()
     for connection in connections:
         connection.close()
     return sample
+
+
+async def _until(plan: Plan, tally: Tally, connections: Sequence[Connection], started: float) -> None:
+    while time.perf_counter() - started < plan.seconds or tally.accepted < plan.messages:
+        await asyncio.sleep(min(0.05, plan.seconds))
+        if any(each.lost.done() for each in connections):
+            raise ConnectionError("the server hung up under load")
 
 
 def _sample(plan: Plan, tally: Tally, seconds: float, cpu: float) -> Sample:
@@ -161,6 +212,8 @@ def _sample(plan: Plan, tally: Tally, seconds: float, cpu: float) -> Sample:
         p999=percentile(milliseconds, 0.999),
         cpu_seconds=cpu,
         rss=resident_bytes(plan.pid),
+        offered=plan.rate,
+        refused_p99=percentile(sorted(1000 * latency for latency in tally.refusals), 0.99),
     )
 
 

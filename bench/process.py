@@ -12,6 +12,7 @@ from pathlib import Path
 
 import msgspec
 
+from bench import wrk
 from bench.load import Plan
 from bench.sample import Sample
 from tests.servers.ports import LOOPBACK
@@ -76,12 +77,18 @@ def server(
 
 
 def load(plan: Plan, cores: Cores) -> Sample:
-    """Run the load generator against a server.
+    """Run our load generator against a server.
 
     Raises:
         subprocess.CalledProcessError: It failed; it has said why on standard error.
     """
     return _measured(["bench.load", msgspec.json.encode(plan).decode()], cores.others)
+
+
+def load_by_wrk(plan: Plan, cores: Cores) -> Sample:
+    """Run wrk against a server."""
+    with pinned(cores.others):
+        return wrk.run(plan)
 
 
 def produce(bootstrap_servers: str, topic: str, seconds: float, cores: Cores) -> Sample:

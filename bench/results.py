@@ -10,8 +10,9 @@ from bench.sample import Sample
 
 FLOOR: Final = "bare"
 ALONE: Final = "librdkafka"
+EVENTS: Final = "connector-events"
 NOTHING: Final = "–"
-_WHAT: Final = {
+WHAT: Final = {
     "bare": "bare ASGI app, same uvicorn",
     "connector-events": "connector, stream events only",
     "connector": "connector, the three default streams",
@@ -35,8 +36,23 @@ _JOURNAL_IS: Final = (
     "A replayed message is two records. Lowest – **median** – highest of the rounds.\n"
 )
 _GROWTH_IS: Final = (
-    "The connector with its three default streams, 64 connections, started anew for each line. Messages of one "
-    "instance wait for one another, so few instances mean small batches. One measurement each: noisy.\n"
+    "The connector, stream events only (but for the lines of streams), 64 connections, started anew for each line. "
+    "Messages of one instance wait for one another, so few instances mean small batches. Against a backlog Kafka is "
+    "paused, so that every message goes behind it; replay is measured once Kafka is back. One measurement each.\n"
+)
+_LATENCY_IS: Final = (
+    "The connector, stream events only: requests are due at fixed times, at half the rate that the closed loop reached "
+    "just before. A latency counts from the time at which its request was due, whether or not a connection was free "
+    "then: no answer that is late can hide the requests behind it (coordinated omission).\n"
+)
+_OVERLOAD_IS: Final = (
+    "The connector, stream events only: requests are due at three times the rate that the closed loop reached just "
+    "before, over 2,048 connections, which is more than are let in at once (WEDA_RECEIVER__MAX_IN_FLIGHT). Answered a "
+    "second: what the load generator managed to send, of what was due.\n"
+)
+_SOAK_IS: Final = (
+    "One connector, stream events only, leg after leg of a closed loop. The index of repeats is bounded to 20,000 "
+    "entries, so that it is full after the first leg.\n"
 )
 
 
@@ -62,12 +78,27 @@ class Outage(msgspec.Struct, frozen=True):
     replay_cpu_seconds: float
 
 
+class Overload(msgspec.Struct, frozen=True):
+    """What a closed loop gets accepted, and what becomes of an open one at three times that rate."""
+
+    peak: Sample
+    over: Sample
+
+
 class Growth(msgspec.Struct, frozen=True):
-    """One point of a curve: of what (``instances`` or ``bytes``) there was how much, and what was measured then."""
+    """One point of a curve.
+
+    Attributes:
+        of: What there was, such as ``instances``.
+        much: How much of it.
+        sample: What was measured then.
+        replay: Of a backlog, messages a second that left the journal once Kafka was back.
+    """
 
     of: str
     much: int
     sample: Sample
+    replay: float | None = None
 
 
 class Results(msgspec.Struct, frozen=True):
@@ -79,6 +110,9 @@ class Results(msgspec.Struct, frozen=True):
         speed: Name → a sample a round, in the order of the rounds.
         outages: One a round.
         growth: The points, in order.
+        latency: An open loop at half load, one a round.
+        overloads: One a round.
+        soak: One process, leg after leg.
     """
 
     command: str
@@ -86,6 +120,9 @@ class Results(msgspec.Struct, frozen=True):
     speed: dict[str, list[Sample]]
     outages: list[Outage]
     growth: list[Growth]
+    latency: list[Sample]
+    overloads: list[Overload]
+    soak: list[Sample]
 
 
 def render(results: Results) -> str:
@@ -95,8 +132,11 @@ def render(results: Results) -> str:
         f"Written by `{results.command}`; do not edit.\n",
         _table(("machine", ""), results.machine.items()),
         _speed(results.speed),
+        _latency(results.latency),
+        _overload(results.overloads),
         _journal(results),
         _growth(results.growth),
+        _soak(results.soak),
     ]
     return "\n".join(section for section in sections if section)
 
@@ -111,16 +151,26 @@ def _speed(speed: dict[str, list[Sample]]) -> str:
             "Ratios to the bare app of the same round: lowest – **median** – highest of the rounds.\n",
             _table(
                 ("", "CPU a message", "accepted a second"),
-                ((_WHAT[name], _ratios(speed, name, _cpu), _ratios(speed, name, _rate)) for name in speed),
+                ((WHAT[name], _ratios(speed, name, _cpu), _ratios(speed, name, _rate)) for name in speed),
             ),
+            _floor(speed),
             "Medians of the rounds:\n",
             _table(
                 ("", "CPU µs a message", "accepted/s", "p50 ms", "p99 ms", "p99.9 ms", "memory MiB", "refused"),
-                ((_WHAT[name], *_absolute(samples)) for name, samples in speed.items()),
+                ((WHAT[name], *_absolute(samples)) for name, samples in speed.items()),
             ),
             _SPEED_NOISE,
         )
     )
+
+
+def _floor(speed: dict[str, list[Sample]]) -> str:
+    """The connector against what cannot be had for less: the bare app and librdkafka alone."""
+    rounds = zip(speed.get(EVENTS, []), speed.get(FLOOR, []), speed.get(ALONE, []), strict=False)
+    ratios = [_cpu(ours) / ((_cpu(bare) + _cpu(alone)) or 1.0) for ours, bare, alone in rounds]
+    if not ratios:
+        return ""
+    return f"CPU of the connector (stream events) ÷ floor (bare app + librdkafka alone): {_spread(ratios, 2)}\n"
 
 
 def _journal(results: Results) -> str:
@@ -156,6 +206,55 @@ def _journal(results: Results) -> str:
     )
 
 
+def _latency(samples: Sequence[Sample]) -> str:
+    if not samples:
+        return ""
+    rows = (
+        ("due a second", _spread([sample.offered or 0 for sample in samples], 0)),
+        ("accepted a second", _spread([sample.per_second for sample in samples], 0)),
+        ("p50 ms", _spread([sample.p50 or 0 for sample in samples], 1)),
+        ("p99 ms", _spread([sample.p99 or 0 for sample in samples], 1)),
+        ("p99.9 ms", _spread([sample.p999 or 0 for sample in samples], 1)),
+        ("CPU µs a message", _spread([sample.cpu_microseconds for sample in samples], 0)),
+    )
+    return "\n".join(("## Latency at half load\n", _LATENCY_IS, _table(("", ""), rows)))
+
+
+def _overload(pairs: Sequence[Overload]) -> str:
+    if not pairs:
+        return ""
+    over = [pair.over for pair in pairs]
+    answered = [(sample.accepted + sample.refused) / sample.seconds for sample in over]
+    rows = (
+        ("accepted a second ÷ peak", _spread([_rate(pair.over) / (_rate(pair.peak) or 1) for pair in pairs], 2)),
+        ("due a second", _spread([sample.offered or 0 for sample in over], 0)),
+        ("answered a second", _spread(answered, 0)),
+        ("accepted a second", _spread([sample.per_second for sample in over], 0)),
+        ("p99 ms of the accepted", _spread([sample.p99 or 0 for sample in over], 1)),
+        ("p99 ms of the refused", _spread([sample.refused_p99 or 0 for sample in over], 1)),
+        ("memory MiB after", _spread([sample.rss / 2**20 for sample in over], 0)),
+    )
+    return "\n".join(("## Overload\n", _OVERLOAD_IS, _table(("", ""), rows)))
+
+
+def _soak(legs: Sequence[Sample]) -> str:
+    if not legs:
+        return ""
+    rows = (
+        (
+            str(number),
+            f"{leg.accepted:,}",
+            f"{leg.per_second:.0f}",
+            f"{leg.cpu_microseconds:.0f}",
+            f"{leg.p99 or 0:.1f}",
+            f"{leg.rss / 2**20:.1f}",
+        )
+        for number, leg in enumerate(legs, 1)
+    )
+    heads = ("leg", "messages", "accepted/s", "CPU µs", "p99 ms", "memory MiB after")
+    return "\n".join(("## Soak\n", _SOAK_IS, _table(heads, rows)))
+
+
 def _growth(points: Sequence[Growth]) -> str:
     if not points:
         return ""
@@ -169,10 +268,14 @@ def _growth(points: Sequence[Growth]) -> str:
             f"{point.sample.p99 or 0:.1f}",
             f"{point.sample.accepted:,}",
             f"{point.sample.rss / 2**20:.0f}",
+            NOTHING if point.replay is None else f"{point.replay:.0f}",
         )
         for point in points
     )
-    heads = ("", "rate ÷ first", "CPU ÷ first", "accepted/s", "CPU µs", "p99 ms", "messages", "memory MiB after")
+    heads = (
+        *("", "rate ÷ first", "CPU ÷ first", "accepted/s", "CPU µs", "p99 ms", "messages", "memory MiB after"),
+        "replayed/s",
+    )
     return "\n".join(
         (
             "## Growth\n",

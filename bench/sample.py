@@ -23,6 +23,8 @@ class Sample(msgspec.Struct, frozen=True):
         p999: 99.9th percentile in milliseconds.
         cpu_seconds: CPU time that the process used meanwhile, all threads, user and system.
         rss: Resident memory of the process at the end, in bytes.
+        offered: Messages that were to be sent a second, of an open loop.
+        refused_p99: 99th percentile of the answers that refuse, in milliseconds.
     """
 
     accepted: int
@@ -33,6 +35,8 @@ class Sample(msgspec.Struct, frozen=True):
     p999: float | None
     cpu_seconds: float
     rss: int
+    offered: float | None = None
+    refused_p99: float | None = None
 
     @property
     def per_second(self) -> float:

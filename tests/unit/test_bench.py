@@ -1,15 +1,20 @@
 """The benchmarks' own parts; nothing here is timed."""
 
+import asyncio
+import json
 import re
+import time
+import xml.etree.ElementTree as ET
 
 import msgspec
 import pytest
 
+from bench import pictures, wrk
 from bench.__main__ import parser
 from bench.experiments import NAMES
-from bench.load import Plan, Requests
+from bench.load import Pace, Plan, Requests
 from bench.message import INSTANCE_ID, MESSAGE_ID, TASK, body
-from bench.results import Growth, Outage, Results, render
+from bench.results import Growth, Outage, Overload, Results, render
 from bench.sample import Sample, percentile
 from connector.messages import BodyKind, parse
 
@@ -23,7 +28,10 @@ RESULTS = Results(
     machine={"python": "CPython 3.11"},
     speed={"bare": [SAMPLE, SAMPLE], "connector": [SLOWER, SAMPLE], "librdkafka": [SAMPLE, SAMPLE]},
     outages=[OUTAGE],
-    growth=[Growth("instances", 100, SAMPLE), Growth("instances", 10_000, SLOWER)],
+    growth=[Growth("instances", 100, SAMPLE), Growth("messages in the journal", 1_000, SLOWER, 750.0)],
+    latency=[msgspec.structs.replace(SAMPLE, offered=250.0)],
+    overloads=[Overload(SAMPLE, msgspec.structs.replace(SLOWER, offered=1500.0, refused=700, refused_p99=1.5))],
+    soak=[SAMPLE, SLOWER],
 )
 
 
@@ -51,12 +59,21 @@ def test_replay_is_compared_with_librdkafka_alone() -> None:
     assert "| replay rate ÷ librdkafka alone | 3.200 – **3.200** – 3.200 |" in render(RESULTS)
 
 
-@pytest.mark.parametrize("left_out", ["speed", "outages", "growth"])
+HEADS = {
+    "speed": "## Speed",
+    "latency": "## Latency at half load",
+    "overloads": "## Overload",
+    "outages": "## Journal",
+    "growth": "## Growth",
+    "soak": "## Soak",
+}
+
+
+@pytest.mark.parametrize("left_out", HEADS)
 def test_what_was_not_measured_is_not_shown(left_out: str) -> None:
-    heads = {"speed": "## Speed", "outages": "## Journal", "growth": "## Growth"}
     text = render(msgspec.structs.replace(RESULTS, **{left_out: {} if left_out == "speed" else []}))
 
-    assert [head for key, head in heads.items() if key != left_out] == re.findall("^## .*$", text, re.MULTILINE)
+    assert [head for key, head in HEADS.items() if key != left_out] == re.findall("^## .*$", text, re.MULTILINE)
 
 
 def test_every_row_of_a_table_has_as_many_cells_as_its_head() -> None:
@@ -95,3 +112,44 @@ def test_requests_have_the_length_they_declare_and_ids_of_their_own() -> None:
 def test_percentiles_of_nothing_are_unknown() -> None:
     assert percentile([], 0.99) is None
     assert percentile([float(number) for number in range(100)], 0.99) == 99.0
+
+
+def test_every_picture_is_drawn_and_nothing_of_what_was_not_measured() -> None:
+    drawn = pictures.draw(RESULTS)
+
+    assert sorted(drawn) == ["growth.svg", "soak.svg", "speed.svg"]
+    assert [ET.fromstring(picture).tag for picture in drawn.values()] == ["{http://www.w3.org/2000/svg}svg"] * 3
+    assert pictures.draw(msgspec.structs.replace(RESULTS, speed={}, growth=[], soak=[])) == {}
+
+
+def test_wrk_sends_the_message_with_ids_of_its_own() -> None:
+    """The Lua strings, put together again, are a body that the connector reads."""
+    line = next(line for line in wrk.script().splitlines() if line.startswith("local before"))
+    before, between, after, length = json.loads(f"[{line.partition('= ')[2]}]")
+    one = f"{before}{'m' * 32}{between}{'i' * 32}{after}".encode()
+
+    assert len(one) == length
+    assert dict(parse(one, BodyKind.JSON).fields) == dict(TASK) | {"msgId": "m" * 32, "instanceId": "i" * 32}
+
+
+def test_what_comes_due_while_no_connection_is_free_is_sent_later_and_counts_from_then() -> None:
+    class Sent:
+        def __init__(self) -> None:
+            self.due: list[float] = []
+
+        def send(self, due: float) -> None:
+            self.due.append(due)
+
+    async def run() -> tuple[list[float], float]:
+        pace, connection = Pace(rate=1000.0), Sent()
+        keeping = asyncio.create_task(pace.keep())
+        await asyncio.sleep(0.05)
+        began = time.perf_counter()
+        for _ in range(3):
+            pace.next(connection)  # type: ignore[arg-type]
+        keeping.cancel()
+        return connection.due, began
+
+    due, began = asyncio.run(run())
+    assert due == sorted(due)
+    assert due[0] < began - 0.01
