@@ -4,10 +4,12 @@ Tracebacks are written as places, without the exceptions' own words: those can q
 """
 
 import asyncio
+import contextlib
 import logging
 import sys
 import time
 import traceback
+from collections import deque
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, BinaryIO, Final
@@ -22,7 +24,7 @@ _MOST_KEYS: Final = 1_000
 LINES_SECONDS: Final = 0.1
 """How long the line of a request may wait for others, to be written together with them."""
 
-_LINES_BYTES: Final = 64 * 1024
+_MOST_LINES: Final = 256
 LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 _REQUESTS: Final = structlog.get_logger("connector.receiver")
 
@@ -83,19 +85,20 @@ def _second(seconds: int) -> str:
 
 
 class _Lines:
-    """A file of lines: those of requests are gathered for a moment, any other takes them along at once."""
+    """A file of lines: those of requests are gathered for a moment, any other takes them along at once.
+
+    Lines are added by the event loop, flushed by whichever thread logs: each line is one element, taken by one of them.
+    """
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
-        self._waiting: list[bytes] = []
-        self._size = 0
+        self._waiting: deque[bytes] = deque()
         self._is_due = False
 
     def add(self, line: bytes) -> None:
         """Write a line soon."""
-        self._waiting += (line, b"\n")
-        self._size += len(line)
-        if self._size >= _LINES_BYTES:
+        self._waiting.append(line + b"\n")
+        if len(self._waiting) >= _MOST_LINES:
             self.flush()
         elif not self._is_due:
             self._is_due = True
@@ -107,8 +110,11 @@ class _Lines:
 
     def flush(self) -> None:
         """Write what has gathered."""
-        waiting, self._waiting, self._size = self._waiting, [], 0
-        self._file.write(b"".join(waiting))
+        lines = []
+        with contextlib.suppress(IndexError):
+            while True:
+                lines.append(self._waiting.popleft())
+        self._file.write(b"".join(lines))
         self._file.flush()
 
     def _flush_later(self) -> None:

@@ -1,8 +1,10 @@
 """The log: one line an event, nothing of what a source sent, and no floods."""
 
+import asyncio
 import json
 import logging
 from collections.abc import Iterator
+from datetime import datetime, timedelta
 
 import pytest
 import structlog
@@ -12,10 +14,11 @@ from connector import logs
 
 @pytest.fixture(autouse=True)
 def restored() -> Iterator[None]:
-    before = structlog.get_config()
+    before, lines_before = structlog.get_config(), logs._lines
     handlers, level = logging.root.handlers[:], logging.root.level
     yield
     structlog.configure(**before)
+    logs._lines = lines_before
     logging.root.handlers[:] = handlers
     logging.root.setLevel(level)
 
@@ -67,6 +70,72 @@ def test_a_flood_of_equal_warnings_is_sampled_and_counted(capfdbinary, monkeypat
     written = lines(capfdbinary)
     assert len(written) == logs.SAMPLING_FIRST + 2
     assert written[-1]["left_out"] == 100 - logs.SAMPLING_FIRST
+
+
+TOLD = {"source": "default", "outcome": "accepted", "status": 200, "instanceId": "默认", "reason": None}
+
+
+async def test_the_line_of_a_request_is_what_structlog_would_write(capfdbinary):
+    logs.configure("info", "json")
+    structlog.get_logger().info("request", **TOLD)
+    logs.request(dict(TOLD))
+    await asyncio.sleep(3 * logs.LINES_SECONDS)
+
+    plain, fast = lines(capfdbinary)
+    stamps = [datetime.fromisoformat(str(line.pop("time"))) for line in (plain, fast)]
+    assert plain == fast
+    assert timedelta(0) <= stamps[1] - stamps[0] < timedelta(seconds=60)
+
+
+async def test_the_lines_of_requests_come_soon_and_before_what_is_logged_after_them(capfdbinary):
+    logs.configure("info", "json")
+    logs.request({"number": 1})
+    structlog.get_logger().info("other")
+    logs.request({"number": 2})
+    at_once = [line["event"] for line in lines(capfdbinary)]
+    await asyncio.sleep(3 * logs.LINES_SECONDS)
+
+    assert at_once == ["request", "other"]
+    assert [line["number"] for line in lines(capfdbinary)] == [2]
+
+
+def test_without_an_event_loop_the_line_of_a_request_is_written_at_once(capfdbinary):
+    logs.configure("info", "json")
+    logs.request({"number": 1})
+
+    assert [line["number"] for line in lines(capfdbinary)] == [1]
+
+
+def test_below_the_level_no_line_of_a_request_is_written(capfdbinary):
+    logs.configure("warning", "json")
+    logs.request({"number": 1})
+
+    assert lines(capfdbinary) == []
+
+
+def test_on_a_terminal_the_line_of_a_request_is_as_readable_as_the_others(capfdbinary):
+    logs.configure("info", "console")
+    logs.request({"number": 1})
+
+    assert b"number" in capfdbinary.readouterr().err
+
+
+async def test_lines_of_several_threads_are_each_written_once(capfdbinary):
+    logs.configure("info", "json")
+
+    def work(thread: int) -> None:
+        for number in range(200):
+            structlog.get_logger().info("other", thread=thread, number=number)
+
+    working = [asyncio.create_task(asyncio.to_thread(work, thread)) for thread in range(3)]
+    for number in range(200):
+        logs.request({"thread": 3, "number": number})
+        await asyncio.sleep(0)
+    await asyncio.gather(*working)
+    await asyncio.sleep(3 * logs.LINES_SECONDS)
+
+    written = [(line["thread"], line["number"]) for line in lines(capfdbinary)]
+    assert sorted(written) == [(thread, number) for thread in range(4) for number in range(200)]
 
 
 def test_requests_are_never_sampled(capfdbinary):
