@@ -18,7 +18,7 @@ from bench.sample import Sample
 from tests.servers.ports import LOOPBACK
 from tests.servers.processes import ServerProcess
 
-READY_SECONDS = 30
+READY_SECONDS = 120
 STOP_SECONDS = 40
 
 

@@ -91,6 +91,11 @@ class Receiver:
         self._open_requests = 0
         self.is_closing = False
 
+    @property
+    def is_full(self) -> bool:
+        """Whether as many requests are open as may be."""
+        return self._open_requests >= self._max_in_flight
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request of which the body is still to come, or parts of it."""
         if scope["type"] != "http":

@@ -14,6 +14,10 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from connector.receiver import Answer, Call, Receiver
 
+REST_SECONDS: Final = 0.25
+"""How long nothing is read from a connection whose request was refused for want of room."""
+
+_TOO_MANY: Final = 429
 _WITH_BODY: Final = (b"POST", b"PUT")
 _NOT_PLAIN: Final = frozenset({b"expect", b"transfer-encoding", b"upgrade"})
 
@@ -142,8 +146,19 @@ class Wire(HttpToolsProtocol):
         if not exchange.keep_alive:
             self.transport.close()
         self.on_response_complete()
+        if answer.status == _TOO_MANY and self._receiver.is_full and not self.transport.is_closing():
+            self._rest()
 
-    # --- connections that rest: one timer each, not one for each request ---
+    def _rest(self) -> None:
+        """Leave the next request where it is: refusing it at once takes the time in which others are let in."""
+        self.flow.pause_reading()
+        self.loop.call_later(REST_SECONDS, self._go_on)
+
+    def _go_on(self) -> None:
+        if not self.transport.is_closing():
+            self.flow.resume_reading()
+
+    # --- connections that are idle: one timer each, not one for each request ---
 
     def on_response_complete(self) -> None:
         """An answer is out: take the next request, or wait for one."""

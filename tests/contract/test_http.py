@@ -30,7 +30,7 @@ from connector.receiver import Receiver
 from connector.repeats import Repeats
 from connector.streams import Routes
 from connector.testing import InMemoryJournal, InMemoryPublisher
-from connector.wire import Wire
+from connector.wire import REST_SECONDS, Wire
 
 TABLE = yaml.safe_load((Path(__file__).parents[1] / "data" / "bodies.yaml").read_text(encoding="utf-8"))
 ROWS = [pytest.param(row, id=f"{about}: {row['name']}") for about, rows in TABLE.items() for row in rows]
@@ -706,3 +706,25 @@ async def test_a_connection_that_rests_is_closed():
                 await one_answer(reader)
                 await asyncio.sleep(0.06)
             assert await reader.read() == b""
+
+
+async def test_a_connection_that_was_refused_for_want_of_room_is_left_alone_for_a_while(monkeypatch):
+    """P7: refusing must not take the time in which others are accepted; the first refusal comes at once."""
+    monkeypatch.setattr(Served, "http", Wire)
+    async with serving(max_in_flight=1, publish_wait=60) as served, connected(served) as (one, one_writer):
+        served.publisher.hold()
+        one_writer.write(b"".join(posted("i-0")))
+        await served.until(lambda: served.publisher.published)
+        async with connected(served) as (two, two_writer):
+            times = []
+            for _ in range(2):
+                two_writer.write(b"".join(posted("i-1")))
+                head, _ = await one_answer(two)
+                assert head.startswith(b"HTTP/1.1 429 ")
+                times.append(asyncio.get_running_loop().time())
+            assert times[1] - times[0] >= 0.9 * REST_SECONDS
+            served.publisher.release()
+            assert (await one_answer(one))[1] == b'{"code":0}'
+            two_writer.write(b"".join(posted("i-1")))
+            assert (await one_answer(two))[1] == b'{"code":0}'
+        await asyncio.sleep(0.05)  # the server sees that they have hung up
