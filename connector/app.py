@@ -422,7 +422,10 @@ class Connector:
         health.leaving_rate = self._leaving.rate
         if health.kafka in {"up", "stalled"}:
             health.kafka = "stalled" if delivery.is_stalled else "up"
+        self.metrics.ready.set(health.is_ready)
+        self.metrics.journal_up.set(health.journal_bytes is not None)
         self.metrics.journal_bytes.set(health.journal_bytes or 0)
+        self.metrics.journal_room.set(health.journal_room_bytes)
         self.metrics.journal_oldest_age.set(health.oldest_age_seconds)
         self.metrics.published_through.set(time.time() - health.oldest_age_seconds)
         self.metrics.settle_ledger()

@@ -43,8 +43,14 @@ class Health:
         """``ok``, ``full`` or ``failing``."""
         if self.journal_bytes is None:
             return "failing"
-        room = self.journal_limit_bytes - headroom(self.journal_limit_bytes) - self.journal_bytes
-        return "full" if room < FULL_BELOW else "ok"
+        return "full" if self.journal_room_bytes < FULL_BELOW else "ok"
+
+    @property
+    def journal_room_bytes(self) -> int:
+        """Bytes that the journal still takes: its limit, less what it holds and what only deletions may use."""
+        if self.journal_bytes is None:
+            return 0
+        return max(self.journal_limit_bytes - headroom(self.journal_limit_bytes) - self.journal_bytes, 0)
 
     @property
     def is_ready(self) -> bool:

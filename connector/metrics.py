@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from prometheus_client import CollectorRegistry, Gauge, disable_created_metrics
+from prometheus_client import CollectorRegistry, Gauge, ProcessCollector, disable_created_metrics
 from prometheus_client.metrics_core import Metric
 
 from connector.errors import ConnectorError, Unreadable
@@ -87,6 +87,10 @@ class Metrics:
         self.journal_messages = self._gauge("journal_messages", "Messages that wait in the journal", "source")
         self.journal_bytes = self._gauge("journal_bytes", "Bytes of the journal in use")
         self.journal_limit = self._gauge("journal_limit_bytes", "Bound of the journal in bytes")
+        self.journal_room = self._gauge(
+            "journal_room_bytes", "Bytes that the journal still takes; what is kept for deletions is not among them"
+        )
+        self.journal_up = self._gauge("journal_up", "1 while the journal's disk answers")
         self.journal_oldest_age = self._gauge("journal_oldest_age_seconds", "Age of the oldest message in the journal")
         self.journal_lost = self._gauge(
             "journal_lost_messages",
@@ -105,6 +109,7 @@ class Metrics:
             "message_id_conflicts", "Accepted messages whose msgId came before with other content", "source"
         )
         self.producer_rebuilds = self._counter("producer_rebuilds", "Producers built anew after a fatal error").labels()
+        self.ready = self._gauge("ready", "1 while a message can be accepted durably, as /readyz says")
         self.broker_up = self._gauge("broker_up", "1 while the brokers answer")
         self.registry_up = self._gauge("registry_up", "1 while the schema registry answers; 1 too where there is none")
         self.durability_degraded = self._gauge(
@@ -114,6 +119,7 @@ class Metrics:
             "partition_count_changed", "1 after a topic's partition count changed: order does not cross it"
         )
         self._gauge("build_info", "The connector's version", "version").labels(version).set(1)
+        ProcessCollector(registry=self.registry)
         self._initialise(tuple(streams))
 
     def request_ended(self, source: str, outcome: str, seconds: float) -> None:

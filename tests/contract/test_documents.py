@@ -100,17 +100,6 @@ def test_a_named_metric_exists(document):
     assert set(re.findall(r"\bweda_connector_[a-z_]*[a-z]\b", read(document))) <= known
 
 
-@pytest.mark.parametrize("pattern", re.findall(r"grep (?:-E )?'?([^'\n]+)'?", read(ROOT / "docs" / "runbooks.md")))
-def test_what_a_runbook_looks_for_is_in_the_metrics(pattern):
-    """Each alternative of the pattern finds a line of what a connector exposes."""
-    exposed = "\n".join(f"{name}" for name in re.findall(r"weda_connector_\w+", metrics.documentation()))
-    exposed += '\nweda_connector_requests_total{outcome="refused"}'
-    group = re.search(r"\((.+)\)", pattern)
-    alternatives = (group[1] if group else pattern).split("|")
-
-    assert [one for one in alternatives if re.search(one, exposed) is None] == []
-
-
 @everywhere
 def test_a_named_topic_exists(document):
     topics = {*Routes(STREAMS, "weda.workflow").topics}
