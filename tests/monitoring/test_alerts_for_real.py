@@ -1,0 +1,175 @@
+"""Alerts are raised for real: connectors that are really in trouble, scraped by a real Prometheus, seen to fire and to end.
+
+The rules' times are cut short (`rules.cut_short`), nothing else. What cannot be brought about for real within the test
+is shown by promtool alone: answers that are slow without being refused, and brokers that gain replicas.
+"""
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from functools import partial
+from itertools import count
+from pathlib import Path
+
+import aiohttp
+import msgspec
+import pytest
+from confluent_kafka.admin import NewPartitions
+
+from connector import app
+from connector.journal import SqliteJournal
+from tests.integration.conftest import Running
+from tests.integration.test_damaged_journal import admission, pages_of, scramble
+from tests.integration.test_journal import FailingDisk
+from tests.monitoring.rules import alerts, cut_short
+from tests.servers import Prometheus
+
+HEALTHY_SECONDS = 8
+SECONDS = 60
+
+OF_THE_FREEZE = {
+    "WedaConnectorPublishingStalled",
+    "WedaConnectorBacklogOld",
+    "WedaConnectorBacklogGrowing",
+    "WedaConnectorJournalHalfFull",
+    "WedaConnectorJournalFullSoon",
+    "WedaConnectorJournalFull",
+    "WedaConnectorNotReady",
+    "WedaConnectorErrorBudgetBurn",
+    "WedaConnectorBrokerDown",
+}
+OF_OTHER_TROUBLE = {
+    "WedaConnectorDeadLetters",
+    "WedaConnectorPartitionCountChanged",
+    "WedaConnectorJournalLostMessages",
+    "WedaConnectorLedgerImbalance",
+    "WedaConnectorJournalFailing",
+    "WedaConnectorRegistryDown",
+    "WedaConnectorSourceSilent",
+}
+SHOWN_BY_PROMTOOL_ALONE = {"WedaConnectorSlowAnswers"}
+
+
+@pytest.fixture
+def prometheus() -> Iterator[Prometheus]:
+    with Prometheus.start(rules=cut_short(), scrape_seconds=0.5) as started:
+        yield started
+
+
+@pytest.fixture
+def disk() -> Iterator[FailingDisk]:
+    made = FailingDisk()
+    yield made
+    made.unregister()
+
+
+@pytest.fixture(autouse=True)
+def _impatient(monkeypatch) -> None:
+    """Topics and registry are looked at every second, not every half minute."""
+    monkeypatch.setattr(app, "_TOPICS_SECONDS", 1.0)
+    monkeypatch.setattr(app, "_REGISTRY_SECONDS", 1.0)
+
+
+@pytest.fixture
+async def damaged(tmp_path, topic_prefix) -> Path:
+    """A journal with a page that does not come back; what does is for a topic that exists."""
+    path = tmp_path / "damaged" / "journal.db"
+    path.parent.mkdir()
+    journal = SqliteJournal(path, max_bytes=1 << 26)
+    await journal.open()
+    for number in range(1, 200):
+        waiting = admission(number)
+        (record,) = waiting.records
+        there = msgspec.structs.replace(record, topic=f"{topic_prefix}-b.events")
+        await journal.admit(msgspec.structs.replace(waiting, records=(there,)))
+    await journal.close()
+    scramble(path, pages_of(path, "message")[-1])
+    return path
+
+
+def test_every_alert_is_raised_for_real_or_named_as_not():
+    shown = OF_THE_FREEZE | OF_OTHER_TROUBLE | SHOWN_BY_PROMTOOL_ALONE
+
+    assert {alert["alert"] for alert in alerts()} - shown == {"WedaConnectorAbsent", "WedaConnectorDurabilityDegraded"}
+
+
+async def test_trouble_is_seen_to_come_and_to_go(
+    prometheus, start, kafka, registry, topic_prefix, tmp_path, disk, damaged, monkeypatch
+):
+    await asyncio.to_thread(prometheus.wait_for, "WedaConnectorAbsent", seconds=SECONDS)
+
+    loaded = await start(journal__max_bytes="8MiB", sources={"default": {}, "hr": {"tokens": ["hr-token"]}})
+    registered = await start(
+        journal__path=tmp_path / "registered.db",
+        registry__url=registry.url,
+        registry__auto_register=True,
+        topics__prefix=f"{topic_prefix}-r",
+    )
+    monkeypatch.setattr(app, "SqliteJournal", partial(SqliteJournal, vfs=disk.name))
+    flags = {"topics__prefix": f"{topic_prefix}-b", "topics__partitions": 2}
+    broken = await start(journal__path=damaged, **flags)
+    prometheus.scrape([one.connector.operations_url for one in (loaded, registered, broken)])
+    async with sending(loaded) as (default, hr):
+        await asyncio.sleep(HEALTHY_SECONDS)
+        await asyncio.to_thread(prometheus.wait_for_end, "WedaConnectorAbsent", seconds=SECONDS)
+
+        hr.cancel()
+        assert (await broken.post(b"no JSON"))[0] == 400
+        admin = kafka.admin()  # held: its futures end with it
+        (grown,) = admin.create_partitions([NewPartitions(f"{topic_prefix}-b.events", 3)]).values()
+        await asyncio.to_thread(grown.result)
+        registry.pause()
+        disk.failing.add("sync")
+        seen = asyncio.create_task(
+            asyncio.to_thread(prometheus.wait_for, *OF_THE_FREEZE, *OF_OTHER_TROUBLE, seconds=SECONDS)
+        )
+        await asyncio.sleep(2)
+        kafka.pause(1)
+        try:
+            fired = await seen
+        finally:
+            kafka.resume(1)
+            registry.resume()
+            disk.failing.clear()
+        default.cancel()
+
+    for alert in (alert for alerts_of_one in fired.values() for alert in alerts_of_one):
+        assert "error" not in alert["annotations"]["description"], alert
+    burns = {alert["labels"]["long"] for alert in prometheus.firing().get("WedaConnectorErrorBudgetBurn", [])}
+    assert burns <= {"1h", "6h", "1d", "3d"}
+    await broken.connector.stop()
+    for file in damaged.parent.glob("*.damaged-*"):
+        file.unlink()
+    again = await start(journal__path=damaged, **flags)
+    prometheus.scrape([one.connector.operations_url for one in (loaded, registered, again)])
+    ended = asyncio.to_thread(prometheus.wait_for_end, *OF_THE_FREEZE, *OF_OTHER_TROUBLE, seconds=SECONDS)
+    async with sending(loaded):
+        await ended
+
+
+@asynccontextmanager
+async def sending(running: Running) -> AsyncIterator[tuple[asyncio.Task[None], asyncio.Task[None]]]:
+    """Load of two sources: some 400 kB a second of the one, a few small messages of the other."""
+    async with aiohttp.ClientSession() as session:
+        load = partial(_send, session, running.connector.url)
+        tasks = (
+            asyncio.create_task(load("default", "a-token-for-tests", size=40_000)),
+            asyncio.create_task(load("hr", "hr-token", size=100)),
+        )
+        try:
+            yield tasks
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _send(session: aiohttp.ClientSession, base: str, source: str, token: str, *, size: int) -> None:
+    for number in count():
+        message = {"msgType": "Task", "instanceId": f"i-{number % 50}", "msgId": secrets.token_hex(8), "action": 2}
+        headers = {"authorization": f"Bearer {token}"}
+        url = f"{base}/sources/{source}/messageDeliver"
+        async with session.post(url, json=message | {"comment": "x" * size}, headers=headers) as answer:
+            await answer.read()
+        await asyncio.sleep(0.1)
