@@ -62,6 +62,7 @@ faults: $(VENV)/.dev ## the long fault runs against three brokers
 lock: $(VENV)/.dev ## resolve requirements/ again, with hashes
 	@$(BIN)/uv pip compile -q pyproject.toml --universal --python-version 3.11 --generate-hashes --no-header --upgrade -o requirements/run.txt
 	@$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --group build -c requirements/run.txt -o requirements/build.txt
+	@$(BIN)/uv pip compile -q pyproject.toml --universal --python-version 3.11 --generate-hashes --no-header --extra otlp -c requirements/run.txt -o requirements/otlp.txt
 	@$(BIN)/uv pip compile -q pyproject.toml --universal --python-version 3.11 --generate-hashes --no-header --group build --group dev -c requirements/run.txt -o requirements/dev.txt
 
 clean: ## remove what the targets made

@@ -19,6 +19,7 @@ import uvicorn
 
 from connector import dead_letters
 from connector.authentication import Authentication
+from connector.canary import Canary, Uncounted
 from connector.delivery import Delivery
 from connector.embedded import EmbeddedBroker
 from connector.encoding import Encoder, RegistryEncoder, SingleObjectEncoder
@@ -28,13 +29,15 @@ from connector.ingest import IngestIds
 from connector.journal import Contents, SqliteJournal
 from connector.metrics import Metrics
 from connector.operations import operations_app
-from connector.pipeline import Pipeline
+from connector.pipeline import Counts, Pipeline
 from connector.publisher import Failure, KafkaPublisher, producer_properties
 from connector.receiver import Receiver
 from connector.registry import Registry, Subject, resolve, subjects
 from connector.repeats import Repeats, RepeatsFile
 from connector.settings import EMBEDDED, Settings
-from connector.topics import TopicAdmin, TopicState, routes_of, wanted
+from connector.streams import Routes
+from connector.topics import TopicAdmin, TopicState, canaries, canary_routes, routes_of, wanted
+from connector.tracing import TracedPublisher, TracedReceiver, Tracing
 from connector.values import ProducibleRecord, Request
 from connector.wire import Wire
 
@@ -86,7 +89,9 @@ class Connector:
         self._partitions: dict[str, int] = {}
         self._leaving = _Rate()
         self._limits_differ = asyncio.Event()
+        self._tracing = Tracing(VERSION) if settings.tracing.enabled else None
         self.routes = routes_of(settings)
+        self._canaries = canaries(settings)
         self.health = Health(settings.journal.max_bytes)
         self.metrics = Metrics(version=VERSION, sources=settings.sources, streams=settings.streams)
         self.bootstrap_servers = settings.kafka.bootstrap_servers
@@ -107,6 +112,8 @@ class Connector:
         self._stack.callback(public.close)
         operations = _bind(settings.operations.host, settings.operations.port, "WEDA_OPERATIONS__PORT")
         self._stack.callback(operations.close)
+        if self._tracing is not None:
+            self._stack.push_async_callback(self._tracing.stop)
         # 2. The journal: what an earlier run has accepted.
         journal = SqliteJournal(
             settings.journal.path, max_bytes=settings.journal.max_bytes, on_damage=self.must_start_anew.set
@@ -142,9 +149,13 @@ class Connector:
         self._watch(partial(self._set_gauges, journal, delivery))
         self._watch(partial(self._keep_reserving, journal, ingest_ids))
         self._watch(partial(self._keep_crediting, journal))
-        # 9. The public listener.
-        receiver = self._receiver(delivery, repeats, ingest_ids, encoder)
-        self.url = await self._serve(receiver, public, http=Wire)
+        # 9. The public listener, and the canary, which goes in behind its door.
+        pipeline = partial(self._pipeline, delivery=delivery, repeats=repeats, ingest_ids=ingest_ids, encoder=encoder)
+        if self._canaries:
+            self._watch(partial(self._sing, delivery, pipeline(canary_routes(settings), Uncounted())))
+        receiver = self._receiver(pipeline(self.routes, self.metrics))
+        traced = receiver if self._tracing is None else TracedReceiver(receiver, self._tracing.tracer)
+        self.url = await self._serve(traced, public, http=Wire)
         self._stack.callback(self._close_door, receiver)
         _LOG.info("the connector is up", url=self.url, operations_url=self.operations_url, version=VERSION)
 
@@ -193,8 +204,9 @@ class Connector:
         properties = producer_properties(self.bootstrap_servers, settings.kafka.properties)
         self.publisher = KafkaPublisher(properties, on_rebuild=self.metrics.producer_rebuilds.inc)
         await self.publisher.start()
+        tracing = self._tracing
         delivery = Delivery(
-            self.publisher,
+            self.publisher if tracing is None else TracedPublisher(self.publisher, tracing.tracer),
             journal,
             contents,
             ledger=self.metrics,
@@ -212,7 +224,7 @@ class Connector:
         if settings.registry.url is None:
             return SingleObjectEncoder()
         registry = self._stack.enter_context(Registry(settings.registry))
-        wanted_subjects = subjects(self.routes.all)
+        wanted_subjects = subjects((*self.routes.all, *self._canaries))
         cache = settings.journal.path.with_name(settings.journal.path.name + ".schemas")
         resolved = await asyncio.to_thread(
             resolve, registry, wanted_subjects, cache, auto_register=settings.registry.auto_register
@@ -221,20 +233,32 @@ class Connector:
         self._watch(partial(self._watch_registry, registry, wanted_subjects, resolved.ids))
         return RegistryEncoder(resolved.ids)
 
-    def _receiver(self, delivery: Delivery, repeats: Repeats, ingest_ids: IngestIds, encoder: Encoder) -> Receiver:
+    def _pipeline(
+        self,
+        routes: Routes,
+        counts: Counts,
+        *,
+        delivery: Delivery,
+        repeats: Repeats,
+        ingest_ids: IngestIds,
+        encoder: Encoder,
+    ) -> Pipeline:
         settings = self._settings
-        pipeline = Pipeline(
-            routes=self.routes,
+        return Pipeline(
+            routes=routes,
             encoder=encoder,
             delivery=delivery,
             repeats=repeats,
             ingest_ids=ingest_ids,
-            metrics=self.metrics,
+            metrics=counts,
             zone=ZoneInfo(settings.timezone),
             max_in_flight=settings.receiver.max_in_flight,
             reply_deadline_seconds=settings.receiver.reply_deadline_seconds,
             topic_limits=self._topic_limits,
         )
+
+    def _receiver(self, pipeline: Pipeline) -> Receiver:
+        settings = self._settings
         tokens = {name: [one.get_secret_value() for one in source.tokens] for name, source in settings.sources.items()}
         authentication = Authentication(tokens, open_without=settings.auth == "none" or not settings.credentials_exist)
         return Receiver(
@@ -276,6 +300,22 @@ class Connector:
     def _close_door(self, receiver: Receiver) -> None:
         self.health.is_closing = True
         receiver.is_closing = True
+
+    async def _sing(self, delivery: Delivery, pipeline: Pipeline) -> None:
+        """Let the canary go once its topic is there."""
+        settings = self._settings
+        self.metrics.canary_starts(settings.canary.interval_seconds)
+        while not delivery.is_connected:  # noqa: ASYNC110 - once a start
+            await asyncio.sleep(_AGAIN_SECONDS)
+        canary = Canary(
+            pipeline,
+            self._canaries[0].topic,
+            watch=self.metrics,
+            bootstrap_servers=self.bootstrap_servers,
+            properties=settings.kafka.properties,
+            interval_seconds=settings.canary.interval_seconds,
+        )
+        await canary.sing()
 
     # --- the watchers ---
 
@@ -347,7 +387,7 @@ class Connector:
             self.metrics.durability_degraded.set(1)
             return  # they make themselves, and cannot be described
         if self._settings.topics.create:
-            existing = await asyncio.to_thread(admin.describe, self.routes.topics, _ASK_SECONDS)
+            existing = await asyncio.to_thread(admin.describe, self._topics, _ASK_SECONDS)
             missing = [spec for spec in wanted(self._settings) if spec.name not in existing]
             if missing:
                 await asyncio.to_thread(admin.create, missing, _CREATE_SECONDS)
@@ -355,7 +395,7 @@ class Connector:
         await self._look_at_topics(admin)
 
     async def _look_at_topics(self, admin: TopicAdmin) -> None:
-        states = await asyncio.to_thread(admin.describe, self.routes.topics, _ASK_SECONDS)
+        states = await asyncio.to_thread(admin.describe, self._topics, _ASK_SECONDS)
         for name, state in states.items():
             self._topic_limits[name] = state.max_message_bytes
             self._note_partitions(state)
@@ -364,8 +404,12 @@ class Connector:
         self._note_problem(
             "durability", f"weaker than 3 replicas and 2 in sync: {', '.join(degraded)}" if degraded else ""
         )
-        absent = [name for name in self.routes.topics if name not in states]
+        absent = [name for name in self._topics if name not in states]
         self._note_problem("topics", f"missing: {', '.join(absent)}" if absent else "")
+
+    @property
+    def _topics(self) -> tuple[str, ...]:
+        return (*self.routes.topics, *(route.topic for route in self._canaries))
 
     def _note_partitions(self, state: TopicState) -> None:
         before = self._partitions.setdefault(state.name, state.partitions)

@@ -1,5 +1,6 @@
 """Logging: one JSON line an event on standard error, or readable lines on a terminal; never a message's content.
 
+Whatever is logged on behalf of a request carries its ``request_id``, and its ``trace_id`` where it is traced.
 Tracebacks are written as places, without the exceptions' own words: those can quote what a source sent.
 """
 
@@ -10,6 +11,7 @@ import sys
 import time
 import traceback
 from collections import deque
+from contextvars import ContextVar
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, BinaryIO, Final
@@ -28,6 +30,12 @@ _MOST_LINES: Final = 256
 LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 _REQUESTS: Final = structlog.get_logger("connector.receiver")
 
+REQUEST_ID: Final[ContextVar[str | None]] = ContextVar("request_id", default=None)
+"""Id of the request on whose behalf the code runs; what it sets going later carries it on."""
+
+TRACE_ID: Final[ContextVar[str | None]] = ContextVar("trace_id", default=None)
+"""Id of its trace, where there is one."""
+
 
 def configure(level: str, log_format: str | None) -> None:
     """Set up structlog, and send what libraries log through it.
@@ -41,6 +49,7 @@ def configure(level: str, log_format: str | None) -> None:
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
         _places,
+        _identified,
         _Sampling(),
     ]
     global _lines  # noqa: PLW0603 - as structlog's own configuration, it is the process's
@@ -167,6 +176,14 @@ class _Sampling:
         if count >= SAMPLING_FIRST:
             raise structlog.DropEvent
         return event
+
+
+def _identified(_logger: Any, _method: str, event: EventDict) -> EventDict:
+    for about in (REQUEST_ID, TRACE_ID):
+        known = about.get()
+        if known is not None:
+            event.setdefault(about.name, known)
+    return event
 
 
 def _places(_logger: Any, _method: str, event: EventDict) -> EventDict:

@@ -108,6 +108,15 @@ class Metrics:
         self.conflicts = self._counter(
             "message_id_conflicts", "Accepted messages whose msgId came before with other content", "source"
         )
+        self.canary_round_trip = self._histogram(
+            "canary_round_trip_seconds", "Sending of a canary to its record read back from Kafka", _PUBLISH_BUCKETS
+        ).labels()
+        self.canary_refused_total = self._counter("canary_refused", "Canaries that were not accepted").labels()
+        self.canary_interval = self._gauge("canary_interval_seconds", "From one canary to the next; 0: there is none")
+        self.canary_age = self._gauge(
+            "canary_age_seconds",
+            "Since the last canary that came back was sent, or since the start; 0: there is none",
+        )
         self.producer_rebuilds = self._counter("producer_rebuilds", "Producers built anew after a fatal error").labels()
         self.ready = self._gauge("ready", "1 while a message can be accepted durably, as /readyz says")
         self.broker_up = self._gauge("broker_up", "1 while the brokers answer")
@@ -146,6 +155,22 @@ class Metrics:
     def dead_letter_kept(self, source: str, error: ConnectorError) -> None:
         """A request was kept as a dead letter, or is a repeat of one."""
         self.dead_letters.labels(source, error.stage, str(error.code)).inc()
+
+    def canary_starts(self, interval_seconds: float) -> None:
+        """The connector sends itself a message every so many seconds."""
+        self.canary_interval.set(interval_seconds)
+        self.canary_read(0)
+
+    def canary_read(self, seconds: float) -> None:
+        """A canary came back, so many seconds after it was sent; or none has yet, at the start."""
+        sent = time.time() - seconds
+        self.canary_age.set_function(lambda: time.time() - sent)
+        if seconds:
+            self.canary_round_trip.observe(seconds)
+
+    def canary_refused(self) -> None:
+        """A canary was not accepted."""
+        self.canary_refused_total.inc()
 
     # --- the ledger: every message and dead letter that became safe ---
 

@@ -9,6 +9,7 @@ from datetime import tzinfo
 from enum import Enum
 from functools import partial
 from hashlib import sha256
+from typing import Protocol
 
 import structlog
 
@@ -20,7 +21,6 @@ from connector.errors import ConnectorError, Defect, Overloaded, TooLarge, Unava
 from connector.ingest import IngestIds
 from connector.lanes import Fate, Safety
 from connector.messages import BodyKind, Message, parse
-from connector.metrics import Metrics
 from connector.records import Event
 from connector.repeats import Mark, Repeats, Standing, mark
 from connector.streams import Route, Routes
@@ -34,6 +34,16 @@ class Outcome(Enum):
 
     ACCEPTED = "accepted"
     DUPLICATE = "duplicate"
+
+
+class Counts(Protocol):
+    """Who counts what messages say and what was kept; the metrics in a running connector."""
+
+    def message_accepted(self, source: str, event: Event, *, conflict: bool) -> None:
+        """A message that is no repeat became safe; ``conflict``: its ``msgId`` came before with other content."""
+
+    def dead_letter_kept(self, source: str, error: ConnectorError) -> None:
+        """A request was kept as a dead letter, or is a repeat of one."""
 
 
 Result = Outcome | ConnectorError
@@ -67,7 +77,7 @@ class Pipeline:
         delivery: Delivery,
         repeats: Repeats,
         ingest_ids: IngestIds,
-        metrics: Metrics,
+        metrics: Counts,
         zone: tzinfo,
         max_in_flight: int,
         reply_deadline_seconds: float,

@@ -5,6 +5,9 @@ the contract's order: path, method, credential, size, media type, body.
 """
 
 import asyncio
+import itertools
+import re
+import secrets
 import time
 from collections.abc import Awaitable, Callable, Iterable
 from email.message import Message as MediaType
@@ -30,6 +33,7 @@ from connector.errors import (
     WrongMethod,
     WrongPath,
 )
+from connector.logs import REQUEST_ID
 from connector.messages import BodyKind
 from connector.metrics import Metrics
 from connector.pipeline import Outcome, Pipeline, Result
@@ -51,6 +55,10 @@ _KINDS: Final = {
     "application/octet-stream": BodyKind.JSON,
     "application/x-www-form-urlencoded": BodyKind.FORM,
 }
+_PROCESS: Final = secrets.token_hex(4)
+_REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._:/+=@-]{1,128}")
+_NUMBERS: Final = itertools.count(1)
+_LAST: Final = b"\r\nconnection: close\r\n\r\n"
 _ACCEPTED_BODY: Final = b'{"code":0}'
 _LOG = structlog.get_logger("connector.receiver")
 
@@ -102,6 +110,7 @@ class Receiver:
             return
         answered: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         call = Call(scope["method"], scope["path"], scope["headers"], partial(_set, answered))
+        REQUEST_ID.set(call.request_id)
         self._open_requests += 1
         try:
             self._check(call)
@@ -112,10 +121,11 @@ class Receiver:
             return
         except Exception as error:  # noqa: BLE001 - whatever it is, the source gets the contract's answer
             self._fail(call, error)
-        await (await answered).send(send)
+        await (await answered).send(send, call.request_id)
 
     def take(self, call: "Call", body: bytes) -> None:
         """Answer one request that is whole, now or later."""
+        REQUEST_ID.set(call.request_id)
         self._open_requests += 1
         try:
             self._check(call)
@@ -144,7 +154,7 @@ class Receiver:
     def _answer(self, call: "Call", result: Result, event: Event | None) -> None:
         self._open_requests -= 1
         answer = _answer_of(result)
-        call.send(answer)
+        call.send(answer, call.request_id)
         self._note(call, answer, event)
 
     def _check(self, call: "Call") -> None:
@@ -201,6 +211,7 @@ class Receiver:
         seconds = time.perf_counter() - call.started
         self._metrics.request_ended(call.source, answer.outcome, seconds)
         told: dict[str, Any] = {
+            "request_id": call.request_id,
             "source": call.source,
             "outcome": answer.outcome,
             "status": answer.status,
@@ -225,13 +236,16 @@ class Call:
         method: In capitals.
         path: Decoded, without the query.
         headers: Names in lower case.
-        send: Called once with the answer.
+        send: Called once with the answer and the request's id.
+
+    Attributes:
+        request_id: The ``x-request-id`` of whoever stands before us, if it is one that a log can hold; else our own.
     """
 
-    __slots__ = ("_headers", "method", "path", "received_at", "send", "size", "source", "started")
+    __slots__ = ("_headers", "method", "path", "received_at", "request_id", "send", "size", "source", "started")
 
     def __init__(
-        self, method: str, path: str, headers: Iterable[tuple[bytes, bytes]], send: Callable[["Answer"], None]
+        self, method: str, path: str, headers: Iterable[tuple[bytes, bytes]], send: Callable[["Answer", str], None]
     ) -> None:
         self.method = method
         self.path = path
@@ -241,11 +255,20 @@ class Call:
         self.source: str = UNKNOWN_SOURCE
         self.size = 0
         self._headers: dict[bytes, bytes] = dict(headers)
+        self.request_id = self._given_id() or f"{_PROCESS}-{next(_NUMBERS):x}"
+
+    def _given_id(self) -> str | None:
+        given = self._headers.get(b"x-request-id")
+        return None if given is None or _REQUEST_ID.fullmatch(given) is None else given.decode("ascii")
 
     def header(self, name: bytes) -> str:
         """A header's text, or the empty string."""
         value = self._headers.get(name)
         return "" if value is None else value.decode("latin-1").strip()
+
+    def continue_trace(self, traceparent: str) -> None:
+        """From here on the request belongs to this span."""
+        self._headers[b"traceparent"] = traceparent.encode()
 
     @property
     def token(self) -> str | None:
@@ -271,9 +294,10 @@ class Answer:
             *_extra_headers(error),
         ]
 
-    def text(self, *, keep_alive: bool) -> bytes:
-        """The bytes of the HTTP response."""
-        return self._text if keep_alive else self._text.replace(b"\r\n\r\n", b"\r\nconnection: close\r\n\r\n", 1)
+    def text(self, request_id: str, *, keep_alive: bool) -> bytes:
+        """The bytes of the HTTP response, with the id under which the request stands in the log."""
+        head = b"\r\nx-request-id: " + request_id.encode() + (b"\r\n\r\n" if keep_alive else _LAST)
+        return self._text.replace(b"\r\n\r\n", head, 1)
 
     @cached_property
     def _text(self) -> bytes:
@@ -281,13 +305,14 @@ class Answer:
         lines += [name + b": " + value for name, value in self.headers]
         return b"\r\n".join((*lines, b"", self.body))
 
-    async def send(self, send: Send) -> None:
+    async def send(self, send: Send, request_id: str) -> None:
         """Send it by ASGI."""
-        await send({"type": "http.response.start", "status": self.status, "headers": self.headers})
+        headers = [*self.headers, (b"x-request-id", request_id.encode())]
+        await send({"type": "http.response.start", "status": self.status, "headers": headers})
         await send({"type": "http.response.body", "body": self.body})
 
 
-def _set(answered: "asyncio.Future[Answer]", answer: Answer) -> None:
+def _set(answered: "asyncio.Future[Answer]", answer: Answer, _request_id: str) -> None:
     """The answer to a request that may be gone meanwhile."""
     if not answered.done():
         answered.set_result(answer)

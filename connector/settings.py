@@ -152,6 +152,8 @@ def _check_source_name(name: str) -> str:
         raise ValueError("must be 1 to 64 letters, digits, `_` or `-`, and start with a letter or digit")
     if name == "unknown":
         raise ValueError("is reserved for requests of no known source")
+    if name == "canary":
+        raise ValueError("is reserved for the connector's own messages")
     return name
 
 
@@ -373,6 +375,26 @@ class Operations(_Group):
     )
 
 
+class Canary(_Group):
+    """A message of our own that goes the whole way every now and then and is read back."""
+
+    enabled: bool = Field(
+        default=False,
+        description="Whether the connector sends itself messages, to the topic `<prefix>.canary`, and reads them back.",
+    )
+    interval_seconds: Seconds = Field(default=15, ge=1, description="Seconds from one such message to the next.")
+
+
+class Tracing(_Group):
+    """Traces by OpenTelemetry; where they go is said by the standard's own variables (``OTEL_…``)."""
+
+    enabled: bool = Field(
+        default=False,
+        description="Whether requests and records are traced; needs the extra `otlp`. Endpoint and sampler are set by "
+        "OpenTelemetry's own variables, such as `OTEL_EXPORTER_OTLP_ENDPOINT`.",
+    )
+
+
 class Log(_Group):
     """What the connector writes about itself."""
 
@@ -409,9 +431,11 @@ class Settings(_Group):
         description="`required`, or `none` to accept requests without a credential beyond loopback too.",
     )
     operations: Operations = Field(default=Operations(), description="The operations listener.")
+    canary: Canary = Field(default=Canary(), description="The canary.")
     timezone: Annotated[str, AfterValidator(_check_timezone)] = Field(
         default="Asia/Shanghai", description="Time zone of dates that come without one."
     )
+    tracing: Tracing = Field(default=Tracing(), description="Traces.")
     log: Log = Field(default=Log(), description="The log.")
 
     @field_validator("streams")

@@ -56,6 +56,11 @@ STREAMS: Final = {
     )
 }
 
+CANARY: Final = Stream("canary", WORKFLOW_EVENT, frozenset({"Task"}))
+"""The connector's own messages; no setting switches it on as a stream of sources."""
+
+_BY_NAME: Final = {**STREAMS, CANARY.name: CANARY}
+
 
 @dataclass(frozen=True, slots=True)
 class Route:
@@ -86,7 +91,7 @@ class Routes:
         prefix: str,
         sources: Mapping[str, Sequence[str]] = MappingProxyType({"default": ()}),
     ) -> None:
-        streams = [STREAMS[name] for name in names]
+        streams = [_BY_NAME[name] for name in names]
         self._prefix = prefix
         self._sources = {name: allowed_environments(prefix, allowed) for name, allowed in sources.items()}
         scopes = [(name, each) for name, allowed in self._sources.items() for each in allowed or ("",)]

@@ -24,10 +24,15 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined] # the package 
 
 from connector.errors import ConfigurationError, ConnectorError, OutsideUnreachable
 from connector.settings import Settings
-from connector.streams import Routes
+from connector.streams import CANARY, Route, Routes
+from connector.values import CANARY_SOURCE
 
 DEAD_LETTER_RETENTION_MS: Final = 90 * 24 * 3600 * 1000
 """Dead letters are kept at least so long (90 days): someone has to look at them first."""
+
+CANARY_RETENTION_MS: Final = 3600 * 1000
+CANARY_ENVIRONMENT: Final = "prod"
+"""What ``envType`` is in the connector's own messages, for prefixes that hold it."""
 
 FOR_EVER: Final = -1
 DURABLE_REPLICATION: Final = 3
@@ -155,14 +160,25 @@ def wanted(settings: Settings) -> tuple[TopicSpec, ...]:
     routes = routes_of(settings)
     retention = settings.topics.retention_ms
     specs = [_spec(settings, route.topic, retention, is_state=route.stream.is_state) for route in routes.all]
+    canary = [replace(_spec(settings, route.topic, CANARY_RETENTION_MS), partitions=1) for route in canaries(settings)]
     letters = _longer(retention, DEAD_LETTER_RETENTION_MS)
-    return (*specs, *(_spec(settings, topic, letters) for topic in routes.dead_letter_topics))
+    return (*specs, *canary, *(_spec(settings, topic, letters) for topic in routes.dead_letter_topics))
 
 
 def routes_of(settings: Settings) -> Routes:
     """The routing table under these settings."""
     sources = {name: source.env_types for name, source in settings.sources.items()}
     return Routes(settings.streams, settings.topics.prefix, sources)
+
+
+def canary_routes(settings: Settings) -> Routes:
+    """The routing table of the connector's own messages."""
+    return Routes((CANARY.name,), settings.topics.prefix, {CANARY_SOURCE: (CANARY_ENVIRONMENT,)})
+
+
+def canaries(settings: Settings) -> tuple[Route, ...]:
+    """Where they go; nowhere where they are switched off."""
+    return canary_routes(settings).all if settings.canary.enabled else ()
 
 
 def plan(specs: Iterable[TopicSpec], actual: Mapping[str, TopicState]) -> tuple[Difference, ...]:

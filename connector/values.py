@@ -16,6 +16,9 @@ IngestId = NewType("IngestId", str)
 UNKNOWN_SOURCE: Final = SourceName("unknown")
 """Label of requests that no source of ours sent."""
 
+CANARY_SOURCE: Final = SourceName("canary")
+"""Source of the messages that the connector sends itself."""
+
 Headers = tuple[tuple[str, bytes], ...]
 """Kafka headers in the order in which they are produced."""
 

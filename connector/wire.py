@@ -47,15 +47,15 @@ class Exchange:
     def set(self) -> None:
         """Wake nobody."""
 
-    def answer(self, answer: Answer) -> None:
+    def answer(self, answer: Answer, request_id: str) -> None:
         """Write the answer, if there is still somebody to read it."""
         self.response_complete = True
         if not self.disconnected:
-            self._wire.write(answer, self)
+            self._wire.write(answer.text(request_id, keep_alive=self.keep_alive), self)
 
 
 class Wire(HttpToolsProtocol):
-    """One connection of the public listener; its ASGI application is a `Receiver`."""
+    """One connection of the public listener; its ASGI application is a `Receiver`, or one that is traced."""
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
@@ -140,9 +140,9 @@ class Wire(HttpToolsProtocol):
 
     # --- answers ---
 
-    def write(self, answer: Answer, exchange: Exchange) -> None:
+    def write(self, text: bytes, exchange: Exchange) -> None:
         """Write an answer and let the connection go on, or end it."""
-        self.transport.write(answer.text(keep_alive=exchange.keep_alive))
+        self.transport.write(text)
         if not exchange.keep_alive:
             self.transport.close()
         self.on_response_complete()

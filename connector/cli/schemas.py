@@ -17,7 +17,7 @@ from connector.compatibility import breaks
 from connector.errors import ConfigurationError
 from connector.registry import Registry, Subject, subjects
 from connector.settings import Settings
-from connector.topics import routes_of
+from connector.topics import canaries, routes_of
 
 EXIT_CHECK_FAILED: Final = 1
 REGISTERED: Final = "registered"
@@ -115,7 +115,7 @@ def _asked(file: Path | None, url: str | None) -> Iterator[tuple[Registry, tuple
 
 
 def _subjects(settings: Settings) -> tuple[Subject, ...]:
-    return subjects(routes_of(settings).all)
+    return subjects((*routes_of(settings).all, *canaries(settings)))
 
 
 def _line(registry: Registry, subject: Subject) -> Line:

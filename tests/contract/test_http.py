@@ -4,6 +4,7 @@ import asyncio
 import base64
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -44,6 +45,7 @@ OUTCOME = {
     500: "failed",
 }
 ANSWER_SECONDS = 5
+ID = "x-request-id"
 
 
 @dataclass(frozen=True)
@@ -684,7 +686,8 @@ async def test_a_sender_that_hangs_up_before_the_answer_has_sent_its_message_all
 
 
 async def test_an_answer_has_the_same_head_on_both_ways(served):
-    whole, pieces = b"".join(posted("i-0", authorization="Bearer wrong")), posted("i-0", authorization="Bearer wrong")
+    pieces = posted("i-0", **{"authorization": "Bearer wrong", "x-request-id": "one-and-the-same"})
+    whole = b"".join(pieces)
     async with connected(served) as (reader, writer):
         writer.write(whole)
         first = await one_answer(reader)
@@ -695,6 +698,22 @@ async def test_an_answer_has_the_same_head_on_both_ways(served):
 
     assert first == second
     assert b"www-authenticate: Bearer" in first[0]
+
+
+async def test_a_request_id_is_taken_over_and_told_in_the_answer(served):
+    given = "7f3a:proxy/2026+1.a_b=c@d-e"
+
+    assert (await served.ask(b'{"msgType":"Task","instanceId":"i-0"}', x_request_id=given)).headers[ID] == given
+    assert (await served.ask(b"no JSON", x_request_id=given)).headers[ID] == given
+    assert (await served.ask(method="GET", path="/elsewhere", x_request_id=given)).headers[ID] == given
+
+
+@pytest.mark.parametrize("given", [None, "", "a b", 'a"b', "ä", "x" * 129, "a,b", "a;b"])
+async def test_without_a_fit_request_id_each_request_gets_one_of_its_own(served, given):
+    ids = {(await served.ask(b'{"msgType":"Task","instanceId":"i"}', x_request_id=given)).headers[ID] for _ in range(3)}
+
+    assert len(ids) == 3
+    assert all(re.fullmatch(r"[0-9a-f]{8}-[0-9a-f]+", one) for one in ids)
 
 
 async def test_a_connection_that_rests_is_closed():

@@ -31,7 +31,7 @@ LAYERS = (
     | {"journal_file", "schemas", "settings", "simulator", "streams", "testing", "topics", "write_ahead_log"}
     | {"deadlines", "detached", "tallies", "typed_messages"},
     {"pipeline"},
-    {"receiver", "operations", "wire"},
+    {"receiver", "operations", "wire", "canary", "tracing"},
     {"app", "backlog", "consuming", "demo", "descriptions"},
     {"cli"},
     {"__main__"},

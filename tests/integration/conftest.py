@@ -32,14 +32,17 @@ class Running:
         async with aiohttp.ClientSession() as session, session.get(f"{self.connector.operations_url}/readyz") as answer:
             return answer.status, await answer.json()
 
-    async def metric(self, name: str, **labels: str) -> float:
-        """The sum of a metric's samples that carry the labels."""
+    async def exposed(self) -> str:
+        """The text of `/metrics`."""
         async with (
             aiohttp.ClientSession() as session,
             session.get(f"{self.connector.operations_url}/metrics") as answer,
         ):
-            text = await answer.text()
-        samples = [one for family in text_string_to_metric_families(text) for one in family.samples]
+            return await answer.text()
+
+    async def metric(self, name: str, **labels: str) -> float:
+        """The sum of a metric's samples that carry the labels."""
+        samples = [one for family in text_string_to_metric_families(await self.exposed()) for one in family.samples]
         return sum(one.value for one in samples if one.name == name and labels.items() <= one.labels.items())
 
 

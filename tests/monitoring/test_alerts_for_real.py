@@ -1,4 +1,4 @@
-"""Alerts are raised for real: connectors that are really in trouble, scraped by a real Prometheus, seen to fire and to end.
+"""Alerts are raised for real: a real Prometheus scrapes connectors in real trouble, and sees it come and go.
 
 The rules' times are cut short (`rules.cut_short`), nothing else. What cannot be brought about for real within the test
 is shown by promtool alone: answers that are slow without being refused, and brokers that gain replicas.
@@ -38,6 +38,7 @@ OF_THE_FREEZE = {
     "WedaConnectorNotReady",
     "WedaConnectorErrorBudgetBurn",
     "WedaConnectorBrokerDown",
+    "WedaConnectorCanaryLate",
 }
 OF_OTHER_TROUBLE = {
     "WedaConnectorDeadLetters",
@@ -94,12 +95,17 @@ def test_every_alert_is_raised_for_real_or_named_as_not():
     assert {alert["alert"] for alert in alerts()} - shown == {"WedaConnectorAbsent", "WedaConnectorDurabilityDegraded"}
 
 
-async def test_trouble_is_seen_to_come_and_to_go(
+async def test_trouble_is_seen_to_come_and_to_go(  # noqa: PLR0917 - fixtures
     prometheus, start, kafka, registry, topic_prefix, tmp_path, disk, damaged, monkeypatch
 ):
     await asyncio.to_thread(prometheus.wait_for, "WedaConnectorAbsent", seconds=SECONDS)
 
-    loaded = await start(journal__max_bytes="8MiB", sources={"default": {}, "hr": {"tokens": ["hr-token"]}})
+    loaded = await start(
+        journal__max_bytes="8MiB",
+        sources={"default": {}, "hr": {"tokens": ["hr-token"]}},
+        canary__enabled=True,
+        canary__interval_seconds=1,
+    )
     registered = await start(
         journal__path=tmp_path / "registered.db",
         registry__url=registry.url,
