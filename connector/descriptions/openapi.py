@@ -97,7 +97,7 @@ def _server(settings: Settings) -> Document:
 
 
 def _path(path: str, settings: Settings) -> Document:
-    shared = [{"$ref": "#/components/parameters/traceparent"}]
+    shared = [{"$ref": f"#/components/parameters/{name}"} for name in ("traceparent", "x-request-id")]
     if "{source}" in path:
         shared = [{"$ref": "#/components/parameters/source"}, *shared]
     operations = {method: _operation(path, method, settings) for method in METHODS}
@@ -271,8 +271,7 @@ def _refusals(status: int) -> tuple[ConnectorError, ...]:
 def _response(answer: Answer) -> Document:
     first = answer.errors[0]
     response: Document = {"description": f"{answer.when} Kept: {answer.kept[0].lower()}{answer.kept[1:]}"}
-    if answer.headers:
-        response["headers"] = dict(answer.headers)
+    response["headers"] = {**answer.headers, **_REQUEST_ID}
     narrowed = {
         "code": {"enum": [error.code for error in answer.errors]},
         "stage": {"enum": list(dict.fromkeys(error.stage for error in answer.errors))},
@@ -358,6 +357,12 @@ _PARAMETERS: Final = {
         "schema": {"type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$"},
         "example": "default",
     },
+    "x-request-id": {
+        "name": "x-request-id",
+        "in": "header",
+        "description": "The request's id in the log and in the answer: 1 to 128 letters, digits and `._:/+=@-`.",
+        "schema": {"type": "string"},
+    },
     "traceparent": {
         "name": "traceparent",
         "in": "header",
@@ -374,8 +379,17 @@ _PARAMETERS: Final = {
     },
 }
 
+_REQUEST_ID: Final = {
+    "X-Request-Id": {
+        "description": "The request's own, or where it has none that is fit, one of the connector's; the log has it.",
+        "schema": {"type": "string", "pattern": "^[A-Za-z0-9._:/+=@-]{1,128}$"},
+        "example": "5f2c81d0-1a",
+    }
+}
+
 _ACCEPTED: Final = {
     "description": "The message is safe. Kept: in Kafka, or in the journal until it is there.",
+    "headers": _REQUEST_ID,
     "content": {
         "application/json": {
             "schema": {"$ref": "#/components/schemas/Accepted"},

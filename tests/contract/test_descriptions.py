@@ -497,7 +497,7 @@ async def test_every_other_refusal_is_answered_as_its_example(status, monkeypatc
 
     assert answer.status == status
     assert example["value"] == answer.told
-    special = {"retry-after", "allow", "www-authenticate"} & {*answer.headers}
+    special = {"retry-after", "allow", "www-authenticate", "x-request-id"} & {*answer.headers}
     assert {name.lower() for name in described.get("headers", {})} == special
     for name, header in described.get("headers", {}).items():
         value = answer.headers[name.lower()]
