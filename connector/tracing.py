@@ -90,6 +90,11 @@ class TracedReceiver:
         self._receiver = receiver
         self._tracer = tracer
 
+    @property
+    def is_full(self) -> bool:
+        """Whether as many requests are open as may be."""
+        return self._receiver.is_full
+
     def take(self, call: Call, body: bytes) -> None:
         """Answer one request that is whole; see `connector.receiver.Receiver`."""
         span = self._begin(call.method, call.path, call.header(b"traceparent"))

@@ -52,6 +52,8 @@ class Exchange:
         self.response_complete = True
         if not self.disconnected:
             self._wire.write(answer.text(request_id, keep_alive=self.keep_alive), self)
+            if answer.status == _TOO_MANY:
+                self._wire.rest()
 
 
 class Wire(HttpToolsProtocol):
@@ -146,13 +148,12 @@ class Wire(HttpToolsProtocol):
         if not exchange.keep_alive:
             self.transport.close()
         self.on_response_complete()
-        if answer.status == _TOO_MANY and self._receiver.is_full and not self.transport.is_closing():
-            self._rest()
 
-    def _rest(self) -> None:
-        """Leave the next request where it is: refusing it at once takes the time in which others are let in."""
-        self.flow.pause_reading()
-        self.loop.call_later(REST_SECONDS, self._go_on)
+    def rest(self) -> None:
+        """A request was refused. If all are, leave the next where it is: refusing takes the time of those let in."""
+        if self._receiver.is_full and not self.transport.is_closing():
+            self.flow.pause_reading()
+            self.loop.call_later(REST_SECONDS, self._go_on)
 
     def _go_on(self) -> None:
         if not self.transport.is_closing():
