@@ -112,10 +112,11 @@ class Served:
         await self._listen()
 
     async def _listen(self):
+        self._state = ServerState()
         config = uvicorn.Config(self.receiver, http=self.http, ws="none", lifespan="off", log_config=None)
         config.load()
         self.config = config
-        protocol = partial(config.http_protocol_class, config=config, server_state=ServerState(), app_state={})
+        protocol = partial(config.http_protocol_class, config=config, server_state=self._state, app_state={})
         self._server = await asyncio.get_running_loop().create_server(protocol, "127.0.0.1", 0)
         self.port = self._server.sockets[0].getsockname()[1]
 
@@ -123,6 +124,9 @@ class Served:
         await self.delivery.stop(1)
         self._server.close()
         await self._server.wait_closed()
+        for connection in self._state.connections:
+            connection.transport.abort()
+        await asyncio.sleep(0)
 
     async def ask(self, body=b"", *, method="POST", path="/messageDeliver", chunked=False, **headers):
         """Send one request and read its answer; ``None`` leaves a header out."""
@@ -746,4 +750,3 @@ async def test_a_connection_that_was_refused_for_want_of_room_is_left_alone_for_
             assert (await one_answer(one))[1] == b'{"code":0}'
             two_writer.write(b"".join(posted("i-1")))
             assert (await one_answer(two))[1] == b'{"code":0}'
-        await asyncio.sleep(0.05)  # the server sees that they have hung up
