@@ -7,11 +7,12 @@ BIN := $(VENV)/bin
 DEMO_ARGS ?=
 BENCH_ARGS ?=
 FAULTS_ARGS ?=
+FUZZ_RUNS ?= 1000000
 TEST_ARGS ?=
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 .DEFAULT_GOAL := help
 
-.PHONY: help demo test test-kubernetes lint format bench faults lock clean
+.PHONY: help demo test test-kubernetes lint format bench faults fuzz sbom lock clean
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
 
@@ -40,12 +41,14 @@ test-kubernetes: $(VENV)/.dev ## the chart on a real API server, which is built 
 	@$(BIN)/python -m tests.kubernetes.programs install
 	@$(BIN)/python -m pytest tests/kubernetes $(TEST_ARGS)
 
-lint: $(VENV)/.dev ## ruff, mypy --strict, yamllint, hadolint
+lint: $(VENV)/.dev ## ruff, mypy --strict, yamllint, hadolint, licences, known weaknesses
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/yamllint --strict .
 	@$(BIN)/hadolint Dockerfile
+	@$(BIN)/python -m tests.supply licences
+	@$(BIN)/python -m tests.supply weaknesses
 
 format: $(VENV)/.dev ## rewrite the code in the house style
 	@$(BIN)/ruff check --fix .
@@ -58,6 +61,13 @@ bench: $(VENV)/.dev ## measure against a bare ASGI app and librdkafka alone; wri
 faults: $(VENV)/.dev ## the long fault runs against three brokers
 	@$(BIN)/python -m tests.servers install
 	@$(BIN)/python -m tests.faults $(FAULTS_ARGS)
+
+fuzz: $(VENV)/.dev ## fuzz bodies and HTTP, a million executions each (FUZZ_RUNS=100000)
+	@$(BIN)/python -m tests.fuzz message --runs $(FUZZ_RUNS)
+	@$(BIN)/python -m tests.fuzz http --runs $(FUZZ_RUNS)
+
+sbom: $(VENV)/.dev ## the bill of materials of what is installed with the connector: dist/sbom.cdx.json (CycloneDX)
+	@$(BIN)/python -m tests.supply materials dist/sbom.cdx.json
 
 lock: $(VENV)/.dev ## resolve requirements/ again, with hashes
 	@$(BIN)/uv pip compile -q pyproject.toml --universal --python-version 3.11 --generate-hashes --no-header --upgrade -o requirements/run.txt

@@ -5,41 +5,51 @@ import contextlib
 import gc
 import ipaddress
 import math
+import resource
 import signal
 import socket
 import time
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
-from typing import Any, Final
+from pathlib import Path
+from typing import Any, Final, Literal
 from zoneinfo import ZoneInfo
 
 import structlog
 import uvicorn
 
 from connector import dead_letters
-from connector.authentication import Authentication
+from connector.authentication import Authentication, Credentials
 from connector.canary import Canary, Uncounted
 from connector.delivery import Delivery
 from connector.embedded import EmbeddedBroker
 from connector.encoding import Encoder, RegistryEncoder, SingleObjectEncoder
 from connector.errors import ConfigurationError, ConnectorError, Unavailable
+from connector.guard import Guard
 from connector.health import Health
 from connector.ingest import IngestIds
 from connector.journal import Contents, SqliteJournal
+from connector.limits import Rates
 from connector.metrics import Metrics
 from connector.operations import operations_app
 from connector.pipeline import Counts, Pipeline
+from connector.privacy import Privacy
+from connector.protocol import SWEEP_SECONDS, Protocol, bounded, sweep
 from connector.publisher import Failure, KafkaPublisher, producer_properties
 from connector.receiver import Receiver
 from connector.registry import Registry, Subject, resolve, subjects
 from connector.repeats import Repeats, RepeatsFile
+from connector.replays import Replays
+from connector.rotation import Rotation
 from connector.settings import EMBEDDED, Settings
+from connector.signatures import secret_bytes
 from connector.streams import Routes
+from connector.tls import Files, ServerTls
 from connector.topics import TopicAdmin, TopicState, canaries, canary_routes, routes_of, wanted
 from connector.tracing import TracedPublisher, TracedReceiver, Tracing
 from connector.values import ProducibleRecord, Request
-from connector.wire import Wire
 
 VERSION: Final = version("weda-kafka-connector")
 
@@ -66,6 +76,7 @@ class Connector:
 
     Args:
         settings: The effective settings.
+        reload: Reads them again, and the files that they come from; none where they stay as they are.
 
     Attributes:
         url: Of the public listener, once it is up.
@@ -76,15 +87,18 @@ class Connector:
         ConfigurationError: The settings do not make a connector.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, reload: "Reload | None" = None) -> None:
         if settings.kafka.bootstrap_servers is None:
             raise ConfigurationError(
                 "WEDA_KAFKA__BOOTSTRAP_SERVERS is not set: give the brokers as host:port,host:port, "
                 "or embedded for a broker in memory"
             )
         self._settings = settings
+        self._reload = reload
+        self._rotation = Rotation()
         self._stack = contextlib.AsyncExitStack()
         self._watchers: set[asyncio.Task[None]] = set()
+        self._privacy = _privacy(settings)
         self._topic_limits: dict[str, int] = {}
         self._partitions: dict[str, int] = {}
         self._leaving = _Rate()
@@ -124,14 +138,7 @@ class Connector:
         self.metrics.recovered(contents)
         self.metrics.journal_limit.set(settings.journal.max_bytes)
         # 3. The operations listener, so that probes see the rest come; it is the last but one to go.
-        app = operations_app(
-            self.metrics.registry,
-            self.health,
-            token=_revealed(settings.operations.token),
-            settings=settings.redacted(),
-            version=VERSION,
-        )
-        self.operations_url = await self._serve(app, operations)
+        self.operations_url = await self._serve_operations(operations)
         # 4. What was seen, and the ids that were used.
         repeats = await self._open_repeats()
         ingest_ids = IngestIds(await journal.recall(_FLOOR))
@@ -153,10 +160,12 @@ class Connector:
         pipeline = partial(self._pipeline, delivery=delivery, repeats=repeats, ingest_ids=ingest_ids, encoder=encoder)
         if self._canaries:
             self._watch(partial(self._sing, delivery, pipeline(canary_routes(settings), Uncounted())))
-        receiver = self._receiver(pipeline(self.routes, self.metrics))
+        receiver = self._receiver(pipeline(self.routes, self.metrics), repeats)
         traced = receiver if self._tracing is None else TracedReceiver(receiver, self._tracing.tracer)
-        self.url = await self._serve(traced, public, http=Wire)
+        self.url = await self._serve_receiver(traced, public)
         self._stack.callback(self._close_door, receiver)
+        # 10. What may change while it runs: credentials, certificates, the properties of the Kafka clients.
+        self._follow_files(admin)
         _LOG.info("the connector is up", url=self.url, operations_url=self.operations_url, version=VERSION)
 
     async def stop(self) -> None:
@@ -255,21 +264,62 @@ class Connector:
             max_in_flight=settings.receiver.max_in_flight,
             reply_deadline_seconds=settings.receiver.reply_deadline_seconds,
             topic_limits=self._topic_limits,
+            privacy=self._privacy,
         )
 
-    def _receiver(self, pipeline: Pipeline) -> Receiver:
+    def _receiver(self, pipeline: Pipeline, repeats: Repeats) -> Receiver:
         settings = self._settings
-        tokens = {name: [one.get_secret_value() for one in source.tokens] for name, source in settings.sources.items()}
-        authentication = Authentication(tokens, open_without=settings.auth == "none" or not settings.credentials_exist)
+        self._authentication = Authentication(
+            _credentials(settings), open_without=settings.auth == "none" or not settings.credentials_exist
+        )
+        self._rates = Rates(_rates(settings))
         return Receiver(
-            authentication,
+            self._authentication,
             pipeline,
             self.metrics,
             max_body_bytes=settings.receiver.max_body_bytes,
             max_in_flight=settings.receiver.max_in_flight,
+            rates=self._rates,
+            replays=Replays(repeats),
+            trusted_proxies=settings.receiver.trusted_proxies,
         )
 
-    async def _serve(self, app: Any, listener: socket.socket, *, http: Any = "httptools") -> str:
+    async def _serve_operations(self, listener: socket.socket) -> str:
+        settings = self._settings.operations
+        app = operations_app(
+            self.metrics.registry,
+            self.health,
+            settings=lambda: self._settings.redacted(),  # noqa: PLW0108 - the settings of now, not of the start
+            version=VERSION,
+        )
+        is_on_loopback = _is_loopback(listener.getsockname()[0])
+        self._guard = Guard(app, token=_revealed(settings.token), on_loopback=is_on_loopback)
+        if settings.token is None and not is_on_loopback:
+            _LOG.warning(
+                "WEDA_OPERATIONS__TOKEN is not set: beyond loopback the operations listener gives metrics and probes "
+                "alone"
+            )
+        tls = self._tls(Files.of(settings.tls_certificate, settings.tls_key, None, setting="WEDA_OPERATIONS"))
+        return await self._serve(self._guard, listener, tls, "httptools")
+
+    async def _serve_receiver(self, receiver: Receiver | TracedReceiver, listener: socket.socket) -> str:
+        settings = self._settings.receiver
+        tls = self._tls(
+            Files.of(settings.tls_certificate, settings.tls_key, settings.tls_client_ca, setting="WEDA_RECEIVER")
+        )
+        protocol = bounded(Protocol, settings.max_connections, self.metrics.connection_refused)
+        return await self._serve(receiver, listener, tls, protocol)
+
+    def _tls(self, files: Files | None) -> ServerTls | None:
+        if files is None:
+            return None
+        tls = ServerTls(files)
+        self._rotation.follow(lambda: files.all, partial(self._reloading, files.setting, tls.reload))
+        return tls
+
+    async def _serve(
+        self, app: Any, listener: socket.socket, tls: ServerTls | None, http: type[Protocol] | Literal["httptools"]
+    ) -> str:
         config = uvicorn.Config(
             app,
             http=http,
@@ -282,6 +332,7 @@ class Connector:
             date_header=False,
             proxy_headers=False,
             timeout_keep_alive=75,
+            ssl_context_factory=None if tls is None else lambda _config, _default: tls.context,
             timeout_graceful_shutdown=max(int(self._settings.receiver.shutdown_grace_seconds * _STOP_SHARE), 1),
         )
         server = _Server(config)
@@ -294,8 +345,16 @@ class Connector:
             await task
 
         self._stack.push_async_callback(end)
+        if http != "httptools":
+            self._watch(partial(self._keep_sweeping, server))
         host, port = listener.getsockname()[:2]
-        return f"http://{f'[{host}]' if ':' in host else host}:{port}"
+        return f"{'http' if tls is None else 'https'}://{f'[{host}]' if ':' in host else host}:{port}"
+
+    @staticmethod
+    async def _keep_sweeping(server: uvicorn.Server) -> None:
+        while True:
+            await asyncio.sleep(SWEEP_SECONDS)
+            sweep(server.server_state.connections)
 
     def _close_door(self, receiver: Receiver) -> None:
         self.health.is_closing = True
@@ -316,6 +375,53 @@ class Connector:
             interval_seconds=settings.canary.interval_seconds,
         )
         await canary.sing()
+
+    # --- what may change while it runs ---
+
+    def _follow_files(self, admin: TopicAdmin) -> None:
+        if self._reload is not None:
+            reload = self._reload
+            take = partial(self._reloading, "settings", partial(self._take_settings, admin))
+            self._rotation.follow(lambda: reload.files, take)
+        self._rotation.follow(self._kafka_files, partial(self._exchange_clients, admin))
+        self._watch(self._rotation.run)
+
+    def _reloading(self, about: str, act: Callable[[], None]) -> None:
+        """Read changed files; what cannot be read leaves everything as it is, and is told."""
+        try:
+            act()
+        except ConfigurationError as error:
+            self.metrics.reloads.labels("failed").inc()
+            self._note_problem(about, error.message)
+            return
+        self.metrics.reloads.labels("applied").inc()
+        self._note_problem(about, "")
+        _LOG.info("changed files were read", about=about)
+
+    def _take_settings(self, admin: TopicAdmin) -> None:
+        """Take over what may change: credentials, rates, the privacy key, the properties of the Kafka clients."""
+        if self._reload is None:
+            return
+        before, newer = self._settings, self._reload.load()
+        self._settings = settings = before.rotated(newer)
+        self._authentication.replace(_credentials(settings))
+        self._rates.replace(_rates(settings))
+        self._guard.token = _revealed(settings.operations.token)
+        if self._privacy is not None:
+            self._privacy.take_key(_revealed(settings.privacy.key))
+        if settings.kafka.properties != before.kafka.properties:
+            self._exchange_clients(admin)
+        self._note_problem("restart", "" if settings == newer else "settings have changed that need a restart")
+
+    def _kafka_files(self) -> list[Path]:
+        """Certificates and keys that the Kafka clients have read at their making."""
+        properties = self._settings.kafka.properties
+        return [Path(str(path)) for name, path in properties.items() if name.endswith(".location")]
+
+    def _exchange_clients(self, admin: TopicAdmin) -> None:
+        properties = self._settings.kafka.properties
+        self.publisher.exchange(producer_properties(self.bootstrap_servers, properties))
+        admin.exchange(self.bootstrap_servers, properties)
 
     # --- the watchers ---
 
@@ -529,20 +635,34 @@ class _Rate:
         self._count, self._at = count, now
 
 
-async def run(settings: Settings) -> None:
+@dataclass(frozen=True, slots=True)
+class Reload:
+    """How to read the settings again.
+
+    Attributes:
+        load: Reads them; raises ConfigurationError.
+        files: What they come from.
+    """
+
+    load: Callable[[], Settings]
+    files: tuple[Path, ...]
+
+
+async def run(settings: Settings, reload: Reload | None = None) -> None:
     """Run a connector until SIGTERM or SIGINT; anew where its journal turned out to be damaged."""
+    _raise_open_files()
     ended = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, ended.set)
     while not ended.is_set():
-        await _run_once(settings, ended)
+        await _run_once(settings, ended, reload)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_ANEW_SECONDS):
                 await ended.wait()
 
 
-async def _run_once(settings: Settings, ended: asyncio.Event) -> None:
-    connector = Connector(settings)
+async def _run_once(settings: Settings, ended: asyncio.Event, reload: Reload | None) -> None:
+    connector = Connector(settings, reload)
     try:
         await connector.start()
         _spare_the_collector()
@@ -571,6 +691,36 @@ def _bind(host: str, port: int, setting: str) -> socket.socket:
     except OSError as error:
         raise ConfigurationError(f"{setting}: cannot listen on {host}:{port} ({error.strerror})") from error
     return listener
+
+
+def _raise_open_files() -> None:
+    """Connections are bounded by our own setting, not by the shell's habit."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _credentials(settings: Settings) -> dict[str, Credentials]:
+    return {
+        name: Credentials(
+            tokens=tuple(one.get_secret_value() for one in source.tokens),
+            secrets=tuple(secret_bytes(one.get_secret_value()) for one in source.secrets),
+            certificates=source.certificates,
+            networks=source.networks,
+        )
+        for name, source in settings.sources.items()
+    }
+
+
+def _rates(settings: Settings) -> dict[str, float]:
+    return {name: source.rate for name, source in settings.sources.items() if source.rate is not None}
+
+
+def _privacy(settings: Settings) -> Privacy | None:
+    asked = settings.privacy
+    if not asked.redact and not asked.pseudonyms:
+        return None
+    return Privacy(asked.redact, asked.pseudonyms, _revealed(asked.key))
 
 
 def _is_loopback(host: str) -> bool:

@@ -6,13 +6,16 @@ The tree::
     ├── ConfigurationError        the start stops with one line that names the setting (exit code 2)
     ├── OutsideUnreachable        a command could not reach Kafka or a running connector (exit code 3)
     ├── Rejected                  at the door; nothing of the request is kept
-    │   ├── Unauthenticated       401
-    │   ├── Forbidden             403
+    │   ├── Malformed             400
+    │   ├── WrongCredential
+    │   │   ├── Unauthenticated   401
+    │   │   └── Forbidden         403
     │   ├── WrongPath             404
     │   ├── WrongMethod           405
     │   ├── TooSlow               408
     │   ├── TooLarge              413
-    │   └── WrongMediaType        415
+    │   ├── WrongMediaType        415
+    │   └── HeadTooLarge          431
     ├── EmptyBody                 400, nothing to keep
     ├── Unreadable                400, kept as a dead letter
     ├── Unconvertible             422, kept as a dead letter
@@ -26,7 +29,7 @@ Each class has ``code`` (what the source reads in the answer), ``stage`` (where 
 holds a credential or a value that a source sent.
 """
 
-from typing import ClassVar
+from typing import ClassVar, Final
 
 
 class ConnectorError(Exception):
@@ -62,18 +65,40 @@ class Rejected(ConnectorError):
     stage = "receive"
 
 
-class Unauthenticated(Rejected):
-    """No credential, or one that no source has."""
+class Malformed(Rejected):
+    """No HTTP, or HTTP that can be read in two ways."""
+
+    code = 40090
+
+
+class WrongCredential(Rejected):
+    """What a request is known by is not there, not known, or not enough.
+
+    Attributes:
+        reason: One of :data:`CREDENTIAL_REASONS`, a label of metrics.
+    """
 
     stage = "authenticate"
+
+    def __init__(self, message: str, *, reason: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class Unauthenticated(WrongCredential):
+    """No credential, or one that no source has."""
+
     code = 40100
 
 
-class Forbidden(Rejected):
-    """A credential that is good for another source."""
+class Forbidden(WrongCredential):
+    """A credential that is good for another source, or that is sent from a place where it is not."""
 
-    stage = "authenticate"
     code = 40300
+
+
+CREDENTIAL_REASONS: Final = ("missing", "unknown", "other_source", "network", "signature", "timestamp", "replayed")
+"""Why a credential was not enough."""
 
 
 class WrongPath(Rejected):
@@ -105,6 +130,12 @@ class WrongMediaType(Rejected):
     """A media type, charset or content encoding that no body shape has."""
 
     code = 41500
+
+
+class HeadTooLarge(Rejected):
+    """The request's head has too many bytes or header fields."""
+
+    code = 43100
 
 
 class EmptyBody(ConnectorError):

@@ -14,7 +14,7 @@ from typing import Final
 from prometheus_client import CollectorRegistry, Gauge, ProcessCollector, disable_created_metrics
 from prometheus_client.metrics_core import Metric
 
-from connector.errors import ConnectorError, Unreadable
+from connector.errors import CREDENTIAL_REASONS, ConnectorError, Unreadable
 from connector.journal import Account, Admission, Contents
 from connector.publisher import Failure
 from connector.records import DICTIONARIES, MESSAGE_TYPES, Event
@@ -25,6 +25,8 @@ from connector.values import UNKNOWN_SOURCE, ProducibleRecord
 PREFIX: Final = "weda_connector_"
 OUTCOMES: Final = ("accepted", "duplicate", "dead_lettered", "rejected", "refused", "failed")
 ENVIRONMENTS: Final = ("pre", "prod")
+CONNECTION_REASONS: Final = ("malformed", "head", "slow", "connections")
+RELOAD_OUTCOMES: Final = ("applied", "failed")
 OTHER: Final = "other"
 _MOST_FIELDS: Final = 20
 _REQUEST_BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 0.8, 1.0, 2.5)
@@ -119,6 +121,13 @@ class Metrics:
         )
         self.producer_rebuilds = self._counter("producer_rebuilds", "Producers built anew after a fatal error").labels()
         self.ready = self._gauge("ready", "1 while a message can be accepted durably, as /readyz says")
+        self.credentials_refused = self._counter(
+            "credentials_refused", "Requests whose credential was not enough", "reason"
+        )
+        self.connections_refused = self._counter(
+            "connections_refused", "Connections that were turned away before there was a request", "reason"
+        )
+        self.reloads = self._counter("reloads", "Changed files of settings and certificates that were read", "outcome")
         self.broker_up = self._gauge("broker_up", "1 while the brokers answer")
         self.registry_up = self._gauge("registry_up", "1 while the schema registry answers; 1 too where there is none")
         self.durability_degraded = self._gauge(
@@ -135,6 +144,14 @@ class Metrics:
         """A request was answered."""
         self.requests.labels(source, outcome).inc()
         self.request_duration.labels(source, outcome).observe(seconds)
+
+    def credential_refused(self, reason: str) -> None:
+        """A request's credential was not enough: one of ``CREDENTIAL_REASONS``."""
+        self.credentials_refused.labels(reason).inc()
+
+    def connection_refused(self, reason: str) -> None:
+        """A connection was turned away: one of :data:`CONNECTION_REASONS`."""
+        self.connections_refused.labels(reason).inc()
 
     def message_accepted(self, source: str, event: Event, *, conflict: bool) -> None:
         """A message that is no repeat became safe; ``conflict``: its ``msgId`` came before with other content."""
@@ -272,6 +289,12 @@ class Metrics:
         for name in DICTIONARIES:
             self.unknown_codes.labels(name)
         self.unknown_fields.labels(OTHER)
+        for reason in CREDENTIAL_REASONS:
+            self.credentials_refused.labels(reason)
+        for reason in CONNECTION_REASONS:
+            self.connections_refused.labels(reason)
+        for outcome in RELOAD_OUTCOMES:
+            self.reloads.labels(outcome)
 
     def _counter(self, name: str, documentation: str, *labels: str) -> Counter:
         return Counter(PREFIX + name, documentation, labels, self.registry)
@@ -324,6 +347,8 @@ Every label has a closed set of values; an `instanceId`, a user or a title is ne
 - `action`: a code that WeDa documents, or `{OTHER}`
 - `field`: of codes {_listed(DICTIONARIES)}; of unknown fields the first {_MOST_FIELDS} names, then `{OTHER}`
 - `stage`, `code`: as in the answer to the source
+- `reason`: of credentials {_listed(CREDENTIAL_REASONS)}; of connections {_listed(CONNECTION_REASONS)}
+- `outcome` of reloads: {_listed(RELOAD_OUTCOMES)}
 """
 
 if __name__ == "__main__":

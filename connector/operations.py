@@ -1,28 +1,24 @@
 """The operations listener: ``/metrics``, the probes, and the API of the state. Apart from the public one."""
 
-import hmac
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any
 
-from fastapi import FastAPI, Request, Response
+from fastapi import FastAPI, Response
 from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
 from connector.health import Health
 
-_OPEN = frozenset({"/metrics", "/livez", "/readyz"})
-
 
 def operations_app(
-    registry: CollectorRegistry, health: Health, *, token: str | None, settings: dict[str, Any], version: str
+    registry: CollectorRegistry, health: Health, *, settings: Callable[[], dict[str, Any]], version: str
 ) -> FastAPI:
-    """Build the listener's application.
+    """Build the listener's application; :mod:`connector.guard` stands in front of it.
 
     Args:
         registry: The metrics.
         health: The connector's state.
-        token: Needed for everything but metrics and probes, where there is one.
-        settings: The effective settings, secrets redacted.
+        settings: Gives the effective settings, secrets redacted.
         version: The connector's.
     """
     app = FastAPI(
@@ -32,16 +28,6 @@ def operations_app(
         redoc_url=None,
         openapi_url="/api/openapi.json",
     )
-
-    @app.middleware("http")
-    async def check_token(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
-        if token is not None and request.url.path not in _OPEN and not _is_token(request, token):
-            return JSONResponse(
-                {"message": "Authorization: Bearer <WEDA_OPERATIONS__TOKEN> is needed"},
-                status_code=401,
-                headers={"www-authenticate": "Bearer"},
-            )
-        return await call_next(request)
 
     @app.get("/metrics", include_in_schema=False)
     def metrics() -> Response:
@@ -65,11 +51,6 @@ def operations_app(
     @app.get("/api/config")
     async def config() -> dict[str, Any]:
         """The effective settings, secrets redacted."""
-        return settings
+        return settings()
 
     return app
-
-
-def _is_token(request: Request, token: str) -> bool:
-    scheme, _, given = request.headers.get("authorization", "").partition(" ")
-    return scheme.lower() == "bearer" and hmac.compare_digest(given.strip().encode(), token.encode())

@@ -21,6 +21,7 @@ from connector.errors import ConnectorError, Defect, Overloaded, TooLarge, Unava
 from connector.ingest import IngestIds
 from connector.lanes import Fate, Safety
 from connector.messages import BodyKind, Message, parse
+from connector.privacy import Privacy
 from connector.records import Event
 from connector.repeats import Mark, Repeats, Standing, mark
 from connector.streams import Route, Routes
@@ -67,6 +68,7 @@ class Pipeline:
         max_in_flight: Most messages that may be on their way to safety at once.
         reply_deadline_seconds: When an answer must be out.
         topic_limits: ``max.message.bytes`` of each topic, kept up to date by its owner.
+        privacy: Takes out of messages what must not be published, where that is asked for.
     """
 
     def __init__(
@@ -82,6 +84,7 @@ class Pipeline:
         max_in_flight: int,
         reply_deadline_seconds: float,
         topic_limits: Mapping[str, int],
+        privacy: Privacy | None = None,
     ) -> None:
         self._routes = routes
         self._encoder = encoder
@@ -93,6 +96,7 @@ class Pipeline:
         self._max_in_flight = max_in_flight
         self._deadlines = Deadlines(reply_deadline_seconds)
         self._topic_limits = topic_limits
+        self._privacy = privacy
         self._in_flight = 0
 
     def check_room(self) -> None:
@@ -123,10 +127,13 @@ class Pipeline:
     def _take(self, passage: "_Passage", kind: BodyKind) -> None:
         message: Message | None = None
         request = passage.request
+        body = request.body
         try:
-            event = typed_messages.read(request.body, self._zone) if kind is BodyKind.JSON else None
+            if self._privacy is not None:
+                body, kind = self._privacy.applied(body, kind)
+            event = typed_messages.read(body, self._zone) if kind is BodyKind.JSON else None
             if event is None:
-                message = parse(request.body, kind)
+                message = parse(body, kind)
                 event = records.convert(message, self._zone)
             message, passage.event = event.message, event
             self._deliver(passage, event)

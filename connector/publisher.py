@@ -36,6 +36,7 @@ _POLL_SECONDS: Final = 0.1
 _GATHER_SECONDS: Final = 0.001
 """How long reports gather: each visit of the poll thread interrupts the event loop, however little it finds."""
 _PURGE_SECONDS: Final = 10.0
+_DRAIN_SECONDS: Final = 5.0
 _FIRST_PAUSE_SECONDS: Final = 0.05
 _LONGEST_PAUSE_SECONDS: Final = 5.0
 _LOG = structlog.get_logger("connector.publisher")
@@ -144,6 +145,7 @@ class KafkaPublisher:
         self._reports: deque[tuple[_Parcel, int, Failure | None]] = deque()
         self._is_woken = False
         self._pause = _FIRST_PAUSE_SECONDS
+        self._drain_seconds = 0.0
         self._ended = threading.Event()
         self.generation = 0
 
@@ -166,6 +168,15 @@ class KafkaPublisher:
         """
         self._unconnected_since = None
         self._broken = "no connection to any broker, though they can be reached"
+
+    def exchange(self, properties: Mapping[str, Any]) -> None:
+        """Rebuild the producer with other properties, such as new credentials, once what it holds is reported.
+
+        What is not reported within a while is purged and published anew, as after a fatal error.
+        """
+        self._properties = properties
+        self._drain_seconds = _DRAIN_SECONDS
+        self._broken = "its properties have changed"
 
     async def start(self) -> None:
         """Build the producer and start polling it.
@@ -285,6 +296,8 @@ class KafkaPublisher:
 
     def _rebuild(self, producer: Producer) -> None:
         _LOG.error("rebuilding the producer", reason=self._broken)
+        self._poll_out(producer, self._drain_seconds)
+        self._drain_seconds = 0.0
         with self._lock:  # who is publishing finishes first; who comes later sees that it is broken
             producer.purge()
         self._poll_out(producer, _PURGE_SECONDS)

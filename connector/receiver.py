@@ -9,7 +9,7 @@ import itertools
 import re
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Sequence
 from email.message import Message as MediaType
 from functools import cached_property, partial
 from http import HTTPStatus
@@ -19,26 +19,34 @@ import msgspec
 import structlog
 
 from connector import logs
-from connector.authentication import Authentication
+from connector.addresses import NOWHERE, ORIGIN, Network, Origin, client_address
+from connector.authentication import Authentication, Brake
 from connector.errors import (
     ConnectorError,
     Defect,
+    Malformed,
     Overloaded,
     Refused,
     Rejected,
     TooLarge,
     TooSlow,
+    Unauthenticated,
     Unavailable,
+    WrongCredential,
     WrongMediaType,
     WrongMethod,
     WrongPath,
 )
+from connector.limits import Rates, ReadingRoom
 from connector.logs import REQUEST_ID
 from connector.messages import BodyKind
 from connector.metrics import Metrics
 from connector.pipeline import Outcome, Pipeline, Result
 from connector.records import Event
-from connector.values import UNKNOWN_SOURCE, Request
+from connector.replays import Replays
+from connector.signatures import HEADERS as SIGNATURE_HEADERS
+from connector.signatures import Signature
+from connector.values import UNKNOWN_SOURCE, Request, SourceName
 
 MAX_URL_BYTES: Final = 8 * 1024
 BODY_SECONDS: Final = 10.0
@@ -59,6 +67,12 @@ _PROCESS: Final = secrets.token_hex(4)
 _REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._:/+=@-]{1,128}")
 _NUMBERS: Final = itertools.count(1)
 _LAST: Final = b"\r\nconnection: close\r\n\r\n"
+_SINGLE: Final = frozenset(
+    {b"authorization", b"x-weda-token", b"content-type", b"content-encoding", b"host"}
+    | {name.encode() for name in SIGNATURE_HEADERS}
+)
+"""Headers that must not come twice: which of the two counts is what a proxy in front and we could disagree on."""
+_HANG_UP: Final = (b"connection", b"close")
 _ACCEPTED_BODY: Final = b'{"code":0}'
 _LOG = structlog.get_logger("connector.receiver")
 
@@ -80,6 +94,10 @@ class Receiver:
         metrics: Who counts.
         max_body_bytes: Bound of a body.
         max_in_flight: Bound of requests that are being read.
+        rates: Bounds of the sources' requests a second.
+        replays: Lets a signed request through once.
+        trusted_proxies: Networks of the proxies whose ``X-Forwarded-For`` counts.
+        brake: Holds back the answers to wrong credentials.
     """
 
     def __init__(
@@ -90,12 +108,21 @@ class Receiver:
         *,
         max_body_bytes: int,
         max_in_flight: int,
+        rates: Rates,
+        replays: Replays,
+        trusted_proxies: Sequence[Network] = (),
+        brake: Brake | None = None,
     ) -> None:
         self._authentication = authentication
         self._pipeline = pipeline
         self._metrics = metrics
         self._max_body = max_body_bytes
         self._max_in_flight = max_in_flight
+        self._rates = rates
+        self._replays = replays
+        self._trusted_proxies = trusted_proxies
+        self._brake = brake or Brake()
+        self._room = ReadingRoom()
         self._open_requests = 0
         self.is_closing = False
 
@@ -109,7 +136,8 @@ class Receiver:
         if scope["type"] != "http":
             return
         answered: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        call = Call(scope["method"], scope["path"], scope["headers"], partial(_set, answered))
+        origin = scope["state"].get(ORIGIN, NOWHERE)
+        call = Call(scope["method"], scope["path"], scope["headers"], partial(_set, answered), origin)
         REQUEST_ID.set(call.request_id)
         self._open_requests += 1
         try:
@@ -136,12 +164,20 @@ class Receiver:
 
     def _hand_over(self, call: "Call", body: bytes) -> None:
         """To the pipeline, which tells later what became of it."""
+        call.size = len(body)
+        if call.to_verify is not None:
+            call.to_verify.verify(body, self._authentication.secrets_of(call.named))
+            self._let_in(call)
         kind, content_type = BodyKind.QUERY, ""
         if call.method != "GET":
             kind, content_type = _kind_of(call), call.header(b"content-type")
-        call.size = len(body)
         request = Request(call.source, body, content_type, call.received_at, call.header(b"traceparent") or None)
-        self._pipeline.accept(request, kind, partial(self._answer, call))
+        told = partial(self._answer, call)
+        if call.to_verify is None:
+            self._pipeline.accept(request, kind, told)
+        else:
+            accept = partial(self._pipeline.accept, request, kind)
+            self._replays.once(call.source, call.to_verify, body, accept, told)
 
     def _fail(self, call: "Call", error: Exception) -> None:
         """Answer a request that did not get as far as the pipeline."""
@@ -154,7 +190,11 @@ class Receiver:
     def _answer(self, call: "Call", result: Result, event: Event | None) -> None:
         self._open_requests -= 1
         answer = _answer_of(result)
-        call.send(answer, call.request_id)
+        if isinstance(result, WrongCredential):
+            self._metrics.credential_refused(result.reason)
+            self._brake.hold(partial(call.send, answer, call.request_id))
+        else:
+            call.send(answer, call.request_id)
         self._note(call, answer, event)
 
     def _check(self, call: "Call") -> None:
@@ -162,8 +202,25 @@ class Receiver:
         source = _source_of(call.path)
         if call.method not in _METHODS:
             raise WrongMethod(f"the method is {call.method[:16]}: use POST, PUT or GET")
-        call.source = self._authentication.check(source, call.token)
+        call.check_headers()
+        token, certificate, signature = call.token, call.origin.certificate, call.signature
+        call.named = self._authentication.check(
+            source, token, certificate=certificate, signed=signature is not None, address=partial(self._address, call)
+        )
+        if signature is None or self._authentication.knows(call.named, token, certificate):
+            self._let_in(call)
+        else:
+            signature.check_time(time.time())
+            call.to_verify = signature
         self._check_open()
+
+    def _address(self, call: "Call") -> str | None:
+        return client_address(call.origin.peer, call.headers, self._trusted_proxies)
+
+    def _let_in(self, call: "Call") -> None:
+        """The source is who it says: from here on what it does counts as its own."""
+        call.source = call.named
+        self._rates.take(call.source)
 
     def _check_open(self) -> None:
         if self.is_closing:
@@ -190,17 +247,22 @@ class Receiver:
 
     async def _chunks(self, receive: Receive) -> bytes:
         chunks: list[bytes] = []
-        size = 0
-        while True:
-            event = await receive()
-            if event["type"] == "http.disconnect":
-                raise _ClientGone
-            chunk = event.get("body", b"")
-            size += len(chunk)
-            self._check_size(size)
-            chunks.append(chunk)
-            if not event.get("more_body"):
-                return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        size = held = 0
+        try:
+            while True:
+                event = await receive()
+                if event["type"] == "http.disconnect":
+                    raise _ClientGone
+                chunk = event.get("body", b"")
+                size += len(chunk)
+                self._check_size(size)
+                chunks.append(chunk)
+                if not event.get("more_body"):
+                    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+                self._room.take(len(chunk))
+                held = size
+        finally:
+            self._room.give_back(held)
 
     def _check_size(self, size: int) -> None:
         if size > self._max_body:
@@ -237,24 +299,41 @@ class Call:
         path: Decoded, without the query.
         headers: Names in lower case.
         send: Called once with the answer and the request's id.
+        origin: What its connection says of the sender.
 
     Attributes:
         request_id: The ``x-request-id`` of whoever stands before us, if it is one that a log can hold; else our own.
+        named: The source that the path names, once it is known to be one.
+        source: The same, once it has proven who it is; until then ``unknown``.
+        to_verify: The signature that has to prove it, where nothing else does.
     """
 
-    __slots__ = ("_headers", "method", "path", "received_at", "request_id", "send", "size", "source", "started")
+    __slots__ = (
+        *("_headers", "headers", "method", "named", "origin", "path", "received_at", "request_id", "send", "signature"),
+        *("size", "source", "started", "to_verify"),
+    )
 
     def __init__(
-        self, method: str, path: str, headers: Iterable[tuple[bytes, bytes]], send: Callable[["Answer", str], None]
+        self,
+        method: str,
+        path: str,
+        headers: Sequence[tuple[bytes, bytes]],
+        send: Callable[["Answer", str], None],
+        origin: Origin,
     ) -> None:
         self.method = method
         self.path = path
         self.send = send
         self.started = time.perf_counter()
         self.received_at = time.time_ns() // 1_000_000
-        self.source: str = UNKNOWN_SOURCE
+        self.source: SourceName = UNKNOWN_SOURCE
+        self.named: SourceName = UNKNOWN_SOURCE
         self.size = 0
+        self.origin = origin
+        self.headers = headers
         self._headers: dict[bytes, bytes] = dict(headers)
+        self.signature = self._signature() if b"webhook-signature" in self._headers else None
+        self.to_verify: Signature | None = None
         self.request_id = self._given_id() or f"{_PROCESS}-{next(_NUMBERS):x}"
 
     def _given_id(self) -> str | None:
@@ -270,6 +349,21 @@ class Call:
         """From here on the request belongs to this span."""
         self._headers[b"traceparent"] = traceparent.encode()
 
+    def check_headers(self) -> None:
+        """Refuse a head that could be read in two ways.
+
+        Raises:
+            Malformed: A header that must be single came twice.
+        """
+        if len(self.headers) == len(self._headers):
+            return
+        names = [name for name, _ in self.headers]
+        if any(names.count(name) > 1 for name in _SINGLE):
+            raise Malformed("a header that must be single came twice: send each once")
+
+    def _signature(self) -> Signature:
+        return Signature(*(self.header(name.encode()) for name in SIGNATURE_HEADERS))
+
     @property
     def token(self) -> str | None:
         """The credential that the request presents."""
@@ -280,7 +374,11 @@ class Call:
 
 
 class Answer:
-    """Status, ``code`` and outcome: the one place where an error becomes an answer."""
+    """Status, ``code`` and outcome: the one place where an error becomes an answer.
+
+    Attributes:
+        is_last: The connection ends with it: who has no credential pays for each try with a connection.
+    """
 
     def __init__(self, status: int, code: int, outcome: str, body: bytes, *, error: ConnectorError | None) -> None:
         self.status = status
@@ -288,6 +386,7 @@ class Answer:
         self.outcome = outcome
         self.body = body
         self.error = error
+        self.is_last = isinstance(error, WrongCredential | Malformed)
         self.headers = [
             (b"content-type", b"application/json"),
             (b"content-length", str(len(body)).encode()),
@@ -307,7 +406,7 @@ class Answer:
 
     async def send(self, send: Send, request_id: str) -> None:
         """Send it by ASGI."""
-        headers = [*self.headers, (b"x-request-id", request_id.encode())]
+        headers = [*self.headers, (b"x-request-id", request_id.encode()), *([_HANG_UP] if self.is_last else [])]
         await send({"type": "http.response.start", "status": self.status, "headers": headers})
         await send({"type": "http.response.body", "body": self.body})
 
@@ -342,7 +441,7 @@ def _extra_headers(error: ConnectorError | None) -> list[tuple[bytes, bytes]]:
         return [(b"retry-after", str(error.retry_after).encode())]
     if isinstance(error, WrongMethod):
         return [(b"allow", ", ".join(_METHODS).encode())]
-    return [(b"www-authenticate", b"Bearer")] if error is not None and error.code // 100 == 401 else []  # noqa: PLR2004
+    return [(b"www-authenticate", b"Bearer")] if isinstance(error, Unauthenticated) else []
 
 
 def _source_of(path: str) -> str:

@@ -4,6 +4,7 @@ Precedence: flag, environment, file, default. ``python -m connector.settings`` p
 """
 
 import difflib
+import ipaddress
 import json
 import logging
 import math
@@ -39,7 +40,11 @@ from pydantic import (
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails, PydanticCustomError
 
+from connector.addresses import Network
 from connector.errors import ConfigurationError
+from connector.schemas import WORKFLOW_EVENT, kinds
+from connector.schemas import load as load_schema
+from connector.signatures import SECRET_PREFIX, secret_bytes
 
 REDACTED: Final = "********"
 EMBEDDED: Final = "embedded"
@@ -55,6 +60,10 @@ _TOPIC_PREFIX: Final = re.compile(r"[A-Za-z0-9._-]{1,236}")  # Kafka's 249, less
 _LONGEST_PREFIX: Final = 236
 _VISIBLE: Final = re.compile(r"[!-~]+")  # what an HTTP header carries unchanged, and what C reads to its end
 _SECRETIVE: Final = re.compile(r"password|secret|key|token|jaas|^(topic\.)?sasl\.", re.IGNORECASE)
+_SHORTEST_KEY: Final = 16
+_FINGERPRINT: Final = "sha256:"
+_SHA256: Final = re.compile(r"[0-9a-f]{64}")
+_INDISPENSABLE: Final = frozenset({"msgType", "envType"})
 _INT32: Final = 2**31 - 1
 _INT64: Final = 2**63 - 1
 
@@ -147,6 +156,38 @@ def _check_token(token: SecretStr) -> SecretStr:
     return token
 
 
+def _check_webhook_secret(secret: SecretStr) -> SecretStr:
+    text = _check_secret(secret).get_secret_value()
+    if not text.startswith(SECRET_PREFIX) or len(secret_bytes(text)) < _SHORTEST_KEY:
+        raise ValueError(f"must be {SECRET_PREFIX} and the Base64 of {_SHORTEST_KEY} bytes or more")
+    return secret
+
+
+def _check_key(secret: SecretStr) -> SecretStr:
+    if len(_check_secret(secret).get_secret_value().encode()) < _SHORTEST_KEY:
+        raise ValueError(f"must have {_SHORTEST_KEY} bytes or more")
+    return secret
+
+
+def _parse_network(value: object) -> object:
+    try:
+        return ipaddress.ip_network(str(value), strict=True)
+    except ValueError:
+        raise ValueError("must be an address or a network such as 10.0.0.0/8, without bits beside its mask") from None
+
+
+def _check_certificate_name(name: str) -> str:
+    if name.startswith(_FINGERPRINT) and _SHA256.fullmatch(name.removeprefix(_FINGERPRINT)) is None:
+        raise ValueError(f"must have 64 lower-case hexadecimal digits after {_FINGERPRINT}")
+    return _check_filled(name)
+
+
+def _check_field_name(name: str) -> str:
+    if name in _INDISPENSABLE:
+        raise ValueError(f"must not be {name}: without it there is neither a record nor its topic")
+    return _check_filled(name)
+
+
 def _check_source_name(name: str) -> str:
     if _SOURCE_NAME.fullmatch(name) is None:
         raise ValueError("must be 1 to 64 letters, digits, `_` or `-`, and start with a letter or digit")
@@ -183,6 +224,7 @@ def _check_file_name(path: Path) -> Path:
     return path
 
 
+_KINDS: Final = kinds(load_schema(WORKFLOW_EVENT))
 _SIZE_READER: Final = BeforeValidator(_parse_size)
 Number = Annotated[int, BeforeValidator(_refuse_boolean)]
 Seconds = Annotated[float, BeforeValidator(_refuse_boolean), Field(le=_INT32)]
@@ -198,6 +240,13 @@ Port = Annotated[Number, Field(ge=0, le=65535)]
 Masked = PlainSerializer(lambda _: REDACTED, return_type=str, when_used="json")
 Secret = Annotated[SecretStr, AfterValidator(_check_secret), Masked]
 Token = Annotated[SecretStr, AfterValidator(_check_token), Masked]
+WebhookSecret = Annotated[SecretStr, AfterValidator(_check_webhook_secret), Masked]
+Key = Annotated[SecretStr, AfterValidator(_check_key), Masked]
+NetworkName = Annotated[
+    Network, BeforeValidator(_parse_network), PlainSerializer(str, return_type=str), WithJsonSchema({"type": "string"})
+]
+CertificateName = Annotated[str, AfterValidator(_check_certificate_name)]
+FieldName = Annotated[str, AfterValidator(_check_field_name)]
 Environment = Annotated[str, AfterValidator(_check_environment)]
 SourceName = Annotated[str, AfterValidator(_check_source_name)]
 PropertyName = Annotated[str, AfterValidator(_check_property_name)]
@@ -339,6 +388,27 @@ class Receiver(_Group):
     shutdown_grace_seconds: Seconds = Field(
         default=25, ge=0, description="How long a shutdown waits for open requests and unpublished records, in seconds."
     )
+    max_connections: Number = Field(
+        default=2048, ge=1, description="Connections that are open at once; one more is answered with 503 and closed."
+    )
+    tls_certificate: Path | None = Field(
+        default=None,
+        description="PEM file of the listener's certificate, with those between it and its authority; none means plain "
+        "HTTP. Read again when it changes, as the next two are.",
+    )
+    tls_key: Path | None = Field(
+        default=None, description="PEM file of the certificate's key, if it is not in the same file; not encrypted."
+    )
+    tls_client_ca: Path | None = Field(
+        default=None,
+        description="PEM file of the authorities that vouch for clients; with it a client may show a certificate, and "
+        "one that does not hold ends the connection.",
+    )
+    trusted_proxies: tuple[NetworkName, ...] = Field(
+        default=(),
+        description="Networks of the proxies whose `X-Forwarded-For` is believed, comma-separated or JSON; it only "
+        "matters to sources that have `networks`.",
+    )
 
 
 class Repeats(_Group):
@@ -354,11 +424,61 @@ class Source(_Group):
     tokens: tuple[Token, ...] = Field(
         default=(), description="Tokens that identify the source; several, so that they can be rotated."
     )
+    secrets: tuple[WebhookSecret, ...] = Field(
+        default=(),
+        description="Secrets (`whsec_…`) with which the source signs its requests, as Standard Webhooks has it; "
+        "several, so that they can be rotated.",
+    )
+    certificates: tuple[CertificateName, ...] = Field(
+        default=(),
+        description="What identifies the source in its client certificate: a DNS name, URI or mail address of "
+        "subjectAltName, the common name where there is none, or `sha256:<fingerprint>`.",
+    )
+    networks: tuple[NetworkName, ...] = Field(
+        default=(), description="Networks that the source sends from, beside its credential; none means anywhere."
+    )
+    rate: Annotated[float, BeforeValidator(_refuse_boolean), Field(gt=0, le=_INT32)] | None = Field(
+        default=None, description="Requests a second that the source may send; none means as many as fit."
+    )
     env_types: tuple[Environment, ...] = Field(
         default=(),
         description="Values of `envType` that the source may send; none means any, or `pre` and `prod` where the "
         "topics' prefix holds `{envType}`.",
     )
+
+    @property
+    def has_credential(self) -> bool:
+        """Whether anything identifies the source; a network alone does not."""
+        return bool(self.tokens or self.secrets or self.certificates)
+
+
+class Privacy(_Group):
+    """What of a message does not reach the topics as it was sent."""
+
+    redact: tuple[FieldName, ...] = Field(
+        default=(), description="Fields of messages, comma-separated or JSON, that are left out of records."
+    )
+    pseudonyms: tuple[FieldName, ...] = Field(
+        default=(),
+        description="Fields, comma-separated or JSON, in whose place records hold a keyed pseudonym of each text; the "
+        "same text gets the same one while the key stays.",
+    )
+    key: Key | None = Field(default=None, description="Key of the pseudonyms, of 16 bytes or more.")
+
+    @field_validator("redact")
+    @classmethod
+    def _keep_ids(cls, redact: tuple[str, ...]) -> tuple[str, ...]:
+        if lost := {"instanceId", "msgId"}.intersection(redact):
+            raise ValueError(f"must not be {', '.join(sorted(lost))}: use pseudonyms; order and repeats go by it")
+        return redact
+
+    @field_validator("pseudonyms")
+    @classmethod
+    def _check_kinds(cls, pseudonyms: tuple[str, ...]) -> tuple[str, ...]:
+        numeric = [name for name in pseudonyms if _KINDS.get(name, "string") not in {"string", "maps"}]
+        if numeric:
+            raise ValueError(f"cannot be {', '.join(numeric)}: only texts and maps have pseudonyms; redact it")
+        return pseudonyms
 
 
 class Operations(_Group):
@@ -367,7 +487,15 @@ class Operations(_Group):
     host: Text = Field(default="127.0.0.1", description="Address that the operations listener binds to.")
     port: Port = Field(default=9464, description="Port of the operations listener; 0 means any free one.")
     token: Token | None = Field(
-        default=None, description="Token that everything there but metrics and probes needs, once it is set."
+        default=None,
+        description="Token that everything there but metrics and probes needs, once it is set; without one the rest is "
+        "closed beyond loopback.",
+    )
+    tls_certificate: Path | None = Field(
+        default=None, description="PEM file of the listener's certificate, as for the receiver; none means plain HTTP."
+    )
+    tls_key: Path | None = Field(
+        default=None, description="PEM file of the certificate's key, if it is not in the same file; not encrypted."
     )
     url: Annotated[str, AfterValidator(_check_url)] = Field(
         default="http://127.0.0.1:9464",
@@ -432,6 +560,7 @@ class Settings(_Group):
     )
     operations: Operations = Field(default=Operations(), description="The operations listener.")
     canary: Canary = Field(default=Canary(), description="The canary.")
+    privacy: Privacy = Field(default=Privacy(), description="What of a message the topics do not get to see.")
     timezone: Annotated[str, AfterValidator(_check_timezone)] = Field(
         default="Asia/Shanghai", description="Time zone of dates that come without one."
     )
@@ -451,7 +580,8 @@ class Settings(_Group):
         token: SecretStr | None = info.data.get("token")
         tokens = sources.get(DEFAULT_SOURCE, Source()).tokens
         if token is not None and token not in tokens:
-            sources = {**sources, DEFAULT_SOURCE: Source(tokens=(*tokens, token))}
+            known = sources.get(DEFAULT_SOURCE, Source())
+            sources = {**sources, DEFAULT_SOURCE: known.model_copy(update={"tokens": (*tokens, token)})}
         if not sources:
             raise ValueError("must name at least one source")
         return sources
@@ -472,8 +602,21 @@ class Settings(_Group):
             _refuse(("registry.username", "registry.password"), "go together: both or none")
         if self.registry.key_location is not None and self.registry.certificate_location is None:
             _refuse(("registry.key_location", "registry.certificate_location"), "go together")
+        if (self.privacy.key is None) != (not self.privacy.pseudonyms):
+            _refuse(("privacy.pseudonyms", "privacy.key"), "go together: both or none")
         if self._longest_prefix > _LONGEST_PREFIX:
             _refuse(("topics.prefix", "sources"), "make a topic's name longer than Kafka takes (249 letters)")
+        return self
+
+    @model_validator(mode="after")
+    def _check_tls(self) -> Self:
+        for name, group in (("receiver", self.receiver), ("operations", self.operations)):
+            if group.tls_certificate is None and group.tls_key is not None:
+                _refuse((f"{name}.tls_key", f"{name}.tls_certificate"), "go together")
+        if self.receiver.tls_certificate is None and self.receiver.tls_client_ca is not None:
+            _refuse(("receiver.tls_client_ca", "receiver.tls_certificate"), "go together")
+        if self.receiver.tls_client_ca is None and any(source.certificates for source in self.sources.values()):
+            _refuse(("sources", "receiver.tls_client_ca"), "go together where a source has certificates")
         return self
 
     @property
@@ -511,10 +654,38 @@ class Settings(_Group):
             check_properties(settings.kafka.properties, name=_name_as_written("kafka.properties", written))
         return settings
 
+    @staticmethod
+    def files(*, environment: Mapping[str, str] = os.environ, file: Path | None = None) -> tuple[Path, ...]:
+        """The files that `load` reads settings from: the configuration, and those that ``…_FILE`` variables name."""
+        named = [
+            Path(path) for name, path in environment.items() if name.startswith(_PREFIX) and name.endswith(_BY_FILE)
+        ]
+        return tuple(named if file is None else [file, *named])
+
     @property
     def credentials_exist(self) -> bool:
         """Whether any source has a credential."""
-        return any(source.tokens for source in self.sources.values())
+        return any(source.has_credential for source in self.sources.values())
+
+    def rotated(self, newer: "Settings") -> "Settings":
+        """These settings, with what may change while the connector runs as the newer ones have it.
+
+        Credentials, rates and networks of the sources that there are, the operations token, the key of pseudonyms and
+        the properties of the Kafka clients. A source that is gone keeps its name and has no credential.
+        """
+        sources = {
+            name: newer.sources.get(name, Source()).model_copy(update={"env_types": source.env_types})
+            for name, source in self.sources.items()
+        }
+        return self.model_copy(
+            update={
+                "sources": sources,
+                "token": newer.token,
+                "operations": self.operations.model_copy(update={"token": newer.operations.token}),
+                "privacy": self.privacy.model_copy(update={"key": newer.privacy.key}),
+                "kafka": self.kafka.model_copy(update={"properties": newer.kafka.properties}),
+            }
+        )
 
     def redacted(self) -> dict[str, Any]:
         """The settings as JSON values, every secret replaced by ``********``."""
@@ -624,7 +795,9 @@ def _show_default(field: FieldInfo) -> str:
     if isinstance(default, tuple):
         return ",".join(default)
     if isinstance(default, dict):
-        return json.dumps({name: value.model_dump(mode="json") for name, value in default.items()})
+        return json.dumps(
+            {name: value.model_dump(mode="json", exclude_defaults=True) for name, value in default.items()}
+        )
     return str(default)
 
 

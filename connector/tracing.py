@@ -106,10 +106,10 @@ class TracedReceiver:
         """Answer one request of which the body is still to come, or parts of it."""
         if scope["type"] != "http":
             return
-        headers = dict(scope["headers"])
-        span = self._begin(scope["method"], scope["path"], headers.get(b"traceparent", b"").decode("latin-1"))
-        headers[b"traceparent"] = _traceparent(span).encode()
-        with_span = scope | {"headers": list(headers.items())}
+        given = dict(scope["headers"]).get(b"traceparent", b"")
+        span = self._begin(scope["method"], scope["path"], given.decode("latin-1"))
+        others = [(name, value) for name, value in scope["headers"] if name != b"traceparent"]
+        with_span = scope | {"headers": [*others, (b"traceparent", _traceparent(span).encode())]}
         try:
             await self._receiver(with_span, receive, partial(_note_and_send, span, send))
         finally:

@@ -8,10 +8,11 @@ both end in the same methods of `connector.receiver.Receiver`, and the tests of 
 """
 
 from asyncio import TimerHandle
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from connector.addresses import NOWHERE, ORIGIN
 from connector.receiver import Answer, Call, Receiver
 
 REST_SECONDS: Final = 0.25
@@ -32,6 +33,9 @@ class Exchange:
     """
 
     __slots__ = ("_wire", "disconnected", "keep_alive", "response_complete")
+    more_body: ClassVar = False
+    response_started: ClassVar = False
+    body: ClassVar = b""
 
     def __init__(self, wire: "Wire") -> None:
         self._wire = wire
@@ -50,6 +54,7 @@ class Exchange:
     def answer(self, answer: Answer, request_id: str) -> None:
         """Write the answer, if there is still somebody to read it."""
         self.response_complete = True
+        self.keep_alive = self.keep_alive and not answer.is_last
         if not self.disconnected:
             self._wire.write(answer.text(request_id, keep_alive=self.keep_alive), self)
             if answer.status == _TOO_MANY:
@@ -108,7 +113,8 @@ class Wire(HttpToolsProtocol):
         self.cycle = exchange  # type: ignore[assignment]
         method, path = self.parser.get_method().decode("ascii"), self.url.decode("ascii")
         body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-        self._receiver.take(Call(method, path, self.headers, exchange.answer), body)
+        origin = self.app_state.get(ORIGIN, NOWHERE)
+        self._receiver.take(Call(method, path, self.headers, exchange.answer, origin), body)
 
     def data_received(self, data: bytes) -> None:
         """Something has come; what is not a whole request by its end goes the long way."""

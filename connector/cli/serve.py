@@ -1,6 +1,7 @@
 """``weda-connector serve``: run the connector."""
 
 import asyncio
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -8,7 +9,7 @@ import typer
 import uvloop
 
 from connector import logs
-from connector.app import run
+from connector.app import Reload, run
 from connector.settings import Settings
 
 
@@ -27,4 +28,4 @@ def serve(
     settings = Settings.load(file=config)
     logs.configure(settings.log.level, settings.log.format)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(run(settings))
+        runner.run(run(settings, Reload(partial(Settings.load, file=config), Settings.files(file=config))))

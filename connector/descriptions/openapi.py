@@ -11,12 +11,13 @@ from importlib.metadata import version
 from typing import Any, Final
 from urllib.parse import parse_qsl
 
-from connector import messages, receiver, records
+from connector import messages, protocol, receiver, records, signatures
 from connector.descriptions import samples
 from connector.descriptions.notation import Document, prose
 from connector.errors import (
     ConnectorError,
     Defect,
+    Malformed,
     Overloaded,
     TooLarge,
     TooSlow,
@@ -67,7 +68,7 @@ def document(settings: Settings) -> Document:
             "license": {"name": "Apache License 2.0", "identifier": "Apache-2.0"},
         },
         "servers": [_server(settings)],
-        "security": [{"bearer": []}, {"wedaToken": []}],
+        "security": _SECURITY,
         "paths": {path: _path(path, settings) for path in PATHS},
         "components": {
             "securitySchemes": _CREDENTIALS,
@@ -84,7 +85,7 @@ def statuses_of(path: str, method: str) -> tuple[int, ...]:
     """The statuses that a method of a path can be answered with; elsewhere there are 404 and 405."""
     with_body = () if method == "get" else (408, 415)
     named = (404,) if "{" in path else ()
-    return tuple(sorted((200, 400, 401, 403, 413, 422, 429, 500, 503, *with_body, *named)))
+    return tuple(sorted((200, 400, 401, 403, 413, 422, 429, 431, 500, 503, *with_body, *named)))
 
 
 def _server(settings: Settings) -> Document:
@@ -194,19 +195,20 @@ def _answers(settings: Settings) -> dict[int, Answer]:
     limit = settings.receiver.max_body_bytes
     return {
         400: Answer(
-            "The body is empty, or readable in no shape.",
-            "A dead letter, but for an empty body (40000).",
-            _refusals(400),
+            "The body is empty, or readable in no shape, or the request can be read in two ways.",
+            "A dead letter, but for an empty body (40000) and what is no proper HTTP (40090).",
+            (*_refusals(400), Malformed("a header that must be single came twice: send each once")),
             {},
         ),
         401: Answer(
-            "No credential, one that no source has, or no such source.",
+            "No credential, one that no source has, or no such source; a signature that is not the body's, is too old, "
+            "or came before with another body.",
             _NOTHING,
             (samples.stranger(None),),
             {"WWW-Authenticate": {"schema": {"const": "Bearer"}}},
         ),
         403: Answer(
-            "The credential is another source's.",
+            "The credential is another source's, or is sent from a network that is none of the source's.",
             _NOTHING,
             (samples.stranger(samples.TOKENS["hr"]),),
             {},
@@ -243,10 +245,16 @@ def _answers(settings: Settings) -> dict[int, Answer]:
         ),
         422: Answer("Readable, but no record can be made of it.", "A dead letter.", _refusals(422), {}),
         429: Answer(
-            "Too many messages are on their way (`WEDA_RECEIVER__MAX_IN_FLIGHT`).",
+            "Too many messages are on their way (`WEDA_RECEIVER__MAX_IN_FLIGHT`), or the source is over its rate.",
             _NOTHING,
             (Overloaded("too many messages are on their way (WEDA_RECEIVER__MAX_IN_FLIGHT): send it again"),),
             _RETRY_AFTER,
+        ),
+        431: Answer(
+            f"The head is over {protocol.MAX_HEAD_BYTES} bytes or {protocol.MAX_HEADERS} header fields.",
+            _NOTHING,
+            (protocol.HEAD_TOO_LARGE,),
+            {},
         ),
         500: Answer(
             "A defect of the connector.",
@@ -299,7 +307,8 @@ all the same: send it again, its `msgId` and its content make it known as a repe
 
 Checks stand in this order: path (404), method (405), credential (401, 403), room (503, 429), size (413), time (408),
 media type (415), then the body. An address that is not below is answered with 404, a method that is not below with
-405. What is no HTTP at all is answered with 400 and no JSON."""
+405. What is no HTTP is answered with 400 and code 40090, and the connection ends. Who signs and shows no other
+credential is known once the body is read: of these, size and time come before the credential."""
 
 _BODY: Final = """\
 One message, in any of the shapes that WeDa's request templates can give it. At most {limit} bytes
@@ -331,7 +340,16 @@ _SHAPES: Final = {
     Shape.QUERY: "JSON text in the query string",
 }
 
-_CREDENTIALS: Final = {
+_SIGNATURE: Final = {
+    "webhookId": "The message's own id, the same for each attempt to send it. What was accepted under an id is "
+    "answered with code 0 when it comes again with the same body, and is not published again; with another body it "
+    "is 401.",
+    "webhookTimestamp": f"Epoch seconds; within {signatures.WINDOW_SECONDS} seconds of the connector's clock.",
+    "webhookSignature": "`v1,` and the Base64 of HMAC-SHA256 over `<webhook-id>.<webhook-timestamp>.<body>`, by a "
+    "secret of the source (`secrets` in `WEDA_SOURCES`, `whsec_…`); several between spaces. Of a GET the body is the "
+    "query string as sent.",
+}
+_CREDENTIALS: Final[Document] = {
     "bearer": {
         "type": "http",
         "scheme": "bearer",
@@ -344,7 +362,27 @@ _CREDENTIALS: Final = {
         "name": "X-WeDa-Token",
         "description": "The same token, where a template cannot set `Authorization`.",
     },
+    **{
+        scheme: {
+            "type": "apiKey",
+            "in": "header",
+            "name": name,
+            "description": f"Standard Webhooks. {_SIGNATURE[scheme]}",
+        }
+        for scheme, name in zip(_SIGNATURE, signatures.HEADERS, strict=True)
+    },
+    "certificate": {
+        "type": "mutualTLS",
+        "description": "A client certificate whose name the source has (`certificates` in `WEDA_SOURCES`), where the "
+        "listener speaks TLS (`WEDA_RECEIVER__TLS_CLIENT_CA`).",
+    },
 }
+_SECURITY: Final[list[dict[str, list[str]]]] = [
+    {"bearer": []},
+    {"wedaToken": []},
+    {name: [] for name in _SIGNATURE},
+    {"certificate": []},
+]
 _JSON_TEXT: Final[Document] = {"type": "string", "contentMediaType": "application/json"}
 _MESSAGE_TEXT: Final = {**_JSON_TEXT, "contentSchema": {"$ref": "#/components/schemas/Message"}}
 

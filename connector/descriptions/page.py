@@ -229,7 +229,7 @@ def _requests(document: Document) -> Iterator[str]:
     )
     yield "<h3>Credentials</h3>\n"
     yield _table(
-        ("HTTP header", "meaning"),
+        ("credential", "meaning"),
         (
             (_code(_credential(each)), _inline(each["description"]))
             for each in document["components"]["securitySchemes"].values()
@@ -238,7 +238,9 @@ def _requests(document: Document) -> Iterator[str]:
 
 
 def _credential(scheme: Document) -> str:
-    return "Authorization: Bearer <token>" if scheme["type"] == "http" else f"{scheme['name']}: <token>"
+    if scheme["type"] == "mutualTLS":
+        return "client certificate"
+    return "Authorization: Bearer <token>" if scheme["type"] == "http" else str(scheme["name"])
 
 
 def _bodies(document: Document) -> Iterator[str]:

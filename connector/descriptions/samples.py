@@ -7,7 +7,7 @@ from typing import Any, Final
 from zoneinfo import ZoneInfo
 
 from connector import dead_letters, dictionary, messages, records
-from connector.authentication import Authentication
+from connector.authentication import Authentication, Credentials
 from connector.encoding import SingleObjectEncoder, decode
 from connector.errors import ConnectorError, Defect, EmptyBody, Rejected, Unconvertible, Unreadable
 from connector.messages import BodyKind
@@ -109,9 +109,9 @@ def stranger(presented: str | None) -> ConnectorError:
     Raises:
         Defect: It is not.
     """
-    tokens = {name: [token] for name, token in TOKENS.items()}
+    sources = {name: Credentials(tokens=(token,)) for name, token in TOKENS.items()}
     try:
-        Authentication(tokens, open_without=False).check("default", presented)
+        Authentication(sources, open_without=False).check("default", presented)
     except Rejected as error:
         return error
     raise Defect("a sample of what is turned away is let in")

@@ -24,8 +24,9 @@ from connector import dictionary, errors, receiver
 from connector.descriptions import asyncapi, openapi, page, samples
 from connector.descriptions.notation import yaml_text
 from connector.encoding import RegistryEncoder
-from connector.errors import Defect, Unconvertible
+from connector.errors import Defect, Malformed, Unconvertible
 from connector.messages import BodyKind, parse
+from connector.protocol import MAX_HEAD_BYTES
 from connector.receiver import MAX_URL_BYTES
 from connector.records import MESSAGE_TYPES
 from connector.schemas import ALL, INSTANCE_EVENT, TASK_EVENT, load
@@ -80,7 +81,7 @@ def fits(name):
 async def serving(environments=(), streams=tuple(STREAMS), **changes):
     """A receiver in memory with every stream, whose default source allows these environments."""
     served = Served(**changes)
-    served.routes = Routes(streams, "weda.workflow", {**dict.fromkeys(served._tokens, ()), "default": environments})
+    served.routes = Routes(streams, "weda.workflow", {**dict.fromkeys(served.sources, ()), "default": environments})
     await served.start()
     try:
         yield served
@@ -462,6 +463,10 @@ async def _one_too_many(served):
     return answer
 
 
+async def _with_too_large_a_head(served):
+    return await served.ask(message(), x_filler="x" * MAX_HEAD_BYTES)
+
+
 async def _by_a_defect(served):
     served.receiver._pipeline._encoder = Failing(RuntimeError("broken"))
     return await served.ask(message())
@@ -481,6 +486,7 @@ SITUATIONS = {
     413: _too_large,
     415: _as_xml,
     429: _one_too_many,
+    431: _with_too_large_a_head,
     500: _by_a_defect,
     503: _while_shutting_down,
 }
@@ -507,7 +513,15 @@ async def test_every_other_refusal_is_answered_as_its_example(status, monkeypatc
 
 def test_every_refusal_has_its_situation_or_its_sample():
     assert {code // 100 for code in answers() if code} == {*SITUATIONS} | {code // 100 for code in samples.REFUSED}
-    assert {code for code in answers() if code // 100 in {400, 422}} == {*samples.REFUSED}
+    assert {code for code in answers() if code // 100 in {400, 422}} == {*samples.REFUSED, Malformed.code}
+
+
+async def test_a_request_that_can_be_read_in_two_ways_is_answered_as_its_example():
+    async with serving() as served:
+        answer = await served.ask(message(), Authorization="Bearer t-hr")
+
+        assert (answer.status, answer.told) == (400, answers()[Malformed.code])
+        assert served.letters == []
 
 
 def requests():
@@ -682,7 +696,7 @@ async def test_each_described_credential_is_enough(scheme):
         answer = await served.ask(message(), **{"authorization": None, name.lower(): value})
 
     assert answer.code == 0
-    assert {next(iter(each)) for each in RECEIVER["security"]} == {"bearer", "wedaToken"}
+    assert {next(iter(each)) for each in RECEIVER["security"]} == {"bearer", "wedaToken", "webhookId", "certificate"}
 
 
 def test_a_sample_that_becomes_a_record_is_no_refusal():

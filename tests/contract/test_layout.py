@@ -29,9 +29,10 @@ LAYERS = (
     }
     | {"lanes", "logs", "messages", "metrics", "publisher", "reading", "records", "registry", "repeats", "salvage"}
     | {"journal_file", "schemas", "settings", "simulator", "streams", "testing", "topics", "write_ahead_log"}
-    | {"deadlines", "detached", "tallies", "typed_messages"},
-    {"pipeline"},
-    {"receiver", "operations", "wire", "canary", "tracing"},
+    | {"deadlines", "detached", "tallies", "typed_messages"}
+    | {"addresses", "guard", "limits", "privacy", "rotation", "signatures", "tls"},
+    {"pipeline", "replays"},
+    {"receiver", "operations", "wire", "protocol", "canary", "tracing"},
     {"app", "backlog", "consuming", "demo", "descriptions"},
     {"cli"},
     {"__main__"},
@@ -41,7 +42,9 @@ LAYERS = (
 PURE = {
     "errors": set(),
     "values": set(),
+    "addresses": set(),
     "messages": set(),
+    "signatures": set(),
     "records": set(),
     "typed_messages": set(),
     "avro_writer": set(),

@@ -2,14 +2,19 @@
 
 import pytest
 
-from connector.authentication import Authentication
+from connector.authentication import Authentication, Credentials
 from connector.errors import Forbidden, Unauthenticated
 
 TOKENS = {"default": ["old", "new"], "hr": ["hr-1"], "locked": []}
 
 
+def of_tokens(tokens, *, open_without=False):
+    sources = {name: Credentials(tokens=tuple(each)) for name, each in tokens.items()}
+    return Authentication(sources, open_without=open_without)
+
+
 def guarded(**tokens):
-    return Authentication(tokens or TOKENS, open_without=False)
+    return of_tokens(tokens or TOKENS)
 
 
 @pytest.mark.parametrize("token", ["old", "new"])
@@ -58,11 +63,11 @@ def test_no_message_tells_a_token_or_the_one_that_was_presented():
 
 @pytest.mark.parametrize("presented", [None, "", "anything"])
 def test_an_open_connector_takes_a_source_without_a_token_from_anyone(presented):
-    assert Authentication({"default": []}, open_without=True).check("default", presented) == "default"
+    assert of_tokens({"default": []}, open_without=True).check("default", presented) == "default"
 
 
 def test_an_open_connector_still_guards_a_source_that_has_a_token():
-    opened = Authentication(TOKENS, open_without=True)
+    opened = of_tokens(TOKENS, open_without=True)
 
     assert opened.check("locked", None) == "locked"
     assert opened.check("default", "new") == "default"
@@ -74,9 +79,9 @@ def test_an_open_connector_still_guards_a_source_that_has_a_token():
 
 def test_an_open_connector_does_not_know_more_sources():
     with pytest.raises(Unauthenticated):
-        Authentication({"default": []}, open_without=True).check("nobody", None)
+        of_tokens({"default": []}, open_without=True).check("nobody", None)
 
 
 def test_no_sources_at_all_let_nobody_in():
     with pytest.raises(Unauthenticated):
-        Authentication({}, open_without=True).check("default", "x")
+        of_tokens({}, open_without=True).check("default", "x")

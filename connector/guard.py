@@ -1,0 +1,121 @@
+"""The guard of the operations listener: who gets past metrics and probes, and what browsers may do with the answers.
+
+With a token, everything but metrics and probes needs it. Without one the listener serves this machine alone: beyond
+loopback the rest is closed, and on loopback a page of another site cannot reach it through the browser of whoever sits
+here: the request must name this machine as its host, and must not come from another origin.
+"""
+
+import hmac
+import json
+from collections.abc import Awaitable, Callable, Iterator, MutableMapping
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+Scope = MutableMapping[str, Any]
+Event = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Event]]
+Send = Callable[[Event], Awaitable[None]]
+Application = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+OPEN: Final = frozenset({"/metrics", "/livez", "/readyz"})
+DOCUMENTS: Final = "/api/docs"
+
+_LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
+_ALWAYS: Final = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"x-frame-options", b"DENY"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cross-origin-opener-policy", b"same-origin"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+    (b"cache-control", b"no-store"),
+)
+_NOTHING: Final = b"default-src 'none'; frame-ancestors 'none'"
+_PAGE: Final = (
+    b"default-src 'self'; img-src 'self' data:; style-src 'self' 'unsafe-inline'; base-uri 'none'; "
+    b"form-action 'none'; frame-ancestors 'none'"
+)
+_DOCUMENTS_PAGE: Final = (
+    b"default-src 'self'; script-src 'self' 'unsafe-inline' https://cdn.jsdelivr.net; "
+    b"style-src 'self' 'unsafe-inline' https://cdn.jsdelivr.net; "
+    b"img-src 'self' data: https://fastapi.tiangolo.com; frame-ancestors 'none'"
+)
+_HTTPS_FROM_NOW_ON: Final = (b"strict-transport-security", b"max-age=31536000")
+
+
+class Guard:
+    """Stands in front of the listener's application.
+
+    Args:
+        app: The application.
+        token: What opens it, if there is one; may be set anew at any time.
+        on_loopback: Whether the listener can be reached from this machine alone.
+    """
+
+    def __init__(self, app: Application, *, token: str | None, on_loopback: bool) -> None:
+        self._app = app
+        self._on_loopback = on_loopback
+        self.token = token
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request, or let the application do it."""
+        if scope["type"] != "http":
+            return
+        headers = dict(scope["headers"])
+
+        async def send_strictly(event: Event) -> None:
+            if event["type"] == "http.response.start":
+                event["headers"] = list(_strict(scope, event.get("headers", [])))
+            await send(event)
+
+        refusal = None if scope["path"] in OPEN else self._refusal(headers)
+        if refusal is None:
+            await self._app(scope, receive, send_strictly)
+        else:
+            await _answer(send_strictly, *refusal)
+
+    def _refusal(self, headers: dict[bytes, bytes]) -> tuple[int, str] | None:
+        """Status and way out of a request that may not pass."""
+        if self.token is not None:
+            needed = "Authorization: Bearer <WEDA_OPERATIONS__TOKEN> is needed"
+            return None if _presents(headers, self.token) else (401, needed)
+        if not self._on_loopback:
+            return 403, "closed: without WEDA_OPERATIONS__TOKEN this listener gives metrics and probes alone"
+        if not _is_ours(headers.get(b"host", b"")) or not _is_ours(headers.get(b"origin", b"//localhost")):
+            return 403, "without WEDA_OPERATIONS__TOKEN this listener answers to localhost and 127.0.0.1 alone"
+        return None
+
+
+def _presents(headers: dict[bytes, bytes], token: str) -> bool:
+    scheme, _, given = headers.get(b"authorization", b"").partition(b" ")
+    return scheme.lower() == b"bearer" and hmac.compare_digest(given.strip(), token.encode())
+
+
+def _is_ours(place: bytes) -> bool:
+    """Whether a Host or an Origin names this machine."""
+    text = place.decode("latin-1")
+    try:
+        return urlsplit(text if "//" in text else f"//{text}").hostname in _LOOPBACK
+    except ValueError:
+        return False
+
+
+def _strict(scope: Scope, headers: list[tuple[bytes, bytes]]) -> Iterator[tuple[bytes, bytes]]:
+    """The answer's headers, with those that it does not set itself."""
+    yield from headers
+    set_already = {name.lower(): value for name, value in headers}
+    yield from ((name, value) for name, value in _ALWAYS if name not in set_already)
+    if b"content-security-policy" not in set_already:
+        is_page = set_already.get(b"content-type", b"").startswith(b"text/html")
+        page = _DOCUMENTS_PAGE if scope["path"] == DOCUMENTS else _PAGE
+        yield b"content-security-policy", page if is_page else _NOTHING
+    if scope["scheme"] == "https":
+        yield _HTTPS_FROM_NOW_ON
+
+
+async def _answer(send: Send, status: int, message: str) -> None:
+    body = json.dumps({"message": message}).encode()
+    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+    if status == 401:  # noqa: PLR2004 - HTTP's own number
+        headers.append((b"www-authenticate", b"Bearer"))
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

@@ -1,0 +1,75 @@
+"""What one sender may take of the connector: requests a second, and bytes of bodies that are still on their way."""
+
+import contextlib
+import math
+from collections.abc import Mapping
+from typing import Final
+
+from aiolimiter import AsyncLimiter
+
+from connector.errors import Overloaded
+
+MAX_READING_BYTES: Final = 64 * 1024 * 1024
+"""Bytes of unfinished bodies that are held at once, over all connections."""
+
+
+class Rates:
+    """How many requests a second each source may send; a source without a rate costs nothing.
+
+    Args:
+        rates: Requests a second, by source; fractions too. One second's worth, and at least one, may come at once.
+    """
+
+    def __init__(self, rates: Mapping[str, float]) -> None:
+        self._limiters: dict[str, AsyncLimiter] = {}
+        self.replace(rates)
+
+    def replace(self, rates: Mapping[str, float]) -> None:
+        """Let these rates count from now on; a rate that stays keeps its count."""
+        found = {name: (max(rate, 1.0), max(rate, 1.0) / rate) for name, rate in rates.items()}
+        self._limiters = {name: self._limiter(name, *shape) for name, shape in found.items()}
+
+    def take(self, source: str) -> None:
+        """Count a request of a source.
+
+        Raises:
+            Overloaded: It is over the source's rate; one more fits after ``retry_after``.
+        """
+        limiter = self._limiters.get(source)
+        if limiter is None:
+            return
+        if not limiter.has_capacity():
+            raise Overloaded(
+                "over the rate of this source (rate in WEDA_SOURCES): send it again",
+                retry_after=math.ceil(limiter.time_period / limiter.max_rate),
+            )
+        with contextlib.suppress(StopIteration):
+            limiter.acquire().send(None)  # there is room: it ends without a pause
+
+    def _limiter(self, name: str, most: float, seconds: float) -> AsyncLimiter:
+        before = self._limiters.get(name)
+        if before is not None and (before.max_rate, before.time_period) == (most, seconds):
+            return before
+        return AsyncLimiter(most, seconds)
+
+
+class ReadingRoom:
+    """The memory that bodies may take while they arrive in parts; what comes at once needs none of it."""
+
+    def __init__(self, most_bytes: int = MAX_READING_BYTES) -> None:
+        self._most = most_bytes
+        self._taken = 0
+
+    def take(self, count: int) -> None:
+        """Hold so many bytes more.
+
+        Raises:
+            Overloaded: All of it is taken.
+        """
+        if self._taken + count > self._most:
+            raise Overloaded("too many large bodies are on their way: send it again")
+        self._taken += count
+
+    def give_back(self, count: int) -> None:
+        """Hold so many bytes less."""
+        self._taken -= count

@@ -1,0 +1,132 @@
+"""TLS of the listeners: certificates that are read again when their files change, and what a client's certificate says.
+
+A connection gets the context that is current when its handshake begins; those that are open keep theirs.
+"""
+
+import hashlib
+import ssl
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from connector.errors import ConfigurationError
+
+NO_NAMES: Final[frozenset[str]] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Files:
+    """PEM files of one listener.
+
+    Attributes:
+        certificate: Its certificate, and those between it and the authority.
+        key: The key, if it is not in the same file.
+        client_authority: Who vouches for clients; None: clients are not asked for a certificate.
+        setting: What names the files in errors, such as ``WEDA_RECEIVER``.
+    """
+
+    certificate: Path
+    key: Path | None
+    client_authority: Path | None
+    setting: str
+
+    @classmethod
+    def of(
+        cls, certificate: Path | None, key: Path | None, client_authority: Path | None, *, setting: str
+    ) -> "Files | None":
+        """The files of a listener; None for one that speaks plain HTTP."""
+        return None if certificate is None else cls(certificate, key, client_authority, setting)
+
+    @property
+    def all(self) -> tuple[Path, ...]:
+        """Every file."""
+        return tuple(path for path in (self.certificate, self.key, self.client_authority) if path is not None)
+
+
+class ServerTls:
+    """The TLS of a listener.
+
+    Args:
+        files: Where certificate and key are.
+
+    Attributes:
+        context: What the listener is given; it hands each handshake over to the current one.
+
+    Raises:
+        ConfigurationError: A file cannot be read, or certificate and key do not belong together.
+    """
+
+    def __init__(self, files: Files) -> None:
+        self._files = files
+        self._current = _context(files)
+        self.context = _context(files)
+        self.context.sni_callback = self._hand_over
+
+    def reload(self) -> None:
+        """Read the files again; what cannot be read leaves the context as it is.
+
+        Raises:
+            ConfigurationError: As at the start.
+        """
+        self._current = _context(self._files)
+
+    def _hand_over(self, connection: Any, _name: str | None, _context: ssl.SSLContext) -> None:
+        connection.context = self._current
+
+
+def names_of(connection: Any) -> frozenset[str]:
+    """What a client is known by in its verified certificate.
+
+    DNS names, URIs and mail addresses of its subjectAltName, the common name where it has none of these, and
+    ``sha256:<fingerprint>`` in lower-case hex.
+
+    Args:
+        connection: The TLS connection as the transport's ``ssl_object`` gives it, or None.
+    """
+    encoded = None if connection is None else connection.getpeercert(binary_form=True)
+    if not encoded:
+        return NO_NAMES
+    told = connection.getpeercert() or {}
+    return frozenset({*_told_names(told), f"sha256:{hashlib.sha256(encoded).hexdigest()}"})
+
+
+def _told_names(told: dict[str, Any]) -> Iterator[str]:
+    alternatives = [value for kind, value in told.get("subjectAltName", ()) if kind in {"DNS", "URI", "email"}]
+    if alternatives:
+        yield from alternatives
+        return
+    for part in told.get("subject", ()):
+        yield from (value for name, value in part if name == "commonName")
+
+
+def _context(files: Files) -> ssl.SSLContext:
+    try:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
+        context.set_alpn_protocols(["http/1.1"])
+        context.load_cert_chain(files.certificate, files.key, password=_no_password)
+        if files.client_authority is not None:
+            context.load_verify_locations(files.client_authority)
+            context.verify_mode = ssl.CERT_OPTIONAL
+    except (OSError, ssl.SSLError, ValueError) as error:
+        raise ConfigurationError(_problem(files, error)) from error
+    return context
+
+
+def _no_password() -> str:
+    raise ValueError("the key is encrypted")
+
+
+def _problem(files: Files, error: Exception) -> str:
+    names = ", ".join(f"{files.setting}__{name}" for name in ("TLS_CERTIFICATE", "TLS_KEY"))
+    if files.client_authority is not None:
+        names += f", {files.setting}__TLS_CLIENT_CA"
+    if isinstance(error, ssl.SSLError):
+        why = f"certificate and key are no PEM or do not belong together ({error.reason or 'unreadable'})"
+    elif isinstance(error, OSError):
+        why = f"a file cannot be read ({error.strerror})"
+    else:
+        why = str(error)
+    return f"{names}: {why}"

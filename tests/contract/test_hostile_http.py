@@ -1,0 +1,263 @@
+"""Hostile HTTP: whatever comes over the wire gets the contract's JSON or a closed connection, and costs little."""
+
+import asyncio
+import json
+
+import pytest
+
+from connector import protocol
+from tests.contract.test_http import ANSWER_SECONDS, _both_ways, message, serving  # noqa: F401 - autouse
+
+HEAD = b"POST /messageDeliver HTTP/1.1\r\nhost: x\r\nauthorization: Bearer t-default\r\n"
+BODY = message()
+GOOD = HEAD + b"content-length: %d\r\n\r\n" % len(BODY) + BODY
+
+
+@pytest.fixture
+async def served():
+    async with serving() as one:
+        yield one
+
+
+async def exchange(served, *parts, pause=0.0):
+    """Write, and read until the connector hangs up; gives statuses and answers' bodies."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", served.port)
+    try:
+        for part in parts:
+            writer.write(part)
+            await asyncio.sleep(pause)
+        async with asyncio.timeout(ANSWER_SECONDS):
+            return answers_in(await reader.read())
+    except ConnectionError:
+        return []
+    finally:
+        writer.close()
+        await asyncio.gather(writer.wait_closed(), return_exceptions=True)
+
+
+def answers_in(raw):
+    found = []
+    while raw:
+        head, _, rest = raw.partition(b"\r\n\r\n")
+        lines = head.lower().split(b"\r\n")
+        length = int(dict(line.split(b": ", 1) for line in lines[1:])[b"content-length"])
+        found.append((int(lines[0].split()[1]), json.loads(rest[:length])))
+        raw = rest[length:]
+    return found
+
+
+def refused(served, reason):
+    return served.metrics.connections_refused.labels(reason).value
+
+
+MALFORMED = {
+    "no HTTP": b"\x16\x03\x01\x02\x00hello\r\n\r\n",
+    "another protocol": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+    "a space in the URL": b"GET /message Deliver HTTP/1.1\r\nhost: x\r\n\r\n",
+    "a tunnel": b"CONNECT x:1 HTTP/1.1\r\nhost: x\r\n\r\n",
+    "both lengths": HEAD + b"content-length: 4\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
+    "both lengths, turned round": HEAD + b"transfer-encoding: chunked\r\ncontent-length: 4\r\n\r\n0\r\n\r\n",
+    "two lengths": HEAD + b"content-length: 4\r\ncontent-length: 5\r\n\r\nabcde",
+    "a length twice": HEAD + b"content-length: 4\r\ncontent-length: 4\r\n\r\nabcd",
+    "a negative length": HEAD + b"content-length: -1\r\n\r\n",
+    "a huge length": HEAD + b"content-length: 99999999999999999999999\r\n\r\n",
+    "a length in words": HEAD + b"content-length: 0x4\r\n\r\nabcd",
+    "a length with a sign": HEAD + b"content-length: +4\r\n\r\nabcd",
+    "chunked twice removed": HEAD + b"transfer-encoding: chunked, identity\r\n\r\n0\r\n\r\n",
+    "chunked in disguise": HEAD + b"transfer-encoding: xchunked\r\n\r\n0\r\n\r\n",
+    "a space before the colon": HEAD + b"content-length : 4\r\n\r\nabcd",
+    "a folded header": HEAD + b"x-a: 1\r\n content-length: 4\r\n\r\nabcd",
+    "a bare line feed": HEAD.replace(b"\r\n", b"\n") + b"transfer-encoding:\n chunked\n\n0\n\n",
+    "NUL in a header": HEAD + b"x-a: \x00\r\n\r\n",
+    "a chunk of no size": HEAD + b"transfer-encoding: chunked\r\n\r\nxyz\r\n",
+    "a chunk of a huge size": HEAD + b"transfer-encoding: chunked\r\n\r\nfffffffffffffffffff\r\n",
+    "a chunk that is longer than it says": HEAD + b"transfer-encoding: chunked\r\n\r\n2\r\nabcd\r\n0\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("name", MALFORMED)
+async def test_what_can_be_read_in_two_ways_or_none_is_400_and_hung_up_on(served, name):
+    answers = await exchange(served, MALFORMED[name])
+
+    assert [(status, told["code"]) for status, told in answers] == [(400, 40090)]
+    assert {*answers[0][1]} == {"code", "message", "stage", "retriable"}
+    assert served.publisher.published == []
+    assert refused(served, "malformed") == 1
+
+
+async def test_a_request_behind_one_that_is_malformed_is_not_read(served):
+    answers = await exchange(served, HEAD + b"content-length: 4\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n" + GOOD)
+
+    assert [status for status, _ in answers] == [400]
+    assert served.publisher.published == []
+
+
+async def test_what_comes_behind_a_good_request_takes_nothing_from_its_answer(served):
+    answers = await exchange(served, GOOD + b"garbage\r\n\r\n")
+
+    assert answers == [(200, {"code": 0})]
+    assert len(served.values()) == 1
+
+
+async def test_requests_that_come_at_once_are_answered_in_their_order(served):
+    answers = await exchange(
+        served, GOOD * 3 + b"DELETE /messageDeliver HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"
+    )
+
+    assert [status for status, _ in answers] == [200, 200, 200, 405]
+
+
+async def test_too_many_requests_at_once_end_the_connection(served):
+    await exchange(served, GOOD * 200)
+
+    assert refused(served, "malformed") == 1
+    assert (await served.ask(message(msgId="m-2"))).code == 0
+
+
+@pytest.mark.parametrize(
+    ("status", "head"),
+    [
+        (431, b"x-a: %s\r\n" % (b"x" * protocol.MAX_HEAD_BYTES)),
+        (431, b"x-a: %s\r\n" % (b"x" * 1_000_000)),
+        (431, b"a: b\r\n" * (protocol.MAX_HEADERS + 1)),
+        (431, b"a: b\r\n" * 100_000),
+    ],
+    ids=["a long header", "a very long header", "many headers", "very many headers"],
+)
+async def test_a_flood_of_headers_is_431(served, status, head):
+    answers = await exchange(served, HEAD + head + b"\r\n")
+
+    assert answers == [] or [(each, told["code"]) for each, told in answers] == [(status, status * 100)]
+    assert refused(served, "head") == 1
+    assert served.publisher.published == []
+
+
+async def test_an_endless_url_is_413(served):
+    answers = await exchange(served, b"GET /messageDeliver?" + b"a" * 100_000)
+
+    assert [(status, told["code"]) for status, told in answers] == [(413, 41300)]
+
+
+@pytest.mark.parametrize(
+    "part",
+    [b"", b"POST", b"POST /messageDeliver HTTP/1.1\r\nx-a: 1", b"\r\n\r\n"],
+    ids=["nothing", "a word", "half", "lines"],
+)
+async def test_a_slow_head_is_408_and_does_not_keep_its_connection(served, part):
+    asked = asyncio.create_task(exchange(served, part))
+    await served.until(lambda: served.state.connections)
+    await asyncio.sleep(0.05)
+    (connection,) = served.state.connections
+    connection.end_if_late(connection._late_at - 0.01)
+    assert not asked.done()
+    connection.end_if_late(connection._late_at + 0.01)
+
+    assert [(status, told["code"]) for status, told in await asked] == [(408, 40800)]
+    assert refused(served, "slow") == 1
+
+
+async def test_a_slow_head_behind_an_answer_is_hung_up_on_too(served):
+    asked = asyncio.create_task(exchange(served, GOOD, b"\r\n", pause=0.2))
+    await served.until(lambda: served.state.connections)
+    (connection,) = served.state.connections
+    await served.until(lambda: connection._late_at is not None and connection.cycle is not None)
+    protocol.sweep(served.state.connections)
+    connection.end_if_late(connection._late_at + 0.01)
+
+    assert [status for status, _ in await asked] == [200, 408]
+
+
+async def test_dribbled_bytes_do_not_move_the_deadline_of_a_head(served):
+    _, writer = await asyncio.open_connection("127.0.0.1", served.port)
+    writer.write(HEAD)
+    await served.until(lambda: served.state.connections)
+    (connection,) = served.state.connections
+    await served.until(lambda: connection.headers)
+    before = connection._late_at
+    for letter in b"x-a: 1":
+        writer.write(bytes([letter]))
+        await asyncio.sleep(0.01)
+
+    assert connection._late_at == before
+    writer.close()
+
+
+async def test_a_body_that_goes_on_after_its_answer_is_cut_off(served):
+    reader, writer = await asyncio.open_connection("127.0.0.1", served.port)
+    writer.write(
+        b"POST /messageDeliver HTTP/1.1\r\nhost: x\r\nauthorization: Bearer t-new\r\ncontent-length: 99999999\r\n\r\n"
+    )
+    assert b" 413 " in await reader.readuntil(b"\r\n\r\n")
+    (connection,) = served.state.connections
+    sent = 0
+    while not reader.at_eof() and sent < 100_000_000:
+        try:
+            writer.write(b"x" * 65_536)
+            await writer.drain()
+        except ConnectionError:
+            break
+        sent += 65_536
+
+    assert sent < 60_000_000
+    assert connection not in served.state.connections
+    writer.close()
+
+
+@pytest.mark.parametrize("what", ["trailer", "extension"])
+async def test_a_body_that_brings_no_body_is_cut_off(served, what):
+    start = HEAD + b"transfer-encoding: chunked\r\n\r\n" + (b"0\r\nx-t: " if what == "trailer" else b"1;")
+    reader, writer = await asyncio.open_connection("127.0.0.1", served.port)
+    writer.write(start)
+    sent = 0
+    while not reader.at_eof() and sent < 50_000_000:
+        try:
+            writer.write(b"x" * 65_536)
+            await writer.drain()
+        except ConnectionError:
+            break
+        sent += 65_536
+
+    assert sent < 40_000_000
+    assert refused(served, "head") == 1
+    writer.close()
+
+
+async def test_one_connection_too_many_is_503():
+    async with serving(max_connections=2) as served:
+        kept = [await asyncio.open_connection("127.0.0.1", served.port) for _ in range(2)]
+        await served.until(lambda: len(served.state.connections) == 2)
+        answers = await exchange(served)
+        for _, writer in kept:
+            writer.close()
+        await served.until(lambda: not served.state.connections)
+        after = await served.ask(BODY)
+
+    assert [(status, told["code"], told["retriable"]) for status, told in answers] == [(503, 50300, True)]
+    assert after.code == 0
+
+
+@pytest.mark.parametrize("offer", ["h2c", "websocket", "TLS/1.3"])
+async def test_an_offer_of_another_protocol_is_left_and_the_request_answered(served, offer):
+    answer = await served.ask(BODY, upgrade=offer, connection="Upgrade")
+
+    assert answer.code == 0
+
+
+async def test_a_thousand_open_bodies_take_bounded_memory():
+    part = HEAD + b"content-length: 500000\r\n\r\n" + b"x" * 400_000
+    async with serving(max_connections=1000, max_in_flight=1000) as served:
+        writers = []
+        for _ in range(300):
+            _, writer = await asyncio.open_connection("127.0.0.1", served.port)
+            writer.write(part)
+            writers.append(writer)
+        await asyncio.gather(*(writer.drain() for writer in writers), return_exceptions=True)
+        await asyncio.sleep(0.5)
+        held = served.receiver._room._taken
+        for writer in writers:
+            writer.transport.abort()
+        await served.until(lambda: served.receiver._room._taken == 0)
+
+        assert 0 < held <= served.receiver._room._most
+        assert served.outcomes().get("refused", 0) > 0
+        assert (await served.ask(BODY)).code == 0

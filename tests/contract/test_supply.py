@@ -1,0 +1,57 @@
+"""What the connector is made of is looked at, and what could not be looked at is not called fine."""
+
+import json
+import subprocess
+
+import pytest
+
+from tests.supply import __main__ as supply
+
+
+@pytest.fixture
+def audit(monkeypatch):
+    """Let pip-audit say something."""
+
+    def say(told):
+        done = subprocess.CompletedProcess([], 0, told if isinstance(told, str) else json.dumps(told), "")
+        monkeypatch.setattr(supply.subprocess, "run", lambda *_, **__: done)
+
+    return say
+
+
+def part(**told):
+    return {"name": "uvicorn", "version": "1", **told}
+
+
+def test_every_part_has_a_licence_that_the_service_can_keep():
+    assert supply.licences() == 0
+
+
+def test_another_licence_fails_the_check(monkeypatch, capsys):
+    monkeypatch.setattr(supply, "LICENCES", ("Apache",))
+
+    assert supply.licences() == 1
+    assert "not in allow-only" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("told", ["no JSON", {"dependencies": [part(skip_reason="not found")]}, {"dependencies": []}])
+def test_what_was_not_asked_is_said_loudly(audit, capsys, told):
+    audit(told)
+
+    assert supply.weaknesses() == 0
+    assert "KNOWN WEAKNESSES WERE NOT CHECKED" in capsys.readouterr().err
+
+
+def test_a_known_weakness_fails_the_check(audit, capsys):
+    audit({"dependencies": [part(vulns=[{"id": "CVE-1"}])]})
+
+    assert supply.weaknesses() == 1
+    assert "uvicorn 1: CVE-1" in capsys.readouterr().err
+
+
+def test_the_bill_of_materials_names_every_part_by_its_hash(tmp_path):
+    assert supply.materials(tmp_path / "sbom.json") == 0
+    listed = json.loads((tmp_path / "sbom.json").read_text(encoding="utf-8"))["components"]
+
+    assert {one["name"].lower() for one in listed} >= {name.lower() for name in supply.parts()}
+    assert all(one["externalReferences"][0]["hashes"] for one in listed if "uvicorn" in one["name"])

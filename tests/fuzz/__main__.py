@@ -1,0 +1,52 @@
+"""``python -m tests.fuzz TARGET [--runs N] [--seed K]``: fuzz until so many executions, or a finding (exit code 77).
+
+libFuzzer, by atheris, over instrumented modules of ours. A finding is written to the folder that the run prints; give
+that file as an argument to play it again.
+"""
+
+import argparse
+import sys
+import tempfile
+from pathlib import Path
+
+import atheris
+
+MODULES = ["messages", "typed_messages", "records", "privacy", "encoding", "protocol", "receiver", "authentication"]
+LONGEST_INPUT = 4096
+MOST_MEGABYTES = 1500
+MOST_SECONDS = 10
+
+with atheris.instrument_imports(include=[f"connector.{name}" for name in MODULES]):
+    from tests.fuzz import http_target, message_target
+
+TARGETS = {"message": message_target, "http": http_target}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
+    parser.add_argument("target", choices=TARGETS)
+    parser.add_argument("inputs", nargs="*", help="files of findings to play again; none: fuzz")
+    parser.add_argument("--runs", type=int, default=1_000_000)
+    parser.add_argument("--seed", type=int, default=0, help="of the mutations; 0: chance")
+    asked = parser.parse_args()
+    target = TARGETS[asked.target]
+    folder = Path(tempfile.mkdtemp(prefix=f"weda-fuzz-{asked.target}-"))
+    corpus = folder / "corpus"
+    corpus.mkdir()
+    for number, seed in enumerate(target.seeds()):
+        (corpus / f"seed-{number}").write_bytes(seed)
+    sys.stderr.write(f"findings of this run: {folder}\n")
+    options = [
+        f"-runs={asked.runs}",
+        f"-seed={asked.seed}",
+        f"-max_len={LONGEST_INPUT}",
+        f"-rss_limit_mb={MOST_MEGABYTES}",
+        f"-timeout={MOST_SECONDS}",
+        f"-artifact_prefix={folder}/",
+    ]
+    atheris.Setup([sys.argv[0], *options, *(asked.inputs or [str(corpus)])], target.execute)
+    atheris.Fuzz()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,53 @@
+"""Bytes of a body: they become records that Avro reads again, or one of the errors that sources are answered."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import yaml
+
+from connector.encoding import SingleObjectEncoder, decode
+from connector.errors import EmptyBody, Unconvertible, Unreadable
+from connector.messages import BodyKind, parse
+from connector.privacy import Privacy
+from connector.records import convert, headers, readable_instance_id, record_value
+from connector.schemas import INSTANCE_EVENT, TASK_EVENT, WORKFLOW_EVENT, load
+from connector.values import IngestId, Request
+
+ZONE = ZoneInfo("Asia/Shanghai")
+KINDS = tuple(BodyKind)
+ENCODER = SingleObjectEncoder()
+INGEST_ID = IngestId("0195-x")
+PRIVACY = Privacy(["comment"], ["instanceId", "msgId", "approverMap", "flowTitle", "unknown"], "a-key-for-the-fuzzer")
+TABLE = Path(__file__).parents[1] / "data" / "bodies.yaml"
+
+
+def seeds() -> Iterator[bytes]:
+    """Bodies of the contract's table, each as every kind."""
+    for rows in yaml.safe_load(TABLE.read_text(encoding="utf-8")).values():
+        for row in rows:
+            if isinstance(row.get("body"), str):
+                yield from (bytes([number]) + row["body"].encode() for number in range(2 * len(KINDS)))
+
+
+def execute(data: bytes) -> None:
+    """One execution: the first byte tells how the rest is read."""
+    how, body = data[:1], data[1:]
+    kind = KINDS[how[0] % len(KINDS)] if how else BodyKind.JSON
+    try:
+        if how and how[0] // len(KINDS) % 2:
+            body, kind = PRIVACY.applied(body, kind)
+        message = parse(body, kind)
+    except (EmptyBody, Unreadable, Unconvertible):
+        return
+    readable_instance_id(message)
+    try:
+        event = convert(message, ZONE)
+        request = Request("default", body, "", 1_772_415_000_000)
+        for name in (WORKFLOW_EVENT, TASK_EVENT if event.message_type == "Task" else INSTANCE_EVENT):
+            value = record_value(event, load(name), request, INGEST_ID)
+            encoded = ENCODER.encode("topic", load(name), value)
+    except (Unreadable, Unconvertible):
+        return
+    headers(event, request, INGEST_ID)
+    decode(encoded)

@@ -1,0 +1,264 @@
+"""The front door of a running connector: TLS, certificates, limits and secrets that change while it runs."""
+
+import asyncio
+import base64
+import json
+import ssl
+import sys
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import aiohttp
+import pytest
+import trustme
+
+from tests.servers.ports import LOOPBACK, free_ports
+
+BODY = json.dumps({"msgType": "Task", "instanceId": "i-1", "comment": "planted-comment"}).encode()
+READY_SECONDS = 30
+NOTICE_SECONDS = 10
+
+
+@dataclass
+class Serving:
+    """A connector in a process of its own."""
+
+    process: asyncio.subprocess.Process
+    url: str
+    operations_url: str
+    log: Path
+
+    async def post(self, *, tls: ssl.SSLContext | None = None, **headers: str) -> int:
+        """The status of one message."""
+        address = f"{self.url}/messageDeliver"
+        connector = aiohttp.TCPConnector(ssl=tls if tls is not None else True, force_close=True)
+        async with (
+            aiohttp.ClientSession(connector=connector) as session,
+            session.post(address, data=BODY, headers=headers) as answer,
+        ):
+            await answer.read()
+            return answer.status
+
+    async def until(self, status: int, **headers: str) -> None:
+        """Wait until a message with these headers has this status."""
+        async with asyncio.timeout(NOTICE_SECONDS):
+            while await self.post(**headers) != status:
+                await asyncio.sleep(0.1)
+
+    async def get(self, path: str, **headers: str) -> tuple[int, str, dict[str, str]]:
+        async with (
+            aiohttp.ClientSession() as session,
+            session.get(self.operations_url + path, headers=headers) as answer,
+        ):
+            return answer.status, await answer.text(), {name.lower(): value for name, value in answer.headers.items()}
+
+
+@pytest.fixture
+async def serve(tmp_path: Path) -> AsyncIterator:
+    """Start `weda-connector serve` with an embedded broker."""
+    started: list[asyncio.subprocess.Process] = []
+
+    async def serve(*, scheme: str = "http", **settings: str) -> Serving:
+        port, operations_port = free_ports(2)
+        log = tmp_path / "log"
+        known = {
+            "WEDA_KAFKA__BOOTSTRAP_SERVERS": "embedded",
+            "WEDA_RECEIVER__HOST": LOOPBACK,
+            "WEDA_RECEIVER__PORT": str(port),
+            "WEDA_OPERATIONS__PORT": str(operations_port),
+            "WEDA_JOURNAL__PATH": str(tmp_path / "journal.db"),
+        }
+        environment = ["env", *(f"{name}={text}" for name, text in (known | settings).items())]
+        with log.open("wb") as errors:
+            process = await asyncio.create_subprocess_exec(
+                *environment, sys.executable, "-m", "connector", "serve", stderr=errors
+            )
+        started.append(process)
+        deadline = time.monotonic() + READY_SECONDS
+        while b"the connector is up" not in log.read_bytes():
+            assert process.returncode is None, log.read_text()
+            assert time.monotonic() < deadline, log.read_text()
+            await asyncio.sleep(0.05)
+        return Serving(process, f"{scheme}://localhost:{port}", f"http://localhost:{operations_port}", log)
+
+    yield serve
+    for process in started:
+        if process.returncode is None:
+            process.terminate()
+            await process.wait()
+
+
+class Authority:
+    """Issues certificates, and writes them where a connector looks."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.renew()
+
+    def renew(self) -> None:
+        """Another authority, and another certificate of the listener by it."""
+        self.issuer = trustme.CA()
+        self.issuer.cert_pem.write_to_path(self.folder / "ca.pem")
+        issued = self.issuer.issue_cert("localhost")
+        issued.private_key_pem.write_to_path(self.folder / "key.pem")
+        (self.folder / "certificate.pem").write_bytes(b"".join(each.bytes() for each in issued.cert_chain_pems))
+
+    def client(self, name: str | None = None, *, by: trustme.CA | None = None, expired: bool = False) -> ssl.SSLContext:
+        context = ssl.create_default_context()
+        self.issuer.configure_trust(context)
+        if name is not None:
+            end = datetime(2021, 1, 1, tzinfo=UTC) if expired else None
+            begin = datetime(2020, 1, 1, tzinfo=UTC) if expired else None
+            (by or self.issuer).issue_cert(name, not_before=begin, not_after=end).configure_cert(context)
+        return context
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> Authority:
+    return Authority(tmp_path)
+
+
+def files(authority: Authority) -> dict[str, str]:
+    return {
+        "WEDA_RECEIVER__TLS_CERTIFICATE": str(authority.folder / "certificate.pem"),
+        "WEDA_RECEIVER__TLS_KEY": str(authority.folder / "key.pem"),
+    }
+
+
+async def test_a_client_certificate_is_a_credential(serve, authority: Authority):
+    sources = {"default": {"certificates": ["hr.example.org"]}, "other": {"certificates": ["other.example.org"]}}
+    serving = await serve(
+        scheme="https",
+        WEDA_SOURCES=json.dumps(sources),
+        WEDA_RECEIVER__TLS_CLIENT_CA=str(authority.folder / "ca.pem"),
+        **files(authority),
+    )
+
+    assert await serving.post(tls=authority.client("hr.example.org")) == 200
+    assert await serving.post(tls=authority.client("other.example.org")) == 403
+    assert await serving.post(tls=authority.client("nobody.example.org")) == 401
+    assert await serving.post(tls=authority.client()) == 401
+    for stranger in (
+        authority.client("hr.example.org", by=trustme.CA()),
+        authority.client("hr.example.org", expired=True),
+    ):
+        with pytest.raises((aiohttp.ClientError, ssl.SSLError)):
+            await serving.post(tls=stranger)
+
+
+async def test_a_new_certificate_of_the_listener_is_taken_without_a_restart(serve, authority: Authority):
+    serving = await serve(scheme="https", WEDA_TOKEN="t", **files(authority))
+    before = authority.client()
+    assert await serving.post(tls=before, authorization="Bearer t") == 200
+    authority.renew()
+    async with asyncio.timeout(NOTICE_SECONDS):
+        while True:
+            try:
+                await serving.post(tls=authority.client(), authorization="Bearer t")
+                break
+            except aiohttp.ClientError:
+                await asyncio.sleep(0.1)
+
+    with pytest.raises(aiohttp.ClientError):
+        await serving.post(tls=before, authorization="Bearer t")
+    (authority.folder / "certificate.pem").write_text("no certificate")
+    await asyncio.sleep(1.5)
+    assert await serving.post(tls=authority.client(), authorization="Bearer t") == 200
+    assert "WEDA_RECEIVER__TLS_CERTIFICATE" in (await serving.get("/readyz"))[1]
+
+
+async def test_plain_http_and_old_tls_are_not_spoken_on_a_tls_port(serve, authority: Authority):
+    serving = await serve(scheme="https", WEDA_TOKEN="t", **files(authority))
+    plain = Serving(serving.process, serving.url.replace("https", "http"), "", serving.log)
+    with pytest.raises(aiohttp.ClientError):
+        await plain.post(authorization="Bearer t")
+    old = authority.client()
+    with pytest.warns(DeprecationWarning, match="TLSv1_1"):
+        old.maximum_version = ssl.TLSVersion.TLSv1_1
+    with pytest.raises(aiohttp.ClientError):
+        await serving.post(tls=old, authorization="Bearer t")
+
+
+async def test_tokens_secrets_and_rates_change_without_a_restart(serve, tmp_path: Path):
+    token, sources = tmp_path / "token", tmp_path / "sources.json"
+    token.write_text("first\n")
+    secret = f"whsec_{base64.b64encode(bytes(32)).decode()}"
+    sources.write_text(json.dumps({"hr": {"tokens": ["h-1"]}}))
+    serving = await serve(WEDA_TOKEN_FILE=str(token), WEDA_SOURCES_FILE=str(sources))
+    assert await serving.post(authorization="Bearer first") == 200
+
+    token.write_text("second\n")
+    await serving.until(200, authorization="Bearer second")
+    assert await serving.post(authorization="Bearer first") == 401
+
+    replacement = tmp_path / "replacement"
+    replacement.write_text(json.dumps({"default": {"secrets": [secret], "rate": 1}, "hr": {"tokens": ["h-2"]}}))
+    replacement.rename(sources)
+    await serving.until(429, authorization="Bearer second")
+
+    sources.write_text("no JSON")
+    await asyncio.sleep(1.5)
+    assert await serving.post(authorization="Bearer first") == 401
+    assert "WEDA_SOURCES_FILE" in (await serving.get("/readyz"))[1]
+    metrics = (await serving.get("/metrics"))[1]
+    assert 'weda_connector_reloads_total{outcome="failed"} 1.0' in metrics
+    assert 'weda_connector_reloads_total{outcome="applied"} 2.0' in metrics
+
+
+async def test_beyond_loopback_the_operations_listener_is_closed_without_a_token(serve, tmp_path: Path):
+    serving = await serve(WEDA_OPERATIONS__HOST="0.0.0.0")
+
+    assert [(await serving.get(path))[0] for path in ("/metrics", "/livez", "/readyz")] == [200, 200, 200]
+    for path in ("/api/status", "/api/config", "/api/docs", "/api/openapi.json", "/console/", "/"):
+        status, told, _ = await serving.get(path)
+        assert status == 403
+        assert "WEDA_OPERATIONS__TOKEN" in told
+
+
+async def test_the_operations_token_opens_and_changes_without_a_restart(serve, tmp_path: Path):
+    token = tmp_path / "token"
+    token.write_text("first")
+    serving = await serve(WEDA_OPERATIONS__HOST="0.0.0.0", WEDA_OPERATIONS__TOKEN_FILE=str(token))
+    assert (await serving.get("/api/status"))[0] == 401
+    assert (await serving.get("/api/status", authorization="Bearer first"))[0] == 200
+    token.write_text("second")
+    async with asyncio.timeout(NOTICE_SECONDS):
+        while (await serving.get("/api/status", authorization="Bearer second"))[0] != 200:
+            await asyncio.sleep(0.1)
+
+    assert (await serving.get("/api/status", authorization="Bearer first"))[0] == 401
+
+
+async def test_a_browser_is_held_to_the_operations_listener_s_own_pages_and_to_this_machine(serve):
+    serving = await serve()
+
+    for path in ("/metrics", "/readyz", "/api/status", "/api/docs", "/nothing"):
+        _, _, headers = await serving.get(path)
+        assert headers["x-content-type-options"] == "nosniff"
+        assert headers["x-frame-options"] == "DENY"
+        assert headers["referrer-policy"] == "no-referrer"
+        assert headers["cache-control"] == "no-store"
+        assert "frame-ancestors 'none'" in headers["content-security-policy"]
+        assert "server" not in headers
+    assert (await serving.get("/api/status"))[0] == 200
+    assert (await serving.get("/api/status", host="127.0.0.1:9464"))[0] == 200
+    assert (await serving.get("/api/status", host="rebound.example.org"))[0] == 403
+    assert (await serving.get("/api/status", origin="https://example.org"))[0] == 403
+    assert (await serving.get("/api/status", origin="null"))[0] == 403
+    assert (await serving.get("/api/status", origin=serving.operations_url))[0] == 200
+
+
+async def test_a_slow_head_is_hung_up_on(serve):
+    serving = await serve(WEDA_TOKEN="t")
+    port = int(serving.url.rpartition(":")[2])
+    reader, writer = await asyncio.open_connection(LOOPBACK, port)
+    writer.write(b"POST /messageDeliver HTTP/1.1\r\n")
+    async with asyncio.timeout(20):
+        told = await reader.read()
+    writer.close()
+
+    assert told.startswith(b"HTTP/1.1 408 ")
+    assert await serving.post(authorization="Bearer t") == 200

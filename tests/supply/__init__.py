@@ -1,0 +1,1 @@
+"""What the connector is made of: licences, known weaknesses, the bill of materials."""

@@ -1,0 +1,92 @@
+"""``python -m tests.supply licences | weaknesses | materials FILE``: looks at what is installed with the connector.
+
+Exit code 1: a licence that is not on the list, or a known weakness. A service that cannot be asked is no pass: it is
+said in capitals, and the exit code is 0 only because a machine without a network must be able to go on.
+"""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+REQUIREMENTS = ROOT / "requirements" / "run.txt"
+LICENCES = (
+    *("Apache", "MIT", "BSD", "ISC", "PSF", "Python Software Foundation", "Mozilla Public License 2.0", "MPL-2.0"),
+    *("any-OSI", "Public Domain", "Unlicense", "0BSD"),
+)
+"""What may stand in the licence of a part: terms that a service under Apache 2.0 can keep."""
+
+BIN = Path(sys.executable).parent
+SECONDS = 120
+UNREACHABLE = re.compile(
+    r"ConnectionError|ServiceError|Max retries|timed out|NewConnectionError|HTTPError", re.IGNORECASE
+)
+
+
+def main(arguments: list[str]) -> int:
+    """Run the check that is asked for."""
+    match arguments:
+        case ["licences"]:
+            return licences()
+        case ["weaknesses"]:
+            return weaknesses()
+        case ["materials", path]:
+            return materials(Path(path))
+    sys.stderr.write(__doc__ or "")
+    return 2
+
+
+def parts() -> list[str]:
+    """The distributions that are installed with the connector on this machine."""
+    names = re.findall(r"^([A-Za-z0-9._-]+)==\S+(.*)$", REQUIREMENTS.read_text(encoding="utf-8"), re.MULTILINE)
+    return [name for name, marker in names if "win32'" not in marker or "!=" in marker]
+
+
+def licences() -> int:
+    """Whether each part's licence is one of ours."""
+    command = [BIN / "pip-licenses", "--from=mixed", "--partial-match", f"--allow-only={';'.join(LICENCES)}"]
+    done = subprocess.run([*command, "--packages", *parts()], capture_output=True, text=True, check=False)
+    if done.returncode:
+        sys.stderr.write(f"licences: {done.stderr.strip() or done.stdout.strip()}\n")
+        return 1
+    return 0
+
+
+def weaknesses() -> int:
+    """Whether a weakness of a part is known; says so loudly where that could not be asked, of all parts or of some."""
+    options = ["--require-hashes", "--disable-pip", "--progress-spinner=off", "--format=json", "--timeout=10"]
+    try:
+        done = subprocess.run(
+            [BIN / "pip-audit", *options, "-r", REQUIREMENTS],
+            capture_output=True,
+            text=True,
+            timeout=SECONDS,
+            check=False,
+        )
+        told = json.loads(done.stdout)["dependencies"]
+    except (subprocess.TimeoutExpired, ValueError, KeyError):
+        told = []
+    asked = [part for part in told if "skip_reason" not in part]
+    weak = [part for part in asked if part["vulns"]]
+    for part in weak:
+        ids = ", ".join(one["id"] for one in part["vulns"])
+        sys.stderr.write(f"weaknesses: {part['name']} {part['version']}: {ids}\n")
+    unasked = max(len(told), len(parts())) - len(asked)
+    if unasked:
+        sys.stderr.write(
+            f"KNOWN WEAKNESSES WERE NOT CHECKED for {unasked} parts: pip-audit's service has no answer from here\n"
+        )
+    return 1 if weak else 0
+
+
+def materials(path: Path) -> int:
+    """Write the bill of materials."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    command = [BIN / "cyclonedx-py", "requirements", REQUIREMENTS, "--pyproject", ROOT / "pyproject.toml"]
+    return subprocess.run([*command, "--output-reproducible", "-o", path], check=False).returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
