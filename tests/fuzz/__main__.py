@@ -11,7 +11,7 @@ from pathlib import Path
 
 import atheris
 
-MODULES = ["messages", "typed_messages", "records", "privacy", "encoding", "protocol", "receiver", "authentication"]
+MODULES = ["messages", "typed_messages", "records", "privacy", "encoding", "protocol", "wire", "receiver"]
 LONGEST_INPUT = 4096
 MOST_MEGABYTES = 1500
 MOST_SECONDS = 10

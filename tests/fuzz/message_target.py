@@ -6,6 +6,7 @@ from zoneinfo import ZoneInfo
 
 import yaml
 
+from connector import typed_messages
 from connector.encoding import SingleObjectEncoder, decode
 from connector.errors import EmptyBody, Unconvertible, Unreadable
 from connector.messages import BodyKind, parse
@@ -37,6 +38,8 @@ def execute(data: bytes) -> None:
     try:
         if how and how[0] // len(KINDS) % 2:
             body, kind = PRIVACY.applied(body, kind)
+        if kind is BodyKind.JSON:
+            typed_messages.read(body, ZONE)
         message = parse(body, kind)
     except (EmptyBody, Unreadable, Unconvertible):
         return

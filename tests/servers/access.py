@@ -55,6 +55,16 @@ def start_secured(nodes: int = 1) -> KafkaCluster:
     return cluster
 
 
+def grant(cluster: KafkaCluster, prefix: str) -> None:
+    """Give `USER` what docs/security.md calls the least, on topics that start with ``prefix``."""
+    kind = ResourcePatternType.PREFIXED
+    allow = AclPermissionType.ALLOW
+    _create(
+        cluster,
+        [AclBinding(ResourceType.TOPIC, prefix, kind, f"User:{USER}", "*", each, allow) for each in _NEEDED],
+    )
+
+
 @contextmanager
 def writing_denied(cluster: KafkaCluster, topic: str) -> Iterator[None]:
     """Deny `USER` to write a topic, or `EVERY_TOPIC`, for as long as the context lasts.
