@@ -28,15 +28,19 @@ from connector.health import Health
 from connector.ingest import IngestIds
 from connector.journal import Contents, SqliteJournal
 from connector.metrics import Metrics
-from connector.operations import operations_app
+from connector.operations import SECONDS_BETWEEN, Desk, History, Outside, operations_app
+from connector.operations.timeline import LOOK_BACK
 from connector.pipeline import Counts, Pipeline
 from connector.publisher import Failure, KafkaPublisher, producer_properties
+from connector.reading import Decoded, read_records, record_at
 from connector.receiver import Receiver
+from connector.recent import Recent
 from connector.registry import Registry, Subject, resolve, subjects
 from connector.repeats import Repeats, RepeatsFile
+from connector.replay import DeadLetters
 from connector.settings import EMBEDDED, Settings
-from connector.streams import Routes
-from connector.topics import TopicAdmin, TopicState, canaries, canary_routes, routes_of, wanted
+from connector.streams import DEAD_LETTERS, Routes
+from connector.topics import TopicAdmin, TopicSpec, TopicState, canaries, canary_routes, routes_of, wanted
 from connector.tracing import TracedPublisher, TracedReceiver, Tracing
 from connector.values import ProducibleRecord, Request
 from connector.wire import Wire
@@ -46,6 +50,7 @@ VERSION: Final = version("weda-kafka-connector")
 _ASK_AT_START_SECONDS: Final = 1.0
 _CREATE_SECONDS: Final = 15.0
 _ASK_SECONDS: Final = 3.0
+_ASK_AT_MOST_SECONDS: Final = 15.0
 _AGAIN_SECONDS: Final = 0.5
 _UNCONNECTED_SECONDS: Final = 20.0
 _TOPICS_SECONDS: Final = 30.0
@@ -57,6 +62,7 @@ _ANEW_SECONDS: Final = 5.0
 _REGISTRY_SECONDS: Final = 15.0
 _RATE_SECONDS: Final = 30.0
 _FLOOR: Final = "ingest_floor"
+_EVENTS: Final = "events"
 _STOP_SHARE: Final = 0.3
 _LOG = structlog.get_logger("connector.app")
 
@@ -94,10 +100,12 @@ class Connector:
         self._canaries = canaries(settings)
         self.health = Health(settings.journal.max_bytes)
         self.metrics = Metrics(version=VERSION, sources=settings.sources, streams=settings.streams)
+        self.recent = Recent(settings.sources)
         self.bootstrap_servers = settings.kafka.bootstrap_servers
         self.url = ""
         self.operations_url = ""
         self.must_start_anew = asyncio.Event()
+        self.desk = self._desk()
 
     async def start(self) -> None:
         """Start, step by step; each step leaves behind what undoes it.
@@ -124,14 +132,7 @@ class Connector:
         self.metrics.recovered(contents)
         self.metrics.journal_limit.set(settings.journal.max_bytes)
         # 3. The operations listener, so that probes see the rest come; it is the last but one to go.
-        app = operations_app(
-            self.metrics.registry,
-            self.health,
-            token=_revealed(settings.operations.token),
-            settings=settings.redacted(),
-            version=VERSION,
-        )
-        self.operations_url = await self._serve(app, operations)
+        self.operations_url = await self._serve(operations_app(self.metrics.registry, self.desk), operations)
         # 4. What was seen, and the ids that were used.
         repeats = await self._open_repeats()
         ingest_ids = IngestIds(await journal.recall(_FLOOR))
@@ -149,11 +150,14 @@ class Connector:
         self._watch(partial(self._set_gauges, journal, delivery))
         self._watch(partial(self._keep_reserving, journal, ingest_ids))
         self._watch(partial(self._keep_crediting, journal))
-        # 9. The public listener, and the canary, which goes in behind its door.
+        self._watch(self._keep_history)
+        # 9. The public listener; the canary and replayed dead letters, which go in behind its door.
         pipeline = partial(self._pipeline, delivery=delivery, repeats=repeats, ingest_ids=ingest_ids, encoder=encoder)
         if self._canaries:
             self._watch(partial(self._sing, delivery, pipeline(canary_routes(settings), Uncounted())))
-        receiver = self._receiver(pipeline(self.routes, self.metrics))
+        main = pipeline(self.routes, self.metrics)
+        self._open_desk(main, journal)
+        receiver = self._receiver(main)
         traced = receiver if self._tracing is None else TracedReceiver(receiver, self._tracing.tracer)
         self.url = await self._serve(traced, public, http=Wire)
         self._stack.callback(self._close_door, receiver)
@@ -230,8 +234,61 @@ class Connector:
             resolve, registry, wanted_subjects, cache, auto_register=settings.registry.auto_register
         )
         self.metrics.registry_up.set(resolved.from_registry)
+        self.desk.schema_ids.update(resolved.ids)
         self._watch(partial(self._watch_registry, registry, wanted_subjects, resolved.ids))
         return RegistryEncoder(resolved.ids)
+
+    def _desk(self) -> Desk:
+        settings = self._settings
+        return Desk(
+            version=VERSION,
+            settings=settings.redacted(),
+            health=self.health,
+            history=History(self.metrics.registry),
+            recent=self.recent,
+            routes=self.routes.all,
+            is_loopback=_is_loopback(settings.operations.host),
+            is_embedded=settings.kafka.bootstrap_servers == EMBEDDED,
+            token=_revealed(settings.operations.token),
+        )
+
+    def _open_desk(self, pipeline: Pipeline, journal: SqliteJournal) -> None:
+        """Let people work with what the connector has."""
+        self.desk.outside = Outside(self._read_dead_letter, self._read_instance, self._read_topics)
+        self.desk.dead_letters = DeadLetters(pipeline, journal, self._settings.sources, self._read_dead_letters)
+        self._stack.push_async_callback(self.desk.dead_letters.stop)
+
+    def _read_dead_letters(self) -> Iterator[Decoded]:
+        where = self.bootstrap_servers, self._settings.kafka.properties
+        for topic in self.routes.dead_letter_topics:
+            yield from read_records(*where, stream=DEAD_LETTERS, topic=topic, from_beginning=True, until_end=True)
+
+    def _read_dead_letter(self, topic: str, partition: int, offset: int) -> Decoded | None:
+        if topic not in self.routes.dead_letter_topics:
+            return None
+        where = self.bootstrap_servers, self._settings.kafka.properties
+        return record_at(*where, stream=DEAD_LETTERS, topic=topic, partition=partition, offset=offset)
+
+    def _read_instance(self, instance_id: str) -> Iterator[Decoded]:
+        registry, kafka = self._settings.registry, self._settings.kafka
+        with contextlib.ExitStack() as stack:
+            by_id = stack.enter_context(Registry(registry)).schema if registry.url else None
+            for topic in [route.topic for route in self.routes.all if route.stream.name == _EVENTS]:
+                yield from read_records(
+                    self.bootstrap_servers,
+                    kafka.properties,
+                    stream=_EVENTS,
+                    topic=topic,
+                    by_id=by_id,
+                    back=LOOK_BACK,
+                    until_end=True,
+                    key=instance_id,
+                    idle_seconds=_ASK_AT_MOST_SECONDS,
+                )
+
+    def _read_topics(self) -> tuple[tuple[TopicSpec, ...], dict[str, TopicState]]:
+        admin = TopicAdmin(self.bootstrap_servers, self._settings.kafka.properties)
+        return wanted(self._settings), admin.describe(self.routes.topics, _ASK_SECONDS)
 
     def _pipeline(
         self,
@@ -265,6 +322,7 @@ class Connector:
             authentication,
             pipeline,
             self.metrics,
+            self.recent,
             max_body_bytes=settings.receiver.max_body_bytes,
             max_in_flight=settings.receiver.max_in_flight,
         )
@@ -486,6 +544,11 @@ class Connector:
         while True:
             await asyncio.sleep(_CREDIT_SECONDS)
             await self._credit(journal)
+
+    async def _keep_history(self) -> None:
+        while True:
+            self.desk.history.take()
+            await asyncio.sleep(SECONDS_BETWEEN)
 
     async def _credit(self, journal: SqliteJournal) -> None:
         """Tell the journal's ledger what was published without it."""

@@ -37,6 +37,7 @@ from connector.logs import REQUEST_ID
 from connector.messages import BodyKind
 from connector.metrics import Metrics
 from connector.pipeline import Outcome, Pipeline, Result
+from connector.recent import Recent, RecentRequest
 from connector.records import Event
 from connector.values import UNKNOWN_SOURCE, Request
 
@@ -78,6 +79,7 @@ class Receiver:
         authentication: Which source sent a request.
         pipeline: Makes its message safe.
         metrics: Who counts.
+        recent: Who keeps the last requests for people to look at.
         max_body_bytes: Bound of a body.
         max_in_flight: Bound of requests that are being read.
     """
@@ -87,6 +89,7 @@ class Receiver:
         authentication: Authentication,
         pipeline: Pipeline,
         metrics: Metrics,
+        recent: Recent,
         *,
         max_body_bytes: int,
         max_in_flight: int,
@@ -94,6 +97,7 @@ class Receiver:
         self._authentication = authentication
         self._pipeline = pipeline
         self._metrics = metrics
+        self._recent = recent
         self._max_body = max_body_bytes
         self._max_in_flight = max_in_flight
         self._open_requests = 0
@@ -139,7 +143,7 @@ class Receiver:
         kind, content_type = BodyKind.QUERY, ""
         if call.method != "GET":
             kind, content_type = _kind_of(call), call.header(b"content-type")
-        call.size = len(body)
+        call.size, call.body = len(body), body
         request = Request(call.source, body, content_type, call.received_at, call.header(b"traceparent") or None)
         self._pipeline.accept(request, kind, partial(self._answer, call))
 
@@ -156,6 +160,8 @@ class Receiver:
         answer = _answer_of(result)
         call.send(answer, call.request_id)
         self._note(call, answer, event)
+        if call.body is not None:
+            self._recent.came(call.source, call.arrived(call.body, answer), event)
 
     def _check(self, call: "Call") -> None:
         """What is refused before the body is read."""
@@ -242,7 +248,7 @@ class Call:
         request_id: The ``x-request-id`` of whoever stands before us, if it is one that a log can hold; else our own.
     """
 
-    __slots__ = ("_headers", "method", "path", "received_at", "request_id", "send", "size", "source", "started")
+    __slots__ = ("_headers", "body", "method", "path", "received_at", "request_id", "send", "size", "source", "started")
 
     def __init__(
         self, method: str, path: str, headers: Iterable[tuple[bytes, bytes]], send: Callable[["Answer", str], None]
@@ -253,6 +259,7 @@ class Call:
         self.started = time.perf_counter()
         self.received_at = time.time_ns() // 1_000_000
         self.source: str = UNKNOWN_SOURCE
+        self.body: bytes | None = None
         self.size = 0
         self._headers: dict[bytes, bytes] = dict(headers)
         self.request_id = self._given_id() or f"{_PROCESS}-{next(_NUMBERS):x}"
@@ -265,6 +272,11 @@ class Call:
         """A header's text, or the empty string."""
         value = self._headers.get(name)
         return "" if value is None else value.decode("latin-1").strip()
+
+    def arrived(self, body: bytes, answer: "Answer") -> RecentRequest:
+        """The request for people to look at."""
+        content_type = self._headers.get(b"content-type", b"")
+        return RecentRequest(self.received_at, self.method, content_type, body, self.size, answer.code, answer.error)
 
     def continue_trace(self, traceparent: str) -> None:
         """From here on the request belongs to this span."""

@@ -28,6 +28,7 @@ from connector.ingest import IngestIds
 from connector.metrics import OUTCOMES, Metrics
 from connector.pipeline import Pipeline
 from connector.receiver import Receiver
+from connector.recent import Recent
 from connector.repeats import Repeats
 from connector.streams import Routes
 from connector.testing import InMemoryJournal, InMemoryPublisher
@@ -105,6 +106,7 @@ class Served:
             Authentication(self._tokens, open_without=not any(self._tokens.values())),
             pipeline,
             self.metrics,
+            Recent(self._tokens),
             max_body_bytes=512 * 1024,
             max_in_flight=self._max_in_flight,
         )

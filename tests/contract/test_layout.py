@@ -19,6 +19,7 @@ LAYERS = (
         "avro_writer",
         "compatibility",
         "dead_letters",
+        "recent",
         "delivery",
         "dictionary",
         "embedded",
@@ -31,8 +32,9 @@ LAYERS = (
     | {"journal_file", "schemas", "settings", "simulator", "streams", "testing", "topics", "write_ahead_log"}
     | {"deadlines", "detached", "tallies", "typed_messages"},
     {"pipeline"},
+    {"replay"},
     {"receiver", "operations", "wire", "canary", "tracing"},
-    {"app", "backlog", "consuming", "demo", "descriptions"},
+    {"app", "backlog", "consuming", "demo", "descriptions", "remote", "draft", "doctor"},
     {"cli"},
     {"__main__"},
 )
