@@ -35,6 +35,7 @@ demo: $(VENV)/.run ## the main job on an embedded broker: see it flow (DEMO_ARGS
 test: $(VENV)/.dev ## every test, on a real Kafka that the run starts itself (TEST_ARGS="-k lanes")
 	@$(BIN)/python -m tests.servers install
 	@$(BIN)/python -m tests.chart.tools install
+	@$(BIN)/python -m tests.browser
 	@$(BIN)/python -m pytest $(TEST_ARGS)
 
 test-kubernetes: $(VENV)/.dev ## the chart on a real API server, which is built first (once, some twenty minutes)

@@ -27,27 +27,30 @@ from connector.delivery import Delivery
 from connector.embedded import EmbeddedBroker
 from connector.encoding import Encoder, RegistryEncoder, SingleObjectEncoder
 from connector.errors import ConfigurationError, ConnectorError, Unavailable
-from connector.guard import Guard
 from connector.health import Health
 from connector.ingest import IngestIds
 from connector.journal import Contents, SqliteJournal
 from connector.limits import Rates
 from connector.metrics import Metrics
-from connector.operations import operations_app
+from connector.operations import SECONDS_BETWEEN, Desk, History, Outside, operations_app
+from connector.operations.timeline import LOOK_BACK
 from connector.pipeline import Counts, Pipeline
 from connector.privacy import Privacy
 from connector.protocol import SWEEP_SECONDS, Protocol, bounded, sweep
 from connector.publisher import Failure, KafkaPublisher, producer_properties
+from connector.reading import Decoded, read_records, record_at
 from connector.receiver import Receiver
+from connector.recent import Recent
 from connector.registry import Registry, Subject, resolve, subjects
 from connector.repeats import Repeats, RepeatsFile
-from connector.replays import Replays
+from connector.replay import DeadLetters
 from connector.rotation import Rotation
 from connector.settings import EMBEDDED, Settings
 from connector.signatures import secret_bytes
-from connector.streams import Routes
+from connector.single_use import SingleUse
+from connector.streams import DEAD_LETTERS, Routes
 from connector.tls import Files, ServerTls
-from connector.topics import TopicAdmin, TopicState, canaries, canary_routes, routes_of, wanted
+from connector.topics import TopicAdmin, TopicSpec, TopicState, canaries, canary_routes, routes_of, wanted
 from connector.tracing import TracedPublisher, TracedReceiver, Tracing
 from connector.values import ProducibleRecord, Request
 
@@ -56,6 +59,7 @@ VERSION: Final = version("weda-kafka-connector")
 _ASK_AT_START_SECONDS: Final = 1.0
 _CREATE_SECONDS: Final = 15.0
 _ASK_SECONDS: Final = 3.0
+_ASK_AT_MOST_SECONDS: Final = 15.0
 _AGAIN_SECONDS: Final = 0.5
 _UNCONNECTED_SECONDS: Final = 20.0
 _TOPICS_SECONDS: Final = 30.0
@@ -67,6 +71,7 @@ _ANEW_SECONDS: Final = 5.0
 _REGISTRY_SECONDS: Final = 15.0
 _RATE_SECONDS: Final = 30.0
 _FLOOR: Final = "ingest_floor"
+_EVENTS: Final = "events"
 _STOP_SHARE: Final = 0.3
 _LOG = structlog.get_logger("connector.app")
 
@@ -108,10 +113,12 @@ class Connector:
         self._canaries = canaries(settings)
         self.health = Health(settings.journal.max_bytes)
         self.metrics = Metrics(version=VERSION, sources=settings.sources, streams=settings.streams)
+        self.recent = Recent(settings.sources)
         self.bootstrap_servers = settings.kafka.bootstrap_servers
         self.url = ""
         self.operations_url = ""
         self.must_start_anew = asyncio.Event()
+        self.desk = self._desk()
 
     async def start(self) -> None:
         """Start, step by step; each step leaves behind what undoes it.
@@ -156,11 +163,14 @@ class Connector:
         self._watch(partial(self._set_gauges, journal, delivery))
         self._watch(partial(self._keep_reserving, journal, ingest_ids))
         self._watch(partial(self._keep_crediting, journal))
-        # 9. The public listener, and the canary, which goes in behind its door.
+        self._watch(self._keep_history)
+        # 9. The public listener; the canary and replayed dead letters, which go in behind its door.
         pipeline = partial(self._pipeline, delivery=delivery, repeats=repeats, ingest_ids=ingest_ids, encoder=encoder)
         if self._canaries:
             self._watch(partial(self._sing, delivery, pipeline(canary_routes(settings), Uncounted())))
-        receiver = self._receiver(pipeline(self.routes, self.metrics), repeats)
+        main = pipeline(self.routes, self.metrics)
+        self._open_desk(main, journal)
+        receiver = self._receiver(main, repeats)
         traced = receiver if self._tracing is None else TracedReceiver(receiver, self._tracing.tracer)
         self.url = await self._serve_receiver(traced, public)
         self._stack.callback(self._close_door, receiver)
@@ -239,8 +249,60 @@ class Connector:
             resolve, registry, wanted_subjects, cache, auto_register=settings.registry.auto_register
         )
         self.metrics.registry_up.set(resolved.from_registry)
+        self.desk.schema_ids.update(resolved.ids)
         self._watch(partial(self._watch_registry, registry, wanted_subjects, resolved.ids))
         return RegistryEncoder(resolved.ids)
+
+    def _desk(self) -> Desk:
+        settings = self._settings
+        return Desk(
+            version=VERSION,
+            settings=lambda: self._settings.redacted(),  # noqa: PLW0108 - the settings of now, not of the start
+            health=self.health,
+            history=History(self.metrics.registry),
+            recent=self.recent,
+            routes=self.routes.all,
+            is_loopback=_is_loopback(settings.operations.host),
+            is_embedded=settings.kafka.bootstrap_servers == EMBEDDED,
+        )
+
+    def _open_desk(self, pipeline: Pipeline, journal: SqliteJournal) -> None:
+        """Let people work with what the connector has."""
+        self.desk.outside = Outside(self._read_dead_letter, self._read_instance, self._read_topics)
+        self.desk.dead_letters = DeadLetters(pipeline, journal, self._settings.sources, self._read_dead_letters)
+        self._stack.push_async_callback(self.desk.dead_letters.stop)
+
+    def _read_dead_letters(self) -> Iterator[Decoded]:
+        where = self.bootstrap_servers, self._settings.kafka.properties
+        for topic in self.routes.dead_letter_topics:
+            yield from read_records(*where, stream=DEAD_LETTERS, topic=topic, from_beginning=True, until_end=True)
+
+    def _read_dead_letter(self, topic: str, partition: int, offset: int) -> Decoded | None:
+        if topic not in self.routes.dead_letter_topics:
+            return None
+        where = self.bootstrap_servers, self._settings.kafka.properties
+        return record_at(*where, stream=DEAD_LETTERS, topic=topic, partition=partition, offset=offset)
+
+    def _read_instance(self, instance_id: str) -> Iterator[Decoded]:
+        registry, kafka = self._settings.registry, self._settings.kafka
+        with contextlib.ExitStack() as stack:
+            by_id = stack.enter_context(Registry(registry)).schema if registry.url else None
+            for topic in [route.topic for route in self.routes.all if route.stream.name == _EVENTS]:
+                yield from read_records(
+                    self.bootstrap_servers,
+                    kafka.properties,
+                    stream=_EVENTS,
+                    topic=topic,
+                    by_id=by_id,
+                    back=LOOK_BACK,
+                    until_end=True,
+                    key=instance_id,
+                    idle_seconds=_ASK_AT_MOST_SECONDS,
+                )
+
+    def _read_topics(self) -> tuple[tuple[TopicSpec, ...], dict[str, TopicState]]:
+        admin = TopicAdmin(self.bootstrap_servers, self._settings.kafka.properties)
+        return wanted(self._settings), admin.describe(self.routes.topics, _ASK_SECONDS)
 
     def _pipeline(
         self,
@@ -277,24 +339,18 @@ class Connector:
             self._authentication,
             pipeline,
             self.metrics,
+            self.recent,
             max_body_bytes=settings.receiver.max_body_bytes,
             max_in_flight=settings.receiver.max_in_flight,
             rates=self._rates,
-            replays=Replays(repeats),
+            single_use=SingleUse(repeats),
             trusted_proxies=settings.receiver.trusted_proxies,
         )
 
     async def _serve_operations(self, listener: socket.socket) -> str:
         settings = self._settings.operations
-        app = operations_app(
-            self.metrics.registry,
-            self.health,
-            settings=lambda: self._settings.redacted(),  # noqa: PLW0108 - the settings of now, not of the start
-            version=VERSION,
-        )
-        is_on_loopback = _is_loopback(listener.getsockname()[0])
-        self._guard = Guard(app, token=_revealed(settings.token), on_loopback=is_on_loopback)
-        if settings.token is None and not is_on_loopback:
+        self._guard = operations_app(self.metrics.registry, self.desk, token=_revealed(settings.token))
+        if settings.token is None and not self.desk.is_loopback:
             _LOG.warning(
                 "WEDA_OPERATIONS__TOKEN is not set: beyond loopback the operations listener gives metrics and probes "
                 "alone"
@@ -406,7 +462,7 @@ class Connector:
         self._settings = settings = before.rotated(newer)
         self._authentication.replace(_credentials(settings))
         self._rates.replace(_rates(settings))
-        self._guard.token = _revealed(settings.operations.token)
+        self._guard.renew(_revealed(settings.operations.token))
         if self._privacy is not None:
             self._privacy.take_key(_revealed(settings.privacy.key))
         if settings.kafka.properties != before.kafka.properties:
@@ -592,6 +648,11 @@ class Connector:
         while True:
             await asyncio.sleep(_CREDIT_SECONDS)
             await self._credit(journal)
+
+    async def _keep_history(self) -> None:
+        while True:
+            self.desk.history.take()
+            await asyncio.sleep(SECONDS_BETWEEN)
 
     async def _credit(self, journal: SqliteJournal) -> None:
         """Tell the journal's ledger what was published without it."""

@@ -1,13 +1,144 @@
 """What could not become a record, and why: the request's bytes as received, with the reason in Kafka headers."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Final
+
 from connector.errors import ConnectorError
+from connector.journal import Note
+from connector.messages import ENVELOPE, BodyKind
 from connector.publisher import Failure
+from connector.reading import Decoded
 from connector.streams import DEAD_LETTERS
 from connector.values import InstanceId, ProducibleRecord, Request
 
+NOTED: Final = "replayed/"
+"""What the names of the journal's notes about replayed dead letters start with."""
+
+_STREAMS: Final = "weda.streams"
+_FORM: Final = "application/x-www-form-urlencoded"
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """A dead letter as it stands in its topic.
+
+    Attributes:
+        topic: Where it stands, with partition and offset.
+        partition: The partition's number.
+        offset: Its place in the partition.
+        instance_id: The instance, where it was readable.
+        body: The request's bytes as received.
+        code: The ``code`` of the answer; 0 where the header is missing.
+        stage: Where on the way it failed.
+        reason: What is wrong and what to do.
+        source: Who sent it.
+        received_at: Epoch milliseconds.
+        content_type: The media type as received.
+        attempt: How often it was tried.
+        streams: The streams that lack the message; none where all do.
+    """
+
+    topic: str
+    partition: int
+    offset: int
+    instance_id: str | None
+    body: bytes
+    code: int
+    stage: str
+    reason: str
+    source: str
+    received_at: int
+    content_type: str
+    attempt: int
+    streams: tuple[str, ...]
+
+    @property
+    def note(self) -> Note:
+        """What the journal keeps once it is replayed: the same for a letter that stands in its topic twice (P4)."""
+        what = f"{self.topic}\0{self.source}\0{self.content_type}\0{self.received_at}\0{self.attempt}\0{self.code}\0"
+        return Note(f"{NOTED}{blake2b(what.encode() + self.body, digest_size=16).hexdigest()}", self.received_at)
+
+    @property
+    def kind(self) -> BodyKind:
+        """How its bytes are written. A query string has no media type, and neither JSON nor a form looks like one."""
+        if self.content_type.partition(";")[0].strip().lower() == _FORM:
+            return BodyKind.FORM
+        is_query = not self.content_type and self.body.startswith(f"{ENVELOPE}=".encode())
+        return BodyKind.QUERY if is_query else BodyKind.JSON
+
+    def request(self, now: int) -> Request:
+        """The request anew, received when it was; ``now`` in epoch milliseconds."""
+        return Request(
+            self.source, self.body, self.content_type, self.received_at, attempt=self.attempt + 1, replayed_at=now
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which dead letters are meant; what is not said does not matter.
+
+    Attributes:
+        codes: Codes as ``42201``, or the HTTP status of a whole group, as ``422``.
+        stage: Where on the way they failed.
+        source: Who sent them.
+        instance: The instance's id.
+        reason: Text that the reason holds, in any case.
+        since: Received at this time or later, in epoch milliseconds.
+        until: Received before this time.
+    """
+
+    codes: tuple[int, ...] = ()
+    stage: str | None = None
+    source: str | None = None
+    instance: str | None = None
+    reason: str | None = None
+    since: int | None = None
+    until: int | None = None
+
+    def takes(self, letter: DeadLetter) -> bool:
+        """Whether the letter is meant."""
+        return (
+            (not self.codes or letter.code in self.codes or letter.code // 100 in self.codes)
+            and self.stage in (None, letter.stage)
+            and self.source in (None, letter.source)
+            and self.instance in (None, letter.instance_id)
+            and (self.reason is None or self.reason.lower() in letter.reason.lower())
+            and (self.since is None or letter.received_at >= self.since)
+            and (self.until is None or letter.received_at < self.until)
+        )
+
+
+def of_record(record: Decoded) -> DeadLetter:
+    """A dead letter as it was read; what others have put into the topic is read as well as it goes."""
+    headers = record.headers
+    return DeadLetter(
+        topic=record.topic,
+        partition=record.partition,
+        offset=record.offset,
+        instance_id=record.key,
+        body=record.value if isinstance(record.value, bytes) else b"",
+        code=_number(headers, "weda.error.code", 0),
+        stage=headers.get("weda.error.stage", ""),
+        reason=headers.get("weda.error.message", ""),
+        source=headers.get("weda.source", ""),
+        received_at=_number(headers, "weda.received-at", record.timestamp),
+        content_type=headers.get("weda.content-type", ""),
+        attempt=_number(headers, "weda.attempt", 1),
+        streams=tuple(filter(None, headers.get(_STREAMS, "").split(","))),
+    )
+
 
 def dead_letter(
-    topic: str, request: Request, *, code: int, stage: str, reason: str, instance_id: InstanceId | None
+    topic: str,
+    request: Request,
+    *,
+    code: int,
+    stage: str,
+    reason: str,
+    instance_id: InstanceId | None,
+    streams: tuple[str, ...] = (),
 ) -> ProducibleRecord:
     """One record of the dead-letter topic.
 
@@ -18,6 +149,7 @@ def dead_letter(
         stage: Where on the way it failed.
         reason: What is wrong, without contents.
         instance_id: The key, where it is readable.
+        streams: The streams that lack the message, where others may have it.
     """
     headers = (
         ("weda.error.code", str(code)),
@@ -26,7 +158,8 @@ def dead_letter(
         ("weda.source", request.source),
         ("weda.received-at", str(request.received_at)),
         ("weda.content-type", request.content_type),
-        ("weda.attempt", "1"),
+        ("weda.attempt", str(request.attempt)),
+        *(((_STREAMS, ",".join(streams)),) if streams else ()),
     )
     return ProducibleRecord(
         stream=DEAD_LETTERS,
@@ -66,4 +199,10 @@ def of_refusal(
         stage="publish",
         reason=reason,
         instance_id=instance_id,
+        streams=tuple(record.stream for record in records),
     )
+
+
+def _number(headers: Mapping[str, str], name: str, otherwise: int) -> int:
+    text = headers.get(name, "")
+    return int(text) if text.isdecimal() else otherwise

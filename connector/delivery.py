@@ -21,7 +21,7 @@ import structlog
 
 from connector.deadlines import Deadlines
 from connector.errors import Unavailable
-from connector.journal import Admission, Contents, Journal
+from connector.journal import Admission, Contents, Journal, Note
 from connector.lanes import Entry, Fate, Lane, Lanes, Row, Safety
 from connector.publisher import Failure, FailureKind, Failures, Publisher
 from connector.values import ProducibleRecord, Request
@@ -143,30 +143,34 @@ class Delivery:
         if self._replayer is None:
             self._replayer = asyncio.create_task(self._replay())
 
-    def admit(self, lane: str, request: Request, records: tuple[ProducibleRecord, ...]) -> Fate:
+    def admit(
+        self, lane: str, request: Request, records: tuple[ProducibleRecord, ...], note: Note | None = None
+    ) -> Fate:
         """Fix a message's place in its lane and bring it on its way.
 
         Args:
             lane: What is kept in order: the instance's id.
             request: What was received.
             records: Its records, all of which must be acknowledged.
+            note: A number that the journal must keep if, and only if, the message is safe; it goes through the journal
+                for that.
 
         Returns:
             Why the message is safe; or :class:`~connector.errors.Unavailable` if it is not.
         """
         fate = Fate()
-        admission = Admission(self._next_sequence, lane, request, records)
+        admission = Admission(self._next_sequence, lane, request, records, note)
         self._next_sequence += 1
         entry = Entry(admission, row=Row.NONE, fate=fate)
-        if self._must_journal(lane):
+        if note is not None or self._must_journal(lane):
             self._spill(lane, entry)
         else:
             self._send(lane, entry)
         return fate
 
-    def admit_dead_letter(self, request: Request, record: ProducibleRecord) -> Fate:
+    def admit_dead_letter(self, request: Request, record: ProducibleRecord, note: Note | None = None) -> Fate:
         """The same for a dead letter, which waits for nothing and holds nothing up."""
-        return self.admit(f"{_DEAD_LETTER_LANE}{self._next_sequence}", request, (record,))
+        return self.admit(f"{_DEAD_LETTER_LANE}{self._next_sequence}", request, (record,), note)
 
     async def stop(self, deadline_seconds: float) -> None:
         """Publish what is on its way for at most so long; put into the journal what is not acknowledged then."""
@@ -186,7 +190,7 @@ class Delivery:
     # --- straight to Kafka ---
 
     def _send(self, name: str, entry: Entry) -> None:
-        self._in_memory[entry.admission.sequence] = entry.admission.request.received_at
+        self._in_memory[entry.admission.sequence] = entry.admission.request.waits_since
         entry.timer = self._overdues.begin(partial(self._overdue, entry))
         lane = self._lanes.busy(name)
         if lane.in_flight is None:
@@ -331,7 +335,7 @@ class Delivery:
 
     async def _keep(self, entry: Entry) -> None:
         admission = entry.admission
-        self._in_memory[admission.sequence] = admission.request.received_at
+        self._in_memory[admission.sequence] = admission.request.waits_since
         try:
             await self._journal.admit(admission)
         except Unavailable as refusal:

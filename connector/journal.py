@@ -21,7 +21,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 import apsw
 import msgspec
@@ -38,6 +38,13 @@ _REOPEN_SECONDS: Final = 1.0
 _LOG = structlog.get_logger("connector.journal")
 
 
+class Note(NamedTuple):
+    """A number to keep in the very transaction that writes an admission: both are there after a crash, or neither."""
+
+    name: str
+    value: int
+
+
 class Admission(msgspec.Struct, array_like=True):
     """One message (or dead letter) on its way to Kafka, with its place in the order.
 
@@ -46,12 +53,14 @@ class Admission(msgspec.Struct, array_like=True):
         lane: What is kept in order: the instance's id; of a dead letter, a name of its own.
         request: What was received: the metrics' source and, if Kafka refuses the records, the dead letter.
         records: The records whose streams are open: not yet acknowledged.
+        note: What is kept together with the row when it is written; no part of the row.
     """
 
     sequence: int
     lane: str
     request: Request
     records: tuple[ProducibleRecord, ...]
+    note: Note | None = None
 
     @property
     def is_dead_letter(self) -> bool:
@@ -145,6 +154,12 @@ class Journal(Protocol):
     async def recall(self, name: str) -> int:
         """A number that was kept, or 0."""
 
+    async def recall_all(self, prefix: str) -> dict[str, int]:
+        """Every number whose name starts so."""
+
+    async def forget(self, names: Sequence[str]) -> None:
+        """Keep these numbers no longer."""
+
 
 class _Command:
     """Work for the journal's thread; ``critical`` work is tried again until the disk takes it."""
@@ -152,7 +167,7 @@ class _Command:
     __slots__ = ("adds", "critical", "done", "run", "writes")
 
     def __init__(
-        self, run: Callable[[JournalFile], Any], *, writes: bool, critical: bool = False, adds: int | None = None
+        self, run: Callable[[JournalFile], Any], *, writes: bool, critical: bool = False, adds: Admission | None = None
     ) -> None:
         self.run = run
         self.writes = writes
@@ -184,7 +199,7 @@ class SqliteJournal:
         self._file: JournalFile | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._lock: int | None = None
-        self._disowned: list[int] = []
+        self._disowned: list[Admission] = []
         self._is_damaged = False
 
     async def open(self) -> Contents:
@@ -214,8 +229,8 @@ class SqliteJournal:
 
     async def admit(self, admission: Admission) -> None:
         """Return when the admission is on the disk; see :class:`Journal`."""
-        row = _row(admission)
-        await self._ask(lambda file: file.insert(row), writes=True, adds=admission.sequence)
+        row, note = _row(admission), admission.note
+        await self._ask(lambda file: file.insert(row, note), writes=True, adds=admission)
 
     async def strike(self, sequence: int) -> None:
         """Return when the row's removal is on the disk."""
@@ -255,8 +270,17 @@ class SqliteJournal:
         value: int = await self._ask(lambda file: file.recall(name), writes=False)
         return value
 
+    async def recall_all(self, prefix: str) -> dict[str, int]:
+        """Every number whose name starts so."""
+        found: dict[str, int] = await self._ask(lambda file: file.recall_all(prefix), writes=False)
+        return found
+
+    async def forget(self, names: Sequence[str]) -> None:
+        """Keep these numbers no longer."""
+        await self._ask(lambda file: file.forget(names), writes=True)
+
     async def _ask(
-        self, run: Callable[[JournalFile], Any], *, writes: bool, critical: bool = False, adds: int | None = None
+        self, run: Callable[[JournalFile], Any], *, writes: bool, critical: bool = False, adds: Admission | None = None
     ) -> Any:
         command = _Command(run, writes=writes, critical=critical, adds=adds)
         self._commands.put(command)
@@ -349,7 +373,7 @@ class SqliteJournal:
     def _reopen(self) -> JournalFile:
         """Open a file that failed: verified, and without refused rows that may have reached the disk all the same."""
         file = self._open_verified()
-        file.transact([partial(JournalFile.disown, sequence=one) for one in self._disowned])
+        file.transact([partial(JournalFile.disown, sequence=one.sequence, note=one.note) for one in self._disowned])
         self._disowned = []
         return file
 
@@ -396,7 +420,7 @@ _DECODER = msgspec.msgpack.Decoder(tuple[Request, tuple[ProducibleRecord, ...]])
 def _row(admission: Admission) -> StoredRow:
     request = admission.request
     content = _ENCODER.encode((request, admission.records))
-    return StoredRow(admission.sequence, admission.lane, request.source, request.received_at, content).sealed()
+    return StoredRow(admission.sequence, admission.lane, request.source, request.waits_since, content).sealed()
 
 
 def _admission(row: StoredRow) -> Admission:

@@ -239,16 +239,23 @@ class JournalFile:
         """A kept number, or 0."""
         return self._one("SELECT value FROM remembered WHERE name = ?", (name,)) or 0
 
+    def recall_all(self, prefix: str) -> dict[str, int]:
+        """Every kept number whose name starts so."""
+        query = "SELECT name, value FROM remembered WHERE substr(name, 1, ?) = ?"
+        return dict(self._database.execute(query, (len(prefix), prefix)))
+
     # --- what changes it ---
 
-    def insert(self, row: StoredRow) -> None:
-        """Add a row, if there is room: its source has had one more accepted."""
+    def insert(self, row: StoredRow, note: tuple[str, int] | None = None) -> None:
+        """Add a row, if there is room, and keep a number with it: its source has had one more accepted."""
         self._room -= len(row.content)  # until the next checkpoint it stands in the log and in the database
         if self._room < 0:
             raise Unavailable(
                 "the journal cannot take the message: it is full (WEDA_JOURNAL__MAX_BYTES)", retry_after=5
             )
         self._database.execute("INSERT INTO message VALUES (?, ?, ?, ?, ?, ?)", row)
+        if note is not None:
+            self.remember(*note)
         self._count(row.source, accepted=1)
 
     def replace(self, row: StoredRow) -> None:
@@ -268,10 +275,12 @@ class JournalFile:
         for (source,) in self._delete(sequence):
             self._count(source, published=1)
 
-    def disown(self, sequence: int) -> None:
-        """Remove a row whose message was refused though it reached the disk."""
+    def disown(self, sequence: int, note: tuple[str, int] | None = None) -> None:
+        """Remove a row whose message was refused though it reached the disk, and the number that was kept with it."""
         for (source,) in self._delete(sequence):
             self._count(source, accepted=-1)
+        if note is not None:
+            self.forget([note[0]])
 
     def credit(self, source: str, published: int) -> None:
         """Count messages that were published and never stood here."""
@@ -280,6 +289,10 @@ class JournalFile:
     def remember(self, name: str, value: int) -> None:
         """Keep a number."""
         self._database.execute("REPLACE INTO remembered VALUES (?, ?)", (name, value))
+
+    def forget(self, names: Sequence[str]) -> None:
+        """Keep these numbers no longer."""
+        self._database.executemany("DELETE FROM remembered WHERE name = ?", [(name,) for name in names])
 
     def forget_losses(self) -> None:
         """Take what was lost out of the ledger: whoever had to know does."""

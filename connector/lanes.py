@@ -77,6 +77,13 @@ class Fate:
         self.result: Safety | Unavailable | None = None
         self._then: list[Callable[[Safety | Unavailable], None]] = []
 
+    @classmethod
+    def of(cls, result: Safety | Unavailable) -> "Fate":
+        """A fate that is decided."""
+        fate = cls()
+        fate.decide(result)
+        return fate
+
     def then(self, act: Callable[[Safety | Unavailable], None]) -> None:
         """Call ``act`` with the result, as soon as there is one."""
         if self.result is None:

@@ -4,6 +4,7 @@ What cannot become a record is kept as a dead letter before its error is answere
 that the source sends it again. Nothing is answered as accepted that is not safe.
 """
 
+import asyncio
 from collections.abc import Callable, Mapping
 from datetime import tzinfo
 from enum import Enum
@@ -14,11 +15,22 @@ from typing import Protocol
 import structlog
 
 from connector import dead_letters, records, typed_messages
+from connector.dead_letters import DeadLetter
 from connector.deadlines import Deadline, Deadlines
 from connector.delivery import Delivery
 from connector.encoding import Encoder
-from connector.errors import ConnectorError, Defect, Overloaded, TooLarge, Unavailable, Unconvertible, Unreadable
+from connector.errors import (
+    ConnectorError,
+    Defect,
+    EmptyBody,
+    Overloaded,
+    TooLarge,
+    Unavailable,
+    Unconvertible,
+    Unreadable,
+)
 from connector.ingest import IngestIds
+from connector.journal import Note
 from connector.lanes import Fate, Safety
 from connector.messages import BodyKind, Message, parse
 from connector.privacy import Privacy
@@ -124,6 +136,58 @@ class Pipeline:
         except ConnectorError as error:
             passage.tell(error)
 
+    def rehearse(self, letter: DeadLetter) -> None:
+        """Find out whether a dead letter would become records now; nothing is kept.
+
+        Raises:
+            EmptyBody, Unreadable, Unconvertible: It would fail again.
+        """
+        event = records.convert(parse(letter.body, letter.kind), self._zone)
+        self._routes.of(event.message_type, letter.source, event.fields["envType"])
+
+    async def replay(self, letter: DeadLetter, now: int) -> Outcome:
+        """Make the message of a dead letter safe, or another dead letter in its place, by way of the journal.
+
+        The journal notes the letter in the same transaction, so that whatever happens it is replayed once.
+
+        Args:
+            letter: A dead letter of a source that is known here.
+            now: Epoch milliseconds.
+
+        Returns:
+            ``ACCEPTED``, or ``DUPLICATE`` where the message had been accepted meanwhile: that the caller has to note.
+
+        Raises:
+            EmptyBody, Unreadable, Unconvertible: It failed again; a dead letter with one attempt more is kept.
+            TooLarge: A topic would refuse its record; the dead letter stays.
+            Unavailable: It cannot be made safe now; the dead letter stays.
+        """
+        request, message = letter.request(now), None
+        try:
+            message = parse(letter.body, letter.kind)
+            outcome, fate = self._replay(letter, request, records.convert(message, self._zone))
+        except (EmptyBody, Unreadable, Unconvertible) as error:
+            instance_id = None if message is None else records.readable_instance_id(message)
+            fate = self._bury(request, error, instance_id, None, letter.note)
+            fate.then(partial(self._kept, request.source, error))
+            await _decided(fate)
+            raise
+        await _decided(fate)
+        return outcome
+
+    def _replay(self, letter: DeadLetter, request: Request, event: Event) -> tuple[Outcome, Fate]:
+        # What Kafka refused is known as accepted, and is not in every topic.
+        seen = None if letter.streams else self._mark(request, event)
+        standing = Standing.NEW if seen is None else self._repeats.standing(seen)
+        if seen is not None and standing is Standing.SAFE:
+            return Outcome.DUPLICATE, Fate.of(Safety.PUBLISHED)
+        if seen is not None and standing is Standing.PENDING:
+            return Outcome.DUPLICATE, self._repeats.outcome(seen)
+        conflict = standing is Standing.CONFLICT
+        encoded = self._encode(request, event, conflict=conflict)
+        lacking = tuple(record for record in encoded if not letter.streams or record.stream in letter.streams)
+        return Outcome.ACCEPTED, self._admit(request, event, lacking, seen, conflict, letter.note)
+
     def _take(self, passage: "_Passage", kind: BodyKind) -> None:
         message: Message | None = None
         request = passage.request
@@ -158,10 +222,22 @@ class Pipeline:
             return
         conflict = standing is Standing.CONFLICT
         encoded = self._encode(request, event, conflict=conflict)
-        fate = self._delivery.admit(event.instance_id, request, encoded)
+        fate = self._admit(request, event, encoded, seen, conflict)
+        passage.follow(fate, Outcome.ACCEPTED, self._deadlines)
+
+    def _admit(  # noqa: PLR0917 - by place, for every message
+        self,
+        request: Request,
+        event: Event,
+        encoded: tuple[ProducibleRecord, ...],
+        seen: Mark | None,
+        conflict: bool,  # noqa: FBT001 - as the standing was
+        note: Note | None = None,
+    ) -> Fate:
+        fate = self._delivery.admit(event.instance_id, request, encoded, note)
         self._watch(fate, seen)
         fate.then(partial(self._count, request.source, event, conflict))
-        passage.follow(fate, Outcome.ACCEPTED, self._deadlines)
+        return fate
 
     def _count(self, source: str, event: Event, conflict: bool, result: Safety | Unavailable) -> None:  # noqa: FBT001
         if isinstance(result, Safety):
@@ -205,7 +281,8 @@ class Pipeline:
         request = passage.request
         passage.event = None
         instance_id = None if message is None else records.readable_instance_id(message)
-        seen = mark("dead letter", request.source, request.content_type, sha256(request.body).digest()[:16])
+        digest = sha256(request.body).digest()[:16]  # in both parts: of one identity only the last few are remembered
+        seen = mark("dead letter", request.source, f"{request.content_type} {digest.hex()}", digest)
         standing = self._repeats.standing(seen)
         if standing is Standing.SAFE:
             self._kept(request.source, error, Safety.PUBLISHED)
@@ -220,10 +297,17 @@ class Pipeline:
         if isinstance(result, Safety):
             self._metrics.dead_letter_kept(source, error)
 
-    def _bury(self, request: Request, error: ConnectorError, instance_id: InstanceId | None, seen: Mark) -> Fate:
+    def _bury(
+        self,
+        request: Request,
+        error: ConnectorError,
+        instance_id: InstanceId | None,
+        seen: Mark | None,
+        note: Note | None = None,
+    ) -> Fate:
         letter = dead_letters.of_error(self._routes.dead_letter_topic(request.source), request, error, instance_id)
         self._check_size(letter)
-        fate = self._delivery.admit_dead_letter(request, letter)
+        fate = self._delivery.admit_dead_letter(request, letter, note)
         self._watch(fate, seen)
         return fate
 
@@ -236,6 +320,19 @@ class Pipeline:
 
     def _landed(self, _result: Safety | Unavailable) -> None:
         self._in_flight -= 1
+
+
+async def _decided(fate: Fate) -> None:
+    """Wait for a fate, however long; whoever waits no longer leaves it as it is.
+
+    Raises:
+        Unavailable: The message is not safe.
+    """
+    decided: asyncio.Future[Safety | Unavailable] = asyncio.get_running_loop().create_future()
+    fate.then(lambda result: None if decided.done() else decided.set_result(result))
+    result = await decided
+    if isinstance(result, Unavailable):
+        raise result
 
 
 class _Passage:

@@ -81,6 +81,7 @@ def read_records(
     topic: str,
     by_id: Callable[[int], Schema] | None = None,
     from_beginning: bool = False,
+    back: int = 0,
     until_end: bool = False,
     key: str | None = None,
     idle_seconds: float | None = None,
@@ -100,6 +101,7 @@ def read_records(
         by_id: Gives the schema that a registry has under an id; None where there is no registry.
         from_beginning: Start with the oldest record, not with the next one. A topic that appears later is always read
             from its beginning.
+        back: Start so many records before the next one of each partition.
         until_end: End where every partition ended when it was read so far; a missing topic ends at once.
         key: Only records of this instance.
         idle_seconds: End after so long without a record; None means never.
@@ -116,11 +118,29 @@ def read_records(
         if not exists and not until_end:
             on_missing(topic)
             reader.await_topic()
-        reader.assign(from_beginning=from_beginning or not exists)
+        reader.assign(from_beginning=from_beginning or not exists, back=back)
         for message in reader.messages(until_end=until_end):
             if key is None or message.key() == key.encode():
                 yield _decoded(stream, topic, message, by_id)
                 reader.rest()
+
+
+def record_at(
+    bootstrap_servers: str, properties: Mapping[str, Any], *, stream: str, topic: str, partition: int, offset: int
+) -> Decoded | None:
+    """The record in one place of a topic that no registry describes; None where there is none, or none any more.
+
+    Raises:
+        OutsideUnreachable: No broker answers.
+        ConfigurationError: Kafka refuses the credentials, or for want of an ACL.
+    """
+    ends: dict[str, Any] = {"idle_seconds": REACH_SECONDS, "is_stopped": lambda: False}
+    with closing(_Reader(bootstrap_servers, properties, topic, **ends)) as reader:
+        if partition not in reader.partitions():
+            return None
+        reader.assign_at(partition, offset)
+        message = next(reader.messages(until_end=True), None)
+    return _decoded(stream, topic, message, None) if message is not None and message.offset() == offset else None
 
 
 def follow_records(
@@ -232,13 +252,18 @@ class _Reader:
         while not self._is_over and not self.partitions():
             time.sleep(_AGAIN_SECONDS)
 
-    def assign(self, *, from_beginning: bool) -> None:
-        """Read every partition from its first record, or from where it ends now."""
+    def assign(self, *, from_beginning: bool, back: int) -> None:
+        """Read every partition from its first record, or from so many before where it ends now."""
         partitions = [TopicPartition(self._topic, number) for number in self.partitions()]
         for partition in partitions:
-            partition.offset = OFFSET_BEGINNING if from_beginning else self._end(partition)
+            partition.offset = OFFSET_BEGINNING if from_beginning else max(self._end(partition) - back, 0)
         self._assigned = partitions
         self._consumer.assign(partitions)
+
+    def assign_at(self, partition: int, offset: int) -> None:
+        """Read one partition from one place on."""
+        self._assigned = [TopicPartition(self._topic, partition, offset)]
+        self._consumer.assign(self._assigned)
 
     def join(self) -> None:
         """Read the partitions that the group gives to this reader."""

@@ -42,10 +42,11 @@ from connector.logs import REQUEST_ID
 from connector.messages import BodyKind
 from connector.metrics import Metrics
 from connector.pipeline import Outcome, Pipeline, Result
+from connector.recent import Recent, RecentRequest
 from connector.records import Event
-from connector.replays import Replays
 from connector.signatures import HEADERS as SIGNATURE_HEADERS
 from connector.signatures import Signature
+from connector.single_use import SingleUse
 from connector.values import UNKNOWN_SOURCE, Request, SourceName
 
 MAX_URL_BYTES: Final = 8 * 1024
@@ -92,10 +93,11 @@ class Receiver:
         authentication: Which source sent a request.
         pipeline: Makes its message safe.
         metrics: Who counts.
+        recent: Who keeps the last requests for people to look at.
         max_body_bytes: Bound of a body.
         max_in_flight: Bound of requests that are being read.
         rates: Bounds of the sources' requests a second.
-        replays: Lets a signed request through once.
+        single_use: Lets a signed request through once.
         trusted_proxies: Networks of the proxies whose ``X-Forwarded-For`` counts.
         brake: Holds back the answers to wrong credentials.
     """
@@ -105,21 +107,23 @@ class Receiver:
         authentication: Authentication,
         pipeline: Pipeline,
         metrics: Metrics,
+        recent: Recent,
         *,
         max_body_bytes: int,
         max_in_flight: int,
         rates: Rates,
-        replays: Replays,
+        single_use: SingleUse,
         trusted_proxies: Sequence[Network] = (),
         brake: Brake | None = None,
     ) -> None:
         self._authentication = authentication
         self._pipeline = pipeline
         self._metrics = metrics
+        self._recent = recent
         self._max_body = max_body_bytes
         self._max_in_flight = max_in_flight
         self._rates = rates
-        self._replays = replays
+        self._single_use = single_use
         self._trusted_proxies = trusted_proxies
         self._brake = brake or Brake()
         self._room = ReadingRoom()
@@ -171,13 +175,14 @@ class Receiver:
         kind, content_type = BodyKind.QUERY, ""
         if call.method != "GET":
             kind, content_type = _kind_of(call), call.header(b"content-type")
+        call.body = body
         request = Request(call.source, body, content_type, call.received_at, call.header(b"traceparent") or None)
         told = partial(self._answer, call)
         if call.to_verify is None:
             self._pipeline.accept(request, kind, told)
         else:
             accept = partial(self._pipeline.accept, request, kind)
-            self._replays.once(call.source, call.to_verify, body, accept, told)
+            self._single_use.once(call.source, call.to_verify, body, accept, told)
 
     def _fail(self, call: "Call", error: Exception) -> None:
         """Answer a request that did not get as far as the pipeline."""
@@ -196,6 +201,8 @@ class Receiver:
         else:
             call.send(answer, call.request_id)
         self._note(call, answer, event)
+        if call.body is not None:
+            self._recent.came(call.source, call.arrived(call.body, answer), event)
 
     def _check(self, call: "Call") -> None:
         """What is refused before the body is read."""
@@ -309,8 +316,8 @@ class Call:
     """
 
     __slots__ = (
-        *("_headers", "headers", "method", "named", "origin", "path", "received_at", "request_id", "send", "signature"),
-        *("size", "source", "started", "to_verify"),
+        *("_headers", "body", "headers", "method", "named", "origin", "path", "received_at", "request_id", "send"),
+        *("signature", "size", "source", "started", "to_verify"),
     )
 
     def __init__(
@@ -328,6 +335,7 @@ class Call:
         self.received_at = time.time_ns() // 1_000_000
         self.source: SourceName = UNKNOWN_SOURCE
         self.named: SourceName = UNKNOWN_SOURCE
+        self.body: bytes | None = None
         self.size = 0
         self.origin = origin
         self.headers = headers
@@ -344,6 +352,11 @@ class Call:
         """A header's text, or the empty string."""
         value = self._headers.get(name)
         return "" if value is None else value.decode("latin-1").strip()
+
+    def arrived(self, body: bytes, answer: "Answer") -> RecentRequest:
+        """The request for people to look at."""
+        content_type = self._headers.get(b"content-type", b"")
+        return RecentRequest(self.received_at, self.method, content_type, body, self.size, answer.code, answer.error)
 
     def continue_trace(self, traceparent: str) -> None:
         """From here on the request belongs to this span."""

@@ -153,8 +153,8 @@ class _Saved:
             lost = accepted - account.published - account.buried - waiting
             settled = account._replace(accepted=accepted, lost=lost)
             self._new.transact([partial(JournalFile.set_account, account=settled)])
-        for name, value in self._remembered.items():
-            self._new.transact([partial(JournalFile.remember, name=name, value=value)])
+        kept = self._remembered.items()
+        self._new.transact([partial(JournalFile.remember, name=name, value=value) for name, value in kept])
         return sum(account.lost for account in self._new.accounts())
 
     def _take_row(self, row: StoredRow) -> None:

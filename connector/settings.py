@@ -578,10 +578,9 @@ class Settings(_Group):
     @classmethod
     def _add_token(cls, sources: dict[str, Source], info: ValidationInfo) -> dict[str, Source]:
         token: SecretStr | None = info.data.get("token")
-        tokens = sources.get(DEFAULT_SOURCE, Source()).tokens
-        if token is not None and token not in tokens:
-            known = sources.get(DEFAULT_SOURCE, Source())
-            sources = {**sources, DEFAULT_SOURCE: known.model_copy(update={"tokens": (*tokens, token)})}
+        default = sources.get(DEFAULT_SOURCE, Source())
+        if token is not None and token not in default.tokens:
+            sources = {**sources, DEFAULT_SOURCE: default.model_copy(update={"tokens": (*default.tokens, token)})}
         if not sources:
             raise ValueError("must name at least one source")
         return sources

@@ -152,6 +152,8 @@ class InMemoryJournal:
                 "the journal cannot take the message: it is full (WEDA_JOURNAL__MAX_BYTES)", retry_after=5
             )
         self.rows[admission.sequence] = admission
+        if admission.note is not None:
+            self._remembered[admission.note.name] = admission.note.value
         self._count(admission.request.source, accepted=1)
 
     async def strike(self, sequence: int) -> None:
@@ -183,7 +185,7 @@ class InMemoryJournal:
     async def state(self) -> JournalState:
         """Bytes of the records that wait, and since when the oldest does."""
         size = sum(record.size for row in self.rows.values() for record in row.records)
-        oldest = self.rows[min(self.rows)].request.received_at if self.rows else None
+        oldest = self.rows[min(self.rows)].request.waits_since if self.rows else None
         return JournalState(size, oldest)
 
     async def credit(self, published: Mapping[str, int]) -> None:
@@ -198,6 +200,15 @@ class InMemoryJournal:
     async def recall(self, name: str) -> int:
         """A number that was kept, or 0."""
         return self._remembered.get(name, 0)
+
+    async def recall_all(self, prefix: str) -> dict[str, int]:
+        """Every number whose name starts so."""
+        return {name: value for name, value in self._remembered.items() if name.startswith(prefix)}
+
+    async def forget(self, names: Sequence[str]) -> None:
+        """Keep these numbers no longer."""
+        for name in names:
+            self._remembered.pop(name, None)
 
     def _count(self, source: str, *, accepted: int = 0, published: int = 0, buried: int = 0) -> None:
         before = self.accounts.get(source, Account())

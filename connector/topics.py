@@ -223,6 +223,21 @@ class TopicAdmin:
             configs = {resource.name: deadline.result(answer) for resource, answer in asked.items()}
         return {name: _state(description, configs[name]) for name, description in found.items()}
 
+    def rights(self, names: Iterable[str], timeout: float) -> dict[str, frozenset[str] | None]:
+        """What our user may do with topics that exist, in Kafka's words such as ``WRITE``; None where it is not told.
+
+        ``timeout`` in seconds.
+        """
+        deadline, names = _Deadline(timeout), list(names)
+        if not names:
+            return {}
+        with self._translated("ask for rights on the topics", acl="Describe on Topic"):
+            asked = self._client.describe_topics(
+                TopicCollection(names), include_authorized_operations=True, request_timeout=deadline.left
+            )
+            found = {name: deadline.result_unless(_MISSING, answer) for name, answer in asked.items()}
+        return {name: _operations(one) for name, one in found.items() if one is not None}
+
     def create(self, specs: Iterable[TopicSpec], timeout: float) -> None:
         """Create topics and wait until every partition has a leader; one that exists already is left as it is.
 
@@ -435,6 +450,11 @@ def _state(description: TopicDescription, config: Mapping[str, ConfigEntry]) -> 
         replication_factor=min(len(partition.replicas) for partition in description.partitions),
         config={name: entry.value for name, entry in config.items() if entry.value is not None},
     )
+
+
+def _operations(description: TopicDescription) -> frozenset[str] | None:
+    operations = description.authorized_operations
+    return None if operations is None else frozenset(one.name for one in operations)
 
 
 def _differences(spec: TopicSpec, state: TopicState | None) -> Iterator[Difference]:

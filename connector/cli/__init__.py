@@ -6,7 +6,10 @@ import sys
 import typer
 
 from connector.cli.config import config
+from connector.cli.dead_letters import dead_letters
 from connector.cli.demo import demo
+from connector.cli.doctor import doctor
+from connector.cli.init import init
 from connector.cli.journal import journal
 from connector.cli.schemas import schemas
 from connector.cli.serve import serve
@@ -22,11 +25,12 @@ app = typer.Typer(
     rich_markup_mode=None,
     help="Receives WeDa workflow messages and publishes them to Kafka as Avro records, in order per instance.",
 )
-for command in (serve, demo, simulate, tail, config):
+for command in (serve, demo, simulate, tail, init, doctor, config):
     app.command()(command)
 app.add_typer(topics, name="topics")
 app.add_typer(journal, name="journal")
 app.add_typer(schemas, name="schemas")
+app.add_typer(dead_letters, name="dead-letters")
 
 
 def main() -> None:

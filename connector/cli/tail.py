@@ -90,7 +90,7 @@ def line(record: Decoded) -> str:
         parts: tuple[Any, ...] = ("deleted",)
     else:
         parts = _said_of_letter(record) if isinstance(record.value, bytes) else _said_of_event(record.value)
-    return _GAP.join(_plain(part) for part in (timestamp_text(record.timestamp), record.key, *parts))
+    return _GAP.join(plain(part) for part in (timestamp_text(record.timestamp), record.key, *parts))
 
 
 def _print(records: Iterator[Decoded], rendered: Callable[[Decoded], str]) -> None:
@@ -130,8 +130,8 @@ def _shown(value: dict[str, Any] | bytes | None) -> dict[str, Any] | str | None:
     return value.decode(errors="backslashreplace") if isinstance(value, bytes) else value
 
 
-def _plain(part: Any) -> str:
-    """Text that keeps to its line and cannot steer a terminal: it comes from who sent the message."""
+def plain(part: Any) -> str:
+    """Text that keeps to its line, a dash for none, and cannot steer a terminal: it comes from who sent the message."""
     text = str(part or _NONE)
     shown = text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
     return "".join(letter if letter.isprintable() else " " for letter in shown)

@@ -222,11 +222,11 @@ def _record_headers() -> Document:
 
 
 def _headers(sample: Mapping[str, str], schemas: Mapping[str, Document]) -> Document:
-    """What Kafka headers there are: those of a record that was made, in its order."""
+    """What Kafka headers there are: those of a record that was made, in its order, then those that some have."""
     return {
         "type": "object",
         "required": [name for name in sample if name not in _OPTIONAL_HEADERS],
-        "properties": {name: {"type": "string", **schemas[name]} for name in sample},
+        "properties": {name: {"type": "string", **schemas[name]} for name in {**sample, **schemas}},
     }
 
 
@@ -308,5 +308,9 @@ _LETTER_HEADERS: Final[Mapping[str, Document]] = {
     "weda.source": {"description": "The source that sent it."},
     "weda.received-at": {"pattern": "^[0-9]+$", "description": "Epoch milliseconds."},
     "weda.content-type": {"description": "The `Content-Type` of the request; empty where it had none, as with GET."},
-    "weda.attempt": {"pattern": "^[0-9]+$", "description": "1: as received."},
+    "weda.attempt": {"pattern": "^[0-9]+$", "description": "1: as received; one more for each replay that failed."},
+    "weda.streams": {
+        "description": "The streams that lack the message, comma-separated: only where Kafka refused its record, which "
+        "others may have taken.",
+    },
 }

@@ -238,15 +238,6 @@ def test_the_alerts_are_those_of_the_plain_rule_file():
     assert spec["groups"]
 
 
-def test_the_alerts_link_to_the_runbooks_where_they_are_read():
-    address = "https://wiki.example.org/runbooks"
-    spec = only("PrometheusRule", {"prometheusRule": {"enabled": True, "runbookUrl": address}})["spec"]
-    alerts = [rule for group in spec["groups"] for rule in group["rules"] if "alert" in rule]
-
-    assert alerts
-    assert [one["alert"] for one in alerts if not one["annotations"]["runbook_url"].startswith(f"{address}#")] == []
-
-
 def test_whatever_dashboards_there_are_go_into_the_config_map(tmp_path):
     chart = tmp_path / "helm"
     shutil.copytree(CHART, chart)

@@ -42,7 +42,7 @@ def values_schema() -> Schema:
             "parentRefs", enabled=SWITCH, annotations=TEXTS_BY_NAME, parentRefs=OBJECTS, hostnames=many(FILLED)
         ),
         "serviceMonitor": closed(enabled=SWITCH, interval=DURATION, labels=TEXTS_BY_NAME),
-        "prometheusRule": closed(enabled=SWITCH, runbookUrl=FILLED, labels=TEXTS_BY_NAME),
+        "prometheusRule": closed(enabled=SWITCH, labels=TEXTS_BY_NAME),
         "dashboards": closed(enabled=SWITCH, labels=TEXTS_BY_NAME, annotations=TEXTS_BY_NAME),
         "networkPolicy": closed(enabled=SWITCH, **{"from": OBJECTS}, operationsFrom=OBJECTS, egress=OBJECTS),
         "podDisruptionBudget": closed(enabled=SWITCH, maxUnavailable={"type": ["integer", "string"]}),

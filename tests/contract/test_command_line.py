@@ -16,6 +16,7 @@ COMMANDS = (
     *("serve", "demo", "simulate", "tail", "config", "topics plan", "topics apply"),
     *("journal status", "journal export", "journal drain"),
     *("schemas list", "schemas check", "schemas register"),
+    *("dead-letters list", "dead-letters show", "dead-letters replay", "init", "doctor"),
 )
 
 
@@ -49,6 +50,9 @@ def test_help_has_examples(command):
         (["journal", "status", "--operations-url", "http://127.0.0.1:1"], {}, 3, "127.0.0.1:1"),
         (["journal", "drain", "--journal", "none.db"], {"WEDA_KAFKA__BOOTSTRAP_SERVERS": "127.0.0.1:1"}, 2, "none.db"),
         (["journal", "drain"], {}, 2, "WEDA_KAFKA__BOOTSTRAP_SERVERS"),
+        (["dead-letters", "list"], {"WEDA_OPERATIONS__URL": "http://127.0.0.1:1"}, 3, "127.0.0.1:1"),
+        (["dead-letters", "replay", "--operations-url", "http://127.0.0.1:1"], {}, 3, "127.0.0.1:1"),
+        (["init", "--output", "no-such-folder/connector.yaml"], {}, 2, "no-such-folder"),
         (["tail", "--max", "1"], {"WEDA_KAFKA__BOOTSTRAP_SERVERS": "127.0.0.1:1"}, 3, "127.0.0.1:1"),
         (["simulate", "--url", "http://127.0.0.1:1", "--instances", "1"], {}, 3, "127.0.0.1:1"),
     ],

@@ -30,8 +30,9 @@ from connector.metrics import OUTCOMES, Metrics
 from connector.pipeline import Pipeline
 from connector.protocol import Protocol
 from connector.receiver import Receiver
+from connector.recent import Recent
 from connector.repeats import Repeats
-from connector.replays import Replays
+from connector.single_use import SingleUse
 from connector.streams import Routes
 from connector.testing import InMemoryJournal, InMemoryPublisher
 from connector.wire import REST_SECONDS
@@ -127,10 +128,11 @@ class Served:
             Authentication(self.sources, open_without=not any(one.exist for one in self.sources.values())),
             pipeline,
             self.metrics,
+            Recent(self.sources),
             max_body_bytes=512 * 1024,
             max_in_flight=self._max_in_flight,
             rates=Rates(self._rates),
-            replays=Replays(repeats),
+            single_use=SingleUse(repeats),
             trusted_proxies=self._trusted_proxies,
             brake=Brake(0.01),
         )

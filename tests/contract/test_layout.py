@@ -19,6 +19,7 @@ LAYERS = (
         "avro_writer",
         "compatibility",
         "dead_letters",
+        "recent",
         "delivery",
         "dictionary",
         "embedded",
@@ -30,10 +31,11 @@ LAYERS = (
     | {"lanes", "logs", "messages", "metrics", "publisher", "reading", "records", "registry", "repeats", "salvage"}
     | {"journal_file", "schemas", "settings", "simulator", "streams", "testing", "topics", "write_ahead_log"}
     | {"deadlines", "detached", "tallies", "typed_messages"}
-    | {"addresses", "guard", "limits", "privacy", "rotation", "signatures", "tls"},
-    {"pipeline", "replays"},
+    | {"addresses", "limits", "privacy", "rotation", "signatures", "tls"},
+    {"pipeline", "single_use"},
+    {"replay"},
     {"receiver", "operations", "wire", "protocol", "canary", "tracing"},
-    {"app", "backlog", "consuming", "demo", "descriptions"},
+    {"app", "backlog", "consuming", "demo", "descriptions", "remote", "draft", "doctor"},
     {"cli"},
     {"__main__"},
 )

@@ -16,17 +16,20 @@ from uvicorn.server import ServerState
 from bench import bare
 from bench.load import CONNECTIONS, TOKEN, Plan, Requests
 from connector import logs
-from connector.authentication import Authentication
+from connector.authentication import Authentication, Credentials
 from connector.delivery import Delivery
 from connector.encoding import SingleObjectEncoder
 from connector.ingest import IngestIds
+from connector.limits import Rates
 from connector.metrics import Metrics
 from connector.pipeline import Pipeline
+from connector.protocol import Protocol, bounded
 from connector.receiver import Receiver
+from connector.recent import Recent
 from connector.repeats import Repeats
+from connector.single_use import SingleUse
 from connector.streams import Routes
 from connector.testing import InMemoryJournal, InMemoryPublisher
-from connector.wire import Wire
 
 ROUNDS = 12
 MESSAGES = 10
@@ -72,11 +75,12 @@ async def receiver():
         Forgetful(), journal, await journal.open(), ledger=metrics, bury=lambda *_: None, publish_wait_seconds=60
     )
     delivery.connect()
+    repeats = Repeats(window_seconds=3600, max_entries=10_000)
     pipeline = Pipeline(
         routes=Routes(["events"], "weda.workflow"),
         encoder=SingleObjectEncoder(),
         delivery=delivery,
-        repeats=Repeats(window_seconds=3600, max_entries=10_000),
+        repeats=repeats,
         ingest_ids=IngestIds(),
         metrics=metrics,
         zone=ZoneInfo("Asia/Shanghai"),
@@ -84,8 +88,18 @@ async def receiver():
         reply_deadline_seconds=60,
         topic_limits={"weda.workflow.events": 1_000_000},
     )
-    authentication = Authentication({"default": [TOKEN]}, open_without=False)
-    return Receiver(authentication, pipeline, metrics, max_body_bytes=512 * 1024, max_in_flight=1024), delivery
+    application = Receiver(
+        Authentication({"default": Credentials(tokens=(TOKEN,))}, open_without=False),
+        pipeline,
+        metrics,
+        Recent(["default"]),
+        max_body_bytes=512 * 1024,
+        max_in_flight=1024,
+        rates=Rates({}),
+        single_use=SingleUse(repeats),
+        trusted_proxies=(),
+    )
+    return application, delivery
 
 
 class Served:
@@ -124,7 +138,7 @@ async def measured():
     application, delivery = await receiver()
     gc.collect()
     gc.freeze()  # as in a running connector: what the tests before have left is not walked over
-    floor, ours = Served(bare.app, "httptools"), Served(application, Wire)
+    floor, ours = Served(bare.app, "httptools"), Served(application, bounded(Protocol, 1024, print))
     pairs = [(await floor.round(), await ours.round()) for _ in range(ROUNDS)]
     gc.unfreeze()
     await delivery.stop(1)

@@ -17,7 +17,7 @@ from connector.repeats import Repeats, Standing, mark
 from connector.signatures import Signature
 
 
-class Replays:
+class SingleUse:
     """Lets each signed request through once.
 
     Args:

@@ -5,11 +5,15 @@ loopback the rest is closed, and on loopback a page of another site cannot reach
 here: the request must name this machine as its host, and must not come from another origin.
 """
 
-import hmac
 import json
 from collections.abc import Awaitable, Callable, Iterator, MutableMapping
 from typing import Any, Final
 from urllib.parse import urlsplit
+
+from fastapi import Request
+
+from connector.operations import console
+from connector.operations.sessions import COOKIE, Sessions
 
 Scope = MutableMapping[str, Any]
 Event = MutableMapping[str, Any]
@@ -47,14 +51,18 @@ class Guard:
 
     Args:
         app: The application.
-        token: What opens it, if there is one; may be set anew at any time.
+        sessions: Who has shown the token in a browser; they have the token.
         on_loopback: Whether the listener can be reached from this machine alone.
     """
 
-    def __init__(self, app: Application, *, token: str | None, on_loopback: bool) -> None:
+    def __init__(self, app: Application, sessions: Sessions, *, on_loopback: bool) -> None:
         self._app = app
+        self._sessions = sessions
         self._on_loopback = on_loopback
-        self.token = token
+
+    def renew(self, token: str | None) -> None:
+        """From now on another token opens it; sessions that began with the one before end."""
+        self._sessions.renew(token)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, or let the application do it."""
@@ -67,17 +75,26 @@ class Guard:
                 event["headers"] = list(_strict(scope, event.get("headers", [])))
             await send(event)
 
+        if self._sessions.are_needed and scope["path"].startswith(console.ROOT):
+            application = self._page(Request(scope))
+            await application(scope, receive, send_strictly)
+            return
         refusal = None if scope["path"] in OPEN else self._refusal(headers)
         if refusal is None:
             await self._app(scope, receive, send_strictly)
         else:
             await _answer(send_strictly, *refusal)
 
+    def _page(self, request: Request) -> Application:
+        """The application, or the way to the login where the browser has no session."""
+        is_let_in = console.is_open(request.url.path) or self._sessions.holds(request.cookies.get(COOKIE))
+        return self._app if is_let_in else console.to_login(request)
+
     def _refusal(self, headers: dict[bytes, bytes]) -> tuple[int, str] | None:
         """Status and way out of a request that may not pass."""
-        if self.token is not None:
+        if self._sessions.are_needed:
             needed = "Authorization: Bearer <WEDA_OPERATIONS__TOKEN> is needed"
-            return None if _presents(headers, self.token) else (401, needed)
+            return None if self._sessions.is_token(_presented(headers)) else (401, needed)
         if not self._on_loopback:
             return 403, "closed: without WEDA_OPERATIONS__TOKEN this listener gives metrics and probes alone"
         if not _is_ours(headers.get(b"host", b"")) or not _is_ours(headers.get(b"origin", b"//localhost")):
@@ -85,9 +102,9 @@ class Guard:
         return None
 
 
-def _presents(headers: dict[bytes, bytes], token: str) -> bool:
+def _presented(headers: dict[bytes, bytes]) -> bytes:
     scheme, _, given = headers.get(b"authorization", b"").partition(b" ")
-    return scheme.lower() == b"bearer" and hmac.compare_digest(given.strip(), token.encode())
+    return given.strip() if scheme.lower() == b"bearer" else b""
 
 
 def _is_ours(place: bytes) -> bool:

@@ -1,0 +1,92 @@
+"""What the listener's API and pages work with; it fills up while the connector starts."""
+
+import asyncio
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Final, TypeVar
+
+from connector.errors import Unavailable
+from connector.health import Health
+from connector.operations.history import History
+from connector.reading import Decoded
+from connector.recent import Recent
+from connector.replay import DeadLetters
+from connector.streams import Route
+from connector.topics import TopicSpec, TopicState
+
+_READERS: Final = 2  # threads are few, and the connector's own work needs them
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class Outside:
+    """What is read from Kafka when someone asks; every call blocks.
+
+    Attributes:
+        letter: The dead letter at a topic, partition and offset.
+        instance: The last records of one instance, in their order.
+        topics: The topics that should be, and those of them that are.
+    """
+
+    letter: Callable[[str, int, int], Decoded | None]
+    instance: Callable[[str], Iterator[Decoded]]
+    topics: Callable[[], tuple[tuple[TopicSpec, ...], dict[str, TopicState]]]
+
+
+@dataclass
+class Desk:
+    """The parts of one connector, as far as they are there.
+
+    Attributes:
+        version: The connector's.
+        settings: Gives the effective settings, secrets redacted.
+        health: The connector's state.
+        history: How its counters grew.
+        recent: What arrived last.
+        routes: The streams and their topics.
+        schema_ids: Topic → the id that a registry has given its schema.
+        is_loopback: Only this machine reaches the listener.
+        is_embedded: The broker is in memory.
+        dead_letters: None until the connector is up.
+        outside: None until then.
+    """
+
+    version: str
+    settings: Callable[[], dict[str, Any]]
+    health: Health
+    history: History
+    recent: Recent
+    routes: tuple[Route, ...]
+    is_loopback: bool
+    is_embedded: bool
+    schema_ids: dict[str, int] = field(default_factory=dict)
+    dead_letters: DeadLetters | None = None
+    outside: Outside | None = None
+    _room: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_READERS), repr=False)
+
+    @property
+    def letters(self) -> DeadLetters:
+        """The dead letters.
+
+        Raises:
+            Unavailable: The connector is not up yet.
+        """
+        if self.dead_letters is None:
+            raise _starting()
+        return self.dead_letters
+
+    async def read(self, what: Callable[[Outside], _T]) -> _T:
+        """Read from Kafka, in a thread; whoever comes while others read waits.
+
+        Raises:
+            Unavailable: The connector is not up yet.
+            OutsideUnreachable, ConfigurationError: Kafka cannot be read.
+        """
+        if self.outside is None:
+            raise _starting()
+        async with self._room:
+            return await asyncio.to_thread(what, self.outside)
+
+
+def _starting() -> Unavailable:
+    return Unavailable("the connector is starting: ask again", retry_after=1)

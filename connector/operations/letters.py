@@ -1,0 +1,119 @@
+"""The API of dead letters: list, show, replay."""
+
+import base64
+from dataclasses import asdict
+from typing import Annotated, Any, Final
+
+from fastapi import APIRouter, HTTPException, Query
+from pydantic import BaseModel, Field
+
+from connector.dead_letters import DeadLetter, Selection, of_record
+from connector.operations.desk import Desk
+from connector.replay import MOST_ATTEMPTS, Listing, Progress
+
+MOST_LISTED: Final = 1_000
+_NOTHING_THERE: Final = "there is no such dead letter, or none any more"
+
+
+class Selected(BaseModel):
+    """Which dead letters are meant; what is not said does not matter."""
+
+    model_config = {"extra": "forbid"}
+
+    codes: list[int] = Field(default=[], description="Codes such as 42201, or the HTTP status of a group, as 422.")
+    stage: str | None = Field(default=None, description="Where on the way they failed.")
+    source: str | None = Field(default=None, description="Who sent them.")
+    instance: str | None = Field(default=None, description="The instance's id.")
+    reason: str | None = Field(default=None, description="Text that the reason holds.")
+    since: int | None = Field(default=None, description="Received at this time or later, in epoch milliseconds.")
+    until: int | None = Field(default=None, description="Received before this time.")
+
+    @property
+    def selection(self) -> Selection:
+        """The same, frozen."""
+        return Selection(**{**self.model_dump(include=set(Selected.model_fields)), "codes": tuple(self.codes)})
+
+
+class Listed(Selected):
+    """A listing that is asked for."""
+
+    limit: int = Field(default=100, ge=0, le=MOST_LISTED, description="Most letters that are listed.")
+
+
+class Order(Selected):
+    """A replay that is asked for."""
+
+    dry_run: bool = Field(default=False, description="Tell what it would come to; do nothing.")
+    max_attempts: int = Field(default=MOST_ATTEMPTS, ge=2, description="Letters tried so often are left alone.")
+
+
+def router(desk: Desk) -> APIRouter:
+    """The routes of the API."""
+    api = APIRouter(prefix="/api", tags=["dead letters"])
+
+    @api.get("/dead-letters")
+    async def listed(asked: Annotated[Listed, Query()]) -> dict[str, Any]:
+        """Dead letters by reason, and the latest of them."""
+        return told_listing(await desk.letters.listed(asked.selection, asked.limit))
+
+    @api.get("/dead-letters/{topic}/{partition}/{offset}")
+    async def shown(topic: str, partition: int, offset: int) -> dict[str, Any]:
+        """One dead letter with its bytes."""
+        letter = await find(desk, topic, partition, offset)
+        if letter is None:
+            raise HTTPException(404, _NOTHING_THERE)
+        return told_letter(letter, replayed=await desk.letters.is_replayed(letter))
+
+    @api.post("/replays", status_code=202)
+    async def replay(order: Order) -> dict[str, Any]:
+        """Replay dead letters; one replay runs at a time."""
+        if order.dry_run:
+            return (await desk.letters.rehearse(order.selection, order.max_attempts)).told()
+        return desk.letters.start(order.selection, order.max_attempts).told()
+
+    @api.get("/replays/current")
+    async def current() -> dict[str, Any]:
+        """How far the replay has come, or how the last one ended."""
+        return _told(desk.letters.progress)
+
+    @api.delete("/replays/current")
+    async def stop() -> dict[str, Any]:
+        """Stop the replay; it goes on where it was when it is started again."""
+        await desk.letters.stop()
+        return _told(desk.letters.progress)
+
+    return api
+
+
+async def find(desk: Desk, topic: str, partition: int, offset: int) -> DeadLetter | None:
+    """The dead letter in a place, or None.
+
+    Raises:
+        OutsideUnreachable, ConfigurationError: Kafka cannot be read.
+    """
+    record = await desk.read(lambda outside: outside.letter(topic, partition, offset))
+    return None if record is None else of_record(record)
+
+
+def told_listing(listing: Listing) -> dict[str, Any]:
+    """As JSON values."""
+    return {
+        "total": listing.total,
+        "reasons": [asdict(one) for one in listing.reasons],
+        "letters": [told_letter(one.letter, replayed=one.replayed) for one in listing.letters],
+    }
+
+
+def told_letter(letter: DeadLetter, *, replayed: bool) -> dict[str, Any]:
+    """As JSON values; a body that is not UTF-8 is Base64."""
+    try:
+        body, is_base64 = letter.body.decode(), False
+    except UnicodeDecodeError:
+        body, is_base64 = base64.b64encode(letter.body).decode(), True
+    return {**asdict(letter), "body": body, "bodyIsBase64": is_base64, "replayed": replayed}
+
+
+def _told(progress: Progress | None) -> dict[str, Any]:
+    if progress is None:
+        raise HTTPException(404, "nothing was replayed since the connector's start")
+    return progress.told()

@@ -1,0 +1,76 @@
+"""The listener's application: metrics, probes, state, API and pages. Apart from the public one."""
+
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+from fastapi.responses import JSONResponse
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+
+from connector.errors import ConfigurationError, ConnectorError, OutsideUnreachable, Refused
+from connector.operations import console, letters
+from connector.operations.desk import Desk
+from connector.operations.guard import Guard
+from connector.operations.sessions import Sessions
+from connector.replay import AlreadyRunning
+
+
+def operations_app(registry: CollectorRegistry, desk: Desk, *, token: str | None) -> Guard:
+    """Build the listener's application, with its guard in front.
+
+    Args:
+        registry: The metrics.
+        desk: The parts of the connector.
+        token: Needed for everything but metrics and probes, where there is one.
+    """
+    app = FastAPI(
+        title="weda-connector operations",
+        version=desk.version,
+        docs_url="/api/docs",
+        redoc_url=None,
+        openapi_url="/api/openapi.json",
+    )
+
+    sessions = Sessions(token)
+
+    @app.exception_handler(ConnectorError)
+    async def tell(_: Request, error: Exception) -> JSONResponse:
+        return _told(error) if isinstance(error, ConnectorError) else JSONResponse({}, 500)
+
+    @app.get("/metrics", include_in_schema=False)
+    def metrics() -> Response:
+        return Response(generate_latest(registry), headers={"content-type": CONTENT_TYPE_LATEST})
+
+    @app.get("/livez")
+    async def livez() -> dict[str, bool]:
+        """The process answers; says nothing of Kafka."""
+        return {"live": True}
+
+    @app.get("/readyz")
+    async def readyz() -> JSONResponse:
+        """200 while a message can be accepted durably: by the brokers, or by the journal."""
+        return JSONResponse(desk.health.told(), status_code=200 if desk.health.is_ready else 503)
+
+    @app.get("/api/status")
+    async def status() -> dict[str, Any]:
+        """The state of the outside and of the backlog."""
+        return {"version": desk.version, **desk.health.told()}
+
+    @app.get("/api/config")
+    async def config() -> dict[str, Any]:
+        """The effective settings, secrets redacted."""
+        return desk.settings()
+
+    app.include_router(letters.router(desk))
+    app.include_router(console.router(desk, sessions))
+    return Guard(app, sessions, on_loopback=desk.is_loopback)
+
+
+def _told(error: ConnectorError) -> JSONResponse:
+    status, headers = 500, None
+    if isinstance(error, Refused):
+        status, headers = error.code // 100, {"retry-after": str(error.retry_after)}
+    elif isinstance(error, AlreadyRunning):
+        status = 409
+    elif isinstance(error, OutsideUnreachable | ConfigurationError):
+        status = 502
+    return JSONResponse({"message": error.message}, status, headers)

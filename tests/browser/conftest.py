@@ -1,0 +1,5 @@
+"""The connector of the integration tests, for a browser."""
+
+from tests.integration.conftest import start
+
+__all__ = ["start"]

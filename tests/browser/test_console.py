@@ -1,0 +1,354 @@
+"""The console in a real browser, on a connector with a real broker: what people see, and what a browser minds.
+
+``WEDA_TEST_SCREENSHOTS=1`` writes a picture of each page into ``docs/console``.
+"""
+
+import asyncio
+import os
+import re
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import aiohttp
+import pytest
+from playwright.async_api import Browser, Page, Request
+
+from connector.operations import wording
+from connector.operations.sessions import Sessions
+from connector.operations.shapes import TEMPLATES
+from connector.simulator import Plan, play
+from tests.browser import chromium, rules
+from tests.contract.test_guide import GUIDES, blocks
+from tests.integration.conftest import TOKEN, Running
+from tests.integration.test_dead_letters import message, numbers, records
+
+ROOT = Path(__file__).parents[2]
+PICTURES = ROOT / "docs" / "console"
+OPERATIONS_TOKEN = "a-token-for-the-console"
+SOURCES = {
+    "default": {"tokens": [TOKEN]},
+    "hr": {"tokens": ["a-token-for-hr"], "env_types": ["prod"]},
+}
+INSTANCES, SEED = 3, 2
+"""Few, and one of them is sent back."""
+PAGES = {
+    "overview": "",
+    "events": "events",
+    "requests": "requests?source=hr",
+    "dead-letters": "dead-letters",
+    "topics": "topics",
+    "settings": "settings",
+}
+SERIOUS = {"serious", "critical"}
+
+
+@dataclass
+class Watched:
+    """A page, and what went wrong in it."""
+
+    page: Page
+    home: str
+    complaints: list[str] = field(default_factory=list)
+    hosts: set[str] = field(default_factory=set)
+
+    def watch(self) -> None:
+        self.page.on("console", lambda said: self._complain(said.type, said.text))
+        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.page.on("request", self._asked)
+
+    async def go(self, path: str) -> None:
+        answer = await self.page.goto(f"{self.home}{path}")
+        assert answer is not None
+        assert answer.status == 200, await answer.text()
+
+    def _complain(self, kind: str, text: str) -> None:
+        if kind in {"error", "warning"}:
+            self.complaints.append(f"{kind}: {text}")
+
+    def _asked(self, request: Request) -> None:
+        self.hosts.add(urlsplit(request.url).netloc)
+
+
+@pytest.fixture
+async def browser() -> AsyncIterator[Browser]:
+    async with chromium() as browser:
+        yield browser
+
+
+@pytest.fixture
+async def running(start) -> Running:
+    """A connector that has seen a simulated WeDa, and requests that it could not read."""
+    running = await start(sources=SOURCES, operations__token=OPERATIONS_TOKEN)
+    await play(Plan(url=running.connector.url, token=TOKEN, instances=INSTANCES, rate=50.0, seed=SEED))
+    hr = running.url.replace("/messageDeliver", "/sources/hr/messageDeliver")
+    async with aiohttp.ClientSession(headers={"x-weda-token": "a-token-for-hr"}) as session:
+        for number in range(9):
+            text = message(f"hr-{number % 3}", number, comment="加班申请")
+            while await status_of(session.post(hr, json=text)) == 503:
+                await asyncio.sleep(0.1)  # a busy machine: as a source would, send it again
+        quoted = b'{"msgContext": "{"msgId": "1", "msgType": "Task"}"}'
+        assert await status_of(session.post(hr, data=quoted, headers={"content-type": "application/json"})) == 400
+    return running
+
+
+async def status_of(asking) -> int:
+    async with asking as answer:
+        return answer.status
+
+
+async def opened(browser: Browser, running: Running, **how: object) -> Watched:
+    context = await browser.new_context(**{"viewport": {"width": 1280, "height": 800}, "locale": "en-GB", **how})
+    watched = Watched(await context.new_page(), f"{running.connector.operations_url}/console/")
+    watched.watch()
+    return watched
+
+
+async def log_in(watched: Watched) -> None:
+    page = watched.page
+    await page.goto(watched.home)
+    await page.fill("#token", OPERATIONS_TOKEN)
+    await page.click("button.main")
+    assert page.url == watched.home
+
+
+async def picture(page: Page, name: str) -> None:
+    if os.environ.get("WEDA_TEST_SCREENSHOTS"):
+        PICTURES.mkdir(exist_ok=True)
+        await page.screenshot(path=PICTURES / f"{name}.png")
+
+
+async def findings(page: Page, script: str, only: str | None = None) -> list[str]:
+    """What axe-core finds serious; run beside the page's own script, which its CSP forbids to load others."""
+    await page.evaluate(script)
+    chosen = {"resultTypes": ["violations"]} | ({"runOnly": [only]} if only else {})
+    found = await page.evaluate("chosen => axe.run(document, chosen)", chosen)
+    return [
+        f"{one['id']}: {one['help']}: {[node['html'][:160] for node in one['nodes'][:3]]}"
+        for one in found["violations"]
+        if one["impact"] in SERIOUS
+    ]
+
+
+def an_instance_with_a_send_back(running: Running) -> str:
+    return next(one.instance_id for one in running.connector.recent.events() if one.fields["action"] == 6)
+
+
+async def test_each_page_shows_what_it_should_and_a_browser_minds_nothing(browser, running):
+    script = rules()
+    watched = await opened(browser, running)
+    page = watched.page
+    await log_in(watched)
+    pages = PAGES | {"instance": f"instances?id={an_instance_with_a_send_back(running)}"}
+
+    for name, path in pages.items():
+        await watched.go(path)
+        assert await findings(page, script) == [], name
+        await picture(page, name)
+        await page.emulate_media(color_scheme="dark")
+        assert await findings(page, script, only="color-contrast") == [], name
+        await page.emulate_media(color_scheme="light")
+        assert "undefined" not in await page.inner_text("main")
+
+    await watched.go("")
+    text = await page.inner_text("main")
+    assert "Messages are accepted" in text
+    assert re.search(r"Accepted\s+\d+\.\d", text)
+    await watched.go("events")
+    assert await page.locator("tbody tr").count() == len(running.connector.recent.events()) > 30
+    await watched.go("requests?source=hr")
+    first = page.locator("article").first
+    assert "40003" in await first.inner_text()
+    assert TEMPLATES["json"] in await first.inner_text()
+    await first.locator("summary").click()
+    assert '"msgType": "Task"' in await first.locator("pre").first.inner_text()
+    await watched.go("topics")
+    assert await page.locator("tbody").first.locator("tr").count() == 4
+    await watched.go("settings")
+    shown = await page.inner_text("pre")
+    assert TOKEN not in shown
+    assert "********" in shown
+    assert watched.complaints == []
+    assert watched.hosts == {urlsplit(watched.home).netloc}
+
+
+async def test_an_instance_is_a_timeline_with_its_send_backs(browser, running):
+    instance = an_instance_with_a_send_back(running)
+    expected = [one for one in running.connector.recent.events() if one.instance_id == instance]
+    watched = await opened(browser, running, locale="zh-CN")
+    await log_in(watched)
+
+    await watched.go(f"instances?id={instance}")
+
+    page = watched.page
+    steps = await page.locator(".timeline li strong").all_inner_texts()
+    assert steps == [str(one.fields["actionName"]) for one in reversed(expected)]
+    assert await page.locator(".timeline li.back").count() == await page.locator(".way path.back").count() >= 1
+    assert "退回到" in await page.inner_text(".backto >> nth=0")
+    assert await page.get_attribute("html", "lang") == "zh-CN"
+    await watched.go("instances?id=no-such-instance")
+    assert "没有此流程实例" in await page.inner_text("main")
+    assert watched.complaints == []
+
+
+async def test_a_replay_goes_from_click_to_topic(browser, running, start, topic_prefix):
+    """Dry run first; what is mended is published, once, in order."""
+    watched = await opened(browser, running)
+    page = watched.page
+    await log_in(watched)
+    await watched.go("dead-letters")
+    await page.click("text=42201 >> nth=0")
+    await page.click("text=Rehearse")
+    assert "A replay would mend nothing now." in await page.inner_text("main")
+    await running.connector.stop()
+
+    allowed = {**SOURCES, "hr": {**SOURCES["hr"], "env_types": ["prod", "pre"]}}
+    mended = await start(sources=allowed, operations__token=OPERATIONS_TOKEN)
+    watched = await opened(browser, mended)
+    page = watched.page
+    await log_in(watched)
+    before = len(await records(mended, f"{topic_prefix}.events"))
+    await watched.go("dead-letters?code=42201")
+    await page.click("text=Rehearse")
+    assert re.search(r"accepted\s+9", await page.inner_text("main"))
+    await picture(page, "rehearsal")
+    assert len(await records(mended, f"{topic_prefix}.events")) == before
+    await page.click("text=Replay now")
+    await page.get_by_text("The replay has ended.").wait_for()
+    await picture(page, "replay")
+
+    found = await records(mended, f"{topic_prefix}.events", before + 9)
+    replayed = {lane: ids for lane, ids in numbers(found).items() if lane.startswith("hr-")}
+    assert replayed == {f"hr-{lane}": [f"hr-{lane}-{number}" for number in range(lane, 9, 3)] for lane in range(3)}
+    await watched.go("dead-letters?code=42201")
+    assert re.search(r"\b0\s+9\s+42201", await page.inner_text("main"))
+    await page.locator("tbody").nth(1).locator("a").first.click()
+    assert "加班申请" in await page.inner_text("pre >> nth=0")
+    await picture(page, "dead-letter")
+    assert watched.complaints == []
+
+
+async def test_a_token_is_refused_and_accepted_and_a_session_can_end(browser, start):
+    running = await start(sources=SOURCES, operations__token=OPERATIONS_TOKEN)
+    watched = await opened(browser, running)
+    page = watched.page
+    await page.goto(f"{watched.home}dead-letters?code=42201")
+    assert urlsplit(page.url).path == "/console/login"
+    await picture(page, "login")
+    await page.fill("#token", "another token")
+    await page.click("button.main")
+    assert "This is not the token." in await page.inner_text("main")
+    await page.fill("#token", OPERATIONS_TOKEN)
+    await page.click("button.main")
+    assert page.url == f"{watched.home}dead-letters?code=42201"
+    [cookie] = [one for one in await page.context.cookies() if one["name"] == "weda_session"]
+    assert (cookie["httpOnly"], cookie["sameSite"], cookie["path"]) == (True, "Strict", "/console/")
+    await page.click("text=Log out")
+    await page.goto(watched.home)
+    assert urlsplit(page.url).path == "/console/login"
+
+
+async def test_forged_and_foreign_requests_are_refused(start):
+    running = await start(sources=SOURCES, operations__token=OPERATIONS_TOKEN)
+    home = f"{running.connector.operations_url}/console/"
+    cookie = Sessions(OPERATIONS_TOKEN).begin(OPERATIONS_TOKEN) or ""
+    address = f"{home}replays"
+    async with aiohttp.ClientSession(headers={"cookie": f"weda_session={cookie}"}) as session:
+        async with session.post(address, data={"act": "replay"}) as answer:
+            assert answer.status == 403, "no mark"
+        async with session.get(home) as answer:
+            headers = answer.headers
+            mark = re.search(r'name="mark" value="(\w+)"', await answer.text())
+        assert mark is not None
+        async with session.post(address, data={"mark": mark[1]}, headers={"origin": "https://other.example"}) as answer:
+            assert answer.status == 403, "another site"
+    policy = headers["content-security-policy"]
+    assert "default-src 'none'" in policy
+    assert "unsafe" not in policy
+    assert {name: headers[name] for name in ("x-content-type-options", "x-frame-options", "cache-control")} == {
+        "x-content-type-options": "nosniff",
+        "x-frame-options": "DENY",
+        "cache-control": "no-store",
+    }
+    async with aiohttp.ClientSession(headers={"cookie": f"weda_session={cookie[:-1]}x"}) as session:
+        async with session.get(f"{home}settings", allow_redirects=False) as answer:
+            assert answer.status == 303
+        next_elsewhere = {"token": OPERATIONS_TOKEN, "next": "https://other.example/"}
+        async with session.post(f"{home}login", data=next_elsewhere, allow_redirects=False) as answer:
+            assert answer.headers["location"] == "/console/"
+
+
+async def test_keyboard_phone_and_language(browser, running):
+    watched = await opened(browser, running, viewport={"width": 390, "height": 844}, locale="zh-CN")
+    page = watched.page
+    await page.goto(watched.home)
+    await page.keyboard.type(OPERATIONS_TOKEN)  # the field has the focus
+    await page.keyboard.press("Enter")
+    await page.wait_for_url(watched.home)
+    assert "概览" in await page.inner_text("h1")
+    for path in ("", "events", "dead-letters", f"instances?id={an_instance_with_a_send_back(running)}"):
+        await watched.go(path)
+        wide = await page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+        assert wide <= 0, f"{path} is wider than a phone"
+    await page.emulate_media(color_scheme="dark")
+    await watched.go("")
+    await picture(page, "phone")
+    await page.keyboard.press("Tab")
+    assert await page.evaluate("document.activeElement.className") == "skip"
+    await page.click("text=English")
+    await page.goto(watched.home)
+    assert "Overview" in await page.inner_text("h1"), "the choice is kept"
+
+
+async def test_what_is_live_renews_itself(browser, start):
+    running = await start(sources=SOURCES, operations__token=OPERATIONS_TOKEN)
+    watched = await opened(browser, running)
+    await log_in(watched)
+    await watched.go("events")
+    await running.post({"msgType": "Task", "instanceId": "a-new-one", "actionName": "同意", "envType": "pre"})
+    await watched.page.get_by_text("a-new-one").wait_for()
+    await watched.page.click("text=Pause")
+    assert await watched.page.get_attribute("[data-pause]", "aria-pressed") == "true"
+    assert watched.complaints == []
+
+
+async def test_without_a_token_this_machine_may_look(browser, start):
+    running = await start(sources=SOURCES)
+    watched = await opened(browser, running)
+    await watched.go("")
+    assert "Log out" not in await watched.page.inner_text("body")
+    await watched.go("dead-letters")
+    assert "None. Everything" in await watched.page.inner_text("main")
+
+
+def test_every_word_of_the_pages_is_there_in_chinese():
+    folder = ROOT / "connector" / "operations" / "templates"
+    shown = [re.findall(r"\bt\(\s*(?:\"([^\"]+)\"|'([^']+)')", path.read_text("utf-8")) for path in folder.iterdir()]
+    words = {one or other for found in shown for one, other in found}
+
+    assert len(words) > 80
+    assert words - wording.CHINESE.keys() == set()
+
+
+def test_the_templates_to_paste_are_those_of_the_guide():
+    shown = {language: text.strip() for language, text in blocks(GUIDES["en"])}
+
+    assert TEMPLATES["json"] == shown["json"]
+    assert TEMPLATES["form"] == shown["form"]
+    assert shown["query"].endswith(TEMPLATES["query"])
+
+
+@pytest.mark.parametrize(
+    ("chosen", "accepted", "language"),
+    [
+        (None, "zh-CN,zh;q=0.9,en;q=0.8", "zh"),
+        (None, "fr,en;q=0.5,zh;q=0.7", "zh"),
+        (None, "de", "en"),
+        (None, None, "en"),
+        ("en", "zh", "en"),
+        ("xx", "zh;q=bad", "en"),
+    ],
+)
+def test_the_language_is_the_chosen_or_the_browsers(chosen, accepted, language):
+    assert wording.language_of(chosen, accepted) == language

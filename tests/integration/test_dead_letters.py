@@ -1,0 +1,355 @@
+"""Dead letters that are mended: listed by reason, replayed once, in order, whatever happens in between."""
+
+import asyncio
+import json
+import os
+import random
+import secrets
+import subprocess
+import sys
+from collections import defaultdict
+from functools import partial
+from itertools import chain
+from typing import Any
+from urllib.parse import urlencode
+
+import aiohttp
+import pytest
+from confluent_kafka import Producer
+
+from connector.dead_letters import Selection
+from connector.errors import ConnectorError
+from connector.journal import Note
+from connector.journal_file import JournalFile, StoredRow
+from connector.remote import Remote
+from connector.topics import TopicAdmin
+from tests.faults.stage import TOKEN as STAGE_TOKEN
+from tests.faults.stage import Connector as Process
+from tests.integration.conftest import TOKEN, Running
+from tests.integration.test_main_job import decode
+from tests.servers import KafkaCluster
+from tests.servers.reading import read_topic
+
+MANY = 1_000
+INSTANCES = 40
+NOT_ALLOWED = {"sources": {"default": {"tokens": [TOKEN], "env_types": ["prod"]}}}
+ALLOWED = {"sources": {"default": {"tokens": [TOKEN], "env_types": ["prod", "pre"]}}}
+
+
+def message(instance: str, number: int, **fields: Any) -> dict[str, Any]:
+    known = {"msgType": "Task", "instanceId": instance, "msgId": f"{instance}-{number}", "envType": "pre"}
+    return {**known, "comment": str(number), **fields}
+
+
+def run(running: Running, *arguments: str, code: int = 0, **environment: str) -> Any:
+    """A command of ``dead-letters`` against the connector; its last line as JSON."""
+    known = {name: value for name, value in os.environ.items() if not name.startswith("WEDA_")}
+    ended = subprocess.run(
+        [sys.executable, "-m", "connector", "dead-letters", *arguments, "--json"],
+        capture_output=True,
+        text=True,
+        env={**known, "WEDA_OPERATIONS__URL": running.connector.operations_url, **environment},
+        timeout=60,
+        check=False,
+    )
+    assert ended.returncode == code, ended.stdout + ended.stderr
+    return json.loads(ended.stdout.splitlines()[-1]) if ended.stdout else ended.stderr
+
+
+async def ask(running: Running, *arguments: str, **how: Any) -> Any:
+    return await asyncio.to_thread(run, running, *arguments, **how)
+
+
+def remote(running: Running) -> Remote:
+    settings = running.connector._settings.operations
+    return Remote(settings.model_copy(update={"url": running.connector.operations_url}))
+
+
+async def listed(running: Running, **selected: Any) -> dict[str, Any]:
+    async with remote(running) as connector:
+        return await connector.dead_letters(selected)
+
+
+async def replayed(running: Running, **order: Any) -> dict[str, Any]:
+    async with remote(running) as connector:
+        return await connector.replay(order, lambda _: None)
+
+
+async def records(running: Running, topic: str, count: int | None = None) -> list[Any]:
+    return await asyncio.to_thread(read_topic, running.connector.bootstrap_servers, topic, count)
+
+
+async def drained(running: Running) -> None:
+    """Until the journal is empty."""
+    async with asyncio.timeout(60):
+        while (await running.ready())[1]["journal_messages"]:
+            await asyncio.sleep(0.1)
+
+
+async def refuse(running: Running, *messages: dict[str, Any]) -> None:
+    """Send messages, those of an instance one after the other; each becomes a dead letter."""
+    lanes: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
+    for one in messages:
+        lanes[one["instanceId"]].append(one)
+
+    async def send(lane: list[dict[str, Any]]) -> None:
+        for one in lane:
+            while await send_one(one) == 503:
+                await asyncio.sleep(0.1)  # a busy machine: as a source would, send it again
+
+    async def send_one(one: dict[str, Any]) -> int:
+        async with session.post(running.url, json=one, headers={"x-weda-token": TOKEN}) as answer:
+            assert answer.status in {422, 503}, await answer.text()
+            return answer.status
+
+    async with aiohttp.ClientSession() as session:
+        await asyncio.gather(*map(send, lanes.values()))
+
+
+def numbers(found: list[Any]) -> dict[str, list[str]]:
+    """The ``ce_id`` of each instance's records, in the order of their partition."""
+    by_instance: defaultdict[str, list[str]] = defaultdict(list)
+    for record in found:
+        by_instance[record.key().decode()].append(dict(record.headers())["ce_id"].decode())
+    return by_instance
+
+
+async def test_a_thousand_mended_letters_are_found_in_order_once_each(start, topic_prefix):
+    """A setting was wrong; it is mended, the connector restarted, and what it had refused is replayed."""
+    running = await start(**NOT_ALLOWED)
+    await refuse(running, *(message(f"i-{number % INSTANCES}", number) for number in range(MANY)))
+    refused = await records(running, f"{topic_prefix}.dead-letters", MANY)
+    told = await ask(running, "list", "--limit", "3")
+    assert (told["total"], len(told["letters"])) == (MANY, 3)
+    assert [(one["code"], one["waiting"], one["replayed"]) for one in told["reasons"]] == [(42201, MANY, 0)]
+    rehearsed = await ask(running, "replay", "--dry-run", code=1)
+    assert (rehearsed["accepted"], rehearsed["failed"], rehearsed["dry_run"]) == (0, INSTANCES, True)
+    await running.connector.stop()
+
+    mended = await start(**ALLOWED)
+    async with remote(mended) as connector:
+        assert (await connector.rehearse({}))["accepted"] == MANY
+    assert await records(mended, f"{topic_prefix}.events") == []
+    assert (await ask(mended, "replay"))["accepted"] == MANY
+    await drained(mended)
+
+    found = await records(mended, f"{topic_prefix}.events", MANY)
+    sent = {f"i-{lane}": [f"i-{lane}-{number}" for number in range(lane, MANY, INSTANCES)] for lane in range(INSTANCES)}
+    assert numbers(found) == sent
+    received = {one.value(): dict(one.headers())["weda.received-at"] for one in refused}
+    assert sorted(record.timestamp()[1] for record in found) == sorted(int(one) for one in received.values())
+    assert (await replayed(mended))["total"] == 0
+    assert [one["replayed"] for one in (await listed(mended))["reasons"]] == [MANY]
+    assert len(await records(mended, f"{topic_prefix}.events")) == MANY
+
+
+async def test_a_replay_that_is_killed_again_and_again_loses_nothing_and_repeats_only_what_was_not_acknowledged(
+    kafka, topic_prefix, tmp_path, seed
+):
+    """P1, P3, P4: each message has one ingestId, so none was taken in twice, and stands in its order."""
+    chance, count = random.Random(seed), 400
+    wrong = Process(tmp_path, kafka.bootstrap_servers, topic_prefix, more=sources("prod"))
+    mended = Process(tmp_path, kafka.bootstrap_servers, topic_prefix, more=sources("prod", "pre"))
+    await wrong.start()
+    await wrong.wait_until_up()
+    async with aiohttp.ClientSession(headers={"x-weda-token": STAGE_TOKEN}) as session:
+        for number in range(count):
+            status = 503
+            while status == 503:
+                sent = message(f"i-{number % 8}", number)
+                async with session.post(f"{wrong.url}/messageDeliver", json=sent) as answer:
+                    status = answer.status
+            assert status == 422
+        await wrong.terminate()
+        kills = 0
+        try:
+            while True:
+                await mended.start()
+                await mended.wait_until_up()
+                told = await replay_until(session, mended, chance.randrange(1, 120) if kills < 3 else count)
+                if told["state"] != "running":
+                    break
+                await mended.kill()
+                kills += 1
+            assert (told["state"], told["failed"], told["held_back"], kills) == ("ended", 0, 0, 3)
+            async with asyncio.timeout(60):
+                while len(set(chain.from_iterable(numbers(await all_of(kafka, topic_prefix)).values()))) < count:
+                    await asyncio.sleep(0.5)
+        finally:
+            await mended.terminate()
+
+    found = await all_of(kafka, topic_prefix)
+    taken_in = defaultdict(set)
+    for record in found:
+        taken_in[dict(record.headers())["ce_id"].decode()].add(decode("WorkflowEvent", record.value())["ingestId"])
+    assert {len(one) for one in taken_in.values()} == {1}
+    first = {lane: list(dict.fromkeys(ids)) for lane, ids in numbers(found).items()}
+    assert first == {f"i-{lane}": [f"i-{lane}-{number}" for number in range(lane, count, 8)] for lane in range(8)}
+
+
+async def test_what_fails_again_is_tried_so_often_and_holds_back_those_behind_it(start, topic_prefix):
+    running = await start(**NOT_ALLOWED)
+    await refuse(
+        running,
+        message("a", 1, msgType="Nothing"),
+        message("a", 2),
+        message("b", 1),
+        message("b", 2, msgType="Nothing"),
+        message("b", 3),
+    )
+    await running.connector.stop()
+    mended = await start(**ALLOWED)
+
+    told = await replayed(mended)
+    assert (told["accepted"], told["failed"], told["held_back"]) == (1, 2, 2)
+    told = await replayed(mended, reason="ENVTYPE")
+    assert (told["total"], told["accepted"]) == (2, 2)
+    assert (await replayed(mended, max_attempts=3))["failed"] == 2
+    assert (await replayed(mended, max_attempts=3))["exhausted"] == 2
+
+    letters = [one for one in (await listed(mended))["letters"] if not one["replayed"]]
+    assert {(one["instance_id"], one["attempt"], one["code"]) for one in letters} == {("a", 3, 42202), ("b", 3, 42202)}
+    first = await listed(mended, instance="a", codes=[422])
+    assert [one["attempt"] for one in first["letters"] if "Nothing" in one["body"]] == [3, 2, 1]
+    await drained(mended)
+    found = numbers(await records(mended, f"{topic_prefix}.events"))
+    assert found == {"a": ["a-2"], "b": ["b-1", "b-3"]}
+
+
+async def test_what_was_accepted_meanwhile_is_not_published_again(start, topic_prefix):
+    running = await start(**NOT_ALLOWED)
+    await refuse(running, message("a", 1))
+    await running.connector.stop()
+    mended = await start(**ALLOWED)
+    assert await mended.post(message("a", 1)) == (200, {"code": 0})
+
+    told = await replayed(mended)
+
+    assert (told["accepted"], told["repeats"]) == (0, 1)
+    assert (await replayed(mended))["total"] == 0
+    assert len(await records(mended, f"{topic_prefix}.events")) == 1
+
+
+async def test_what_kafka_refused_goes_to_the_topics_that_lack_it(start, kafka, topic_prefix):
+    topic = f"{topic_prefix}.events"
+    kafka.create_topic(topic, config={"max.message.bytes": "1500"})
+    running = await start()
+    running.connector._topic_limits[topic] = 1_000_000  # as if it had been lowered since they were read
+    assert await running.post(message("a", 1, comment=secrets.token_hex(2_000))) == (200, {"code": 0})
+    await records(running, f"{topic_prefix}.dead-letters", 1)
+    TopicAdmin(kafka.bootstrap_servers, {}).alter(topic, 20, config={"max.message.bytes": "1000000"})
+    running.connector._topic_limits[topic] = 1_000_000  # it reads them again within half a minute
+
+    async with asyncio.timeout(60):
+        while not await records(running, topic):  # refused once more until the broker knows the new limit
+            await replayed(running, max_attempts=100)
+            await drained(running)
+
+    assert len(await records(running, topic)) == 1
+    assert len(await records(running, f"{topic_prefix}.tasks")) == 1
+
+
+def copy(kafka: KafkaCluster, found: list[Any]) -> None:
+    """Put records into their topic once more, as a connector may after a crash (P4)."""
+    producer = Producer({"bootstrap.servers": kafka.bootstrap_servers})
+    for one in found:
+        producer.produce(one.topic(), one.value(), one.key(), headers=one.headers(), timestamp=one.timestamp()[1])
+    assert producer.flush(30) == 0
+
+
+async def test_bodies_of_every_kind_come_back_as_they_were_and_one_that_stands_twice_once(start, kafka, topic_prefix):
+    running = await start(**NOT_ALLOWED)
+    bodies = {
+        "application/x-www-form-urlencoded": urlencode({"msgContext": json.dumps(message("form", 1))}).encode(),
+        "application/json": json.dumps({"msgContext": message("json", 1, msgId=None)}).encode(),
+    }
+    for content_type, body in bodies.items():
+        assert (await running.post(body, **{"content-type": content_type}))[0] == 422
+    query = {"msgContext": json.dumps(message("query", 1))}
+    async with (
+        aiohttp.ClientSession() as session,
+        session.get(running.url, params=query, headers={"x-weda-token": TOKEN}) as answer,
+    ):
+        assert answer.status == 422
+    letter = (await listed(running, instance="form"))["letters"][0]
+    shown = await ask(running, "show", f"{letter['partition']}/{letter['offset']}")
+    assert (shown["body"].encode(), shown["replayed"]) == (bodies["application/x-www-form-urlencoded"], False)
+    assert "no such dead letter" in await ask(running, "show", "0/999999", code=1)
+    await running.connector.stop()
+    copy(kafka, await records(running, f"{topic_prefix}.dead-letters"))
+
+    mended = await start(**ALLOWED)
+    assert (await replayed(mended))["accepted"] == 3
+    assert (await replayed(mended))["total"] == 0
+    await drained(mended)
+
+    assert len(await records(mended, f"{topic_prefix}.events")) == 3
+    assert set(numbers(await records(mended, f"{topic_prefix}.events", 3))) == {"form", "json", "query"}
+
+
+async def test_the_token_is_needed_and_one_replay_runs_at_a_time(start):
+    running = await start(operations__token="an-operations-token", **NOT_ALLOWED)
+    assert "WEDA_OPERATIONS__TOKEN" in await ask(running, "list", code=2)
+    assert (await ask(running, "list", WEDA_OPERATIONS__TOKEN="an-operations-token"))["total"] == 0
+    letters = running.connector.desk.letters
+    letters.start(Selection(), 5)
+    with pytest.raises(ConnectorError, match="a replay is running"):
+        await replayed(running)
+    await letters.stop()
+    assert letters.progress is not None
+    assert letters.progress.state == "stopped"
+
+
+async def test_an_open_listener_shows_contents_to_this_machine_only(start):
+    running = await start(**NOT_ALLOWED)
+    address = f"{running.connector.operations_url}/api/dead-letters"
+    async with aiohttp.ClientSession() as session:
+        for host, status in (("localhost", 200), ("attacker.example", 421)):
+            async with session.get(address, headers={"host": host}) as answer:
+                assert answer.status == status
+        async with session.post(address.replace("dead-letters", "replays"), data=b"{}") as answer:
+            assert answer.status == 422, "a form of another site is no order"
+    await running.connector.stop()
+
+    everywhere = await start(operations__host="0.0.0.0", **NOT_ALLOWED)
+    url = everywhere.connector.operations_url.replace("0.0.0.0", "127.0.0.1")
+    async with aiohttp.ClientSession() as session:
+        async with session.get(f"{url}/api/dead-letters") as answer:
+            assert (answer.status, "WEDA_OPERATIONS__TOKEN" in await answer.text()) == (403, True)
+        async with session.get(f"{url}/api/status") as answer:
+            assert answer.status == 200
+
+
+async def test_a_row_that_the_journal_disowns_takes_its_note_along(tmp_path):
+    """A failed sync whose bytes reached the disk all the same: the letter is not lost for having been noted."""
+    file = JournalFile(tmp_path / "journal.db", 1 << 30)
+    row, note = StoredRow(1, "a", "default", 1, b"").sealed(), Note("replayed/t/0/7", 5)
+    file.transact([partial(JournalFile.insert, row=row, note=note)])
+    assert file.recall_all("replayed/") == {note.name: note.value}
+
+    file.transact([partial(JournalFile.disown, sequence=1, note=note)])
+
+    assert (file.recall_all("replayed/"), list(file.rows())) == ({}, [])
+    file.close()
+
+
+async def all_of(kafka: KafkaCluster, topic_prefix: str) -> list[Any]:
+    return await asyncio.to_thread(read_topic, kafka.bootstrap_servers, f"{topic_prefix}.events")
+
+
+def sources(*environments: str) -> dict[str, str]:
+    return {"WEDA_SOURCES": json.dumps({"default": {"tokens": [], "env_types": environments}})}
+
+
+async def get(session: aiohttp.ClientSession, process: Process, path: str) -> dict[str, Any]:
+    async with session.get(f"{process.operations_url}{path}") as answer:
+        return await answer.json()
+
+
+async def replay_until(session: aiohttp.ClientSession, process: Process, count: int) -> dict[str, Any]:
+    """Replay until so many are accepted, or to the end."""
+    async with session.post(f"{process.operations_url}/api/replays", json={}) as answer:
+        told = await answer.json()
+    while told["state"] == "running" and told["accepted"] < count:
+        told = await get(session, process, "/api/replays/current")
+    return told
