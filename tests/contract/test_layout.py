@@ -30,7 +30,8 @@ LAYERS = (
     | {"lanes", "logs", "messages", "metrics", "publisher", "reading", "records", "registry", "repeats", "salvage"}
     | {"journal_file", "schemas", "settings", "simulator", "streams", "testing", "topics", "write_ahead_log"}
     | {"deadlines", "detached", "tallies", "typed_messages"}
-    | {"addresses", "guard", "limits", "privacy", "rotation", "signatures", "tls"},
+    | {"addresses", "guard", "limits", "privacy", "rotation", "signatures", "tls"}
+    | {"claims", "database", "lease", "migration", "shared_journal"},
     {"pipeline", "replays"},
     {"receiver", "operations", "wire", "protocol", "canary", "tracing"},
     {"app", "backlog", "consuming", "demo", "descriptions"},
@@ -59,6 +60,7 @@ IMPURE_MODULES = {
         "prometheus_client",
         "confluent_kafka",
         "apsw",
+        "psycopg",
         "sqlite3",
         "aiohttp",
         "fastapi",
