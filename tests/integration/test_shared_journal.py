@@ -2,6 +2,10 @@
 
 import asyncio
 import contextlib
+import json
+import os
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Callable
 from functools import partial
 
@@ -9,9 +13,10 @@ import psycopg
 import pytest
 
 from connector.database import DatabaseLink
-from connector.errors import Unavailable
+from connector.errors import ConfigurationError, Unavailable
 from connector.journal import Admission
 from connector.repeats import Standing, mark
+from connector.settings import REDACTED, Settings
 from connector.shared_journal import SharedJournal, Verdict
 from connector.values import ProducibleRecord, Request
 from tests.servers.postgres import OWNER, Postgres
@@ -359,3 +364,24 @@ def test_a_database_that_fits_is_left_as_it_is(database):
     database.migrate()
 
     assert database.ask("SELECT value FROM weda_number") == [(1,)]
+
+
+def test_the_command_migrates_and_says_so(postgres):
+    command = [sys.executable, "-m", "connector", "journal", "migrate", "--json"]
+    environment = {**os.environ, "WEDA_JOURNAL__URL": postgres.url(OWNER)}
+
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+    assert (done.returncode, json.loads(done.stdout)) == (0, {"applied": []}), done.stderr
+
+
+def test_the_address_is_never_shown():
+    settings = Settings.load(environment={"WEDA_JOURNAL__URL": "postgresql://weda:a-secret@db/weda"}, flags={})
+
+    assert "a-secret" not in f"{settings!r} {settings.redacted()}"
+    assert settings.redacted()["journal"]["url"] == REDACTED
+
+
+def test_an_address_of_something_else_is_refused():
+    with pytest.raises(ConfigurationError, match="WEDA_JOURNAL__URL"):
+        Settings.load(environment={"WEDA_JOURNAL__URL": "mysql://db/weda"}, flags={})
