@@ -40,8 +40,11 @@ async def _lose_rows(stage: Stage, replicas: Replicas) -> None:
     async with stage.disturbing("rows lost"):
         await asyncio.to_thread(stage.cluster.pause_all)
         await asyncio.sleep(4)
-        replicas.postgres.ask("DELETE FROM weda_row", role=OWNER)
-        replicas.postgres.ask("UPDATE weda_lane SET backlog = 0", role=OWNER)
+        replicas.postgres.ask(
+            "BEGIN; LOCK TABLE weda_lane, weda_row IN ACCESS EXCLUSIVE MODE; "
+            "DELETE FROM weda_row; UPDATE weda_lane SET backlog = 0, bytes = 0; COMMIT",
+            role=OWNER,
+        )
         await asyncio.to_thread(stage.cluster.resume_all)
 
 
