@@ -23,6 +23,7 @@ import uvicorn
 from connector import dead_letters
 from connector.authentication import Authentication, Credentials
 from connector.canary import Canary, Uncounted
+from connector.claims import Claims
 from connector.delivery import Delivery
 from connector.embedded import EmbeddedBroker
 from connector.encoding import Encoder, RegistryEncoder, SingleObjectEncoder
@@ -30,6 +31,7 @@ from connector.errors import ConfigurationError, ConnectorError, Unavailable
 from connector.health import Health
 from connector.ingest import IngestIds
 from connector.journal import Contents, SqliteJournal
+from connector.lease import MESSAGE_TIMEOUT_SECONDS, LeasedPublisher
 from connector.limits import Rates
 from connector.metrics import Metrics
 from connector.operations import SECONDS_BETWEEN, Desk, History, Outside, operations_app
@@ -46,6 +48,7 @@ from connector.repeats import Repeats, RepeatsFile
 from connector.replay import DeadLetters
 from connector.rotation import Rotation
 from connector.settings import EMBEDDED, Settings
+from connector.shared_journal import Link, SharedJournal
 from connector.signatures import secret_bytes
 from connector.single_use import SingleUse
 from connector.streams import DEAD_LETTERS, Routes
@@ -76,6 +79,10 @@ _STOP_SHARE: Final = 0.3
 _LOG = structlog.get_logger("connector.app")
 
 
+AnyJournal = SqliteJournal | SharedJournal
+"""A journal of its own, or one that replicas share."""
+
+
 class Connector:
     """A running connector.
 
@@ -86,7 +93,7 @@ class Connector:
     Attributes:
         url: Of the public listener, once it is up.
         operations_url: Of the operations listener.
-        must_start_anew: Set when the journal is damaged: only a new start can go on.
+        must_start_anew: Set when the journal is damaged, or its lease has run out: only a new start can go on.
 
     Raises:
         ConfigurationError: The settings do not make a connector.
@@ -111,8 +118,14 @@ class Connector:
         self._tracing = Tracing(VERSION) if settings.tracing.enabled else None
         self.routes = routes_of(settings)
         self._canaries = canaries(settings)
-        self.health = Health(settings.journal.max_bytes)
-        self.metrics = Metrics(version=VERSION, sources=settings.sources, streams=settings.streams)
+        self._is_replica = settings.journal.url is not None
+        self.health = Health(settings.journal.max_bytes, needs_journal=self._is_replica)
+        self.metrics = Metrics(
+            version=VERSION,
+            sources=settings.sources,
+            streams=settings.streams,
+            journal_is_shared=self._is_replica,
+        )
         self.recent = Recent(settings.sources)
         self.bootstrap_servers = settings.kafka.bootstrap_servers
         self.url = ""
@@ -136,9 +149,7 @@ class Connector:
         if self._tracing is not None:
             self._stack.push_async_callback(self._tracing.stop)
         # 2. The journal: what an earlier run has accepted.
-        journal = SqliteJournal(
-            settings.journal.path, max_bytes=settings.journal.max_bytes, on_damage=self.must_start_anew.set
-        )
+        journal = self._journal()
         contents = await journal.open()
         self._stack.push_async_callback(journal.close)
         self._stack.push_async_callback(self._credit, journal)
@@ -149,13 +160,14 @@ class Connector:
         # 4. What was seen, and the ids that were used.
         repeats = await self._open_repeats()
         ingest_ids = IngestIds(await journal.recall(_FLOOR))
-        await self._reserve(journal, ingest_ids)
+        with contextlib.suppress(*([Unavailable] if self._is_replica else [])):  # its database may come later
+            await self._reserve(journal, ingest_ids)
         # 5. The ids of the schemas, where there is a registry.
         encoder = await self._encoder()
         # 6. The broker in memory, where that is asked for.
         self._start_embedded()
         # 7. The publisher, and delivery with what the journal held.
-        delivery = await self._start_delivery(journal, contents)
+        delivery, claims = await self._start_delivery(journal, contents)
         # 8. The topics; while the brokers are away, messages go to the journal.
         admin = TopicAdmin(self.bootstrap_servers, settings.kafka.properties)
         await self._try_to_connect(admin, delivery, _ASK_AT_START_SECONDS)
@@ -165,7 +177,9 @@ class Connector:
         self._watch(partial(self._keep_crediting, journal))
         self._watch(self._keep_history)
         # 9. The public listener; the canary and replayed dead letters, which go in behind its door.
-        pipeline = partial(self._pipeline, delivery=delivery, repeats=repeats, ingest_ids=ingest_ids, encoder=encoder)
+        pipeline = partial(
+            self._pipeline, delivery=delivery, claims=claims, repeats=repeats, ingest_ids=ingest_ids, encoder=encoder
+        )
         if self._canaries:
             self._watch(partial(self._sing, delivery, pipeline(canary_routes(settings), Uncounted())))
         main = pipeline(self.routes, self.metrics)
@@ -189,6 +203,21 @@ class Connector:
 
     # --- the parts ---
 
+    def _journal(self) -> AnyJournal:
+        settings = self._settings
+        url = _revealed(settings.journal.url)
+        if url is None:
+            return SqliteJournal(
+                settings.journal.path, max_bytes=settings.journal.max_bytes, on_damage=self.must_start_anew.set
+            )
+        return SharedJournal(
+            _linked(url),
+            max_bytes=settings.journal.max_bytes,
+            repeats_within=settings.repeats.window_seconds,
+            most_repeats=settings.repeats.max_entries,
+            on_loss=self.must_start_anew.set,
+        )
+
     def _public_host(self) -> str:
         settings = self._settings
         if settings.credentials_exist or settings.auth == "none" or _is_loopback(settings.receiver.host):
@@ -201,7 +230,13 @@ class Connector:
 
     async def _open_repeats(self) -> Repeats:
         settings = self._settings
-        repeats = Repeats(window_seconds=settings.repeats.window_seconds, max_entries=settings.repeats.max_entries)
+        repeats = Repeats(
+            window_seconds=settings.repeats.window_seconds,
+            max_entries=settings.repeats.max_entries,
+            is_written=not self._is_replica,
+        )
+        if self._is_replica:
+            return repeats
         file = RepeatsFile(settings.journal.path.with_name(settings.journal.path.name + ".repeats"), repeats)
         await file.start()
         self._stack.push_async_callback(file.stop)
@@ -218,24 +253,39 @@ class Connector:
             bootstrap_servers=self.bootstrap_servers,
         )
 
-    async def _start_delivery(self, journal: SqliteJournal, contents: Contents) -> Delivery:
+    async def _start_delivery(self, journal: AnyJournal, contents: Contents) -> tuple[Delivery, Claims | None]:
         settings = self._settings
-        properties = producer_properties(self.bootstrap_servers, settings.kafka.properties)
-        self.publisher = KafkaPublisher(properties, on_rebuild=self.metrics.producer_rebuilds.inc)
+        shared = journal if isinstance(journal, SharedJournal) else None
+        self.publisher = KafkaPublisher(self._producer_properties(), on_rebuild=self.metrics.producer_rebuilds.inc)
         await self.publisher.start()
         tracing = self._tracing
+        publisher = self.publisher if tracing is None else TracedPublisher(self.publisher, tracing.tracer)
         delivery = Delivery(
-            self.publisher if tracing is None else TracedPublisher(self.publisher, tracing.tracer),
+            publisher if shared is None else LeasedPublisher(publisher, shared.lease),
             journal,
             contents,
             ledger=self.metrics,
             bury=self._bury,
             publish_wait_seconds=settings.kafka.publish_wait_seconds,
+            journaled=None if shared is None else shared.holdings,
         )
+        claims = (
+            None
+            if shared is None
+            else Claims(shared, delivery, self.metrics, reply_deadline_seconds=settings.receiver.reply_deadline_seconds)
+        )
+        if claims is not None:
+            self._stack.push_async_callback(claims.stop)
         grace = settings.receiver.shutdown_grace_seconds * (1 - _STOP_SHARE)
         self._stack.push_async_callback(delivery.stop, grace)
         self._stack.push_async_callback(self._end_watchers)
-        return delivery
+        return delivery, claims
+
+    def _producer_properties(self) -> dict[str, Any]:
+        properties = producer_properties(self.bootstrap_servers, self._settings.kafka.properties)
+        if self._is_replica:  # nothing may leave the queue after the lease
+            properties["message.timeout.ms"] = int(MESSAGE_TIMEOUT_SECONDS * 1000)
+        return properties
 
     async def _encoder(self) -> Encoder:
         settings = self._settings
@@ -264,11 +314,14 @@ class Connector:
             routes=self.routes.all,
             is_loopback=_is_loopback(settings.operations.host),
             is_embedded=settings.kafka.bootstrap_servers == EMBEDDED,
+            is_replica=self._is_replica,
         )
 
-    def _open_desk(self, pipeline: Pipeline, journal: SqliteJournal) -> None:
-        """Let people work with what the connector has."""
+    def _open_desk(self, pipeline: Pipeline, journal: AnyJournal) -> None:
+        """Let people work with what the connector has; which dead letters were replayed only a local journal knows."""
         self.desk.outside = Outside(self._read_dead_letter, self._read_instance, self._read_topics)
+        if not isinstance(journal, SqliteJournal):
+            return
         self.desk.dead_letters = DeadLetters(pipeline, journal, self._settings.sources, self._read_dead_letters)
         self._stack.push_async_callback(self.desk.dead_letters.stop)
 
@@ -310,6 +363,7 @@ class Connector:
         counts: Counts,
         *,
         delivery: Delivery,
+        claims: Claims | None,
         repeats: Repeats,
         ingest_ids: IngestIds,
         encoder: Encoder,
@@ -327,6 +381,7 @@ class Connector:
             reply_deadline_seconds=settings.receiver.reply_deadline_seconds,
             topic_limits=self._topic_limits,
             privacy=self._privacy,
+            claims=claims,
         )
 
     def _receiver(self, pipeline: Pipeline, repeats: Repeats) -> Receiver:
@@ -476,7 +531,7 @@ class Connector:
 
     def _exchange_clients(self, admin: TopicAdmin) -> None:
         properties = self._settings.kafka.properties
-        self.publisher.exchange(producer_properties(self.bootstrap_servers, properties))
+        self.publisher.exchange(self._producer_properties())
         admin.exchange(self.bootstrap_servers, properties)
 
     # --- the watchers ---
@@ -607,16 +662,20 @@ class Connector:
                 self.metrics.registry_up.set(0)
             await asyncio.sleep(_REGISTRY_SECONDS)
 
-    async def _set_gauges(self, journal: SqliteJournal, delivery: Delivery) -> None:
+    async def _set_gauges(self, journal: AnyJournal, delivery: Delivery) -> None:
         while True:
             try:
                 async with asyncio.timeout(_ASK_SECONDS):
                     state = await journal.state()
                 self.health.journal_bytes = state.size_bytes
+                if state.waiting is not None:
+                    self.metrics.journal_told(state.waiting)
                 waiting = [one for one in (state.oldest_received_at, delivery.oldest_in_memory) if one is not None]
                 self.health.oldest_waiting = min(waiting, default=None)
-            except (TimeoutError, Unavailable):
+                self._note_problem("journal", "")
+            except (TimeoutError, Unavailable) as error:
                 self.health.journal_bytes = None
+                self._note_problem("journal", str(error) or "it does not answer")
             self._publish_gauges(delivery)
             await asyncio.sleep(_GAUGES_SECONDS)
 
@@ -636,7 +695,7 @@ class Connector:
         self.metrics.published_through.set(time.time() - health.oldest_age_seconds)
         self.metrics.settle_ledger()
 
-    async def _keep_reserving(self, journal: SqliteJournal, ingest_ids: IngestIds) -> None:
+    async def _keep_reserving(self, journal: AnyJournal, ingest_ids: IngestIds) -> None:
         while True:
             await asyncio.sleep(_RESERVE_SECONDS)
             try:
@@ -644,7 +703,7 @@ class Connector:
             except Unavailable as error:
                 _LOG.warning("the journal did not take the reservation of ids", reason=error.message)
 
-    async def _keep_crediting(self, journal: SqliteJournal) -> None:
+    async def _keep_crediting(self, journal: AnyJournal) -> None:
         while True:
             await asyncio.sleep(_CREDIT_SECONDS)
             await self._credit(journal)
@@ -654,7 +713,7 @@ class Connector:
             self.desk.history.take()
             await asyncio.sleep(SECONDS_BETWEEN)
 
-    async def _credit(self, journal: SqliteJournal) -> None:
+    async def _credit(self, journal: AnyJournal) -> None:
         """Tell the journal's ledger what was published without it."""
         taken = self.metrics.take_passed_by()
         try:
@@ -664,7 +723,7 @@ class Connector:
             _LOG.warning("the journal did not take the ledger", reason=error.message)
 
     @staticmethod
-    async def _reserve(journal: SqliteJournal, ingest_ids: IngestIds) -> None:
+    async def _reserve(journal: AnyJournal, ingest_ids: IngestIds) -> None:
         """Note durably how far ids may go, so that none goes backwards after a restart, clock steps included."""
         latest = max(time.time_ns() // 1_000_000, ingest_ids.latest)
         await journal.remember(_FLOOR, latest + _RESERVE_MILLISECONDS)
@@ -782,6 +841,16 @@ def _privacy(settings: Settings) -> Privacy | None:
     if not asked.redact and not asked.pseudonyms:
         return None
     return Privacy(asked.redact, asked.pseudonyms, _revealed(asked.key))
+
+
+def _linked(url: str) -> Callable[[str], Link]:
+    try:
+        from connector.database import DatabaseLink  # noqa: PLC0415 - its client is installed on demand
+    except ImportError as error:
+        raise ConfigurationError(
+            "WEDA_JOURNAL__URL: the client of PostgreSQL is not there: pip install 'weda-kafka-connector[postgresql]'"
+        ) from error
+    return partial(DatabaseLink, url)
 
 
 def _is_loopback(host: str) -> bool:

@@ -13,6 +13,7 @@ import asyncio
 import contextlib
 import random
 from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, Protocol
 
@@ -22,7 +23,7 @@ import structlog
 from connector.deadlines import Deadlines
 from connector.errors import Unavailable
 from connector.journal import Admission, Contents, Journal, Note
-from connector.lanes import Entry, Fate, Lane, Lanes, Row, Safety
+from connector.lanes import Entry, Fate, Lane, Lanes, Occupancy, Occupied, Row, Safety
 from connector.publisher import Failure, FailureKind, Failures, Publisher
 from connector.values import ProducibleRecord, Request
 
@@ -74,6 +75,19 @@ Bury = Callable[[Request, tuple[ProducibleRecord, ...], Failure], ProducibleReco
 """Makes the dead letter of a message that Kafka refused for its own sake."""
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A place in a lane that was fixed elsewhere.
+
+    Attributes:
+        sequence: In the order that lane and journal share.
+        is_behind_rows: Whether rows of the lane stand before it.
+    """
+
+    sequence: int
+    is_behind_rows: bool
+
+
 class Delivery:
     """Brings admitted messages to Kafka, in order per lane, whatever happens in between.
 
@@ -83,6 +97,7 @@ class Delivery:
         contents: What the journal held when it was opened.
         ledger: Who counts.
         bury: Makes dead letters of refused records.
+        journaled: Which lanes the journal holds; those of ``contents`` if not given.
         publish_wait_seconds: How long a message waits for Kafka before it goes to the journal.
 
     Attributes:
@@ -100,6 +115,7 @@ class Delivery:
         ledger: Ledger,
         bury: Bury,
         publish_wait_seconds: float,
+        journaled: Occupied | None = None,
     ) -> None:
         self._publisher = publisher
         self._journal = journal
@@ -107,7 +123,7 @@ class Delivery:
         self._bury = bury
         self._publish_wait = publish_wait_seconds
         self._overdues = Deadlines(publish_wait_seconds)
-        self._lanes = Lanes(contents.lanes)
+        self._lanes = Lanes(Occupancy(contents.lanes) if journaled is None else journaled)
         self._next_sequence = contents.next_sequence
         self._loop = asyncio.get_running_loop()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -144,7 +160,13 @@ class Delivery:
             self._replayer = asyncio.create_task(self._replay())
 
     def admit(
-        self, lane: str, request: Request, records: tuple[ProducibleRecord, ...], note: Note | None = None
+        self,
+        lane: str,
+        request: Request,
+        records: tuple[ProducibleRecord, ...],
+        *,
+        note: Note | None = None,
+        place: Place | None = None,
     ) -> Fate:
         """Fix a message's place in its lane and bring it on its way.
 
@@ -154,15 +176,17 @@ class Delivery:
             records: Its records, all of which must be acknowledged.
             note: A number that the journal must keep if, and only if, the message is safe; it goes through the journal
                 for that.
+            place: Its place, where that is fixed already.
 
         Returns:
             Why the message is safe; or :class:`~connector.errors.Unavailable` if it is not.
         """
         fate = Fate()
-        admission = Admission(self._next_sequence, lane, request, records, note)
-        self._next_sequence += 1
-        entry = Entry(admission, row=Row.NONE, fate=fate)
-        if note is not None or self._must_journal(lane):
+        if place is None:
+            place = Place(self._next_sequence, is_behind_rows=False)
+            self._next_sequence += 1
+        entry = Entry(Admission(place.sequence, lane, request, records, note), row=Row.NONE, fate=fate)
+        if note is not None or place.is_behind_rows or self._must_journal(lane):
             self._spill(lane, entry)
         else:
             self._send(lane, entry)
@@ -170,7 +194,7 @@ class Delivery:
 
     def admit_dead_letter(self, request: Request, record: ProducibleRecord, note: Note | None = None) -> Fate:
         """The same for a dead letter, which waits for nothing and holds nothing up."""
-        return self.admit(f"{_DEAD_LETTER_LANE}{self._next_sequence}", request, (record,), note)
+        return self.admit(f"{_DEAD_LETTER_LANE}{self._next_sequence}", request, (record,), note=note)
 
     async def stop(self, deadline_seconds: float) -> None:
         """Publish what is on its way for at most so long; put into the journal what is not acknowledged then."""
@@ -344,6 +368,7 @@ class Delivery:
             self._refuse(entry, refusal)
             return
         entry.row = Row.STORED
+        self._lanes.journaled.stored(admission.lane)
         if entry.is_published:
             self._ghosts.add(admission.sequence)
             await self._strike(admission)
@@ -372,7 +397,7 @@ class Delivery:
         self._ghosts.discard(admission.sequence)
         self._struck_since_read.add(admission.sequence)
         self.struck += 1
-        self._lanes.journaled.remove(admission.lane)
+        self._lanes.journaled.struck(admission.lane)
         self._tell_replay()
 
     def _background(self, work: Coroutine[Any, Any, None]) -> None:
@@ -485,7 +510,11 @@ class Delivery:
         fresh = [
             row for row in rows if row.sequence not in self._ghosts and row.sequence not in self._struck_since_read
         ]
-        if not fresh or self._lanes.get(name) is not None or not self._publisher.is_open:
+        is_busy = self._lanes.get(name) is not None or self._lanes.journaled.is_held(name)
+        # What failed is published again only when all before it is struck: else a crash could bring back, behind a tail
+        # that appeared again, what stands before it.
+        is_busy = is_busy or (name in self._resting and rows[0].sequence in self._ghosts)
+        if not fresh or is_busy or not self._publisher.is_open:
             return 0
         lane = self._lanes.busy(name)
         entries = [Entry(row, row=Row.STORED, fate=None) for row in fresh]
@@ -540,7 +569,6 @@ class Delivery:
             letter = self._bury(admission.request, admission.records, failure)
             buried_lane = f"{_DEAD_LETTER_LANE}{admission.sequence}"
             await self._journal.amend(Admission(admission.sequence, buried_lane, admission.request, (letter,)))
-            self._lanes.journaled.add(buried_lane)
-            self._lanes.journaled.remove(admission.lane)
+            self._lanes.journaled.moved(admission.lane, buried_lane)
             self._ledger.buried(admission, failure)
         self._release(admission.lane)

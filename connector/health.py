@@ -26,9 +26,11 @@ class Health:
         leaving_rate: Messages a second that leave the journal, averaged over about half a minute.
         oldest_waiting: Epoch milliseconds of the oldest message that is not in Kafka, or None.
         is_closing: The connector is shutting down.
+        needs_journal: Nothing can be accepted without the journal, brokers or not.
     """
 
     journal_limit_bytes: int
+    needs_journal: bool = False
     kafka: str = "connecting"
     journal_bytes: int | None = 0
     backlog: int = 0
@@ -55,7 +57,9 @@ class Health:
     @property
     def is_ready(self) -> bool:
         """Whether a message can be accepted durably: by the brokers, or by the journal."""
-        return not self.is_closing and (self.journal == "ok" or self.kafka == "up")
+        if self.is_closing or (self.needs_journal and self.journal == "failing"):
+            return False
+        return self.journal == "ok" or self.kafka == "up"
 
     @property
     def oldest_age_seconds(self) -> float:

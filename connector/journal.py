@@ -109,10 +109,12 @@ class JournalState:
     Attributes:
         size_bytes: Bytes in use: database and write-ahead log.
         oldest_received_at: Epoch milliseconds of the oldest row, or None where there is none.
+        waiting: Rows by source that this connector has to tell of; None where it counts them itself.
     """
 
     size_bytes: int
     oldest_received_at: int | None
+    waiting: Mapping[str, int] | None = None
 
 
 class Journal(Protocol):

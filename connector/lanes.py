@@ -12,7 +12,7 @@ import zlib
 from array import array
 from collections.abc import Callable, Mapping
 from enum import Enum
-from typing import Final
+from typing import Final, Protocol
 
 from connector.deadlines import Deadline
 from connector.errors import Unavailable
@@ -40,13 +40,58 @@ class Occupancy:
         self._slots[_slot(lane)] += 1
         self.total += 1
 
+    def stored(self, lane: str) -> None:
+        """It is on the disk."""
+
     def remove(self, lane: str) -> None:
-        """A row of the lane is gone from the disk, or never got there."""
+        """It never got there."""
         self._slots[_slot(lane)] -= 1
         self.total -= 1
 
+    def struck(self, lane: str) -> None:
+        """A row of the lane is gone from the disk."""
+        self.remove(lane)
+
+    def moved(self, lane: str, to: str) -> None:
+        """A row of the lane is in another one now."""
+        self.add(to)
+        self.remove(lane)
+
+    def is_held(self, lane: str) -> bool:  # noqa: ARG002 - here admission and place are one step
+        """Whether something of the lane may come that stands before the rows that were read."""
+        return False
+
     def __contains__(self, lane: str) -> bool:
         return self._slots[_slot(lane)] > 0
+
+
+class Occupied(Protocol):
+    """Which lanes have rows in the journal; see :class:`Occupancy`, and for what each call tells."""
+
+    @property
+    def total(self) -> int:
+        """Rows."""
+
+    def add(self, lane: str) -> None:
+        """A row of the lane is about to be written."""
+
+    def stored(self, lane: str) -> None:
+        """It is written."""
+
+    def remove(self, lane: str) -> None:
+        """It was not."""
+
+    def struck(self, lane: str) -> None:
+        """A row of the lane is gone."""
+
+    def moved(self, lane: str, to: str) -> None:
+        """A row of the lane is in another one now."""
+
+    def is_held(self, lane: str) -> bool:
+        """Whether something of the lane may come that stands before the rows that were read."""
+
+    def __contains__(self, lane: str) -> bool:
+        """Whether a message of the lane has to go behind rows."""
 
 
 class Row(Enum):
@@ -62,6 +107,8 @@ class Safety(Enum):
 
     PUBLISHED = "published"
     JOURNALED = "journaled"
+    REPEATED = "repeated"
+    """Another replica has it."""
 
 
 class Fate:
@@ -149,8 +196,8 @@ class Lane:
 class Lanes:
     """Every busy lane, and which lanes the journal holds."""
 
-    def __init__(self, rows: Mapping[str, int]) -> None:
-        self.journaled = Occupancy(rows)
+    def __init__(self, journaled: Occupied) -> None:
+        self.journaled = journaled
         self._busy: dict[str, Lane] = {}
 
     def get(self, name: str) -> Lane | None:

@@ -61,13 +61,18 @@ class Metrics:
         version: Of the connector, for ``build_info``.
         sources: Names of the configured sources.
         streams: Names of the streams that are switched on.
+        journal_is_shared: Other connectors write rows and strike them too: the journal tells how many there are.
     """
 
-    def __init__(self, *, version: str, sources: Iterable[str], streams: Iterable[str]) -> None:
+    def __init__(
+        self, *, version: str, sources: Iterable[str], streams: Iterable[str], journal_is_shared: bool = False
+    ) -> None:
+        self._journal_is_shared = journal_is_shared
         self.registry = CollectorRegistry()
         self._sources = (*sources, UNKNOWN_SOURCE)
         self._accounts: defaultdict[str, _Account] = defaultdict(_Account)
         self._fields: set[str] = set()
+        self._told: dict[str, int] = {}
         self.requests = self._counter("requests", "HTTP requests that were answered", "source", "outcome")
         self.request_duration = self._histogram(
             "request_duration_seconds", "Received to answered", _REQUEST_BUCKETS, "source", "outcome"
@@ -200,9 +205,17 @@ class Metrics:
             self._journal(source, contents.sources.get(source, 0))
             self.journal_lost.labels(source).set(known.lost)
 
+    def journal_told(self, waiting: Mapping[str, int]) -> None:
+        """A shared journal has told of the messages that are this connector's to tell of, by source."""
+        self._told = dict(waiting)
+        for source in {*self._sources, *waiting}:
+            self.journal_messages.labels(source).set(waiting.get(source, 0))
+
     @property
     def waiting(self) -> dict[str, int]:
         """Messages in the journal by source, where there are some."""
+        if self._journal_is_shared:
+            return self._told
         return {source: account.journaled for source, account in self._accounts.items() if account.journaled}
 
     def take_passed_by(self) -> dict[str, int]:
@@ -259,7 +272,8 @@ class Metrics:
 
     def _journal(self, source: str, change: int) -> None:
         self._accounts[source].journaled += change
-        self.journal_messages.labels(source).inc(change)
+        if not self._journal_is_shared:
+            self.journal_messages.labels(source).inc(change)
 
     def _field(self, name: str) -> str:
         """Known names, and the first twenty others; a label value is never what a source chooses without bound."""

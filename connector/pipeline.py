@@ -15,6 +15,7 @@ from typing import Protocol
 import structlog
 
 from connector import dead_letters, records, typed_messages
+from connector.claims import Claims
 from connector.dead_letters import DeadLetter
 from connector.deadlines import Deadline, Deadlines
 from connector.delivery import Delivery
@@ -81,6 +82,7 @@ class Pipeline:
         reply_deadline_seconds: When an answer must be out.
         topic_limits: ``max.message.bytes`` of each topic, kept up to date by its owner.
         privacy: Takes out of messages what must not be published, where that is asked for.
+        claims: The way in where other replicas let messages in too.
     """
 
     def __init__(
@@ -97,6 +99,7 @@ class Pipeline:
         reply_deadline_seconds: float,
         topic_limits: Mapping[str, int],
         privacy: Privacy | None = None,
+        claims: Claims | None = None,
     ) -> None:
         self._routes = routes
         self._encoder = encoder
@@ -109,6 +112,7 @@ class Pipeline:
         self._deadlines = Deadlines(reply_deadline_seconds)
         self._topic_limits = topic_limits
         self._privacy = privacy
+        self._claims = claims
         self._in_flight = 0
 
     def check_room(self) -> None:
@@ -234,13 +238,17 @@ class Pipeline:
         conflict: bool,  # noqa: FBT001 - as the standing was
         note: Note | None = None,
     ) -> Fate:
-        fate = self._delivery.admit(event.instance_id, request, encoded, note)
+        if self._claims is None:
+            fate = self._delivery.admit(event.instance_id, request, encoded, note=note)
+        else:
+            again = partial(self._encode, request, event, conflict=True)
+            fate = self._claims.admit(event.instance_id, request, seen, encoded, again)
         self._watch(fate, seen)
         fate.then(partial(self._count, request.source, event, conflict))
         return fate
 
     def _count(self, source: str, event: Event, conflict: bool, result: Safety | Unavailable) -> None:  # noqa: FBT001
-        if isinstance(result, Safety):
+        if isinstance(result, Safety) and result is not Safety.REPEATED:
             self._metrics.message_accepted(source, event, conflict=conflict)
 
     def _mark(self, request: Request, event: Event) -> Mark | None:
@@ -307,7 +315,10 @@ class Pipeline:
     ) -> Fate:
         letter = dead_letters.of_error(self._routes.dead_letter_topic(request.source), request, error, instance_id)
         self._check_size(letter)
-        fate = self._delivery.admit_dead_letter(request, letter, note)
+        if self._claims is None:
+            fate = self._delivery.admit_dead_letter(request, letter, note)
+        else:
+            fate = self._claims.admit_dead_letter(request, seen, letter)
         self._watch(fate, seen)
         return fate
 
@@ -366,7 +377,9 @@ class _Passage:
     def _decided(self, result: Safety | Unavailable) -> None:
         if self._deadline is not None:
             self._deadline.cancel()
-        self.tell(self._wanted if isinstance(result, Safety) else result)
+        is_repeat = result is Safety.REPEATED and self._wanted is Outcome.ACCEPTED
+        wanted = Outcome.DUPLICATE if is_repeat else self._wanted
+        self.tell(wanted if isinstance(result, Safety) else result)
 
     def _overdue(self) -> None:
         self.tell(Unavailable("neither Kafka nor the journal took the message in time: send it again", retry_after=1))

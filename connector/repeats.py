@@ -52,14 +52,16 @@ class Repeats:
     Args:
         window_seconds: How long a mark is remembered at least.
         max_entries: Bound of the index; beyond it the oldest sixteenth goes early.
+        is_written: Whether someone takes what is to be written; else the index is for this process alone.
     """
 
-    def __init__(self, *, window_seconds: float, max_entries: int) -> None:
+    def __init__(self, *, window_seconds: float, max_entries: int, is_written: bool = True) -> None:
         self._span = window_seconds / (_GENERATIONS - 1)
         self._most = max(max_entries // _GENERATIONS, 1)
         self._generations: deque[_Generation] = deque([_Generation()])
         self._pending: dict[bytes, dict[bytes, Fate]] = {}
         self._unwritten: list[Mark] = []
+        self._is_written = is_written
         self.window_seconds = window_seconds
 
     def standing(self, one: Mark) -> Standing:
@@ -113,9 +115,10 @@ class Repeats:
         del pending[fingerprint]
         if not pending:
             del self._pending[key]
-        if isinstance(result, Safety):
+        if isinstance(result, Safety) and result is not Safety.REPEATED:
             self.remember((one,))
-            self._unwritten.append(one)
+            if self._is_written:
+                self._unwritten.append(one)
 
     def _newest(self) -> dict[bytes, tuple[bytes, ...]]:
         newest = self._generations[-1]

@@ -218,6 +218,13 @@ def _check_url(url: str) -> str:
     return url
 
 
+def _check_database(secret: SecretStr) -> SecretStr:
+    text = _check_secret(secret).get_secret_value()
+    if not text.startswith(("postgresql://", "postgres://")) or not text.isprintable():
+        raise ValueError("must be an address that begins with postgresql://")
+    return secret
+
+
 def _check_file_name(path: Path) -> Path:
     if not path.name:
         raise ValueError("must name a file")
@@ -247,6 +254,7 @@ NetworkName = Annotated[
 ]
 CertificateName = Annotated[str, AfterValidator(_check_certificate_name)]
 FieldName = Annotated[str, AfterValidator(_check_field_name)]
+DatabaseUrl = Annotated[SecretStr, AfterValidator(_check_database), Masked]
 Environment = Annotated[str, AfterValidator(_check_environment)]
 SourceName = Annotated[str, AfterValidator(_check_source_name)]
 PropertyName = Annotated[str, AfterValidator(_check_property_name)]
@@ -363,7 +371,14 @@ class Journal(_Group):
         default=_KIB**3,
         ge=_KIB**2,
         le=_INT64,
-        description="Most that the journal may take on disk, in bytes or as text such as `512MiB`; at least `1MiB`.",
+        description="Most that the journal may take on disk, in bytes or as text such as `512MiB`; at least `1MiB`. "
+        "Of a shared journal: most that waits in it, for all replicas together.",
+    )
+    url: DatabaseUrl | None = Field(
+        default=None,
+        description="Address of a PostgreSQL database in which replicas share their journal, such as "
+        "`postgresql://weda@db/weda?sslmode=verify-full`, with any parameter of libpq. None means a file of this "
+        "connector's own, at the path.",
     )
 
 

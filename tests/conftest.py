@@ -14,8 +14,9 @@ import structlog
 from hypothesis import settings
 
 from tests.servers import KafkaCluster, NotInstalled, SchemaRegistry
+from tests.servers.postgres import OWNER, Postgres
 
-Server = TypeVar("Server", KafkaCluster, SchemaRegistry)
+Server = TypeVar("Server", KafkaCluster, SchemaRegistry, Postgres)
 
 # Started in the background, a shell has us ignore SIGINT, and whatever we start would ignore it too.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -41,6 +42,21 @@ def registry() -> Iterator[SchemaRegistry]:
     """One schema registry for the whole run; the topics' prefixes keep the tests' subjects apart."""
     with _started(SchemaRegistry.start) as registry:
         yield registry
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """One PostgreSQL for the whole run, with the tables of a shared journal; `database` empties them."""
+    with _started(Postgres.start) as server:
+        server.migrate()
+        yield server
+
+
+@pytest.fixture
+def database(postgres: Postgres) -> Postgres:
+    """The same, with empty tables."""
+    postgres.ask("TRUNCATE weda_replica, weda_lane, weda_row, weda_mark, weda_number", role=OWNER)
+    return postgres
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from rich.table import Table
 from connector import backlog, logs
 from connector.backlog import Drained, End, Progress
 from connector.cli.topics import File, Json, Servers, servers_of
-from connector.errors import OutsideUnreachable
+from connector.errors import ConfigurationError, OutsideUnreachable
 from connector.settings import Settings
 
 EXIT_CHECK_FAILED: Final = 1
@@ -91,7 +91,7 @@ def export(
     Exit codes: 0 written, 1 the journal is damaged, 2 bad usage or configuration, no journal, the file exists,
     3 another process holds the journal.
     """
-    settings = Settings.load(file=file, flags={_PATH: path})
+    settings = _of_file(Settings.load(file=file, flags={_PATH: path}), has_path=path is not None)
     with _Display("written") as display:
         count = backlog.export(settings.journal.path, to, on_progress=display.show)
     print(json.dumps({"exported": count, "to": str(to)}) if as_json else f"{count} messages written to {to}")
@@ -126,6 +126,7 @@ def drain(
     journal, 3 Kafka is not reachable or takes nothing, or another process holds the journal.
     """
     settings = Settings.load(file=file, flags={_PATH: path, "kafka.bootstrap_servers": bootstrap_servers})
+    settings = _of_file(settings, has_path=path is not None)
     servers = servers_of(settings, embedded="a backlog is published to real brokers; name them")
     if dry_run:
         _rehearse(settings, servers, as_json=as_json)
@@ -135,6 +136,35 @@ def drain(
         drained = runner.run(_until_interrupted(settings, servers, give_up_seconds, display))
     _print_drained(drained, give_up_seconds, as_json=as_json)
     raise typer.Exit(_exit_code(drained))
+
+
+@journal.command("migrate")
+def migrate(*, file: File = None, as_json: Json = False) -> None:
+    """Make the tables of a shared journal in the database at WEDA_JOURNAL__URL, or bring them to this version.
+
+    The role in the address has to own the tables, or be allowed to create them; the one that `serve` uses needs less:
+    see docs/scaling.md. What is there stays. Run it before the replicas of a new version start; it may run while those
+    of the version before are running.
+
+    \b
+    Examples:
+      WEDA_JOURNAL__URL_FILE=/run/secrets/owner-url weda-connector journal migrate
+
+    Exit codes: 0 the database fits, 2 bad usage or configuration, 3 the database is not reachable, or refuses.
+    """
+    url = Settings.load(file=file, flags={}).journal.url
+    if url is None:
+        raise ConfigurationError("WEDA_JOURNAL__URL is not set: a journal in a file of its own needs no migration")
+    try:
+        from connector.migration import migrate as applied  # noqa: PLC0415 - its tools are installed on demand
+    except ImportError as error:
+        raise ConfigurationError(
+            "WEDA_JOURNAL__URL: the client of PostgreSQL is not there: pip install 'weda-kafka-connector[postgresql]'"
+        ) from error
+    names = applied(url.get_secret_value())
+    print(
+        json.dumps({"applied": names}) if as_json else f"applied: {', '.join(names)}" if names else "nothing to apply"
+    )
 
 
 # --- status ---
@@ -149,7 +179,17 @@ def _told(settings: Settings, *, has_path: bool, has_url: bool) -> dict[str, Any
             return {"connector": url, **told}
         if has_url and not has_path:
             raise OutsideUnreachable(f"no connector answers at {url}: is its operations listener there?")
-    return backlog.told_of_file(settings.journal.path)
+    return backlog.told_of_file(_of_file(settings, has_path=has_path).journal.path)
+
+
+def _of_file(settings: Settings, *, has_path: bool) -> Settings:
+    """The settings, unless they say that the journal is not in a file."""
+    if settings.journal.url is not None and not has_path:
+        raise ConfigurationError(
+            "WEDA_JOURNAL__URL is set: what waits there is published by any replica that runs; "
+            "give --journal to work on a file"
+        )
+    return settings
 
 
 def _print_status(told: dict[str, Any]) -> None:

@@ -31,7 +31,8 @@ LAYERS = (
     | {"lanes", "logs", "messages", "metrics", "publisher", "reading", "records", "registry", "repeats", "salvage"}
     | {"journal_file", "schemas", "settings", "simulator", "streams", "testing", "topics", "write_ahead_log"}
     | {"deadlines", "detached", "tallies", "typed_messages"}
-    | {"addresses", "limits", "privacy", "rotation", "signatures", "tls"},
+    | {"addresses", "limits", "privacy", "rotation", "signatures", "tls"}
+    | {"claims", "database", "lease", "migration", "shared_journal"},
     {"pipeline", "single_use"},
     {"replay"},
     {"receiver", "operations", "wire", "protocol", "canary", "tracing"},
@@ -61,6 +62,7 @@ IMPURE_MODULES = {
         "prometheus_client",
         "confluent_kafka",
         "apsw",
+        "psycopg",
         "sqlite3",
         "aiohttp",
         "fastapi",

@@ -91,7 +91,11 @@ def _report(scenario: Scenario, arguments: argparse.Namespace, clock: "Clock") -
             with suppress(asyncio.CancelledError):
                 await ticking
 
-    with start_secured(scenario.nodes) if scenario.secured else KafkaCluster.start(scenario.nodes) as cluster:
+    with (
+        start_secured(scenario.nodes)
+        if scenario.secured
+        else KafkaCluster.start(scenario.nodes, doors=scenario.doors) as cluster
+    ):
         return asyncio.run(performed())
 
 

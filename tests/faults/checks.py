@@ -59,6 +59,8 @@ class Wanted:
     """A topic refused large messages for a while: they were refused at the door, or are dead letters."""
     rebuilds: int = 0
     """Producers that a fatal error must have cost."""
+    replicas: int = 1
+    """Among several the offset alone is the order: ids are drawn by clocks that differ."""
 
 
 @dataclass(frozen=True)
@@ -232,10 +234,10 @@ def _rewritten(text: str) -> str:
 def out_of_order(history: History) -> Iterator[Breach]:
     """If the answer to A was read before B was sent, A stands before B, and was taken in before B."""
     for records in history.by_instance.values():
-        yield from _overtakings(records)
+        yield from _overtakings(records, across_replicas=history.wanted.replicas > 1)
 
 
-def _overtakings(records: list[tuple[Record, Issued]]) -> Iterator[Breach]:
+def _overtakings(records: list[tuple[Record, Issued]], *, across_replicas: bool) -> Iterator[Breach]:
     seen: set[str] = set()
     last: tuple[Record, Issued] | None = None  # of those that stand already, the one that was sent last
     for record, issued in records:
@@ -246,7 +248,8 @@ def _overtakings(records: list[tuple[Record, Issued]]) -> Iterator[Breach]:
         if last and issued.accepted_at < last[1].first_sent:
             what = f"{message.identity} was answered before {last[1].message.identity} was sent, and stands behind it"
             yield Breach("P3", "out of order", what, f"{last[0].where} {record.where}", message.instance)
-        if last and last[1].accepted_at < issued.first_sent and record.ingest_id <= last[0].ingest_id:
+        follows = last is not None and not across_replicas and last[1].accepted_at < issued.first_sent
+        if last and follows and record.ingest_id <= last[0].ingest_id:
             what = f"the ingestId of {message.identity} is not above that of {last[1].message.identity}"
             yield Breach("P3", "ingestId went backwards", what, f"{last[0].where} {record.where}", message.instance)
         if last is None or issued.first_sent > last[1].first_sent:

@@ -20,6 +20,7 @@ from tests.faults.history import check as second_opinion
 from tests.faults.ledger import Ledger
 from tests.faults.live import LiveConsumer
 from tests.faults.recording import Recording
+from tests.faults.replicas import Replicas
 from tests.faults.scenarios import Scenario
 from tests.faults.sender import Load, Sender
 from tests.faults.stage import TOKEN, Connector, Stage
@@ -103,11 +104,7 @@ async def perform(
         await asyncio.to_thread(cluster.kill_all)
     with ExitStack() as stack:
         registry = stack.enter_context(SchemaRegistry.start()) if scenario.registered else None
-        connector = Connector(
-            *(folder, cluster.bootstrap_servers, run, as_user(USER) if scenario.secured else {}),
-            breakable=scenario.breakable,
-            more={**scenario.settings, **_of_registry(registry)},
-        )
+        connector = _connector(scenario, cluster, stack, folder=folder, run=run, registry=registry)
         stage = Stage(cluster, connector, random.Random(f"{seed}/{scenario.name}"), registry)
         await connector.start()
         try:
@@ -125,6 +122,24 @@ async def perform(
     return report
 
 
+def _connector(
+    scenario: Scenario,
+    cluster: KafkaCluster,
+    stack: ExitStack,
+    *,
+    folder: Path,
+    run: str,
+    registry: SchemaRegistry | None,
+) -> Connector | Replicas:
+    if scenario.replicas > 1:
+        return stack.enter_context(Replicas.of(scenario.replicas, folder, cluster, run, scenario.settings))
+    return Connector(
+        *(folder, cluster.bootstrap_servers, run, as_user(USER) if scenario.secured else {}),
+        breakable=scenario.breakable,
+        more={**scenario.settings, **_of_registry(registry)},
+    )
+
+
 def _of_registry(registry: SchemaRegistry | None) -> dict[str, str]:
     if registry is None:
         return {}
@@ -135,7 +150,7 @@ async def _play(scenario: Scenario, stage: Stage, load: Load) -> tuple[Ledger, l
     """Send while the scenario breaks things; then wait for the backlog and send a fresh message."""
     watching = asyncio.create_task(stage.watch())
     try:
-        async with Sender(stage.connector.url, TOKEN, load) as sender:
+        async with Sender(stage.connector.urls, TOKEN, load) as sender:
             stage.sender = sender
             sending = asyncio.create_task(sender.run())
             await scenario.play(stage, load.seconds)
@@ -154,7 +169,7 @@ async def _play(scenario: Scenario, stage: Stage, load: Load) -> tuple[Ledger, l
 async def _settle(stage: Stage, what: str) -> list[Breach]:
     if await stage.wait_until_published(seconds=RECOVER_SECONDS):
         return []
-    state = "runs" if stage.connector.process.running else "has died"
+    state = stage.connector.state
     return [
         Breach(
             "P8", "not back up", f"{what} was not published in {RECOVER_SECONDS} s; the connector {state}", str(each)
@@ -228,6 +243,7 @@ def _run(scenario: Scenario, load: Load, lost_told: int) -> recording.Run:
         brokers=scenario.nodes,
         repeats_allowed=scenario.repeats_allowed,
         burials_allowed=scenario.large_refused,
+        replicas=scenario.replicas,
         lost_told=lost_told,
     )
 

@@ -50,8 +50,15 @@ class Scenario:
     """The schemas come from a registry, which the scenario may break."""
     settings: Mapping[str, str] = field(default_factory=dict)
     """Of the connector, over those of every run."""
+    replicas: int = 1
+    """Connectors behind a balancer, which share a journal in PostgreSQL (`tests.faults.replicas`)."""
     share_accepted: float = 0.25
     """Of what the sender means to send, the least that must have been accepted."""
+
+    @property
+    def doors(self) -> int:
+        """Ways to the brokers that can be cut: one for each of several replicas."""
+        return self.replicas if self.replicas > 1 else 0
 
     def wanted(self, messages: float) -> Wanted:
         """The least that the run must have been through, of a sender that meant to send so many messages."""
@@ -63,6 +70,7 @@ class Scenario:
             oldest_age_seconds=self.oldest_age_seconds,
             large_refused=self.large_refused,
             rebuilds=self.rebuilds,
+            replicas=self.replicas,
         )
 
 
@@ -71,6 +79,7 @@ def scenarios() -> Iterator[Scenario]:
     from tests.faults.broker_faults import broker_faults  # noqa: PLC0415 - it builds on this module
     from tests.faults.connector_faults import connector_faults  # noqa: PLC0415 - so does it
     from tests.faults.mixes import mixes  # noqa: PLC0415 - and it
+    from tests.faults.replica_faults import replica_faults  # noqa: PLC0415 - and it
 
     yield Scenario(*("calm", "nothing breaks", _calm), seconds=20, repeats_allowed=False, refusals_allowed=False)
     yield connector_sigkill(10)
@@ -97,6 +106,7 @@ def scenarios() -> Iterator[Scenario]:
     yield from broker_faults()
     yield from connector_faults()
     yield from mixes()
+    yield from replica_faults()
 
 
 def connector_sigkill(times: int) -> Scenario:

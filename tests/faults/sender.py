@@ -4,7 +4,7 @@ import asyncio
 import json
 import random
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Self
@@ -44,11 +44,15 @@ class Load:
 
 
 class Sender:
-    """Sends until it is told to stop; ``ledger`` tells what was sent and answered."""
+    """Sends until it is told to stop; ``ledger`` tells what was sent and answered.
 
-    def __init__(self, url: str, token: str, load: Load) -> None:
+    Of several addresses each request takes one by chance, as a plain load balancer does.
+    """
+
+    def __init__(self, urls: Sequence[str], token: str, load: Load) -> None:
         self.ledger = Ledger()
-        self._url = f"{url}/messageDeliver"
+        self._urls = [f"{url}/messageDeliver" for url in urls]
+        self._balancing = random.Random(f"{load.seed}/balancing")
         self._headers = {"Authorization": f"Bearer {token}"}
         self._load = load
         self._stop = asyncio.Event()
@@ -142,8 +146,9 @@ class Sender:
     async def _request(self, message: Message, sent: float, patience: float) -> Attempt:
         headers = {**self._headers, "Content-Type": message.content_type}
         limit = aiohttp.ClientTimeout(total=patience)
+        url = self._balancing.choice(self._urls)
         try:
-            async with self._session.post(self._url, data=message.body, headers=headers, timeout=limit) as response:
+            async with self._session.post(url, data=message.body, headers=headers, timeout=limit) as response:
                 text = await response.read()
         except aiohttp.ClientConnectorError:
             raise

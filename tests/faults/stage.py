@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import aiohttp
 
@@ -20,6 +21,9 @@ from tests.faults.sender import Sender
 from tests.servers import DidNotStart, KafkaCluster, SchemaRegistry, ServerError
 from tests.servers.ports import LOOPBACK, free_ports
 from tests.servers.processes import ServerProcess
+
+if TYPE_CHECKING:
+    from tests.faults.replicas import Replicas
 
 TOKEN = "the-oracle's-token"
 START_SECONDS = 60
@@ -84,6 +88,25 @@ class Connector:
         self.process = ServerProcess(
             "connector", [*command, sys.executable, "-m", module, "serve"], folder, detached=False
         )
+
+    @property
+    def urls(self) -> list[str]:
+        """Where messages are sent."""
+        return [self.url]
+
+    @property
+    def operations_urls(self) -> list[str]:
+        """Where it tells of itself."""
+        return [self.operations_url]
+
+    @property
+    def state(self) -> str:
+        """For people."""
+        return "runs" if self.process.running else "has died"
+
+    def unpublished(self) -> int:
+        """Messages that wait, as seen from outside; nobody but the connector looks into its own journal."""
+        return 0
 
     @property
     def journal(self) -> Path:
@@ -152,7 +175,7 @@ class Stage:
     def __init__(
         self,
         cluster: KafkaCluster,
-        connector: Connector,
+        connector: "Connector | Replicas",
         chance: random.Random,
         registry: SchemaRegistry | None = None,
     ) -> None:
@@ -242,15 +265,18 @@ class Stage:
 
     async def _sample(self, session: aiohttp.ClientSession) -> Sample:
         at = time.monotonic()
-        try:
-            async with session.get(f"{self.connector.operations_url}/metrics") as response:
-                text = await response.text()
-        except (aiohttp.ClientError, TimeoutError):
+        told = await asyncio.gather(*(_told(session, each) for each in self.connector.operations_urls))
+        texts = [text for text in told if text is not None]
+        if not texts:
             return Sample(at)
+        text = "\n".join(texts)
+        waiting = _sum(text, "journal_messages")
+        with suppress(ServerError):
+            waiting = max(waiting, await asyncio.to_thread(self.connector.unpublished))
         return Sample(
             at,
-            _sum(text, "journal_messages"),
-            _sum(text, "journal_oldest_age_seconds"),
+            waiting,
+            max(_sum(each, "journal_oldest_age_seconds") for each in texts),
             _sum(text, "ledger_imbalance"),
             _sum(text, "producer_rebuilds_total"),
             _sum(text, "journal_lost_messages"),
@@ -267,6 +293,14 @@ class Stage:
                 return True
             await asyncio.sleep(POLL_SECONDS)
         return False
+
+
+async def _told(session: aiohttp.ClientSession, url: str) -> str | None:
+    try:
+        async with session.get(f"{url}/metrics") as response:
+            return await response.text()
+    except (aiohttp.ClientError, TimeoutError):
+        return None
 
 
 def _sum(metrics: str, name: str) -> float:

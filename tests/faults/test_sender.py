@@ -40,7 +40,7 @@ async def receiver(answer: Answer) -> AsyncIterator[str]:
 
 
 async def send(url: str, *, instances: int = 5, seconds: float = 1) -> Sender:
-    async with Sender(url, "token", Load("run", 1, instances, rate=instances * 50)) as sender:
+    async with Sender([url], "token", Load("run", 1, instances, rate=instances * 50)) as sender:
         sending = asyncio.create_task(sender.run())
         await asyncio.sleep(seconds)
         sender.stop()

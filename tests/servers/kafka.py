@@ -74,13 +74,18 @@ class Plan:
     controller_ports: list[int]
     server_properties: dict[str, str] = field(default_factory=dict)
     client_properties: dict[str, str] = field(default_factory=dict)
+    doors: list[list[tuple[int, int]]] = field(default_factory=list)
+    """For each door and node: the port that is told to who comes in by the door, and the port that the node has."""
 
     @classmethod
-    def draw(cls, nodes: int, server: Mapping[str, str], client: Mapping[str, str]) -> Self:
+    def draw(cls, nodes: int, server: Mapping[str, str], client: Mapping[str, str], doors: int = 0) -> Self:
         """Make a plan with ports that are free now."""
-        ports = free_ports(2 * nodes)
+        ports = free_ports(2 * nodes * (1 + doors))
         cluster_id = base64.urlsafe_b64encode(b"\x10" + uuid.uuid4().bytes[1:]).decode().rstrip("=")
-        return cls(cluster_id, ports[:nodes], ports[nodes:], dict(server), dict(client))
+        behind = ports[2 * nodes :]
+        pairs = list(zip(behind[::2], behind[1::2], strict=True))
+        openings = [pairs[nodes * door : nodes * (door + 1)] for door in range(doors)]
+        return cls(cluster_id, ports[:nodes], ports[nodes : 2 * nodes], dict(server), dict(client), openings)
 
     @property
     def node_ids(self) -> range:
@@ -98,16 +103,19 @@ class Plan:
         replicas, in_sync = str(nodes), str(max(1, nodes - 1))
         broker = f"PLAINTEXT://{LOOPBACK}:{self.broker_ports[node - 1]}"
         controller = f"CONTROLLER://{LOOPBACK}:{self.controller_ports[node - 1]}"
+        own = [f"DOOR{door}://{LOOPBACK}:{pairs[node - 1][1]}" for door, pairs in enumerate(self.doors)]
+        told = [f"DOOR{door}://{LOOPBACK}:{pairs[node - 1][0]}" for door, pairs in enumerate(self.doors)]
+        protocols = [f"DOOR{door}:PLAINTEXT" for door in range(len(self.doors))]
         voters = (f"{each}@{LOOPBACK}:{self.controller_ports[each - 1]}" for each in self.node_ids)
         return {
             "process.roles": "broker,controller",
             "node.id": str(node),
             "controller.quorum.voters": ",".join(voters),
-            "listeners": f"{broker},{controller}",
-            "advertised.listeners": broker,
+            "listeners": ",".join([broker, controller, *own]),
+            "advertised.listeners": ",".join([broker, *told]),
             "controller.listener.names": "CONTROLLER",
             "inter.broker.listener.name": "PLAINTEXT",
-            "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+            "listener.security.protocol.map": ",".join(["PLAINTEXT:PLAINTEXT", "CONTROLLER:PLAINTEXT", *protocols]),
             "log.dirs": str(storage),
             "default.replication.factor": replicas,
             "min.insync.replicas": in_sync,
@@ -153,14 +161,16 @@ class KafkaCluster:
         state: Path | None = None,
         detached: bool = False,
         jvm_options: Sequence[str] = (),
+        doors: int = 0,
     ) -> Self:
         """Start a new cluster and wait until every broker serves; ``DidNotStart`` with the log's end otherwise.
 
         ``server_properties`` win over ours on every node; ``client_properties`` are for this class's own admin
-        client (credentials). ``state`` must be new or empty; a temporary folder without.
+        client (credentials). ``state`` must be new or empty; a temporary folder without. With ``doors`` each node
+        also serves so many listeners that tell of ports with nothing behind them: for relays (`tests.servers.wires`).
         """
         installed()  # or stop here, before there is anything to clear away
-        plan = Plan.draw(nodes, server_properties or {}, client_properties or {})
+        plan = Plan.draw(nodes, server_properties or {}, client_properties or {}, doors)
         cluster = cls(plan, _new_folder(state), detached=detached, jvm_options=jvm_options)
         try:
             cluster._format()
@@ -189,6 +199,11 @@ class KafkaCluster:
     def client_properties(self) -> Mapping[str, str]:
         """What a client needs beside the address to do everything; nothing unless the cluster was started so."""
         return self._plan.client_properties
+
+    def door(self, number: int) -> tuple[str, dict[int, int]]:
+        """What a client by a door gives as bootstrap servers, and for each port it is told the node's own."""
+        pairs = self._plan.doors[number]
+        return ",".join(f"{LOOPBACK}:{told}" for told, _ in pairs), dict(pairs)
 
     @property
     def nodes(self) -> list[int]:

@@ -1,0 +1,387 @@
+"""The journal that replicas share, on a real PostgreSQL: who owns a lane, what stands before what, who may publish."""
+
+import asyncio
+import contextlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable
+from functools import partial
+
+import psycopg
+import pytest
+
+from connector.database import DatabaseLink
+from connector.errors import ConfigurationError, Unavailable
+from connector.journal import Admission
+from connector.repeats import Standing, mark
+from connector.settings import REDACTED, Settings
+from connector.shared_journal import SharedJournal, Verdict
+from connector.values import ProducibleRecord, Request
+from tests.servers.postgres import OWNER, Postgres
+
+WINDOW = 3600.0
+PATIENCE_SECONDS = 20
+
+
+def admission(sequence: int, lane: str = "i", *, body: bytes = b"b", source: str = "default") -> Admission:
+    request = Request(source, body, "application/json", 1_763_000_000_000 + sequence)
+    record = ProducibleRecord("events", "t", lane.encode(), b"v", (("h", b"1"),), request.received_at)
+    return Admission(sequence, lane, request, (record,))
+
+
+@contextlib.asynccontextmanager
+async def replica(
+    database: Postgres, *, max_bytes: int = 1 << 30, window: float = WINDOW
+) -> AsyncIterator[SharedJournal]:
+    journal = SharedJournal(
+        partial(DatabaseLink, database.url()),
+        max_bytes=max_bytes,
+        repeats_within=window,
+        most_repeats=5,
+        on_loss=lambda: None,
+    )
+    await journal.open()
+    try:
+        assert journal.lease.is_held, journal.problem
+        yield journal
+    finally:
+        await journal.close()
+
+
+async def hear_no_more_of(journal: SharedJournal, database: Postgres) -> None:
+    """A replica renews its lease no more, and it runs out: another one buries it."""
+    journal._tasks[0].cancel()
+    mine = f"owner = '{journal._me}'"
+    database.ask(f"UPDATE weda_replica SET lease_until = clock_timestamp() WHERE {mine}", role=OWNER)
+    await until(lambda: database.ask(f"SELECT count(*) FROM weda_replica WHERE {mine}") == [(0,)])
+
+
+@pytest.fixture
+async def one(database) -> AsyncIterator[SharedJournal]:
+    async with replica(database) as journal:
+        yield journal
+
+
+@pytest.fixture
+async def other(database) -> AsyncIterator[SharedJournal]:
+    async with replica(database) as journal:
+        yield journal
+
+
+async def claimed(journal: SharedJournal, lane: str = "i", seen=None) -> Verdict:
+    journal.hold(lane)
+    return await journal.claim(lane, seen)
+
+
+async def until(true: Callable[[], bool]) -> None:
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while not true():
+            await asyncio.sleep(0.02)
+
+
+async def settled(journal: SharedJournal) -> None:
+    """What was asked, answered or not, is done."""
+    await until(lambda: journal._next.is_empty and not journal._is_asking)
+
+
+async def test_who_comes_first_owns_the_lane_until_nothing_of_it_is_left(one, other):
+    first = await claimed(one)
+    second = await claimed(other)
+    other.let_go("i")
+    one.let_go("i")
+    await settled(one)
+    third = await claimed(other)
+
+    assert (first.is_mine, second.is_mine, third.is_mine) == (True, False, True)
+    assert first.sequence < second.sequence < third.sequence
+
+
+async def test_a_message_of_another_ones_lane_goes_behind_what_is_there_and_only_the_owner_reads_it(one, other):
+    """Whoever receives the next message finds the row before it."""
+    await claimed(one)
+    behind = await claimed(other)
+    await other.append(admission(behind.sequence, body=b"second"), None)
+    third = await claimed(one)
+    [rows] = await one.heads("", lanes=10, depth=10)
+
+    assert (third.is_mine, third.has_backlog) == (True, True)
+    assert [row.request.body for row in rows] == [b"second"]
+    assert rows[0].sequence < third.sequence
+    assert await other.heads("", lanes=10, depth=10) == []
+
+
+async def test_a_row_keeps_the_place_that_was_claimed_though_it_is_written_later(one, other):
+    first = await claimed(one)
+    behind = await claimed(other)
+    await other.append(admission(behind.sequence, body=b"second"), None)
+    await one.admit(admission(first.sequence, body=b"first"))
+    [rows] = await one.heads("", lanes=10, depth=10)
+
+    assert [row.request.body for row in rows] == [b"first", b"second"]
+
+
+async def test_a_lane_with_rows_is_not_given_up(one, other):
+    first = await claimed(one)
+    await one.admit(admission(first.sequence))
+    one.let_go("i")
+    verdict = await claimed(other)
+
+    assert (verdict.is_mine, verdict.has_backlog) == (False, True)
+    await one.strike(first.sequence)
+    other.let_go("i")
+    await settled(one)
+    assert (await claimed(other)).is_mine
+
+
+async def test_a_row_may_be_written_and_struck_twice(one, database):
+    """What is asked once more after a broken connection may have been done."""
+    first = await claimed(one)
+    await one.admit(admission(first.sequence))
+    await one.admit(admission(first.sequence))
+    assert database.ask("SELECT backlog FROM weda_lane") == [(1,)]
+    await one.strike(first.sequence)
+    await one.strike(first.sequence)
+
+    assert database.ask("SELECT backlog, bytes FROM weda_lane") in ([(0, 0)], [])
+
+
+async def test_a_row_that_is_amended_into_another_lane_is_counted_there(one, database):
+    first = await claimed(one)
+    await one.admit(admission(first.sequence))
+    await one.amend(admission(first.sequence, "dead-letter/1", body=b"a longer one"))
+    rows = database.ask("SELECT convert_from(lane, 'UTF8'), backlog, bytes FROM weda_lane ORDER BY 1")
+    [[row]] = await one.heads("", lanes=10, depth=10)
+
+    assert [(lane, backlog) for lane, backlog, _ in rows] == [("dead-letter/1", 1), ("i", 0)]
+    assert rows[0][2] == database.ask("SELECT length(content) FROM weda_row")[0][0]
+    assert row.lane == "dead-letter/1"
+
+
+async def test_a_repeat_elsewhere_is_pending_then_safe(one, other):
+    seen = mark("message", "default", "1", b"f" * 16)
+    assert (await claimed(one, seen=seen)).standing is Standing.NEW
+    assert (await claimed(other, "j", seen)).standing is Standing.PENDING
+    one.mark_safe(seen)
+    await settled(one)
+
+    assert (await claimed(other, "j", seen)).standing is Standing.SAFE
+
+
+async def test_a_repeat_of_what_was_refused_elsewhere_is_new(one, other):
+    seen = mark("message", "default", "1", b"f" * 16)
+    await claimed(one, seen=seen)
+    one.mark_void(seen)
+    await settled(one)
+
+    assert (await claimed(other, seen=seen)).standing is Standing.NEW
+
+
+async def test_what_became_a_row_is_safe_in_the_same_transaction(one, other):
+    seen = mark("message", "default", "1", b"f" * 16)
+    first = await claimed(one, seen=seen)
+    one.note_mark(first.sequence, seen)
+    await one.admit(admission(first.sequence))
+
+    assert (await claimed(other, seen=seen)).standing is Standing.SAFE
+
+
+async def test_one_id_with_two_contents_is_a_conflict_for_the_second_alone(one, other):
+    first, second = (mark("message", "default", "1", each * 16) for each in (b"f", b"g"))
+    verdicts = await asyncio.gather(claimed(one, "i", first), claimed(other, "j", second))
+
+    assert sorted(each.standing.value for each in verdicts) == ["conflict", "new"]
+    assert (await claimed(one, "k", second)).standing in {Standing.PENDING, Standing.CONFLICT}
+
+
+async def test_content_that_conflicted_is_recognised_when_the_first_is_forgotten(one, other, database):
+    first, second = (mark("message", "default", "1", each * 16) for each in (b"f", b"g"))
+    await claimed(one, seen=first)
+    await claimed(one, seen=second)
+    one.mark_safe(first)
+    one.mark_safe(second)
+    await settled(one)
+    database.ask("DELETE FROM weda_mark WHERE fingerprint = 'ffffffffffffffff'::bytea", role=OWNER)
+
+    assert (await claimed(other, seen=second)).standing is Standing.SAFE
+
+
+async def test_what_was_seen_longer_ago_than_the_window_is_new(database):
+    seen = mark("message", "default", "1", b"f" * 16)
+    async with replica(database, window=0.2) as one, replica(database, window=0.2) as other:
+        await claimed(one, seen=seen)
+        one.mark_safe(seen)
+        await asyncio.sleep(0.4)
+
+        assert (await claimed(other, seen=seen)).standing is Standing.NEW
+
+
+async def test_of_too_many_marks_the_oldest_are_forgotten_and_none_that_is_pending(one, database):
+    marks = [mark("message", "default", str(number), b"f" * 16) for number in range(9)]
+    for seen in marks:
+        await claimed(one, seen=seen)
+        await asyncio.sleep(0.001)
+    for seen in marks[1:]:
+        one.mark_safe(seen)
+    await settled(one)
+    await one._forget()
+    left = {bytes(key) for (key,) in database.ask("SELECT key FROM weda_mark")}
+
+    assert left == {key for key, _ in (marks[0], *marks[5:])}
+
+
+async def test_marks_older_than_the_window_are_removed(database):
+    async with replica(database, window=0.1) as one:
+        seen = mark("message", "default", "1", b"f" * 16)
+        await claimed(one, seen=seen)
+        one.mark_safe(seen)
+        await settled(one)
+        await asyncio.sleep(0.2)
+        await one._forget()
+
+    assert database.ask("SELECT count(*) FROM weda_mark") == [(0,)]
+
+
+async def test_rows_of_a_replica_whose_lease_ran_out_are_taken_over(one, other, database):
+    first = await claimed(one)
+    await one.admit(admission(first.sequence, body=b"left"))
+    await hear_no_more_of(one, database)
+    await until(lambda: other.holdings.total > 0)
+    [rows] = await other.heads("", lanes=10, depth=10)
+
+    assert [row.request.body for row in rows] == [b"left"]
+
+
+async def test_who_has_lost_its_lease_can_do_nothing_more(one, other, database):
+    first = await claimed(one)
+    await one.admit(admission(first.sequence))
+    await hear_no_more_of(one, database)
+    await until(lambda: other.holdings.total > 0)
+    with pytest.raises(Unavailable):
+        await one.strike(first.sequence)
+    with pytest.raises(Unavailable):
+        await claimed(one, "j")
+
+    assert one.lease.is_lost
+    assert database.ask("SELECT count(*) FROM weda_row") == [(1,)]
+
+
+async def test_what_a_dead_replica_had_claimed_is_free_again(one, other, database):
+    seen = mark("message", "default", "1", b"f" * 16)
+    await claimed(one, seen=seen)
+    await hear_no_more_of(one, database)
+    verdict = await claimed(other, seen=seen)
+
+    assert (verdict.standing, verdict.is_mine, verdict.has_backlog) == (Standing.NEW, True, False)
+
+
+async def test_who_leaves_leaves_its_rows_to_the_others_at_once(other, database):
+    async with replica(database) as one:
+        first = await claimed(one)
+        await one.admit(admission(first.sequence))
+
+    await until(lambda: other.holdings.total > 0)
+    assert len(await other.heads("", lanes=10, depth=10)) == 1
+
+
+async def test_a_turn_that_arrives_behind_the_next_one_does_nothing(one, database):
+    """A request that was given up may still be on its way: it must not undo what came after it."""
+    await claimed(one)
+    late = (
+        f"SELECT * FROM weda_turn('{one._me}', 0, '1 hour', '{{}}', '{{}}', '{{}}', '{{}}', ARRAY['i'::bytea], '{{}}', "
+        "'{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}')"
+    )
+    with pytest.raises(psycopg.Error) as refusal:
+        database.ask(late)
+
+    assert refusal.value.sqlstate == "WL002"
+    assert database.ask("SELECT count(*) FROM weda_lane") == [(1,)]
+
+
+async def test_every_row_is_told_of_by_one_replica(one, other, database):
+    await one.admit(admission((await claimed(one, "i")).sequence, "i"))
+    await other.admit(admission((await claimed(other, "j")).sequence, "j", source="hr"))
+    states = [await each.state() for each in (one, other)]
+
+    assert [state.waiting for state in states] == [{"default": 1}, {"hr": 1}]
+    assert {state.size_bytes for state in states} == {database.ask("SELECT sum(length(content)) FROM weda_row")[0][0]}
+
+
+async def test_a_full_journal_refuses_and_what_is_published_makes_room(database):
+    async with replica(database, max_bytes=4_000) as one:
+        first = await claimed(one)
+        await one.admit(admission(first.sequence, body=b"b" * 3_000))
+        second = await claimed(one)
+        with pytest.raises(Unavailable, match="full"):
+            await one.admit(admission(second.sequence, body=b"b" * 3_000))
+        await one.strike(first.sequence)
+        await until(lambda: one._bytes == 0)
+
+        await one.admit(admission(second.sequence, body=b"b" * 3_000))
+
+
+async def test_a_restarted_database_costs_no_lease(one, database):
+    await claimed(one)
+    await asyncio.to_thread(database.shut_down)
+    with pytest.raises(Unavailable):
+        await claimed(one, "j")
+    await asyncio.to_thread(database.restart)
+
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while True:
+            with contextlib.suppress(Unavailable):
+                assert (await claimed(one, "k")).is_mine
+                break
+            await asyncio.sleep(0.02)
+    assert not one.lease.is_lost
+    assert database.ask("SELECT count(*) FROM weda_replica") == [(1,)]
+
+
+async def test_a_number_is_the_greatest_of_all_replicas(one, other):
+    await one.remember("n", 7)
+    await other.remember("n", 5)
+
+    assert (await other.recall("n"), await one.recall("none")) == (7, 0)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "DROP TABLE weda_row",
+        "ALTER TABLE weda_lane ADD COLUMN more text",
+        "TRUNCATE weda_mark",
+        "CREATE OR REPLACE FUNCTION weda_orphans() RETURNS SETOF uuid LANGUAGE sql AS 'SELECT gen_random_uuid()'",
+    ],
+)
+def test_who_runs_may_not_change_the_tables(database, statement):
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        database.ask(statement)
+
+
+def test_a_database_that_fits_is_left_as_it_is(database):
+    database.ask("INSERT INTO weda_number VALUES ('kept', 1)")
+    database.migrate()
+
+    assert database.ask("SELECT value FROM weda_number") == [(1,)]
+
+
+def test_the_command_migrates_and_says_so(postgres):
+    command = [sys.executable, "-m", "connector", "journal", "migrate", "--json"]
+    environment = {**os.environ, "WEDA_JOURNAL__URL": postgres.url(OWNER)}
+
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+    assert (done.returncode, json.loads(done.stdout)) == (0, {"applied": []}), done.stderr
+
+
+def test_the_address_is_never_shown():
+    settings = Settings.load(environment={"WEDA_JOURNAL__URL": "postgresql://weda:a-secret@db/weda"}, flags={})
+
+    assert "a-secret" not in f"{settings!r} {settings.redacted()}"
+    assert settings.redacted()["journal"]["url"] == REDACTED
+
+
+def test_an_address_of_something_else_is_refused():
+    with pytest.raises(ConfigurationError, match="WEDA_JOURNAL__URL"):
+        Settings.load(environment={"WEDA_JOURNAL__URL": "mysql://db/weda"}, flags={})

@@ -1,0 +1,191 @@
+"""A real PostgreSQL from the machine's packages, as a plain process that a test can break and mend."""
+
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import psycopg
+
+from connector.migration import migrate
+from tests.servers.errors import DidNotStart, NotInstalled
+from tests.servers.ports import LOOPBACK, free_ports
+from tests.servers.processes import ServerProcess
+
+HOW_TO_GET = "apt-get install postgresql (Debian, Ubuntu), or any PostgreSQL 13 or newer with its programs on the PATH"
+PACKAGED = Path("/usr/lib/postgresql")
+READY_SECONDS = 60
+STOP_SECONDS = 30
+OWNER, RUNNER = "weda_owner", "weda_runner"
+PASSWORD = "not-a-secret"
+GRANTS = f"""
+GRANT SELECT, INSERT, UPDATE, DELETE ON weda_replica, weda_lane, weda_row, weda_mark, weda_number TO {RUNNER};
+GRANT USAGE ON SEQUENCE weda_sequence TO {RUNNER};
+"""
+"""What a running connector may do: no more than this."""
+UNPRIVILEGED = "nobody"
+"""PostgreSQL refuses to run as root."""
+
+
+class Postgres:
+    """One server on the loopback with a database `weda`; what was committed survives its kills.
+
+    Attributes:
+        port: Of the server.
+    """
+
+    def __init__(self, state: Path, port: int) -> None:
+        self.port = port
+        self._state = state
+        self._folder = state / "data"
+        options = {
+            "listen_addresses": LOOPBACK,
+            "port": str(port),
+            "unix_socket_directories": "",
+            "shared_buffers": "64MB",
+            "max_connections": "100",
+            "deadlock_timeout": "200ms",
+            "log_lock_waits": "on",
+        }
+        settings = [word for name, text in options.items() for word in ("-c", f"{name}={text}")]
+        self._process = ServerProcess(
+            "postgres",
+            [*_unprivileged(), program("postgres"), "-D", str(self._folder), *settings],
+            state,
+            detached=False,
+        )
+
+    @classmethod
+    def start(cls) -> Self:
+        """Make a new cluster of databases and serve it; ``DidNotStart`` with the log's end otherwise."""
+        program("postgres")
+        state = Path(tempfile.mkdtemp(prefix="weda-test-postgres-"))
+        server = cls(state, free_ports(1)[0])
+        try:
+            server._initialise()
+            server.restart()
+            server._furnish()
+        except BaseException:
+            server.stop()
+            raise
+        return server
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.stop()
+
+    def pids(self) -> list[int]:
+        """The server and its children, each of which has a group of its own."""
+        server = self._process._running_pid()
+        found = [int(each.name) for each in Path("/proc").iterdir() if each.name.isdigit()]
+        return [pid for pid in found if server and server in (pid, _parent(pid))]
+
+    def url(self, role: str = RUNNER, *, port: int | None = None) -> str:
+        """Address of the database for a role, perhaps by way of another port."""
+        return f"postgresql://{role}:{PASSWORD}@{LOOPBACK}:{port or self.port}/weda?sslmode=disable"
+
+    def ask(self, sql: str, *, role: str = RUNNER) -> list[tuple[Any, ...]]:
+        """Run a statement."""
+        with psycopg.connect(self.url(role), autocommit=True) as connection:
+            cursor = connection.execute(sql.encode())
+            return cursor.fetchall() if cursor.description else []
+
+    def migrate(self) -> None:
+        """Make the tables as their owner, and let the one who runs use them."""
+        migrate(self.url(OWNER))
+        self.ask(GRANTS, role=OWNER)
+
+    def restart(self) -> None:
+        """Start it, after whatever ended it, and wait until it serves."""
+        self._process.start()
+        deadline = time.monotonic() + READY_SECONDS
+        while not self._serves():
+            if not self._process.running or time.monotonic() > deadline:
+                raise DidNotStart(f"PostgreSQL did not come up; its log ends:\n{self._process.last_lines()}")
+            time.sleep(0.05)
+
+    def kill(self) -> None:
+        """SIGKILL to all of its processes: nothing is flushed."""
+        for pid in self.pids():
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self._process.kill()
+        (self._folder / "postmaster.pid").unlink(missing_ok=True)
+
+    def shut_down(self) -> None:
+        """End it in good order, with clients' connections cut (a fast shutdown)."""
+        self._process._signal(signal.SIGINT)
+        self._process._wait_for_end(STOP_SECONDS)
+
+    def stop(self) -> None:
+        """Kill it and remove its folder."""
+        if self._process.running:
+            self.kill()
+        shutil.rmtree(self._state, ignore_errors=True)
+
+    def _initialise(self) -> None:
+        if os.geteuid() == 0:
+            shutil.chown(self._state, UNPRIVILEGED)
+        password = self._state / "password"
+        password.write_text(PASSWORD)
+        password.chmod(0o644)
+        options = [
+            "--username=postgres",
+            "--auth=scram-sha-256",
+            f"--pwfile={password}",
+            "--no-sync",
+            "--encoding=UTF8",
+        ]
+        command = [*_unprivileged(), program("initdb"), "-D", str(self._folder), *options, "--no-locale"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=self._state)
+        if done.returncode:
+            raise DidNotStart(f"initdb failed:\n{done.stdout}{done.stderr}")
+
+    def _furnish(self) -> None:
+        """Two roles and a database, as docs/scaling.md says: who migrates owns the tables, who runs does not."""
+        with psycopg.connect(self._admin_url("postgres"), autocommit=True) as admin:
+            for role in (OWNER, RUNNER):
+                admin.execute(f"CREATE ROLE {role} LOGIN PASSWORD '{PASSWORD}'".encode())
+            admin.execute(f"CREATE DATABASE weda OWNER {OWNER}".encode())
+
+    def _serves(self) -> bool:
+        try:
+            psycopg.connect(self._admin_url("postgres"), connect_timeout=2).close()
+        except psycopg.OperationalError:
+            return False
+        return True
+
+    def _admin_url(self, database: str) -> str:
+        return f"postgresql://postgres:{PASSWORD}@{LOOPBACK}:{self.port}/{database}?sslmode=disable"
+
+
+def program(name: str) -> str:
+    """Where a program of PostgreSQL is; ``NotInstalled`` where it is not."""
+    packaged = sorted(PACKAGED.glob(f"*/bin/{name}"), key=lambda path: int(path.parts[-3].partition(".")[0]))
+    found = str(packaged[-1]) if packaged else shutil.which(name)
+    if found is None:
+        raise NotInstalled(f"PostgreSQL is missing ({name}): {HOW_TO_GET}")
+    return found
+
+
+def _parent(pid: int) -> int | None:
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    except (OSError, ValueError):
+        return None
+
+
+def _unprivileged() -> list[str]:
+    if os.geteuid() != 0:
+        return []
+    who = pwd.getpwnam(UNPRIVILEGED)
+    return ["setpriv", f"--reuid={who.pw_uid}", f"--regid={who.pw_gid}", "--clear-groups"]
