@@ -36,7 +36,7 @@ test: $(VENV)/.dev ## every test, on a real Kafka that the run starts itself (TE
 	@$(BIN)/python -m tests.servers install
 	@$(BIN)/python -m tests.chart.tools install
 	@$(BIN)/python -m tests.browser
-	@$(BIN)/python -m pytest $(TEST_ARGS)
+	@$(BIN)/python -m pytest -n 3 --dist loadfile $(TEST_ARGS)
 
 test-kubernetes: $(VENV)/.dev ## the chart on a real API server, which is built first (once, some twenty minutes)
 	@$(BIN)/python -m tests.kubernetes.programs install

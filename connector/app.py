@@ -188,6 +188,7 @@ class Connector:
         traced = receiver if self._tracing is None else TracedReceiver(receiver, self._tracing.tracer)
         self.url = await self._serve_receiver(traced, public)
         self._stack.callback(self._close_door, receiver)
+        self.health.is_open = True
         # 10. What may change while it runs: credentials, certificates, the properties of the Kafka clients.
         self._follow_files(admin)
         _LOG.info("the connector is up", url=self.url, operations_url=self.operations_url, version=VERSION)

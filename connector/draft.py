@@ -106,8 +106,9 @@ def _settings(chosen: Mapping[str, Any], remarks: Mapping[str, str]) -> Iterator
             yield f"{indent}{_line(name, chosen[setting])}"
         else:
             # what is built of parts as YAML has it, the rest as the documents do
-            has_parts = isinstance(defaults.get(setting), list | dict)
-            yield f"{indent}# {_line(name, defaults[setting]) if has_parts else f'{name}: {default}'}".rstrip()
+            value = (defaults[before] if before else defaults)[name]
+            has_parts = isinstance(value, list | dict)
+            yield f"{indent}# {_line(name, value) if has_parts else f'{name}: {default}'}".rstrip()
 
 
 def _line(name: str, value: Any) -> str:

@@ -25,6 +25,7 @@ class Health:
         waiting: The same by source.
         leaving_rate: Messages a second that leave the journal, averaged over about half a minute.
         oldest_waiting: Epoch milliseconds of the oldest message that is not in Kafka, or None.
+        is_open: The public listener listens.
         is_closing: The connector is shutting down.
         needs_journal: Nothing can be accepted without the journal, brokers or not.
     """
@@ -37,6 +38,7 @@ class Health:
     waiting: dict[str, int] = field(default_factory=dict)
     leaving_rate: float = 0.0
     oldest_waiting: int | None = None
+    is_open: bool = False
     is_closing: bool = False
     problems: dict[str, str] = field(default_factory=dict)
 
@@ -57,7 +59,7 @@ class Health:
     @property
     def is_ready(self) -> bool:
         """Whether a message can be accepted durably: by the brokers, or by the journal."""
-        if self.is_closing or (self.needs_journal and self.journal == "failing"):
+        if not self.is_open or self.is_closing or (self.needs_journal and self.journal == "failing"):
             return False
         return self.journal == "ok" or self.kafka == "up"
 

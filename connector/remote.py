@@ -15,7 +15,7 @@ _POLL_SECONDS: Final = 0.25
 _UNAUTHORIZED: Final = 401
 _NOT_FOUND: Final = 404
 _CONFLICT: Final = 409
-_REFUSED: Final = frozenset({403, 421, 422})
+_REFUSED: Final = frozenset({403, 422})
 _REFUSING: Final = 400
 
 

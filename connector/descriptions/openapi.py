@@ -279,7 +279,9 @@ def _refusals(status: int) -> tuple[ConnectorError, ...]:
 def _response(answer: Answer) -> Document:
     first = answer.errors[0]
     response: Document = {"description": f"{answer.when} Kept: {answer.kept[0].lower()}{answer.kept[1:]}"}
-    response["headers"] = {**answer.headers, **_REQUEST_ID}
+    response["headers"] = dict(answer.headers)
+    if first is not protocol.HEAD_TOO_LARGE:  # answered before there is a request
+        response["headers"] |= _REQUEST_ID
     narrowed = {
         "code": {"enum": [error.code for error in answer.errors]},
         "stage": {"enum": list(dict.fromkeys(error.stage for error in answer.errors))},

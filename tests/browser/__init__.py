@@ -3,19 +3,16 @@
 ``python -m tests.browser`` installs Chromium where it is missing and apt-get may be used.
 """
 
-import os
 import shutil
-import subprocess
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 from playwright.async_api import Browser, async_playwright
 
-from tests.servers import NotInstalled, npm
+from tests.servers import NotInstalled, apt, npm
 
 PACKAGES = ("chromium", "fonts-noto-cjk")
-INSTALL_SECONDS = 600
 FLAGS = (
     *("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"),
     *("--disable-sync", "--no-first-run", "--disable-dev-shm-usage"),
@@ -32,12 +29,8 @@ def executable() -> str:
 
 def install() -> None:
     """Install Chromium if it is missing and this user may; whether it worked shows when it is looked for."""
-    apt = shutil.which("apt-get")
-    if shutil.which("chromium") or apt is None or os.geteuid() != 0:
-        return
-    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    for command in (["update"], ["install", "-y", "--no-install-recommends", *PACKAGES]):
-        subprocess.run([apt, "-q", *command], env=environment, check=True, timeout=INSTALL_SECONDS)
+    if shutil.which("chromium") is None:
+        apt.install(*PACKAGES)
 
 
 def rules() -> str:

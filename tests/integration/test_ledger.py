@@ -130,7 +130,8 @@ async def test_a_journal_that_is_damaged_while_it_is_open_is_salvaged_by_the_con
     records = await asyncio.to_thread(read_topic, kafka.bootstrap_servers, f"{topic_prefix}.events")
     found = {int(dict(record.headers())["ce_id"].decode().split("-")[1]) for record in records}
 
-    assert len(found) == count + 1 - lost
+    # what was lost with the disk may be in Kafka all the same: a frozen broker's socket still held it
+    assert count + 1 - lost <= len(found) <= count + 1
     assert await metric(process, "weda_connector_ledger_imbalance") == lost
     assert list(process.folder.glob("journal.db.damaged-*"))
     assert "turned out to be damaged" in process.process.log.read_text()

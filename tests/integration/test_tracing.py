@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
-from fastapi import FastAPI
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceRequest,
     ExportTraceServiceResponse,
@@ -17,6 +16,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 from connector import app
 from connector.app import Connector
+from connector.operations.guard import Guard
 from connector.publisher import KafkaPublisher
 from connector.receiver import Receiver
 from tests.integration.test_outage import message, until
@@ -160,9 +160,9 @@ async def test_switched_off_nothing_stands_in_the_way(start, collector, monkeypa
     serve, deliver = Connector._serve, app.Delivery
     built = []
 
-    async def noting_serve(connector, application, listener):
+    async def noting_serve(connector, application, *rest):
         built.append(application)
-        return await serve(connector, application, listener)
+        return await serve(connector, application, *rest)
 
     def noting_delivery(publisher, *rest, **more):
         built.append(publisher)
@@ -174,7 +174,7 @@ async def test_switched_off_nothing_stands_in_the_way(start, collector, monkeypa
     await running.post(message("i-1", 1), traceparent=PARENT)
     await running.connector.stop()
 
-    assert {type(one) for one in built} == {FastAPI, KafkaPublisher, Receiver}
+    assert {type(one) for one in built} == {Guard, KafkaPublisher, Receiver}
     assert collector.spans == []
 
 

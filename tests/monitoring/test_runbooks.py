@@ -47,6 +47,7 @@ async def test_every_command_runs_and_says_something(start, kafka, registry, top
         "WEDA_REGISTRY__URL": registry.url,
         "WEDA_TOKEN": TOKEN,
         "WEDA_OPERATIONS__TOKEN": "not-asked-for",
+        "WEDA_OPERATIONS__URL": running.connector.operations_url,
     }
     public, operations = running.connector.url, running.connector.operations_url
     shown = {

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.servers import debian, kafka, registry
+from tests.servers import debian, kafka, postgres, registry
 from tests.servers.artifacts import READERS, cache_folder, fetch
 from tests.servers.errors import NotInstalled, ServerError
 from tests.servers.kafka import KafkaCluster
@@ -26,6 +26,7 @@ def main() -> int:
 def _install(_: argparse.Namespace) -> None:
     fetch()
     fetch_tools()
+    postgres.install()
     kafka.archive_classes()
     registry.archive_classes()
     for reader in (lambda: fetch(READERS), debian.fetch):
@@ -73,7 +74,7 @@ def _parser() -> argparse.ArgumentParser:
     state = argparse.ArgumentParser(add_help=False)
     state.add_argument("--state", type=Path, default=cache_folder() / "up", help="folder of the running cluster")
     commands = parser.add_subparsers(required=True)
-    install = commands.add_parser("install", help="fetch the servers, the readers and Prometheus, once")
+    install = commands.add_parser("install", help="fetch the servers, the readers, Prometheus and PostgreSQL, once")
     install.set_defaults(run=_install)
     up = commands.add_parser("up", parents=[state], help="start a cluster, leave it running, print KAFKA_BOOTSTRAP")
     up.add_argument("--nodes", type=int, choices=(1, 3), default=1)

@@ -15,6 +15,7 @@ from typing import Any, Self
 import psycopg
 
 from connector.migration import migrate
+from tests.servers import apt
 from tests.servers.errors import DidNotStart, NotInstalled
 from tests.servers.ports import LOOPBACK, free_ports
 from tests.servers.processes import ServerProcess
@@ -166,6 +167,14 @@ class Postgres:
 
     def _admin_url(self, database: str) -> str:
         return f"postgresql://postgres:{PASSWORD}@{LOOPBACK}:{self.port}/{database}?sslmode=disable"
+
+
+def install() -> None:
+    """Install PostgreSQL if it is missing and this user may; whether it worked shows when it is looked for."""
+    with suppress(NotInstalled):
+        program("postgres")
+        return
+    apt.install("postgresql")
 
 
 def program(name: str) -> str:
