@@ -156,6 +156,10 @@ class Journal(Protocol):
     async def recall(self, name: str) -> int:
         """A number that was kept, or 0."""
 
+
+class NotingJournal(Journal, Protocol):
+    """A journal that keeps a note with a row, and tells what it has noted."""
+
     async def recall_all(self, prefix: str) -> dict[str, int]:
         """Every number whose name starts so."""
 

@@ -17,7 +17,7 @@ import structlog
 
 from connector.dead_letters import NOTED, DeadLetter, Selection, of_record
 from connector.errors import ConnectorError, EmptyBody, Overloaded, TooLarge, Unavailable, Unconvertible, Unreadable
-from connector.journal import Journal
+from connector.journal import NotingJournal
 from connector.pipeline import Outcome, Pipeline
 from connector.reading import Decoded
 
@@ -140,7 +140,7 @@ class DeadLetters:
         read: Reads the topics of dead letters.
     """
 
-    def __init__(self, pipeline: Pipeline, journal: Journal, sources: Iterable[str], read: ReadTopic) -> None:
+    def __init__(self, pipeline: Pipeline, journal: NotingJournal, sources: Iterable[str], read: ReadTopic) -> None:
         self._pipeline = pipeline
         self._journal = journal
         self._sources = frozenset(sources)
@@ -218,7 +218,7 @@ async def _play(run: "_Run", read: ReadTopic, selection: Selection, progress: Pr
 class _Run:
     """One replay: what it has tried, and whose letters it holds back."""
 
-    def __init__(self, pipeline: Pipeline, journal: Journal, sources: frozenset[str], most_attempts: int) -> None:
+    def __init__(self, pipeline: Pipeline, journal: NotingJournal, sources: frozenset[str], most_attempts: int) -> None:
         self._pipeline = pipeline
         self._journal = journal
         self._sources = sources
