@@ -321,7 +321,7 @@ class Connector:
     def _open_desk(self, pipeline: Pipeline, journal: AnyJournal) -> None:
         """Let people work with what the connector has; which dead letters were replayed only a local journal knows."""
         self.desk.outside = Outside(self._read_dead_letter, self._read_instance, self._read_topics)
-        if not isinstance(journal, SqliteJournal):
+        if isinstance(journal, SharedJournal):
             return
         self.desk.dead_letters = DeadLetters(pipeline, journal, self._settings.sources, self._read_dead_letters)
         self._stack.push_async_callback(self.desk.dead_letters.stop)

@@ -316,7 +316,7 @@ async def test_an_open_listener_shows_contents_to_this_machine_only(start):
     async with aiohttp.ClientSession() as session:
         async with session.get(f"{url}/api/dead-letters") as answer:
             assert (answer.status, "WEDA_OPERATIONS__TOKEN" in await answer.text()) == (403, True)
-        async with session.get(f"{url}/api/status") as answer:
+        async with session.get(f"{url}/metrics") as answer:
             assert answer.status == 200
 
 
