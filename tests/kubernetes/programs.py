@@ -4,6 +4,7 @@
 """
 
 import hashlib
+import re
 import sys
 from pathlib import Path
 
@@ -22,6 +23,10 @@ PACKAGES = {
 STAGES = ("node/fast/node-initialize", "node/heartbeat-with-lease/node-heartbeat-with-lease", "pod/fast/pod-ready")
 STAGES += ("pod/fast/pod-complete", "pod/fast/pod-delete")
 """What kwok plays, of the stages that come with it: nodes that live, pods that are ready at once, Jobs that end."""
+
+VERSION = re.search(r"k8s\.io/kubernetes (v\S+)", (MODULE / "go.mod").read_text(encoding="utf-8"))[1]
+_FLAGS = f"-s -w -X k8s.io/component-base/version.gitVersion={VERSION}"
+"""A server that is built from its module does not know its version, and charts ask for it."""
 
 KWOK = tools.GoProgram("sigs.k8s.io/kwok/cmd/kwok", "v0.8.0")
 
@@ -50,7 +55,7 @@ def install() -> None:
     with tools.building(folder) as part:
         for name, package in PACKAGES.items():
             sys.stderr.write(f"building {name} for the tests (once, some minutes)\n")
-            tools.run_go("build", "-trimpath", "-ldflags=-s -w", "-o", str(part / name), package, folder=MODULE)
+            tools.run_go("build", "-trimpath", f"-ldflags={_FLAGS}", "-o", str(part / name), package, folder=MODULE)
         _write_stages(part / "stages.yaml")
 
 
@@ -62,7 +67,7 @@ def _write_stages(target: Path) -> None:
 
 def _folder() -> Path:
     """Named by the exact versions of all that goes into the programs."""
-    sums = hashlib.sha256((MODULE / "go.sum").read_bytes()).hexdigest()
+    sums = hashlib.sha256((MODULE / "go.sum").read_bytes() + _FLAGS.encode()).hexdigest()
     return cache_folder() / f"kubernetes-{sums[:12]}"
 
 
