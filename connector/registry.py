@@ -29,7 +29,6 @@ _SECONDS: Final = 5.0
 _NOT_FOUND: Final = 404
 _CONFLICT: Final = 409
 _DENIED: Final = frozenset({401, 403})
-_SERVER_ERROR: Final = 500
 _LOG = structlog.get_logger("connector.registry")
 
 

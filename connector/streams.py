@@ -89,7 +89,7 @@ class Routes:
         self,
         names: Iterable[str],
         prefix: str,
-        sources: Mapping[str, Sequence[str]] = MappingProxyType({"default": ()}),
+        sources: Mapping[str, Sequence[str]] = _ONE_SOURCE,
     ) -> None:
         streams = [_BY_NAME[name] for name in names]
         self._prefix = prefix
