@@ -170,10 +170,13 @@ class Kubernetes:
 
 
 def _node(name: str) -> Object:
+    """A node with room; kwok's own have no disk, and no pod that asks for some would find a place."""
+    room = {"cpu": "16", "memory": "64Gi", "pods": "110", "ephemeral-storage": "100Gi"}
     return {
         "apiVersion": "v1",
         "kind": "Node",
         "metadata": {"name": name, "annotations": {"kwok.x-k8s.io/node": "fake"}},
+        "status": {"allocatable": room, "capacity": room},
     }
 
 
