@@ -1,4 +1,4 @@
-"""Replicas that share a journal, behind the balancer of docker-compose.yml: nobody is refused while they come and go."""
+"""Replicas that share a journal, behind the balancer of docker-compose.yml: they change, and nobody is refused."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
