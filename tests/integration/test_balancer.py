@@ -1,6 +1,7 @@
 """Replicas that share a journal, behind the balancer of docker-compose.yml: they change, and nobody is refused."""
 
 import asyncio
+import subprocess
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
 from itertools import count
@@ -16,7 +17,9 @@ from tests.servers.ports import free_ports
 from tests.servers.wires import Wires
 
 ADDRESSES = ["127.0.1.1", "127.0.1.2", "127.0.1.3"]
-INSTANCES = 20
+INSTANCES, ENOUGH = 20, 5
+"""How many instances send, and how many messages each has to get through for a run to mean something."""
+
 SECONDS = 30
 
 
@@ -116,11 +119,11 @@ async def test_replicas_are_replaced_one_by_one_and_no_message_is_refused_lost_o
     """As in an upgrade: each ends in good order, and another one comes in its place."""
     async with replicas.sent_to():
         for number in range(3):
-            assert await replicas.seconds_of_traffic(1) > INSTANCES
+            assert await replicas.seconds_of_traffic(1)
             await replicas.running[number].connector.stop()
-            assert await replicas.seconds_of_traffic(2) > INSTANCES
+            assert await replicas.seconds_of_traffic(2)
             replicas.running[number] = await replicas.run(number)
-        assert await replicas.seconds_of_traffic(2) > INSTANCES
+        assert await replicas.seconds_of_traffic(2)
 
     assert replicas.refused == []
     taken = [await each.metric("weda_connector_requests_total", outcome="accepted") for each in replicas.running]
@@ -134,17 +137,17 @@ async def test_a_replica_without_its_database_gets_no_messages_until_it_has_it_a
     """What it was asked while it was cut off nobody can know at once: that alone may be refused, once an instance."""
     ready = f"{replicas.running[2].connector.operations_url}/readyz"
     async with replicas.sent_to():
-        assert await replicas.seconds_of_traffic(1) > INSTANCES
+        assert await replicas.seconds_of_traffic(1)
         wires.cut()
         await until_status(ready, 503)
         await replicas.seconds_of_traffic(4)
         doubtful = list(replicas.refused)
         taken = await replicas.running[2].metric("weda_connector_requests_total")
-        assert await replicas.seconds_of_traffic(2) > INSTANCES
+        assert await replicas.seconds_of_traffic(2)
         assert await replicas.running[2].metric("weda_connector_requests_total") == taken
         wires.mend()
         await until_status(ready, 200)
-        assert await replicas.seconds_of_traffic(2) > INSTANCES
+        assert await replicas.seconds_of_traffic(2)
         assert await replicas.running[2].metric("weda_connector_requests_total") > taken
 
     assert replicas.refused == doubtful
@@ -152,12 +155,18 @@ async def test_a_replica_without_its_database_gets_no_messages_until_it_has_it_a
     await published(replicas, database, kafka, topic_prefix)
 
 
-async def test_without_a_replica_the_balancer_says_that_it_is_of_no_use(replicas):
-    """Its own health, which the compose file asks for."""
+async def test_the_balancer_is_healthy_while_there_is_a_replica(replicas):
+    """By the command of the compose file."""
+    [bind] = compose.read()["services"]["balancer"]["ports"]
+    _, *command = compose.read()["services"]["balancer"]["healthcheck"]["test"]
+    port = replicas.url.rpartition(":")[2]
+    here = [word.replace(f"/{bind['target']};", f"/{port};") for word in command]
+
+    assert (await asyncio.to_thread(subprocess.run, here, check=False)).returncode == 0
     for each in replicas.running:
         await each.connector.stop()
-
     await replicas.until_balancer_says(503)
+    assert (await asyncio.to_thread(subprocess.run, here, check=False)).returncode == 1
 
 
 async def until_status(url: str, status: int) -> None:
@@ -182,3 +191,4 @@ async def published(replicas: Replicas, database, kafka, topic_prefix) -> None:
             found.setdefault(instance, []).append(message)
 
     assert found == replicas.accepted
+    assert min(map(len, found.values())) >= ENOUGH
