@@ -97,7 +97,9 @@ class Metrics:
         self.journal_room = self._gauge(
             "journal_room_bytes", "Bytes that the journal still takes; what is kept for deletions is not among them"
         )
-        self.journal_up = self._gauge("journal_up", "1 while the journal's disk answers")
+        self.journal_up = self._gauge("journal_up", "1 while the journal's disk answers, or its database")
+        shared = self._gauge("journal_shared", "1 where replicas share the journal: it is needed for every message")
+        shared.set(journal_is_shared)
         self.journal_oldest_age = self._gauge("journal_oldest_age_seconds", "Age of the oldest message in the journal")
         self.journal_lost = self._gauge(
             "journal_lost_messages",

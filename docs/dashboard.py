@@ -258,9 +258,24 @@ def _backlog() -> Sequence[Panel]:
         ),
         _graph(
             "Journal",
-            "Bytes in use, and the bound; what is kept for deletions is not room.",
+            "Bytes in use, and the bound; what is kept for deletions is not room. Of a shared journal each replica "
+            "tells the whole.",
             {"{{instance}} used": used, "{{instance}} bound": f"weda_connector_journal_limit_bytes{{{OF}}}"},
             unit="bytes",
+        ),
+        _graph(
+            "Waiting, by connector",
+            "Of a shared journal: messages that this replica alone publishes. One that stays up while the others fall "
+            "holds them back.",
+            {"{{instance}}": f"sum by (instance) (weda_connector_journal_messages{{{OF_SOURCE}}})"},
+            stacked=True,
+        ),
+        _graph(
+            "Published, by connector",
+            "Records a second that all in-sync replicas have. Behind a balancer each has its share.",
+            {"{{instance}}": _rate("weda_connector_records_published_total", OF, "instance")},
+            unit="cps",
+            stacked=True,
         ),
         _graph(
             "Producers rebuilt",
@@ -328,7 +343,7 @@ def _process() -> Sequence[Panel]:
     return (
         _graph(
             "CPU",
-            "Cores in use. One process uses one core: run another, with a journal of its own, before it is full.",
+            "Cores in use. One process uses one core: run another replica before it is full.",
             {"{{instance}}": f"rate(process_cpu_seconds_total{{{OF}}}[{EVERY}])"},
             steps=((None, "transparent"), (0.9, "red")),
         ),

@@ -44,8 +44,14 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 
 {{/* What renders and yet would not do what it seems to. */}}
 {{- define "weda-connector.checks" -}}
-{{- if and (gt (int .Values.replicaCount) 1) (not .Values.acceptReorderingInOutages) }}
-{{- fail (printf "replicaCount is %d: each replica has a journal of its own, so in an outage of Kafka the messages of an instance that went to several replicas are published out of order; set acceptReorderingInOutages=true if readers can stand that, else keep replicaCount at 1" (int .Values.replicaCount)) }}
+{{- if and (gt (int .Values.replicaCount) 1) (not .Values.sharedJournal.enabled) (not .Values.acceptReorderingInOutages) }}
+{{- fail (printf "replicaCount is %d: each replica has a journal of its own, so in an outage of Kafka the messages of an instance that went to several replicas are published out of order; share a journal (sharedJournal.enabled=true), or set acceptReorderingInOutages=true if readers can stand that, else keep replicaCount at 1" (int .Values.replicaCount)) }}
+{{- end }}
+{{- if and .Values.autoscaling.enabled (not .Values.sharedJournal.enabled) }}
+{{- fail "autoscaling.enabled needs sharedJournal.enabled: of replicas with journals of their own, one that goes leaves its backlog on its volume" }}
+{{- end }}
+{{- if dig "WEDA_JOURNAL__URL" "existingSecret" "" .Values.secretSettings }}
+{{- fail "secretSettings.WEDA_JOURNAL__URL: name that Secret in sharedJournal, and set sharedJournal.enabled=true: replicas that share a journal are another kind of object" }}
 {{- end }}
 {{- if and (dig "kafka" "properties" "" .Values.settings) (dig "WEDA_KAFKA__PROPERTIES" "existingSecret" "" .Values.secretSettings) }}
 {{- fail "settings.kafka.properties and secretSettings.WEDA_KAFKA__PROPERTIES are both set: the Secret's would replace the others; write all properties into the Secret" }}
@@ -75,12 +81,21 @@ config.yaml: |
 {{- dig "receiver" "port" 8080 .Values.settings | int }}
 {{- end }}
 
-{{/* Whether any setting comes from a Secret. */}}
-{{- define "weda-connector.hasSecretSettings" -}}
-{{- range .Values.secretSettings }}{{ if .existingSecret }}yes{{ end }}{{ end }}
+{{/* The settings that come from Secrets, as in the values; nothing where there is none. */}}
+{{- define "weda-connector.secretSettings" -}}
+{{- range $setting, $secret := .Values.secretSettings }}
+{{- if $secret.existingSecret }}
+{{ $setting }}: {existingSecret: {{ $secret.existingSecret | quote }}, key: {{ $secret.key | quote }}}
+{{- end }}
+{{- end }}
+{{- with .Values.sharedJournal }}
+{{- if .enabled }}
+WEDA_JOURNAL__URL: {existingSecret: {{ .existingSecret | quote }}, key: {{ .key | quote }}}
+{{- end }}
+{{- end }}
 {{- end }}
 
-{{/* What is the same in every pod: `root`, and `config`, the ConfigMap with the configuration file. */}}
+{{/* What is the same in every pod. */}}
 {{- define "weda-connector.podBasics" -}}
 automountServiceAccountToken: false
 enableServiceLinks: false # Kubernetes would set WEDA_CONNECTOR_PORT and its like, which are no settings
@@ -110,13 +125,12 @@ securityContext:
   {{- toYaml .Values.securityContext | nindent 2 }}
 resources:
   {{- toYaml .Values.resources | nindent 2 }}
-{{- if or (include "weda-connector.hasSecretSettings" .) .Values.extraEnv }}
+{{- $secrets := include "weda-connector.secretSettings" . | fromYaml }}
+{{- if or $secrets .Values.extraEnv }}
 env:
-  {{- range $setting, $secret := .Values.secretSettings }}
-  {{- if $secret.existingSecret }}
+  {{- range $setting, $_ := $secrets }}
   - name: {{ $setting }}_FILE
     value: /etc/weda-connector/secrets/{{ $setting }}
-  {{- end }}
   {{- end }}
   {{- with .Values.extraEnv }}
   {{- toYaml . | nindent 2 }}
@@ -132,7 +146,11 @@ envFrom:
 - name: config
   mountPath: /etc/weda-connector/config
   readOnly: true
-{{- if include "weda-connector.hasSecretSettings" . }}
+{{ include "weda-connector.mountsWithoutConfig" . | trim }}
+{{- end }}
+
+{{- define "weda-connector.mountsWithoutConfig" -}}
+{{- if include "weda-connector.secretSettings" . | fromYaml }}
 - name: secrets
   mountPath: /etc/weda-connector/secrets
   readOnly: true
@@ -154,22 +172,24 @@ envFrom:
 - name: config
   configMap:
     name: {{ .config }}
-{{- if include "weda-connector.hasSecretSettings" .root }}
+{{ include "weda-connector.volumesWithoutConfig" .root | trim }}
+{{- end }}
+
+{{- define "weda-connector.volumesWithoutConfig" -}}
+{{- with include "weda-connector.secretSettings" . | fromYaml }}
 - name: secrets
   projected:
     defaultMode: 0440
     sources:
-      {{- range $setting, $secret := .root.Values.secretSettings }}
-      {{- if $secret.existingSecret }}
+      {{- range $setting, $secret := . }}
       - secret:
           name: {{ $secret.existingSecret }}
           items:
             - key: {{ $secret.key }}
               path: {{ $setting }}
       {{- end }}
-      {{- end }}
 {{- end }}
-{{- range $name, $certificate := .root.Values.certificates }}
+{{- range $name, $certificate := .Values.certificates }}
 - name: certificates-{{ $name }}
   secret:
     secretName: {{ $certificate.existingSecret }}
@@ -178,7 +198,7 @@ envFrom:
 - name: tmp
   emptyDir:
     sizeLimit: 64Mi
-{{- with .root.Values.extraVolumes }}
+{{- with .Values.extraVolumes }}
 {{ toYaml . }}
 {{- end }}
 {{- end }}

@@ -44,6 +44,19 @@ EVERYTHING: dict[str, Any] = {
 }
 """Values that switch on all there is."""
 
+SHARED: dict[str, Any] = {
+    **EVERYTHING,
+    "acceptReorderingInOutages": False,
+    "sharedJournal": {
+        "enabled": True,
+        "existingSecret": "journal",
+        "migration": {"existingSecret": "journal-owner", "key": "owner-url"},
+    },
+    "autoscaling": {"enabled": True},
+    "topologySpreadConstraints": [],
+}
+"""The same, for replicas that share a journal."""
+
 NOTHING: dict[str, Any] = {
     "secretSettings": {
         "WEDA_TOKEN": {"existingSecret": ""},

@@ -14,10 +14,10 @@ import pytest
 import yaml
 
 from tests.chart import rendering, tools, values_schema
-from tests.chart.rendering import CHART, CLAIM, EVERYTHING, NAME, NOTHING, connector, objects, only, pod_specs
+from tests.chart.rendering import CHART, CLAIM, EVERYTHING, NAME, NOTHING, SHARED, connector, objects, only, pod_specs
 
 ROOT = CHART.parent
-SETS = {"defaults": {}, "everything": EVERYTHING, "nothing": NOTHING}
+SETS = {"defaults": {}, "everything": EVERYTHING, "shared journal": SHARED, "nothing": NOTHING}
 PODS = {"connector", "setup", "drain", "test"}
 
 
@@ -278,9 +278,10 @@ def test_the_network_policy_lets_only_named_peers_to_operations():
 # --- pods ---
 
 
-def test_every_pod_is_restricted():
+@pytest.mark.parametrize("values", [EVERYTHING, SHARED], ids=["everything", "shared journal"])
+def test_every_pod_is_restricted(values):
     """The profile `restricted` of Pod Security, and a root file system that is read only."""
-    for spec in pod_specs(EVERYTHING).values():
+    for spec in pod_specs(values).values():
         assert spec["automountServiceAccountToken"] is False
         assert spec["securityContext"]["runAsNonRoot"] is True
         assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
@@ -295,7 +296,9 @@ def test_every_pod_is_restricted():
 
 def test_no_pod_gets_the_variables_of_services():
     """They begin with WEDA_ where a Service is called so, and an unknown setting stops the start."""
-    assert {spec["enableServiceLinks"] for spec in pod_specs(EVERYTHING).values()} == {False}
+    specs = [*pod_specs(EVERYTHING).values(), *pod_specs(SHARED).values()]
+
+    assert {spec["enableServiceLinks"] for spec in specs} == {False}
 
 
 def test_the_service_account_has_no_token():
@@ -362,8 +365,9 @@ def test_what_is_extra_is_in_the_connector_s_pod():
     assert template["labels"]["c"] == "d"
 
 
-def test_common_labels_are_on_every_object():
-    bare = [each["kind"] for each in objects(EVERYTHING) if each["metadata"]["labels"].get("team") != "workflows"]
+@pytest.mark.parametrize("values", [EVERYTHING, SHARED], ids=["everything", "shared journal"])
+def test_common_labels_are_on_every_object(values):
+    bare = [each["kind"] for each in objects(values) if each["metadata"]["labels"].get("team") != "workflows"]
 
     assert bare == []
 
@@ -371,7 +375,8 @@ def test_common_labels_are_on_every_object():
 def test_names_can_be_replaced():
     assert ("StatefulSet", "rel-hook") in kinds({"nameOverride": "hook"})
     assert ("StatefulSet", "hook") in kinds({"fullnameOverride": "hook"})
-    names = {name for _, name in kinds({**EVERYTHING, "fullnameOverride": "x" * 80})}
+    long = {"fullnameOverride": "x" * 80}
+    names = {name for _, name in kinds({**EVERYTHING, **long}) | kinds({**SHARED, **long})}
     assert max(map(len, names)) <= 63
 
 
@@ -418,14 +423,16 @@ def test_a_drain_of_another_kind_is_another_job():
     assert len({name(), name(image={"tag": "2"}), name(drain={"claims": ["other"]})}) == 3
 
 
+@pytest.mark.parametrize("values", [EVERYTHING, SHARED], ids=["everything", "shared journal"])
 @pytest.mark.parametrize("component", ["setup", "drain"])
-def test_the_jobs_have_the_connector_s_settings(component):
+def test_the_jobs_have_the_connector_s_settings(component, values):
     """The same files in the same places, the same variables."""
-    job, serving = container_of(component), connector(EVERYTHING)
+    job, serving = container_of(component, values), connector(values)
+    own = {"journal", "cache"}
 
     assert job["env"] == serving["env"]
     assert job["envFrom"] == serving["envFrom"]
-    mounts = [each for each in serving["volumeMounts"] if each["name"] != "journal"]
-    assert [each for each in job["volumeMounts"] if each["name"] != "journal"] == mounts
+    mounts = [each for each in serving["volumeMounts"] if each["name"] not in own]
+    assert [each for each in job["volumeMounts"] if each["name"] not in own] == mounts
     config = serving["args"][serving["args"].index("--config") + 1]
     assert config in job["args"]

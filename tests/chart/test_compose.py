@@ -1,30 +1,28 @@
 """docker-compose.yml, as the real tool reads it."""
 
-import json
 import subprocess
-import sys
 import tomllib
 from pathlib import Path
+from urllib.parse import urlsplit
 
+import psycopg
 import pytest
 import yaml
 
 from connector.settings import Settings
+from tests.chart import compose
+from tests.servers.postgres import OWNER, RUNNER, SET_UP
 
-ROOT = Path(__file__).parents[2]
-COMPOSE = [Path(sys.executable).with_name("docker-compose"), "-f", ROOT / "docker-compose.yml"]
+ROOT = compose.FILE.parent
 
 
 @pytest.fixture(scope="module")
 def services():
-    printed = subprocess.run(
-        [*COMPOSE, "--profile", "*", "config", "--format", "json"], capture_output=True, text=True, check=True
-    )
-    return json.loads(printed.stdout)
+    return compose.read()
 
 
 def test_the_tool_finds_nothing_to_complain_of():
-    checked = subprocess.run([*COMPOSE, "config", "--quiet"], capture_output=True, text=True, check=False)
+    checked = subprocess.run([*compose.COMMAND, "config", "--quiet"], capture_output=True, text=True, check=False)
 
     assert (checked.returncode, checked.stdout, checked.stderr) == (0, "", "")
 
@@ -34,7 +32,7 @@ def test_every_image_has_a_version(services):
 
     assert {name for name, tag in tags.items() if "latest" in tag or not tag[-1].isdigit()} == set()
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
-    assert tags["connector"] == tags["simulator"] == project
+    assert {tags[name] for name in ("connector", "simulator", "migration", "replica")} == {project}
     assert services["services"]["connector"]["build"]["args"] == {"VERSION": project}
 
 
@@ -47,15 +45,19 @@ def test_broker_and_registry_are_those_of_the_tests(services):
 
 
 def test_every_service_tells_its_health_and_is_waited_for(services):
-    of_the_image = {"connector"}  # the Dockerfile has it
+    of_the_image = {"connector", "replica"}  # the Dockerfile has it
     for name, each in services["services"].items():
         assert name in of_the_image or each["healthcheck"], name
-        assert {one["condition"] for one in each.get("depends_on", {}).values()} <= {"service_healthy"}
+        for needed, one in each.get("depends_on", {}).items():
+            ends = needed == "migration"
+            assert one["condition"] == ("service_completed_successfully" if ends else "service_healthy"), name
     needs = {name: set(each.get("depends_on", {})) for name, each in services["services"].items()}
 
     assert needs["connector"] == {"kafka", "registry"}
     assert needs["simulator"] == needs["prometheus"] == {"connector"}
     assert needs["grafana"] == {"prometheus"}
+    assert needs["replica"] == {"kafka", "registry", "migration"}
+    assert (needs["migration"], needs["balancer"]) == ({"database"}, {"replica"})
 
 
 def test_the_connector_s_settings_are_good(services):
@@ -96,12 +98,74 @@ def test_what_is_mounted_is_there(services):
 
 
 def test_prometheus_scrapes_the_connector_and_grafana_asks_prometheus(services):
-    contents = {name: yaml.safe_load(each["content"]) for name, each in services["configs"].items()}
+    ours = ("prometheus", "grafana-data-sources", "grafana-dashboards")
+    contents = {name: yaml.safe_load(compose.content(name)) for name in ours}
     [job] = contents["prometheus"]["scrape_configs"]
     [source] = contents["grafana-data-sources"]["datasources"]
     [provider] = contents["grafana-dashboards"]["providers"]
     grafana = services["services"]["grafana"]["volumes"][0]
 
     assert job["static_configs"] == [{"targets": ["connector:9464"]}]
+    assert [(one["names"], one["port"]) for one in job["dns_sd_configs"]] == [(["replica"], 9464)]
     assert source["url"] == "http://prometheus:9090"
     assert provider["options"]["path"] == grafana["target"]
+
+
+# --- replicas ---
+
+
+def test_replicas_come_on_demand_with_all_they_need(services):
+    on_demand = {name for name, each in services["services"].items() if each.get("profiles") == ["scale"]}
+
+    assert on_demand == {"database", "migration", "replica", "balancer"}
+    assert services["services"]["replica"]["deploy"]["replicas"] == 3
+
+
+def test_a_replica_has_the_connector_s_settings_and_a_shared_journal(services):
+    alone, replica = (services["services"][name]["environment"] for name in ("connector", "replica"))
+    url = urlsplit(Settings.load(environment=replica).journal.url.get_secret_value())
+
+    assert replica == {**alone, "WEDA_JOURNAL__URL": url.geturl()}
+    assert (url.username, url.hostname, url.path) == (RUNNER, "database", "/weda")
+    assert services["services"]["replica"]["stop_grace_period"] == "40s"
+
+
+def test_the_tables_are_made_by_their_owner(services):
+    each = services["services"]["migration"]
+    url = urlsplit(Settings.load(environment=each["environment"]).journal.url.get_secret_value())
+
+    assert each["command"] == ["journal", "migrate"]
+    assert (url.username, url.hostname, url.path) == (OWNER, "database", "/weda")
+
+
+def test_the_database_is_made_as_the_guide_says(services):
+    """With the guide's own statements the tests make theirs."""
+    [mounted] = services["services"]["database"]["configs"]
+
+    assert compose.content(mounted["source"]) == SET_UP.replace("…", "local-only")
+    assert mounted["target"].startswith("/docker-entrypoint-initdb.d/")
+    assert mounted["target"].endswith(".sql")
+
+
+def test_a_table_of_a_later_version_is_the_runner_s_to_use_and_not_to_change(database):
+    database.ask("CREATE TABLE weda_later (number integer)", role=OWNER)
+    try:
+        database.ask("INSERT INTO weda_later VALUES (1)", role=RUNNER)
+        assert database.ask("SELECT number FROM weda_later", role=RUNNER) == [(1,)]
+        for change in ("ALTER TABLE weda_later ADD COLUMN other integer", "DROP TABLE weda_later", "TRUNCATE weda_row"):
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                database.ask(change, role=RUNNER)
+    finally:
+        database.ask("DROP TABLE weda_later", role=OWNER)
+
+
+def test_the_balancer_reaches_the_replicas_at_their_ports(services):
+    """What it does there is tried with a real one: tests/integration/test_balancer.py."""
+    replica = Settings.load(environment=services["services"]["replica"]["environment"])
+    configuration = compose.content("balancer")
+
+    assert f"server-template replica 9 replica:{replica.receiver.port} " in configuration
+    assert f" check port {replica.operations.port} " in configuration
+    assert replica.operations.host == "0.0.0.0"
+    [port] = services["services"]["balancer"]["ports"]
+    assert f"bind :{port['target']}\n" in configuration

@@ -2,6 +2,7 @@
 
 import json
 import re
+from itertools import pairwise
 from pathlib import Path
 
 import helm_python
@@ -11,7 +12,7 @@ import yaml
 
 from connector.settings import Settings
 from tests.chart import values_schema
-from tests.chart.rendering import CHART, NAME, connector, objects, only, pod_specs
+from tests.chart.rendering import CHART, NAME, SHARED, connector, objects, only, pod_specs
 
 SETTINGS, DEFINITIONS = values_schema.settings_schema()
 FOLDER = "/etc/weda-connector/certificates/kafka"
@@ -37,12 +38,16 @@ SECRETS = {
     },
     "sources": {"sources.json": '{"hr": {"tokens": ["hr-token"]}}'},
     "registry": {"password": "registry-password"},
+    "journal": {"url": "postgresql://weda_runner:runner-password@db/weda"},
+    "journal-owner": {"owner-url": "postgresql://weda_owner:owner-password@db/weda"},
 }
+JOURNAL_URL = "WEDA_JOURNAL__URL"
 
 
-def effective(values, folder: Path) -> Settings:
+def effective(values, folder: Path, component: str = "connector") -> Settings:
     """The settings of a connector whose pod has what the chart says, with the volumes laid out in a folder."""
-    spec, container = pod_specs(values)["connector"], connector(values)
+    spec = pod_specs(values)[component]
+    container = spec["containers"][0]
     volumes = {each["name"]: each for each in spec["volumes"]}
     for mount in container["volumeMounts"]:
         place = folder / mount["mountPath"].removeprefix("/")
@@ -55,8 +60,8 @@ def effective(values, folder: Path) -> Settings:
         else each["value"]
         for each in container.get("env", ())
     }
-    file = container["args"][container["args"].index("--config") + 1]
-    return Settings.load(environment=environment, file=folder / file.removeprefix("/"))
+    told = dict(pairwise(container["args"])).get("--config")
+    return Settings.load(environment=environment, file=told and folder / told.removeprefix("/"))
 
 
 def files_of(volume, values):
@@ -126,9 +131,9 @@ def settable(dumped, schema=None):
     return {name: settable(value, known[name]) for name, value in dumped.items() if name in known}
 
 
-@pytest.mark.parametrize("name", [name for name, _, _ in Settings.describe()])
+@pytest.mark.parametrize("name", [name for name, _, _ in Settings.describe() if name != JOURNAL_URL])
 def test_every_setting_can_come_from_a_secret(name):
-    """As a file, which a rotation of the Secret reaches."""
+    """As a file, which a rotation of the Secret reaches; the address of a shared journal has a place of its own."""
     values = {"secretSettings": {name: secret("any", "a.key")}}
     spec = pod_specs(values)["connector"]
     [volume] = [each for each in spec["volumes"] if each["name"] == "secrets"]
@@ -203,6 +208,27 @@ def test_sources_and_the_registry_s_password_from_secrets(tmp_path):
 
     assert [one.get_secret_value() for one in settings.sources["hr"].tokens] == ["hr-token"]
     assert settings.registry.password.get_secret_value() == "registry-password"
+
+
+def test_replicas_run_with_the_runner_s_address_and_the_migration_with_the_owner_s(tmp_path):
+    """Which has no other secret, and needs no configuration file: that is not there before the install."""
+    values = {name: SHARED[name] for name in ("sharedJournal", "replicaCount")}
+
+    serving = effective(values, tmp_path / "serving")
+    migrating = effective(values, tmp_path / "migrating", "migration")
+
+    assert serving.journal.url.get_secret_value() == SECRETS["journal"]["url"]
+    assert serving.journal.path.parent == Path("/var/lib/weda-connector")
+    assert migrating.journal.url.get_secret_value() == SECRETS["journal-owner"]["owner-url"]
+    assert migrating.token is None
+    assert not (tmp_path / "migrating/etc/weda-connector/config").exists()
+
+
+def test_the_address_of_a_shared_journal_has_one_place(tmp_path):
+    with pytest.raises(helm_python.HelmRenderError, match=r"sharedJournal\.enabled=true"):
+        objects({"secretSettings": {JOURNAL_URL: secret("journal", "url")}})
+    with pytest.raises(helm_python.HelmValuesError):
+        objects({"settings": {"journal": {"url": "postgresql://db/weda"}}})
 
 
 @pytest.mark.parametrize(

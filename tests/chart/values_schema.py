@@ -31,6 +31,15 @@ def values_schema() -> Schema:
         "settings": {"$ref": "#/$defs/settings"},
         "secretSettings": secret_settings(),
         "certificates": by_name("^[a-z0-9]([-a-z0-9]{0,40}[a-z0-9])?$", closed(existingSecret=FILLED)),
+        "sharedJournal": needs(
+            "existingSecret",
+            enabled=SWITCH,
+            existingSecret=TEXT,
+            key=FILLED,
+            migration=closed(existingSecret=TEXT, key=FILLED, backoffLimit=whole(0), activeDeadlineSeconds=whole(1)),
+            egress=OBJECTS,
+        ),
+        "autoscaling": closed(enabled=SWITCH, minReplicas=whole(1), maxReplicas=whole(1), targetCPU=CPU),
         "persistence": closed(
             size=QUANTITY, storageClassName=TEXT, accessModes=many(FILLED, 1), annotations=TEXTS_BY_NAME
         ),
@@ -127,9 +136,10 @@ def closed(**properties: Schema) -> Schema:
 
 
 def needs(name: str, **properties: Schema) -> Schema:
-    """As ``closed``; once it is enabled, the list of that name must not be empty."""
+    """As ``closed``; once it is enabled, the list or text of that name must not be empty."""
     enabled = {"properties": {"enabled": {"const": True}}, "required": ["enabled"]}
-    return {**closed(**properties), "if": enabled, "then": {"properties": {name: {"minItems": 1}}, "required": [name]}}
+    filled = {"minItems": 1, "minLength": 1}
+    return {**closed(**properties), "if": enabled, "then": {"properties": {name: filled}, "required": [name]}}
 
 
 def many(kind: Schema, least: int = 0) -> Schema:
@@ -158,6 +168,7 @@ SWITCH: Schema = {"type": "boolean"}
 PORT: Schema = {"type": "integer", "minimum": 1, "maximum": 65535}
 DIGEST: Schema = {"type": "string", "pattern": "^(sha256:[0-9a-f]{64})?$"}
 QUANTITY: Schema = {"type": "string", "pattern": "^[0-9]+(\\.[0-9]+)?([KMGTPE]i?)?$"}
+CPU: Schema = {"type": "string", "pattern": "^([0-9]+m|[0-9]+(\\.[0-9]+)?)$"}
 DURATION: Schema = {"type": "string", "pattern": "^([0-9]+(ms|[smhd]))+$"}
 TEXTS_BY_NAME: Schema = {"type": "object", "additionalProperties": {"type": "string"}}
 ANY_OBJECT: Schema = {"type": "object"}

@@ -185,6 +185,17 @@ async def test_a_drain_that_was_killed_goes_on_where_it_was(kafka, topic, path):
     assert_whole_and_in_order(numbers_by_key(kafka.bootstrap_servers, topic), range(1, MANY + 1))
 
 
+async def test_a_file_is_drained_though_the_settings_name_a_shared_journal(kafka, topic, path):
+    """As after the change from the one to the other; the database is not asked."""
+    await fill(path, [admission(number, topic) for number in range(1, 11)])
+    arguments = ("drain", "--journal", path, "--bootstrap-servers", kafka.bootstrap_servers)
+    nowhere = {"WEDA_JOURNAL__URL": f"postgresql://weda@{NOBODY}/weda"}
+
+    assert run(*arguments, **nowhere)[0] == 0
+    assert sum(map(len, numbers_by_key(kafka.bootstrap_servers, topic).values())) == 10
+    assert run(*arguments[:1], *arguments[3:], **nowhere)[0] == 2, "without the file's name it is refused"
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 async def test_a_drain_that_is_stopped_says_how_many_are_left(kafka, topic, path, number):
     await fill(path, [admission(number, topic) for number in range(1, MANY + 1)])

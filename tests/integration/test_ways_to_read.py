@@ -221,7 +221,7 @@ def _tools(folder: Path) -> Path:
     tools = folder / "bin"
     tools.mkdir()
     try:
-        kcat, flink = debian.kcat(), installed(READERS) / "flink"
+        kcat, flink = debian.program(debian.KCAT), installed(READERS) / "flink"
     except NotInstalled as error:
         missing = str(error)
     else:

@@ -4,13 +4,15 @@ import json
 import shutil
 import subprocess
 
+import pytest
 import yaml
 
 from tests.chart import tools
-from tests.chart.rendering import CHART, EVERYTHING, objects
+from tests.chart.rendering import CHART, EVERYTHING, SHARED, objects
 
 EXCEPTIONS = {
     "container-image-pull-policy": "an image of a version never changes, and starts while its registry is away",
+    "deployment-has-host-podantiaffinity": "its replicas spread by constraints, which count zones and versions too",
     "statefulset-has-host-podantiaffinity": "there is one replica by default; for more there is the value `affinity`",
 }
 """Checks that the chart does not meet, each with the reason."""
@@ -19,8 +21,9 @@ OPTIONS = ("--ignore-container-cpu-limit",)
 """A limit on CPU would throttle answers that have a deadline, where a request keeps a share."""
 
 
-def test_kube_score_has_nothing_else_to_say(tmp_path):
-    made = objects({**EVERYTHING, "extraContainers": [], "extraInitContainers": []})
+@pytest.mark.parametrize("values", [EVERYTHING, SHARED], ids=["everything", "shared journal"])
+def test_kube_score_has_nothing_else_to_say(values, tmp_path):
+    made = objects({**values, "extraContainers": [], "extraInitContainers": []})
     (tmp_path / "made.yaml").write_text(yaml.safe_dump_all(made))
     ignored = [option for name in EXCEPTIONS for option in ("--ignore-test", name)]
 

@@ -1,17 +1,32 @@
 """The chart on a real API server: whatever Helm does to a release, the volume of the journal stays."""
 
 import shutil
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import helm_python
 import pytest
 import yaml
 
-from tests.chart.rendering import CHART, EVERYTHING
+from tests.chart.rendering import CHART, EVERYTHING, SHARED
 from tests.kubernetes.conftest import LOCAL, NAME
 
 CLAIM = f"journal-{NAME}-0"
 SECOND = f"journal-{NAME}-1"
 TWO = {"replicaCount": 2, "acceptReorderingInOutages": True}
+THREE_SHARING = {
+    "replicaCount": 3,
+    "sharedJournal": {"enabled": True, "existingSecret": "journal", "migration": {"existingSecret": "owner"}},
+}
+NOT_HERE = {
+    "drain": {"claims": []},
+    "priorityClassName": "",
+    "nodeSelector": {},
+    "extraContainers": [],
+    "extraInitContainers": [],
+}
+"""What a pod of these tests cannot have: a claim of before, labels of nodes, images."""
 
 
 def image_of(pod):
@@ -101,17 +116,7 @@ def test_an_uninstall_keeps_the_volume_and_the_next_install_takes_it_up(releases
 
 def test_everything_at_once_is_taken_by_the_api_server(releases):
     """Hooks run to their end, and the objects of other operators are what those define."""
-    releases.install(
-        {
-            **EVERYTHING,
-            **LOCAL,
-            "drain": {"claims": []},
-            "priorityClassName": "",
-            "nodeSelector": {},
-            "extraContainers": [],
-            "extraInitContainers": [],
-        }
-    )
+    releases.install({**EVERYTHING, **LOCAL, **NOT_HERE})
 
     assert len(releases.pods()) == 2
     for kind in ("servicemonitors", "prometheusrules", "httproutes", "ingresses", "networkpolicies"):
@@ -154,3 +159,77 @@ def test_a_larger_volume_comes_by_the_way_that_the_guide_shows(releases):
 
     assert releases.claims() == before
     assert len(releases.pods()) == 1
+
+
+# --- replicas that share a journal ---
+
+
+def test_replicas_that_share_a_journal_need_no_volume(releases):
+    """The migration has ended before they come, and is gone."""
+    releases.install(THREE_SHARING)
+
+    assert len(releases.pods()) == 3
+    assert releases.claims() == {}
+    assert releases.get("statefulsets") == releases.get("jobs") == []
+    releases.cluster.until(lambda: releases.one("poddisruptionbudgets", NAME)["status"].get("disruptionsAllowed") == 1)
+
+
+def test_an_upgrade_replaces_replicas_and_there_are_never_fewer(releases):
+    releases.install(THREE_SHARING)
+    before = set(releases.pods())
+
+    with fewest_available(releases) as seen:
+        releases.upgrade({**THREE_SHARING, "settings": {"log": {"level": "debug"}}})
+    releases.cluster.until(lambda: len(releases.pods()) == 3)
+
+    assert set(releases.pods()) & before == set()
+    assert min(seen) == 3
+    releases.roll_back()
+    assert len(releases.pods()) == 3
+
+
+def test_with_a_shared_journal_the_volume_of_before_stays_and_is_drained(releases):
+    """And is taken up again on the way back."""
+    releases.install()
+    before = releases.claims()
+
+    releases.upgrade({**THREE_SHARING, "drain": {"claims": [CLAIM]}})
+    releases.cluster.until(lambda: len(releases.pods()) == 3)
+    [job] = releases.get("jobs")
+    releases.cluster.until(lambda: releases.one("jobs", job["metadata"]["name"])["status"].get("succeeded") == 1)
+    assert releases.get("statefulsets") == []
+    assert releases.claims() == before
+    releases.upgrade()
+    releases.cluster.until(lambda: set(releases.pods()) == {f"{NAME}-0"})
+
+    assert claim_of(releases.pods()[f"{NAME}-0"]) == CLAIM
+    assert releases.claims() == before
+    assert releases.get("deployments") == []
+
+
+def test_everything_of_a_shared_journal_is_taken_by_the_api_server(releases):
+    releases.install({**SHARED, **LOCAL, **NOT_HERE})
+
+    releases.cluster.until(lambda: len(releases.pods()) == 2)
+    [scaler] = releases.get("horizontalpodautoscalers")
+    assert scaler["spec"]["scaleTargetRef"]["name"] == NAME
+    assert releases.get("jobs") == [], "migration and set-up have ended and are gone"
+
+
+@contextmanager
+def fewest_available(releases) -> Iterator[list[int]]:
+    """Meanwhile, how many replicas take messages is looked at again and again."""
+    seen: list[int] = []
+    ended = threading.Event()
+
+    def look() -> None:
+        while not ended.wait(0.1):
+            seen.append(releases.one("deployments", NAME)["status"].get("availableReplicas", 0))
+
+    looking = threading.Thread(target=look)
+    looking.start()
+    try:
+        yield seen
+    finally:
+        ended.set()
+        looking.join()

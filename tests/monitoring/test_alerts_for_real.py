@@ -6,11 +6,13 @@ is shown by promtool alone: answers that are slow without being refused, and bro
 
 import asyncio
 import secrets
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from functools import partial
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import msgspec
@@ -23,7 +25,9 @@ from tests.integration.conftest import Running
 from tests.integration.test_damaged_journal import admission, pages_of, scramble
 from tests.integration.test_journal import FailingDisk
 from tests.monitoring.rules import alerts, cut_short
-from tests.servers import Prometheus
+from tests.servers import KafkaCluster, Prometheus
+from tests.servers.postgres import Postgres
+from tests.servers.wires import Wires
 
 HEALTHY_SECONDS = 8
 SECONDS = 60
@@ -49,12 +53,20 @@ OF_OTHER_TROUBLE = {
     "WedaConnectorRegistryDown",
     "WedaConnectorSourceSilent",
 }
+OF_REPLICAS = {"WedaConnectorReplicaHoldsBack", "WedaConnectorDatabaseDown"}
 SHOWN_BY_PROMTOOL_ALONE = {"WedaConnectorSlowAnswers"}
 
 
 @pytest.fixture
 def prometheus() -> Iterator[Prometheus]:
     with Prometheus.start(rules=cut_short(), scrape_seconds=0.5) as started:
+        yield started
+
+
+@pytest.fixture
+def kafka_with_door() -> Iterator[KafkaCluster]:
+    """A broker that one client can be cut from."""
+    with KafkaCluster.start(1, doors=1) as started:
         yield started
 
 
@@ -90,7 +102,7 @@ async def damaged(tmp_path, topic_prefix) -> Path:
 
 
 def test_every_alert_is_raised_for_real_or_named_as_not():
-    shown = OF_THE_FREEZE | OF_OTHER_TROUBLE | SHOWN_BY_PROMTOOL_ALONE
+    shown = OF_THE_FREEZE | OF_OTHER_TROUBLE | OF_REPLICAS | SHOWN_BY_PROMTOOL_ALONE
 
     assert {alert["alert"] for alert in alerts()} - shown == {"WedaConnectorAbsent", "WedaConnectorDurabilityDegraded"}
 
@@ -152,6 +164,53 @@ async def test_trouble_is_seen_to_come_and_to_go(  # noqa: PLR0917 - fixtures
     ended = asyncio.to_thread(prometheus.wait_for_end, *OF_THE_FREEZE, *OF_OTHER_TROUBLE, seconds=SECONDS)
     async with sending(loaded):
         await ended
+
+
+async def test_trouble_of_replicas_is_seen_to_come_and_to_go(prometheus, start, kafka_with_door):
+    """One is cut from Kafka, and its rows wait until it is ended; then the database is away for both."""
+    bootstrap, ports = kafka_with_door.door(0)
+    with Postgres.start() as database, Wires(ports) as wires:
+        database.migrate()
+        cut = await start(journal__url=database.url(), kafka__bootstrap_servers=bootstrap)
+        other = await start(journal__url=database.url(), kafka__bootstrap_servers=kafka_with_door.bootstrap_servers)
+        prometheus.scrape([one.connector.operations_url for one in (cut, other)])
+        try:
+            async with sending(cut), sending(other):
+                await asyncio.sleep(HEALTHY_SECONDS)
+                assert not OF_REPLICAS & set(prometheus.firing())
+                wires.cut()
+                fired = await asyncio.to_thread(prometheus.wait_for, "WedaConnectorReplicaHoldsBack", seconds=SECONDS)
+                assert instances(fired["WedaConnectorReplicaHoldsBack"]) == {address(cut)}
+                assert "WedaConnectorDatabaseDown" not in prometheus.firing()
+            await cut.connector.stop()
+            async with sending(other):
+                await asyncio.to_thread(prometheus.wait_for_end, "WedaConnectorReplicaHoldsBack", seconds=SECONDS)
+            await asyncio.to_thread(no_rows_left, database)
+
+            await asyncio.to_thread(database.shut_down)
+            fired = await asyncio.to_thread(prometheus.wait_for, "WedaConnectorDatabaseDown", seconds=SECONDS)
+            assert instances(fired["WedaConnectorDatabaseDown"]) == {address(other)}
+            assert "WedaConnectorJournalFailing" not in prometheus.firing()
+            await asyncio.to_thread(database.restart)
+            await asyncio.to_thread(prometheus.wait_for_end, "WedaConnectorDatabaseDown", seconds=SECONDS)
+        finally:
+            for one in (cut, other):
+                await one.connector.stop()
+
+
+def address(running: Running) -> str:
+    return running.connector.operations_url.removeprefix("http://")
+
+
+def instances(alerts_of_one: list[dict[str, Any]]) -> set[str]:
+    return {alert["labels"]["instance"] for alert in alerts_of_one}
+
+
+def no_rows_left(database: Postgres) -> None:
+    deadline = time.monotonic() + SECONDS
+    while database.ask("SELECT count(*) FROM weda_row") != [(0,)]:
+        assert time.monotonic() < deadline, "the other replica did not publish what was held back"
+        time.sleep(0.2)
 
 
 @asynccontextmanager

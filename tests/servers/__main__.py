@@ -3,6 +3,7 @@
 import argparse
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from tests.servers import debian, kafka, postgres, registry
@@ -29,10 +30,14 @@ def _install(_: argparse.Namespace) -> None:
     postgres.install()
     kafka.archive_classes()
     registry.archive_classes()
-    for reader in (lambda: fetch(READERS), debian.fetch):
+    for fetch_one in (
+        lambda: fetch(READERS),
+        partial(debian.fetch, debian.KCAT),
+        partial(debian.fetch, debian.HAPROXY),
+    ):
         try:
-            reader()
-        except NotInstalled as error:  # the tests of that reader will fail with it; the others need not wait
+            fetch_one()
+        except NotInstalled as error:  # the tests that need it will fail with it; the others need not wait
             sys.stderr.write(f"tests.servers: {error}\n")
 
 

@@ -2,6 +2,7 @@
 
 import os
 import pwd
+import re
 import shutil
 import signal
 import subprocess
@@ -20,17 +21,16 @@ from tests.servers.errors import DidNotStart, NotInstalled
 from tests.servers.ports import LOOPBACK, free_ports
 from tests.servers.processes import ServerProcess
 
+SCALING = Path(__file__).parents[2] / "docs" / "scaling.md"
 HOW_TO_GET = "apt-get install postgresql (Debian, Ubuntu), or any PostgreSQL 13 or newer with its programs on the PATH"
 PACKAGED = Path("/usr/lib/postgresql")
 READY_SECONDS = 60
 STOP_SECONDS = 30
 OWNER, RUNNER = "weda_owner", "weda_runner"
 PASSWORD = "not-a-secret"
-GRANTS = f"""
-GRANT SELECT, INSERT, UPDATE, DELETE ON weda_replica, weda_lane, weda_row, weda_mark, weda_number TO {RUNNER};
-GRANT USAGE ON SEQUENCE weda_sequence TO {RUNNER};
-"""
-"""What a running connector may do: no more than this."""
+SET_UP = re.search(r"^```sql\n(CREATE ROLE.*?)^```$", SCALING.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)[1]
+"""What docs/scaling.md tells the database's administrator."""
+
 UNPRIVILEGED = "nobody"
 """PostgreSQL refuses to run as root."""
 
@@ -101,9 +101,8 @@ class Postgres:
             return cursor.fetchall() if cursor.description else []
 
     def migrate(self) -> None:
-        """Make the tables as their owner, and let the one who runs use them."""
+        """Make the tables as their owner."""
         migrate(self.url(OWNER))
-        self.ask(GRANTS, role=OWNER)
 
     def restart(self) -> None:
         """Start it, after whatever ended it, and wait until it serves."""
@@ -153,10 +152,15 @@ class Postgres:
 
     def _furnish(self) -> None:
         """Two roles and a database, as docs/scaling.md says: who migrates owns the tables, who runs does not."""
-        with psycopg.connect(self._admin_url("postgres"), autocommit=True) as admin:
-            for role in (OWNER, RUNNER):
-                admin.execute(f"CREATE ROLE {role} LOGIN PASSWORD '{PASSWORD}'".encode())
-            admin.execute(f"CREATE DATABASE weda OWNER {OWNER}".encode())
+        done = subprocess.run(
+            [psql(), "--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1", "--file=-", self._admin_url("postgres")],
+            input=SET_UP.replace("…", PASSWORD),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode:
+            raise DidNotStart(f"the roles could not be made:\n{done.stderr}")
 
     def _serves(self) -> bool:
         try:
@@ -183,6 +187,14 @@ def program(name: str) -> str:
     found = str(packaged[-1]) if packaged else shutil.which(name)
     if found is None:
         raise NotInstalled(f"PostgreSQL is missing ({name}): {HOW_TO_GET}")
+    return found
+
+
+def psql() -> str:
+    """Where the client is, which comes with the server; ``NotInstalled`` where it is not."""
+    found = shutil.which("psql")
+    if found is None:
+        raise NotInstalled(f"PostgreSQL is missing (psql): {HOW_TO_GET}")
     return found
 
 

@@ -1,0 +1,194 @@
+"""Replicas that share a journal, behind the balancer of docker-compose.yml: they change, and nobody is refused."""
+
+import asyncio
+import subprocess
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, suppress
+from itertools import count
+
+import aiohttp
+import pytest
+
+from tests.chart import compose
+from tests.integration.conftest import TOKEN, Running
+from tests.servers import read_topic
+from tests.servers.balancer import balancing, opinion
+from tests.servers.ports import free_ports
+from tests.servers.wires import Wires
+
+ADDRESSES = ["127.0.1.1", "127.0.1.2", "127.0.1.3"]
+INSTANCES, ENOUGH = 20, 5
+"""How many instances send, and how many messages each has to get through for a run to mean something."""
+
+SECONDS = 30
+
+
+class Replicas:
+    """Three connectors with one journal and a balancer before them, and what was sent to it."""
+
+    def __init__(self, start, url: str, ports: tuple[int, int], journal_urls: list[str]) -> None:
+        self._start = start
+        self._ports = ports
+        self._journal_urls = journal_urls
+        self.url = url
+        self.running: list[Running] = []
+        self.accepted: dict[str, list[str]] = {}
+        self.refused: list[tuple[str, str]] = []
+        """Instance and `msgId`."""
+
+    async def run(self, number: int) -> Running:
+        public, operations = self._ports
+        return await self._start(
+            receiver__host=ADDRESSES[number],
+            receiver__port=public,
+            operations__host=ADDRESSES[number],
+            operations__port=operations,
+            journal__url=self._journal_urls[number],
+        )
+
+    async def until_balancer_says(self, status: int) -> None:
+        await until_status(f"{self.url}/balancer", status)
+
+    @asynccontextmanager
+    async def sent_to(self) -> AsyncIterator[None]:
+        """Meanwhile each of some instances has a message on its way, the next once that is answered."""
+        async with aiohttp.ClientSession(headers={"authorization": f"Bearer {TOKEN}"}) as session:
+            ended = asyncio.Event()
+            senders = [asyncio.create_task(self._send(session, f"i-{number}", ended)) for number in range(INSTANCES)]
+            try:
+                yield
+            finally:
+                ended.set()
+                await asyncio.gather(*senders)
+
+    async def _send(self, session: aiohttp.ClientSession, instance: str, ended: asyncio.Event) -> None:
+        for number in count():
+            if ended.is_set():
+                return
+            message = {"msgType": "Task", "instanceId": instance, "msgId": f"{instance}-{number}", "action": 2}
+            async with session.post(f"{self.url}/messageDeliver", json=message) as answer:
+                told = await answer.json()
+                if answer.status == 200 and told == {"code": 0}:
+                    self.accepted.setdefault(instance, []).append(message["msgId"])
+                else:
+                    assert (answer.status, told["retriable"]) == (503, True)
+                    self.refused.append((instance, message["msgId"]))
+            await asyncio.sleep(0.02)
+
+    async def seconds_of_traffic(self, seconds: float) -> int:
+        """Let some pass; gives how many messages were accepted in that time."""
+        before = sum(map(len, self.accepted.values()))
+        await asyncio.sleep(seconds)
+        return sum(map(len, self.accepted.values())) - before
+
+
+@pytest.fixture
+def wires(postgres) -> Iterator[Wires]:
+    """The third replica's way to PostgreSQL."""
+    (port,) = free_ports(1)
+    with Wires({port: postgres.port}) as wires:
+        wires.port = port
+        yield wires
+
+
+@pytest.fixture
+async def replicas(start, database, wires) -> AsyncIterator[Replicas]:
+    public, operations = free_ports(2)
+    urls = [database.url(), database.url(), database.url(port=wires.port)]
+    configuration = compose.content("balancer")
+    with balancing(configuration, public=public, operations=operations, addresses=ADDRESSES) as url:
+        made = Replicas(start, url, (public, operations), urls)
+        await made.until_balancer_says(503)
+        made.running = [await made.run(number) for number in range(3)]
+        await made.until_balancer_says(200)
+        yield made
+        for each in made.running:
+            await each.connector.stop()
+
+
+def test_haproxy_minds_nothing_in_the_configuration():
+    configuration = compose.content("balancer")
+
+    assert opinion(configuration) == "Configuration file is valid"
+    assert "unknown keyword 'retri-on'" in opinion(configuration.replace("retry-on", "retri-on"))
+
+
+async def test_replicas_are_replaced_one_by_one_and_no_message_is_refused_lost_or_out_of_order(
+    replicas, database, kafka, topic_prefix
+):
+    """As in an upgrade: each ends in good order, and another one comes in its place."""
+    async with replicas.sent_to():
+        for number in range(3):
+            assert await replicas.seconds_of_traffic(1)
+            await replicas.running[number].connector.stop()
+            assert await replicas.seconds_of_traffic(2)
+            replicas.running[number] = await replicas.run(number)
+        assert await replicas.seconds_of_traffic(2)
+
+    assert replicas.refused == []
+    taken = [await each.metric("weda_connector_requests_total", outcome="accepted") for each in replicas.running]
+    assert all(taken), "each has its share"
+    await published(replicas, database, kafka, topic_prefix)
+
+
+async def test_a_replica_without_its_database_gets_no_messages_until_it_has_it_again(
+    replicas, wires, database, kafka, topic_prefix
+):
+    """What it was asked while it was cut off nobody can know at once: that alone may be refused, once an instance."""
+    ready = f"{replicas.running[2].connector.operations_url}/readyz"
+    async with replicas.sent_to():
+        assert await replicas.seconds_of_traffic(1)
+        wires.cut()
+        await until_status(ready, 503)
+        await replicas.seconds_of_traffic(4)
+        doubtful = list(replicas.refused)
+        taken = await replicas.running[2].metric("weda_connector_requests_total")
+        assert await replicas.seconds_of_traffic(2)
+        assert await replicas.running[2].metric("weda_connector_requests_total") == taken
+        wires.mend()
+        await until_status(ready, 200)
+        assert await replicas.seconds_of_traffic(2)
+        assert await replicas.running[2].metric("weda_connector_requests_total") > taken
+
+    assert replicas.refused == doubtful
+    assert len({instance for instance, _ in doubtful}) == len(doubtful)
+    await published(replicas, database, kafka, topic_prefix)
+
+
+async def test_the_balancer_is_healthy_while_there_is_a_replica(replicas):
+    """By the command of the compose file."""
+    [bind] = compose.read()["services"]["balancer"]["ports"]
+    _, *command = compose.read()["services"]["balancer"]["healthcheck"]["test"]
+    port = replicas.url.rpartition(":")[2]
+    here = [word.replace(f"/{bind['target']};", f"/{port};") for word in command]
+
+    assert (await asyncio.to_thread(subprocess.run, here, check=False)).returncode == 0
+    for each in replicas.running:
+        await each.connector.stop()
+    await replicas.until_balancer_says(503)
+    assert (await asyncio.to_thread(subprocess.run, here, check=False)).returncode == 1
+
+
+async def until_status(url: str, status: int) -> None:
+    async with asyncio.timeout(SECONDS), aiohttp.ClientSession() as session:
+        while True:
+            with suppress(aiohttp.ClientError):
+                async with session.get(url) as answer:
+                    if answer.status == status:
+                        return
+            await asyncio.sleep(0.1)
+
+
+async def published(replicas: Replicas, database, kafka, topic_prefix) -> None:
+    """What was accepted is in Kafka once and in its order, and nothing else but what was in doubt."""
+    async with asyncio.timeout(SECONDS):
+        while database.ask("SELECT count(*) FROM weda_row") != [(0,)]:
+            await asyncio.sleep(0.1)
+    found: dict[str, list[str]] = {}
+    for record in await asyncio.to_thread(read_topic, kafka.bootstrap_servers, f"{topic_prefix}.events"):
+        instance, message = record.key().decode(), dict(record.headers())["ce_id"].decode()
+        if (instance, message) not in replicas.refused:
+            found.setdefault(instance, []).append(message)
+
+    assert found == replicas.accepted
+    assert min(map(len, found.values())) >= ENOUGH
