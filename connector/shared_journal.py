@@ -337,7 +337,12 @@ class SharedJournal:
         return list(found.values())
 
     async def state(self) -> JournalState:
-        """How full it is, and since when; each row is counted by one replica."""
+        """How full it is, and since when; each row is counted by one replica.
+
+        Raises:
+            Unavailable: The database does not answer, or gives this replica no lease: it can take nothing.
+        """
+        self._check_lease()
         [(size, oldest)] = await self._read(_OLDEST)
         counted: list[tuple[Any, ...]] = []
         if oldest is not None:
@@ -417,10 +422,13 @@ class SharedJournal:
         return self._is_asking or not self._next.is_empty
 
     def _ask(self, asks: list[Any], ask: Any) -> None:
-        if not self.lease.is_held:
-            raise _failing("this replica has no lease on it now")
+        self._check_lease()
         asks.append(ask)
         self._asked.set()
+
+    def _check_lease(self) -> None:
+        if not self.lease.is_held:
+            raise _failing("this replica has no lease on it now")
 
     async def _store(self, admission: Admission, seen: Mark | None, *, is_behind: bool) -> None:
         content = _ENCODER.encode((admission.request, admission.records))

@@ -33,7 +33,7 @@ def admission(sequence: int, lane: str = "i", *, body: bytes = b"b", source: str
 
 @contextlib.asynccontextmanager
 async def replica(
-    database: Postgres, *, max_bytes: int = 1 << 30, window: float = WINDOW
+    database: Postgres, *, max_bytes: int = 1 << 30, window: float = WINDOW, has_lease: bool = True
 ) -> AsyncIterator[SharedJournal]:
     journal = SharedJournal(
         partial(DatabaseLink, database.url()),
@@ -44,7 +44,7 @@ async def replica(
     )
     await journal.open()
     try:
-        assert journal.lease.is_held, journal.problem
+        assert journal.lease.is_held == has_lease, journal.problem
         yield journal
     finally:
         await journal.close()
@@ -265,6 +265,17 @@ async def test_who_has_lost_its_lease_can_do_nothing_more(one, other, database):
 
     assert one.lease.is_lost
     assert database.ask("SELECT count(*) FROM weda_row") == [(1,)]
+
+
+async def test_who_gets_no_lease_says_so_though_the_database_can_be_read(database):
+    """So that probes take it out of the balancer."""
+    database.ask("REVOKE INSERT, UPDATE ON weda_replica FROM weda_runner", role=OWNER)
+    try:
+        async with replica(database, has_lease=False) as journal:
+            with pytest.raises(Unavailable, match="no lease"):
+                await journal.state()
+    finally:
+        database.ask("GRANT INSERT, UPDATE ON weda_replica TO weda_runner", role=OWNER)
 
 
 async def test_what_a_dead_replica_had_claimed_is_free_again(one, other, database):
