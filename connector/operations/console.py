@@ -26,6 +26,7 @@ from connector.messages import ENVELOPE
 from connector.operations import timeline
 from connector.operations.desk import Desk
 from connector.operations.letters import find
+from connector.operations.reference import operations
 from connector.operations.sessions import COOKIE, SESSION_SECONDS, Sessions
 from connector.operations.shapes import diagnose
 from connector.operations.wording import LANGUAGES, language_of, translated
@@ -33,6 +34,9 @@ from connector.replay import MOST_ATTEMPTS
 
 ROOT: Final = "/console/"
 LOGIN: Final = f"{ROOT}login"
+DOCUMENTS: Final = "/api/docs"
+"""The page on the API for whoever has the token and no session."""
+
 PAGES: Final = (
     ("", "Overview"),
     ("events", "Events"),
@@ -80,29 +84,31 @@ def to_login(request: Request) -> Response:
 
 def router(desk: Desk, sessions: Sessions) -> APIRouter:
     """The pages."""
-    pages = APIRouter(prefix="/console", include_in_schema=False)
+    pages = APIRouter(include_in_schema=False)
     console = _Console(desk, sessions)
     for path, page in (
-        ("/", console.overview),
-        ("/events", console.events),
-        ("/instances", console.instance),
-        ("/requests", console.requests),
-        ("/dead-letters", console.letters),
-        ("/dead-letters/{topic}/{partition}/{offset}", console.letter),
-        ("/replays", console.replays),
-        ("/topics", console.topics),
-        ("/settings", console.settings),
-        ("/login", console.login_form),
-        ("/static/{name}", _static),
+        ("", console.overview),
+        ("events", console.events),
+        ("instances", console.instance),
+        ("requests", console.requests),
+        ("dead-letters", console.letters),
+        ("dead-letters/{topic}/{partition}/{offset}", console.letter),
+        ("replays", console.replays),
+        ("topics", console.topics),
+        ("settings", console.settings),
+        ("api", console.api),
+        ("login", console.login_form),
+        ("static/{name}", _static),
     ):
-        pages.add_api_route(path, _guarded(page, console), methods=["GET"])
+        pages.add_api_route(f"{ROOT}{path}", _guarded(page, console), methods=["GET"])
+    pages.add_api_route(DOCUMENTS, _guarded(console.api, console), methods=["GET"])
     for path, act in (
-        ("/login", console.login),
-        ("/logout", console.logout),
-        ("/replays", console.replay),
-        ("/replays/stop", console.stop),
+        ("login", console.login),
+        ("logout", console.logout),
+        ("replays", console.replay),
+        ("replays/stop", console.stop),
     ):
-        pages.add_api_route(path, _guarded(act, console), methods=["POST"])
+        pages.add_api_route(f"{ROOT}{path}", _guarded(act, console), methods=["POST"])
     return pages
 
 
@@ -231,6 +237,10 @@ class _Console:
         """What is in effect, secrets redacted."""
         text = yaml.safe_dump(self._desk.settings(), sort_keys=False, allow_unicode=True)
         return self.page(request, "settings.html", text=text)
+
+    async def api(self, request: Request) -> Response:
+        """The operations of the listener's own API."""
+        return self.page(request, "api.html", operations=operations(request.app.openapi()))
 
     async def login_form(self, request: Request) -> Response:
         """Where the token is given."""

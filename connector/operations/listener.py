@@ -25,7 +25,7 @@ def operations_app(registry: CollectorRegistry, desk: Desk, *, token: str | None
     app = FastAPI(
         title="weda-connector operations",
         version=desk.version,
-        docs_url="/api/docs",
+        docs_url=None,
         redoc_url=None,
         openapi_url="/api/openapi.json",
     )
