@@ -58,6 +58,7 @@ _LANGUAGE: Final = "weda_language"
 _YEAR_SECONDS: Final = 365 * 24 * 3600
 _MOST_FORM_BYTES: Final = 16 * 1024
 _LISTED: Final = 50
+_DIGITS: Final = len(str(2**63))
 _LOGIN_SECONDS: Final = 0.5
 _FILTERS: Final = ("code", "stage", "source", "instance", "reason")
 
@@ -190,9 +191,9 @@ class _Console:
     async def letter(self, request: Request) -> Response:
         """One dead letter with its bytes."""
         topic, partition, offset = (request.path_params[name] for name in ("topic", "partition", "offset"))
-        if not (partition.isdecimal() and offset.isdecimal()):
-            raise Refused(404, "there is no such dead letter, or none any more")
-        found = await find(self._desk, topic, int(partition), int(offset))
+        found = None
+        if _is_number(partition) and _is_number(offset):
+            found = await find(self._desk, topic, int(partition), int(offset))
         if found is None:
             raise Refused(404, "there is no such dead letter, or none any more")
         replayed = await self._desk.letters.is_replayed(found)
@@ -335,9 +336,11 @@ def _templates() -> Environment:
 
 
 async def _read_form(request: Request) -> dict[str, str]:
-    body = await request.body()
-    if len(body) > _MOST_FORM_BYTES:
-        raise Refused(413, "the form is too large")
+    body = bytearray()
+    async for part in request.stream():
+        body += part
+        if len(body) > _MOST_FORM_BYTES:
+            raise Refused(413, "the form is too large")
     return {name: values[-1] for name, values in parse_qs(body.decode(errors="replace")).items()}
 
 
@@ -351,10 +354,15 @@ def _filters(given: Mapping[str, str]) -> dict[str, str]:
 
 def _selection(filters: Mapping[str, str]) -> Selection:
     code = filters.get("code", "")
-    if code and not code.isdecimal():
+    if code and not _is_number(code):
         raise Refused(400, "a code is a number such as 42201, or 422 for all that begin so")
     rest = {name: value for name, value in filters.items() if name != "code"}
     return Selection(codes=(int(code),) if code else (), **rest)  # type: ignore[arg-type] # text, all of them
+
+
+def _is_number(text: str) -> bool:
+    """Whether it is one that Kafka could have: no more digits than 64 bits hold."""
+    return text.isascii() and text.isdecimal() and len(text) < _DIGITS
 
 
 def _chart(rates: list[float]) -> dict[str, Any]:
