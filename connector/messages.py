@@ -7,6 +7,7 @@ clock. Source of the shapes: Tencent Cloud WeDa documentation, 流程消息订�
 
 import contextlib
 import hashlib
+import itertools
 import json
 import re
 import sys
@@ -22,9 +23,19 @@ from connector.errors import EmptyBody, Unconvertible, Unreadable
 MAX_NESTING: Final = 64
 """Deepest nesting of objects and lists that a body may have."""
 
+MAX_VALUES: Final = 50_000
+"""Most members and elements of all objects and lists together; an empty one counts as one. A list of sixteen thousand
+persons, each with id and name, has fewer. Reading and encoding them takes a quarter of a second, whatever bytes a body
+may have."""
+
+MAX_TEXT: Final = 1024 * 1024
+"""Most characters of one text or name: Kafka's own default for the bytes of a record."""
+
 ENVELOPE: Final = "msgContext"
 # a string, ended or not, is taken whole: no text makes this look at a character twice
-_STRING_OR_BRACKET = re.compile(r'"(?:[^"\\]|\\.)*+"?|[\[\]{}]', re.DOTALL)
+_STRING: Final = r'"(?:[^"\\]|\\.)*+"?'
+_STRING_OR_BRACKET = re.compile(rf"{_STRING}|[\[\]{{}}]", re.DOTALL)
+_STRING_OR_MARK = re.compile(rf"{_STRING}|[\[{{,]", re.DOTALL)
 _SHAPE_HINT = f'send {{"{ENVELOPE}": "<JSON text>"}}, the message object itself, or a form field {ENVELOPE}'
 _STEPS: Final = {"{": 1, "[": 1, "}": -1, "]": -1}
 
@@ -106,14 +117,25 @@ def load(text: str) -> Any:
     """Parse strict JSON; of duplicate keys the last wins.
 
     Raises:
-        Unreadable: Bad syntax, NaN or Infinity, a raw control character, an integer over 4,300 digits, or nesting
-            deeper than :data:`MAX_NESTING`.
+        Unreadable: Bad syntax, NaN or Infinity, a raw control character, an integer over 4,300 digits, nesting deeper
+            than :data:`MAX_NESTING`, or more than :data:`MAX_VALUES` members and elements.
     """
     _check_nesting(text)
+    if may_hold_too_many(text):
+        _check_count(text)
     try:
         return _DECODER.decode(text)
     except (msgspec.MsgspecError, UnicodeError, RecursionError):
         return _load_plainly(text)
+
+
+def may_hold_too_many(text: str | bytes) -> bool:
+    """Whether JSON could hold more than :data:`MAX_VALUES` members and elements: cheap, and never wrong about a no."""
+    if len(text) <= 2 * MAX_VALUES:  # each takes two characters at least
+        return False
+    if isinstance(text, str):
+        return text.count(",") + text.count("{") + text.count("[") > MAX_VALUES
+    return text.count(b",") + text.count(b"{") + text.count(b"[") > MAX_VALUES
 
 
 def lone_surrogate() -> Unconvertible:
@@ -200,6 +222,26 @@ def _check_nesting(text: str) -> None:
             raise Unreadable(f"the JSON is nested deeper than {MAX_NESTING} levels", code=40005)
 
 
+def _check_count(text: str) -> None:
+    """An object or list of n has a bracket that opens it and n - 1 commas; what stands in strings is neither."""
+    marks = (match for match in _STRING_OR_MARK.finditer(text) if text[match.start()] != '"')
+    if next(itertools.islice(marks, MAX_VALUES, None), None) is not None:
+        raise Unreadable(f"the JSON has more than {MAX_VALUES} members and elements", code=40007)
+
+
+def _check_texts(value: Any) -> None:
+    if isinstance(value, str):
+        if len(value) > MAX_TEXT:
+            raise Unreadable(f"the message has a text of more than {MAX_TEXT} characters", code=40007)
+    elif isinstance(value, dict):
+        for name, inner in value.items():
+            _check_texts(name)
+            _check_texts(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            _check_texts(inner)
+
+
 def _load_plainly(text: str) -> Any:
     """Parse what the fast decoder refused: it tells bad JSON from lone surrogates and huge numbers, which are kept."""
     try:
@@ -217,6 +259,8 @@ def _refuse_constant(name: str) -> NoReturn:
 
 
 def _message(fields: Mapping[str, Any], text: str, *, enveloped: bool) -> Message:
+    if len(text) > MAX_TEXT:
+        _check_texts(fields)
     canonical, is_text = _canonical(fields)
     return Message(
         fields,

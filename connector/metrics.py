@@ -29,6 +29,7 @@ CONNECTION_REASONS: Final = ("malformed", "head", "slow", "connections")
 RELOAD_OUTCOMES: Final = ("applied", "failed")
 OTHER: Final = "other"
 _MOST_FIELDS: Final = 20
+_LONGEST_FIELD: Final = 64
 _REQUEST_BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 0.8, 1.0, 2.5)
 _ACTIONS: Final = {code: str(code) for code in DICTIONARIES["action"] if code is not None}
 disable_created_metrics()  # type: ignore[no-untyped-call]
@@ -281,7 +282,7 @@ class Metrics:
         """Known names, and the first twenty others; a label value is never what a source chooses without bound."""
         if name in self._fields:
             return name
-        if len(self._fields) >= _MOST_FIELDS:
+        if len(self._fields) >= _MOST_FIELDS or len(name) > _LONGEST_FIELD:
             return OTHER
         self._fields.add(name)
         return name
@@ -361,7 +362,8 @@ Every label has a closed set of values; an `instanceId`, a user or a title is ne
 - `env_type`: {_listed((*ENVIRONMENTS, OTHER))}
 - `msg_type`: {_listed(MESSAGE_TYPES.values())}
 - `action`: a code that WeDa documents, or `{OTHER}`
-- `field`: of codes {_listed(DICTIONARIES)}; of unknown fields the first {_MOST_FIELDS} names, then `{OTHER}`
+- `field`: of codes {_listed(DICTIONARIES)}; of unknown fields the first {_MOST_FIELDS} names
+  of at most {_LONGEST_FIELD} characters, then `{OTHER}`
 - `stage`, `code`: as in the answer to the source
 - `reason`: of credentials {_listed(CREDENTIAL_REASONS)}; of connections {_listed(CONNECTION_REASONS)}
 - `outcome` of reloads: {_listed(RELOAD_OUTCOMES)}

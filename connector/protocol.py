@@ -8,7 +8,7 @@ JSON.
 import re
 import time
 from collections.abc import Callable, Iterable
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 import msgspec
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
@@ -23,7 +23,7 @@ MAX_HEAD_BYTES: Final = 64 * 1024
 
 MAX_URL_BYTES: Final = 8 * 1024
 MAX_HEADERS: Final = 100
-"""Most header fields of a request, trailers counted."""
+"""Most header fields of a request, and most trailers."""
 
 MAX_PIPELINED: Final = 16
 """Most requests of one connection that wait for the answer to the one before."""
@@ -43,6 +43,10 @@ SWEEP_SECONDS: Final = 1.0
 _PART_OF_UPGRADE: Final = b"pgrade"
 _OFFER: Final = re.compile(rb"^upgrade(?=:)", re.IGNORECASE | re.MULTILINE)
 HEAD_TOO_LARGE: Final = HeadTooLarge(f"the head is over {MAX_HEAD_BYTES} bytes or {MAX_HEADERS} header fields")
+
+
+class _Refused(Exception):
+    """The parser is to go no further."""
 
 
 class Protocol(Wire):
@@ -86,6 +90,8 @@ class Protocol(Wire):
         super().data_received(data)
         if self._is_in_head:
             is_bare = was_in_head
+        elif self.cycle is None:
+            return  # type: ignore[unreachable]  # the first head was refused; uvicorn says there always is a cycle
         else:
             is_bare = self.cycle.more_body and cycle is self.cycle and len(cycle.body) == held
         if is_bare:
@@ -106,14 +112,18 @@ class Protocol(Wire):
         self._is_in_head = False
         if self._bare_bytes + self._data_bytes > MAX_HEAD_BYTES or len(self.headers) > MAX_HEADERS:
             self._check_head()
+        self._check_reading()
         self._bare_bytes = 0
         super().on_headers_complete()
         if len(self.pipeline) > MAX_PIPELINED:
-            self._refusal = Malformed("too many requests at once on one connection: wait for the answers")
-            raise self._refusal
+            self._refuse(Malformed("too many requests at once on one connection: wait for the answers"))
+        if self._pieces is None:
+            self.headers = []  # of trailers: they say nothing, and must not pass for fields of the head
 
     def on_message_complete(self) -> None:
         """A body is whole, whether somebody reads it or not."""
+        if len(self.headers) > MAX_HEADERS:
+            self._refuse(HEAD_TOO_LARGE)
         super().on_message_complete()
         if self.cycle.more_body:
             self.cycle.more_body = False
@@ -145,12 +155,26 @@ class Protocol(Wire):
     def _check_head(self) -> None:
         size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
         if size > MAX_HEAD_BYTES or len(self.headers) > MAX_HEADERS:
-            self._refusal = self._too_large()
-            raise self._refusal
+            self._refuse(self._too_large())
+
+    def _check_reading(self) -> None:
+        """Refuse what the parser lets through, and another reader may refuse or take for something else."""
+        version = self.parser.get_http_version()
+        is_proper = any(name == b"host" for name, _ in self.headers) if version == "1.1" else version == "1.0"
+        if not self._is_plain:
+            codings = [value.lower() for name, value in self.headers if name == b"transfer-encoding"]
+            is_proper = is_proper and (not codings or (version == "1.1" and codings == [b"chunked"]))
+        if not is_proper or b"#" in self.url:
+            self._refuse(_NO_HTTP)
+
+    def _refuse(self, error: ConnectorError) -> NoReturn:
+        """End the parser's work on this connection, from one of its callbacks."""
+        self._refusal = error
+        raise _Refused  # not the error: one that is shared would gather the frames of every connection that it ended
 
     def _too_large(self) -> ConnectorError:
         if len(self.url) > MAX_URL_BYTES:
-            return TooLarge(f"the URL is over {MAX_URL_BYTES} bytes: use POST")
+            return TooLarge(f"the URL is over {MAX_URL_BYTES} bytes: send the message as the body of a POST")
         return HEAD_TOO_LARGE
 
     def _turn_away(self, error: ConnectorError, reason: str) -> None:

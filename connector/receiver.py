@@ -146,7 +146,8 @@ class Receiver:
         self._open_requests += 1
         try:
             self._check(call)
-            body = self._query(scope) if call.method == "GET" else await self._body(call, receive)
+            _check_url(scope)
+            body = scope["query_string"] if call.method == "GET" else await self._body(call, receive)
             self._hand_over(call, body)
         except (_ClientGone, asyncio.CancelledError):
             self._open_requests -= 1
@@ -235,12 +236,6 @@ class Receiver:
         if self._open_requests > self._max_in_flight:
             raise Overloaded("too many requests are open (WEDA_RECEIVER__MAX_IN_FLIGHT): send it again")
         self._pipeline.check_room()
-
-    def _query(self, scope: Scope) -> bytes:
-        query: bytes = scope["query_string"]
-        if len(scope["raw_path"]) + 1 + len(query) > MAX_URL_BYTES:
-            raise TooLarge(f"the URL is over {MAX_URL_BYTES} bytes: use POST")
-        return query
 
     async def _body(self, call: "Call", receive: Receive) -> bytes:
         declared = call.header(b"content-length")
@@ -465,6 +460,11 @@ def _source_of(path: str) -> str:
     if len(source) + len(_SOURCES) + len(_PATH) != len(path) or not source or "/" in source:
         raise WrongPath(f"no such address: use {_PATH} or {_SOURCES}<source>{_PATH}")
     return source
+
+
+def _check_url(scope: Scope) -> None:
+    if len(scope["raw_path"]) + 1 + len(scope["query_string"]) > MAX_URL_BYTES:
+        raise TooLarge(f"the URL is over {MAX_URL_BYTES} bytes: send the message as the body of a POST")
 
 
 def _kind_of(call: Call) -> BodyKind:

@@ -28,6 +28,10 @@ _DELETE_INSTANCE: Final = 18  # action 删除流程实例
 _DELETED: Final = 5  # instanceStatus 已删除
 INT_MIN: Final = -(2**31)
 INT_MAX: Final = 2**31 - 1
+MAX_IDENTIFIER: Final = 1024
+"""Most characters of an ``instanceId`` and of `IDENTIFIERS`: keys, headers and the log hold them whole."""
+
+IDENTIFIERS: Final = ("msgId", "processKey", "envType")
 _WHOLE_NUMBER = re.compile(r"[+-]?[0-9]{1,20}(?:\.0+)?")
 _NUMBER = re.compile(r"[+-]?[0-9]{1,20}(?:\.[0-9]+)?")
 MILLISECONDS_FROM: Final = 10**11
@@ -77,7 +81,8 @@ def convert(message: Message, zone: tzinfo) -> Event:
         zone: The zone of dates that name none.
 
     Raises:
-        Unconvertible: No ``instanceId``, an unknown ``msgType``, a value of the wrong type, text without a UTF-8 form.
+        Unconvertible: No ``instanceId``, an unknown ``msgType``, a value of the wrong type, text without a UTF-8 form,
+            an identifier that is too long.
         Unreadable: A known field holds a number past double range.
     """
     if message.lone_surrogate:
@@ -86,6 +91,8 @@ def convert(message: Message, zone: tzinfo) -> Event:
     instance_id = _instance_id(message)
     fields = {name: _read(message, name, kind, zone) for name, kind in _KINDS.items()}
     fields |= {"msgType": message_type, "instanceId": instance_id}
+    for name in IDENTIFIERS:
+        _check_length(fields[name], name)
     unknown = [name for name in message.fields if name not in fields]
     return Event(message, instance_id, message_type, fields, unknown)
 
@@ -204,7 +211,13 @@ def _instance_id(message: Message) -> InstanceId:
         text = ""
     if not text or text.isspace():
         raise Unconvertible("instanceId is missing, empty, or neither text nor a number", code=42203)
+    _check_length(text, "instanceId")
     return InstanceId(text)
+
+
+def _check_length(identifier: str | None, name: str) -> None:
+    if identifier is not None and len(identifier) > MAX_IDENTIFIER:
+        raise Unconvertible(f"{name} has more than {MAX_IDENTIFIER} characters", code=42207)
 
 
 def _read(message: Message, name: str, kind: str, zone: tzinfo) -> Any:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any, Final, Literal, TypeVar
 
 from confluent_kafka import KafkaError, KafkaException, TopicCollection
@@ -22,6 +23,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined] # the package 
     TopicDescription,
 )
 
+from connector import causes
 from connector.errors import ConfigurationError, ConnectorError, OutsideUnreachable
 from connector.settings import Settings
 from connector.streams import CANARY, Route, Routes
@@ -37,6 +39,8 @@ CANARY_ENVIRONMENT: Final = "prod"
 FOR_EVER: Final = -1
 DURABLE_REPLICATION: Final = 3
 DURABLE_IN_SYNC: Final = 2
+
+NO_PROPERTIES: Final[Mapping[str, Any]] = MappingProxyType({})
 
 _MIN_INSYNC: Final = "min.insync.replicas"
 _DEFAULT_REPLICATION: Final = "default.replication.factor"
@@ -334,14 +338,16 @@ class TopicAdmin:
         """As `translated`, with what the connections suffered last as the cause.
 
         A client that did not reach Kafka is not asked again: it may have been told of no brokers at all by one that
-        was fenced a moment ago, and never connects to any from then on (librdkafka#5301).
+        was fenced a moment ago, and never connects to any from then on (librdkafka#5301). Nor is one whose credentials
+        were refused: it would keep a token that the broker does not take until the token's time is nearly over.
         """
         self._problems.clear()
         try:
-            with translated(attempt, acl=acl, problems=self._recent_problems):
+            with translated(attempt, acl=acl, problems=self._recent_problems, properties=self._properties):
                 yield
-        except OutsideUnreachable:
-            self._client = AdminClient(self._properties)
+        except ConnectorError as error:
+            if isinstance(error, OutsideUnreachable) or any(map(_is_refusal, self._problems)):
+                self._client = AdminClient(self._properties)
             raise
 
     def _recent_problems(self) -> Sequence[KafkaError]:
@@ -351,7 +357,11 @@ class TopicAdmin:
 
 @contextmanager
 def translated(
-    attempt: str, *, acl: str | None = None, problems: Callable[[], Iterable[KafkaError]] = tuple
+    attempt: str,
+    *,
+    acl: str | None = None,
+    problems: Callable[[], Iterable[KafkaError]] = tuple,
+    properties: Mapping[str, Any] = NO_PROPERTIES,
 ) -> Iterator[None]:
     """Kafka's errors as the connector's own.
 
@@ -359,6 +369,7 @@ def translated(
         attempt: What is being done, as in "describe the topics".
         acl: What Kafka wants granted for it.
         problems: What befell the connections meanwhile: it says why there was no answer.
+        properties: Those of the client, where the cause may be found out by them.
 
     Raises:
         OutsideUnreachable: No broker answered in time.
@@ -367,7 +378,7 @@ def translated(
     try:
         yield
     except KafkaException as exception:
-        raise _translation(exception.args[0], attempt, acl, problems) from exception
+        raise _translation(exception.args[0], attempt, acl, problems, properties) from exception
     except TimeoutError as error:
         raise OutsideUnreachable(f"cannot {attempt}: Kafka did not answer in time") from error
 
@@ -377,24 +388,30 @@ def is_passing(error: KafkaError) -> bool:
     return error.name() in _PASSING
 
 
+def _is_refusal(error: KafkaError) -> bool:
+    return error.name() in _BAD_CREDENTIALS
+
+
 def _translation(
-    error: KafkaError, attempt: str, acl: str | None, problems: Callable[[], Iterable[KafkaError]]
+    error: KafkaError,
+    attempt: str,
+    acl: str | None,
+    problems: Callable[[], Iterable[KafkaError]],
+    properties: Mapping[str, Any],
 ) -> ConnectorError:
     if error.name() in _NOT_ALLOWED:
         grant = f"; grant {acl}" if acl else ""
-        return ConfigurationError(f"WEDA_KAFKA__PROPERTIES: this user may not {attempt}{grant} ({_sentence(error)})")
+        told = causes.sentence(error.str(), properties)
+        return ConfigurationError(f"WEDA_KAFKA__PROPERTIES: this user may not {attempt}{grant} ({told})")
     if not is_passing(error):
-        return ConfigurationError(f"cannot {attempt}: Kafka refuses it: {_sentence(error)}")
+        return ConfigurationError(f"cannot {attempt}: Kafka refuses it: {causes.sentence(error.str(), properties)}")
     seen = [problem for problem in problems() if problem.name() != "_ALL_BROKERS_DOWN"]
-    refusal = next((problem for problem in seen if problem.name() in _BAD_CREDENTIALS), None)
+    refusal = next(filter(_is_refusal, seen), None)
     if refusal is not None:
-        return ConfigurationError(f"WEDA_KAFKA__PROPERTIES: Kafka refuses the credentials: {_sentence(refusal)}")
-    cause = seen[-1] if seen else error
-    return OutsideUnreachable(f"cannot {attempt}: Kafka is not reachable: {_sentence(cause)}")
-
-
-def _sentence(error: KafkaError) -> str:
-    return " ".join(error.str().split())
+        told = causes.sentence(refusal.str(), properties)
+        return ConfigurationError(f"WEDA_KAFKA__PROPERTIES: Kafka refuses the credentials: {told}")
+    told = causes.sentence(seen[-1].str(), properties) if seen else error.str() + causes.silence(properties)
+    return OutsideUnreachable(f"cannot {attempt}: Kafka is not reachable: {told}")
 
 
 class _Deadline:

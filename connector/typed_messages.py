@@ -12,8 +12,8 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from connector.errors import Unconvertible
-from connector.messages import Message
-from connector.records import INT_MAX, INT_MIN, LATEST, MILLISECONDS_FROM, Event, date
+from connector.messages import MAX_TEXT, Message, may_hold_too_many
+from connector.records import IDENTIFIERS, INT_MAX, INT_MIN, LATEST, MAX_IDENTIFIER, MILLISECONDS_FROM, Event, date
 from connector.schemas import WORKFLOW_EVENT, kinds, load
 from connector.values import InstanceId
 
@@ -24,6 +24,7 @@ _TYPES: Final[dict[str, Any]] = {
     "date": Annotated[int, Meta(ge=MILLISECONDS_FROM, le=LATEST)] | str,
     "maps": list[dict[str, str]] | dict[str, str],
 }
+_IDENTIFIER: Final[Any] = Annotated[str, Meta(max_length=MAX_IDENTIFIER)]
 _KINDS: Final = kinds(load(WORKFLOW_EVENT))
 _DATES: Final = tuple(name for name, kind in _KINDS.items() if kind == "date")
 _MAPS: Final = tuple(name for name, kind in _KINDS.items() if kind == "maps")
@@ -31,9 +32,13 @@ _MAPS: Final = tuple(name for name, kind in _KINDS.items() if kind == "maps")
 
 def _members() -> list[Any]:
     """Name, type and default of every field, in the order of their names: that of the canonical JSON."""
-    needed = {"msgType": Literal["Instance", "Task"], "instanceId": Annotated[str, Meta(min_length=1)]}
+    needed = {
+        "msgType": Literal["Instance", "Task"],
+        "instanceId": Annotated[str, Meta(min_length=1, max_length=MAX_IDENTIFIER)],
+    }
+    types = {name: _IDENTIFIER if name in IDENTIFIERS else _TYPES[kind] for name, kind in _KINDS.items()}
     return [
-        (name, needed[name]) if name in needed else (name, _TYPES[_KINDS[name]] | None | UnsetType, UNSET)
+        (name, needed[name]) if name in needed else (name, types[name] | None | UnsetType, UNSET)
         for name in sorted(_KINDS)
     ]
 
@@ -58,18 +63,21 @@ def read(body: bytes, zone: tzinfo) -> Event | None:
         body: The bytes of a request whose media type is JSON.
         zone: The zone of dates that name none.
     """
+    if len(body) > MAX_TEXT:
+        return None
     try:
         inner = _ENVELOPE.decode(body).msgContext
-        if inner.__class__ is str:
-            return _event(_FIELDS.decode(inner), inner, zone, enveloped=False)
-        return _event(inner, body, zone, enveloped=True)
+        if inner.__class__ is not str:
+            return None if may_hold_too_many(body) else _event(inner, body, zone, enveloped=True)
+        return None if may_hold_too_many(inner) else _event(_FIELDS.decode(inner), inner, zone, enveloped=False)
     except _UNUSUAL:
         return _read_bare(body, zone)
 
 
 def _read_bare(body: bytes, zone: tzinfo) -> Event | None:
     try:
-        return _event(_FIELDS.decode(body), body, zone, enveloped=False)
+        typed = _FIELDS.decode(body)
+        return None if may_hold_too_many(body) else _event(typed, body, zone, enveloped=False)
     except _UNUSUAL:
         return None
 

@@ -10,7 +10,7 @@ both end in the same methods of `connector.receiver.Receiver`, and the tests of 
 from asyncio import TimerHandle
 from typing import Any, ClassVar, Final
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from connector.addresses import NOWHERE, ORIGIN
 from connector.receiver import Answer, Call, Receiver
@@ -69,6 +69,7 @@ class Wire(HttpToolsProtocol):
         self._receiver: Receiver = self.config.app  # type: ignore[assignment]  # the listener has no other
         self._pieces: list[bytes] | None = None
         self._is_plain = True
+        self._running: Exchange | RequestResponseCycle | None = None
         self._idle_since: float | None = None
 
     # --- the parser's callbacks ---
@@ -109,7 +110,7 @@ class Wire(HttpToolsProtocol):
             super().on_message_complete()
             return
         pieces, self._pieces = self._pieces, None
-        exchange = Exchange(self)
+        self._running = exchange = Exchange(self)
         self.cycle = exchange  # type: ignore[assignment]
         method, path = self.parser.get_method().decode("ascii"), self.url.decode("ascii")
         body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
@@ -198,9 +199,15 @@ class Wire(HttpToolsProtocol):
     def _look_again(self, seconds: float) -> TimerHandle:
         return self.loop.call_later(seconds, self.timeout_keep_alive_handler)
 
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        self._running = cycle
+        super()._start_asgi_task(cycle, app)
+
     def connection_lost(self, exc: Exception | None) -> None:
-        """The connection is gone."""
+        """The connection is gone: uvicorn tells its last request, but an earlier one may be the one that runs."""
         super().connection_lost(exc)
+        if self._running is not None:
+            self._running.disconnected = True
         if self.timeout_keep_alive_task is not None:
             self.timeout_keep_alive_task.cancel()
             self.timeout_keep_alive_task = None

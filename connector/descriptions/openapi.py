@@ -127,8 +127,9 @@ def _operation(path: str, method: str, settings: Settings) -> Document:
 
 def _request_body(settings: Settings) -> Document:
     limit = settings.receiver.max_body_bytes
+    bounds = {"seconds": receiver.BODY_SECONDS, "nesting": messages.MAX_NESTING, "values": messages.MAX_VALUES}
     return {
-        "description": prose(_BODY.format(limit=limit, seconds=receiver.BODY_SECONDS, nesting=messages.MAX_NESTING)),
+        "description": prose(_BODY.format(limit=limit, **bounds)),
         "required": True,
         "content": {
             **{media_type: _json_content(media_type) for media_type in JSON_TYPES},
@@ -318,7 +319,7 @@ One message, in any of the shapes that WeDa's request templates can give it. At 
 
 UTF-8 whatever the media type; a byte order mark is taken, another declared charset and a `Content-Encoding` are
 answered with 415. A body without a `Content-Type` is read as JSON. JSON is read strictly: no NaN, no control characters
-in text, nesting of at most {nesting} levels; of duplicate keys the last wins."""
+in text, nesting of at most {nesting} levels, at most {values} members and elements; of duplicate keys the last wins."""
 
 _MESSAGE: Final = """\
 What WeDa says of one change. `Instance` messages have the fields of an instance, `Task` messages those of a task; every

@@ -45,12 +45,14 @@ REFUSED: Final[Mapping[int, tuple[BodyKind, bytes]]] = MappingProxyType(
         40004: (BodyKind.JSON, b'{"message":{}}'),
         40005: (BodyKind.JSON, b"[" * (messages.MAX_NESTING + 1)),
         40006: (BodyKind.JSON, _task('"action":1e999')),
+        40007: (BodyKind.JSON, b"[%s0]" % (b"0," * messages.MAX_VALUES)),
         42201: (BodyKind.JSON, _task('"envType":"pre"')),
         42202: (BodyKind.JSON, b'{"msgContext":{"instanceId":"i-1"}}'),
         42203: (BodyKind.JSON, UNNAMED),
         42204: (BodyKind.JSON, _task('"action":"approve"')),
         42205: (BodyKind.JSON, _task(r'"comment":"\ud800"')),
         42206: (BodyKind.JSON, _task('"startTime":"1969-12-31"')),
+        42207: (BodyKind.JSON, _task(f'"msgId":"{"0" * (records.MAX_IDENTIFIER + 1)}"')),
     }
 )
 """Code → a request that is answered with it, by what is in its body."""

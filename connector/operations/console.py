@@ -26,6 +26,7 @@ from connector.messages import ENVELOPE
 from connector.operations import timeline
 from connector.operations.desk import Desk
 from connector.operations.letters import find
+from connector.operations.reference import operations
 from connector.operations.sessions import COOKIE, SESSION_SECONDS, Sessions
 from connector.operations.shapes import diagnose
 from connector.operations.wording import LANGUAGES, language_of, translated
@@ -33,6 +34,9 @@ from connector.replay import MOST_ATTEMPTS
 
 ROOT: Final = "/console/"
 LOGIN: Final = f"{ROOT}login"
+DOCUMENTS: Final = "/api/docs"
+"""The page on the API for whoever has the token and no session."""
+
 PAGES: Final = (
     ("", "Overview"),
     ("events", "Events"),
@@ -54,6 +58,7 @@ _LANGUAGE: Final = "weda_language"
 _YEAR_SECONDS: Final = 365 * 24 * 3600
 _MOST_FORM_BYTES: Final = 16 * 1024
 _LISTED: Final = 50
+_DIGITS: Final = len(str(2**63))
 _LOGIN_SECONDS: Final = 0.5
 _FILTERS: Final = ("code", "stage", "source", "instance", "reason")
 
@@ -80,29 +85,31 @@ def to_login(request: Request) -> Response:
 
 def router(desk: Desk, sessions: Sessions) -> APIRouter:
     """The pages."""
-    pages = APIRouter(prefix="/console", include_in_schema=False)
+    pages = APIRouter(include_in_schema=False)
     console = _Console(desk, sessions)
     for path, page in (
-        ("/", console.overview),
-        ("/events", console.events),
-        ("/instances", console.instance),
-        ("/requests", console.requests),
-        ("/dead-letters", console.letters),
-        ("/dead-letters/{topic}/{partition}/{offset}", console.letter),
-        ("/replays", console.replays),
-        ("/topics", console.topics),
-        ("/settings", console.settings),
-        ("/login", console.login_form),
-        ("/static/{name}", _static),
+        ("", console.overview),
+        ("events", console.events),
+        ("instances", console.instance),
+        ("requests", console.requests),
+        ("dead-letters", console.letters),
+        ("dead-letters/{topic}/{partition}/{offset}", console.letter),
+        ("replays", console.replays),
+        ("topics", console.topics),
+        ("settings", console.settings),
+        ("api", console.api),
+        ("login", console.login_form),
+        ("static/{name}", _static),
     ):
-        pages.add_api_route(path, _guarded(page, console), methods=["GET"])
+        pages.add_api_route(f"{ROOT}{path}", _guarded(page, console), methods=["GET"])
+    pages.add_api_route(DOCUMENTS, _guarded(console.api, console), methods=["GET"])
     for path, act in (
-        ("/login", console.login),
-        ("/logout", console.logout),
-        ("/replays", console.replay),
-        ("/replays/stop", console.stop),
+        ("login", console.login),
+        ("logout", console.logout),
+        ("replays", console.replay),
+        ("replays/stop", console.stop),
     ):
-        pages.add_api_route(path, _guarded(act, console), methods=["POST"])
+        pages.add_api_route(f"{ROOT}{path}", _guarded(act, console), methods=["POST"])
     return pages
 
 
@@ -184,9 +191,9 @@ class _Console:
     async def letter(self, request: Request) -> Response:
         """One dead letter with its bytes."""
         topic, partition, offset = (request.path_params[name] for name in ("topic", "partition", "offset"))
-        if not (partition.isdecimal() and offset.isdecimal()):
-            raise Refused(404, "there is no such dead letter, or none any more")
-        found = await find(self._desk, topic, int(partition), int(offset))
+        found = None
+        if _is_number(partition) and _is_number(offset):
+            found = await find(self._desk, topic, int(partition), int(offset))
         if found is None:
             raise Refused(404, "there is no such dead letter, or none any more")
         replayed = await self._desk.letters.is_replayed(found)
@@ -231,6 +238,10 @@ class _Console:
         """What is in effect, secrets redacted."""
         text = yaml.safe_dump(self._desk.settings(), sort_keys=False, allow_unicode=True)
         return self.page(request, "settings.html", text=text)
+
+    async def api(self, request: Request) -> Response:
+        """The operations of the listener's own API."""
+        return self.page(request, "api.html", operations=operations(request.app.openapi()))
 
     async def login_form(self, request: Request) -> Response:
         """Where the token is given."""
@@ -325,9 +336,11 @@ def _templates() -> Environment:
 
 
 async def _read_form(request: Request) -> dict[str, str]:
-    body = await request.body()
-    if len(body) > _MOST_FORM_BYTES:
-        raise Refused(413, "the form is too large")
+    body = bytearray()
+    async for part in request.stream():
+        body += part
+        if len(body) > _MOST_FORM_BYTES:
+            raise Refused(413, "the form is too large")
     return {name: values[-1] for name, values in parse_qs(body.decode(errors="replace")).items()}
 
 
@@ -341,10 +354,15 @@ def _filters(given: Mapping[str, str]) -> dict[str, str]:
 
 def _selection(filters: Mapping[str, str]) -> Selection:
     code = filters.get("code", "")
-    if code and not code.isdecimal():
+    if code and not _is_number(code):
         raise Refused(400, "a code is a number such as 42201, or 422 for all that begin so")
     rest = {name: value for name, value in filters.items() if name != "code"}
     return Selection(codes=(int(code),) if code else (), **rest)  # type: ignore[arg-type] # text, all of them
+
+
+def _is_number(text: str) -> bool:
+    """Whether it is one that Kafka could have: no more digits than 64 bits hold."""
+    return text.isascii() and text.isdecimal() and len(text) < _DIGITS
 
 
 def _chart(rates: list[float]) -> dict[str, Any]:

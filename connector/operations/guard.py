@@ -22,7 +22,6 @@ Send = Callable[[Event], Awaitable[None]]
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 OPEN: Final = frozenset({"/metrics", "/livez", "/readyz"})
-DOCUMENTS: Final = "/api/docs"
 
 _LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 _ALWAYS: Final = (
@@ -34,15 +33,6 @@ _ALWAYS: Final = (
     (b"cache-control", b"no-store"),
 )
 _NOTHING: Final = b"default-src 'none'; frame-ancestors 'none'"
-_PAGE: Final = (
-    b"default-src 'self'; img-src 'self' data:; style-src 'self' 'unsafe-inline'; base-uri 'none'; "
-    b"form-action 'none'; frame-ancestors 'none'"
-)
-_DOCUMENTS_PAGE: Final = (
-    b"default-src 'self'; script-src 'self' 'unsafe-inline' https://cdn.jsdelivr.net; "
-    b"style-src 'self' 'unsafe-inline' https://cdn.jsdelivr.net; "
-    b"img-src 'self' data: https://fastapi.tiangolo.com; frame-ancestors 'none'"
-)
 _HTTPS_FROM_NOW_ON: Final = (b"strict-transport-security", b"max-age=31536000")
 
 
@@ -122,9 +112,7 @@ def _strict(scope: Scope, headers: list[tuple[bytes, bytes]]) -> Iterator[tuple[
     set_already = {name.lower(): value for name, value in headers}
     yield from ((name, value) for name, value in _ALWAYS if name not in set_already)
     if b"content-security-policy" not in set_already:
-        is_page = set_already.get(b"content-type", b"").startswith(b"text/html")
-        page = _DOCUMENTS_PAGE if scope["path"] == DOCUMENTS else _PAGE
-        yield b"content-security-policy", page if is_page else _NOTHING
+        yield b"content-security-policy", _NOTHING
     if scope["scheme"] == "https":
         yield _HTTPS_FROM_NOW_ON
 

@@ -1,8 +1,10 @@
 """The listener's application: metrics, probes, state, API and pages. Apart from the public one."""
 
+import json
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
@@ -25,7 +27,7 @@ def operations_app(registry: CollectorRegistry, desk: Desk, *, token: str | None
     app = FastAPI(
         title="weda-connector operations",
         version=desk.version,
-        docs_url="/api/docs",
+        docs_url=None,
         redoc_url=None,
         openapi_url="/api/openapi.json",
     )
@@ -35,6 +37,12 @@ def operations_app(registry: CollectorRegistry, desk: Desk, *, token: str | None
     @app.exception_handler(ConnectorError)
     async def tell(_: Request, error: Exception) -> JSONResponse:
         return _told(error) if isinstance(error, ConnectorError) else JSONResponse({}, 500)
+
+    @app.exception_handler(RequestValidationError)
+    async def tell_what_does_not_fit(_: Request, error: Exception) -> Response:
+        problems = error.errors() if isinstance(error, RequestValidationError) else ()
+        told = [{name: problem[name] for name in ("type", "loc", "msg")} for problem in problems]
+        return Response(json.dumps({"detail": told}), 422, media_type="application/json")  # half a surrogate pair too
 
     @app.get("/metrics", include_in_schema=False)
     def metrics() -> Response:

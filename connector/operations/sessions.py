@@ -52,7 +52,8 @@ class Sessions:
             return True
         content, _, signature = (cookie or "").rpartition(".")
         ends, _, _ = content.partition(".")
-        return hmac.compare_digest(signature, self._sign(content)) and ends.isdecimal() and int(ends) > time.time()
+        is_ours = hmac.compare_digest(signature.encode(), self._sign(content).encode())
+        return is_ours and ends.isdecimal() and int(ends) > time.time()
 
     def mark(self, cookie: str | None) -> str:
         """What a form of this session carries."""

@@ -29,6 +29,16 @@ CHINESE: Final[Mapping[str, str]] = {
         "当前使用内嵌 broker:记录只在内存中,随进程消失。仅供体验,不可用于生产。"
     ),
     "This page cannot be shown": "无法显示此页面",
+    # API
+    "What this listener answers to programs. With WEDA_OPERATIONS__TOKEN set, send it as Authorization: Bearer.": (
+        "此端口供程序调用的接口。设置了 WEDA_OPERATIONS__TOKEN 时,以 Authorization: Bearer 发送。"
+    ),
+    "Name": "名称",
+    "Where": "位置",
+    "Type": "类型",
+    "Default": "默认值",
+    "Meaning": "含义",
+    "needed": "必填",
     # overview
     "Messages cannot be accepted now.": "目前无法接收消息。",
     "Messages are accepted; something needs attention.": "正在接收消息,但有情况需要关注。",

@@ -40,6 +40,7 @@ PAGES = {
     "dead-letters": "dead-letters",
     "topics": "topics",
     "settings": "settings",
+    "api": "api",
 }
 SERIOUS = {"serious", "critical"}
 
@@ -287,7 +288,7 @@ async def test_keyboard_phone_and_language(browser, running):
     await page.keyboard.press("Enter")
     await page.wait_for_url(watched.home)
     assert "概览" in await page.inner_text("h1")
-    for path in ("", "events", "dead-letters", f"instances?id={an_instance_with_a_send_back(running)}"):
+    for path in ("", "events", "dead-letters", "api", f"instances?id={an_instance_with_a_send_back(running)}"):
         await watched.go(path)
         wide = await page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
         assert wide <= 0, f"{path} is wider than a phone"
@@ -299,6 +300,26 @@ async def test_keyboard_phone_and_language(browser, running):
     await page.click("text=English")
     await page.goto(watched.home)
     assert "Overview" in await page.inner_text("h1"), "the choice is kept"
+
+
+async def test_the_page_on_the_api_shows_all_of_it_and_loads_nothing_from_elsewhere(browser, start):
+    running = await start(sources=SOURCES)
+    watched = await opened(browser, running)
+    origin = running.connector.operations_url
+    answer = await watched.page.goto(f"{origin}/api/docs")
+    async with aiohttp.ClientSession() as session, session.get(f"{origin}/api/openapi.json") as document:
+        paths = (await document.json())["paths"]
+
+    assert answer is not None
+    assert "unsafe" not in answer.headers["content-security-policy"]
+    assert await watched.page.locator("h2").all_inner_texts() == [
+        f"{method.upper()} {path}" for path, methods in paths.items() for method in methods
+    ]
+    text = await watched.page.inner_text("main")
+    for word in ("max_attempts", "array of integer", "Most letters that are listed.", "dry_run", "202"):
+        assert word in text
+    assert watched.complaints == []
+    assert watched.hosts == {urlsplit(origin).netloc}
 
 
 async def test_what_is_live_renews_itself(browser, start):

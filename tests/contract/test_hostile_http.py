@@ -1,6 +1,7 @@
 """Hostile HTTP: whatever comes over the wire gets the contract's JSON or a closed connection, and costs little."""
 
 import asyncio
+import gc
 import json
 
 import pytest
@@ -71,18 +72,88 @@ MALFORMED = {
     "NUL in a header": HEAD + b"x-a: \x00\r\n\r\n",
     "a chunk of no size": HEAD + b"transfer-encoding: chunked\r\n\r\nxyz\r\n",
     "a chunk of a huge size": HEAD + b"transfer-encoding: chunked\r\n\r\nfffffffffffffffffff\r\n",
+    "another coding before the chunks": HEAD + b"transfer-encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
+    "chunks by HTTP/1.0": HEAD.replace(b"1.1", b"1.0") + b"transfer-encoding: chunked\r\n\r\n0\r\n\r\n",
+    "HTTP/0.9": b"GET /messageDeliver?msgContext={}\r\n\r\n",
+    "HTTP/2.0 in HTTP/1.1's words": GOOD.replace(b"1.1", b"2.0"),
+    "no host": GOOD.replace(b"host: x\r\n", b""),
+    "a fragment": GOOD.replace(b"Deliver", b"Deliver#here"),
+    "a URL with an empty host": GOOD.replace(b"POST /", b"POST http:///"),
+    "a URL with half a host": GOOD.replace(b"POST /", b"POST http://[::1/"),
+    "a URL with a port that is none": GOOD.replace(b"POST /", b"POST http://x:99999/"),
     "a chunk that is longer than it says": HEAD + b"transfer-encoding: chunked\r\n\r\n2\r\nabcd\r\n0\r\n\r\n",
 }
 
 
 @pytest.mark.parametrize("name", MALFORMED)
-async def test_what_can_be_read_in_two_ways_or_none_is_400_and_hung_up_on(served, name):
+async def test_what_can_be_read_in_two_ways_or_none_is_400_and_hung_up_on(served, name, caplog):
     answers = await exchange(served, MALFORMED[name])
 
     assert [(status, told["code"]) for status, told in answers] == [(400, 40090)]
     assert {*answers[0][1]} == {"code", "message", "stage", "retriable"}
     assert served.publisher.published == []
     assert refused(served, "malformed") == 1
+    assert [one.message for one in caplog.records if one.levelname == "ERROR"] == []
+
+
+@pytest.mark.parametrize(
+    "request_", [MALFORMED["no host"], MALFORMED["no HTTP"], HEAD + b"a: b\r\n" * (protocol.MAX_HEADERS + 1) + b"\r\n"]
+)
+async def test_nothing_is_left_of_a_connection_that_was_refused(served, request_):
+    for _ in range(3):
+        await exchange(served, request_)
+    await served.until(lambda: not served.state.connections)
+    gc.collect()
+
+    assert [one for one in gc.get_objects() if isinstance(one, protocol.Protocol)] == []
+
+
+CHUNKED = b"transfer-encoding: chunked\r\nconnection: close\r\n\r\n%x\r\n%b\r\n0\r\n%b\r\n"
+
+
+@pytest.mark.parametrize("pause", [0.0, 0.05], ids=["at once", "in pieces"])
+async def test_what_stands_behind_a_body_is_not_read_as_a_header(served, pause):
+    """A proxy may pass on trailers of a stranger which it would not let through, or would add to, as headers."""
+    start = b"POST /messageDeliver HTTP/1.1\r\nhost: x\r\n"
+    credential = start + CHUNKED % (len(BODY), BODY, b"authorization: Bearer t-default\r\n")
+    encoding = HEAD + CHUNKED % (len(BODY), BODY, b"content-encoding: gzip\r\ncontent-type: text/xml\r\nhost: y\r\n")
+    cut = (len(credential) - 40, len(encoding) - 30)
+
+    answers = [
+        (await exchange(served, request[:at], request[at:], pause=pause))[0][0]
+        for request, at in zip((credential, encoding), cut, strict=True)
+    ]
+
+    assert answers == [401, 200]
+    assert len(served.values()) == 1
+
+
+async def test_a_connection_that_breaks_while_requests_wait_is_not_written_to(served, caplog):
+    """uvloop minds a write to a connection that is gone, and the request would not be counted."""
+    served.publisher.hold()
+    _, writer = await asyncio.open_connection("127.0.0.1", served.port)
+    writer.write(GOOD * 2)
+    await served.until(lambda: served.publisher.published)
+    (connection,) = served.state.connections
+    written = []
+    connection.transport.write = written.append
+    connection.transport.abort()
+    await served.until(lambda: not served.state.connections)
+    served.publisher.release()
+    await served.until(lambda: served.outcomes() == {"accepted": 1})
+
+    assert written == []
+    assert len(served.values()) == 1
+    assert [one.message for one in caplog.records if one.levelname == "ERROR"] == []
+    writer.close()
+
+
+async def test_a_flood_of_trailers_ends_the_connection(served):
+    trailers = b"a: b\r\n" * (protocol.MAX_HEADERS + 1)
+    await exchange(served, HEAD + CHUNKED % (len(BODY), BODY, trailers))
+
+    assert refused(served, "head") == 1
+    assert (await served.ask(message(msgId="m-2"))).code == 0
 
 
 async def test_a_request_behind_one_that_is_malformed_is_not_read(served):

@@ -474,6 +474,16 @@ async def test_identical_bytes_are_one_dead_letter_and_counted_again(served):
     assert served.metrics.dead_letters.labels("default", "convert", str(code)).value == 3
 
 
+async def test_a_name_that_a_source_made_up_is_a_label_only_if_it_is_short(served):
+    await served.ask(message(**{"x" * 64: 1, "y" * 65: 1, "z" * 500_000: 1}))
+    [counted] = served.metrics.unknown_fields.collect()
+
+    assert {one.labels["field"]: one.value for one in counted.samples if one.name.endswith("_total")} == {
+        "x" * 64: 1,
+        "other": 2,
+    }
+
+
 async def test_nothing_of_a_message_is_in_the_answer_or_the_log_that_refuse_it(served):
     secret = "hunter2"
     fields = [

@@ -35,6 +35,8 @@ def main() -> None:
     corpus.mkdir()
     for number, seed in enumerate(target.seeds()):
         (corpus / f"seed-{number}").write_bytes(seed)
+    words = folder / "words"
+    words.write_text("".join(f'"{_escaped(word)}"\n' for word in target.WORDS))
     sys.stderr.write(f"findings of this run: {folder}\n")
     options = [
         f"-runs={asked.runs}",
@@ -43,9 +45,15 @@ def main() -> None:
         f"-rss_limit_mb={MOST_MEGABYTES}",
         f"-timeout={MOST_SECONDS}",
         f"-artifact_prefix={folder}/",
+        f"-dict={words}",
     ]
     atheris.Setup([sys.argv[0], *options, *(asked.inputs or [str(corpus)])], target.execute)
     atheris.Fuzz()
+
+
+def _escaped(word: bytes) -> str:
+    """A word as libFuzzer's dictionaries write it."""
+    return "".join(f"\\x{byte:02x}" for byte in word)
 
 
 if __name__ == "__main__":

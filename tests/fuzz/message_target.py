@@ -20,6 +20,33 @@ KINDS = tuple(BodyKind)
 ENCODER = SingleObjectEncoder()
 INGEST_ID = IngestId("0195-x")
 PRIVACY = Privacy(["comment"], ["instanceId", "msgId", "approverMap", "flowTitle", "unknown"], "a-key-for-the-fuzzer")
+WORDS = [
+    *(
+        b'"msgContext":',
+        b'"msgType":',
+        b'"Task"',
+        b'"Instance"',
+        b'"instanceId":',
+        b'"startTime":',
+        b'"taskMap":',
+        b'"isCcTask":',
+    ),
+    *(
+        b"\\ud800",
+        b"\\u0000",
+        b"NaN",
+        b"1e999",
+        b"-0.0",
+        b"null",
+        b"[{}]",
+        b'{\\"a\\":1}',
+        b"msgContext=",
+        b"%22",
+        b"\xef\xbb\xbf",
+    ),
+    *(b'"2026-03-02 10:00:00"', b"99999999999999999999"),
+]
+"""What mutations may put in."""
 TABLE = Path(__file__).parents[1] / "data" / "bodies.yaml"
 
 

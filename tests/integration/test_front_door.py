@@ -14,6 +14,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 import trustme
+from yarl import URL
 
 from tests.servers.ports import LOOPBACK, free_ports
 
@@ -262,3 +263,64 @@ async def test_a_slow_head_is_hung_up_on(serve):
 
     assert told.startswith(b"HTTP/1.1 408 ")
     assert await serving.post(authorization="Bearer t") == 200
+
+
+ODD = [
+    ("GET", "/api/dead-letters?since=1e400&codes=x&limit=99999999999999999999", b"", {}),
+    ("GET", "/api/dead-letters/%2e%2e/99999999999999999999/-1", b"", {}),
+    *(
+        ("POST", "/api/replays", body, {"content-type": "application/json"})
+        for body in (
+            b"{",
+            b"[" * 100_000,
+            b"\xff",
+            b'{"max_attempts":NaN}',
+            b'{"dry_run":true,"codes":[1e400]}',
+            b'{"dry_run":"\\ud800"}',
+            b'{"dry_run":true,"\\ud800":"\\ud800"}',
+        )
+    ),
+    ("GET", f"/console/dead-letters?code={'9' * 5000}", b"", {}),
+    ("GET", "/console/dead-letters?code=%D9%A3", b"", {}),
+    ("GET", f"/console/dead-letters/x/{'9' * 5000}/0", b"", {}),
+    ("GET", "/console/dead-letters/x/%C2%B2/1", b"", {}),
+    ("GET", "/console/instances?id=%00%ff", b"", {}),
+    ("GET", "/console/", b"", {"cookie": "weda_session=a.\xff"}),
+    ("GET", "/console/", b"", {"accept-language": "zh;q=1e999,zh;q=nan;" * 500}),
+    ("POST", "/console/login", b"token=%ff&next=//x", {"content-type": "application/x-www-form-urlencoded"}),
+    ("POST", "/console/login", b"x" * 500_000, {"content-type": "application/x-www-form-urlencoded"}),
+]
+
+
+@pytest.mark.parametrize("token", [None, "planted-operations-token"])
+async def test_odd_requests_to_the_operations_listener_are_answered_and_no_defect(token, serve):
+    serving = await serve(**({} if token is None else {"WEDA_OPERATIONS__TOKEN": token}))
+    statuses = []
+    async with aiohttp.ClientSession(headers={"authorization": f"Bearer {token}"}) as session:
+        for method, path, body, headers in ODD:
+            address = URL(serving.operations_url + path, encoded=True)
+            async with session.request(method, address, data=body, headers=headers, allow_redirects=False) as answer:
+                statuses.append(answer.status)
+                text = await answer.text()
+            assert "planted" not in text
+
+    assert {status for status in statuses if status >= 500} == set(), statuses
+    assert statuses[-1] == 413
+    assert '"level":"error"' not in serving.log.read_text()
+
+
+async def test_a_form_that_does_not_end_is_not_waited_for(serve):
+    """The login is open to whoever reaches the listener."""
+    serving = await serve(WEDA_OPERATIONS__TOKEN="t")
+
+    async def endless() -> AsyncIterator[bytes]:
+        while True:
+            yield b"x" * 4096
+            await asyncio.sleep(0.05)
+
+    async with (
+        asyncio.timeout(10),
+        aiohttp.ClientSession() as session,
+        session.post(f"{serving.operations_url}/console/login", data=endless()) as answer,
+    ):
+        assert answer.status == 413

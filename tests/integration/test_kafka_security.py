@@ -2,26 +2,38 @@
 
 import asyncio
 import json
+import logging
 import shutil
-from collections.abc import AsyncIterator, Iterator
+import time
+from collections.abc import AsyncIterator, Iterator, MutableMapping
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
+import structlog
+from joserfc.jwk import ECKey
+from structlog.testing import capture_logs
 
+from connector import doctor
 from connector.app import Connector, Reload
 from connector.settings import Settings
 from tests.integration.conftest import TOKEN, Running
 from tests.servers import KafkaCluster, read_topic
 from tests.servers.gate import Certificates
 from tests.servers.secured import (
+    LATE,
     MECHANISMS,
+    OTHER,
+    SIGNED,
     by_certificate,
+    by_signed_token,
     over_tls,
     set_password,
     start_with_certificates,
     start_with_every_mechanism,
 )
+from tests.servers.tokens import TokenService, token_service
 
 PREFIX = "guarded"
 SECONDS = 40
@@ -33,8 +45,22 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
 
 
 @pytest.fixture(scope="module")
-def guarded(certificates: Certificates) -> Iterator[KafkaCluster]:
-    with start_with_every_mechanism(certificates, PREFIX) as cluster:
+def service(certificates: Certificates) -> Iterator[TokenService]:
+    with token_service(certificates) as service:
+        yield service
+
+
+@pytest.fixture
+def tokens(service: TokenService) -> Iterator[TokenService]:
+    """The endpoint, which is as it was once a test is over."""
+    right = dict(vars(service))
+    yield service
+    vars(service).update(right)
+
+
+@pytest.fixture(scope="module")
+def guarded(certificates: Certificates, service: TokenService) -> Iterator[KafkaCluster]:
+    with start_with_every_mechanism(certificates, service, PREFIX) as cluster:
         yield cluster
 
 
@@ -47,20 +73,21 @@ def by_certificates(certificates: Certificates) -> Iterator[KafkaCluster]:
 class Connecting:
     """Starts connectors with a file of Kafka properties, which they read again when it changes."""
 
-    def __init__(self, prefix: str, folder: Path) -> None:
+    def __init__(self, prefix: str, folder: Path, log: list[MutableMapping[str, Any]]) -> None:
         self.prefix = f"{PREFIX}-{prefix}"
         self.started: list[Connector] = []
-        self._folder = folder
+        self.log = log
+        self.folder = folder
         self._file = folder / "properties.json"
 
     def write(self, properties: dict[str, str]) -> None:
         self._file.write_text(json.dumps(properties))
 
-    async def __call__(self, cluster: KafkaCluster, properties: dict[str, str], prefix: str = "") -> Running:
+    async def __call__(self, servers: KafkaCluster | str, properties: dict[str, str], prefix: str = "") -> Running:
         self.write(properties)
         environment = {
             "WEDA_TOKEN": TOKEN,
-            "WEDA_KAFKA__BOOTSTRAP_SERVERS": cluster.bootstrap_servers,
+            "WEDA_KAFKA__BOOTSTRAP_SERVERS": servers if isinstance(servers, str) else servers.bootstrap_servers,
             "WEDA_KAFKA__PROPERTIES_FILE": str(self._file),
             "WEDA_TOPICS__PREFIX": prefix or self.prefix,
             "WEDA_TOPICS__PARTITIONS": "1",
@@ -68,18 +95,32 @@ class Connecting:
             "WEDA_RECEIVER__HOST": "127.0.0.1",
             "WEDA_RECEIVER__PORT": "0",
             "WEDA_OPERATIONS__PORT": "0",
-            "WEDA_JOURNAL__PATH": str(self._folder / "journal.db"),
+            "WEDA_JOURNAL__PATH": str(self.folder / "journal.db"),
         }
         load = partial(Settings.load, environment=environment)
-        connector = Connector(load(), Reload(load, Settings.files(environment=environment)))
+        self.settings = load()
+        connector = Connector(self.settings, Reload(load, Settings.files(environment=environment)))
         self.started.append(connector)
         await connector.start()
         return Running(connector)
 
 
 @pytest.fixture
-async def connect(topic_prefix: str, tmp_path: Path) -> AsyncIterator[Connecting]:
-    connecting = Connecting(topic_prefix, tmp_path)
+def log() -> Iterator[list[MutableMapping[str, Any]]]:
+    """What is logged meanwhile, warnings and worse."""
+    before = structlog.get_config()["wrapper_class"]
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
+    with capture_logs() as log:
+        yield log
+    structlog.configure(wrapper_class=before)
+
+
+@pytest.fixture
+async def connect(
+    topic_prefix: str, tmp_path: Path, log: list, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Connecting]:
+    monkeypatch.setattr(doctor, "_SECONDS", 3.0)
+    connecting = Connecting(topic_prefix, tmp_path, log)
     yield connecting
     for connector in connecting.started:
         await connector.stop()
@@ -100,6 +141,24 @@ async def until_kafka_is(state: str, running: Running) -> dict:
         while (told := (await running.ready())[1])["kafka"] != state:
             await asyncio.sleep(0.2)
     return told
+
+
+async def until_everybody_is_told(words: str, running: Running, connect: Connecting) -> str:
+    """Wait until the probe tells of a problem in one line with these words; the log and the doctor say the same."""
+    async with asyncio.timeout(SECONDS):
+        while words not in (problem := await until_brokers_are_a_problem(running)):
+            await asyncio.sleep(0.2)
+    examined = await asyncio.to_thread(
+        lambda: next(one for one in doctor.examine(connect.settings) if one.check == "brokers")
+    )
+    logged = [
+        one["problem"] for one in connect.log if one["event"] == "a problem outside" and one["about"] == "brokers"
+    ]
+
+    assert len(problem.splitlines()) == 1
+    assert problem in logged
+    assert (examined.verdict, examined.found) == ("failed", problem)
+    return problem
 
 
 async def until_brokers_are_a_problem(running: Running) -> str:
@@ -165,28 +224,103 @@ async def test_a_password_that_changes_under_load_loses_and_reorders_nothing(gua
     assert await published(guarded, connect.prefix, sent) == [f"m-{number}" for number in range(sent)]
 
 
-async def test_an_unknown_authority_is_told_in_one_line(guarded, certificates, connect, tmp_path):
-    stranger = Certificates.issue(tmp_path)
-    properties = over_tls(certificates, "PLAIN") | {"ssl.ca.location": str(stranger.authority)}
-    running = await connect(guarded, properties)
-    problem = await until_brokers_are_a_problem(running)
-
-    assert len(problem.splitlines()) == 1
-    assert "certificate verify failed" in problem or "SSL" in problem
-
-
-async def test_a_client_certificate_is_replaced_without_a_restart(by_certificates, certificates, connect, tmp_path):
-    stranger = Certificates.issue(tmp_path)
+@pytest.mark.parametrize(
+    "told", ["it is of an authority that the broker does not know", "it has expired (20"], ids=["unknown", "late"]
+)
+async def test_a_client_certificate_is_refused_with_the_reason_and_replaced_without_a_restart(
+    told, by_certificates, certificates, connect
+):
+    stranger = Certificates.issue(connect.folder)
+    if "expired" in told:
+        shutil.copy(certificates.late_client, stranger.client)
+        shutil.copy(certificates.late_client, stranger.client_key)
     own = {"ssl.certificate.location": str(stranger.client), "ssl.key.location": str(stranger.client_key)}
     running = await connect(by_certificates, by_certificate(certificates) | own)
     assert (await running.post(message(1)))[1] == {"code": 0}  # into the journal
-    problem = await until_brokers_are_a_problem(running)
+    refusal = f"{by_certificates.bootstrap_servers} refuses our certificate: {told}"
+    await until_everybody_is_told(refusal, running, connect)
     shutil.copy(certificates.client, stranger.client)
     shutil.copy(certificates.client_key, stranger.client_key)
     await until_kafka_is("up", running)
 
     assert await published(by_certificates, connect.prefix, 1) == ["m-1"]
-    assert len(problem.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("listener", "told"),
+    [
+        (LATE, "certificate has expired"),
+        (OTHER, "IP address mismatch, certificate is not valid for '127.0.0.1'"),
+        (None, "unable to get local issuer certificate"),
+    ],
+)
+async def test_a_brokers_certificate_that_is_not_to_be_trusted_is_refused_with_the_reason(
+    listener, told, by_certificates, certificates, connect
+):
+    servers = by_certificates.listener(listener) if listener else by_certificates.bootstrap_servers
+    trusted = certificates if listener else Certificates.issue(connect.folder)
+    running = await connect(servers, by_certificate(certificates) | {"ssl.ca.location": str(trusted.authority)})
+    assert (await running.post(message(1)))[1] == {"code": 0}  # it waits in the journal
+
+    words = f"{servers} shows a certificate that is not to be trusted: {told}"
+    await until_everybody_is_told(words, running, connect)
+
+
+# --- signed tokens, by OpenID Connect ---
+
+
+async def test_messages_are_published_by_a_signed_token_with_the_least_rights(guarded, certificates, tokens, connect):
+    running = await connect(guarded.listener(SIGNED), by_signed_token(certificates, tokens))
+
+    assert (await running.post(message(1)))[1] == {"code": 0}
+    assert await published(guarded, connect.prefix, 1) == ["m-1"]
+    assert (await until_kafka_is("up", running))["problems"].keys() <= {"durability"}
+
+
+INVALID = '{"status":"invalid_token"}; the broker\'s log says whether for its issuer, audience, key or time'
+WRONG_TOKENS = {
+    "another secret": ({"secret": "planted-right"}, "no such client or another secret"),
+    "another audience": ({"audience": "another"}, INVALID),
+    "a key that nobody knows": ({"key": ECKey.generate_key("P-256", {"kid": "other"})}, INVALID),
+    "expired": ({"lifetime": -60}, "the one that came has expired"),
+    "no endpoint": ({"is_down": True}, "perhaps no token comes from https://"),
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG_TOKENS)
+async def test_a_wrong_token_is_told_in_one_line_and_the_right_one_is_taken_without_a_restart(
+    wrong, guarded, certificates, tokens, connect
+):
+    properties, right = by_signed_token(certificates, tokens), dict(vars(tokens))
+    changes, told = WRONG_TOKENS[wrong]
+    vars(tokens).update(changes)
+    running = await connect(guarded.listener(SIGNED), properties)
+    assert (await running.post(message(1)))[1] == {"code": 0}  # into the journal
+    problem = await until_everybody_is_told(told, running, connect)
+    vars(tokens).update(right)
+    await until_kafka_is("up", running)
+
+    assert await published(guarded, connect.prefix, 1) == ["m-1"]
+    assert (await running.post(message(2)))[1] == {"code": 0}
+    assert await published(guarded, connect.prefix, 2) == ["m-1", "m-2"]
+    assert tokens.secret not in problem
+
+
+async def test_tokens_are_renewed_before_they_expire_and_nothing_is_held_up(guarded, certificates, tokens, connect):
+    tokens.lifetime = 8
+    running = await connect(guarded.listener(SIGNED), by_signed_token(certificates, tokens))
+    await until_kafka_is("up", running)
+    began, issued, sent = time.monotonic(), tokens.issued, 0
+    while time.monotonic() < began + 3 * tokens.lifetime:
+        assert (await running.post(message(sent)))[1] == {"code": 0}
+        sent += 1
+        told = (await running.ready())[1]
+        assert (told["kafka"], told["problems"].keys() - {"durability"}) == ("up", set())
+        await asyncio.sleep(0.1)
+
+    assert tokens.issued - issued >= 6, "the producer's and the administrator's, each three times"
+    assert await published(guarded, connect.prefix, sent) == [f"m-{number}" for number in range(sent)]
+    assert await running.metric("weda_connector_producer_rebuilds_total") == 0
 
 
 async def test_beyond_its_prefix_the_connector_may_do_nothing(guarded, certificates, connect):

@@ -5,14 +5,17 @@ import io
 import json
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from unittest import mock
 from urllib.parse import quote
 from zoneinfo import ZoneInfo
 
 import avro.io
 import avro.schema
+import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
+from connector import messages
 from connector.encoding import encode
 from connector.errors import EmptyBody, Unconvertible, Unreadable
 from connector.messages import BodyKind, parse
@@ -275,6 +278,30 @@ def test_the_fingerprint_is_that_of_the_canonical_json(fields, spaces, enveloped
     canonical = json.dumps(fields, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
     assert message.fingerprint == hashlib.sha256(canonical.encode(errors="surrogatepass")).digest()[:16]
+
+
+# --- bounds ---
+
+
+def values_in(value):
+    """Members and elements, an empty object or list counted as one."""
+    if isinstance(value, dict):
+        value = list(value.values())
+    return max(len(value), 1) + sum(map(values_in, value)) if isinstance(value, list) else 0
+
+
+@fast
+@given(
+    value=json_of(any_text | st.sampled_from([',"[{', '\\",']), numbers), most=st.integers(0, 12), nested=st.booleans()
+)
+def test_a_document_is_refused_where_it_has_more_members_and_elements_than_may_be(value, most, nested):
+    written = to_json({"msgContext": json.dumps(value)} if nested else value).decode()
+    with mock.patch.object(messages, "MAX_VALUES", most):
+        if values_in(json.loads(written)) <= most:
+            assert messages.load(written) == json.loads(written)
+        else:
+            with pytest.raises(Unreadable, match=f"more than {most} members and elements"):
+                messages.load(written)
 
 
 # --- the fast way reads what the long way reads ---

@@ -6,6 +6,7 @@ from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.error import HTTPError
@@ -20,23 +21,39 @@ SECONDS = 20
 
 @dataclass(frozen=True)
 class Certificates:
-    """PEM files of one authority: its own, a server's for the loopback, and a client's with its key."""
+    """PEM files of one authority: its own, a server's for the loopback, and a client's with its key.
+
+    Beside them those that must not be taken: a server's and a client's whose time is over, and another host's.
+    """
 
     authority: Path
     client: Path
     client_key: Path
     server: Path
+    late_server: Path
+    late_client: Path
+    other_server: Path
 
     @classmethod
     def issue(cls, folder: Path) -> "Certificates":
         """Issue them all, by an authority that nobody else knows."""
         authority = trustme.CA()
         server, client = authority.issue_cert(LOOPBACK), authority.issue_cert("client@example.org")
-        made = cls(folder / "ca.pem", folder / "client.pem", folder / "client.key", folder / "server.pem")
+        begun, over = (datetime.now(UTC) - timedelta(days=days) for days in (2, 1))
+        made = cls(
+            *(folder / name for name in ("ca.pem", "client.pem", "client.key", "server.pem")),
+            *(folder / name for name in ("late-server.pem", "late-client.pem", "other-server.pem")),
+        )
         authority.cert_pem.write_to_path(made.authority)
         client.cert_chain_pems[0].write_to_path(made.client)
         client.private_key_pem.write_to_path(made.client_key)
-        server.private_key_and_cert_chain_pem.write_to_path(made.server)
+        for path, issued in (
+            (made.server, server),
+            (made.late_server, authority.issue_cert(LOOPBACK, not_before=begun, not_after=over)),
+            (made.late_client, authority.issue_cert("client@example.org", not_before=begun, not_after=over)),
+            (made.other_server, authority.issue_cert("kafka.example.org")),
+        ):
+            issued.private_key_and_cert_chain_pem.write_to_path(path)
         return made
 
 

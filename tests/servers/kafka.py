@@ -77,15 +77,26 @@ class Plan:
     doors: list[list[tuple[int, int]]] = field(default_factory=list)
     """For each door and node: the port that is told to who comes in by the door, and the port that the node has."""
 
+    listeners: dict[str, list[int]] = field(default_factory=dict)
+    """Name of a further listener → its port on each node."""
+
     @classmethod
-    def draw(cls, nodes: int, server: Mapping[str, str], client: Mapping[str, str], doors: int = 0) -> Self:
+    def draw(
+        cls,
+        nodes: int,
+        server: Mapping[str, str],
+        client: Mapping[str, str],
+        doors: int = 0,
+        listeners: Sequence[str] = (),
+    ) -> Self:
         """Make a plan with ports that are free now."""
-        ports = free_ports(2 * nodes * (1 + doors))
+        ports = free_ports(nodes * (2 * (1 + doors) + len(listeners)))
         cluster_id = base64.urlsafe_b64encode(b"\x10" + uuid.uuid4().bytes[1:]).decode().rstrip("=")
+        further = {name: [ports.pop() for _ in range(nodes)] for name in listeners}
         behind = ports[2 * nodes :]
         pairs = list(zip(behind[::2], behind[1::2], strict=True))
         openings = [pairs[nodes * door : nodes * (door + 1)] for door in range(doors)]
-        return cls(cluster_id, ports[:nodes], ports[nodes : 2 * nodes], dict(server), dict(client), openings)
+        return cls(cluster_id, ports[:nodes], ports[nodes : 2 * nodes], dict(server), dict(client), openings, further)
 
     @property
     def node_ids(self) -> range:
@@ -103,6 +114,7 @@ class Plan:
         replicas, in_sync = str(nodes), str(max(1, nodes - 1))
         broker = f"PLAINTEXT://{LOOPBACK}:{self.broker_ports[node - 1]}"
         controller = f"CONTROLLER://{LOOPBACK}:{self.controller_ports[node - 1]}"
+        further = [f"{name}://{LOOPBACK}:{ports[node - 1]}" for name, ports in self.listeners.items()]
         own = [f"DOOR{door}://{LOOPBACK}:{pairs[node - 1][1]}" for door, pairs in enumerate(self.doors)]
         told = [f"DOOR{door}://{LOOPBACK}:{pairs[node - 1][0]}" for door, pairs in enumerate(self.doors)]
         protocols = [f"DOOR{door}:PLAINTEXT" for door in range(len(self.doors))]
@@ -111,8 +123,8 @@ class Plan:
             "process.roles": "broker,controller",
             "node.id": str(node),
             "controller.quorum.voters": ",".join(voters),
-            "listeners": ",".join([broker, controller, *own]),
-            "advertised.listeners": ",".join([broker, *told]),
+            "listeners": ",".join([broker, controller, *own, *further]),
+            "advertised.listeners": ",".join([broker, *told, *further]),
             "controller.listener.names": "CONTROLLER",
             "inter.broker.listener.name": "PLAINTEXT",
             "listener.security.protocol.map": ",".join(["PLAINTEXT:PLAINTEXT", "CONTROLLER:PLAINTEXT", *protocols]),
@@ -162,15 +174,17 @@ class KafkaCluster:
         detached: bool = False,
         jvm_options: Sequence[str] = (),
         doors: int = 0,
+        listeners: Sequence[str] = (),
     ) -> Self:
         """Start a new cluster and wait until every broker serves; ``DidNotStart`` with the log's end otherwise.
 
         ``server_properties`` win over ours on every node; ``client_properties`` are for this class's own admin
         client (credentials). ``state`` must be new or empty; a temporary folder without. With ``doors`` each node
         also serves so many listeners that tell of ports with nothing behind them: for relays (`tests.servers.wires`).
+        ``listeners`` are names of further ones; ``server_properties`` say how they speak.
         """
         installed()  # or stop here, before there is anything to clear away
-        plan = Plan.draw(nodes, server_properties or {}, client_properties or {}, doors)
+        plan = Plan.draw(nodes, server_properties or {}, client_properties or {}, doors, listeners)
         cluster = cls(plan, _new_folder(state), detached=detached, jvm_options=jvm_options)
         try:
             cluster._format()
@@ -204,6 +218,10 @@ class KafkaCluster:
         """What a client by a door gives as bootstrap servers, and for each port it is told the node's own."""
         pairs = self._plan.doors[number]
         return ",".join(f"{LOOPBACK}:{told}" for told, _ in pairs), dict(pairs)
+
+    def listener(self, name: str) -> str:
+        """What a client by a further listener gives as bootstrap servers."""
+        return ",".join(f"{LOOPBACK}:{port}" for port in self._plan.listeners[name])
 
     @property
     def nodes(self) -> list[int]:

@@ -14,12 +14,19 @@ from cryptography.hazmat.primitives import serialization
 from tests.servers.access import ROOT, USER, grant
 from tests.servers.gate import Certificates
 from tests.servers.kafka import ADMIN_SECONDS, KafkaCluster
+from tests.servers.tokens import AUDIENCE, CLIENT, ISSUER, TokenService
 
 SCRAM: Mapping[str, ScramMechanism] = MappingProxyType(
     {"SCRAM-SHA-256": ScramMechanism.SCRAM_SHA_256, "SCRAM-SHA-512": ScramMechanism.SCRAM_SHA_512}
 )
 MECHANISMS = ("PLAIN", *SCRAM, "OAUTHBEARER")
 AUTHORIZER = "org.apache.kafka.metadata.authorizer.StandardAuthorizer"
+SIGNED = "SIGNED"
+"""The listener that takes signed tokens alone."""
+
+LATE, OTHER = "LATE", "OTHER"
+"""The listeners that show a certificate whose time is over, and another host's."""
+
 _MODULES = "org.apache.kafka.common.security"
 
 
@@ -39,6 +46,21 @@ def over_tls(certificates: Certificates, mechanism: str, *, name: str = USER, pa
     return known | {"sasl.username": name, "sasl.password": password}
 
 
+def by_signed_token(certificates: Certificates, tokens: TokenService) -> dict[str, str]:
+    """A client's properties to come in by `SIGNED`: librdkafka fetches its tokens from the endpoint."""
+    return {
+        "security.protocol": "SASL_SSL",
+        "ssl.ca.location": str(certificates.authority),
+        "https.ca.location": str(certificates.authority),
+        "sasl.mechanism": "OAUTHBEARER",
+        "sasl.oauthbearer.method": "oidc",
+        "sasl.oauthbearer.client.id": CLIENT,
+        "sasl.oauthbearer.client.secret": tokens.secret,
+        "sasl.oauthbearer.scope": "produce",
+        "sasl.oauthbearer.token.endpoint.url": tokens.endpoint,
+    }
+
+
 def by_certificate(certificates: Certificates) -> dict[str, str]:
     """A client's properties with a certificate of its own."""
     return {
@@ -49,14 +71,15 @@ def by_certificate(certificates: Certificates) -> dict[str, str]:
     }
 
 
-def start_with_every_mechanism(certificates: Certificates, prefix: str) -> KafkaCluster:
+def start_with_every_mechanism(certificates: Certificates, tokens: TokenService, prefix: str) -> KafkaCluster:
     """A broker on which `USER` has the least that the connector needs, on topics that start with ``prefix``."""
+    signed = f"listener.name.{SIGNED.lower()}"
     users = " ".join(f'user_{name}="{name}"' for name in (ROOT, USER))
     server = {
         **_tls(certificates),
         "authorizer.class.name": AUTHORIZER,
         "super.users": f"User:{ROOT};User:ANONYMOUS",  # the controllers' listener asks nobody
-        "listener.security.protocol.map": "PLAINTEXT:SASL_SSL,CONTROLLER:PLAINTEXT",
+        "listener.security.protocol.map": f"PLAINTEXT:SASL_SSL,CONTROLLER:PLAINTEXT,{SIGNED}:SASL_SSL",
         "sasl.enabled.mechanisms": ",".join(MECHANISMS),
         "sasl.mechanism.inter.broker.protocol": "PLAIN",
         "listener.name.plaintext.plain.sasl.jaas.config": (
@@ -70,7 +93,25 @@ def start_with_every_mechanism(certificates: Certificates, prefix: str) -> Kafka
         f"listener.name.plaintext.{each.lower()}.sasl.jaas.config": f"{_MODULES}.scram.ScramLoginModule required;"
         for each in SCRAM
     }
-    cluster = KafkaCluster.start(1, server, client_properties=over_tls(certificates, "PLAIN", name=ROOT, password=ROOT))
+    server |= {
+        f"{signed}.sasl.enabled.mechanisms": "OAUTHBEARER",
+        f"{signed}.oauthbearer.sasl.jaas.config": f"{_MODULES}.oauthbearer.OAuthBearerLoginModule required;",
+        f"{signed}.oauthbearer.sasl.server.callback.handler.class": (
+            f"{_MODULES}.oauthbearer.OAuthBearerValidatorCallbackHandler"
+        ),
+        f"{signed}.sasl.oauthbearer.jwks.endpoint.url": tokens.keys_address,
+        f"{signed}.sasl.oauthbearer.expected.audience": AUDIENCE,
+        f"{signed}.sasl.oauthbearer.expected.issuer": ISSUER,
+        f"{signed}.sasl.oauthbearer.clock.skew.seconds": "0",
+        f"{signed}.oauthbearer.connections.max.reauth.ms": "3600000",
+    }
+    cluster = KafkaCluster.start(
+        1,
+        server,
+        client_properties=over_tls(certificates, "PLAIN", name=ROOT, password=ROOT),
+        jvm_options=[f"-Dorg.apache.kafka.sasl.oauthbearer.allowed.urls={tokens.keys_address}"],
+        listeners=[SIGNED],
+    )
     try:
         set_password(cluster, USER)
         grant(cluster, prefix)
@@ -85,10 +126,12 @@ def start_with_certificates(certificates: Certificates) -> KafkaCluster:
     server = {
         **_tls(certificates),
         "ssl.client.auth": "required",
-        "listener.security.protocol.map": "PLAINTEXT:SSL,CONTROLLER:PLAINTEXT",
+        "listener.security.protocol.map": f"PLAINTEXT:SSL,CONTROLLER:PLAINTEXT,{LATE}:SSL,{OTHER}:SSL",
     }
+    for name, shown in ((LATE, certificates.late_server), (OTHER, certificates.other_server)):
+        server |= {f"listener.name.{name.lower()}.{key}": value for key, value in _tls(certificates, shown).items()}
     # the broker talks to itself by its own certificate, which is a client's as well
-    return KafkaCluster.start(1, server, client_properties=by_certificate(certificates))
+    return KafkaCluster.start(1, server, client_properties=by_certificate(certificates), listeners=[LATE, OTHER])
 
 
 def set_password(cluster: KafkaCluster, password: str) -> None:
@@ -103,9 +146,10 @@ def set_password(cluster: KafkaCluster, password: str) -> None:
             answer.result(ADMIN_SECONDS)
 
 
-def _tls(certificates: Certificates) -> dict[str, str]:
-    store = certificates.server.with_name("keystore.pem")
-    _write_as_pkcs8(certificates.server, store)
+def _tls(certificates: Certificates, shown: Path | None = None) -> dict[str, str]:
+    shown = shown or certificates.server
+    store = shown.with_name(f"{shown.stem}-keystore.pem")
+    _write_as_pkcs8(shown, store)
     return {
         "ssl.keystore.type": "PEM",
         "ssl.keystore.location": str(store),

@@ -2,11 +2,13 @@
 
 import json
 import time
+from zoneinfo import ZoneInfo
 
 import pytest
 
 from connector.errors import EmptyBody, Unconvertible, Unreadable
-from connector.messages import MAX_NESTING, BodyKind, is_overflow, load, parse
+from connector.messages import MAX_NESTING, MAX_TEXT, MAX_VALUES, BodyKind, is_overflow, load, parse
+from connector.typed_messages import read as read_typed
 
 FIELDS = {"msgType": "Task", "instanceId": "i-1", "action": 2}
 BARE = json.dumps(FIELDS)
@@ -64,6 +66,9 @@ def test_nothing_at_all_is_an_empty_body(body, kind):
         (40004, b'{"msgContext":" "}'),
         (40005, b'{"a":' + b"[" * MAX_NESTING + b"]" * MAX_NESTING + b"}"),
         (40006, b'{"msgId":' + b"9" * 4301 + b"}"),
+        (40007, b'{"msgId":1,"a":[' + b"0," * MAX_VALUES + b"0]}"),
+        (40007, b'{"msgId":"' + b"x" * (MAX_TEXT + 1) + b'"}'),
+        (40007, b'{"msgId":1,"a":[{"' + b"x" * (MAX_TEXT + 1) + b'":1}]}'),
     ],
 )
 def test_each_way_of_being_unreadable_has_its_code(code, body):
@@ -151,3 +156,47 @@ def test_a_value_without_a_number_past_double_range_overflows_not(value):
 @pytest.mark.parametrize("value", [float("inf"), float("-inf"), 10**309, -(10**309), [1, {"a": [float("inf")]}]])
 def test_a_number_past_double_range_overflows_however_deep(value):
     assert is_overflow(value)
+
+
+def with_values(count):
+    """A message of so many members and elements."""
+    fields = {"msgType": "Task", "instanceId": "i-1"} | ({} if count % 2 else {"comment": ""})
+    persons = [{"id": "1"}] * ((count - len(fields) - 1) // 2)
+    return json.dumps(fields | {"ccUserMap": persons}, separators=(",", ":"))
+
+
+@pytest.mark.parametrize("shape", ["%s", '{"msgContext":%s}'])
+@pytest.mark.parametrize("over", [0, 1])
+def test_members_and_elements_are_counted_to_the_last_one(shape, over):
+    body = (shape % with_values(MAX_VALUES + over - (shape != "%s"))).encode()
+
+    assert (read_typed(body, ZoneInfo("UTC")) is None) == bool(over)
+    if over:
+        assert code_of(body) == 40007
+    else:
+        assert read(body).fields["instanceId"] == "i-1"
+
+
+@pytest.mark.parametrize("escaped", [json.dumps, lambda text: json.dumps(text).replace(",", "\\u002c")])
+def test_members_and_elements_in_the_text_of_an_envelope_are_counted(escaped):
+    most = json.dumps({"msgContext": "%s"}).replace('"%s"', escaped(with_values(MAX_VALUES))).encode()
+    over = json.dumps({"msgContext": "%s"}).replace('"%s"', escaped(with_values(MAX_VALUES + 1))).encode()
+
+    assert read(most).fields["instanceId"] == "i-1"
+    assert read_typed(over, ZoneInfo("UTC")) is None
+    assert code_of(over) == 40007
+
+
+def test_commas_and_brackets_in_text_are_no_members_and_no_elements():
+    text = ",[{" * MAX_VALUES
+
+    assert read(json.dumps({"msgId": text})).fields["msgId"] == text
+
+
+@pytest.mark.parametrize("shape", [lambda text: text, lambda text: json.dumps({"msgContext": text})])
+def test_an_envelope_may_be_longer_than_a_text_in_it(shape):
+    text = "x" * MAX_TEXT
+    body = shape(json.dumps({"msgType": "Task", "instanceId": "i-1", "comment": text})).encode()
+
+    assert read(body).fields["comment"] == text
+    assert read_typed(body, ZoneInfo("UTC")) is None

@@ -10,7 +10,15 @@ import pytest
 
 from connector.errors import Unconvertible, Unreadable
 from connector.messages import BodyKind, parse
-from connector.records import convert, headers, readable_instance_id, record_value, timestamp_text
+from connector.records import (
+    IDENTIFIERS,
+    MAX_IDENTIFIER,
+    convert,
+    headers,
+    readable_instance_id,
+    record_value,
+    timestamp_text,
+)
 from connector.schemas import INSTANCE_EVENT, OURS, TASK_EVENT, WORKFLOW_EVENT, load
 from connector.values import IngestId, Request
 
@@ -125,6 +133,7 @@ def test_the_trace_context_is_passed_on():
         (42204, {"taskMap": "x"}),
         (42205, {"comment": "\ud800"}),
         (42206, {"startTime": -1}),
+        *((42207, {name: "x" * (MAX_IDENTIFIER + 1)}) for name in ("instanceId", *IDENTIFIERS)),
     ],
 )
 def test_each_way_of_being_unconvertible_has_its_code(code, fields):
@@ -132,6 +141,13 @@ def test_each_way_of_being_unconvertible_has_its_code(code, fields):
         event(**fields)
 
     assert caught.value.code == code
+
+
+@pytest.mark.parametrize("name", ["instanceId", *IDENTIFIERS])
+def test_an_identifier_is_taken_up_to_its_bound_and_told_without_its_text_beyond(name):
+    assert event(**{name: "同" * MAX_IDENTIFIER}).fields[name] == "同" * MAX_IDENTIFIER
+    with pytest.raises(Unconvertible, match=f"^{name} has more than 1024 characters$"):
+        event(**{name: "同" * (MAX_IDENTIFIER + 1)})
 
 
 @pytest.mark.parametrize("name", ["action", "isCcTask", "startTime", "taskMap"])

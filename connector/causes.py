@@ -1,0 +1,101 @@
+"""Why Kafka cannot be reached, or does not let us in, in one sentence that names the cause.
+
+librdkafka says that a handshake failed; whether a certificate's time is over or its name is another one it does not.
+Where its words leave that open, a handshake of our own with the same broker tells, or our own certificate.
+"""
+
+import re
+import socket
+import ssl
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+from cryptography import x509
+
+_SECONDS: Final = 3.0
+_LONGEST: Final = 300
+_TIMES: Final = re.compile(r" \(after \d+ms in state \w+\)|: now=\d+ms, exp=\d+ms")
+_SSL_BROKER: Final = re.compile(r"ssl://\[?(?P<host>[^/\s]+?)\]?:(?P<port>\d+)/")
+_OURS_REFUSED: Final = re.compile(r"alert (?:.*certificate|unknown ca)")
+_HINTS: Final = (
+    ('{"status":"invalid_token"}', "the broker's log says whether for its issuer, audience, key or time"),
+    ("adding trust anchors", "name the file of the endpoint's authorities in https.ca.location"),
+    ("unexpired token", "the one that came has expired: see the endpoint's clock"),
+    ("OpenSSL verify result", "the endpoint's authority has to be in https.ca.location"),
+)
+
+
+def sentence(words: str, properties: Mapping[str, Any]) -> str:
+    """What Kafka's or librdkafka's words mean, the same each time that the same is wrong.
+
+    It may ask a broker for its certificate, which takes some seconds at most.
+
+    Args:
+        words: The text of an error.
+        properties: Those of the client that it befell.
+    """
+    broker = _SSL_BROKER.search(words)
+    if broker is not None:
+        found = _certificates(words, broker["host"], int(broker["port"]), properties)
+        if found is not None:
+            return found
+    text = " ".join(_TIMES.sub("", words).split())
+    text = text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
+    return "; ".join([text, *(hint for mark, hint in _HINTS if mark in text)])
+
+
+def silence(properties: Mapping[str, Any]) -> str:
+    """What may be the cause where librdkafka says nothing but that there is no answer; empty where nothing is known."""
+    endpoint = properties.get("sasl.oauthbearer.token.endpoint.url")
+    return f"; perhaps no token comes from {endpoint}" if endpoint else ""
+
+
+def _certificates(words: str, host: str, port: int, properties: Mapping[str, Any]) -> str | None:
+    place = f"{host}:{port}"
+    if "certificate verify failed" in words:
+        verdict = _verdict(host, port, properties)
+        return verdict and f"{place} shows a certificate that is not to be trusted: {verdict}"
+    if _OURS_REFUSED.search(words):
+        return f"{place} refuses our certificate: {_our_certificate(properties)}"
+    return None
+
+
+def _verdict(host: str, port: int, properties: Mapping[str, Any]) -> str | None:
+    """What is wrong with a broker's certificate; None where we find nothing."""
+    try:
+        context = _context(properties)
+        with (
+            socket.create_connection((host, port), _SECONDS) as plain,
+            context.wrap_socket(plain, server_hostname=host),
+        ):
+            return None
+    except ssl.SSLCertVerificationError as error:
+        return error.verify_message.rstrip(".")
+    except (OSError, ValueError):
+        return None
+
+
+def _context(properties: Mapping[str, Any]) -> ssl.SSLContext:
+    authorities = properties.get("ssl.ca.location")
+    known: dict[str, Any] = {"cadata": properties.get("ssl.ca.pem")}
+    if authorities not in (None, "", "probe"):
+        known["capath" if Path(str(authorities)).is_dir() else "cafile"] = str(authorities)
+    context = ssl.create_default_context(**known)
+    context.check_hostname = properties.get("ssl.endpoint.identification.algorithm") != "none"
+    return context
+
+
+def _our_certificate(properties: Mapping[str, Any]) -> str:
+    location, text = properties.get("ssl.certificate.location"), properties.get("ssl.certificate.pem")
+    if not location and not text:
+        return "none is shown, name one in ssl.certificate.location"
+    try:
+        pem = Path(str(location)).read_bytes() if location else str(text).encode()
+        over = x509.load_pem_x509_certificate(pem).not_valid_after_utc
+    except (OSError, ValueError):
+        return "it cannot be read"
+    if over < datetime.now(UTC):
+        return f"it has expired ({over:%Y-%m-%dT%H:%M:%SZ})"
+    return "it is of an authority that the broker does not know"
