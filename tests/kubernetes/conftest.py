@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import helm_python
@@ -29,17 +30,31 @@ class Releases:
 
     def install(self, values: Object | None = None, chart: Path = CHART, seconds: int = SECONDS) -> None:
         options = {"namespace": self.namespace, "wait": "legacy", "timeout": seconds}
-        self._helm.install(str(chart), RELEASE, {**LOCAL, **(values or {})}, **options)
+        with self._explained():
+            self._helm.install(str(chart), RELEASE, {**LOCAL, **(values or {})}, **options)
 
     def upgrade(self, values: Object | None = None, chart: Path = CHART) -> None:
         options = {"namespace": self.namespace, "wait": "legacy", "timeout": SECONDS}
-        self._helm.upgrade(str(chart), RELEASE, {**LOCAL, **(values or {})}, **options)
+        with self._explained():
+            self._helm.upgrade(str(chart), RELEASE, {**LOCAL, **(values or {})}, **options)
 
     def roll_back(self) -> None:
-        self._helm.rollback(RELEASE, wait="legacy", timeout=SECONDS)
+        with self._explained():
+            self._helm.rollback(RELEASE, wait="legacy", timeout=SECONDS)
 
     def uninstall(self) -> None:
-        self._helm.uninstall(RELEASE, wait="legacy", timeout=SECONDS)
+        with self._explained():
+            self._helm.uninstall(RELEASE, wait="legacy", timeout=SECONDS)
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        """What Helm waited for in vain is told by the objects and the events, not by its error."""
+        try:
+            yield
+        except helm_python.HelmError as error:
+            for what in ("statefulsets,deployments,jobs,pods,persistentvolumeclaims", "events"):
+                error.add_note(self.cluster.kubectl("get", what, "--namespace", self.namespace, "-o", "wide").stdout)
+            raise
 
     def revisions(self) -> list[str]:
         return [each["status"] for each in self._helm.history(RELEASE)]
@@ -94,13 +109,16 @@ def releases(cluster, request) -> Iterator[Releases]:
     cluster.until(lambda: bool(cluster.get("serviceaccounts", namespace)))
     yield Releases(cluster, namespace)
     cluster.kubectl("delete", "namespace", namespace, "--wait=true")
-    for volume in cluster.get("persistentvolumes"):
-        if volume["status"]["phase"] == "Released":
-            cluster.kubectl(
-                "patch",
-                "persistentvolume",
-                volume["metadata"]["name"],
-                "--type=json",
-                "--patch",
-                '[{"op": "remove", "path": "/spec/claimRef"}]',
-            )
+    cluster.until(lambda: all(each["status"]["phase"] == "Released" for each in _volumes_of(namespace, cluster)))
+    for volume in _volumes_of(namespace, cluster):
+        name, freed = volume["metadata"]["name"], '[{"op": "remove", "path": "/spec/claimRef"}]'
+        cluster.kubectl("patch", "persistentvolume", name, "--type=json", "--patch", freed)
+
+
+def _volumes_of(namespace: str, cluster: Kubernetes) -> list[Object]:
+    """The volumes that claims of a namespace have, or had."""
+    return [
+        each
+        for each in cluster.get("persistentvolumes")
+        if each["spec"].get("claimRef", {}).get("namespace") == namespace
+    ]
