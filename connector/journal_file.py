@@ -323,6 +323,8 @@ class JournalFile:
 
     def _prepare(self, database: apsw.Connection) -> None:
         commits = write_ahead_log.commits(self._wal)
+        if self._wal_size():
+            write_again(self._wal)  # else a page torn on the way into the database could find no frame that mends it
         database.pragma("locking_mode", "exclusive")
         self._check_kind(database)
         database.pragma("journal_mode", "wal")
@@ -434,6 +436,16 @@ def sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def write_again(path: Path) -> None:
+    """Bring a file to the disk, with what a failed sync gave up: that can be read until the power fails, no longer."""
+    with path.open("r+b") as file:
+        content = file.read()
+        file.seek(0)
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def headroom(max_bytes: int) -> int:

@@ -123,7 +123,7 @@ class CrashDisk:
         self.is_off = False
         self.mend()
         system = _FileSystem(self)
-        asked_without_sqlite = mock.patch.object(journal_file, "sync", self._sync)
+        asked_without_sqlite = mock.patch.multiple(journal_file, sync=self._sync, write_again=self._write_again)
         try:
             with asked_without_sqlite:
                 yield system.name
@@ -189,6 +189,14 @@ class CrashDisk:
             self.sync_folder()
         else:
             self._files[path.name].sync()
+
+    def _write_again(self, path: Path) -> None:
+        fault = self.operate()
+        if fault is not Fault.FULL:
+            self._files[path.name].pending.append(Write(0, path.read_bytes()))
+        if fault is not None:
+            raise OSError(errno.EIO, "the disk does not answer")
+        self._sync(path)
 
     def sync_folder(self) -> None:
         """Names are durable as they are now."""

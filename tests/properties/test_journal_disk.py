@@ -620,3 +620,19 @@ def check_journal(folder: Path, history: tuple[int, list[Any]]) -> None:
 def test_whatever_fails_the_journal_keeps_what_it_answered(folder: Path, seed: int) -> None:
     """P1, P6: what was admitted is there, what was struck or refused is not, what was open is whole or not there."""
     played(partial(check_journal, folder), JOURNAL_HISTORIES, seed, HISTORIES // 6)
+
+
+@pytest.mark.parametrize("operations", range(8))
+def test_a_page_torn_while_a_log_is_moved_whose_sync_had_failed_is_mended_by_the_log(
+    folder: Path, operations: int
+) -> None:
+    """P1: three faults one after the other, once found by chance: no room, a failing device, the power."""
+    steps = [
+        Together((Admit(10),)),
+        Reopen(),
+        Together((Remember(0),), Trouble(4, Fault.FULL)),
+        Together((Admit(10),), Trouble(operations, Fault.BROKEN)),
+        Crash(),
+    ]
+    for chance in range(20):
+        check_journal(folder, (chance, list(steps)))
