@@ -322,9 +322,8 @@ class JournalFile:
         return database
 
     def _prepare(self, database: apsw.Connection) -> None:
+        self._secure_log()
         commits = write_ahead_log.commits(self._wal)
-        if self._wal_size():
-            write_again(self._wal)  # else a page torn on the way into the database could find no frame that mends it
         database.pragma("locking_mode", "exclusive")
         self._check_kind(database)
         database.pragma("journal_mode", "wal")
@@ -337,18 +336,17 @@ class JournalFile:
         # One commit behind the last whole frame is what a crash leaves; more were synced once, and broken since.
         if sum(frame > whole for frame in commits) > 1:
             raise DamagedFile("committed frames of the write-ahead log stand behind a broken one")
-        self._begin_a_log(database)
         with database:
             self._upgrade(database)
 
-    def _begin_a_log(self, database: apsw.Connection) -> None:
-        """Leave nothing to what was read from the log: where a sync failed before, some of it is in memory alone.
+    def _secure_log(self) -> None:
+        """Bring to the disk what will be read from the log: where a sync failed before, some of it is in memory alone.
 
-        It stands in the database by now. After a power cut what is left of the log would be read again, and undo that.
+        After a power cut it would be gone, with rows that were taken for found; and a page torn on its way into the
+        database would find no frame that mends it. The folder is synced for the names of both files.
         """
-        database.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
-        if self._wal.exists():
-            sync(self._wal)
+        if self._wal_size():
+            write_again(self._wal)
         sync(self._path.parent)
 
     def _check_kind(self, database: apsw.Connection) -> None:

@@ -378,7 +378,7 @@ class Unsynced(JournalFile):
 class TrustingItsLog(JournalFile):
     """Goes on in a log of which a failed sync may have left a part in memory alone."""
 
-    def _begin_a_log(self, database: apsw.Connection) -> None:
+    def _secure_log(self) -> None:
         pass
 
 
