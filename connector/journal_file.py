@@ -336,6 +336,7 @@ class JournalFile:
         # One commit behind the last whole frame is what a crash leaves; more were synced once, and broken since.
         if sum(frame > whole for frame in commits) > 1:
             raise DamagedFile("committed frames of the write-ahead log stand behind a broken one")
+        self._begin_log(database)
         with database:
             self._upgrade(database)
 
@@ -348,6 +349,10 @@ class JournalFile:
         if self._wal_size():
             write_again(self._wal)
         sync(self._path.parent)
+
+    def _begin_log(self, database: apsw.Connection) -> None:
+        """Leave nothing behind what will be written: frames of an earlier try would pass for broken ones of ours."""
+        database.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
 
     def _check_kind(self, database: apsw.Connection) -> None:
         version: int = database.pragma("user_version")

@@ -381,6 +381,9 @@ class TrustingItsLog(JournalFile):
     def _secure_log(self) -> None:
         pass
 
+    def _begin_log(self, database: apsw.Connection) -> None:
+        pass
+
 
 @pytest.mark.parametrize("defective", [Unsynced, TrustingItsLog])
 def test_the_model_finds_a_sync_that_is_left_out(folder: Path, seed: int, defective: type[JournalFile]) -> None:
