@@ -26,7 +26,7 @@ from connector.canary import Canary, Uncounted
 from connector.claims import Claims
 from connector.delivery import Delivery
 from connector.embedded import EmbeddedBroker
-from connector.encoding import Encoder, RegistryEncoder, SingleObjectEncoder
+from connector.encoding import Framing, RegistryFraming, SingleObjectFraming
 from connector.errors import ConfigurationError, ConnectorError, Unavailable
 from connector.health import Health
 from connector.ingest import IngestIds
@@ -36,7 +36,7 @@ from connector.limits import Rates
 from connector.metrics import Metrics
 from connector.operations import SECONDS_BETWEEN, Desk, History, Outside, operations_app
 from connector.operations.timeline import LOOK_BACK
-from connector.pipeline import Counts, Pipeline
+from connector.pipeline import Counts, Pipeline, Reader
 from connector.privacy import Privacy
 from connector.protocol import SWEEP_SECONDS, Protocol, bounded, sweep
 from connector.publisher import Failure, KafkaPublisher, producer_properties
@@ -111,6 +111,7 @@ class Connector:
         self._stack = contextlib.AsyncExitStack()
         self._watchers: set[asyncio.Task[None]] = set()
         self._privacy = _privacy(settings)
+        self._reader = Reader(ZoneInfo(settings.timezone), self._privacy)
         self._topic_limits: dict[str, int] = {}
         self._partitions: dict[str, int] = {}
         self._leaving = _Rate()
@@ -126,7 +127,7 @@ class Connector:
             streams=settings.streams,
             journal_is_shared=self._is_replica,
         )
-        self.recent = Recent(settings.sources)
+        self.recent = Recent(settings.sources, self._reader.read)
         self.bootstrap_servers = settings.kafka.bootstrap_servers
         self.url = ""
         self.operations_url = ""
@@ -163,7 +164,7 @@ class Connector:
         with contextlib.suppress(*([Unavailable] if self._is_replica else [])):  # its database may come later
             await self._reserve(journal, ingest_ids)
         # 5. The ids of the schemas, where there is a registry.
-        encoder = await self._encoder()
+        framing = await self._framing()
         # 6. The broker in memory, where that is asked for.
         self._start_embedded()
         # 7. The publisher, and delivery with what the journal held.
@@ -178,7 +179,7 @@ class Connector:
         self._watch(self._keep_history)
         # 9. The public listener; the canary and replayed dead letters, which go in behind its door.
         pipeline = partial(
-            self._pipeline, delivery=delivery, claims=claims, repeats=repeats, ingest_ids=ingest_ids, encoder=encoder
+            self._pipeline, delivery=delivery, claims=claims, repeats=repeats, ingest_ids=ingest_ids, framing=framing
         )
         if self._canaries:
             self._watch(partial(self._sing, delivery, pipeline(canary_routes(settings), Uncounted())))
@@ -288,11 +289,11 @@ class Connector:
             properties["message.timeout.ms"] = int(MESSAGE_TIMEOUT_SECONDS * 1000)
         return properties
 
-    async def _encoder(self) -> Encoder:
+    async def _framing(self) -> Framing:
         settings = self._settings
         self.metrics.registry_up.set(1)
         if settings.registry.url is None:
-            return SingleObjectEncoder()
+            return SingleObjectFraming()
         registry = self._stack.enter_context(Registry(settings.registry))
         wanted_subjects = subjects((*self.routes.all, *self._canaries))
         cache = settings.journal.path.with_name(settings.journal.path.name + ".schemas")
@@ -302,7 +303,7 @@ class Connector:
         self.metrics.registry_up.set(resolved.from_registry)
         self.desk.schema_ids.update(resolved.ids)
         self._watch(partial(self._watch_registry, registry, wanted_subjects, resolved.ids))
-        return RegistryEncoder(resolved.ids)
+        return RegistryFraming(resolved.ids)
 
     def _desk(self) -> Desk:
         settings = self._settings
@@ -367,21 +368,20 @@ class Connector:
         claims: Claims | None,
         repeats: Repeats,
         ingest_ids: IngestIds,
-        encoder: Encoder,
+        framing: Framing,
     ) -> Pipeline:
         settings = self._settings
         return Pipeline(
             routes=routes,
-            encoder=encoder,
+            framing=framing,
             delivery=delivery,
             repeats=repeats,
             ingest_ids=ingest_ids,
             metrics=counts,
-            zone=ZoneInfo(settings.timezone),
+            reader=self._reader,
             max_in_flight=settings.receiver.max_in_flight,
             reply_deadline_seconds=settings.receiver.reply_deadline_seconds,
             topic_limits=self._topic_limits,
-            privacy=self._privacy,
             claims=claims,
         )
 

@@ -6,7 +6,7 @@ records have: strings, ints, longs, booleans, maps of strings and arrays of thos
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from functools import cache
 from typing import Any, Final
 
@@ -35,25 +35,53 @@ def writer(schema: Schema) -> Writer:
     Raises:
         ConfigurationError: The schema has a type that no record of ours has.
     """
-    pieces = ", ".join(_piece(each["name"], each["type"], schema) for each in schema.parsed["fields"])
-    text = (
+    pieces = [_piece(each, f"value[{each['name']!r}]", schema) for each in schema.parsed["fields"]]
+    made: Writer = _made(
+        schema,
         "def write(header, value):\n"
         f"    if len(value) != {len(schema.fields)}:\n"
         "        raise ValueError('a field too many')\n"
-        f"    return join((header, {pieces}))\n"
+        f"    return join((header, {', '.join(pieces)}))\n",
+        {},
     )
-    names = dict(_NAMES)
-    exec(compile(text, f"<writer of {schema.name}>", "exec"), names)  # noqa: S102 - made of our own schema's names
-    made: Writer = names["write"]
     return made
 
 
-def _piece(name: str, avro_type: Any, schema: Schema) -> str:
+def members_writer(schema: Schema, members: Container[str], absent: object) -> Callable[..., bytes]:
+    """The writer of records whose fields are the members of an object, each of its type; the others are arguments.
+
+    Args:
+        schema: What is written; its fields that are no members are the arguments behind header and object, in order.
+        members: Names of the members.
+        absent: A member that is null though it is not None.
+    """
+    fields = schema.parsed["fields"]
+    own = [each["name"] for each in fields if each["name"] not in members]
+    pieces = [
+        _piece(each, each["name"] if each["name"] in own else f"value.{each['name']}", schema, or_absent=True)
+        for each in fields
+    ]
+    text = f"def write(header, value, {', '.join(own)}):\n    return join((header, {', '.join(pieces)}))\n"
+    made: Callable[..., bytes] = _made(schema, text, {"absent": absent})
+    return made
+
+
+def _made(schema: Schema, text: str, more: Mapping[str, Any]) -> Any:
+    names = {**_NAMES, **more}
+    exec(compile(text, f"<writer of {schema.name}>", "exec"), names)  # noqa: S102 - made of our own schema's names
+    return names["write"]
+
+
+def _piece(field: Mapping[str, Any], value: str, schema: Schema, *, or_absent: bool = False) -> str:
     """The expression that gives the bytes of one field."""
-    template = _TEMPLATES.get(json.dumps(avro_type, sort_keys=True))
+    template = _TEMPLATES.get(json.dumps(field["type"], sort_keys=True))
     if template is None:
-        raise ConfigurationError(f"schema {schema.name}: no writer for the type of {name}: {json.dumps(avro_type)}")
-    return template.format(f"value[{name!r}]")
+        raise ConfigurationError(
+            f"schema {schema.name}: no writer for the type of {field['name']}: {json.dumps(field['type'])}"
+        )
+    if or_absent:
+        template = template.replace("is None else", "is None or x is absent else")
+    return template.format(value)
 
 
 def varint(number: int) -> bytes:

@@ -19,7 +19,7 @@ from connector.errors import ConnectorError
 from connector.messages import BodyKind
 from connector.pipeline import Pipeline, Result
 from connector.reading import end_offset
-from connector.records import Event
+from connector.records import Gist
 from connector.topics import CANARY_ENVIRONMENT, LOG_NOTHING
 from connector.values import CANARY_SOURCE, Request
 
@@ -41,7 +41,7 @@ class Watch(Protocol):
 class Uncounted:
     """In place of the metrics in the canary's pipeline: what it says is no business of anybody."""
 
-    def message_accepted(self, source: str, event: Event, *, conflict: bool) -> None:
+    def message_accepted(self, source: str, gist: Gist, *, conflict: bool) -> None:
         """Count nothing."""
 
     def dead_letter_kept(self, source: str, error: ConnectorError) -> None:
@@ -114,7 +114,7 @@ class Canary:
     async def _accepted(self, request: Request) -> Result:
         told: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
 
-        def tell(result: Result, _: Event | None) -> None:
+        def tell(result: Result, _: Gist | None) -> None:
             if not told.done():
                 told.set_result(result)
 

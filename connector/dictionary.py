@@ -12,7 +12,7 @@ from typing import Any, Final
 from zoneinfo import ZoneInfo
 
 from connector import messages, records
-from connector.encoding import SingleObjectEncoder, decode
+from connector.encoding import decode, encode
 from connector.schemas import (
     ALL,
     INSTANCE_EVENT,
@@ -191,7 +191,7 @@ def sample_record(record_type: str) -> dict[str, Any]:
     """What a consumer decodes of the record of a sample message: parsed, converted, encoded and decoded for real."""
     event, request = _converted(record_type)
     value = records.record_value(event, load(record_type), request, _INGEST_ID[record_type])
-    return decode(SingleObjectEncoder().encode("", load(record_type), value))
+    return decode(encode(load(record_type), value))
 
 
 def _converted(record_type: str) -> tuple[records.Event, Request]:

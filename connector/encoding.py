@@ -26,51 +26,34 @@ _HEADER_BYTES: Final = len(MAGIC) + 8
 _UNWRITABLE: Final = (ValueError, TypeError, AttributeError, OverflowError)  # what fastavro raises on a misfit
 
 
-class Encoder(Protocol):
-    """Turns the value of a record into the bytes that a topic gets."""
+class Framing(Protocol):
+    """What stands before a record's bytes in a topic."""
 
-    @property
-    def content_type(self) -> str:
-        """The media type of the bytes, for the Kafka header ``content-type``."""
-
-    def encode(self, topic: str, schema: Schema, value: Mapping[str, Any]) -> bytes:
-        """The framed bytes of one record.
-
-        Args:
-            topic: Where the record goes.
-            schema: What it is written by.
-            value: Every field of the schema, null ones as None, times as epoch milliseconds; not one field more.
-
-        Raises:
-            Defect: The value does not fit the schema.
-        """
+    def header(self, topic: str, schema: Schema) -> bytes:
+        """The bytes by which a reader finds the schema."""
 
 
-class SingleObjectEncoder:
-    """The encoder that needs no registry: a reader finds the schema by its fingerprint."""
+class SingleObjectFraming:
+    """The framing that needs no registry: a reader finds the schema by its fingerprint."""
 
-    content_type = CONTENT_TYPE
-
-    def encode(self, topic: str, schema: Schema, value: Mapping[str, Any]) -> bytes:  # noqa: ARG002 - for all topics
-        """The record in the single-object encoding; see `Encoder.encode`."""
-        return encode(schema, value)
+    def header(self, topic: str, schema: Schema) -> bytes:  # noqa: ARG002 - for all topics
+        """The magic bytes and the fingerprint; see `Framing.header`."""
+        return MAGIC + schema.fingerprint
 
 
-class RegistryEncoder:
-    """The encoder whose readers ask a schema registry: Confluent's framing, a zero byte and the schema's id.
+class RegistryFraming:
+    """The framing whose readers ask a schema registry: Confluent's, a zero byte and the schema's id.
 
     Args:
         ids: Topic → the id under which the registry has the schema of its records.
     """
 
-    content_type = CONTENT_TYPE
-
     def __init__(self, ids: Mapping[str, int]) -> None:
         self._headers = {topic: registry_header(schema_id) for topic, schema_id in ids.items()}
 
-    def encode(self, topic: str, schema: Schema, value: Mapping[str, Any]) -> bytes:
-        """The record in Confluent's framing; see `Encoder.encode`."""
-        return write(schema, value, header=self._headers[topic])
+    def header(self, topic: str, schema: Schema) -> bytes:  # noqa: ARG002 - the topic has one
+        """The zero byte and the id; see `Framing.header`."""
+        return self._headers[topic]
 
 
 def registry_header(schema_id: int) -> bytes:

@@ -17,7 +17,7 @@ from prometheus_client.metrics_core import Metric
 from connector.errors import CREDENTIAL_REASONS, ConnectorError, Unreadable
 from connector.journal import Account, Admission, Contents
 from connector.publisher import Failure
-from connector.records import DICTIONARIES, MESSAGE_TYPES, Event
+from connector.records import DICTIONARIES, MESSAGE_TYPES, Gist
 from connector.streams import DEAD_LETTERS, STREAMS
 from connector.tallies import Counter, Histogram
 from connector.values import UNKNOWN_SOURCE, ProducibleRecord
@@ -31,7 +31,7 @@ OTHER: Final = "other"
 _MOST_FIELDS: Final = 20
 _LONGEST_FIELD: Final = 64
 _REQUEST_BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 0.8, 1.0, 2.5)
-_ACTIONS: Final = {code: str(code) for code in DICTIONARIES["action"] if code is not None}
+_ACTIONS: Final[Mapping[int | None, str]] = {code: str(code) for code in DICTIONARIES["action"] if code is not None}
 disable_created_metrics()  # type: ignore[no-untyped-call]
 _PUBLISH_BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5, 30, 120, 600, 3600, 21600)
 
@@ -161,20 +161,19 @@ class Metrics:
         """A connection was turned away: one of :data:`CONNECTION_REASONS`."""
         self.connections_refused.labels(reason).inc()
 
-    def message_accepted(self, source: str, event: Event, *, conflict: bool) -> None:
+    def message_accepted(self, source: str, gist: Gist, *, conflict: bool) -> None:
         """A message that is no repeat became safe; ``conflict``: its ``msgId`` came before with other content."""
         if conflict:
             self.conflicts.labels(source).inc()
-        environment, action = event.fields["envType"], event.fields["action"]
         self.messages.labels(
             source,
-            environment if environment in ENVIRONMENTS else OTHER,
-            event.message_type,
-            _ACTIONS.get(action, OTHER),
+            gist.environment if gist.environment in ENVIRONMENTS else OTHER,
+            gist.message_type,
+            _ACTIONS.get(gist.action, OTHER),
         ).inc()
-        for name in event.unknown_fields:
+        for name in gist.unknown_fields:
             self.unknown_fields.labels(self._field(name)).inc()
-        for name in event.unknown_codes:
+        for name in gist.unknown_codes:
             self.unknown_codes.labels(name).inc()
 
     def dead_letter_kept(self, source: str, error: ConnectorError) -> None:

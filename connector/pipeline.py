@@ -19,7 +19,7 @@ from connector.claims import Claims
 from connector.dead_letters import DeadLetter
 from connector.deadlines import Deadline, Deadlines
 from connector.delivery import Delivery
-from connector.encoding import Encoder
+from connector.encoding import Framing
 from connector.errors import (
     ConnectorError,
     Defect,
@@ -33,9 +33,9 @@ from connector.errors import (
 from connector.ingest import IngestIds
 from connector.journal import Note
 from connector.lanes import Fate, Safety
-from connector.messages import BodyKind, Message, parse
+from connector.messages import BodyKind, parse
 from connector.privacy import Privacy
-from connector.records import Event
+from connector.records import Event, Gist
 from connector.repeats import Mark, Repeats, Standing, mark
 from connector.streams import Route, Routes
 from connector.values import IngestId, InstanceId, ProducibleRecord, Request
@@ -53,7 +53,7 @@ class Outcome(Enum):
 class Counts(Protocol):
     """Who counts what messages say and what was kept; the metrics in a running connector."""
 
-    def message_accepted(self, source: str, event: Event, *, conflict: bool) -> None:
+    def message_accepted(self, source: str, gist: Gist, *, conflict: bool) -> None:
         """A message that is no repeat became safe; ``conflict``: its ``msgId`` came before with other content."""
 
     def dead_letter_kept(self, source: str, error: ConnectorError) -> None:
@@ -63,8 +63,43 @@ class Counts(Protocol):
 Result = Outcome | ConnectorError
 """What becomes of a request."""
 
-Told = Callable[[Result, Event | None], None]
-"""Who is told what became of a request, and the event that it told if it was accepted."""
+Told = Callable[[Result, Gist | None], None]
+"""Who is told what became of a request, and the gist of its event if it was accepted."""
+
+
+class Reader:
+    """From the bytes of a request to the event that its records are made of.
+
+    Args:
+        zone: The zone of dates that name none.
+        privacy: Takes out of messages what must not be published, where that is asked for.
+    """
+
+    def __init__(self, zone: tzinfo, privacy: Privacy | None = None) -> None:
+        self._zone = zone
+        self._privacy = privacy
+
+    def read(self, body: bytes, kind: BodyKind) -> Event:
+        """The event.
+
+        Raises:
+            EmptyBody: There is nothing in it.
+            Unreadable: The bytes hold no message.
+            Unconvertible: The message cannot become a record.
+        """
+        if self._privacy is not None:
+            body, kind = self._privacy.applied(body, kind)
+        event = typed_messages.read(body, self._zone) if kind is BodyKind.JSON else None
+        return records.convert(parse(body, kind), self._zone) if event is None else event
+
+    def instance_id(self, body: bytes, kind: BodyKind) -> InstanceId | None:
+        """The instance of a message that cannot become a record, where that much can be read."""
+        try:
+            if self._privacy is not None:
+                body, kind = self._privacy.applied(body, kind)
+            return records.readable_instance_id(parse(body, kind))
+        except (EmptyBody, Unreadable, Unconvertible):
+            return None
 
 
 class Pipeline:
@@ -72,16 +107,15 @@ class Pipeline:
 
     Args:
         routes: Which records a message becomes, and their topics.
-        encoder: Record to bytes.
+        framing: What stands before a record's bytes.
         delivery: Brings records to Kafka, or keeps them in the journal.
         repeats: What was seen within the window.
         ingest_ids: Makes ``ingestId``.
         metrics: Who counts.
-        zone: The zone of dates that name none.
+        reader: Bytes to event.
         max_in_flight: Most messages that may be on their way to safety at once.
         reply_deadline_seconds: When an answer must be out.
         topic_limits: ``max.message.bytes`` of each topic, kept up to date by its owner.
-        privacy: Takes out of messages what must not be published, where that is asked for.
         claims: The way in where other replicas let messages in too.
     """
 
@@ -89,29 +123,27 @@ class Pipeline:
         self,
         *,
         routes: Routes,
-        encoder: Encoder,
+        framing: Framing,
         delivery: Delivery,
         repeats: Repeats,
         ingest_ids: IngestIds,
         metrics: Counts,
-        zone: tzinfo,
+        reader: Reader,
         max_in_flight: int,
         reply_deadline_seconds: float,
         topic_limits: Mapping[str, int],
-        privacy: Privacy | None = None,
         claims: Claims | None = None,
     ) -> None:
         self._routes = routes
-        self._encoder = encoder
+        self._framing = framing
         self._delivery = delivery
         self._repeats = repeats
         self._ingest_ids = ingest_ids
         self._metrics = metrics
-        self._zone = zone
+        self._reader = reader
         self._max_in_flight = max_in_flight
         self._deadlines = Deadlines(reply_deadline_seconds)
         self._topic_limits = topic_limits
-        self._privacy = privacy
         self._claims = claims
         self._in_flight = 0
 
@@ -146,8 +178,8 @@ class Pipeline:
         Raises:
             EmptyBody, Unreadable, Unconvertible: It would fail again.
         """
-        event = records.convert(parse(letter.body, letter.kind), self._zone)
-        self._routes.of(event.message_type, letter.source, event.fields["envType"])
+        event = self._reader.read(letter.body, letter.kind)
+        self._routes.of(event.message_type, letter.source, event.field("envType"))
 
     async def replay(self, letter: DeadLetter, now: int) -> Outcome:
         """Make the message of a dead letter safe, or another dead letter in its place, by way of the journal.
@@ -166,12 +198,11 @@ class Pipeline:
             TooLarge: A topic would refuse its record; the dead letter stays.
             Unavailable: It cannot be made safe now; the dead letter stays.
         """
-        request, message = letter.request(now), None
+        request = letter.request(now)
         try:
-            message = parse(letter.body, letter.kind)
-            outcome, fate = self._replay(letter, request, records.convert(message, self._zone))
+            outcome, fate = self._replay(letter, request, self._reader.read(letter.body, letter.kind))
         except (EmptyBody, Unreadable, Unconvertible) as error:
-            instance_id = None if message is None else records.readable_instance_id(message)
+            instance_id = self._reader.instance_id(letter.body, letter.kind)
             fate = self._bury(request, error, instance_id, None, letter.note)
             fate.then(partial(self._kept, request.source, error))
             await _decided(fate)
@@ -190,32 +221,22 @@ class Pipeline:
         conflict = standing is Standing.CONFLICT
         encoded = self._encode(request, event, conflict=conflict)
         lacking = tuple(record for record in encoded if not letter.streams or record.stream in letter.streams)
-        return Outcome.ACCEPTED, self._admit(request, event, lacking, seen, conflict, letter.note)
+        return Outcome.ACCEPTED, self._admit(request, event, event.gist, lacking, seen, conflict, letter.note)
 
     def _take(self, passage: "_Passage", kind: BodyKind) -> None:
-        message: Message | None = None
-        request = passage.request
-        body = request.body
         try:
-            if self._privacy is not None:
-                body, kind = self._privacy.applied(body, kind)
-            event = typed_messages.read(body, self._zone) if kind is BodyKind.JSON else None
-            if event is None:
-                message = parse(body, kind)
-                event = records.convert(message, self._zone)
-            message, passage.event = event.message, event
-            self._deliver(passage, event)
+            self._deliver(passage, self._reader.read(passage.request.body, kind))
         except (Unreadable, Unconvertible, Defect) as error:
-            self._keep(passage, error, message)
+            self._keep(passage, error, kind)
         except ConnectorError:
             raise
         except Exception as defect:  # noqa: BLE001 - whatever it is, what was received is kept
             _LOG.exception("a defect of the connector", error=type(defect).__name__)
-            answer = Defect("a defect of the connector; the request is kept as a dead letter")
-            self._keep(passage, answer, message)
+            self._keep(passage, Defect("a defect of the connector; the request is kept as a dead letter"), kind)
 
     def _deliver(self, passage: "_Passage", event: Event) -> None:
         request = passage.request
+        passage.gist = gist = event.gist
         seen = self._mark(request, event)
         standing = Standing.NEW if seen is None else self._repeats.standing(seen)
         if seen is not None and standing is Standing.SAFE:
@@ -226,13 +247,14 @@ class Pipeline:
             return
         conflict = standing is Standing.CONFLICT
         encoded = self._encode(request, event, conflict=conflict)
-        fate = self._admit(request, event, encoded, seen, conflict)
+        fate = self._admit(request, event, gist, encoded, seen, conflict)
         passage.follow(fate, Outcome.ACCEPTED, self._deadlines)
 
     def _admit(  # noqa: PLR0917 - by place, for every message
         self,
         request: Request,
         event: Event,
+        gist: Gist,
         encoded: tuple[ProducibleRecord, ...],
         seen: Mark | None,
         conflict: bool,  # noqa: FBT001 - as the standing was
@@ -244,12 +266,12 @@ class Pipeline:
             again = partial(self._encode, request, event, conflict=True)
             fate = self._claims.admit(event.instance_id, request, seen, encoded, again)
         self._watch(fate, seen)
-        fate.then(partial(self._count, request.source, event, conflict))
+        fate.then(partial(self._count, request.source, gist, conflict))
         return fate
 
-    def _count(self, source: str, event: Event, conflict: bool, result: Safety | Unavailable) -> None:  # noqa: FBT001
+    def _count(self, source: str, gist: Gist, conflict: bool, result: Safety | Unavailable) -> None:  # noqa: FBT001
         if isinstance(result, Safety) and result is not Safety.REPEATED:
-            self._metrics.message_accepted(source, event, conflict=conflict)
+            self._metrics.message_accepted(source, gist, conflict=conflict)
 
     def _mark(self, request: Request, event: Event) -> Mark | None:
         if event.message_id is None:
@@ -259,7 +281,7 @@ class Pipeline:
     def _encode(self, request: Request, event: Event, *, conflict: bool) -> tuple[ProducibleRecord, ...]:
         ingest_id = self._ingest_ids.next()
         headers = records.headers(event, request, ingest_id, conflict=conflict)
-        routes = self._routes.of(event.message_type, request.source, event.fields["envType"])
+        routes = self._routes.of(event.message_type, request.source, event.field("envType"))
         key = event.instance_id.encode()
         encoded = []
         for route in routes:
@@ -273,8 +295,8 @@ class Pipeline:
         """The encoded record; null in the stream of states where the instance is deleted."""
         if route.stream.is_state and records.is_deletion(event):
             return None
-        fields = records.record_value(event, route.schema, request, ingest_id)
-        return self._encoder.encode(route.topic, route.schema, fields)
+        header = self._framing.header(route.topic, route.schema)
+        return event.encoded(route.schema, header, request, ingest_id)
 
     def _check_size(self, record: ProducibleRecord) -> None:
         limit = self._topic_limits.get(record.topic)
@@ -284,11 +306,10 @@ class Pipeline:
                 "raise the topic's limit or send less"
             )
 
-    def _keep(self, passage: "_Passage", error: ConnectorError, message: Message | None) -> None:
+    def _keep(self, passage: "_Passage", error: ConnectorError, kind: BodyKind) -> None:
         """Keep what could not become a record; identical bytes within the window are kept once, and counted again."""
         request = passage.request
-        passage.event = None
-        instance_id = None if message is None else records.readable_instance_id(message)
+        passage.gist = None
         digest = sha256(request.body).digest()[:16]  # in both parts: of one identity only the last few are remembered
         seen = mark("dead letter", request.source, f"{request.content_type} {digest.hex()}", digest)
         standing = self._repeats.standing(seen)
@@ -296,8 +317,10 @@ class Pipeline:
             self._kept(request.source, error, Safety.PUBLISHED)
             passage.tell(error)
             return
-        is_pending = standing is Standing.PENDING
-        fate = self._repeats.outcome(seen) if is_pending else self._bury(request, error, instance_id, seen)
+        if standing is Standing.PENDING:
+            fate = self._repeats.outcome(seen)
+        else:
+            fate = self._bury(request, error, self._reader.instance_id(request.body, kind), seen)
         fate.then(partial(self._kept, request.source, error))
         passage.follow(fate, error, self._deadlines)
 
@@ -350,14 +373,14 @@ class _Passage:
     """One request on its way: told once what became of it, when that is known or when the answer is due.
 
     Attributes:
-        event: What it told, where it is readable.
+        gist: What is said of its event, where it is readable.
     """
 
-    __slots__ = ("_deadline", "_told", "_wanted", "event", "request")
+    __slots__ = ("_deadline", "_told", "_wanted", "gist", "request")
 
     def __init__(self, request: Request, told: Told) -> None:
         self.request = request
-        self.event: Event | None = None
+        self.gist: Gist | None = None
         self._told: Told | None = told
         self._wanted: Result = Outcome.ACCEPTED
         self._deadline: Deadline | None = None
@@ -366,7 +389,7 @@ class _Passage:
         """Tell it, unless something was told before."""
         told, self._told = self._told, None
         if told is not None:
-            told(result, self.event if isinstance(result, Outcome) else None)
+            told(result, self.gist if isinstance(result, Outcome) else None)
 
     def follow(self, fate: Fate, wanted: Result, deadlines: Deadlines) -> None:
         """Tell what is wanted once the message is safe; or that it is not."""

@@ -43,7 +43,7 @@ from connector.messages import BodyKind
 from connector.metrics import Metrics
 from connector.pipeline import Outcome, Pipeline, Result
 from connector.recent import Recent, RecentRequest
-from connector.records import Event
+from connector.records import Gist
 from connector.signatures import HEADERS as SIGNATURE_HEADERS
 from connector.signatures import Signature
 from connector.single_use import SingleUse
@@ -193,7 +193,7 @@ class Receiver:
         _LOG.error("a defect of the connector", exc_info=error)
         self._answer(call, Defect("a defect of the connector"), None)
 
-    def _answer(self, call: "Call", result: Result, event: Event | None) -> None:
+    def _answer(self, call: "Call", result: Result, gist: Gist | None) -> None:
         self._open_requests -= 1
         answer = _answer_of(result)
         if isinstance(result, WrongCredential):
@@ -201,9 +201,9 @@ class Receiver:
             self._brake.hold(partial(call.send, answer, call.request_id))
         else:
             call.send(answer, call.request_id)
-        self._note(call, answer, event)
+        self._note(call, answer, gist)
         if call.body is not None:
-            self._recent.came(call.source, call.arrived(call.body, answer), event)
+            self._recent.came(call.source, call.arrived(call.body, answer, gist))
 
     def _check(self, call: "Call") -> None:
         """What is refused before the body is read."""
@@ -270,7 +270,7 @@ class Receiver:
         if size > self._max_body:
             raise TooLarge(f"the body is over {self._max_body} bytes (WEDA_RECEIVER__MAX_BODY_BYTES)")
 
-    def _note(self, call: "Call", answer: "Answer", event: Event | None) -> None:
+    def _note(self, call: "Call", answer: "Answer", gist: Gist | None) -> None:
         """Count the request, and write its canonical line."""
         seconds = time.perf_counter() - call.started
         self._metrics.request_ended(call.source, answer.outcome, seconds)
@@ -283,11 +283,10 @@ class Receiver:
             "bytes": call.size,
             "seconds": round(seconds, 6),
         }
-        if event is not None:
-            fields = event.fields
-            told["instanceId"] = event.instance_id
-            told["msgId"] = fields["msgId"]
-            told["processKey"] = fields["processKey"]
+        if gist is not None:
+            told["instanceId"] = gist.instance_id
+            told["msgId"] = gist.message_id
+            told["processKey"] = gist.process_key
         if answer.error is not None:
             told |= {"stage": answer.error.stage, "reason": answer.error.message}
         logs.request(told)
@@ -348,10 +347,13 @@ class Call:
         value = self._headers.get(name)
         return "" if value is None else value.decode("latin-1").strip()
 
-    def arrived(self, body: bytes, answer: "Answer") -> RecentRequest:
+    def arrived(self, body: bytes, answer: "Answer", gist: Gist | None) -> RecentRequest:
         """The request for people to look at."""
         content_type = self._headers.get(b"content-type", b"")
-        return RecentRequest(self.received_at, self.method, content_type, body, self.size, answer.code, answer.error)
+        instance_id = None if gist is None else gist.instance_id
+        return RecentRequest(
+            self.received_at, self.method, content_type, body, self.size, answer.code, answer.error, instance_id
+        )
 
     def continue_trace(self, traceparent: str) -> None:
         """From here on the request belongs to this span."""

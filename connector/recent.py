@@ -1,13 +1,16 @@
 """The last requests of each source as they arrived, and the last events: in memory, bounded, for people who look.
 
-Nothing is made for that: what is kept are references to what is there anyway, of large bodies their beginning.
+Kept are the bytes of bodies, of large ones their beginning; an event is read again when somebody looks.
 """
 
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from itertools import islice
 from typing import Any, Final, NamedTuple
 
 from connector.errors import ConnectorError
+from connector.messages import BodyKind
 from connector.records import Event
 
 REQUESTS_KEPT: Final = 20
@@ -17,6 +20,9 @@ EVENTS_KEPT: Final = 200
 
 BYTES_KEPT: Final = 16 * 1024
 """Of one body; of larger messages no event is kept."""
+
+
+_FORM: Final = "application/x-www-form-urlencoded"
 
 
 class RecentRequest(NamedTuple):
@@ -30,7 +36,7 @@ class RecentRequest(NamedTuple):
         size: Bytes of the whole body.
         code: The ``code`` of the answer.
         error: Why it was not accepted.
-        instance_id: The instance, where it was read.
+        instance_id: The instance, where the request was accepted.
     """
 
     received_at: int
@@ -47,6 +53,13 @@ class RecentRequest(NamedTuple):
         """The media type as text."""
         return self.raw_content_type.decode("latin-1")
 
+    @property
+    def kind(self) -> BodyKind:
+        """How the body is written."""
+        if self.method == "GET":
+            return BodyKind.QUERY
+        return BodyKind.FORM if self.content_type.partition(";")[0].strip().lower() == _FORM else BodyKind.JSON
+
 
 class RecentEvent(NamedTuple):
     """One message that was accepted, or repeats one."""
@@ -62,29 +75,31 @@ class Recent:
 
     Args:
         sources: Names of the configured sources.
+        read: Reads the event of a body again, for who looks at it.
     """
 
-    def __init__(self, sources: Iterable[str]) -> None:
-        self._requests: dict[str, deque[tuple[RecentRequest, Event | None]]] = {
-            name: deque(maxlen=REQUESTS_KEPT) for name in sources
-        }
-        self._events: deque[RecentEvent] = deque(maxlen=EVENTS_KEPT)
+    def __init__(self, sources: Iterable[str], read: Callable[[bytes, BodyKind], Event]) -> None:
+        self._read = read
+        self._requests: dict[str, deque[RecentRequest]] = {name: deque(maxlen=REQUESTS_KEPT) for name in sources}
+        self._events: deque[tuple[str, RecentRequest]] = deque(maxlen=EVENTS_KEPT)
 
-    def came(self, source: str, request: RecentRequest, event: Event | None) -> None:
-        """A request of a known source was answered; ``event`` where it was accepted."""
+    def came(self, source: str, request: RecentRequest) -> None:
+        """A request of a known source was answered."""
         if request.size > BYTES_KEPT:
-            request, event = request._replace(body=request.body[:BYTES_KEPT]), None
-        self._requests[source].append((request, event))
-        if event is not None:
-            self._events.append(RecentEvent(request.received_at, source, event.instance_id, event.fields))
+            request = request._replace(body=request.body[:BYTES_KEPT], instance_id=None)
+        self._requests[source].append(request)
+        if request.instance_id is not None:
+            self._events.append((source, request))
 
     def requests(self, source: str) -> list[RecentRequest]:
         """The last requests of a source, newest first."""
-        return [
-            request._replace(instance_id=None if event is None else event.instance_id)
-            for request, event in reversed(self._requests.get(source, ()))
-        ]
+        return list(reversed(self._requests.get(source, ())))
 
-    def events(self) -> list[RecentEvent]:
-        """The last events, newest first."""
-        return list(reversed(self._events))
+    def events(self, most: int) -> list[RecentEvent]:
+        """The last events, newest first, but for those that cannot be read any more as the settings are now."""
+        found = []
+        for source, request in islice(reversed(self._events), most):
+            with suppress(ConnectorError):
+                event = self._read(request.body, request.kind)
+                found.append(RecentEvent(request.received_at, source, event.instance_id, event.fields))
+        return found

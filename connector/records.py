@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from connector.encoding import CONTENT_TYPE
+from connector.encoding import CONTENT_TYPE, write
 from connector.errors import Unconvertible, Unreadable
 from connector.messages import Message, is_overflow, load, lone_surrogate
 from connector.schemas import WORKFLOW_EVENT, Schema, codes, kinds
@@ -45,7 +45,31 @@ _MANY_MAPS = msgspec.json.Decoder(list[dict[str, msgspec.Raw] | None])
 Maps = list[dict[str, str]]
 
 
-class Event(msgspec.Struct, frozen=True, gc=False):
+class Gist(msgspec.Struct, frozen=True, gc=False):
+    """What log, metrics and lists say of an event, once its records are made.
+
+    Attributes:
+        instance_id: The key.
+        message_type: ``Instance`` or ``Task``.
+        message_id: WeDa's ``msgId`` as it came.
+        process_key: WeDa's ``processKey``.
+        environment: WeDa's ``envType``.
+        action: The code of what was done.
+        unknown_fields: Names that the schema does not know, in the message's order.
+        unknown_codes: Fields whose code is in no dictionary.
+    """
+
+    instance_id: InstanceId
+    message_type: str
+    message_id: str | None
+    process_key: str | None
+    environment: str | None
+    action: int | None
+    unknown_fields: Sequence[str]
+    unknown_codes: Sequence[str]
+
+
+class Event:
     """The fact that a message tells, typed.
 
     Attributes:
@@ -56,21 +80,54 @@ class Event(msgspec.Struct, frozen=True, gc=False):
         unknown_fields: Names that the schema does not know, in the message's order.
     """
 
-    message: Message
-    instance_id: InstanceId
-    message_type: str
-    fields: Mapping[str, Any]
-    unknown_fields: Sequence[str]
+    __slots__ = ("fields", "instance_id", "message", "message_type", "unknown_fields")
+
+    def __init__(
+        self,
+        message: Message,
+        instance_id: InstanceId,
+        message_type: str,
+        fields: Mapping[str, Any],
+        unknown_fields: Sequence[str],
+    ) -> None:
+        self.message = message
+        self.instance_id = instance_id
+        self.message_type = message_type
+        self.fields = fields
+        self.unknown_fields = unknown_fields
+
+    def field(self, name: str) -> Any:
+        """One of the fields."""
+        return self.fields[name]
 
     @property
     def message_id(self) -> str | None:
         """WeDa's ``msgId``, or None where there is none."""
-        return self.fields["msgId"] or None
+        return self.field("msgId") or None
 
     @property
-    def unknown_codes(self) -> list[str]:
-        """Fields whose code is in no dictionary."""
-        return [name for name, known in DICTIONARIES.items() if self.fields[name] not in known]
+    def gist(self) -> Gist:
+        """What is said of it."""
+        field = self.field
+        action, status = field("action"), field("instanceStatus")
+        return Gist(
+            self.instance_id,
+            self.message_type,
+            field("msgId"),
+            field("processKey"),
+            field("envType"),
+            action,
+            self.unknown_fields,
+            () if action in _ACTIONS and status in _STATUSES else _unknown_codes(action, status),
+        )
+
+    def encoded(self, schema: Schema, header: bytes, request: Request, ingest_id: IngestId) -> bytes:
+        """One record of it: the header, then Avro's binary encoding.
+
+        Raises:
+            Defect: A value does not fit the schema.
+        """
+        return write(schema, record_value(self, schema, request, ingest_id), header=header)
 
 
 def convert(message: Message, zone: tzinfo) -> Event:
@@ -100,7 +157,7 @@ def convert(message: Message, zone: tzinfo) -> Event:
 def is_deletion(event: Event) -> bool:
     """Whether the message says that its instance is deleted."""
     return event.message_type == MESSAGE_TYPES["instance"] and (
-        event.fields["action"] == _DELETE_INSTANCE or event.fields["instanceStatus"] == _DELETED
+        event.field("action") == _DELETE_INSTANCE or event.field("instanceStatus") == _DELETED
     )
 
 
@@ -116,18 +173,19 @@ def readable_instance_id(message: Message) -> InstanceId | None:
 
 def record_value(event: Event, schema: Schema, request: Request, ingest_id: IngestId) -> dict[str, Any]:
     """The fields of one record: those that its schema knows, the others as JSON text in ``extras``, then ours."""
+    fields = event.fields
     own = {
         "source": request.source,
         "receivedAt": request.received_at,
         "ingestId": ingest_id,
-        "extras": _extras(event, schema),
+        "extras": _extras(event, fields, schema),
     }
     if schema.name == WORKFLOW_EVENT:
-        return {**event.fields, **own}
-    return {name: event.fields[name] for name in kinds(schema)} | own
+        return {**fields, **own}
+    return {name: fields[name] for name in kinds(schema)} | own
 
 
-def _extras(event: Event, schema: Schema) -> dict[str, str]:
+def _extras(event: Event, fields: Mapping[str, Any], schema: Schema) -> dict[str, str]:
     """What the schema has no field for, as JSON text; a null that some other schema knows is nothing to keep."""
     if schema.name == WORKFLOW_EVENT:
         return {name: event.message.token(name) for name in event.unknown_fields}
@@ -135,7 +193,7 @@ def _extras(event: Event, schema: Schema) -> dict[str, str]:
     return {
         name: event.message.token(name)
         for name, value in event.message.fields.items()
-        if name not in known and not (value is None and name in event.fields)
+        if name not in known and not (value is None and name in fields)
     }
 
 
@@ -149,7 +207,7 @@ def headers(event: Event, request: Request, ingest_id: IngestId, *, conflict: bo
         conflict: Its ``msgId`` came before with other content.
     """
     fingerprint = event.message.fingerprint.hex()
-    version, kind, source, content_type = _fixed_headers(event.message_type, request.source, event.fields["envType"])
+    version, kind, source, content_type = _fixed_headers(event.message_type, request.source, event.field("envType"))
     made = (
         version,
         ("ce_id", _event_id(event, ingest_id, fingerprint, conflict=conflict).encode()),
@@ -186,10 +244,16 @@ def _second_text(seconds: int) -> str:
     return (_EPOCH + timedelta(seconds=seconds)).isoformat().removesuffix("+00:00")
 
 
+def _unknown_codes(action: int | None, status: int | None) -> list[str]:
+    codes = {"action": action, "instanceStatus": status}
+    return [name for name, known in DICTIONARIES.items() if codes[name] not in known]
+
+
 def _event_id(event: Event, ingest_id: IngestId, fingerprint: str, *, conflict: bool) -> str:
-    if event.message_id is None:
+    message_id = event.message_id
+    if message_id is None:
         return ingest_id
-    return f"{event.message_id}~{fingerprint[:8]}" if conflict else event.message_id
+    return f"{message_id}~{fingerprint[:8]}" if conflict else message_id
 
 
 def _message_type(value: Any) -> str:
@@ -370,3 +434,5 @@ DICTIONARIES: Final = {
     for name in ("action", "instanceStatus")
 }
 """The codes that WeDa documents; they label metrics, and never close an enum."""
+_ACTIONS: Final = DICTIONARIES["action"]
+_STATUSES: Final = DICTIONARIES["instanceStatus"]

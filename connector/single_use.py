@@ -12,7 +12,7 @@ from hashlib import sha256
 from connector.errors import Unauthenticated, Unavailable
 from connector.lanes import Fate, Safety
 from connector.pipeline import Outcome, Result, Told
-from connector.records import Event
+from connector.records import Gist
 from connector.repeats import Repeats, Standing, mark
 from connector.signatures import Signature
 
@@ -47,10 +47,10 @@ class SingleUse:
             accept(partial(_decide, fate, told))
 
 
-def _decide(fate: Fate, told: Told, result: Result, event: Event | None) -> None:
+def _decide(fate: Fate, told: Told, result: Result, gist: Gist | None) -> None:
     accepted = isinstance(result, Outcome)
     fate.decide(Safety.PUBLISHED if accepted else Unavailable("the same request was just refused: send it again"))
-    told(result, event)
+    told(result, gist)
 
 
 def _tell_of_the_first(told: Told, result: Safety | Unavailable) -> None:

@@ -11,11 +11,12 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
+from connector.avro_writer import members_writer
 from connector.errors import Unconvertible
 from connector.messages import MAX_TEXT, Message, may_hold_too_many
 from connector.records import IDENTIFIERS, INT_MAX, INT_MIN, LATEST, MAX_IDENTIFIER, MILLISECONDS_FROM, Event, date
-from connector.schemas import WORKFLOW_EVENT, kinds, load
-from connector.values import InstanceId
+from connector.schemas import WORKFLOW_EVENT, Schema, kinds, load
+from connector.values import IngestId, Request
 
 _TYPES: Final[dict[str, Any]] = {
     "string": str,
@@ -25,7 +26,8 @@ _TYPES: Final[dict[str, Any]] = {
     "maps": list[dict[str, str]] | dict[str, str],
 }
 _IDENTIFIER: Final[Any] = Annotated[str, Meta(max_length=MAX_IDENTIFIER)]
-_KINDS: Final = kinds(load(WORKFLOW_EVENT))
+_SCHEMA: Final = load(WORKFLOW_EVENT)
+_KINDS: Final = kinds(_SCHEMA)
 _DATES: Final = tuple(name for name, kind in _KINDS.items() if kind == "date")
 _MAPS: Final = tuple(name for name, kind in _KINDS.items() if kind == "maps")
 
@@ -50,6 +52,7 @@ class _Envelope(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     msgContext: str | _Fields  # noqa: N815 - WeDa's own name
 
 
+_WRITE: Final = members_writer(_SCHEMA, _KINDS, absent=UNSET)
 _ENVELOPE: Final = msgspec.json.Decoder(_Envelope)
 _FIELDS: Final = msgspec.json.Decoder(_Fields)
 _CANONICAL: Final = msgspec.json.Encoder(order="deterministic")
@@ -97,25 +100,53 @@ class _TypedMessage(Message):
 
     @property
     def fields(self) -> dict[str, Any]:  # type: ignore[override]  # worked out when it is asked for
-        """What was sent."""
+        """What was sent, typed."""
         return {name: value for name, value in msgspec.structs.asdict(self._typed).items() if value is not UNSET}
+
+
+class _TypedEvent(Event):
+    """An event whose record is written from the typed fields as they are."""
+
+    __slots__ = ("_typed",)
+
+    def __init__(self, message: Message, typed: Any) -> None:
+        self.message = message
+        self.instance_id = typed.instanceId
+        self.message_type = typed.msgType
+        self.unknown_fields = ()
+        self._typed = typed
+
+    @property
+    def fields(self) -> dict[str, Any]:  # type: ignore[override]  # worked out when it is asked for
+        """Every field of ``WorkflowEvent`` but ours."""
+        held = msgspec.structs.asdict(self._typed)
+        return {name: None if value is UNSET else value for name, value in held.items()}
+
+    def field(self, name: str) -> Any:
+        value = getattr(self._typed, name)
+        return None if value is UNSET else value
+
+    def encoded(self, schema: Schema, header: bytes, request: Request, ingest_id: IngestId) -> bytes:
+        if schema is not _SCHEMA:
+            return super().encoded(schema, header, request, ingest_id)
+        return _WRITE(header, self._typed, request.source, request.received_at, ingest_id, {})
 
 
 def _event(typed: Any, text: str | bytes, zone: tzinfo, *, enveloped: bool) -> Event | None:
     if typed.instanceId.isspace():
         return None
-    held = msgspec.structs.asdict(typed)
-    fields: dict[str, Any] = {name: None if value is UNSET else value for name, value in held.items()}
-    for name in _MAPS:
-        if fields[name].__class__ is dict:
-            fields[name] = [fields[name]] if fields[name] else []
-    for name in _DATES:
-        if fields[name].__class__ is str:
-            fields[name] = _date(fields[name], name, zone)
-            if fields[name] is None:
-                return None
     message = _TypedMessage(typed, text, enveloped=enveloped)
-    return Event(message, InstanceId(typed.instanceId), typed.msgType, fields, ())
+    for name in _MAPS:
+        if getattr(typed, name).__class__ is dict:
+            bare = getattr(typed, name)
+            setattr(typed, name, [bare] if bare else [])
+    for name in _DATES:
+        if getattr(typed, name).__class__ is str:
+            number = _date(getattr(typed, name), name, zone)
+            if number is None:
+                return None
+            setattr(typed, name, number)
+    return _TypedEvent(message, typed)
 
 
 def _date(text: str, name: str, zone: tzinfo) -> int | None:

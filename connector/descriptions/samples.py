@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 
 from connector import dead_letters, dictionary, messages, records
 from connector.authentication import Authentication, Credentials
-from connector.encoding import SingleObjectEncoder, decode
+from connector.encoding import decode, encode
 from connector.errors import ConnectorError, Defect, EmptyBody, Rejected, Unconvertible, Unreadable
 from connector.messages import BodyKind
 from connector.schemas import INSTANCE_EVENT, TASK_EVENT, load
@@ -79,7 +79,7 @@ def record_of(record_type: str) -> Record:
     event = records.convert(messages.parse(body, BodyKind.JSON), _ZONE)
     ingest_id = IngestId(known["ingestId"])
     value = records.record_value(event, load(record_type), request, ingest_id)
-    encoded = SingleObjectEncoder().encode("", load(record_type), value)
+    encoded = encode(load(record_type), value)
     return Record(_as_text(records.headers(event, request, ingest_id)), decode(encoded))
 
 

@@ -162,7 +162,7 @@ class _Console:
 
     async def events(self, request: Request) -> Response:
         """What was accepted last."""
-        return self.page(request, "events.html", events=self._desk.recent.events()[:100])
+        return self.page(request, "events.html", events=self._desk.recent.events(100))
 
     async def instance(self, request: Request) -> Response:
         """One instance as a timeline."""

@@ -16,7 +16,6 @@ TEMPLATES: Final = {
 """The body templates of WeDa by what they make; those of the guide for process owners."""
 
 _WANTED: Final = ("msgId", "msgType", "instanceId", "action", "envType", "processKey")
-_FORM: Final = "application/x-www-form-urlencoded"
 _QUOTED: Final = b'"{'
 
 _FIXES: Final = {
@@ -51,7 +50,7 @@ class Diagnosis:
 
 def diagnose(request: RecentRequest) -> Diagnosis:
     """Look at a request as it arrived."""
-    kind = _kind(request)
+    kind = request.kind
     template = TEMPLATES[kind.value]
     try:
         fields = parse(request.body, kind).fields
@@ -59,13 +58,6 @@ def diagnose(request: RecentRequest) -> Diagnosis:
         return Diagnosis("not readable", (), _fix(request), template)
     missing = tuple(name for name in _WANTED if fields.get(name) in (None, ""))
     return Diagnosis(_shape(request.body, kind), missing, _fix(request), template)
-
-
-def _kind(request: RecentRequest) -> BodyKind:
-    if request.method == "GET":
-        return BodyKind.QUERY
-    media_type = request.content_type.partition(";")[0].strip().lower()
-    return BodyKind.FORM if media_type == _FORM else BodyKind.JSON
 
 
 def _shape(body: bytes, kind: BodyKind) -> str:

@@ -23,7 +23,7 @@ from openapi_spec_validator import validate as validate_openapi
 from connector import dictionary, errors, receiver
 from connector.descriptions import asyncapi, openapi, page, samples
 from connector.descriptions.notation import yaml_text
-from connector.encoding import RegistryEncoder
+from connector.encoding import RegistryFraming
 from connector.errors import Defect, Malformed, Unconvertible
 from connector.messages import BodyKind, parse
 from connector.protocol import MAX_HEAD_BYTES
@@ -341,7 +341,7 @@ async def test_the_headers_and_the_key_of_a_dead_letter_are_as_described(body):
 @pytest.mark.parametrize("with_registry", [False, True], ids=["without a registry", "with a registry"])
 async def test_a_record_begins_with_the_bytes_of_its_encoding(with_registry):
     ids = {route.topic: 258 for route in Routes(STREAMS, "weda.workflow").all}
-    async with serving(encoder=RegistryEncoder(ids) if with_registry else None) as served:
+    async with serving(framing=RegistryFraming(ids) if with_registry else None) as served:
         await served.ask(message())
         await served.ask(message(msgType="Instance"))
         published = served.publisher.published
@@ -469,7 +469,7 @@ async def _with_too_large_a_head(served):
 
 
 async def _by_a_defect(served):
-    served.receiver._pipeline._encoder = Failing(RuntimeError("broken"))
+    served.receiver._pipeline._framing = Failing(RuntimeError("broken"))
     return await served.ask(message())
 
 

@@ -15,7 +15,7 @@ from confluent_kafka import Producer
 
 from connector import dictionary, errors, metrics
 from connector.cli import app
-from connector.encoding import SingleObjectEncoder
+from connector.encoding import encode
 from connector.schemas import ALL, INSTANCE_EVENT, TASK_EVENT, load
 from connector.settings import Settings
 from connector.streams import STREAMS, Routes
@@ -194,7 +194,7 @@ def test_the_reader_without_a_registry_decodes_a_record(record_type, monkeypatch
     exec(compile(program, "without_registry.py", "exec"), reader)
     record = dictionary.sample_record(record_type)
 
-    read_back = reader["decode"](SingleObjectEncoder().encode(TOPIC, load(record_type), record))
+    read_back = reader["decode"](encode(load(record_type), record))
 
     assert len(reader["SCHEMAS"]) == len(ALL)
     assert read_back["receivedAt"] == datetime.fromtimestamp(record["receivedAt"] / 1000, UTC)
@@ -204,7 +204,7 @@ def test_the_reader_without_a_registry_decodes_a_record(record_type, monkeypatch
 def test_the_readme_s_reader_reads_a_topic(kafka, topic_prefix):
     topic = f"{topic_prefix}.events"
     kafka.create_topic(topic, partitions=1)
-    value = SingleObjectEncoder().encode(topic, load(TASK_EVENT), dictionary.sample_record(TASK_EVENT))
+    value = encode(load(TASK_EVENT), dictionary.sample_record(TASK_EVENT))
     producer = Producer({"bootstrap.servers": kafka.bootstrap_servers})
     producer.produce(topic, value, key="bpm_1912233445566778899")
     assert producer.flush(20) == 0

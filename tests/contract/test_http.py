@@ -22,12 +22,12 @@ from uvicorn.server import ServerState
 from connector import dead_letters, encoding, protocol, receiver
 from connector.authentication import Authentication, Brake, Credentials
 from connector.delivery import Delivery
-from connector.encoding import SingleObjectEncoder
+from connector.encoding import SingleObjectFraming
 from connector.errors import Defect
 from connector.ingest import IngestIds
 from connector.limits import Rates
 from connector.metrics import OUTCOMES, Metrics
-from connector.pipeline import Pipeline
+from connector.pipeline import Pipeline, Reader
 from connector.protocol import Protocol
 from connector.receiver import Receiver
 from connector.recent import Recent
@@ -78,7 +78,7 @@ class Served:
         *,
         tokens=TOKENS,
         sources=None,
-        encoder=None,
+        framing=None,
         limits=None,
         max_in_flight=64,
         publish_wait=0.3,
@@ -97,7 +97,7 @@ class Served:
         self._trusted_proxies = trusted_proxies
         self._privacy = privacy
         self._max_connections = max_connections
-        self._encoder = encoder or SingleObjectEncoder()
+        self._framing = framing or SingleObjectFraming()
         self._max_in_flight = max_in_flight
         self._publish_wait = publish_wait
 
@@ -111,24 +111,24 @@ class Served:
             publish_wait_seconds=self._publish_wait,
         )
         repeats = Repeats(window_seconds=3600, max_entries=1000)
+        reader = Reader(ZoneInfo("Asia/Shanghai"), self._privacy)
         pipeline = Pipeline(
             routes=self.routes,
-            encoder=self._encoder,
+            framing=self._framing,
             delivery=self.delivery,
             repeats=repeats,
             ingest_ids=IngestIds(),
             metrics=self.metrics,
-            zone=ZoneInfo("Asia/Shanghai"),
+            reader=reader,
             max_in_flight=self._max_in_flight,
             reply_deadline_seconds=0.8,
             topic_limits=self.limits,
-            privacy=self._privacy,
         )
         self.receiver = Receiver(
             Authentication(self.sources, open_without=not any(one.exist for one in self.sources.values())),
             pipeline,
             self.metrics,
-            Recent(self.sources),
+            Recent(self.sources, reader.read),
             max_body_bytes=512 * 1024,
             max_in_flight=self._max_in_flight,
             rates=Rates(self._rates),
@@ -576,7 +576,7 @@ async def test_without_kafka_a_message_is_accepted_into_the_journal_and_publishe
 
 
 class Failing:
-    """An encoder with a defect."""
+    """An framing with a defect."""
 
     content_type = "application/avro"
 
@@ -589,7 +589,7 @@ class Failing:
 
 @pytest.mark.parametrize("error", [RuntimeError("hunter2"), Defect("a record does not fit the schema")])
 async def test_a_defect_of_ours_is_500_and_the_request_is_kept(error):
-    async with serving(encoder=Failing(error)) as served:
+    async with serving(framing=Failing(error)) as served:
         answer = await served.ask(message())
 
         assert (answer.status, answer.code, answer.told["retriable"]) == (500, 50000, True)

@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 import yaml
 
 from connector import typed_messages
-from connector.encoding import SingleObjectEncoder, decode
+from connector.encoding import decode, encode
 from connector.errors import EmptyBody, Unconvertible, Unreadable
 from connector.messages import BodyKind, parse
 from connector.privacy import Privacy
@@ -17,7 +17,6 @@ from connector.values import IngestId, Request
 
 ZONE = ZoneInfo("Asia/Shanghai")
 KINDS = tuple(BodyKind)
-ENCODER = SingleObjectEncoder()
 INGEST_ID = IngestId("0195-x")
 PRIVACY = Privacy(["comment"], ["instanceId", "msgId", "approverMap", "flowTitle", "unknown"], "a-key-for-the-fuzzer")
 WORDS = [
@@ -76,7 +75,7 @@ def execute(data: bytes) -> None:
         request = Request("default", body, "", 1_772_415_000_000)
         for name in (WORKFLOW_EVENT, TASK_EVENT if event.message_type == "Task" else INSTANCE_EVENT):
             value = record_value(event, load(name), request, INGEST_ID)
-            encoded = ENCODER.encode("topic", load(name), value)
+            encoded = encode(load(name), value)
     except (Unreadable, Unconvertible):
         return
     headers(event, request, INGEST_ID)

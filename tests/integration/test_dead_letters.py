@@ -143,6 +143,23 @@ async def test_a_thousand_mended_letters_are_found_in_order_once_each(start, top
     assert len(await records(mended, f"{topic_prefix}.events")) == MANY
 
 
+async def test_what_is_replayed_is_published_without_what_must_not_be(start, topic_prefix):
+    """A dead letter holds the bytes as received; its record is made as that of any message is."""
+    redacting = {"privacy.redact": ["comment"]}
+    running = await start(**NOT_ALLOWED, **redacting)
+    await refuse(running, message("i-1", 1, comment="planted"))
+    await running.connector.stop()
+
+    mended = await start(**ALLOWED, **redacting)
+    assert (await ask(mended, "replay"))["accepted"] == 1
+    await drained(mended)
+
+    (found,) = await records(mended, f"{topic_prefix}.events", 1)
+    value = decode("WorkflowEvent", found.value())
+    assert (value["msgId"], value["comment"]) == ("i-1-1", None)
+    assert b"planted" not in found.value()
+
+
 async def test_a_replay_that_is_killed_again_and_again_loses_nothing_and_repeats_only_what_was_not_acknowledged(
     kafka, topic_prefix, tmp_path, seed
 ):

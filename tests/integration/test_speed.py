@@ -18,11 +18,11 @@ from bench.load import CONNECTIONS, TOKEN, Plan, Requests
 from connector import logs
 from connector.authentication import Authentication, Credentials
 from connector.delivery import Delivery
-from connector.encoding import SingleObjectEncoder
+from connector.encoding import SingleObjectFraming
 from connector.ingest import IngestIds
 from connector.limits import Rates
 from connector.metrics import Metrics
-from connector.pipeline import Pipeline
+from connector.pipeline import Pipeline, Reader
 from connector.protocol import Protocol, bounded
 from connector.receiver import Receiver
 from connector.recent import Recent
@@ -76,14 +76,15 @@ async def receiver():
     )
     delivery.connect()
     repeats = Repeats(window_seconds=3600, max_entries=10_000)
+    reader = Reader(ZoneInfo("Asia/Shanghai"))
     pipeline = Pipeline(
         routes=Routes(["events"], "weda.workflow"),
-        encoder=SingleObjectEncoder(),
+        framing=SingleObjectFraming(),
         delivery=delivery,
         repeats=repeats,
         ingest_ids=IngestIds(),
         metrics=metrics,
-        zone=ZoneInfo("Asia/Shanghai"),
+        reader=reader,
         max_in_flight=1024,
         reply_deadline_seconds=60,
         topic_limits={"weda.workflow.events": 1_000_000},
@@ -92,7 +93,7 @@ async def receiver():
         Authentication({"default": Credentials(tokens=(TOKEN,))}, open_without=False),
         pipeline,
         metrics,
-        Recent(["default"]),
+        Recent(["default"], reader.read),
         max_body_bytes=512 * 1024,
         max_in_flight=1024,
         rates=Rates({}),

@@ -16,7 +16,7 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from connector import messages
-from connector.encoding import encode
+from connector.encoding import encode, write
 from connector.errors import EmptyBody, Unconvertible, Unreadable
 from connector.messages import BodyKind, parse
 from connector.records import convert, headers, readable_instance_id, record_value
@@ -308,11 +308,16 @@ def test_a_document_is_refused_where_it_has_more_members_and_elements_than_may_b
 
 
 def told(event):
-    """Everything of an event that a record shows."""
-    values = [
-        record_value(event, load(name), REQUEST, INGEST_ID) for name in (WORKFLOW_EVENT, INSTANCE_EVENT, TASK_EVENT)
-    ]
-    return values, headers(event, REQUEST, INGEST_ID), list(event.unknown_fields), event.message.fingerprint
+    """Everything of an event that is shown: by records, by their bytes, by log and metrics."""
+    schemas = [load(name) for name in (WORKFLOW_EVENT, INSTANCE_EVENT, TASK_EVENT)]
+    values = [record_value(event, schema, REQUEST, INGEST_ID) for schema in schemas]
+    encoded = [event.encoded(schema, b"h", REQUEST, INGEST_ID) for schema in schemas]
+    gist = event.gist
+    assert encoded == [write(schema, value, header=b"h") for schema, value in zip(schemas, values, strict=True)]
+    assert [event.field(name) for name in event.fields] == list(event.fields.values())
+    named = list(gist.unknown_fields), list(gist.unknown_codes), gist.instance_id, gist.message_type
+    said = gist.message_id, gist.process_key, gist.environment, gist.action
+    return values, encoded[0], headers(event, REQUEST, INGEST_ID), event.message.fingerprint, named, said
 
 
 def same_both_ways(body):

@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from connector import schemas
-from connector.encoding import CONTENT_TYPE, RegistryEncoder, SingleObjectEncoder, decode, encode
+from connector.encoding import CONTENT_TYPE, RegistryFraming, SingleObjectFraming, decode, encode, write
 from connector.errors import Defect, Unreadable
 from connector.schemas import ALL, INSTANCE_EVENT, OURS, TASK_EVENT, load
 
@@ -79,9 +79,10 @@ def test_apaches_reader_and_ours_decode_what_was_encoded(name, data):
 
 
 def test_the_header_is_the_magic_and_the_fingerprint_in_little_endian():
-    encoded = SingleObjectEncoder().encode("t", load(TASK_EVENT), record(TASK_EVENT))
+    encoded = encode(load(TASK_EVENT), record(TASK_EVENT))
 
     assert b"\xc3\x01" + load(TASK_EVENT).fingerprint == encoded[:10]
+    assert encoded[:10] == SingleObjectFraming().header("t", load(TASK_EVENT))
 
 
 def test_the_bytes_are_those_of_the_specification():
@@ -91,7 +92,7 @@ def test_the_bytes_are_those_of_the_specification():
 
 
 def test_the_media_type_is_avros():
-    assert SingleObjectEncoder().content_type == CONTENT_TYPE == "application/avro"
+    assert CONTENT_TYPE == "application/avro"
 
 
 def test_times_are_epoch_milliseconds_on_both_ways():
@@ -101,15 +102,15 @@ def test_times_are_epoch_milliseconds_on_both_ways():
 
 
 def test_a_registry_s_framing_is_a_zero_byte_and_the_id_of_the_topic_s_schema():
-    schema, value = load(TASK_EVENT), record(TASK_EVENT)
-    encoder = RegistryEncoder({"a": 7, "b": 0x01020304})
+    framing = RegistryFraming({"a": 7, "b": 0x01020304})
 
-    assert encoder.encode("a", schema, value) == b"\x00\x00\x00\x00\x07" + encode(schema, value)[10:]
-    assert encoder.encode("b", schema, value)[:5] == b"\x00\x01\x02\x03\x04"
+    assert framing.header("a", load(TASK_EVENT)) == b"\x00\x00\x00\x00\x07"
+    assert framing.header("b", load(TASK_EVENT)) == b"\x00\x01\x02\x03\x04"
 
 
 def test_a_record_in_a_registry_s_framing_is_read_by_the_registry_s_schema():
-    encoded = RegistryEncoder({"t": 7}).encode("t", load(TASK_EVENT), record(TASK_EVENT))
+    header = RegistryFraming({"t": 7}).header("t", load(TASK_EVENT))
+    encoded = write(load(TASK_EVENT), record(TASK_EVENT), header=header)
 
     assert decode(encoded, {7: load(TASK_EVENT)}.__getitem__) == decode(encode(load(TASK_EVENT), record(TASK_EVENT)))
     with pytest.raises(Unreadable, match="WEDA_REGISTRY__URL"):
