@@ -12,6 +12,8 @@ from typing import Final
 from connector.values import IngestId
 
 _RANDOM_BITS: Final = 74
+_LOW_BITS: Final = 32
+_LOW: Final = (1 << _LOW_BITS) - 1
 _STEPS: Final = 1_024
 
 
@@ -26,6 +28,8 @@ class IngestIds:
         self._steps = array("I")
         self._milliseconds = floor
         self._counter = (1 << _RANDOM_BITS) - 1 if floor else 0
+        self._written = (0, 0)
+        self._text = ""
 
     def next(self) -> IngestId:
         """The next id."""
@@ -35,7 +39,10 @@ class IngestIds:
             self._counter = secrets.randbits(_RANDOM_BITS - 1)
         else:
             self._count_on()
-        return _text(self._milliseconds, self._counter)
+        begins = self._milliseconds, self._counter >> _LOW_BITS
+        if begins != self._written:  # within a millisecond most ids differ in their last digits alone
+            self._written, self._text = begins, _beginning(*begins)
+        return IngestId(f"{self._text}{self._counter & _LOW:08x}")
 
     def _count_on(self) -> None:
         if not self._steps:  # many at a time: each call of the operating system is dear
@@ -52,7 +59,8 @@ class IngestIds:
         return self._milliseconds
 
 
-def _text(milliseconds: int, counter: int) -> IngestId:
-    high, low = counter >> 62, counter & ((1 << 62) - 1)
-    digits = f"{milliseconds << 80 | 7 << 76 | high << 64 | 0b10 << 62 | low:032x}"
-    return IngestId(f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}")
+def _beginning(milliseconds: int, counter: int) -> str:
+    """An id but for its last eight digits: time, version 7, 12 bits, variant, 30 bits."""
+    high, low = counter >> 30, counter & ((1 << 30) - 1)
+    digits = f"{milliseconds << 48 | 7 << 44 | high << 32 | 0b10 << 30 | low:024x}"
+    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"

@@ -265,11 +265,11 @@ class Pipeline:
         else:
             again = partial(self._encode, request, event, conflict=True)
             fate = self._claims.admit(event.instance_id, request, seen, encoded, again)
-        self._watch(fate, seen)
-        fate.then(partial(self._count, request.source, gist, conflict))
+        self._watch(fate, seen, partial(self._landed, request.source, gist, conflict))
         return fate
 
-    def _count(self, source: str, gist: Gist, conflict: bool, result: Safety | Unavailable) -> None:  # noqa: FBT001
+    def _landed(self, source: str, gist: Gist, conflict: bool, result: Safety | Unavailable) -> None:  # noqa: FBT001
+        self._in_flight -= 1
         if isinstance(result, Safety) and result is not Safety.REPEATED:
             self._metrics.message_accepted(source, gist, conflict=conflict)
 
@@ -342,17 +342,17 @@ class Pipeline:
             fate = self._delivery.admit_dead_letter(request, letter, note)
         else:
             fate = self._claims.admit_dead_letter(request, seen, letter)
-        self._watch(fate, seen)
+        self._watch(fate, seen, self._letter_landed)
         return fate
 
-    def _watch(self, fate: Fate, seen: Mark | None) -> None:
+    def _watch(self, fate: Fate, seen: Mark | None, landed: Callable[[Safety | Unavailable], None]) -> None:
         """Count what is on its way to safety, answered or not, and remember it once it is safe."""
         self._in_flight += 1
-        fate.then(self._landed)
+        fate.then(landed)
         if seen is not None:
             self._repeats.begin(seen, fate)
 
-    def _landed(self, _result: Safety | Unavailable) -> None:
+    def _letter_landed(self, _result: Safety | Unavailable) -> None:
         self._in_flight -= 1
 
 

@@ -160,7 +160,7 @@ class Protocol(Wire):
     def _check_reading(self) -> None:
         """Refuse what the parser lets through, and another reader may refuse or take for something else."""
         version = self.parser.get_http_version()
-        is_proper = any(name == b"host" for name, _ in self.headers) if version == "1.1" else version == "1.0"
+        is_proper = _names_a_host(self.headers) if version == "1.1" else version == "1.0"
         if not self._is_plain:
             codings = [value.lower() for name, value in self.headers if name == b"transfer-encoding"]
             is_proper = is_proper and (not codings or (version == "1.1" and codings == [b"chunked"]))
@@ -208,6 +208,13 @@ def sweep(connections: Iterable[Any]) -> None:
     now = time.monotonic()
     for connection in tuple(connections):
         connection.end_if_late(now)
+
+
+def _names_a_host(headers: Iterable[tuple[bytes, bytes]]) -> bool:
+    for name, _ in headers:  # noqa: SIM110 - for every request, and any() takes four times as long
+        if name == b"host":
+            return True
+    return False
 
 
 def _without_offer(data: bytes) -> bytes:

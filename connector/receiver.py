@@ -405,14 +405,13 @@ class Answer:
 
     def text(self, request_id: str, *, keep_alive: bool) -> bytes:
         """The bytes of the HTTP response, with the id under which the request stands in the log."""
-        head = b"\r\nx-request-id: " + request_id.encode() + (b"\r\n\r\n" if keep_alive else _LAST)
-        return self._text.replace(b"\r\n\r\n", head, 1)
+        return b"".join((self._head, request_id.encode(), b"\r\n\r\n" if keep_alive else _LAST, self.body))
 
     @cached_property
-    def _text(self) -> bytes:
+    def _head(self) -> bytes:
         lines = [f"HTTP/1.1 {self.status} {HTTPStatus(self.status).phrase}".encode()]
         lines += [name + b": " + value for name, value in self.headers]
-        return b"\r\n".join((*lines, b"", self.body))
+        return b"\r\n".join((*lines, b"x-request-id: "))
 
     async def send(self, send: Send, request_id: str) -> None:
         """Send it by ASGI."""
