@@ -365,7 +365,7 @@ def producer_properties(bootstrap_servers: str, overrides: Mapping[str, Any]) ->
         "message.timeout.ms": 0,
         "partitioner": "murmur2_random",
         "compression.type": "lz4",
-        "linger.ms": 2,
+        "linger.ms": 5,
         "queue.buffering.max.kbytes": QUEUE_KIBIBYTES,
         "queue.buffering.max.messages": 100_000,
         "message.max.bytes": MAX_RECORD_BYTES,

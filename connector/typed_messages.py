@@ -15,7 +15,7 @@ from connector.avro_writer import members_writer
 from connector.errors import Unconvertible
 from connector.messages import MAX_TEXT, Message, may_hold_too_many
 from connector.records import IDENTIFIERS, INT_MAX, INT_MIN, LATEST, MAX_IDENTIFIER, MILLISECONDS_FROM, Event, date
-from connector.schemas import WORKFLOW_EVENT, Schema, kinds, load
+from connector.schemas import INSTANCE_EVENT, TASK_EVENT, WORKFLOW_EVENT, Schema, kinds, load
 from connector.values import IngestId, Request
 
 _TYPES: Final[dict[str, Any]] = {
@@ -26,8 +26,7 @@ _TYPES: Final[dict[str, Any]] = {
     "maps": list[dict[str, str]] | dict[str, str],
 }
 _IDENTIFIER: Final[Any] = Annotated[str, Meta(max_length=MAX_IDENTIFIER)]
-_SCHEMA: Final = load(WORKFLOW_EVENT)
-_KINDS: Final = kinds(_SCHEMA)
+_KINDS: Final = kinds(load(WORKFLOW_EVENT))
 _DATES: Final = tuple(name for name, kind in _KINDS.items() if kind == "date")
 _MAPS: Final = tuple(name for name, kind in _KINDS.items() if kind == "maps")
 
@@ -52,7 +51,14 @@ class _Envelope(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     msgContext: str | _Fields  # noqa: N815 - WeDa's own name
 
 
-_WRITE: Final = members_writer(_SCHEMA, _KINDS, absent=UNSET)
+_WRITERS: Final = {
+    name: (
+        members_writer(load(name), _KINDS, absent=UNSET),
+        tuple(other for other in sorted(_KINDS) if other not in load(name).fields),
+    )
+    for name in (WORKFLOW_EVENT, INSTANCE_EVENT, TASK_EVENT)
+}
+"""Record type → its writer, and the fields that it has no place for."""
 _ENVELOPE: Final = msgspec.json.Decoder(_Envelope)
 _FIELDS: Final = msgspec.json.Decoder(_Fields)
 _CANONICAL: Final = msgspec.json.Encoder(order="deterministic")
@@ -127,9 +133,9 @@ class _TypedEvent(Event):
         return None if value is UNSET else value
 
     def encoded(self, schema: Schema, header: bytes, request: Request, ingest_id: IngestId) -> bytes:
-        if schema is not _SCHEMA:
-            return super().encoded(schema, header, request, ingest_id)
-        return _WRITE(header, self._typed, request.source, request.received_at, ingest_id, {})
+        write, others = _WRITERS[schema.name]
+        extras = {name: self.message.token(name) for name in others if self.field(name) is not None}
+        return write(header, self._typed, request.source, request.received_at, ingest_id, extras)
 
 
 def _event(typed: Any, text: str | bytes, zone: tzinfo, *, enveloped: bool) -> Event | None:
