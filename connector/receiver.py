@@ -195,6 +195,8 @@ class Receiver:
 
     def _answer(self, call: "Call", result: Result, gist: Gist | None) -> None:
         self._open_requests -= 1
+        if isinstance(result, ConnectorError):
+            _forget_the_way(result)
         answer = _answer_of(result)
         if isinstance(result, WrongCredential):
             self._metrics.credential_refused(result.reason)
@@ -424,6 +426,11 @@ def _set(answered: "asyncio.Future[Answer]", answer: Answer, _request_id: str) -
     """The answer to a request that may be gone meanwhile."""
     if not answered.done():
         answered.set_result(answer)
+
+
+def _forget_the_way(error: ConnectorError) -> None:
+    """Let go of the frames that an error came through: they hold the request, and it would be held by itself."""
+    error.__traceback__ = error.__cause__ = error.__context__ = None
 
 
 def _answer_of(result: Result) -> Answer:
