@@ -20,7 +20,7 @@ from uuid import UUID
 
 from connector import records
 from connector.cli.tail import json_line
-from connector.encoding import SingleObjectEncoder, decode
+from connector.encoding import decode, encode
 from connector.messages import BodyKind, parse
 from connector.reading import Decoded
 from connector.records import Event
@@ -381,7 +381,7 @@ def _record(arrival: Arrival, ingest_id: IngestId, partition: int, offset: int) 
 
 def _there_and_back(route: Route, event: Event, request: Request, ingest_id: IngestId) -> dict[str, Any]:
     fields = records.record_value(event, route.schema, request, ingest_id)
-    return decode(SingleObjectEncoder().encode(route.topic, route.schema, fields))
+    return decode(encode(route.schema, fields))
 
 
 def _kind(content_type: str) -> BodyKind:
