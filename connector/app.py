@@ -65,6 +65,7 @@ _ASK_SECONDS: Final = 3.0
 _ASK_AT_MOST_SECONDS: Final = 15.0
 _AGAIN_SECONDS: Final = 0.5
 _UNCONNECTED_SECONDS: Final = 20.0
+_APART: Final = "Kafka answers another replica and not this one, which lets nothing in: look at its network and node"
 _TOPICS_SECONDS: Final = 30.0
 _GAUGES_SECONDS: Final = 0.5
 _RESERVE_MILLISECONDS: Final = 10_000
@@ -120,6 +121,7 @@ class Connector:
         self.routes = routes_of(settings)
         self._canaries = canaries(settings)
         self._is_replica = settings.journal.url is not None
+        self._shared: SharedJournal | None = None
         self.health = Health(settings.journal.max_bytes, needs_journal=self._is_replica)
         self.metrics = Metrics(
             version=VERSION,
@@ -212,13 +214,14 @@ class Connector:
             return SqliteJournal(
                 settings.journal.path, max_bytes=settings.journal.max_bytes, on_damage=self.must_start_anew.set
             )
-        return SharedJournal(
+        self._shared = SharedJournal(
             _linked(url),
             max_bytes=settings.journal.max_bytes,
             repeats_within=settings.repeats.window_seconds,
             most_repeats=settings.repeats.max_entries,
             on_loss=self.must_start_anew.set,
         )
+        return self._shared
 
     def _public_host(self) -> str:
         settings = self._settings
@@ -638,6 +641,8 @@ class Connector:
     def _note_brokers(self, *, is_up: bool, problem: str = "") -> None:
         self.metrics.broker_up.set(1 if is_up else 0)
         self.health.kafka = "up" if is_up else "down"
+        if self._shared is not None:
+            self._shared.reaches_kafka = is_up
         self._note_problem("brokers", problem)
 
     def _note_problem(self, about: str, problem: str) -> None:
@@ -682,6 +687,8 @@ class Connector:
 
     def _publish_gauges(self, delivery: Delivery) -> None:
         health = self.health
+        health.is_apart = self._shared is not None and self._shared.is_apart
+        self._note_problem("replica", _APART if health.is_apart else "")
         health.backlog = delivery.waiting_rows
         health.waiting = self.metrics.waiting
         self._leaving.note(delivery.struck)

@@ -27,6 +27,7 @@ class Health:
         oldest_waiting: Epoch milliseconds of the oldest message that is not in Kafka, or None.
         is_open: The public listener listens.
         is_closing: The connector is shutting down.
+        is_apart: Kafka does not answer this replica and does answer another one, which should be asked.
         needs_journal: Nothing can be accepted without the journal, brokers or not.
     """
 
@@ -40,6 +41,7 @@ class Health:
     oldest_waiting: int | None = None
     is_open: bool = False
     is_closing: bool = False
+    is_apart: bool = False
     problems: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -59,7 +61,9 @@ class Health:
     @property
     def is_ready(self) -> bool:
         """Whether a message can be accepted durably: by the brokers, or by the journal."""
-        if not self.is_open or self.is_closing or (self.needs_journal and self.journal == "failing"):
+        if not self.is_open or self.is_closing or self.is_apart:
+            return False
+        if self.needs_journal and self.journal == "failing":
             return False
         return self.journal == "ok" or self.kafka == "up"
 

@@ -95,7 +95,7 @@ class Recent:
         """The last requests of a source, newest first."""
         return list(reversed(self._requests.get(source, ())))
 
-    def events(self, most: int) -> list[RecentEvent]:
+    def events(self, most: int = EVENTS_KEPT) -> list[RecentEvent]:
         """The last events, newest first, but for those that cannot be read any more as the settings are now."""
         found = []
         for source, request in islice(reversed(self._events), most):

@@ -51,6 +51,12 @@ _REGISTER: Final = (
     "ON CONFLICT DO NOTHING"
 )
 _RENEW: Final = "SELECT backlog, bytes FROM weda_renew(%s, make_interval(secs => %s), %s)"
+_REACH: Final = (
+    "WITH told AS (UPDATE weda_replica SET reaches_kafka = %(mine)s "
+    "WHERE owner = %(me)s AND reaches_kafka <> %(mine)s) "
+    "SELECT EXISTS (SELECT FROM weda_replica WHERE owner <> %(me)s AND reaches_kafka "
+    "AND lease_until > clock_timestamp() + make_interval(secs => %(lease)s - %(silence)s))"
+)
 _LEAVE: Final = "DELETE FROM weda_replica WHERE owner = %s"
 _TURN: Final = (
     "SELECT refused, idle, has_more, standings, sequences, are_mine, backlogs FROM weda_turn("
@@ -252,6 +258,8 @@ class SharedJournal:
     Attributes:
         lease: On this replica's lanes.
         holdings: Which lanes it has something of.
+        reaches_kafka: Whether the brokers answer this replica; set by its owner.
+        is_apart: They do not, but answer another one: it lets nothing in, so that senders go there.
         problem: Why the database does not answer, or nothing.
     """
 
@@ -283,6 +291,8 @@ class SharedJournal:
         self._bytes = 0
         self.lease = Lease()
         self.holdings = Holdings(self._release)
+        self.reaches_kafka = False
+        self.is_apart = False
         self.problem = ""
 
     # --- the journal's protocol ---
@@ -371,8 +381,10 @@ class SharedJournal:
         """Ask for a message's place; the lane has to be held, and stays so until it is let go.
 
         Raises:
-            Unavailable: The database does not answer, or this replica has no lease.
+            Unavailable: The database does not answer, this replica has no lease, or another one should be asked.
         """
+        if self.is_apart:
+            raise Unavailable("this replica does not reach Kafka, another one does: send it again", retry_after=1)
         verdict: asyncio.Future[Verdict] = asyncio.get_running_loop().create_future()
         self._ask(self._next.claims, _Claim(lane, seen, verdict))
         return await verdict
@@ -589,12 +601,20 @@ class SharedJournal:
         asked_at = time.monotonic()
         if not self._is_registered:
             await self._renewals.ask(_REGISTER, (self._me, GRANT_SECONDS), seconds=_TURN_SECONDS)
-        [(backlog, size)] = await self._renewals.ask(_RENEW, (self._me, GRANT_SECONDS, _ADOPTS), seconds=_TURN_SECONDS)
+        wanted = self._me, GRANT_SECONDS, 0 if self.is_apart else _ADOPTS
+        [(backlog, size)] = await self._renewals.ask(_RENEW, wanted, seconds=_TURN_SECONDS)
         self._is_registered = True
         self.lease.renewed(asked_at)
         self.holdings.backlog = backlog
         self._bytes = size
+        await self._compare_reach()
         self.problem = ""
+
+    async def _compare_reach(self) -> None:
+        """Tell the others whether this replica reaches Kafka, and hear whether one of them does."""
+        about = {"me": self._me, "mine": self.reaches_kafka, "lease": GRANT_SECONDS, "silence": _SPEAKING_SECONDS}
+        [(others_do,)] = await self._renewals.ask(_REACH, about, seconds=_TURN_SECONDS)
+        self.is_apart = others_do and not self.reaches_kafka
 
     def _lose(self) -> None:
         if self.lease.is_lost:

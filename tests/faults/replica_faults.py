@@ -88,7 +88,7 @@ async def _kill_often(stage: Stage, replicas: Replicas) -> None:
 
 async def _cut_kafka(stage: Stage, replicas: Replicas) -> None:
     number = stage.chance.randrange(REPLICAS)
-    async with stage.disturbing(f"replica {number} cut from Kafka"):
+    async with stage.disturbing(f"replica {number} cut from Kafka", closes_door=True):
         await replicas.cut_from_kafka(number, 35)
 
 

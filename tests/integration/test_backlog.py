@@ -162,10 +162,10 @@ def published(servers: str, topic: str) -> int:
 
 
 async def interrupted(path: Path, servers: str, topic: str, number: signal.Signals) -> tuple[int, str, str]:
-    """A drain that gets a signal once it has published some."""
+    """A drain that gets a signal once it has published so many that some are taken out of the journal."""
     with begin("drain", "--journal", path, "--bootstrap-servers", servers, "--json") as process:
         deadline = time.monotonic() + 60
-        while not published(servers, topic):
+        while published(servers, topic) < MANY // 2:
             assert time.monotonic() < deadline
         process.send_signal(number)
         printed, said = process.communicate(timeout=60)

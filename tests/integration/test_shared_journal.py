@@ -278,6 +278,23 @@ async def test_who_gets_no_lease_says_so_though_the_database_can_be_read(databas
         database.ask("GRANT INSERT, UPDATE ON weda_replica TO weda_runner", role=OWNER)
 
 
+async def test_who_does_not_reach_kafka_lets_nothing_in_while_another_one_does(one, other, database):
+    one.reaches_kafka = True
+    await until(lambda: other.is_apart)
+    with pytest.raises(Unavailable, match="another one does"):
+        await claimed(other)
+    async with replica(database) as third:
+        first = await claimed(third)
+        await third.admit(admission(first.sequence))
+    await until(lambda: one.holdings.total > 0)
+    assert other.holdings.total == 0, "it adopts nothing either"
+
+    one.reaches_kafka = False
+    await until(lambda: not other.is_apart)
+    assert not one.is_apart
+    assert (await claimed(other, "j")).is_mine, "none of them does: rows are all that is left"
+
+
 async def test_what_a_dead_replica_had_claimed_is_free_again(one, other, database):
     seen = mark("message", "default", "1", b"f" * 16)
     await claimed(one, seen=seen)
