@@ -612,6 +612,10 @@ class Settings(_Group):
                 ("receiver.max_body_bytes", self.receiver.max_body_bytes),
                 ("journal.max_bytes", self.journal.max_bytes),
             )
+        timed = next((name for name in self.kafka.properties if _plain(name) == "message.timeout.ms"), None)
+        if self.journal.url is not None and timed is not None:
+            why = f"contradict each other: where replicas share a journal the connector sets {timed}; leave it out"
+            _refuse(("kafka.properties", "journal.url"), why)
         if (self.registry.username is None) != (self.registry.password is None):
             _refuse(("registry.username", "registry.password"), "go together: both or none")
         if self.registry.key_location is not None and self.registry.certificate_location is None:
@@ -996,15 +1000,20 @@ def _name_as_written(setting: str, written: Mapping[str, _Written]) -> str:
 
 def _check_promise(name: str, value: str) -> None:
     """Refuse a librdkafka property that would break what the connector promises."""
-    # librdkafka takes its topic properties under `topic.` too.
-    plain = name.removeprefix("topic.")
+    plain = _plain(name)
     if plain.startswith("test.mock."):
         raise ValueError(f"{name} must not be set: use WEDA_KAFKA__BOOTSTRAP_SERVERS={EMBEDDED}")
-    allowed, why = _PROMISED.get(_ALIASES.get(plain, plain), ((value,), ""))
+    allowed, why = _PROMISED.get(plain, ((value,), ""))
     if value in allowed:
         return
     wanted = f"must be {allowed[0]}" if allowed else "must not be set"
     raise ValueError(f"{name} {wanted}: {why}")
+
+
+def _plain(name: str) -> str:
+    """One name for what librdkafka takes under several; its topic properties it takes under ``topic.`` too."""
+    plain = name.removeprefix("topic.")
+    return _ALIASES.get(plain, plain)
 
 
 def _mask_secrets(text: str, properties: Mapping[str, Property]) -> str:

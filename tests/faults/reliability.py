@@ -86,8 +86,8 @@ LIMITS = """## What is not covered
   interface. Nothing is measured of networks that lose, delay or reorder packets, or of brokers far apart.
 - Processes are killed and disks fill up or lie, but the power stays on: that what was synced to disk survives a power
   cut is the file system's promise, not a finding here.
-- One connector at a time, or three that share a journal. Connectors with journals of their own behind one address are not
-  compared with each other.
+- One connector at a time, or three that share a journal. Connectors with journals of their own behind one address are
+  not compared with each other.
 - A schema registry takes part in `registry-gone` alone; elsewhere records are framed as Avro single objects.
 - Runs of a minute or two, a few hundred messages a second. What takes days to show is not in this table.
 - One version of Kafka. A row is one run with one seed: seldom races need many, so run it again with others.

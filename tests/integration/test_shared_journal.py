@@ -285,6 +285,7 @@ async def test_who_does_not_reach_kafka_lets_nothing_in_while_another_one_does(o
         await claimed(other)
     async with replica(database) as third:
         third.reaches_kafka = True
+        await until(lambda: not third.is_apart)
         first = await claimed(third)
         await third.admit(admission(first.sequence))
     await until(lambda: one.holdings.total > 0)

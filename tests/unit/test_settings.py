@@ -385,6 +385,18 @@ def test_a_property_that_keeps_the_promises_is_taken_as_written(properties):
     assert properties == load({"WEDA_KAFKA__PROPERTIES": json.dumps(properties)}).kafka.properties
 
 
+@pytest.mark.parametrize("name", ["message.timeout.ms", "topic.message.timeout.ms", "delivery.timeout.ms"])
+def test_where_replicas_share_a_journal_the_time_of_a_message_is_not_a_setting(name):
+    """The lease decides it, and librdkafka would take whichever of its names comes last."""
+    properties = {"WEDA_KAFKA__PROPERTIES": json.dumps({name: 0})}
+    with pytest.raises(ConfigurationError) as refusal:
+        load({**properties, "WEDA_JOURNAL__URL": "postgresql://u@db.example.org/weda"})
+
+    assert "WEDA_KAFKA__PROPERTIES" in str(refusal.value)
+    assert f"the connector sets {name}; leave it out" in str(refusal.value)
+    assert load(properties).kafka.properties == {name: 0}
+
+
 @pytest.mark.parametrize(
     ("properties", "said"),
     [
