@@ -215,7 +215,7 @@ class Connector:
                 settings.journal.path, max_bytes=settings.journal.max_bytes, on_damage=self.must_start_anew.set
             )
         self._shared = SharedJournal(
-            _linked(url),
+            linked(url),
             max_bytes=settings.journal.max_bytes,
             repeats_within=settings.repeats.window_seconds,
             most_repeats=settings.repeats.max_entries,
@@ -681,7 +681,8 @@ class Connector:
                 self._note_problem("journal", "")
             except (TimeoutError, Unavailable) as error:
                 self.health.journal_bytes = None
-                self._note_problem("journal", str(error) or "it does not answer")
+                cause = "" if self._shared is None else self._shared.problem
+                self._note_problem("journal", cause or str(error) or "it does not answer")
             self._publish_gauges(delivery)
             await asyncio.sleep(_GAUGES_SECONDS)
 
@@ -851,7 +852,12 @@ def _privacy(settings: Settings) -> Privacy | None:
     return Privacy(asked.redact, asked.pseudonyms, _revealed(asked.key))
 
 
-def _linked(url: str) -> Callable[[str], Link]:
+def linked(url: str) -> Callable[[str], Link]:
+    """What makes connections to the database of a shared journal.
+
+    Raises:
+        ConfigurationError: The client of PostgreSQL is not installed.
+    """
     try:
         from connector.database import DatabaseLink  # noqa: PLC0415 - its client is installed on demand
     except ImportError as error:

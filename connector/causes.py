@@ -1,12 +1,14 @@
-"""Why Kafka cannot be reached, or does not let us in, in one sentence that names the cause.
+"""Why Kafka or the database cannot be reached, or does not let us in, in one sentence that names the cause.
 
-librdkafka says that a handshake failed; whether a certificate's time is over or its name is another one it does not.
-Where its words leave that open, a handshake of our own with the same broker tells, or our own certificate.
+librdkafka and libpq say that a handshake failed; whether a certificate's time is over or its authority is another one
+they do not. Where their words leave that open, a handshake of our own with the same server tells, or the certificate
+that we show.
 """
 
 import re
 import socket
 import ssl
+import struct
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,6 +21,9 @@ _LONGEST: Final = 300
 _TIMES: Final = re.compile(r" \(after \d+ms in state \w+\)|: now=\d+ms, exp=\d+ms")
 _SSL_BROKER: Final = re.compile(r"ssl://\[?(?P<host>[^/\s]+?)\]?:(?P<port>\d+)/")
 _OURS_REFUSED: Final = re.compile(r"alert (?:.*certificate|unknown ca)")
+_WANTS_OURS: Final = "requires a valid client certificate"
+_SSL_REQUEST: Final = struct.pack("!ii", 8, 80877103)
+"""PostgreSQL's request for TLS, before the handshake; its answer is one letter."""
 _HINTS: Final = (
     ('{"status":"invalid_token"}', "the broker's log says whether for its issuer, audience, key or time"),
     ("adding trust anchors", "name the file of the endpoint's authorities in https.ca.location"),
@@ -52,25 +57,52 @@ def silence(properties: Mapping[str, Any]) -> str:
     return f"; perhaps no token comes from {endpoint}" if endpoint else ""
 
 
+def database_sentence(words: str, parameters: Mapping[str, Any]) -> str:
+    """What libpq's words mean; it may ask the server for its certificate, which takes some seconds at most.
+
+    Args:
+        words: The text of an error.
+        parameters: Those of the connection, by libpq's names.
+    """
+    host, port = str(parameters.get("host", "")).partition(",")[0], str(parameters.get("port", 5432)).partition(",")[0]
+    place, ours = f"{host}:{port}", parameters.get("sslcert")
+    if "certificate verify failed" in words:
+        context = ssl.create_default_context(cafile=parameters.get("sslrootcert"))
+        context.check_hostname = False  # a wrong name libpq tells itself
+        verdict = _verdict(host, int(port), context, before=_SSL_REQUEST)
+        if verdict is not None:
+            return f"{place} shows a certificate that is not to be trusted: {verdict}"
+    if _OURS_REFUSED.search(words):
+        return f"{place} refuses our certificate: {_state_of(ours, None)}"
+    return f"{words}; name one in sslcert and sslkey" if _WANTS_OURS in words and not ours else words
+
+
 def _certificates(words: str, host: str, port: int, properties: Mapping[str, Any]) -> str | None:
     place = f"{host}:{port}"
     if "certificate verify failed" in words:
-        verdict = _verdict(host, port, properties)
+        verdict = _verdict(host, port, _context(properties))
         return verdict and f"{place} shows a certificate that is not to be trusted: {verdict}"
     if _OURS_REFUSED.search(words):
         return f"{place} refuses our certificate: {_our_certificate(properties)}"
     return None
 
 
-def _verdict(host: str, port: int, properties: Mapping[str, Any]) -> str | None:
-    """What is wrong with a broker's certificate; None where we find nothing."""
+def _verdict(host: str, port: int, context: ssl.SSLContext, *, before: bytes = b"") -> str | None:
+    """What is wrong with a server's certificate; None where we find nothing.
+
+    Args:
+        host: Of the server, as it is to be named in the certificate.
+        port: Of the server.
+        context: What we trust.
+        before: What has to be said before the handshake; one byte answers it.
+    """
     try:
-        context = _context(properties)
-        with (
-            socket.create_connection((host, port), _SECONDS) as plain,
-            context.wrap_socket(plain, server_hostname=host),
-        ):
-            return None
+        with socket.create_connection((host, port), _SECONDS) as plain:
+            if before:
+                plain.sendall(before)
+                plain.recv(1)
+            with context.wrap_socket(plain, server_hostname=host):
+                return None
     except ssl.SSLCertVerificationError as error:
         return error.verify_message.rstrip(".")
     except (OSError, ValueError):
@@ -91,6 +123,11 @@ def _our_certificate(properties: Mapping[str, Any]) -> str:
     location, text = properties.get("ssl.certificate.location"), properties.get("ssl.certificate.pem")
     if not location and not text:
         return "none is shown, name one in ssl.certificate.location"
+    return _state_of(location, text)
+
+
+def _state_of(location: Any, text: Any) -> str:
+    """What may be wrong with a certificate of ours, in a file or as text."""
     try:
         pem = Path(str(location)).read_bytes() if location else str(text).encode()
         over = x509.load_pem_x509_certificate(pem).not_valid_after_utc
@@ -98,4 +135,4 @@ def _our_certificate(properties: Mapping[str, Any]) -> str:
         return "it cannot be read"
     if over < datetime.now(UTC):
         return f"it has expired ({over:%Y-%m-%dT%H:%M:%SZ})"
-    return "it is of an authority that the broker does not know"
+    return "it is of an authority that is not known there"

@@ -1,17 +1,21 @@
 """A connection to PostgreSQL: statements that end in time, one way or the other; the one module that knows psycopg."""
 
 import asyncio
+import time
 from functools import partial
 from typing import Any, Final
 
 import psycopg
+from psycopg.conninfo import conninfo_to_dict
 
+from connector.causes import database_sentence
 from connector.shared_journal import DatabaseRefusal, Unanswered
 
 _SESSION: Final = (
     "-c statement_timeout=5000 -c lock_timeout=1500 -c idle_in_transaction_session_timeout=5000 "
     "-c default_transaction_isolation=read\\ committed -c synchronous_commit=on"
 )
+_LOOK_AGAIN_SECONDS: Final = 10.0
 _CONNECTION: Final = {
     "autocommit": True,
     "connect_timeout": 2,
@@ -37,6 +41,8 @@ class DatabaseLink:
         self._name = name
         self._connection: psycopg.AsyncConnection[tuple[Any, ...]] | None = None
         self._one_at_a_time = asyncio.Lock()
+        self._words = self._found = ""
+        self._found_at = 0.0
 
     async def ask(self, sql: str, parameters: Any, *, seconds: float) -> list[tuple[Any, ...]]:
         """Run one statement, a transaction of its own."""
@@ -50,7 +56,7 @@ class DatabaseLink:
             if not done:
                 self._abandon(asking)
                 raise Unanswered(f"the database did not answer within {seconds:g} s")
-            return self._answer(asking)
+            return await self._answer(asking)
 
     def drop(self) -> None:
         """Forget the connection."""
@@ -64,14 +70,22 @@ class DatabaseLink:
         asking.add_done_callback(partial(_bury, self._connection))
         self._connection = None
 
-    def _answer(self, asking: asyncio.Task[list[tuple[Any, ...]]]) -> list[tuple[Any, ...]]:
+    async def _answer(self, asking: asyncio.Task[list[tuple[Any, ...]]]) -> list[tuple[Any, ...]]:
         try:
             return asking.result()
         except psycopg.Error as error:
             if self._connection is not None and not self._connection.closed and error.sqlstate is not None:
                 raise DatabaseRefusal(_told(error), error.sqlstate) from error
             self.drop()
-            raise Unanswered(f"the database is not reachable: {_told(error)}") from error
+            raise Unanswered(f"the database is not reachable: {await self._cause(error)}") from error
+
+    async def _cause(self, error: psycopg.Error) -> str:
+        """Why there is no connection; what the words leave open is looked up now and then, not at every try."""
+        words, now = _told(error), time.monotonic()
+        if words != self._words or now > self._found_at + _LOOK_AGAIN_SECONDS:
+            self._found = await asyncio.to_thread(cause, self._url, error)
+            self._words, self._found_at = words, now
+        return self._found
 
     async def _run(self, sql: str, parameters: Any) -> list[tuple[Any, ...]]:
         if self._connection is None:
@@ -86,6 +100,11 @@ def _bury(connection: psycopg.AsyncConnection[Any] | None, asking: asyncio.Task[
         asking.exception()
     if connection is not None:
         connection.pgconn.finish()
+
+
+def cause(url: str, error: psycopg.Error) -> str:
+    """Why there is no connection, in one sentence; see `connector.causes`."""
+    return database_sentence(_told(error), conninfo_to_dict(url))
 
 
 def _told(error: psycopg.Error) -> str:

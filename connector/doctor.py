@@ -17,11 +17,13 @@ from typing import Any, Final, Literal
 
 import aiohttp
 
+from connector.app import linked
 from connector.errors import ConfigurationError, ConnectorError, OutsideUnreachable
 from connector.publisher import Failures, KafkaPublisher, producer_properties
 from connector.reading import Decoded, read_records, topic_of
 from connector.registry import Registry, subjects
 from connector.settings import DEFAULT_SOURCE, EMBEDDED, Settings
+from connector.shared_journal import DatabaseRefusal, Unanswered
 from connector.streams import DEAD_LETTERS
 from connector.topics import Difference, TopicAdmin, TopicSpec, TopicState, plan, routes_of, wanted
 from connector.values import ProducibleRecord
@@ -44,6 +46,11 @@ _OK: Final = 200
 _FLIGHT: Final = "end to end"
 _PASSAGE: Final = "through the connector"
 _DISK: Final = "journal disk"
+_DATABASE: Final = "journal database"
+_REPLICAS_AND_ROWS: Final = (
+    "SELECT (SELECT count(*) FROM weda_replica WHERE reaches_kafka), (SELECT count(*) FROM weda_row)"
+)
+_NOT_MIGRATED: Final = frozenset({"42P01", "42703"})  # no such table, no such column
 _CLOCK: Final = "clock"
 _SET_CLOCK: Final = "let NTP (chrony, systemd-timesyncd) set the clock"
 _MOUNTS: Final = Path("/proc/self/mountinfo")
@@ -79,7 +86,10 @@ def examine(settings: Settings, url: str | None = None) -> Iterator[Finding]:
     yield from _access(settings)
     yield from _kafka(settings, url)
     yield from _registry(settings)
-    yield from _journal(settings)
+    if settings.journal.url is None:
+        yield from _journal(settings)
+    else:
+        yield _database(settings.journal.url.get_secret_value())
     yield _clock(settings)
 
 
@@ -308,7 +318,21 @@ def _registry(settings: Settings) -> Iterator[Finding]:
         yield Finding("registry", "failed", f"not there: {', '.join(missing)}", "weda-connector schemas register")
 
 
-# --- the journal's disk ---
+# --- the journal's disk, or its database ---
+
+
+def _database(url: str) -> Finding:
+    link = linked(url)("doctor")
+    try:
+        [(replicas, rows)] = asyncio.run(link.ask(_REPLICAS_AND_ROWS, (), seconds=_SECONDS))
+    except DatabaseRefusal as error:
+        to_do = "weda-connector journal migrate" if error.state in _NOT_MIGRATED else "grant what docs/scaling.md names"
+        return Finding(_DATABASE, "failed", str(error), to_do)
+    except Unanswered as error:
+        return Finding(_DATABASE, "failed", str(error), "check WEDA_JOURNAL__URL, and that the database runs")
+    finally:
+        link.drop()
+    return Finding(_DATABASE, "ok", f"the database answers: {replicas} replicas reach Kafka, {rows} messages wait")
 
 
 def _journal(settings: Settings) -> Iterator[Finding]:

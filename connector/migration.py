@@ -10,6 +10,7 @@ import psycopg
 import yoyo
 from yoyo.exceptions import LockTimeout
 
+from connector.database import cause
 from connector.errors import OutsideUnreachable
 
 _MIGRATIONS: Final = Path(__file__).with_name("migrations")
@@ -34,6 +35,6 @@ def migrate(url: str) -> list[str]:
             names = [str(one.id) for one in missing]
             backend.apply_migrations(missing)
     except (psycopg.Error, LockTimeout) as error:
-        reason = str(error).strip().partition("\n")[0]
+        reason = cause(url, error) if isinstance(error, psycopg.Error) else str(error)
         raise OutsideUnreachable(f"WEDA_JOURNAL__URL: the database was not migrated: {reason}") from error
     return names

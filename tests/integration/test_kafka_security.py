@@ -225,7 +225,7 @@ async def test_a_password_that_changes_under_load_loses_and_reorders_nothing(gua
 
 
 @pytest.mark.parametrize(
-    "told", ["it is of an authority that the broker does not know", "it has expired (20"], ids=["unknown", "late"]
+    "told", ["it is of an authority that is not known there", "it has expired (20"], ids=["unknown", "late"]
 )
 async def test_a_client_certificate_is_refused_with_the_reason_and_replaced_without_a_restart(
     told, by_certificates, certificates, connect

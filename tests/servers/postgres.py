@@ -113,6 +113,29 @@ class Postgres:
                 raise DidNotStart(f"PostgreSQL did not come up; its log ends:\n{self._process.last_lines()}")
             time.sleep(0.05)
 
+    def encrypt(self, certificate: Path, authority: Path, *, asks_for_certificate: bool = False) -> None:
+        """From now on the runner gets in over TLS alone, and by a certificate of the authority where that is asked for.
+
+        Args:
+            certificate: PEM of key and chain that the server shows; connections that there are stay as they are.
+            authority: PEM of the authority of clients' certificates.
+            asks_for_certificate: Whether the password is not enough.
+        """
+        for name, source in (("shown.pem", certificate), ("authority.pem", authority)):
+            shutil.copyfile(source, self._folder / name)
+            (self._folder / name).chmod(0o600)
+            if os.geteuid() == 0:
+                shutil.chown(self._folder / name, UNPRIVILEGED)
+        clients = " clientcert=verify-ca" if asks_for_certificate else ""
+        others = f"host all postgres,{OWNER} {LOOPBACK}/32 scram-sha-256"
+        rules = f"{others}\nhostssl all {RUNNER} {LOOPBACK}/32 scram-sha-256{clients}\n"
+        (self._folder / "pg_hba.conf").write_text(rules, encoding="utf-8")
+        files = {"ssl_cert_file": "shown.pem", "ssl_key_file": "shown.pem", "ssl_ca_file": "authority.pem", "ssl": "on"}
+        with psycopg.connect(self._admin_url("postgres"), autocommit=True) as connection:
+            for name, text in files.items():
+                connection.execute(f"ALTER SYSTEM SET {name} = '{text}'".encode())
+            connection.execute(b"SELECT pg_reload_conf()")
+
     def kill(self) -> None:
         """SIGKILL to all of its processes: nothing is flushed."""
         for pid in self.pids():
