@@ -9,11 +9,13 @@ import resource
 import signal
 import socket
 import time
+from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final, Literal
 from zoneinfo import ZoneInfo
 
@@ -84,6 +86,9 @@ AnyJournal = SqliteJournal | SharedJournal
 """A journal of its own, or one that replicas share."""
 
 
+NEVER: Final[Mapping[str, int]] = MappingProxyType({})
+
+
 class Connector:
     """A running connector.
 
@@ -95,12 +100,13 @@ class Connector:
         url: Of the public listener, once it is up.
         operations_url: Of the operations listener.
         must_start_anew: Set when the journal is damaged, or its lease has run out: only a new start can go on.
+        anew: How often this process has started anew, by reason.
 
     Raises:
         ConfigurationError: The settings do not make a connector.
     """
 
-    def __init__(self, settings: Settings, reload: "Reload | None" = None) -> None:
+    def __init__(self, settings: Settings, reload: "Reload | None" = None, anew: Mapping[str, int] = NEVER) -> None:
         if settings.kafka.bootstrap_servers is None:
             raise ConfigurationError(
                 "WEDA_KAFKA__BOOTSTRAP_SERVERS is not set: give the brokers as host:port,host:port, "
@@ -134,6 +140,8 @@ class Connector:
         self.url = ""
         self.operations_url = ""
         self.must_start_anew = asyncio.Event()
+        self.anew = Counter(anew)
+        self.metrics.started_anew(self.anew)
         self.desk = self._desk()
 
     async def start(self) -> None:
@@ -212,16 +220,24 @@ class Connector:
         url = _revealed(settings.journal.url)
         if url is None:
             return SqliteJournal(
-                settings.journal.path, max_bytes=settings.journal.max_bytes, on_damage=self.must_start_anew.set
+                settings.journal.path,
+                max_bytes=settings.journal.max_bytes,
+                on_damage=partial(self._start_anew, "journal"),
             )
         self._shared = SharedJournal(
             linked(url),
             max_bytes=settings.journal.max_bytes,
             repeats_within=settings.repeats.window_seconds,
             most_repeats=settings.repeats.max_entries,
-            on_loss=self.must_start_anew.set,
+            on_loss=partial(self._start_anew, "lease"),
         )
         return self._shared
+
+    def _start_anew(self, reason: str) -> None:
+        """Only a new start can go on: in the same process, with nothing of the old one's state but this count."""
+        self.anew[reason] += 1
+        self.metrics.started_anew(self.anew)
+        self.must_start_anew.set()
 
     def _public_host(self) -> str:
         settings = self._settings
@@ -783,15 +799,19 @@ async def run(settings: Settings, reload: Reload | None = None) -> None:
     ended = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, ended.set)
+    anew: Counter[str] = Counter()
     while not ended.is_set():
-        await _run_once(settings, ended, reload)
+        anew = await _run_once(settings, ended, reload, anew)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_ANEW_SECONDS):
                 await ended.wait()
 
 
-async def _run_once(settings: Settings, ended: asyncio.Event, reload: Reload | None) -> None:
-    connector = Connector(settings, reload)
+async def _run_once(
+    settings: Settings, ended: asyncio.Event, reload: Reload | None, anew: Counter[str]
+) -> Counter[str]:
+    """One start until its end; gives how often there was a new one until now, by reason."""
+    connector = Connector(settings, reload, anew)
     try:
         await connector.start()
         _spare_the_collector()
@@ -801,6 +821,7 @@ async def _run_once(settings: Settings, ended: asyncio.Event, reload: Reload | N
             task.cancel()
     finally:
         await connector.stop()
+    return connector.anew
 
 
 def _spare_the_collector() -> None:

@@ -9,8 +9,9 @@ import re
 import socket
 import ssl
 import struct
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -67,9 +68,7 @@ def database_sentence(words: str, parameters: Mapping[str, Any]) -> str:
     host, port = str(parameters.get("host", "")).partition(",")[0], str(parameters.get("port", 5432)).partition(",")[0]
     place, ours = f"{host}:{port}", parameters.get("sslcert")
     if "certificate verify failed" in words:
-        context = ssl.create_default_context(cafile=parameters.get("sslrootcert"))
-        context.check_hostname = False  # a wrong name libpq tells itself
-        verdict = _verdict(host, int(port), context, before=_SSL_REQUEST)
+        verdict = _verdict(host, port, partial(_database_context, parameters), before=_SSL_REQUEST)
         if verdict is not None:
             return f"{place} shows a certificate that is not to be trusted: {verdict}"
     if _OURS_REFUSED.search(words):
@@ -80,24 +79,25 @@ def database_sentence(words: str, parameters: Mapping[str, Any]) -> str:
 def _certificates(words: str, host: str, port: int, properties: Mapping[str, Any]) -> str | None:
     place = f"{host}:{port}"
     if "certificate verify failed" in words:
-        verdict = _verdict(host, port, _context(properties))
+        verdict = _verdict(host, port, partial(_context, properties))
         return verdict and f"{place} shows a certificate that is not to be trusted: {verdict}"
     if _OURS_REFUSED.search(words):
         return f"{place} refuses our certificate: {_our_certificate(properties)}"
     return None
 
 
-def _verdict(host: str, port: int, context: ssl.SSLContext, *, before: bytes = b"") -> str | None:
+def _verdict(host: str, port: int | str, trust: Callable[[], ssl.SSLContext], *, before: bytes = b"") -> str | None:
     """What is wrong with a server's certificate; None where we find nothing.
 
     Args:
         host: Of the server, as it is to be named in the certificate.
         port: Of the server.
-        context: What we trust.
+        trust: Makes the context of what we trust.
         before: What has to be said before the handshake; one byte answers it.
     """
     try:
-        with socket.create_connection((host, port), _SECONDS) as plain:
+        context = trust()
+        with socket.create_connection((host, int(port)), _SECONDS) as plain:
             if before:
                 plain.sendall(before)
                 plain.recv(1)
@@ -116,6 +116,12 @@ def _context(properties: Mapping[str, Any]) -> ssl.SSLContext:
         known["capath" if Path(str(authorities)).is_dir() else "cafile"] = str(authorities)
     context = ssl.create_default_context(**known)
     context.check_hostname = properties.get("ssl.endpoint.identification.algorithm") != "none"
+    return context
+
+
+def _database_context(parameters: Mapping[str, Any]) -> ssl.SSLContext:
+    context = ssl.create_default_context(cafile=parameters.get("sslrootcert"))
+    context.check_hostname = False  # a wrong name libpq tells itself
     return context
 
 

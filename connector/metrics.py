@@ -27,6 +27,7 @@ OUTCOMES: Final = ("accepted", "duplicate", "dead_lettered", "rejected", "refuse
 ENVIRONMENTS: Final = ("pre", "prod")
 CONNECTION_REASONS: Final = ("malformed", "head", "slow", "connections")
 RELOAD_OUTCOMES: Final = ("applied", "failed")
+ANEW_REASONS: Final = ("journal", "lease")
 OTHER: Final = "other"
 _MOST_FIELDS: Final = 20
 _LONGEST_FIELD: Final = 64
@@ -136,6 +137,11 @@ class Metrics:
             "connections_refused", "Connections that were turned away before there was a request", "reason"
         )
         self.reloads = self._counter("reloads", "Changed files of settings and certificates that were read", "outcome")
+        self.starts_anew = self._counter(
+            "starts_anew",
+            "Starts anew of the same process: its journal was damaged, or its lease has run out",
+            "reason",
+        )
         self.broker_up = self._gauge("broker_up", "1 while the brokers answer")
         self.registry_up = self._gauge("registry_up", "1 while the schema registry answers; 1 too where there is none")
         self.durability_degraded = self._gauge(
@@ -179,6 +185,11 @@ class Metrics:
     def dead_letter_kept(self, source: str, error: ConnectorError) -> None:
         """A request was kept as a dead letter, or is a repeat of one."""
         self.dead_letters.labels(source, error.stage, str(error.code)).inc()
+
+    def started_anew(self, counts: Mapping[str, int]) -> None:
+        """So often the process has started anew, by reason: one of :data:`ANEW_REASONS`."""
+        for reason in ANEW_REASONS:
+            self.starts_anew.labels(reason).value = counts.get(reason, 0)
 
     def canary_starts(self, interval_seconds: float) -> None:
         """The connector sends itself a message every so many seconds."""
@@ -311,6 +322,7 @@ class Metrics:
             self.connections_refused.labels(reason)
         for outcome in RELOAD_OUTCOMES:
             self.reloads.labels(outcome)
+        self.started_anew({})
 
     def _counter(self, name: str, documentation: str, *labels: str) -> Counter:
         return Counter(PREFIX + name, documentation, labels, self.registry)
@@ -366,6 +378,7 @@ Every label has a closed set of values; an `instanceId`, a user or a title is ne
 - `stage`, `code`: as in the answer to the source
 - `reason`: of credentials {_listed(CREDENTIAL_REASONS)}; of connections {_listed(CONNECTION_REASONS)}
 - `outcome` of reloads: {_listed(RELOAD_OUTCOMES)}
+- `reason` of starts anew: {_listed(ANEW_REASONS)}
 """
 
 if __name__ == "__main__":

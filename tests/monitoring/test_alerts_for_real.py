@@ -53,7 +53,7 @@ OF_OTHER_TROUBLE = {
     "WedaConnectorRegistryDown",
     "WedaConnectorSourceSilent",
 }
-OF_REPLICAS = {"WedaConnectorReplicaHoldsBack", "WedaConnectorDatabaseDown"}
+OF_REPLICAS = {"WedaConnectorReplicaHoldsBack", "WedaConnectorDatabaseDown", "WedaConnectorLeaseLost"}
 SHOWN_BY_PROMTOOL_ALONE = {"WedaConnectorSlowAnswers"}
 
 
@@ -193,6 +193,11 @@ async def test_trouble_of_replicas_is_seen_to_come_and_to_go(prometheus, start, 
             assert "WedaConnectorJournalFailing" not in prometheus.firing()
             await asyncio.to_thread(database.restart)
             await asyncio.to_thread(prometheus.wait_for_end, "WedaConnectorDatabaseDown", seconds=SECONDS)
+
+            assert "WedaConnectorLeaseLost" not in prometheus.firing(), "it was not away for so long"
+            await asyncio.to_thread(database.shut_down)
+            fired = await asyncio.to_thread(prometheus.wait_for, "WedaConnectorLeaseLost", seconds=SECONDS)
+            assert instances(fired["WedaConnectorLeaseLost"]) == {address(other)}
         finally:
             for one in (cut, other):
                 await one.connector.stop()

@@ -13,6 +13,7 @@ from tests.servers.monitoring import tool
 TESTS = sorted(Path(__file__).parent.glob("*.test.yaml"))
 SEVERITIES = {"critical", "warning"}
 AT_ONCE = {
+    "WedaConnectorLeaseLost",
     "WedaConnectorJournalLostMessages",
     "WedaConnectorDeadLetters",
     "WedaConnectorPartitionCountChanged",
