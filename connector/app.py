@@ -195,7 +195,7 @@ class Connector:
             self._watch(partial(self._sing, delivery, pipeline(canary_routes(settings), Uncounted())))
         main = pipeline(self.routes, self.metrics)
         self._open_desk(main, journal)
-        receiver = self._receiver(main, repeats)
+        receiver = self._receiver(main, repeats, claims)
         traced = receiver if self._tracing is None else TracedReceiver(receiver, self._tracing.tracer)
         self.url = await self._serve_receiver(traced, public)
         self._stack.callback(self._close_door, receiver)
@@ -404,7 +404,7 @@ class Connector:
             claims=claims,
         )
 
-    def _receiver(self, pipeline: Pipeline, repeats: Repeats) -> Receiver:
+    def _receiver(self, pipeline: Pipeline, repeats: Repeats, claims: Claims | None) -> Receiver:
         settings = self._settings
         self._authentication = Authentication(
             _credentials(settings), open_without=settings.auth == "none" or not settings.credentials_exist
@@ -418,7 +418,7 @@ class Connector:
             max_body_bytes=settings.receiver.max_body_bytes,
             max_in_flight=settings.receiver.max_in_flight,
             rates=self._rates,
-            single_use=SingleUse(repeats),
+            single_use=SingleUse(repeats, claims),
             trusted_proxies=settings.receiver.trusted_proxies,
         )
 

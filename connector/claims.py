@@ -7,9 +7,9 @@ what is there. So of two messages of an instance, whoever received them, the lat
 
 import asyncio
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import structlog
 
@@ -81,16 +81,35 @@ class Claims:
         """
         fate = Fate()
         self._journal.hold(lane)
-        task = asyncio.get_running_loop().create_task(
-            self._bring(fate, _Arrival(lane, request, seen, records, in_conflict))
-        )
-        self._under_way.add(task)
-        task.add_done_callback(self._under_way.discard)
+        self.under_way(self._bring(fate, _Arrival(lane, request, seen, records, in_conflict)))
         return fate
 
     def admit_dead_letter(self, request: Request, seen: Mark | None, letter: ProducibleRecord) -> Fate:
         """The same for a dead letter, which waits for nothing and holds nothing up."""
         return self.admit(f"dead-letter/{secrets.token_hex(16)}", request, seen, (letter,))
+
+    def under_way(self, work: Coroutine[Any, Any, None]) -> None:
+        """Begin work that has to be waited for at the end."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._under_way.add(task)
+        task.add_done_callback(self._under_way.discard)
+
+    async def see(self, seen: Mark) -> Standing:
+        """What all replicas know of a mark that stands for no message; new and in conflict it is to be settled.
+
+        Raises:
+            Unavailable: Nobody knows, or not in time.
+        """
+        lane = f"mark/{seen[0].hex()}"
+        self._journal.hold(lane)
+        try:
+            return (await self._claim(lane, seen)).standing
+        finally:
+            self._journal.let_go(lane)
+
+    def settle(self, seen: Mark, *, is_safe: bool) -> None:
+        """What such a mark stands for was accepted, or was not; written behind."""
+        (self._journal.mark_safe if is_safe else self._journal.mark_void)(seen)
 
     async def stop(self) -> None:
         """Wait for what is under way; delivery has to be stopped before, so that none of it stays open."""

@@ -1,0 +1,95 @@
+"""Signed requests among replicas: whichever of them is asked, what was accepted once is not accepted again."""
+
+import asyncio
+import base64
+import json
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any
+
+import aiohttp
+import pytest
+from standardwebhooks import Webhook
+
+from connector.encoding import decode
+from tests.integration.conftest import Running
+from tests.servers import read_topic
+from tests.servers.postgres import Postgres
+
+SECRET = f"whsec_{base64.b64encode(b's' * 32).decode()}"
+SOURCES = {"default": {"secrets": [SECRET]}}
+
+
+@pytest.fixture
+async def pair(start, database) -> AsyncIterator[tuple[Running, Running]]:
+    made = [await start(sources=SOURCES, token=None, journal__url=database.url()) for _ in range(2)]
+    yield made[0], made[1]
+    for each in made:
+        await each.connector.stop()
+
+
+def message(number: int, **fields: Any) -> bytes:
+    """Without an id: nothing but the signature says that it is the same."""
+    known = {"msgType": "Task", "instanceId": "i-1", "action": 2, "comment": str(number)}
+    return json.dumps(known | fields).encode()
+
+
+async def send(running: Running, body: bytes, identity: str) -> tuple[int, dict[str, Any]]:
+    at = datetime.now(UTC)
+    headers = {
+        "webhook-id": identity,
+        "webhook-timestamp": str(int(at.timestamp())),
+        "webhook-signature": Webhook(SECRET).sign(identity, at, body.decode()),
+    }
+    async with aiohttp.ClientSession() as session, session.post(running.url, data=body, headers=headers) as answer:
+        return answer.status, await answer.json()
+
+
+async def comments(running: Running, topic_prefix: str) -> list[str]:
+    read = partial(read_topic, running.connector.bootstrap_servers, f"{topic_prefix}.events")
+    return [value["comment"] for value in (decode(record.value()) for record in await asyncio.to_thread(read))]
+
+
+async def test_what_one_has_accepted_another_one_does_not_accept_again(pair, topic_prefix):
+    one, other = pair
+    assert await send(one, message(1), "id-1") == (200, {"code": 0})
+
+    assert await send(other, message(1), "id-1") == (200, {"code": 0}), "told what came of the first"
+    status, told = await send(other, message(2), "id-1")
+    assert (status, "another body" in told["message"]) == (401, True)
+    assert await send(other, message(2), "id-2") == (200, {"code": 0})
+    assert (await send(one, message(3), "id-2"))[0] == 401
+    assert await comments(one, topic_prefix) == ["1", "2"]
+
+
+async def test_of_many_at_once_at_both_one_is_accepted(pair, topic_prefix):
+    asked = [send(pair[number % 2], message(1), "id-1") for number in range(20)]
+
+    answers = await asyncio.gather(*asked)
+
+    assert {status for status, _ in answers} <= {200, 503}
+    assert (200, {"code": 0}) in answers
+    assert await comments(pair[0], topic_prefix) == ["1"]
+
+
+async def test_what_was_refused_may_be_sent_again_to_another_one(pair, topic_prefix):
+    one, other = pair
+    status, _ = await send(one, message(1, action="planted"), "id-1")
+    assert status == 422
+
+    assert await send(other, message(1), "id-1") == (200, {"code": 0})
+    assert await comments(one, topic_prefix) == ["1"]
+
+
+async def test_without_the_database_nobody_knows(start, topic_prefix):
+    with Postgres.start() as database:
+        database.migrate()
+        one = await start(sources=SOURCES, token=None, journal__url=database.url())
+        assert await send(one, message(1), "id-1") == (200, {"code": 0})
+        await asyncio.to_thread(database.shut_down)
+
+        assert await send(one, message(1), "id-1") == (200, {"code": 0}), "its own it knows"
+        status, told = await send(one, message(2), "id-2")
+        assert (status, told["retriable"]) == (503, True)
+        await one.connector.stop()
