@@ -194,7 +194,7 @@ class Connector:
         if self._canaries:
             self._watch(partial(self._sing, delivery, pipeline(canary_routes(settings), Uncounted())))
         main = pipeline(self.routes, self.metrics)
-        self._open_desk(main, journal)
+        self._open_desk(main, journal, claims)
         receiver = self._receiver(main, repeats, claims)
         traced = receiver if self._tracing is None else TracedReceiver(receiver, self._tracing.tracer)
         self.url = await self._serve_receiver(traced, public)
@@ -335,15 +335,12 @@ class Connector:
             routes=self.routes.all,
             is_loopback=_is_loopback(settings.operations.host),
             is_embedded=settings.kafka.bootstrap_servers == EMBEDDED,
-            is_replica=self._is_replica,
         )
 
-    def _open_desk(self, pipeline: Pipeline, journal: AnyJournal) -> None:
-        """Let people work with what the connector has; which dead letters were replayed only a local journal knows."""
+    def _open_desk(self, pipeline: Pipeline, journal: AnyJournal, claims: Claims | None) -> None:
+        """Let people work with what the connector has."""
         self.desk.outside = Outside(self._read_dead_letter, self._read_instance, self._read_topics)
-        if isinstance(journal, SharedJournal):
-            return
-        self.desk.dead_letters = DeadLetters(pipeline, journal, self._settings.sources, self._read_dead_letters)
+        self.desk.dead_letters = DeadLetters(pipeline, journal, self._settings.sources, self._read_dead_letters, claims)
         self._stack.push_async_callback(self.desk.dead_letters.stop)
 
     def _read_dead_letters(self) -> Iterator[Decoded]:

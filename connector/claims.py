@@ -15,7 +15,7 @@ import structlog
 
 from connector.delivery import Delivery, Ledger, Place
 from connector.errors import Unavailable
-from connector.journal import Admission
+from connector.journal import Admission, Note
 from connector.lanes import Fate, Safety
 from connector.repeats import Mark, Standing
 from connector.shared_journal import SharedJournal, Verdict
@@ -38,6 +38,7 @@ class _Arrival:
     seen: Mark | None
     records: tuple[ProducibleRecord, ...]
     in_conflict: Encode | None
+    note: Note | None
 
 
 class Claims:
@@ -66,6 +67,8 @@ class Claims:
         seen: Mark | None,
         records: tuple[ProducibleRecord, ...],
         in_conflict: Encode | None = None,
+        *,
+        note: Note | None = None,
     ) -> Fate:
         """Claim a message's place in its lane, and bring it on its way.
 
@@ -75,18 +78,21 @@ class Claims:
             seen: The message's mark, if it has an id.
             records: Its records.
             in_conflict: Makes them once more, should the message be in conflict with one of another replica.
+            note: A number to be kept if, and only if, the message is safe; it becomes a row for that.
 
         Returns:
             Why the message is safe; or :class:`~connector.errors.Unavailable` if it is not.
         """
         fate = Fate()
         self._journal.hold(lane)
-        self.under_way(self._bring(fate, _Arrival(lane, request, seen, records, in_conflict)))
+        self.under_way(self._bring(fate, _Arrival(lane, request, seen, records, in_conflict, note)))
         return fate
 
-    def admit_dead_letter(self, request: Request, seen: Mark | None, letter: ProducibleRecord) -> Fate:
+    def admit_dead_letter(
+        self, request: Request, seen: Mark | None, letter: ProducibleRecord, note: Note | None = None
+    ) -> Fate:
         """The same for a dead letter, which waits for nothing and holds nothing up."""
-        return self.admit(f"dead-letter/{secrets.token_hex(16)}", request, seen, (letter,))
+        return self.admit(f"dead-letter/{secrets.token_hex(16)}", request, seen, (letter,), note=note)
 
     def under_way(self, work: Coroutine[Any, Any, None]) -> None:
         """Begin work that has to be waited for at the end."""
@@ -138,7 +144,7 @@ class Claims:
             if verdict.standing is Standing.CONFLICT and arrival.in_conflict is not None:
                 records = arrival.in_conflict()
             return await self._admitted(
-                Admission(verdict.sequence, arrival.lane, arrival.request, records), seen, verdict
+                Admission(verdict.sequence, arrival.lane, arrival.request, records, arrival.note), seen, verdict
             )
         except Exception:
             if seen is not None:
@@ -176,7 +182,9 @@ class Claims:
     async def _delivered(self, admission: Admission, verdict: Verdict) -> Safety:
         place = Place(admission.sequence, is_behind_rows=verdict.has_backlog)
         decided: asyncio.Future[Safety | Unavailable] = asyncio.get_running_loop().create_future()
-        fate = self._delivery.admit(admission.lane, admission.request, admission.records, place=place)
+        fate = self._delivery.admit(
+            admission.lane, admission.request, admission.records, note=admission.note, place=place
+        )
         fate.then(decided.set_result)
         result = await decided
         if isinstance(result, Unavailable):

@@ -207,8 +207,8 @@ class Pipeline:
             fate.then(partial(self._kept, request.source, error))
             await _decided(fate)
             raise
-        await _decided(fate)
-        return outcome
+        safety = await _decided(fate)
+        return Outcome.DUPLICATE if safety is Safety.REPEATED else outcome
 
     def _replay(self, letter: DeadLetter, request: Request, event: Event) -> tuple[Outcome, Fate]:
         # What Kafka refused is known as accepted, and is not in every topic.
@@ -264,7 +264,7 @@ class Pipeline:
             fate = self._delivery.admit(event.instance_id, request, encoded, note=note)
         else:
             again = partial(self._encode, request, event, conflict=True)
-            fate = self._claims.admit(event.instance_id, request, seen, encoded, again)
+            fate = self._claims.admit(event.instance_id, request, seen, encoded, again, note=note)
         self._watch(fate, seen, partial(self._landed, request.source, gist, conflict))
         return fate
 
@@ -341,7 +341,7 @@ class Pipeline:
         if self._claims is None:
             fate = self._delivery.admit_dead_letter(request, letter, note)
         else:
-            fate = self._claims.admit_dead_letter(request, seen, letter)
+            fate = self._claims.admit_dead_letter(request, seen, letter, note)
         self._watch(fate, seen, self._letter_landed)
         return fate
 
@@ -356,8 +356,8 @@ class Pipeline:
         self._in_flight -= 1
 
 
-async def _decided(fate: Fate) -> None:
-    """Wait for a fate, however long; whoever waits no longer leaves it as it is.
+async def _decided(fate: Fate) -> Safety:
+    """Why a message is safe, once it is, however long that takes; whoever waits no longer leaves it as it is.
 
     Raises:
         Unavailable: The message is not safe.
@@ -367,6 +367,7 @@ async def _decided(fate: Fate) -> None:
     result = await decided
     if isinstance(result, Unavailable):
         raise result
+    return result
 
 
 class _Passage:

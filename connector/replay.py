@@ -6,6 +6,7 @@ its message, so that a replay that ends in the middle, however it does, goes on 
 """
 
 import asyncio
+import hashlib
 import math
 import time
 from collections import Counter, defaultdict
@@ -15,11 +16,13 @@ from typing import Any, Final
 
 import structlog
 
+from connector.claims import Claims
 from connector.dead_letters import NOTED, DeadLetter, Selection, of_record
 from connector.errors import ConnectorError, EmptyBody, Overloaded, TooLarge, Unavailable, Unconvertible, Unreadable
 from connector.journal import NotingJournal
 from connector.pipeline import Outcome, Pipeline
 from connector.reading import Decoded
+from connector.repeats import Standing, mark
 
 MOST_ATTEMPTS: Final = 5
 """How often a message is tried, the first time included, unless someone asks for more."""
@@ -138,13 +141,22 @@ class DeadLetters:
         journal: Notes what was replayed.
         sources: Names of the configured sources.
         read: Reads the topics of dead letters.
+        claims: Where replicas share the journal: which of them replays a letter.
     """
 
-    def __init__(self, pipeline: Pipeline, journal: NotingJournal, sources: Iterable[str], read: ReadTopic) -> None:
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        journal: NotingJournal,
+        sources: Iterable[str],
+        read: ReadTopic,
+        claims: Claims | None = None,
+    ) -> None:
         self._pipeline = pipeline
         self._journal = journal
         self._sources = frozenset(sources)
         self._read = read
+        self._claims = claims
         self._room = asyncio.Semaphore(_READERS)
         self._task: asyncio.Task[None] | None = None
         self.progress: Progress | None = None
@@ -165,7 +177,7 @@ class DeadLetters:
 
     async def rehearse(self, selection: Selection, most_attempts: int) -> Progress:
         """What a replay would come to, as far as that can be said beforehand; nothing is done."""
-        run = _Run(self._pipeline, self._journal, self._sources, most_attempts)
+        run = self._run(most_attempts)
         progress, began = Progress(dry_run=True), time.monotonic()
         async with self._room:
             await self._rehearse(run, selection, progress)
@@ -185,9 +197,12 @@ class DeadLetters:
         if self._task is not None and not self._task.done():
             raise AlreadyRunning("a replay is running: wait for its end, or stop it")
         self.progress = Progress()
-        run = _Run(self._pipeline, self._journal, self._sources, most_attempts)
+        run = self._run(most_attempts)
         self._task = asyncio.create_task(_play(run, self._read, selection, self.progress))
         return self.progress
+
+    def _run(self, most_attempts: int) -> "_Run":
+        return _Run(self._pipeline, self._journal, self._claims, self._sources, most_attempts)
 
     async def stop(self) -> None:
         """End the replay, if one runs; letters that are on their way become safe all the same."""
@@ -218,9 +233,17 @@ async def _play(run: "_Run", read: ReadTopic, selection: Selection, progress: Pr
 class _Run:
     """One replay: what it has tried, and whose letters it holds back."""
 
-    def __init__(self, pipeline: Pipeline, journal: NotingJournal, sources: frozenset[str], most_attempts: int) -> None:
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        journal: NotingJournal,
+        claims: Claims | None,
+        sources: frozenset[str],
+        most_attempts: int,
+    ) -> None:
         self._pipeline = pipeline
         self._journal = journal
+        self._claims = claims
         self._sources = sources
         self._most_attempts = most_attempts
         self._held: set[str] = set()
@@ -309,7 +332,7 @@ class _Run:
         gives_up = time.monotonic() + _PATIENCE_SECONDS
         while True:
             try:
-                outcome = await self._pipeline.replay(letter, time.time_ns() // 1_000_000)
+                outcome = await self._once(letter)
                 if outcome is Outcome.DUPLICATE:
                     await self._journal.remember(*letter.note)
             except (Overloaded, Unavailable):
@@ -318,6 +341,31 @@ class _Run:
                 await asyncio.sleep(_AGAIN_SECONDS)
             else:
                 return outcome
+
+    async def _once(self, letter: DeadLetter) -> Outcome:
+        """Bring it through the pipeline, unless another replica has done so, or is about to."""
+        if self._claims is None:
+            return await self._replay(letter)
+        name = letter.note.name
+        seen = mark(
+            "dead letter's replay", letter.source, name, hashlib.blake2b(name.encode(), digest_size=16).digest()
+        )
+        if await self._claims.see(seen) is Standing.SAFE:
+            return Outcome.DUPLICATE
+        is_safe = False
+        try:
+            is_noted = await self._journal.recall(name) == letter.note.value
+            outcome = Outcome.DUPLICATE if is_noted else await self._replay(letter)
+            is_safe = True
+        except (EmptyBody, Unreadable, Unconvertible):
+            is_safe = True  # another letter stands in its place
+            raise
+        finally:
+            self._claims.settle(seen, is_safe=is_safe)
+        return outcome
+
+    async def _replay(self, letter: DeadLetter) -> Outcome:
+        return await self._pipeline.replay(letter, time.time_ns() // 1_000_000)
 
     def _failed(self, letter: DeadLetter, error: ConnectorError, progress: Progress) -> None:
         progress.failed += 1

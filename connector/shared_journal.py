@@ -65,6 +65,7 @@ _TURN: Final = (
     "%s::bigint[], %s::bytea[], %s::bytea[], %s::bytea[], %s::bytea[], %s::text[], %s::bigint[], %s::bytea[], "
     "%s::bytea[], %s::bytea[], %s::bytea[], %s::bytea[])"
 )
+_NOTING_TURN: Final = f"{_TURN.replace('weda_turn', 'weda_noting_turn').removesuffix(')')}, %s::text[], %s::bigint[])"
 _HEADS: Final = (
     "SELECT r.lane, r.sequence, r.content FROM ("
     "SELECT lane FROM weda_lane WHERE owner = %s AND lane > %s AND backlog > 0 AND lane <> ALL (%s::bytea[]) "
@@ -86,6 +87,8 @@ _REMEMBER: Final = (
     "INSERT INTO weda_number AS n (name, value) VALUES (%s, %s) "
     "ON CONFLICT (name) DO UPDATE SET value = greatest(n.value, excluded.value)"
 )
+_RECALL_ALL: Final = "SELECT name, value FROM weda_number WHERE starts_with(name, %s)"
+_FORGET_NUMBERS: Final = "DELETE FROM weda_number WHERE name = ANY (%s)"
 _RECALL: Final = "SELECT value FROM weda_number WHERE name = %s"
 _FORGET: Final = "SELECT weda_forget(make_interval(secs => %s), %s, %s)"
 
@@ -375,6 +378,18 @@ class SharedJournal:
             return 0
         return int(found[0][0]) if found else 0
 
+    async def recall_all(self, prefix: str) -> dict[str, int]:
+        """Every number whose name starts so.
+
+        Raises:
+            Unavailable: The database does not answer.
+        """
+        return {str(name): int(value) for name, value in await self._read(_RECALL_ALL, (prefix,))}
+
+    async def forget(self, names: Sequence[str]) -> None:
+        """Keep these numbers no longer."""
+        await self._read(_FORGET_NUMBERS, ([*names],))
+
     # --- what replicas need besides ---
 
     async def claim(self, lane: str, seen: Mark | None) -> Verdict:
@@ -487,7 +502,7 @@ class SharedJournal:
         self._number += 1
         self._is_asking = True
         try:
-            [answer] = await self._turns.ask(_TURN, self._parameters(turn), seconds=_TURN_SECONDS)
+            [answer] = await self._turns.ask(*self._statement(turn), seconds=_TURN_SECONDS)
         except (DatabaseRefusal, Unanswered) as error:
             self._note(str(error))
             if isinstance(error, DatabaseRefusal) and error.state == _LOST:
@@ -498,6 +513,14 @@ class SharedJournal:
             self._settle(turn, answer)
         finally:
             self._is_asking = False
+
+    def _statement(self, turn: _Turn) -> tuple[str, tuple[Any, ...]]:
+        """What is asked, with the notes of its rows where there are some."""
+        notes = [row.admission.note for row in turn.rows]
+        if not any(notes):
+            return _TURN, self._parameters(turn)
+        names, numbers = ([note and note[part] for note in notes] for part in (0, 1))
+        return _NOTING_TURN, (*self._parameters(turn), names, numbers)
 
     def _parameters(self, turn: _Turn) -> tuple[Any, ...]:
         safe, void = [*_both_keys(turn.safe)], [*_both_keys(turn.void)]

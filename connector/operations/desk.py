@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
-from connector.errors import ConfigurationError, Unavailable
+from connector.errors import Unavailable
 from connector.health import Health
 from connector.operations.history import History
 from connector.reading import Decoded
@@ -47,7 +47,6 @@ class Desk:
         schema_ids: Topic → the id that a registry has given its schema.
         is_loopback: Only this machine reaches the listener.
         is_embedded: The broker is in memory.
-        is_replica: It shares its journal with others.
         dead_letters: None until the connector is up.
         outside: None until then.
     """
@@ -60,7 +59,6 @@ class Desk:
     routes: tuple[Route, ...]
     is_loopback: bool
     is_embedded: bool
-    is_replica: bool
     schema_ids: dict[str, int] = field(default_factory=dict)
     dead_letters: DeadLetters | None = None
     outside: Outside | None = None
@@ -72,13 +70,7 @@ class Desk:
 
         Raises:
             Unavailable: The connector is not up yet.
-            ConfigurationError: It is a replica: which letters were replayed only a journal of its own could tell.
         """
-        if self.is_replica:
-            raise ConfigurationError(
-                "WEDA_JOURNAL__URL is set: replicas do not replay dead letters; start a connector with a journal of "
-                "its own beside them for that"
-            )
         if self.dead_letters is None:
             raise _starting()
         return self.dead_letters

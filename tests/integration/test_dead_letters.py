@@ -114,9 +114,15 @@ def numbers(found: list[Any]) -> dict[str, list[str]]:
     return by_instance
 
 
-async def test_a_thousand_mended_letters_are_found_in_order_once_each(start, topic_prefix):
+@pytest.fixture(params=["own", "shared"])
+def journal(request) -> dict[str, str]:
+    """Settings of a connector with a journal of its own, or of a replica."""
+    return {} if request.param == "own" else {"journal.url": request.getfixturevalue("database").url()}
+
+
+async def test_a_thousand_mended_letters_are_found_in_order_once_each(start, topic_prefix, journal):
     """A setting was wrong; it is mended, the connector restarted, and what it had refused is replayed."""
-    running = await start(**NOT_ALLOWED)
+    running = await start(**NOT_ALLOWED, **journal)
     await refuse(running, *(message(f"i-{number % INSTANCES}", number) for number in range(MANY)))
     refused = await records(running, f"{topic_prefix}.dead-letters", MANY)
     told = await ask(running, "list", "--limit", "3")
@@ -126,7 +132,7 @@ async def test_a_thousand_mended_letters_are_found_in_order_once_each(start, top
     assert (rehearsed["accepted"], rehearsed["failed"], rehearsed["dry_run"]) == (0, INSTANCES, True)
     await running.connector.stop()
 
-    mended = await start(**ALLOWED)
+    mended = await start(**ALLOWED, **journal)
     async with remote(mended) as connector:
         assert (await connector.rehearse({}))["accepted"] == MANY
     assert await records(mended, f"{topic_prefix}.events") == []
@@ -161,12 +167,13 @@ async def test_what_is_replayed_is_published_without_what_must_not_be(start, top
 
 
 async def test_a_replay_that_is_killed_again_and_again_loses_nothing_and_repeats_only_what_was_not_acknowledged(
-    kafka, topic_prefix, tmp_path, seed
+    kafka, topic_prefix, tmp_path, seed, journal
 ):
     """P1, P3, P4: each message has one ingestId, so none was taken in twice, and stands in its order."""
     chance, count = random.Random(seed), 400
-    wrong = Process(tmp_path, kafka.bootstrap_servers, topic_prefix, more=sources("prod"))
-    mended = Process(tmp_path, kafka.bootstrap_servers, topic_prefix, more=sources("prod", "pre"))
+    more = {name.replace("journal.url", "WEDA_JOURNAL__URL"): url for name, url in journal.items()}
+    wrong = Process(tmp_path, kafka.bootstrap_servers, topic_prefix, more=sources("prod") | more)
+    mended = Process(tmp_path, kafka.bootstrap_servers, topic_prefix, more=sources("prod", "pre") | more)
     await wrong.start()
     await wrong.wait_until_up()
     async with aiohttp.ClientSession(headers={"x-weda-token": STAGE_TOKEN}) as session:
@@ -204,8 +211,28 @@ async def test_a_replay_that_is_killed_again_and_again_loses_nothing_and_repeats
     assert first == {f"i-{lane}": [f"i-{lane}-{number}" for number in range(lane, count, 8)] for lane in range(8)}
 
 
-async def test_what_fails_again_is_tried_so_often_and_holds_back_those_behind_it(start, topic_prefix):
-    running = await start(**NOT_ALLOWED)
+async def test_replicas_that_replay_at_once_replay_each_letter_once_and_in_order(start, topic_prefix, database):
+    shared = {"journal.url": database.url()}
+    running = await start(**NOT_ALLOWED, **shared)
+    await refuse(running, *(message(f"i-{number % 8}", number, msgId=None) for number in range(200)))
+    await running.connector.stop()
+    pair = [await start(**ALLOWED, **shared) for _ in range(2)]
+
+    told = await asyncio.gather(*map(replayed, pair))
+
+    assert sum(one["accepted"] for one in told) == 200
+    assert all(one["failed"] + one["held_back"] == 0 for one in told)
+    assert (await replayed(pair[0]))["total"] == 0
+    await drained(pair[0])
+    found = await records(pair[0], f"{topic_prefix}.events", 200)
+    comments = defaultdict(list)
+    for record in found:
+        comments[record.key().decode()].append(decode("WorkflowEvent", record.value())["comment"])
+    assert comments == {f"i-{lane}": [str(number) for number in range(lane, 200, 8)] for lane in range(8)}
+
+
+async def test_what_fails_again_is_tried_so_often_and_holds_back_those_behind_it(start, topic_prefix, journal):
+    running = await start(**NOT_ALLOWED, **journal)
     await refuse(
         running,
         message("a", 1, msgType="Nothing"),
@@ -215,7 +242,7 @@ async def test_what_fails_again_is_tried_so_often_and_holds_back_those_behind_it
         message("b", 3),
     )
     await running.connector.stop()
-    mended = await start(**ALLOWED)
+    mended = await start(**ALLOWED, **journal)
 
     told = await replayed(mended)
     assert (told["accepted"], told["failed"], told["held_back"]) == (1, 2, 2)
@@ -233,11 +260,11 @@ async def test_what_fails_again_is_tried_so_often_and_holds_back_those_behind_it
     assert found == {"a": ["a-2"], "b": ["b-1", "b-3"]}
 
 
-async def test_what_was_accepted_meanwhile_is_not_published_again(start, topic_prefix):
-    running = await start(**NOT_ALLOWED)
+async def test_what_was_accepted_meanwhile_is_not_published_again(start, topic_prefix, journal):
+    running = await start(**NOT_ALLOWED, **journal)
     await refuse(running, message("a", 1))
     await running.connector.stop()
-    mended = await start(**ALLOWED)
+    mended = await start(**ALLOWED, **journal)
     assert await mended.post(message("a", 1)) == (200, {"code": 0})
 
     told = await replayed(mended)
