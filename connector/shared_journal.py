@@ -262,7 +262,6 @@ class SharedJournal:
         lease: On this replica's lanes.
         holdings: Which lanes it has something of.
         reaches_kafka: Whether the brokers answer this replica; set by its owner.
-        is_apart: They do not, but answer another one: it lets nothing in, so that senders go there.
         problem: Why the database does not answer, or nothing.
     """
 
@@ -295,8 +294,13 @@ class SharedJournal:
         self.lease = Lease()
         self.holdings = Holdings(self._release)
         self.reaches_kafka = False
-        self.is_apart = False
+        self._others_reach_kafka = False
         self.problem = ""
+
+    @property
+    def is_apart(self) -> bool:
+        """Whether the brokers answer another replica and not this one: it lets nothing in, so that senders go there."""
+        return self._others_reach_kafka and not self.reaches_kafka
 
     # --- the journal's protocol ---
 
@@ -637,7 +641,7 @@ class SharedJournal:
         """Tell the others whether this replica reaches Kafka, and hear whether one of them does."""
         about = {"me": self._me, "mine": self.reaches_kafka, "lease": GRANT_SECONDS, "silence": _SPEAKING_SECONDS}
         [(others_do,)] = await self._renewals.ask(_REACH, about, seconds=_TURN_SECONDS)
-        self.is_apart = others_do and not self.reaches_kafka
+        self._others_reach_kafka = others_do
 
     def _lose(self) -> None:
         if self.lease.is_lost:
