@@ -71,7 +71,7 @@ def database_sentence(words: str, parameters: Mapping[str, Any]) -> str:
         verdict = _verdict(host, port, partial(_database_context, parameters), before=_SSL_REQUEST)
         if verdict is not None:
             return f"{place} shows a certificate that is not to be trusted: {verdict}"
-    if _OURS_REFUSED.search(words):
+    if ours and _OURS_REFUSED.search(words):
         return f"{place} refuses our certificate: {_state_of(ours, None)}"
     return f"{words}; name one in sslcert and sslkey" if _WANTS_OURS in words and not ours else words
 
