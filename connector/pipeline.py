@@ -98,7 +98,7 @@ class Reader:
             if self._privacy is not None:
                 body, kind = self._privacy.applied(body, kind)
             return records.readable_instance_id(parse(body, kind))
-        except (EmptyBody, Unreadable, Unconvertible):
+        except Exception:  # noqa: BLE001 - a defect may be here as well, and what was received is kept all the same
             return None
 
 

@@ -21,7 +21,7 @@ from structlog.testing import capture_logs
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 from uvicorn.server import ServerState
 
-from connector import dead_letters, encoding, protocol, receiver
+from connector import dead_letters, encoding, pipeline, protocol, receiver, typed_messages
 from connector.authentication import Authentication, Brake, Credentials
 from connector.delivery import Delivery
 from connector.encoding import SingleObjectFraming
@@ -593,12 +593,10 @@ async def test_without_kafka_a_message_is_accepted_into_the_journal_and_publishe
 class Failing:
     """An framing with a defect."""
 
-    content_type = "application/avro"
-
     def __init__(self, error):
         self._error = error
 
-    def encode(self, record_type, value):
+    def header(self, topic, schema):
         raise self._error
 
 
@@ -612,6 +610,20 @@ async def test_a_defect_of_ours_is_500_and_the_request_is_kept(error):
         assert [letter.value for letter in served.letters] == [message()]
         assert [letter.key for letter in served.letters] == [b"i-1"]
         assert served.outcomes() == {"failed": 1}
+
+
+async def test_what_cannot_be_read_for_a_defect_of_ours_is_kept(served, monkeypatch):
+    """As long as it lasts nothing of a message is known, not even whose it is."""
+
+    def broken(*_):
+        raise RuntimeError("hunter2")
+
+    monkeypatch.setattr(pipeline, "parse", broken)
+    monkeypatch.setattr(typed_messages, "read", broken)
+    answer = await served.ask(message())
+
+    assert (answer.status, answer.code) == (500, 50000)
+    assert [(letter.key, letter.value) for letter in served.letters] == [(None, message())]
 
 
 async def test_a_connector_without_any_credential_takes_messages_from_everyone():
