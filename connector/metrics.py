@@ -19,7 +19,7 @@ from connector.journal import Account, Admission, Contents
 from connector.publisher import Failure
 from connector.records import DICTIONARIES, MESSAGE_TYPES, Gist
 from connector.streams import DEAD_LETTERS, STREAMS
-from connector.tallies import Counter, Histogram
+from connector.tallies import Count, Counter, Durations, Histogram
 from connector.values import UNKNOWN_SOURCE, ProducibleRecord
 
 PREFIX: Final = "weda_connector_"
@@ -75,6 +75,7 @@ class Metrics:
         self._accounts: defaultdict[str, _Account] = defaultdict(_Account)
         self._fields: set[str] = set()
         self._told: dict[str, int] = {}
+        self._streams: dict[str, tuple[Count, Count, Durations]] = {}
         self.requests = self._counter("requests", "HTTP requests that were answered", "source", "outcome")
         self.request_duration = self._histogram(
             "request_duration_seconds", "Received to answered", _REQUEST_BUCKETS, "source", "outcome"
@@ -255,9 +256,17 @@ class Metrics:
 
     def record_published(self, record: ProducibleRecord) -> None:
         """One record is acknowledged."""
-        self.records_published.labels(record.stream).inc()
-        self.record_bytes.labels(record.stream).inc(len(record.value or b""))
-        self.publish_duration.labels(record.stream).observe(max(time.time() - record.timestamp / 1000, 0))
+        count, size, duration = self._of_stream(record.stream)
+        count.inc()
+        size.inc(len(record.value or b""))
+        duration.observe(max(time.time() - record.timestamp / 1000, 0))
+
+    def _of_stream(self, stream: str) -> tuple[Count, Count, Durations]:
+        known = self._streams.get(stream)
+        if known is None:
+            count, size = self.records_published.labels(stream), self.record_bytes.labels(stream)
+            known = self._streams[stream] = (count, size, self.publish_duration.labels(stream))
+        return known
 
     def passed_by(self, admission: Admission) -> None:
         """It is published and never stood in the journal."""

@@ -38,7 +38,7 @@ from connector.privacy import Privacy
 from connector.records import Event, Gist
 from connector.repeats import Mark, Repeats, Standing, mark
 from connector.streams import Route, Routes
-from connector.values import IngestId, InstanceId, ProducibleRecord, Request
+from connector.values import OVERHEAD_AT_MOST, IngestId, InstanceId, ProducibleRecord, Request
 
 _LOG = structlog.get_logger("connector.pipeline")
 
@@ -300,7 +300,7 @@ class Pipeline:
 
     def _check_size(self, record: ProducibleRecord) -> None:
         limit = self._topic_limits.get(record.topic)
-        if limit is not None and record.size > limit:
+        if limit is not None and len(record.value or b"") + OVERHEAD_AT_MOST > limit and record.size > limit:
             raise TooLarge(
                 f"a record of {record.size} bytes is over max.message.bytes={limit} of topic {record.topic}: "
                 "raise the topic's limit or send less"

@@ -349,6 +349,11 @@ class Call:
         value = self._headers.get(name)
         return "" if value is None else value.decode("latin-1").strip()
 
+    @property
+    def is_plain_json(self) -> bool:
+        """Whether the body is declared as most senders do: nothing is to be read in its headers."""
+        return self._headers.get(b"content-type") == b"application/json" and b"content-encoding" not in self._headers
+
     def arrived(self, body: bytes, answer: "Answer", gist: Gist | None) -> RecentRequest:
         """The request for people to look at."""
         content_type = self._headers.get(b"content-type", b"")
@@ -476,6 +481,8 @@ def _check_url(scope: Scope) -> None:
 
 
 def _kind_of(call: Call) -> BodyKind:
+    if call.is_plain_json:
+        return BodyKind.JSON
     if call.header(b"content-encoding").lower() not in {"", "identity"}:
         raise WrongMediaType("the body has a Content-Encoding: send it plain")
     text = call.header(b"content-type")
