@@ -284,7 +284,8 @@ async def test_keyboard_phone_and_language(browser, running):
     watched = await opened(browser, running, viewport={"width": 390, "height": 844}, locale="zh-CN")
     page = watched.page
     await page.goto(watched.home)
-    await page.keyboard.type(OPERATIONS_TOKEN)  # the field has the focus
+    await page.wait_for_function("document.activeElement.name === 'token'")  # it has the focus by itself
+    await page.keyboard.type(OPERATIONS_TOKEN)
     await page.keyboard.press("Enter")
     await page.wait_for_url(watched.home)
     assert "概览" in await page.inner_text("h1")
