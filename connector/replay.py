@@ -12,6 +12,7 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from typing import Any, Final
 
 import structlog
@@ -45,6 +46,12 @@ class AlreadyRunning(ConnectorError):
 
     stage = "replay"
     retriable = True
+
+
+class PlayedElsewhere(ConnectorError):
+    """Another replica has replayed the letter."""
+
+    stage = "replay"
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +164,7 @@ class DeadLetters:
         self._sources = frozenset(sources)
         self._read = read
         self._claims = claims
+        self._playing: dict[str, asyncio.Task[Outcome]] = {}
         self._room = asyncio.Semaphore(_READERS)
         self._task: asyncio.Task[None] | None = None
         self.progress: Progress | None = None
@@ -202,7 +210,14 @@ class DeadLetters:
         return self.progress
 
     def _run(self, most_attempts: int) -> "_Run":
-        return _Run(self._pipeline, self._journal, self._claims, self._sources, most_attempts)
+        return _Run(
+            self._pipeline,
+            self._journal,
+            claims=self._claims,
+            playing=self._playing,
+            sources=self._sources,
+            most_attempts=most_attempts,
+        )
 
     async def stop(self) -> None:
         """End the replay, if one runs; letters that are on their way become safe all the same."""
@@ -237,13 +252,16 @@ class _Run:
         self,
         pipeline: Pipeline,
         journal: NotingJournal,
+        *,
         claims: Claims | None,
+        playing: dict[str, asyncio.Task[Outcome]],
         sources: frozenset[str],
         most_attempts: int,
     ) -> None:
         self._pipeline = pipeline
         self._journal = journal
         self._claims = claims
+        self._playing = playing
         self._sources = sources
         self._most_attempts = most_attempts
         self._held: set[str] = set()
@@ -314,7 +332,7 @@ class _Run:
     async def _play_one(self, letter: DeadLetter, progress: Progress) -> None:
         try:
             outcome = await self._accepted(letter)
-        except TooLarge as error:
+        except (TooLarge, PlayedElsewhere) as error:
             self._refused(letter, error.message, progress)
         except (EmptyBody, Unreadable, Unconvertible) as error:
             self._failed(letter, error, progress)
@@ -343,26 +361,44 @@ class _Run:
                 return outcome
 
     async def _once(self, letter: DeadLetter) -> Outcome:
-        """Bring it through the pipeline, unless another replica has done so, or is about to."""
+        """Bring it through the pipeline, once among all; who waits no longer leaves it on its way.
+
+        Raises:
+            PlayedElsewhere: Another replica has, meanwhile, and did not say that the message is accepted.
+        """
         if self._claims is None:
             return await self._replay(letter)
         name = letter.note.name
-        seen = mark(
-            "dead letter's replay", letter.source, name, hashlib.blake2b(name.encode(), digest_size=16).digest()
-        )
-        if await self._claims.see(seen) is Standing.SAFE:
+        playing = self._playing.get(name)
+        if playing is not None:  # a replay that was stopped has left it on its way
+            await asyncio.shield(playing)
             return Outcome.DUPLICATE
-        is_safe = False
+        playing = self._playing[name] = asyncio.create_task(self._once_of_all(self._claims, letter, name))
+        playing.add_done_callback(partial(self._played, name))
+        return await asyncio.shield(playing)
+
+    def _played(self, name: str, playing: asyncio.Task[Outcome]) -> None:
+        del self._playing[name]
+        if not playing.cancelled():
+            playing.exception()  # whoever has asked may be gone
+
+    async def _once_of_all(self, claims: Claims, letter: DeadLetter, name: str) -> Outcome:
+        content = hashlib.blake2b(name.encode(), digest_size=16).digest()
+        seen = mark("replay", letter.source, name, content)
+        if await claims.see(seen) is Standing.SAFE:
+            return Outcome.DUPLICATE
         try:
-            is_noted = await self._journal.recall(name) == letter.note.value
-            outcome = Outcome.DUPLICATE if is_noted else await self._replay(letter)
-            is_safe = True
-        except (EmptyBody, Unreadable, Unconvertible):
-            is_safe = True  # another letter stands in its place
+            await self._check_not_played(name)
+            outcome = await self._replay(letter)
+        except Exception:
+            claims.settle(seen, is_safe=False)  # if it is noted, that is in the note
             raise
-        finally:
-            self._claims.settle(seen, is_safe=is_safe)
+        claims.settle(seen, is_safe=True)
         return outcome
+
+    async def _check_not_played(self, name: str) -> None:
+        if name in await self._journal.recall_all(name):  # unlike a number, it is refused where nobody knows
+            raise PlayedElsewhere("another replica has replayed it meanwhile: what is behind it waits")
 
     async def _replay(self, letter: DeadLetter) -> Outcome:
         return await self._pipeline.replay(letter, time.time_ns() // 1_000_000)

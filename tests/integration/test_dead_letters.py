@@ -231,6 +231,38 @@ async def test_replicas_that_replay_at_once_replay_each_letter_once_and_in_order
     assert comments == {f"i-{lane}": [str(number) for number in range(lane, 200, 8)] for lane in range(8)}
 
 
+async def test_what_fails_at_one_replica_is_overtaken_at_no_other(start, topic_prefix, database):
+    shared = {"journal.url": database.url()}
+    running = await start(**NOT_ALLOWED, **shared)
+    pairs = [(message(f"i-{number}", 1, msgType="Nothing"), message(f"i-{number}", 2)) for number in range(20)]
+    await refuse(running, *chain.from_iterable(pairs))
+    await running.connector.stop()
+    pair = [await start(**ALLOWED, **shared) for _ in range(2)]
+
+    told = await asyncio.gather(*map(replayed, pair))
+
+    assert (sum(one["accepted"] for one in told), sum(one["failed"] for one in told)) == (0, 20)
+    assert await records(pair[0], f"{topic_prefix}.events") == []
+
+
+async def test_a_replay_that_is_stopped_and_begun_again_at_once_replays_each_letter_once(start, topic_prefix, journal):
+    running = await start(**NOT_ALLOWED, **journal)
+    await refuse(running, *(message(f"i-{number % 8}", number, msgId=None) for number in range(100)))
+    await running.connector.stop()
+    mended = await start(**ALLOWED, **journal)
+    letters = mended.connector.desk.letters
+    for _ in range(5):
+        letters.start(Selection(), 5)
+        await asyncio.sleep(0.15)
+        await letters.stop()
+
+    assert (await replayed(mended))["failed"] == 0
+    await drained(mended)
+
+    found = [decode("WorkflowEvent", one.value())["comment"] for one in await records(mended, f"{topic_prefix}.events")]
+    assert sorted(map(int, found)) == list(range(100))
+
+
 async def test_what_fails_again_is_tried_so_often_and_holds_back_those_behind_it(start, topic_prefix, journal):
     running = await start(**NOT_ALLOWED, **journal)
     await refuse(
