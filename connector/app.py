@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, Final, Literal
 from zoneinfo import ZoneInfo
 
@@ -86,27 +85,24 @@ AnyJournal = SqliteJournal | SharedJournal
 """A journal of its own, or one that replicas share."""
 
 
-NEVER: Final[Mapping[str, int]] = MappingProxyType({})
-
-
 class Connector:
     """A running connector.
 
     Args:
         settings: The effective settings.
         reload: Reads them again, and the files that they come from; none where they stay as they are.
+        anew: How often this process has started anew, by reason; counted on.
 
     Attributes:
         url: Of the public listener, once it is up.
         operations_url: Of the operations listener.
         must_start_anew: Set when the journal is damaged, or its lease has run out: only a new start can go on.
-        anew: How often this process has started anew, by reason.
 
     Raises:
         ConfigurationError: The settings do not make a connector.
     """
 
-    def __init__(self, settings: Settings, reload: "Reload | None" = None, anew: Mapping[str, int] = NEVER) -> None:
+    def __init__(self, settings: Settings, reload: "Reload | None" = None, anew: Counter[str] | None = None) -> None:
         if settings.kafka.bootstrap_servers is None:
             raise ConfigurationError(
                 "WEDA_KAFKA__BOOTSTRAP_SERVERS is not set: give the brokers as host:port,host:port, "
@@ -140,8 +136,8 @@ class Connector:
         self.url = ""
         self.operations_url = ""
         self.must_start_anew = asyncio.Event()
-        self.anew = Counter(anew)
-        self.metrics.started_anew(self.anew)
+        self._anew = Counter() if anew is None else anew
+        self.metrics.started_anew(self._anew)
         self.desk = self._desk()
 
     async def start(self) -> None:
@@ -170,8 +166,12 @@ class Connector:
         self.operations_url = await self._serve_operations(operations)
         # 4. What was seen, and the ids that were used.
         repeats = await self._open_repeats()
-        ingest_ids = IngestIds(await journal.recall(_FLOOR))
-        with contextlib.suppress(*([Unavailable] if self._is_replica else [])):  # its database may come later
+        may_fail = [Unavailable] if self._is_replica else []  # its database may come later
+        floor = 0
+        with contextlib.suppress(*may_fail):
+            floor = await journal.recall(_FLOOR)
+        ingest_ids = IngestIds(floor)
+        with contextlib.suppress(*may_fail):
             await self._reserve(journal, ingest_ids)
         # 5. The ids of the schemas, where there is a registry.
         framing = await self._framing()
@@ -235,8 +235,8 @@ class Connector:
 
     def _start_anew(self, reason: str) -> None:
         """Only a new start can go on: in the same process, with nothing of the old one's state but this count."""
-        self.anew[reason] += 1
-        self.metrics.started_anew(self.anew)
+        self._anew[reason] += 1
+        self.metrics.started_anew(self._anew)
         self.must_start_anew.set()
 
     def _public_host(self) -> str:
@@ -798,16 +798,13 @@ async def run(settings: Settings, reload: Reload | None = None) -> None:
         asyncio.get_running_loop().add_signal_handler(number, ended.set)
     anew: Counter[str] = Counter()
     while not ended.is_set():
-        anew = await _run_once(settings, ended, reload, anew)
+        await _run_once(settings, ended, reload, anew)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_ANEW_SECONDS):
                 await ended.wait()
 
 
-async def _run_once(
-    settings: Settings, ended: asyncio.Event, reload: Reload | None, anew: Counter[str]
-) -> Counter[str]:
-    """One start until its end; gives how often there was a new one until now, by reason."""
+async def _run_once(settings: Settings, ended: asyncio.Event, reload: Reload | None, anew: Counter[str]) -> None:
     connector = Connector(settings, reload, anew)
     try:
         await connector.start()
@@ -818,7 +815,6 @@ async def _run_once(
             task.cancel()
     finally:
         await connector.stop()
-    return connector.anew
 
 
 def _spare_the_collector() -> None:

@@ -25,6 +25,8 @@ _OURS_REFUSED: Final = re.compile(r"alert (?:.*certificate|unknown ca)")
 _WANTS_OURS: Final = "requires a valid client certificate"
 _SSL_REQUEST: Final = struct.pack("!ii", 8, 80877103)
 """PostgreSQL's request for TLS, before the handshake; its answer is one letter."""
+_DATABASE_PORT: Final = "5432"
+_Trust = Callable[[], ssl.SSLContext]
 _HINTS: Final = (
     ('{"status":"invalid_token"}', "the broker's log says whether for its issuer, audience, key or time"),
     ("adding trust anchors", "name the file of the endpoint's authorities in https.ca.location"),
@@ -44,7 +46,8 @@ def sentence(words: str, properties: Mapping[str, Any]) -> str:
     """
     broker = _SSL_BROKER.search(words)
     if broker is not None:
-        found = _certificates(words, broker["host"], int(broker["port"]), properties)
+        trust, ours = partial(_context, properties), partial(_our_certificate, properties)
+        found = _certificates(words, broker["host"], broker["port"], trust, ours)
         if found is not None:
             return found
     text = " ".join(_TIMES.sub("", words).split())
@@ -65,28 +68,29 @@ def database_sentence(words: str, parameters: Mapping[str, Any]) -> str:
         words: The text of an error.
         parameters: Those of the connection, by libpq's names.
     """
-    host, port = str(parameters.get("host", "")).partition(",")[0], str(parameters.get("port", 5432)).partition(",")[0]
-    place, ours = f"{host}:{port}", parameters.get("sslcert")
-    if "certificate verify failed" in words:
-        verdict = _verdict(host, port, partial(_database_context, parameters), before=_SSL_REQUEST)
-        if verdict is not None:
-            return f"{place} shows a certificate that is not to be trusted: {verdict}"
-    if ours and _OURS_REFUSED.search(words):
-        return f"{place} refuses our certificate: {_state_of(ours, None)}"
-    return f"{words}; name one in sslcert and sslkey" if _WANTS_OURS in words and not ours else words
+    host, port = (str(parameters.get(name, "")).partition(",")[0] for name in ("host", "port"))
+    shown, trust = parameters.get("sslcert"), partial(_database_context, parameters)
+    ours = partial(_state_of, shown, None) if shown else None
+    found = _certificates(words, host, port or _DATABASE_PORT, trust, ours, before=_SSL_REQUEST)
+    if found is not None:
+        return found
+    return f"{words}; name one in sslcert and sslkey" if _WANTS_OURS in words and not shown else words
 
 
-def _certificates(words: str, host: str, port: int, properties: Mapping[str, Any]) -> str | None:
+def _certificates(
+    words: str, host: str, port: str, trust: _Trust, ours: Callable[[], str] | None, *, before: bytes = b""
+) -> str | None:
+    """What is wrong with a certificate, theirs or (where one may be shown) ours; None where it is something else."""
     place = f"{host}:{port}"
     if "certificate verify failed" in words:
-        verdict = _verdict(host, port, partial(_context, properties))
+        verdict = _verdict(host, port, trust, before)
         return verdict and f"{place} shows a certificate that is not to be trusted: {verdict}"
-    if _OURS_REFUSED.search(words):
-        return f"{place} refuses our certificate: {_our_certificate(properties)}"
+    if ours is not None and _OURS_REFUSED.search(words):
+        return f"{place} refuses our certificate: {ours()}"
     return None
 
 
-def _verdict(host: str, port: int | str, trust: Callable[[], ssl.SSLContext], *, before: bytes = b"") -> str | None:
+def _verdict(host: str, port: str, trust: _Trust, before: bytes) -> str | None:
     """What is wrong with a server's certificate; None where we find nothing.
 
     Args:

@@ -17,7 +17,6 @@ NOTED: Final = "replayed/"
 """What the names of the journal's notes about replayed dead letters start with."""
 
 _STREAMS: Final = "weda.streams"
-_FORM: Final = "application/x-www-form-urlencoded"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +62,8 @@ class DeadLetter:
     @property
     def kind(self) -> BodyKind:
         """How its bytes are written. A query string has no media type, and neither JSON nor a form looks like one."""
-        if self.content_type.partition(";")[0].strip().lower() == _FORM:
-            return BodyKind.FORM
         is_query = not self.content_type and self.body.startswith(f"{ENVELOPE}=".encode())
-        return BodyKind.QUERY if is_query else BodyKind.JSON
+        return BodyKind.QUERY if is_query else BodyKind.of(self.content_type)
 
     def request(self, now: int) -> Request:
         """The request anew, received when it was; ``now`` in epoch milliseconds."""

@@ -32,6 +32,7 @@ MAX_TEXT: Final = 1024 * 1024
 """Most characters of one text or name: Kafka's own default for the bytes of a record."""
 
 ENVELOPE: Final = "msgContext"
+_FORM: Final = "application/x-www-form-urlencoded"
 # a string, ended or not, is taken whole: no text makes this look at a character twice
 _STRING: Final = r'"(?:[^"\\]|\\.)*+"?'
 _STRING_OR_BRACKET = re.compile(rf"{_STRING}|[\[\]{{}}]", re.DOTALL)
@@ -51,6 +52,11 @@ class BodyKind(StrEnum):
     JSON = "json"
     FORM = "form"
     QUERY = "query"
+
+    @classmethod
+    def of(cls, content_type: str) -> "BodyKind":
+        """How a body that was taken is written, by its media type."""
+        return cls.FORM if content_type.partition(";")[0].strip().lower() == _FORM else cls.JSON
 
 
 class Message:

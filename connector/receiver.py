@@ -499,8 +499,6 @@ def _kind_of(call: Call) -> BodyKind:
 
 def _media_type(text: str) -> tuple[str, str]:
     """Media type and charset, in lower case."""
-    if text == "application/json":
-        return text, ""
     header = MediaType()
     header["content-type"] = text
     return text.partition(";")[0].strip().lower(), str(header.get_param("charset") or "").lower()

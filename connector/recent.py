@@ -22,9 +22,6 @@ BYTES_KEPT: Final = 16 * 1024
 """Of one body; of larger messages no event is kept."""
 
 
-_FORM: Final = "application/x-www-form-urlencoded"
-
-
 class RecentRequest(NamedTuple):
     """One request.
 
@@ -56,9 +53,7 @@ class RecentRequest(NamedTuple):
     @property
     def kind(self) -> BodyKind:
         """How the body is written."""
-        if self.method == "GET":
-            return BodyKind.QUERY
-        return BodyKind.FORM if self.content_type.partition(";")[0].strip().lower() == _FORM else BodyKind.JSON
+        return BodyKind.QUERY if self.method == "GET" else BodyKind.of(self.content_type)
 
 
 class RecentEvent(NamedTuple):

@@ -109,16 +109,15 @@ class Event:
     def gist(self) -> Gist:
         """What is said of it."""
         field = self.field
-        action, status = field("action"), field("instanceStatus")
         return Gist(
             self.instance_id,
             self.message_type,
             field("msgId"),
             field("processKey"),
             field("envType"),
-            action,
+            field("action"),
             self.unknown_fields,
-            () if action in _ACTIONS and status in _STATUSES else _unknown_codes(action, status),
+            [name for name, known in DICTIONARIES.items() if field(name) not in known],
         )
 
     def encoded(self, schema: Schema, header: bytes, request: Request, ingest_id: IngestId) -> bytes:
@@ -242,11 +241,6 @@ def timestamp_text(milliseconds: int) -> str:
 @lru_cache(maxsize=64)
 def _second_text(seconds: int) -> str:
     return (_EPOCH + timedelta(seconds=seconds)).isoformat().removesuffix("+00:00")
-
-
-def _unknown_codes(action: int | None, status: int | None) -> list[str]:
-    codes = {"action": action, "instanceStatus": status}
-    return [name for name, known in DICTIONARIES.items() if codes[name] not in known]
 
 
 def _event_id(event: Event, ingest_id: IngestId, fingerprint: str, *, conflict: bool) -> str:
@@ -434,5 +428,3 @@ DICTIONARIES: Final = {
     for name in ("action", "instanceStatus")
 }
 """The codes that WeDa documents; they label metrics, and never close an enum."""
-_ACTIONS: Final = DICTIONARIES["action"]
-_STATUSES: Final = DICTIONARIES["instanceStatus"]

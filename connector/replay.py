@@ -6,7 +6,6 @@ its message, so that a replay that ends in the middle, however it does, goes on 
 """
 
 import asyncio
-import hashlib
 import math
 import time
 from collections import Counter, defaultdict
@@ -20,7 +19,7 @@ import structlog
 from connector.claims import Claims
 from connector.dead_letters import NOTED, DeadLetter, Selection, of_record
 from connector.errors import ConnectorError, EmptyBody, Overloaded, TooLarge, Unavailable, Unconvertible, Unreadable
-from connector.journal import NotingJournal
+from connector.journal import Note, NotingJournal
 from connector.pipeline import Outcome, Pipeline
 from connector.reading import Decoded
 from connector.repeats import Standing, mark
@@ -383,12 +382,11 @@ class _Run:
             playing.exception()  # whoever has asked may be gone
 
     async def _once_of_all(self, claims: Claims, letter: DeadLetter, name: str) -> Outcome:
-        content = hashlib.blake2b(name.encode(), digest_size=16).digest()
-        seen = mark("replay", letter.source, name, content)
+        seen = mark("replay", letter.source, name, bytes.fromhex(name.removeprefix(NOTED)))
         if await claims.see(seen) is Standing.SAFE:
             return Outcome.DUPLICATE
         try:
-            await self._check_not_played(name)
+            await self._check_not_played(letter.note)
             outcome = await self._replay(letter)
         except Exception:
             claims.settle(seen, is_safe=False)  # if it is noted, that is in the note
@@ -396,8 +394,8 @@ class _Run:
         claims.settle(seen, is_safe=True)
         return outcome
 
-    async def _check_not_played(self, name: str) -> None:
-        if name in await self._journal.recall_all(name):  # unlike a number, it is refused where nobody knows
+    async def _check_not_played(self, note: Note) -> None:
+        if await self._journal.recall(note.name) == note.value:
             raise PlayedElsewhere("another replica has replayed it meanwhile: what is behind it waits")
 
     async def _replay(self, letter: DeadLetter) -> Outcome:

@@ -375,11 +375,12 @@ class SharedJournal:
         await self._read(_REMEMBER, (name, value))
 
     async def recall(self, name: str) -> int:
-        """A number that was kept, or 0; 0 too while the database does not answer."""
-        try:
-            found = await self._read(_RECALL, (name,))
-        except Unavailable:
-            return 0
+        """A number that was kept, or 0.
+
+        Raises:
+            Unavailable: The database does not answer.
+        """
+        found = await self._read(_RECALL, (name,))
         return int(found[0][0]) if found else 0
 
     async def recall_all(self, prefix: str) -> dict[str, int]:
