@@ -58,7 +58,7 @@ async def records(running: Running, stream: str, count: int) -> list[Message]:
 
 def decoded(url: str, record: Message, schema: str | None = None) -> dict[str, Any] | None:
     """What Confluent's own deserializer makes of it, which knows the registry's address, and perhaps its own schema."""
-    with SchemaRegistryClient({"url": url}) as client:
+    with SchemaRegistryClient({"url": url, "timeout": 10}) as client:
         read = AvroDeserializer(client, schema)
         found: dict[str, Any] | None = read(record.value(), SerializationContext(record.topic(), MessageField.VALUE))
     return found
@@ -136,7 +136,7 @@ async def test_readers_and_writers_of_neighbouring_versions_read_each_other(
     running = await start(registry__url=registry.url, registry__auto_register=True)
     assert await running.post(TASK) == (200, {"code": 0})
     topic = f"{topic_prefix}.events"
-    with SchemaRegistryClient({"url": registry.url}) as client:
+    with SchemaRegistryClient({"url": registry.url, "timeout": 10}) as client:
         later = AvroSerializer(client, grown(load(WORKFLOW_EVENT).text))
         ours = {"instanceId": "i-1", "msgType": "Task", "msgId": "later", "source": "default", "ingestId": "x"}
         fields = dict.fromkeys(load(WORKFLOW_EVENT).fields) | ours | {"receivedAt": 1, "extras": {}, "priority": 2}

@@ -5,15 +5,18 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
@@ -286,9 +289,14 @@ class KafkaCluster:
         self, name: str, partitions: int = 1, replication: int = -1, config: Mapping[str, str] | None = None
     ) -> None:
         """Create a topic and wait until each partition has a leader; -1 is the cluster's replication."""
-        admin = self.admin()
         new = NewTopic(name, partitions, replication, config=dict(config or {}))
-        admin.create_topics([new])[name].result(ADMIN_SECONDS)
+        try:
+            admin = self.admin()
+            admin.create_topics([new])[name].result(ADMIN_SECONDS)
+        except TimeoutError:
+            sys.stderr.write(f"no answer to a request for topic {name}; {self._last_lines()}\n")
+            admin = self.admin()
+            _created(admin.create_topics([new])[name])
         deadline = time.monotonic() + ADMIN_SECONDS
         while not _has_leaders(admin, name, partitions):
             if time.monotonic() > deadline:
@@ -303,6 +311,10 @@ class KafkaCluster:
         """A new client that may do everything; keep it in a variable while its answers are awaited."""
         quiet = {"log_level": 2}  # brokers that a test killed are no news
         return AdminClient({"bootstrap.servers": self.bootstrap_servers, **quiet, **self._plan.client_properties})
+
+    def _last_lines(self) -> str:
+        """How the brokers' logs end."""
+        return "\n".join(f"{node.name} ends:\n{node.last_lines()}" for node in self._nodes.values())
 
     def _running(self) -> Iterator[int]:
         return (node for node in self._nodes if self.running(node))
@@ -364,6 +376,15 @@ def _new_folder(state: Path | None) -> Path:
         raise ServerError(f"{state} is not empty; take down what runs there first: python -m tests.servers down")
     state.mkdir(parents=True, exist_ok=True)
     return state.resolve()
+
+
+def _created(answer: "Future[None]") -> None:
+    """Wait for the answer to a second request: the first may have come through."""
+    try:
+        answer.result(ADMIN_SECONDS)
+    except KafkaException as error:
+        if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
+            raise
 
 
 def _has_leaders(admin: AdminClient, topic: str, partitions: int) -> bool:
