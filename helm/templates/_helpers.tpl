@@ -50,13 +50,17 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- if and .Values.autoscaling.enabled (not .Values.sharedJournal.enabled) }}
 {{- fail "autoscaling.enabled needs sharedJournal.enabled: of replicas with journals of their own, one that goes leaves its backlog on its volume" }}
 {{- end }}
-{{- if dig "WEDA_JOURNAL__URL" "existingSecret" "" .Values.secretSettings }}
+{{- $secrets := .Values.secretSettings | default dict }}
+{{- if dig "WEDA_JOURNAL__URL" "existingSecret" "" $secrets }}
 {{- fail "secretSettings.WEDA_JOURNAL__URL: name that Secret in sharedJournal, and set sharedJournal.enabled=true: replicas that share a journal are another kind of object" }}
 {{- end }}
-{{- if and (dig "kafka" "properties" "" .Values.settings) (dig "WEDA_KAFKA__PROPERTIES" "existingSecret" "" .Values.secretSettings) }}
+{{- if and (dig "kafka" "properties" "" .Values.settings) (dig "WEDA_KAFKA__PROPERTIES" "existingSecret" "" $secrets) }}
 {{- fail "settings.kafka.properties and secretSettings.WEDA_KAFKA__PROPERTIES are both set: the Secret's would replace the others; write all properties into the Secret" }}
 {{- end }}
-{{- if and .Values.settings.sources (dig "WEDA_SOURCES" "existingSecret" "" .Values.secretSettings) }}
+{{- if eq (include "weda-connector.receiverPort" .) (include "weda-connector.operationsPort" .) }}
+{{- fail (printf "settings.receiver.port and settings.operations.port are both %s: they are two listeners of one pod" (include "weda-connector.receiverPort" .)) }}
+{{- end }}
+{{- if and .Values.settings.sources (dig "WEDA_SOURCES" "existingSecret" "" $secrets) }}
 {{- fail "settings.sources and secretSettings.WEDA_SOURCES are both set: the Secret's would replace the others; write all sources into the Secret" }}
 {{- end }}
 {{- end }}

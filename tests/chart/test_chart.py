@@ -87,6 +87,34 @@ def test_the_schema_of_the_values_is_what_the_module_prints():
     assert (CHART / "values.schema.json").read_text() == printed
 
 
+@pytest.mark.parametrize("values", SETS.values(), ids=SETS)
+def test_null_in_place_of_any_value_is_nothing_or_named_in_the_error(values, tmp_path):
+    """Null takes a default away; what the templates make of that must be an object of Kubernetes all the same."""
+    for path in paths(yaml.safe_load((CHART / "values.yaml").read_text())):
+        changed = copy.deepcopy(values)
+        section = reduce(lambda at, name: at.setdefault(name, {}), path[:-1], changed)
+        section[path[-1]] = None
+        wrong = what_is_wrong_with(changed, tmp_path / "made.yaml")
+        assert wrong == [] or f"'{path[-1]}'" in wrong[0] or "execution error at" in wrong[0], (path, wrong)
+
+
+def what_is_wrong_with(values, file):
+    """What Helm says, or a check of the chart's own (an execution error); else what the schemas find."""
+    try:
+        made = objects(values)
+    except (helm_python.HelmValuesError, helm_python.HelmRenderError) as error:
+        return [str(error)]
+    return [found["msg"] for found in held_against_schemas(made, tools.NEWEST, file)["resources"]]
+
+
+def paths(tree, above=()):
+    """Where sections and values stand; what is below some of them the connector or Kubernetes knows."""
+    for name, under in tree.items():
+        yield (*above, name)
+        if isinstance(under, dict) and name not in {"settings", "resources", "podSecurityContext", "securityContext"}:
+            yield from paths(under, (*above, name))
+
+
 def rows_of_the_readme():
     """Each value's name, its default and its sentence."""
     rows = re.findall(r"^\| ([\w.]+) \| \w+ \| `(.*)` \| (.*) \|$", (CHART / "README.md").read_text(), re.MULTILINE)
@@ -120,7 +148,9 @@ def without_empty(tree):
         {"settings": {"recieiver": {}}},
         {"settings": {"receiver": {"prot": 1}}},
         {"secretSettings": {"WEDA_TOKENN": {"existingSecret": "s", "key": "k"}}},
+        {"secretSettings": {"WEDA_REGISTRY__URL": {"existingSecret": "s"}}},
         {"certificates": {"kafka": {"secret": "s"}}},
+        {"imagePullSecrets": [{}]},
         {"persistence": {"size": "much"}},
         {"ingress": {"enabled": True}},
         {"httpRoute": {"enabled": True}},

@@ -243,6 +243,11 @@ def test_what_a_secret_would_silently_replace_is_refused(settings, variable):
         objects({"settings": settings, "secretSettings": {variable: secret("s", "k")}})
 
 
+def test_two_listeners_on_one_port_are_refused():
+    with pytest.raises(helm_python.HelmRenderError, match=r"settings\.operations\.port are both 9464"):
+        objects({"settings": {"receiver": {"port": 9464}}})
+
+
 def test_large_numbers_stay_whole(tmp_path):
     """Helm's numbers are floating point; 30 days in milliseconds must not become 2.592e+09."""
     values = yaml.safe_load("settings: {topics: {retention_ms: 2592000001}, repeats: {max_entries: 12345678}}")

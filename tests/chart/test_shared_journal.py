@@ -192,6 +192,7 @@ def test_the_network_policy_lets_the_pods_to_the_database_too():
     assert egress({**ONLY, **narrow}) == [*kafka, {"ports": [{"port": 5432, "protocol": "TCP"}]}]
     assert egress({**shared(egress=elsewhere), **narrow}) == [*kafka, *elsewhere]
     assert egress({**shared(egress=[]), **narrow}) == kafka
+    assert egress({**shared(egress=elsewhere), "networkPolicy": {"egress": []}}) == elsewhere
 
 
 # --- from one mode to the other ---

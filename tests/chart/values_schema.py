@@ -131,8 +131,14 @@ def secret_settings() -> Schema:
 
 
 def closed(**properties: Schema) -> Schema:
-    """An object with these properties and no others."""
-    return {"type": "object", "additionalProperties": False, "properties": properties}
+    """An object with these properties and no others, and with all that may not be empty: null takes a default away."""
+    needed = [name for name, kind in properties.items() if not _may_be_empty(kind)]
+    return {"type": "object", "additionalProperties": False, "properties": properties, "required": needed}
+
+
+def _may_be_empty(kind: Schema) -> bool:
+    empty = {"array": "minItems", "object": "required", "string": "minLength"}.get(str(kind.get("type")))
+    return empty is not None and empty not in kind and kind.get("pattern") in {None, DIGEST["pattern"]}
 
 
 def needs(name: str, **properties: Schema) -> Schema:
