@@ -66,7 +66,7 @@ class Guard:
             await send(event)
 
         if self._sessions.are_needed and scope["path"].startswith(console.ROOT):
-            application = self._page(Request(scope))
+            application = self._page(scope)
             await application(scope, receive, send_strictly)
             return
         refusal = None if scope["path"] in OPEN else self._refusal(headers)
@@ -75,9 +75,13 @@ class Guard:
         else:
             await _answer(send_strictly, *refusal)
 
-    def _page(self, request: Request) -> Application:
-        """The application, or the way to the login where the browser has no session."""
-        is_let_in = console.is_open(request.url.path) or self._sessions.holds(request.cookies.get(COOKIE))
+    def _page(self, scope: Scope) -> Application:
+        """The application, or the way to the login where the browser has no session.
+
+        The path is the one that is routed: ``Request.url`` reads it from a text in which ``Host`` stands before it.
+        """
+        request = Request(scope)
+        is_let_in = console.is_open(scope["path"]) or self._sessions.holds(request.cookies.get(COOKIE))
         return self._app if is_let_in else console.to_login(request)
 
     def _refusal(self, headers: dict[bytes, bytes]) -> tuple[int, str] | None:
