@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final
 from zoneinfo import ZoneInfo
 
 import structlog
@@ -39,7 +39,14 @@ from connector.operations import SECONDS_BETWEEN, Desk, History, Outside, operat
 from connector.operations.timeline import LOOK_BACK
 from connector.pipeline import Counts, Pipeline, Reader
 from connector.privacy import Privacy
-from connector.protocol import SWEEP_SECONDS, Protocol, bounded, sweep
+from connector.protocol import (
+    MAX_OPERATIONS_CONNECTIONS,
+    SWEEP_SECONDS,
+    OperationsProtocol,
+    Protocol,
+    bounded,
+    sweep,
+)
 from connector.publisher import Failure, KafkaPublisher, producer_properties
 from connector.reading import Decoded, read_records, record_at
 from connector.receiver import Receiver
@@ -428,7 +435,8 @@ class Connector:
                 "alone"
             )
         tls = self._tls(Files.of(settings.tls_certificate, settings.tls_key, None, setting="WEDA_OPERATIONS"))
-        return await self._serve(self._guard, listener, tls, "httptools")
+        protocol = bounded(OperationsProtocol, MAX_OPERATIONS_CONNECTIONS, lambda _reason: None)
+        return await self._serve(self._guard, listener, tls, protocol)
 
     async def _serve_receiver(self, receiver: Receiver | TracedReceiver, listener: socket.socket) -> str:
         settings = self._settings.receiver
@@ -445,9 +453,7 @@ class Connector:
         self._rotation.follow(lambda: files.all, partial(self._reloading, files.setting, tls.reload))
         return tls
 
-    async def _serve(
-        self, app: Any, listener: socket.socket, tls: ServerTls | None, http: type[Protocol] | Literal["httptools"]
-    ) -> str:
+    async def _serve(self, app: Any, listener: socket.socket, tls: ServerTls | None, http: type[Protocol]) -> str:
         config = uvicorn.Config(
             app,
             http=http,
@@ -473,8 +479,7 @@ class Connector:
             await task
 
         self._stack.push_async_callback(end)
-        if http != "httptools":
-            self._watch(partial(self._keep_sweeping, server))
+        self._watch(partial(self._keep_sweeping, server))
         host, port = listener.getsockname()[:2]
         return f"{'http' if tls is None else 'https'}://{f'[{host}]' if ':' in host else host}:{port}"
 

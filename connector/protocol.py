@@ -1,4 +1,4 @@
-"""HTTP/1.1 on the public listener, before there is a request: the bounds of heads, connections and patience.
+"""HTTP/1.1 on both listeners, before there is a request: the bounds of heads, connections and patience.
 
 uvicorn's protocol over llhttp, with what it leaves open: a head has a bound in bytes, header fields and time, a body
 that nobody reads any more has one in time, connections have one in number, and what is no HTTP gets the contract's
@@ -8,7 +8,7 @@ JSON.
 import re
 import time
 from collections.abc import Callable, Iterable
-from typing import Any, Final, NoReturn
+from typing import Any, ClassVar, Final, NoReturn
 
 import msgspec
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
@@ -24,6 +24,9 @@ MAX_HEAD_BYTES: Final = 64 * 1024
 MAX_URL_BYTES: Final = 8 * 1024
 MAX_HEADERS: Final = 100
 """Most header fields of a request, and most trailers."""
+
+MAX_OPERATIONS_CONNECTIONS: Final = 1024
+"""Most connections of the operations listener: of probes, Prometheus and a few people."""
 
 MAX_PIPELINED: Final = 16
 """Most requests of one connection that wait for the answer to the one before."""
@@ -55,8 +58,12 @@ class Protocol(Wire):
     Attributes:
         max_connections: Bound of the listener; set by :func:`bounded`.
         on_refusal: Told of each connection that is turned away, with a reason that metrics know.
+        crowded: What is answered to a connection too many.
     """
 
+    crowded: ClassVar = Unavailable(
+        "too many connections (WEDA_RECEIVER__MAX_CONNECTIONS): send it again", retry_after=1
+    )
     max_connections: int
     on_refusal: Callable[[str], None]
 
@@ -76,7 +83,7 @@ class Protocol(Wire):
         names = names_of(transport.get_extra_info("ssl_object"))
         self.app_state = self.app_state | {ORIGIN: Origin(None if self.client is None else self.client[0], names)}
         if len(self.connections) > self.max_connections:
-            self._turn_away(_CROWDED, "connections")
+            self._turn_away(self.crowded, "connections")
 
     def data_received(self, data: bytes) -> None:
         """Parse what has come, and keep count of what is neither a whole head nor a body."""
@@ -196,6 +203,15 @@ class Protocol(Wire):
         self.transport.close()
 
 
+class OperationsProtocol(Protocol):
+    """One connection of the operations listener: the same bounds, and an application that is asked by ASGI alone."""
+
+    crowded = Unavailable("too many connections to the operations listener: ask again", retry_after=1)
+
+    def _may_be_short(self) -> bool:
+        return False
+
+
 def bounded(protocol: type[Protocol], max_connections: int, on_refusal: Callable[[str], None]) -> type[Protocol]:
     """The protocol of one listener."""
     return type(
@@ -234,4 +250,3 @@ def _answer(error: ConnectorError) -> bytes:
 
 _NO_HTTP: Final = Malformed("this is no HTTP/1.1 that can be read in one way only")
 _LATE: Final = TooSlow(f"the request's head did not arrive within {HEAD_SECONDS:.0f} seconds")
-_CROWDED: Final = Unavailable("too many connections (WEDA_RECEIVER__MAX_CONNECTIONS): send it again", retry_after=1)

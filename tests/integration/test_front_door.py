@@ -265,6 +265,26 @@ async def test_a_slow_head_is_hung_up_on(serve):
     assert await serving.post(authorization="Bearer t") == 200
 
 
+@pytest.mark.parametrize("endless", [b"a: b\r\n" * 10_000, b"x" * 65_536], ids=["fields", "one field"])
+async def test_a_head_without_an_end_is_not_taken_in_by_the_operations_listener(serve, endless: bytes):
+    """Whoever reaches it can send one: 40 MB of header fields took 750 MB of memory."""
+    serving = await serve(WEDA_OPERATIONS__TOKEN="t")
+    reader, writer = await asyncio.open_connection(LOOPBACK, int(serving.operations_url.rpartition(":")[2]))
+    writer.write(b"GET /livez HTTP/1.1\r\nhost: x\r\nx-a: ")
+    sent = 0
+    while not reader.at_eof() and sent < 100_000_000:
+        try:
+            writer.write(endless)
+            await writer.drain()
+        except ConnectionError:
+            break
+        sent += len(endless)
+    writer.close()
+
+    assert sent < 40_000_000
+    assert (await serving.get("/livez"))[0] == 200
+
+
 ODD = [
     ("GET", "/api/dead-letters?since=1e400&codes=x&limit=99999999999999999999", b"", {}),
     ("GET", "/api/dead-letters/%2e%2e/99999999999999999999/-1", b"", {}),
