@@ -50,6 +50,9 @@ from connector.single_use import SingleUse
 from connector.values import UNKNOWN_SOURCE, Request, SourceName
 
 MAX_URL_BYTES: Final = 8 * 1024
+MAX_CONTENT_TYPE: Final = 256
+"""Most characters of a Content-Type: reading its parameters takes the square of them."""
+
 BODY_SECONDS: Final = 10.0
 """How long a body may take to arrive."""
 
@@ -488,6 +491,8 @@ def _kind_of(call: Call) -> BodyKind:
     text = call.header(b"content-type")
     if not text:
         return BodyKind.JSON
+    if len(text) > MAX_CONTENT_TYPE:
+        raise WrongMediaType(f"the Content-Type has more than {MAX_CONTENT_TYPE} characters")
     media_type, charset = _media_type(text)
     if charset not in {"", "utf-8", "utf8"}:
         raise WrongMediaType("the body is declared in another charset: send UTF-8")

@@ -520,6 +520,19 @@ async def test_nothing_of_a_message_is_in_the_answer_or_the_log_that_refuse_it(s
     assert secret not in str(logs)
 
 
+@pytest.mark.parametrize(
+    "parameters",
+    ["charset*" + "9" * 5_000 + "=x", 'a="' + ";" * 60_000, ";" * 60_000],
+    ids=["a number without an end", "a text without an end", "many"],
+)
+async def test_a_media_type_that_takes_long_to_read_is_415(served, parameters):
+    """The first was answered with 500 and kept nowhere; the second took two seconds of everybody's time."""
+    answer = await served.ask(message(), content_type=f"application/json; {parameters}")
+
+    assert (answer.status, answer.code) == (415, 41500)
+    assert served.outcomes() == {"rejected": 1}
+
+
 async def test_a_record_that_its_topic_would_refuse_is_413_and_not_kept():
     async with serving(limits={"weda.workflow.events": 2000}) as served:
         answer = await served.ask(message(comment="x" * 2000))
