@@ -21,8 +21,8 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
 from connector.dead_letters import Selection
-from connector.errors import ConnectorError
-from connector.messages import ENVELOPE
+from connector.errors import ConnectorError, Unreadable
+from connector.messages import ENVELOPE, load
 from connector.operations import timeline
 from connector.operations.desk import Desk
 from connector.operations.letters import find
@@ -403,13 +403,16 @@ def _text(body: bytes) -> str:
 
 
 def _read(body: bytes) -> str:
-    """The body as people read it, where it is JSON: indented, what is JSON text inside opened; else nothing."""
+    """The body as people read it, where it is JSON: indented, what is JSON text inside opened; else nothing.
+
+    What is nested deeper than a message may be stays as it is: half a megabyte of it indents to half a gigabyte.
+    """
     try:
-        value = json.loads(body)
+        value = load(body.decode("utf-8-sig"))
         if isinstance(value, dict) and isinstance(value.get(ENVELOPE), str):
-            value[ENVELOPE] = json.loads(value[ENVELOPE])
+            value[ENVELOPE] = load(value[ENVELOPE])
         return json.dumps(value, indent=2, ensure_ascii=False).encode(errors="backslashreplace").decode()
-    except (ValueError, RecursionError):
+    except (ValueError, RecursionError, Unreadable):
         return ""
 
 
