@@ -5,6 +5,7 @@ A connection gets the context that is current when its handshake begins; those t
 
 import hashlib
 import ssl
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,6 +61,7 @@ class ServerTls:
     def __init__(self, files: Files) -> None:
         self._files = files
         self._current = _context(files)
+        self._trusted, self._trusted_since = _trusted(files), 0.0
         self.context = _context(files)
         self.context.sni_callback = self._hand_over
 
@@ -70,9 +72,15 @@ class ServerTls:
             ConfigurationError: As at the start.
         """
         self._current = _context(self._files)
+        if (trusted := _trusted(self._files)) != self._trusted:
+            self._trusted, self._trusted_since = trusted, time.time()
 
-    def _hand_over(self, connection: Any, _name: str | None, _context: ssl.SSLContext) -> None:
+    def _hand_over(self, connection: Any, _name: str | None, _context: ssl.SSLContext) -> int | None:
+        """Use the current context; a session from before other authorities is refused, for it is not verified again."""
         connection.context = self._current
+        if connection.session_reused and connection.session.time <= self._trusted_since:
+            return ssl.ALERT_DESCRIPTION_BAD_CERTIFICATE
+        return None
 
 
 def names_of(connection: Any) -> frozenset[str]:
@@ -113,6 +121,10 @@ def _context(files: Files) -> ssl.SSLContext:
     except (OSError, ssl.SSLError, ValueError) as error:
         raise ConfigurationError(_problem(files, error)) from error
     return context
+
+
+def _trusted(files: Files) -> bytes:
+    return b"" if files.client_authority is None else files.client_authority.read_bytes()
 
 
 def _no_password() -> str:

@@ -2,7 +2,9 @@
 
 import asyncio
 import base64
+import contextlib
 import json
+import socket
 import ssl
 import sys
 import time
@@ -129,6 +131,12 @@ def files(authority: Authority) -> dict[str, str]:
     }
 
 
+def clients_of(authority: Authority, issuer: trustme.CA) -> dict[str, str]:
+    """Let the clients of this issuer in; the listener's own certificate stays."""
+    issuer.cert_pem.write_to_path(authority.folder / "clients.pem")
+    return files(authority)
+
+
 async def test_a_client_certificate_is_a_credential(serve, authority: Authority):
     sources = {"default": {"certificates": ["hr.example.org"]}, "other": {"certificates": ["other.example.org"]}}
     serving = await serve(
@@ -169,6 +177,44 @@ async def test_a_new_certificate_of_the_listener_is_taken_without_a_restart(serv
     await asyncio.sleep(1.5)
     assert await serving.post(tls=authority.client(), authorization="Bearer t") == 200
     assert "WEDA_RECEIVER__TLS_CERTIFICATE" in (await serving.get("/readyz"))[1]
+
+
+def resumed(port: int, context: ssl.SSLContext, session: ssl.SSLSession | None) -> tuple[bytes, ssl.SSLSession | None]:
+    """Send a message over a connection that goes on with a session; gives the answer's begin and the session after."""
+    with (
+        socket.create_connection((LOOPBACK, port), 5) as plain,
+        context.wrap_socket(plain, server_hostname="localhost", session=session) as secured,
+    ):
+        secured.sendall(b"POST /messageDeliver HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n" % len(BODY) + BODY)
+        return secured.recv(12), secured.session
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+async def test_a_session_does_not_outlive_the_authority_of_its_certificate(serve, authority: Authority, version):
+    """A resumed session brings its certificate along, and nobody verifies that again: once in, in for ever."""
+    serving = await serve(
+        scheme="https",
+        WEDA_SOURCES=json.dumps({"default": {"certificates": ["hr.example.org"]}}),
+        WEDA_RECEIVER__TLS_CLIENT_CA=str(authority.folder / "clients.pem"),
+        **clients_of(authority, authority.issuer),
+    )
+    port = int(serving.url.rpartition(":")[2])
+    context = authority.client("hr.example.org")
+    context.minimum_version = context.maximum_version = version
+    answer, session = await asyncio.to_thread(resumed, port, context, None)
+    assert (answer, (await asyncio.to_thread(resumed, port, context, session))[0]) == (b"HTTP/1.1 200",) * 2
+
+    another = trustme.CA()
+    clients_of(authority, another)
+    async with asyncio.timeout(NOTICE_SECONDS):
+        while True:
+            with contextlib.suppress(aiohttp.ClientError):
+                if await serving.post(tls=authority.client("hr.example.org", by=another)) == 200:
+                    break
+            await asyncio.sleep(0.1)
+
+    with pytest.raises(OSError, match=r"EOF|alert|reset"):
+        await asyncio.to_thread(resumed, port, context, session)
 
 
 async def test_plain_http_and_old_tls_are_not_spoken_on_a_tls_port(serve, authority: Authority):
