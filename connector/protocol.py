@@ -43,8 +43,11 @@ MAX_UNREAD_BYTES: Final = 4 * 1024 * 1024
 SWEEP_SECONDS: Final = 1.0
 """How often the owner of the listener calls :func:`sweep`."""
 
+_END_OF_HEAD: Final = b"\n\r\n"
 _PART_OF_UPGRADE: Final = b"pgrade"
-_OFFER: Final = re.compile(rb"^upgrade(?=:)", re.IGNORECASE | re.MULTILINE)
+_IN_CAPITALS: Final = _PART_OF_UPGRADE.upper()
+_OFFER: Final = re.compile(rb"(?<=\n)upgrade(?=:)", re.IGNORECASE)
+_BEGUN: Final = re.compile(rb"\n(?:\r|u(?:p(?:g(?:r(?:a(?:de?)?)?)?)?)?)?\Z", re.IGNORECASE)
 HEAD_TOO_LARGE: Final = HeadTooLarge(f"the head is over {MAX_HEAD_BYTES} bytes or {MAX_HEADERS} header fields")
 
 
@@ -73,6 +76,7 @@ class Protocol(Wire):
         self._is_in_head = True
         self._data_bytes = 0
         self._bare_bytes = 0
+        self._held = b""
         self._refusal: ConnectorError | None = None
         self._is_ending = False
 
@@ -90,8 +94,11 @@ class Protocol(Wire):
         if self._is_ending:
             return
         cycle, was_in_head = self.cycle, self._is_in_head
-        if _PART_OF_UPGRADE in data and (was_in_head or not cycle.more_body):
-            data = _without_offer(data)
+        if was_in_head or not cycle.more_body:
+            if self._held or _END_OF_HEAD not in data:
+                data = self._with_whole_names(data)
+            if _PART_OF_UPGRADE in data or _IN_CAPITALS in data:
+                data = _without_offer(data)
         held = 0 if cycle is None else len(cycle.body)
         self._data_bytes = len(data)
         super().data_received(data)
@@ -152,6 +159,14 @@ class Protocol(Wire):
         if self._late_at is not None and now > self._late_at:
             self._turn_away(_LATE, "slow")
 
+    def _with_whole_names(self, data: bytes) -> bytes:
+        """Keep back what may be the begin of an offer, or of the head's end, until the rest of it is there."""
+        data, self._held = self._held + data, b""
+        begun = None if _END_OF_HEAD in data else _BEGUN.search(data)
+        if begun is not None:
+            data, self._held = data[: begun.start()], data[begun.start() :]
+        return data
+
     def _count_bare_bytes(self) -> None:
         """Bound what the parser may hold of a head, of trailers, or of a body that nobody reads."""
         self._bare_bytes += self._data_bytes
@@ -173,6 +188,8 @@ class Protocol(Wire):
             is_proper = is_proper and (not codings or (version == "1.1" and codings == [b"chunked"]))
         if not is_proper or b"#" in self.url:
             self._refuse(_NO_HTTP)
+        if self.parser.should_upgrade():
+            self._refuse(_LATE_OFFER)
 
     def _refuse(self, error: ConnectorError) -> NoReturn:
         """End the parser's work on this connection, from one of its callbacks."""
@@ -235,7 +252,7 @@ def _names_a_host(headers: Iterable[tuple[bytes, bytes]]) -> bool:
 
 def _without_offer(data: bytes) -> bytes:
     """A head without its offer of another protocol: llhttp would leave the body unread, and a server may decline."""
-    head, end, rest = data.partition(b"\r\n\r\n")
+    head, end, rest = data.partition(_END_OF_HEAD)
     return _OFFER.sub(b"x-upgrade", head) + end + rest
 
 
@@ -249,4 +266,5 @@ def _answer(error: ConnectorError) -> bytes:
 
 
 _NO_HTTP: Final = Malformed("this is no HTTP/1.1 that can be read in one way only")
+_LATE_OFFER: Final = Malformed("another protocol is offered behind another request: leave Upgrade out, or wait")
 _LATE: Final = TooSlow(f"the request's head did not arrive within {HEAD_SECONDS:.0f} seconds")

@@ -314,6 +314,48 @@ async def test_an_offer_of_another_protocol_is_left_and_the_request_answered(ser
     assert answer.code == 0
 
 
+OFFERED = (
+    HEAD
+    + b"upgrade: h2c\r\nconnection: Upgrade, close\r\nx-upgrade: pgrade\r\ncontent-length: %d\r\n\r\n" % (len(BODY) + 2)
+    + BODY
+    + b"\n\n"
+)
+
+
+@pytest.mark.parametrize("name", [b"upgrade", b"Upgrade", b"UPGRADE"])
+@pytest.mark.parametrize("cut", [*range(OFFERED.index(b"upgrade") - 3, OFFERED.index(b"h2c")), -len(BODY) - 3, -1])
+async def test_an_offer_of_another_protocol_is_left_wherever_its_head_is_cut(served, name, cut):
+    """A head in two packets, cut within the word, was answered with 400, as if its body were empty."""
+    request = OFFERED.replace(b"upgrade", name, 1)
+
+    assert [status for status, _ in await exchange(served, request[:cut], request[cut:], pause=0.01)] == [200]
+
+
+@pytest.mark.parametrize("size", [1, 2, 5])
+async def test_an_offer_may_come_byte_by_byte(served, size):
+    pieces = [OFFERED[at : at + size] for at in range(0, len(OFFERED), size)]
+
+    assert [status for status, _ in await exchange(served, *pieces, pause=0.001)] == [200]
+
+
+async def test_a_word_of_the_url_is_no_offer_wherever_it_is_cut(served):
+    query = b"?msgContext=%s" % BODY.replace(b"i-1", b"upgrade:x").replace(b" ", b"")
+    request = HEAD.replace(b"POST /messageDeliver", b"GET /messageDeliver" + query) + b"connection: close\r\n\r\n"
+    cut = request.index(b"upgrade:")
+
+    assert [status for status, _ in await exchange(served, request[:cut], request[cut:], pause=0.01)] == [200]
+    assert [value["instanceId"] for value in served.values()] == ["upgrade:x"]
+
+
+async def test_an_offer_behind_another_request_ends_the_connection(served):
+    """llhttp reads no body behind it: it was answered as if it were empty, and what came next never."""
+    answers = await exchange(served, GOOD + OFFERED + GOOD)
+
+    assert [status for status, _ in answers] == [200]
+    assert refused(served, "malformed") == 1
+    assert served.letters == []
+
+
 async def test_a_thousand_open_bodies_take_bounded_memory():
     part = HEAD + b"content-length: 500000\r\n\r\n" + b"x" * 400_000
     async with serving(max_connections=1000, max_in_flight=1000) as served:
