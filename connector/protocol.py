@@ -100,6 +100,7 @@ class Protocol(Wire):
             if _PART_OF_UPGRADE in data or _IN_CAPITALS in data:
                 data = _without_offer(data)
         held = 0 if cycle is None else len(cycle.body)
+        was_over = cycle is not None and cycle.response_complete and not cycle.more_body
         self._data_bytes = len(data)
         super().data_received(data)
         if self._is_in_head:
@@ -110,7 +111,7 @@ class Protocol(Wire):
             is_bare = self.cycle.more_body and cycle is self.cycle and len(cycle.body) == held
         if is_bare:
             self._count_bare_bytes()
-        elif self._late_at is None and not self._is_in_head and self.cycle.response_complete:
+        elif self._late_at is None and was_over and cycle is self.cycle:
             self._late_at = time.monotonic() + HEAD_SECONDS  # whatever comes between two requests has a head's time
 
     def on_message_begin(self) -> None:

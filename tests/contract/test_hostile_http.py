@@ -12,6 +12,8 @@ from tests.contract.test_http import ANSWER_SECONDS, _both_ways, message, servin
 HEAD = b"POST /messageDeliver HTTP/1.1\r\nhost: x\r\nauthorization: Bearer t-default\r\n"
 BODY = message()
 GOOD = HEAD + b"content-length: %d\r\n\r\n" % len(BODY) + BODY
+KNOWN = message(msgId="m-1")
+REPEAT = HEAD + b"content-length: %d\r\n\r\n" % len(KNOWN) + KNOWN
 
 
 @pytest.fixture
@@ -236,6 +238,29 @@ async def test_a_slow_head_behind_an_answer_is_hung_up_on_too(served):
     connection.end_if_late(connection._late_at + 0.01)
 
     assert [status for status, _ in await asked] == [200, 408]
+
+
+@pytest.mark.parametrize(
+    ("status", "request_"),
+    [
+        (200, REPEAT),
+        (404, GOOD.replace(b"Deliver ", b" ")),
+        (413, HEAD + b"content-length: 600000\r\n\r\n" + b"x" * 600_000),
+    ],
+    ids=["a repeat", "elsewhere", "too large"],
+)
+async def test_a_connection_that_rests_after_an_answer_at_once_is_not_told_that_it_is_late(served, status, request_):
+    """Ten seconds later it read 408, which a sender that has just sent its next message takes for the answer."""
+    await exchange(served, REPEAT.replace(b"host: x", b"host: x\r\nconnection: close"))
+    reader, writer = await asyncio.open_connection("127.0.0.1", served.port)
+    writer.write(request_)
+    assert b"HTTP/1.1 %d " % status in await reader.readuntil(b"\r\n\r\n")
+    (connection,) = served.state.connections
+    await served.until(lambda: connection._late_at is None)
+    await asyncio.sleep(0.05)
+
+    assert connection._late_at is None
+    writer.close()
 
 
 async def test_dribbled_bytes_do_not_move_the_deadline_of_a_head(served):
