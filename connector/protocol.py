@@ -37,6 +37,9 @@ HEAD_SECONDS: Final = 10.0
 UNREAD_SECONDS: Final = 5.0
 """How long a sender may go on with a body after its answer."""
 
+ANSWER_SECONDS: Final = 10.0
+"""How long a sender may leave answers unread, once there is no room for more on the way to it."""
+
 MAX_UNREAD_BYTES: Final = 4 * 1024 * 1024
 """How much of such a body is taken and thrown away, so that its sender gets to read the answer."""
 
@@ -73,6 +76,7 @@ class Protocol(Wire):
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self._late_at: float | None = None
+        self._unread_since: float | None = None
         self._is_in_head = True
         self._data_bytes = 0
         self._bare_bytes = 0
@@ -156,9 +160,16 @@ class Protocol(Wire):
         self._turn_away(refusal or _NO_HTTP, "head" if isinstance(refusal, HeadTooLarge | TooLarge) else "malformed")
 
     def end_if_late(self, now: float) -> None:
-        """Hang up on a head or an unread body that takes too long."""
+        """Hang up on a head or an unread body that takes too long, and on who does not read its answers."""
         if self._late_at is not None and now > self._late_at:
             self._turn_away(_LATE, "slow")
+        if not self.transport.get_write_buffer_size():
+            self._unread_since = None
+        elif self._unread_since is None:
+            self._unread_since = now
+        elif now - self._unread_since > ANSWER_SECONDS:
+            self.on_refusal("slow")
+            self.transport.abort()  # to close it would be to wait for the reader
 
     def _with_whole_names(self, data: bytes) -> bytes:
         """Keep back what may be the begin of an offer, or of the head's end, until the rest of it is there."""

@@ -3,6 +3,9 @@
 import asyncio
 import gc
 import json
+import socket
+import time
+from functools import partial
 
 import pytest
 
@@ -47,6 +50,10 @@ def answers_in(raw):
         found.append((int(lines[0].split()[1]), json.loads(rest[:length])))
         raw = rest[length:]
     return found
+
+
+def answered(served, count):
+    return served.outcomes().get("rejected") == count
 
 
 def refused(served, reason):
@@ -276,6 +283,31 @@ async def test_dribbled_bytes_do_not_move_the_deadline_of_a_head(served):
 
     assert connection._late_at == before
     writer.close()
+
+
+async def test_who_does_not_read_its_answers_does_not_keep_its_connection(served):
+    """No credential is needed for an answer, and nothing else ends such a connection."""
+    loop, sender = asyncio.get_running_loop(), socket.socket()
+    sender.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+    sender.settimeout(0)
+    await loop.sock_connect(sender, ("127.0.0.1", served.port))
+    await served.until(lambda: served.state.connections)
+    (connection,) = served.state.connections
+    connection.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    asked = 0
+    while not connection.transport.get_write_buffer_size():
+        asked += 1
+        await loop.sock_sendall(sender, b"POST /nowhere HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n")
+        await served.until(partial(answered, served, asked))
+    now = time.monotonic()
+    connection.end_if_late(now)
+    connection.end_if_late(now + protocol.ANSWER_SECONDS - 0.01)
+    assert connection in served.state.connections
+    connection.end_if_late(now + protocol.ANSWER_SECONDS + 0.01)
+    await served.until(lambda: not served.state.connections)
+
+    assert refused(served, "slow") == 1
+    sender.close()
 
 
 async def test_a_body_that_goes_on_after_its_answer_is_cut_off(served):
