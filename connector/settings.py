@@ -44,7 +44,7 @@ from connector.addresses import Network
 from connector.errors import ConfigurationError
 from connector.schemas import WORKFLOW_EVENT, kinds
 from connector.schemas import load as load_schema
-from connector.signatures import SECRET_PREFIX, secret_bytes
+from connector.signatures import SECRET_PREFIX, WINDOW_SECONDS, secret_bytes
 
 REDACTED: Final = "********"
 EMBEDDED: Final = "embedded"
@@ -624,6 +624,15 @@ class Settings(_Group):
             _refuse(("privacy.pseudonyms", "privacy.key"), "go together: both or none")
         if self._longest_prefix > _LONGEST_PREFIX:
             _refuse(("topics.prefix", "sources"), "make a topic's name longer than Kafka takes (249 letters)")
+        return self
+
+    @model_validator(mode="after")
+    def _check_memory(self) -> Self:
+        """A signature holds from five minutes before its time to five after it: so long its id must be known."""
+        least = 2 * WINDOW_SECONDS
+        if self.repeats.window_seconds < least and any(source.secrets for source in self.sources.values()):
+            why = f"contradict each other: where a source has secrets, what it signed is to be remembered for {least} s"
+            _refuse(("repeats.window_seconds", "sources"), why)
         return self
 
     @model_validator(mode="after")

@@ -57,6 +57,17 @@ def test_the_credentials_of_a_source_are_read_and_masked():
     assert settings.redacted()["sources"]["hr"]["networks"] == ["10.0.0.0/8", "::1/128"]
 
 
+@pytest.mark.parametrize(("window", "is_taken"), [("600", True), ("599", False), ("2", False)])
+def test_what_is_signed_is_remembered_as_long_as_its_signature_holds(window, is_taken):
+    """With a memory of two seconds a signed request could be sent again, and was published again, for ten minutes."""
+    environment = {"WEDA_SOURCES": f'{{"hr": {{"secrets": ["{SECRET}"]}}}}', "WEDA_REPEATS__WINDOW_SECONDS": window}
+    if is_taken:
+        assert Settings.load(environment=environment).repeats.window_seconds == 600
+    else:
+        with pytest.raises(ConfigurationError, match=r"repeats.window_seconds and sources .* 600 s"):
+            Settings.load(environment=environment)
+
+
 def test_a_network_alone_is_no_credential():
     assert not Settings.load(environment={"WEDA_SOURCES": '{"hr": {"networks": ["10.0.0.0/8"]}}'}).credentials_exist
 
