@@ -13,6 +13,9 @@ from typing import Any, Final
 
 from connector.errors import ConfigurationError
 
+FINGERPRINT: Final = "sha256:"
+"""What stands before a certificate's fingerprint among its names; no name that is told in it may begin so."""
+
 NO_NAMES: Final[frozenset[str]] = frozenset()
 
 
@@ -96,7 +99,8 @@ def names_of(connection: Any) -> frozenset[str]:
     if not encoded:
         return NO_NAMES
     told = connection.getpeercert() or {}
-    return frozenset({*_told_names(told), f"sha256:{hashlib.sha256(encoded).hexdigest()}"})
+    names = {name for name in _told_names(told) if not name.startswith(FINGERPRINT)}
+    return frozenset({*names, f"{FINGERPRINT}{hashlib.sha256(encoded).hexdigest()}"})
 
 
 def _told_names(told: dict[str, Any]) -> Iterator[str]:
