@@ -58,7 +58,7 @@ def configure(level: str, log_format: str | None) -> None:
     factory: Any = structlog.BytesLoggerFactory(file) if is_json else structlog.PrintLoggerFactory(sys.stderr)
     renderer: Any = _render if is_json else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
     structlog.configure(
-        processors=[*shared, renderer],
+        processors=[*shared, *([] if is_json else [_printable]), renderer],
         wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level]),
         logger_factory=factory,
         cache_logger_on_first_use=False,
@@ -196,6 +196,14 @@ def _places(_logger: Any, _method: str, event: EventDict) -> EventDict:
         event["exception"] = exc_info[0].__name__
         frames = traceback.extract_tb(exc_info[2])[-8:]
         event["at"] = [f"{frame.filename.rpartition('/')[2]}:{frame.lineno} {frame.name}" for frame in frames]
+    return event
+
+
+def _printable(_logger: Any, _method: str, event: EventDict) -> EventDict:
+    """Texts as a terminal may show them: what a source sent as its ids can hold codes that terminals obey."""
+    for name, value in event.items():
+        if isinstance(value, str) and not value.isprintable():
+            event[name] = "".join(one if one.isprintable() else ascii(one)[1:-1] for one in value)
     return event
 
 

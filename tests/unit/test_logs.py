@@ -35,6 +35,18 @@ def test_an_event_is_one_json_line(capfdbinary):
     assert (line["event"], line["source"], line["code"], line["level"]) == ("request", "默认", 0, "info")
 
 
+def test_what_a_source_sent_gives_a_terminal_no_orders(capfdbinary):
+    logs.configure("info", "console")
+    sent = {"instanceId": "\x1b]0;title\x07\x1b[31m", "msgId": "a\x9b2J\u2028b", "processKey": "请假"}
+    logs.request({"source": "hr", **sent})
+
+    written = capfdbinary.readouterr().err
+    (line,) = written.decode().splitlines()
+    assert line.isprintable()
+    assert r"\x1b]0;title\x07\x1b[31m" in line
+    assert "请假" in line
+
+
 def test_below_the_level_nothing_is_written(capfdbinary):
     logs.configure("error", "json")
     structlog.get_logger().warning("not this")
