@@ -40,6 +40,9 @@ UNREAD_SECONDS: Final = 5.0
 ANSWER_SECONDS: Final = 10.0
 """How long a sender may leave answers unread, once there is no room for more on the way to it."""
 
+PAGE_SECONDS: Final = 120.0
+"""The same of the operations listener, whose pages are large and whose lines may be slow."""
+
 MAX_UNREAD_BYTES: Final = 4 * 1024 * 1024
 """How much of such a body is taken and thrown away, so that its sender gets to read the answer."""
 
@@ -65,11 +68,13 @@ class Protocol(Wire):
         max_connections: Bound of the listener; set by :func:`bounded`.
         on_refusal: Told of each connection that is turned away, with a reason that metrics know.
         crowded: What is answered to a connection too many.
+        answer_seconds: How long answers may stay unread.
     """
 
     crowded: ClassVar = Unavailable(
         "too many connections (WEDA_RECEIVER__MAX_CONNECTIONS): send it again", retry_after=1
     )
+    answer_seconds: ClassVar = ANSWER_SECONDS
     max_connections: int
     on_refusal: Callable[[str], None]
 
@@ -167,7 +172,7 @@ class Protocol(Wire):
             self._unread_since = None
         elif self._unread_since is None:
             self._unread_since = now
-        elif now - self._unread_since > ANSWER_SECONDS:
+        elif now - self._unread_since > self.answer_seconds:
             self.on_refusal("slow")
             self.transport.abort()  # to close it would be to wait for the reader
 
@@ -236,6 +241,7 @@ class OperationsProtocol(Protocol):
     """One connection of the operations listener: the same bounds, and an application that is asked by ASGI alone."""
 
     crowded = Unavailable("too many connections to the operations listener: ask again", retry_after=1)
+    answer_seconds = PAGE_SECONDS
 
     def _may_be_short(self) -> bool:
         return False
