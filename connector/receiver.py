@@ -69,6 +69,7 @@ _KINDS: Final = {
 }
 _PROCESS: Final = secrets.token_hex(4)
 _REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._:/+=@-]{1,128}")
+_TRACE: Final = re.compile(rb"[0-9a-f-]{1,128}")
 _NUMBERS: Final = itertools.count(1)
 _LAST: Final = b"\r\nconnection: close\r\n\r\n"
 _SINGLE: Final = frozenset(
@@ -180,7 +181,7 @@ class Receiver:
         if call.method != "GET":
             kind, content_type = _kind_of(call), call.header(b"content-type")
         call.body = body
-        request = Request(call.source, body, content_type, call.received_at, call.header(b"traceparent") or None)
+        request = Request(call.source, body, content_type, call.received_at, call.trace)
         told = partial(self._answer, call)
         if call.to_verify is None:
             self._pipeline.accept(request, kind, told)
@@ -351,6 +352,12 @@ class Call:
         """A header's text, or the empty string."""
         value = self._headers.get(name)
         return "" if value is None else value.decode("latin-1").strip()
+
+    @property
+    def trace(self) -> str | None:
+        """The request's ``traceparent``, if it can be one: it goes into every record as it stands."""
+        given = self._headers.get(b"traceparent")
+        return None if given is None or _TRACE.fullmatch(given) is None else given.decode("ascii")
 
     @property
     def is_plain_json(self) -> bool:

@@ -383,6 +383,17 @@ async def test_a_record_tells_who_sent_it_and_when(served):
     }
 
 
+@pytest.mark.parametrize(
+    "given", ["planted-person", "张三", "a" * 60_000, "00-a b-01"], ids=["a word", "a name", "long", "two"]
+)
+async def test_what_is_no_trace_context_is_in_no_record(served, given):
+    """Whatever stood there went into each record's headers: past redaction, and 60 KB of it for each 60 bytes."""
+    answer = await served.ask(message(), traceparent=given)
+
+    assert answer.code == 0
+    assert ["traceparent" in dict(record.headers) for record in served.publisher.published] == [False, False]
+
+
 async def test_a_message_without_an_id_gets_ours(served):
     await served.ask(message(msgId=""))
     (record,), (value,) = served.publisher.of("events"), served.values()
