@@ -53,7 +53,6 @@ _END_OF_HEAD: Final = b"\n\r\n"
 _PART_OF_UPGRADE: Final = b"pgrade"
 _IN_CAPITALS: Final = _PART_OF_UPGRADE.upper()
 _OFFER: Final = re.compile(rb"(?<=\n)upgrade(?=:)", re.IGNORECASE)
-_BEGUN: Final = re.compile(rb"\n(?:\r|u(?:p(?:g(?:r(?:a(?:de?)?)?)?)?)?)?\Z", re.IGNORECASE)
 HEAD_TOO_LARGE: Final = HeadTooLarge(f"the head is over {MAX_HEAD_BYTES} bytes or {MAX_HEADERS} header fields")
 
 
@@ -179,9 +178,10 @@ class Protocol(Wire):
     def _with_whole_names(self, data: bytes) -> bytes:
         """Keep back what may be the begin of an offer, or of the head's end, until the rest of it is there."""
         data, self._held = self._held + data, b""
-        begun = None if _END_OF_HEAD in data else _BEGUN.search(data)
-        if begun is not None:
-            data, self._held = data[: begun.start()], data[begun.start() :]
+        if _END_OF_HEAD not in data:
+            line = data[data.rfind(b"\n") :].lower()
+            if _END_OF_HEAD.startswith(line) or b"\nupgrade".startswith(line):
+                data, self._held = data[: -len(line)], data[-len(line) :]
         return data
 
     def _count_bare_bytes(self) -> None:

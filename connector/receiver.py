@@ -342,11 +342,12 @@ class Call:
         self._headers: dict[bytes, bytes] = dict(headers)
         self.signature = self._signature() if b"webhook-signature" in self._headers else None
         self.to_verify: Signature | None = None
-        self.request_id = self._given_id() or f"{_PROCESS}-{next(_NUMBERS):x}"
+        self.request_id = self._fitting(b"x-request-id", _REQUEST_ID) or f"{_PROCESS}-{next(_NUMBERS):x}"
 
-    def _given_id(self) -> str | None:
-        given = self._headers.get(b"x-request-id")
-        return None if given is None or _REQUEST_ID.fullmatch(given) is None else given.decode("ascii")
+    def _fitting(self, name: bytes, form: re.Pattern[bytes]) -> str | None:
+        """A header's text, if the whole of it has this form."""
+        given = self._headers.get(name)
+        return None if given is None or form.fullmatch(given) is None else given.decode("ascii")
 
     def header(self, name: bytes) -> str:
         """A header's text, or the empty string."""
@@ -356,8 +357,7 @@ class Call:
     @property
     def trace(self) -> str | None:
         """The request's ``traceparent``, if it can be one: it goes into every record as it stands."""
-        given = self._headers.get(b"traceparent")
-        return None if given is None or _TRACE.fullmatch(given) is None else given.decode("ascii")
+        return self._fitting(b"traceparent", _TRACE)
 
     @property
     def is_plain_json(self) -> bool:

@@ -45,6 +45,7 @@ from connector.errors import ConfigurationError
 from connector.schemas import WORKFLOW_EVENT, kinds
 from connector.schemas import load as load_schema
 from connector.signatures import SECRET_PREFIX, WINDOW_SECONDS, secret_bytes
+from connector.tls import FINGERPRINT
 
 REDACTED: Final = "********"
 EMBEDDED: Final = "embedded"
@@ -61,7 +62,6 @@ _LONGEST_PREFIX: Final = 236
 _VISIBLE: Final = re.compile(r"[!-~]+")  # what an HTTP header carries unchanged, and what C reads to its end
 _SECRETIVE: Final = re.compile(r"password|secret|key|token|jaas|^(topic\.)?sasl\.", re.IGNORECASE)
 _SHORTEST_KEY: Final = 16
-_FINGERPRINT: Final = "sha256:"
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
 _INDISPENSABLE: Final = frozenset({"msgType", "envType"})
 _INT32: Final = 2**31 - 1
@@ -177,8 +177,8 @@ def _parse_network(value: object) -> object:
 
 
 def _check_certificate_name(name: str) -> str:
-    if name.startswith(_FINGERPRINT) and _SHA256.fullmatch(name.removeprefix(_FINGERPRINT)) is None:
-        raise ValueError(f"must have 64 lower-case hexadecimal digits after {_FINGERPRINT}")
+    if name.startswith(FINGERPRINT) and _SHA256.fullmatch(name.removeprefix(FINGERPRINT)) is None:
+        raise ValueError(f"must have 64 lower-case hexadecimal digits after {FINGERPRINT}")
     return _check_filled(name)
 
 
