@@ -15,6 +15,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
 from connector.addresses import ORIGIN, Origin
 from connector.errors import ConnectorError, HeadTooLarge, Malformed, Refused, TooLarge, TooSlow, Unavailable
+from connector.heads import Heads
 from connector.tls import names_of
 from connector.wire import Wire
 
@@ -93,13 +94,17 @@ class Protocol(Wire):
         super().connection_made(transport)
         self._late_at = time.monotonic() + HEAD_SECONDS
         names = names_of(transport.get_extra_info("ssl_object"))
-        self.app_state = self.app_state | {ORIGIN: Origin(None if self.client is None else self.client[0], names)}
+        self._origin = Origin(None if self.client is None else self.client[0], names)
+        self.app_state = self.app_state | {ORIGIN: self._origin}
         if len(self.connections) > self.max_connections:
             self._turn_away(self.crowded, "connections")
 
     def data_received(self, data: bytes) -> None:
         """Parse what has come, and keep count of what is neither a whole head nor a body."""
         if self._is_ending:
+            return
+        if not self._held and self.take_known(data):
+            self._late_at, self._is_in_head, self._bare_bytes = None, False, 0
             return
         cycle, was_in_head = self.cycle, self._is_in_head
         if was_in_head or not cycle.more_body:
@@ -249,9 +254,8 @@ class OperationsProtocol(Protocol):
 
 def bounded(protocol: type[Protocol], max_connections: int, on_refusal: Callable[[str], None]) -> type[Protocol]:
     """The protocol of one listener."""
-    return type(
-        "BoundedProtocol", (protocol,), {"max_connections": max_connections, "on_refusal": staticmethod(on_refusal)}
-    )
+    own = {"max_connections": max_connections, "on_refusal": staticmethod(on_refusal), "heads": Heads()}
+    return type("BoundedProtocol", (protocol,), own)
 
 
 def sweep(connections: Iterable[Any]) -> None:

@@ -6,7 +6,6 @@ the contract's order: path, method, credential, size, media type, body.
 
 import asyncio
 import itertools
-import re
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -37,6 +36,7 @@ from connector.errors import (
     WrongMethod,
     WrongPath,
 )
+from connector.heads import Head
 from connector.limits import Rates, ReadingRoom
 from connector.logs import REQUEST_ID
 from connector.messages import BodyKind
@@ -44,7 +44,6 @@ from connector.metrics import Metrics
 from connector.pipeline import Outcome, Pipeline, Result
 from connector.recent import Recent, RecentRequest
 from connector.records import Gist
-from connector.signatures import HEADERS as SIGNATURE_HEADERS
 from connector.signatures import Signature
 from connector.single_use import SingleUse
 from connector.values import UNKNOWN_SOURCE, Request, SourceName
@@ -68,15 +67,8 @@ _KINDS: Final = {
     "application/x-www-form-urlencoded": BodyKind.FORM,
 }
 _PROCESS: Final = secrets.token_hex(4)
-_REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._:/+=@-]{1,128}")
-_TRACE: Final = re.compile(rb"[0-9a-f-]{1,128}")
 _NUMBERS: Final = itertools.count(1)
 _LAST: Final = b"\r\nconnection: close\r\n\r\n"
-_SINGLE: Final = frozenset(
-    {b"authorization", b"x-weda-token", b"content-type", b"content-encoding", b"host"}
-    | {name.encode() for name in SIGNATURE_HEADERS}
-)
-"""Headers that must not come twice: which of the two counts is what a proxy in front and we could disagree on."""
 _HANG_UP: Final = (b"connection", b"close")
 _ACCEPTED_BODY: Final = b'{"code":0}'
 _LOG = structlog.get_logger("connector.receiver")
@@ -145,13 +137,14 @@ class Receiver:
             return
         answered: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         origin = scope["state"].get(ORIGIN, NOWHERE)
-        call = Call(scope["method"], scope["path"], scope["headers"], partial(_set, answered), origin)
+        head = Head(scope["method"], scope["path"], scope["headers"])
+        call = Call(head, partial(_set, answered), origin)
         REQUEST_ID.set(call.request_id)
         self._open_requests += 1
         try:
             self._check(call)
             _check_url(scope)
-            body = scope["query_string"] if call.method == "GET" else await self._body(call, receive)
+            body = scope["query_string"] if head.method == "GET" else await self._body(head, receive)
             self._hand_over(call, body)
         except (_ClientGone, asyncio.CancelledError):
             self._open_requests -= 1
@@ -178,8 +171,8 @@ class Receiver:
             call.to_verify.verify(body, self._authentication.secrets_of(call.named))
             self._let_in(call)
         kind, content_type = BodyKind.QUERY, ""
-        if call.method != "GET":
-            kind, content_type = _kind_of(call), call.header(b"content-type")
+        if call.head.method != "GET":
+            kind, content_type = _kind_of(call.head), call.head.content_type
         call.body = body
         request = Request(call.source, body, content_type, call.received_at, call.trace)
         told = partial(self._answer, call)
@@ -213,11 +206,12 @@ class Receiver:
 
     def _check(self, call: "Call") -> None:
         """What is refused before the body is read."""
-        source = _source_of(call.path)
-        if call.method not in _METHODS:
-            raise WrongMethod(f"the method is {call.method[:16]}: use POST, PUT or GET")
-        call.check_headers()
-        token, certificate, signature = call.token, call.origin.certificate, call.signature
+        head = call.head
+        source = _source_of(head.path)
+        if head.method not in _METHODS:
+            raise WrongMethod(f"the method is {head.method[:16]}: use POST, PUT or GET")
+        head.check_headers()
+        token, certificate, signature = head.token, call.origin.certificate, head.signature
         call.named = self._authentication.check(
             source, token, certificate=certificate, signed=signature is not None, address=partial(self._address, call)
         )
@@ -229,7 +223,7 @@ class Receiver:
         self._check_open()
 
     def _address(self, call: "Call") -> str | None:
-        return client_address(call.origin.peer, call.headers, self._trusted_proxies)
+        return client_address(call.origin.peer, call.head.headers, self._trusted_proxies)
 
     def _let_in(self, call: "Call") -> None:
         """The source is who it says: from here on what it does counts as its own."""
@@ -243,8 +237,8 @@ class Receiver:
             raise Overloaded("too many requests are open (WEDA_RECEIVER__MAX_IN_FLIGHT): send it again")
         self._pipeline.check_room()
 
-    async def _body(self, call: "Call", receive: Receive) -> bytes:
-        declared = call.header(b"content-length")
+    async def _body(self, head: Head, receive: Receive) -> bytes:
+        declared = head.header(b"content-length")
         if declared.isdigit():
             self._check_size(int(declared))
         try:
@@ -302,102 +296,44 @@ class Call:
     """What the receiver knows of one request.
 
     Args:
-        method: In capitals.
-        path: Decoded, without the query.
-        headers: Names in lower case.
+        head: What it says before its body.
         send: Called once with the answer and the request's id.
         origin: What its connection says of the sender.
 
     Attributes:
-        request_id: The ``x-request-id`` of whoever stands before us, if it is one that a log can hold; else our own.
+        request_id: That of its head, or our own.
+        trace: The span that it belongs to, as ``traceparent`` names it.
         named: The source that the path names, once it is known to be one.
         source: The same, once it has proven who it is; until then ``unknown``.
         to_verify: The signature that has to prove it, where nothing else does.
     """
 
     __slots__ = (
-        *("_headers", "body", "headers", "method", "named", "origin", "path", "received_at", "request_id", "send"),
-        *("signature", "size", "source", "started", "to_verify"),
+        *("body", "head", "named", "origin", "received_at", "request_id", "send", "size", "source", "started"),
+        *("to_verify", "trace"),
     )
 
-    def __init__(
-        self,
-        method: str,
-        path: str,
-        headers: Sequence[tuple[bytes, bytes]],
-        send: Callable[["Answer", str], None],
-        origin: Origin,
-    ) -> None:
-        self.method = method
-        self.path = path
+    def __init__(self, head: Head, send: Callable[["Answer", str], None], origin: Origin) -> None:
+        self.head = head
         self.send = send
+        self.origin = origin
         self.started = time.perf_counter()
         self.received_at = time.time_ns() // 1_000_000
         self.source: SourceName = UNKNOWN_SOURCE
         self.named: SourceName = UNKNOWN_SOURCE
         self.body: bytes | None = None
         self.size = 0
-        self.origin = origin
-        self.headers = headers
-        self._headers: dict[bytes, bytes] = dict(headers)
-        self.signature = self._signature() if b"webhook-signature" in self._headers else None
         self.to_verify: Signature | None = None
-        self.request_id = self._fitting(b"x-request-id", _REQUEST_ID) or f"{_PROCESS}-{next(_NUMBERS):x}"
-
-    def _fitting(self, name: bytes, form: re.Pattern[bytes]) -> str | None:
-        """A header's text, if the whole of it has this form."""
-        given = self._headers.get(name)
-        return None if given is None or form.fullmatch(given) is None else given.decode("ascii")
-
-    def header(self, name: bytes) -> str:
-        """A header's text, or the empty string."""
-        value = self._headers.get(name)
-        return "" if value is None else value.decode("latin-1").strip()
-
-    @property
-    def trace(self) -> str | None:
-        """The request's ``traceparent``, if it can be one: it goes into every record as it stands."""
-        return self._fitting(b"traceparent", _TRACE)
-
-    @property
-    def is_plain_json(self) -> bool:
-        """Whether the body is declared as most senders do: nothing is to be read in its headers."""
-        return self._headers.get(b"content-type") == b"application/json" and b"content-encoding" not in self._headers
+        self.trace = head.traceparent
+        self.request_id = head.request_id or f"{_PROCESS}-{next(_NUMBERS):x}"
 
     def arrived(self, body: bytes, answer: "Answer", gist: Gist | None) -> RecentRequest:
         """The request for people to look at."""
-        content_type = self._headers.get(b"content-type", b"")
+        head = self.head
         instance_id = None if gist is None else gist.instance_id
         return RecentRequest(
-            self.received_at, self.method, content_type, body, self.size, answer.code, answer.error, instance_id
+            self.received_at, head.method, head.content_type, body, self.size, answer.code, answer.error, instance_id
         )
-
-    def continue_trace(self, traceparent: str) -> None:
-        """From here on the request belongs to this span."""
-        self._headers[b"traceparent"] = traceparent.encode()
-
-    def check_headers(self) -> None:
-        """Refuse a head that could be read in two ways.
-
-        Raises:
-            Malformed: A header that must be single came twice.
-        """
-        if len(self.headers) == len(self._headers):
-            return
-        names = [name for name, _ in self.headers]
-        if any(names.count(name) > 1 for name in _SINGLE):
-            raise Malformed("a header that must be single came twice: send each once")
-
-    def _signature(self) -> Signature:
-        return Signature(*(self.header(name.encode()) for name in SIGNATURE_HEADERS))
-
-    @property
-    def token(self) -> str | None:
-        """The credential that the request presents."""
-        scheme, _, token = self.header(b"authorization").partition(" ")
-        if scheme.lower() == "bearer" and token.strip():
-            return token.strip()
-        return self.header(b"x-weda-token") or None
 
 
 class Answer:
@@ -490,12 +426,12 @@ def _check_url(scope: Scope) -> None:
         raise TooLarge(f"the URL is over {MAX_URL_BYTES} bytes: send the message as the body of a POST")
 
 
-def _kind_of(call: Call) -> BodyKind:
-    if call.is_plain_json:
+def _kind_of(head: Head) -> BodyKind:
+    if head.is_plain_json:
         return BodyKind.JSON
-    if call.header(b"content-encoding").lower() not in {"", "identity"}:
+    if head.header(b"content-encoding").lower() not in {"", "identity"}:
         raise WrongMediaType("the body has a Content-Encoding: send it plain")
-    text = call.header(b"content-type")
+    text = head.content_type
     if not text:
         return BodyKind.JSON
     if len(text) > MAX_CONTENT_TYPE:

@@ -28,7 +28,7 @@ class RecentRequest(NamedTuple):
     Attributes:
         received_at: Epoch milliseconds.
         method: ``GET``, ``POST`` or ``PUT``.
-        raw_content_type: As received.
+        content_type: The media type as received.
         body: The bytes as received, or their beginning; of a GET, its query string.
         size: Bytes of the whole body.
         code: The ``code`` of the answer.
@@ -38,17 +38,12 @@ class RecentRequest(NamedTuple):
 
     received_at: int
     method: str
-    raw_content_type: bytes
+    content_type: str
     body: bytes
     size: int
     code: int
     error: ConnectorError | None
     instance_id: str | None = None
-
-    @property
-    def content_type(self) -> str:
-        """The media type as text."""
-        return self.raw_content_type.decode("latin-1")
 
     @property
     def kind(self) -> BodyKind:

@@ -97,8 +97,8 @@ class TracedReceiver:
 
     def take(self, call: Call, body: bytes) -> None:
         """Answer one request that is whole; see `connector.receiver.Receiver`."""
-        span = self._begin(call.method, call.path, call.header(b"traceparent"))
-        call.continue_trace(_traceparent(span))
+        span = self._begin(call.head.method, call.head.path, call.head.header(b"traceparent"))
+        call.trace = _traceparent(span)
         call.send = partial(_end_and_send, span, call.send)
         self._receiver.take(call, body)
 

@@ -5,6 +5,9 @@ timers. A request whose head and body come in one read goes from the parser to t
 answer to the transport by another. Everything else (bodies in pieces, chunked bodies, GET, HTTP/1.0, ``Expect``, a
 connection that is to close, a second request behind one that is not answered yet) takes uvicorn's own way through ASGI;
 both end in the same methods of `connector.receiver.Receiver`, and the tests of the contract run over both.
+
+A sender that keeps its connection repeats itself: a head that was parsed before is not parsed again if the same bytes
+come between two requests, with a body as long as it says (`connector.heads.Heads`).
 """
 
 from asyncio import TimerHandle
@@ -12,8 +15,10 @@ from typing import Any, ClassVar, Final
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from connector.addresses import NOWHERE, ORIGIN
+from connector.addresses import NOWHERE, ORIGIN, Origin
+from connector.heads import Head, Heads
 from connector.receiver import Answer, Call, Receiver
+from connector.values import UNKNOWN_SOURCE
 
 REST_SECONDS: Final = 0.25
 """How long nothing is read from a connection whose request was refused for want of room."""
@@ -62,11 +67,20 @@ class Exchange:
 
 
 class Wire(HttpToolsProtocol):
-    """One connection of the public listener; its ASGI application is a `Receiver`, or one that is traced."""
+    """One connection of the public listener; its ASGI application is a `Receiver`, or one that is traced.
+
+    Attributes:
+        heads: What the listener knows of heads; one for all of its connections.
+    """
+
+    heads: Heads
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
         self._receiver: Receiver = self.config.app  # type: ignore[assignment]  # the listener has no other
+        self._origin: Origin = self.app_state.get(ORIGIN, NOWHERE)
+        self._is_between = True
+        self._alone: bytes | None = None
         self._pieces: list[bytes] | None = None
         self._is_plain = True
         self._running: Exchange | RequestResponseCycle | None = None
@@ -76,6 +90,7 @@ class Wire(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         """A head begins."""
+        self._is_between = False
         self.url = b""
         self.headers = []
         self.expect_100_continue = False
@@ -106,22 +121,43 @@ class Wire(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """The request is whole."""
+        self._is_between = True
         if self._pieces is None:
             super().on_message_complete()
             return
         pieces, self._pieces = self._pieces, None
-        self._running = exchange = Exchange(self)
-        self.cycle = exchange  # type: ignore[assignment]
-        method, path = self.parser.get_method().decode("ascii"), self.url.decode("ascii")
+        head = Head(self.parser.get_method().decode("ascii"), self.url.decode("ascii"), self.headers)
         body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-        origin = self.app_state.get(ORIGIN, NOWHERE)
-        self._receiver.take(Call(method, path, self.headers, exchange.answer, origin), body)
+        alone, self._alone = self._alone, None
+        if self._take(head, body) and alone is not None:
+            self.heads.keep(alone, head, body)
 
     def data_received(self, data: bytes) -> None:
         """Something has come; what is not a whole request by its end goes the long way."""
+        self._alone = data if self._is_between else None
         super().data_received(data)
         if self._pieces is not None and self.parser is not None:
             self._go_the_long_way()
+
+    def take_known(self, data: bytes) -> bool:
+        """Take what has come if it is one request whose head is known; or leave it to the parser."""
+        cycle = self.cycle
+        if not self._is_between or self.flow.write_paused or not (cycle is None or cycle.response_complete):
+            return False
+        known = self.heads.of(data)
+        if known is None:
+            return False
+        self._idle_since = None
+        self._take(*known)
+        return True
+
+    def _take(self, head: Head, body: bytes) -> bool:
+        """To the receiver; gives whether it has let the sender in."""
+        self._running = exchange = Exchange(self)
+        self.cycle = exchange  # type: ignore[assignment]
+        call = Call(head, exchange.answer, self._origin)
+        self._receiver.take(call, body)
+        return call.source is not UNKNOWN_SOURCE
 
     def _may_be_short(self) -> bool:
         cycle, url, parser = self.cycle, self.url, self.parser

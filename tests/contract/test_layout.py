@@ -31,7 +31,7 @@ LAYERS = (
     | {"lanes", "logs", "messages", "metrics", "publisher", "reading", "records", "registry", "repeats", "salvage"}
     | {"journal_file", "schemas", "settings", "simulator", "streams", "testing", "topics", "write_ahead_log"}
     | {"deadlines", "detached", "tallies", "typed_messages"}
-    | {"addresses", "causes", "limits", "privacy", "rotation", "signatures", "tls"}
+    | {"addresses", "causes", "heads", "limits", "privacy", "rotation", "signatures", "tls"}
     | {"claims", "database", "lease", "migration", "shared_journal"},
     {"pipeline", "single_use"},
     {"replay"},
