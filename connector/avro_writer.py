@@ -80,7 +80,7 @@ def _piece(field: Mapping[str, Any], value: str, schema: Schema, *, or_absent: b
             f"schema {schema.name}: no writer for the type of {field['name']}: {json.dumps(field['type'])}"
         )
     if or_absent:
-        template = template.replace("is None else", "is None or x is absent else")
+        template = template.replace("is None else", "is absent or x is None else")
     return template.format(value)
 
 
@@ -146,16 +146,8 @@ class _Keys(dict[str, bytes]):
 
 def _map(texts: Any) -> bytes:
     """A map: one block and its end."""
-    if texts.__class__ is not dict:
-        raise TypeError("not a map")
-    if not texts:
-        return _END
-    parts = [_LENGTHS[len(texts)]]
-    for key, text in texts.items():
-        parts.append(_KEY[key])
-        parts.append(_LENGTHS[len(text := text.encode())])
-        parts.append(text)
-    parts.append(_END)
+    parts: list[bytes] = []
+    _add_map(parts, texts)
     return b"".join(parts)
 
 
@@ -163,9 +155,23 @@ def _maps(maps: Any) -> bytes:
     """An array of maps: one block and its end."""
     if maps.__class__ is not list:
         raise TypeError("not a list")
-    if len(maps) == 1:
-        return _ONE + _map(maps[0]) + _END
-    return b"".join((_LENGTHS[len(maps)], *map(_map, maps), _END)) if maps else _END
+    if not maps:
+        return _END
+    parts = [_LENGTHS[len(maps)]]
+    for texts in maps:
+        _add_map(parts, texts)
+    parts.append(_END)
+    return b"".join(parts)
+
+
+def _add_map(parts: list[bytes], texts: Any) -> None:
+    if texts.__class__ is not dict:
+        raise TypeError("not a map")
+    if texts:
+        parts.append(_LENGTHS[len(texts)])
+        for key, text in texts.items():
+            parts += (_KEY[key], _LENGTHS[len(text := text.encode())], text)
+    parts.append(_END)
 
 
 def _misfit(value: Any) -> bytes:

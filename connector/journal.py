@@ -65,7 +65,10 @@ class Admission(msgspec.Struct, array_like=True):
     @property
     def is_dead_letter(self) -> bool:
         """Whether it is a dead letter rather than a message."""
-        return any(record.stream == DEAD_LETTERS for record in self.records)
+        for record in self.records:  # noqa: SIM110 - for every message, and any() takes three times as long
+            if record.stream == DEAD_LETTERS:
+                return True
+        return False
 
 
 @dataclass(frozen=True, slots=True)

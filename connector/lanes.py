@@ -187,11 +187,6 @@ class Lane:
         self.waiting: list[Entry] = []
         self.chain: list[Entry] = []
 
-    @property
-    def is_idle(self) -> bool:
-        """Nothing of it is in memory."""
-        return self.in_flight is None and not self.waiting and not self.chain
-
 
 class Lanes:
     """Every busy lane, and which lanes the journal holds."""
@@ -219,7 +214,7 @@ class Lanes:
     def release(self, name: str) -> None:
         """Forget the lane if nothing of it is left in memory."""
         lane = self._busy.get(name)
-        if lane is not None and lane.is_idle:
+        if lane is not None and lane.in_flight is None and not lane.waiting and not lane.chain:
             del self._busy[name]
 
     def __len__(self) -> int:

@@ -76,6 +76,7 @@ class Metrics:
         self._fields: set[str] = set()
         self._told: dict[str, int] = {}
         self._streams: dict[str, tuple[Count, Count, Durations]] = {}
+        self._answers: dict[tuple[str, str], tuple[Count, Durations]] = {}
         self.requests = self._counter("requests", "HTTP requests that were answered", "source", "outcome")
         self.request_duration = self._histogram(
             "request_duration_seconds", "Received to answered", _REQUEST_BUCKETS, "source", "outcome"
@@ -157,8 +158,13 @@ class Metrics:
 
     def request_ended(self, source: str, outcome: str, seconds: float) -> None:
         """A request was answered."""
-        self.requests.labels(source, outcome).inc()
-        self.request_duration.labels(source, outcome).observe(seconds)
+        known = self._answers.get((source, outcome))
+        if known is None:
+            known = self.requests.labels(source, outcome), self.request_duration.labels(source, outcome)
+            self._answers[source, outcome] = known
+        count, duration = known
+        count.value += 1
+        duration.observe(seconds)
 
     def credential_refused(self, reason: str) -> None:
         """A request's credential was not enough: one of ``CREDENTIAL_REASONS``."""
@@ -256,17 +262,15 @@ class Metrics:
 
     def record_published(self, record: ProducibleRecord) -> None:
         """One record is acknowledged."""
-        count, size, duration = self._of_stream(record.stream)
-        count.inc()
-        size.inc(len(record.value or b""))
-        duration.observe(max(time.time() - record.timestamp / 1000, 0))
-
-    def _of_stream(self, stream: str) -> tuple[Count, Count, Durations]:
+        stream = record.stream
         known = self._streams.get(stream)
         if known is None:
             count, size = self.records_published.labels(stream), self.record_bytes.labels(stream)
             known = self._streams[stream] = (count, size, self.publish_duration.labels(stream))
-        return known
+        count, size, duration = known
+        count.value += 1
+        size.value += len(record.value or b"")
+        duration.observe(max(time.time() - record.timestamp / 1000, 0))
 
     def passed_by(self, admission: Admission) -> None:
         """It is published and never stood in the journal."""

@@ -97,6 +97,7 @@ class Routes:
         scopes = [(name, each) for name, allowed in self._sources.items() for each in allowed or ("",)]
         prefixes = dict.fromkeys(expanded(prefix, *scope) for scope in scopes)
         self._by_prefix = {one: _by_message_type(streams, one) for one in prefixes}
+        self._is_fixed = len(prefixes) == 1 and prefix in self._by_prefix
         self.all = tuple(_route(stream, one) for one in prefixes for stream in streams)
 
     def of(self, message_type: str, source: str = "default", environment: str | None = None) -> tuple[Route, ...]:
@@ -110,7 +111,8 @@ class Routes:
             raise Unconvertible(
                 f"envType is not one that the source {source} allows ({', '.join(allowed)})", code=42201
             )
-        return self._by_prefix[expanded(self._prefix, source, environment or "")][message_type]
+        prefix = self._prefix if self._is_fixed else expanded(self._prefix, source, environment or "")
+        return self._by_prefix[prefix][message_type]
 
     def dead_letter_topic(self, source: str) -> str:
         """Where the dead letters of a source go."""

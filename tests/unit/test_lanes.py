@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from connector.journal import Admission
-from connector.lanes import Entry, Fate, Lane, Lanes, Occupancy, Row, Safety, _slot
+from connector.lanes import Entry, Fate, Lanes, Occupancy, Row, Safety, _slot
 from connector.values import Request
 
 
@@ -108,11 +108,13 @@ def test_releasing_a_lane_that_is_not_busy_does_nothing():
 
 
 @pytest.mark.parametrize("place", ["waiting", "chain"])
-def test_a_lane_with_something_behind_is_not_idle(place):
-    lane = Lane()
-    getattr(lane, place).append(entry())
+def test_a_lane_with_something_behind_is_not_forgotten(place):
+    lanes = Lanes(Occupancy({}))
+    getattr(lanes.busy("i-1"), place).append(entry())
 
-    assert not lane.is_idle
+    lanes.release("i-1")
+
+    assert lanes.get("i-1") is not None
 
 
 def test_an_entry_that_was_read_from_the_journal_is_counted_already():
