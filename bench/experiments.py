@@ -15,14 +15,15 @@ from bench.load import TOKEN, Plan
 from bench.process import Cores, load, load_by_wrk, produce, server
 from bench.results import Growth, Outage, Overload
 from bench.sample import Sample, cpu_seconds
-from tests.servers import KafkaCluster
+from tests.servers import KafkaCluster, artifacts
+from tests.servers.java import find_java
 from tests.servers.ports import LOOPBACK, free_ports
 
 TOPIC: Final = "bench.events"
 PARTITIONS: Final = 12
 SIZES: Final = (512, 8 * 1024, 128 * 1024, 500 * 1000)
 STREAMS: Final = ("events", "tasks", "instances", "state")
-SPEED: Final = ("bare", "connector-events", "connector", "librdkafka", "everyday")
+SPEED: Final = ("bare", "connector-events", "connector", "librdkafka", "everyday", "camel")
 LATENCY: Final = "latency"
 OVERLOAD: Final = "overload"
 JOURNAL: Final = "journal"
@@ -33,6 +34,9 @@ NAMES: Final = (*SPEED, LATENCY, OVERLOAD, JOURNAL, GROWTH, SOAK)
 _DRAINED_SECONDS: Final = 300
 _LOOK_SECONDS: Final = 0.1
 _WARM_UP_SECONDS: Final = 1.0
+_JAVA_WARM_UP_SECONDS: Final = 20.0
+"""On one core a virtual machine compiles for so long before it is as fast as it gets."""
+
 _WARM_UP_MESSAGES: Final = 60_000
 """Before so many a broker's compiler has not seen enough: the connector, which waits for it, would look dearer."""
 _HALF: Final = 0.5
@@ -41,6 +45,7 @@ _CROWD: Final = 2_048
 """Connections of an open loop: more than the connector lets in at once, so that it has to refuse."""
 
 _JOURNAL: Final = "journal.db"
+_CAMEL: Final = Path(__file__).with_name("camel.xml")
 _LEGS: Final = 6
 _FEW_REPEATS: Final = "20000"
 """Bound of the index of repeats in a soak: once it is full, nothing is meant to grow."""
@@ -81,7 +86,8 @@ class Laboratory:
         if name == "librdkafka":
             return produce(self._cluster.bootstrap_servers, TOPIC, self._seconds, self._cores)
         with self._started(name) as running:
-            plan = Plan(running.port, running.pid, self._seconds, _WARM_UP_SECONDS)
+            warm_up = _JAVA_WARM_UP_SECONDS if name == "camel" else _WARM_UP_SECONDS
+            plan = Plan(running.port, running.pid, self._seconds, warm_up)
             return load_by_wrk(plan, self._cores) if wrk.is_installed() else load(plan, self._cores)
 
     def latency(self) -> Sample:
@@ -204,6 +210,10 @@ class Laboratory:
             return [*python, "bench.bare", str(port)], {}
         if name == "everyday":
             return [*python, "bench.everyday", str(port), self._cluster.bootstrap_servers, TOPIC], {}
+        if name == "camel":
+            jars = artifacts.fetch(_CAMEL) / "camel" / "*"
+            java = [str(find_java().path), "-cp", str(jars), str(_CAMEL.with_name("Camel.java"))]
+            return [*java, str(port), self._cluster.bootstrap_servers, TOPIC], {}
         streams = {"WEDA_STREAMS": "events"} if name == "connector-events" else {}
         return [*python, "connector", "serve"], streams | {
             "WEDA_KAFKA__BOOTSTRAP_SERVERS": self._cluster.bootstrap_servers,

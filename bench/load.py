@@ -3,7 +3,8 @@
 `python -m bench.load '<Plan as JSON>'` prints a `Sample` as JSON. In a closed loop the next request of a connection
 leaves when the answer to the one before is there. In an open one (``rate``) requests are due at fixed times, whatever
 the server does; a latency counts from the time at which the request was due, so that a slow server cannot hide behind
-requests that were never sent (coordinated omission).
+requests that were never sent (coordinated omission). How long the server itself took, from the sending, is told
+beside it.
 """
 
 import asyncio
@@ -12,7 +13,7 @@ import sys
 import time
 from array import array
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from itertools import count
 
@@ -88,12 +89,15 @@ class Tally:
         self.refused = 0
         self.latencies = array("d")
         self.refusals = array("d")
+        self.since_sent = array("d")
+        self.refusals_since_sent = array("d")
 
-    def take(self, seconds: float, *, is_accepted: bool) -> None:
-        """Count an answer."""
+    def take(self, since_due: float, since_sent: float, *, is_accepted: bool) -> None:
+        """Count an answer, and the seconds that it took."""
         self.accepted += is_accepted
         self.refused += not is_accepted
-        (self.latencies if is_accepted else self.refusals).append(seconds)
+        (self.latencies if is_accepted else self.refusals).append(since_due)
+        (self.since_sent if is_accepted else self.refusals_since_sent).append(since_sent)
 
 
 class Pace:
@@ -137,6 +141,7 @@ class Connection(asyncio.Protocol):
         self._pace = pace
         self._received = b""
         self._due = 0.0
+        self._sent = 0.0
         self._transport: asyncio.WriteTransport | None = None
         self.lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
@@ -151,7 +156,8 @@ class Connection(asyncio.Protocol):
         if not _is_whole(self._received):
             return
         is_accepted = self._received.startswith(b"HTTP/1.1 200 ") and self._received.endswith(ACCEPTED)
-        self._tally.take(time.perf_counter() - self._due, is_accepted=is_accepted)
+        now = time.perf_counter()
+        self._tally.take(now - self._due, now - self._sent, is_accepted=is_accepted)
         self._received = b""
         self._pace.next(self)
 
@@ -168,7 +174,7 @@ class Connection(asyncio.Protocol):
     def send(self, due: float) -> None:
         """Send a request that is due since then."""
         if self._transport is not None:
-            self._due = due
+            self._due, self._sent = due, time.perf_counter()
             self._transport.write(self._requests.next())
 
 
@@ -202,7 +208,7 @@ async def _until(plan: Plan, tally: Tally, connections: Sequence[Connection], st
 
 
 def _sample(plan: Plan, tally: Tally, seconds: float, cpu: float) -> Sample:
-    milliseconds = sorted(1000 * latency for latency in tally.latencies)
+    milliseconds = _sorted(tally.latencies)
     return Sample(
         accepted=tally.accepted,
         refused=tally.refused,
@@ -213,8 +219,15 @@ def _sample(plan: Plan, tally: Tally, seconds: float, cpu: float) -> Sample:
         cpu_seconds=cpu,
         rss=resident_bytes(plan.pid),
         offered=plan.rate,
-        refused_p99=percentile(sorted(1000 * latency for latency in tally.refusals), 0.99),
+        refused_p99=percentile(_sorted(tally.refusals), 0.99),
+        sent_p99=percentile(_sorted(tally.since_sent), 0.99),
+        refused_sent_p99=percentile(_sorted(tally.refusals_since_sent), 0.99),
     )
+
+
+def _sorted(seconds: Iterable[float]) -> list[float]:
+    """In milliseconds."""
+    return sorted(1000 * each for each in seconds)
 
 
 def _is_whole(answer: bytes) -> bool:

@@ -18,6 +18,7 @@ WHAT: Final = {
     "connector": "connector, the three default streams",
     "librdkafka": "librdkafka alone (a record)",
     "everyday": "FastAPI + pydantic + fastavro + producer",
+    "camel": "Apache Camel: HTTP + Jackson + Kafka (JSON)",
 }
 
 _SPEED_IS: Final = (
@@ -48,7 +49,8 @@ _LATENCY_IS: Final = (
 _OVERLOAD_IS: Final = (
     "The connector, stream events only: requests are due at three times the rate that the closed loop reached just "
     "before, over 2,048 connections, which is more than are let in at once (WEDA_RECEIVER__MAX_IN_FLIGHT). Answered a "
-    "second: what the load generator managed to send, of what was due.\n"
+    "second: what the load generator managed to send, of what was due. A latency counts from the time at which its "
+    "request was due, and grows with what could not be sent yet; from its sending it is what the connector took.\n"
 )
 _SOAK_IS: Final = (
     "One connector, stream events only, leg after leg of a closed loop. The index of repeats is bounded to 20,000 "
@@ -231,7 +233,9 @@ def _overload(pairs: Sequence[Overload]) -> str:
         ("answered a second", _spread(answered, 0)),
         ("accepted a second", _spread([sample.per_second for sample in over], 0)),
         ("p99 ms of the accepted", _spread([sample.p99 or 0 for sample in over], 1)),
+        ("p99 ms of the accepted, from its sending", _spread([sample.sent_p99 or 0 for sample in over], 1)),
         ("p99 ms of the refused", _spread([sample.refused_p99 or 0 for sample in over], 1)),
+        ("p99 ms of the refused, from its sending", _spread([sample.refused_sent_p99 or 0 for sample in over], 1)),
         ("memory MiB after", _spread([sample.rss / 2**20 for sample in over], 0)),
     )
     return "\n".join(("## Overload\n", _OVERLOAD_IS, _table(("", ""), rows)))
