@@ -25,6 +25,10 @@ VOLUMES = 6
 
 Object = dict[str, Any]
 
+PATIENCE = "--node-monitor-grace-period=24h"
+"""A heartbeat that is late on a busy machine must not count: the controller marks the node's pods as not ready, which a
+kubelet would take back and kwok does not, so that whoever waits for them waits for ever."""
+
 
 class Kubernetes:
     """A running cluster with two nodes and some volumes of the class `local`.
@@ -53,6 +57,7 @@ class Kubernetes:
             "--leader-elect=false",
             "--secure-port=0",
             "--bind-address=" + LOOPBACK,
+            PATIENCE,
         )
         self._run("kube-scheduler", kubeconfig, "--leader-elect=false", "--secure-port=0")
         self._run(
