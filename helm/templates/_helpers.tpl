@@ -85,6 +85,16 @@ config.yaml: |
 {{- dig "receiver" "port" 8080 .Values.settings | int }}
 {{- end }}
 
+{{/* How a listener is spoken to: `root`, and `listener`: receiver or operations. */}}
+{{- define "weda-connector.scheme" -}}
+{{- ternary "https" "http" (dig .listener "tls_certificate" "" .root.Values.settings | empty | not) }}
+{{- end }}
+
+{{/* A probe of the operations listener, at a path; the kubelet looks at no certificate. */}}
+{{- define "weda-connector.probe" -}}
+httpGet: {path: {{ .path }}, port: operations, scheme: {{ include "weda-connector.scheme" (dict "root" .root "listener" "operations") | upper }}}
+{{- end }}
+
 {{/* The settings that come from Secrets, as in the values; nothing where there is none. */}}
 {{- define "weda-connector.secretSettings" -}}
 {{- range $setting, $secret := .Values.secretSettings }}

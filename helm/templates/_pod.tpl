@@ -41,13 +41,13 @@ spec:
           containerPort: {{ include "weda-connector.operationsPort" . }}
           protocol: TCP
       startupProbe:
-        httpGet: {path: /livez, port: operations}
+        {{- include "weda-connector.probe" (dict "root" . "path" "/livez") | nindent 8 }}
         {{- toYaml .Values.probes.startup | nindent 8 }}
       livenessProbe: # never looks at Kafka: a restart mends no broker
-        httpGet: {path: /livez, port: operations}
+        {{- include "weda-connector.probe" (dict "root" . "path" "/livez") | nindent 8 }}
         {{- toYaml .Values.probes.liveness | nindent 8 }}
       readinessProbe:
-        httpGet: {path: /readyz, port: operations}
+        {{- include "weda-connector.probe" (dict "root" . "path" "/readyz") | nindent 8 }}
         {{- toYaml .Values.probes.readiness | nindent 8 }}
       lifecycle:
         preStop:

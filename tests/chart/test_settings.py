@@ -12,7 +12,7 @@ import yaml
 
 from connector.settings import Settings
 from tests.chart import values_schema
-from tests.chart.rendering import CHART, NAME, SHARED, connector, objects, only, pod_specs
+from tests.chart.rendering import CHART, NAME, SHARED, connector, objects, only, pod_specs, texts
 
 SETTINGS, DEFINITIONS = values_schema.settings_schema()
 FOLDER = "/etc/weda-connector/certificates/kafka"
@@ -96,6 +96,42 @@ def test_ports_in_the_settings_are_those_of_the_pod():
     assert [each["port"] for each in only("Service", ports, f"{NAME}-headless")["spec"]["ports"]] == [8181, 9999]
     ingress = only("NetworkPolicy", ports)["spec"]["ingress"]
     assert [rule["ports"][0]["port"] for rule in ingress] == [8181, 9999]
+
+
+def test_who_looks_at_a_listener_speaks_tls_where_it_does():
+    """A probe in plain HTTP would end every pod, and a scrape would find nothing."""
+    certificate = {"tls_certificate": f"{FOLDER}/tls.crt", "tls_key": f"{FOLDER}/tls.key"}
+    values = {
+        "settings": {"operations": certificate, "receiver": certificate},
+        "certificates": {"kafka": {"existingSecret": "kafka-user"}},
+        "serviceMonitor": {"enabled": True, "tlsConfig": {"serverName": "weda"}},
+    }
+    secured = {"scheme": "https", "tlsConfig": {"serverName": "weda"}}
+
+    assert schemes(values) == {"https"}
+    assert schemes({"serviceMonitor": values["serviceMonitor"]}) == {"http"}
+    assert secured.items() <= only("ServiceMonitor", values)["spec"]["endpoints"][0].items()
+    assert "curl --insecure https://127.0.0.1:9464/readyz" in texts(values)["NOTES.txt"]
+    assert "--operations-url http://127.0.0.1:9999" in texts({"settings": {"operations": {"port": 9999}}})["NOTES.txt"]
+
+
+def schemes(values):
+    """What probes, Services, scrapes, the test's pod and the notes say."""
+    serving, tester = connector(values), pod_specs(values)["test"]["containers"][0]
+    ports = [port for each in objects(values) if each["kind"] == "Service" for port in each["spec"]["ports"]]
+    return {
+        *(serving[probe]["httpGet"]["scheme"].lower() for probe in ("startupProbe", "livenessProbe", "readinessProbe")),
+        *(port["appProtocol"] for port in ports),
+        *(each.partition("://")[0] for each in tester["command"][-2:]),
+        only("ServiceMonitor", values)["spec"]["endpoints"][0].get("scheme"),
+        re.search(r"Sources send to: +(\w+)://", texts(values)["NOTES.txt"])[1],
+    }
+
+
+def test_a_scrape_in_plain_text_has_no_tls():
+    values = {"serviceMonitor": {"enabled": True, "tlsConfig": {"serverName": "weda"}}}
+
+    assert "tlsConfig" not in only("ServiceMonitor", values)["spec"]["endpoints"][0]
 
 
 def test_every_setting_that_is_no_secret_can_be_set_in_the_values(tmp_path):

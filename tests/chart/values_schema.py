@@ -50,7 +50,7 @@ def values_schema() -> Schema:
         "httpRoute": needs(
             "parentRefs", enabled=SWITCH, annotations=TEXTS_BY_NAME, parentRefs=OBJECTS, hostnames=many(FILLED)
         ),
-        "serviceMonitor": closed(enabled=SWITCH, interval=DURATION, labels=TEXTS_BY_NAME),
+        "serviceMonitor": closed(enabled=SWITCH, interval=DURATION, labels=TEXTS_BY_NAME, tlsConfig=ANY_OBJECT),
         "prometheusRule": closed(enabled=SWITCH, labels=TEXTS_BY_NAME),
         "dashboards": closed(enabled=SWITCH, labels=TEXTS_BY_NAME, annotations=TEXTS_BY_NAME),
         "networkPolicy": closed(enabled=SWITCH, **{"from": OBJECTS}, operationsFrom=OBJECTS, egress=OBJECTS),
