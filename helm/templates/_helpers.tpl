@@ -42,29 +42,6 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- default (ternary (include "weda-connector.fullname" .) "default" .Values.serviceAccount.create) .Values.serviceAccount.name }}
 {{- end }}
 
-{{/* What renders and yet would not do what it seems to. */}}
-{{- define "weda-connector.checks" -}}
-{{- if and (gt (int .Values.replicaCount) 1) (not .Values.sharedJournal.enabled) (not .Values.acceptReorderingInOutages) }}
-{{- fail (printf "replicaCount is %d: each replica has a journal of its own, so in an outage of Kafka the messages of an instance that went to several replicas are published out of order; share a journal (sharedJournal.enabled=true), or set acceptReorderingInOutages=true if readers can stand that, else keep replicaCount at 1" (int .Values.replicaCount)) }}
-{{- end }}
-{{- if and .Values.autoscaling.enabled (not .Values.sharedJournal.enabled) }}
-{{- fail "autoscaling.enabled needs sharedJournal.enabled: of replicas with journals of their own, one that goes leaves its backlog on its volume" }}
-{{- end }}
-{{- $secrets := .Values.secretSettings | default dict }}
-{{- if dig "WEDA_JOURNAL__URL" "existingSecret" "" $secrets }}
-{{- fail "secretSettings.WEDA_JOURNAL__URL: name that Secret in sharedJournal, and set sharedJournal.enabled=true: replicas that share a journal are another kind of object" }}
-{{- end }}
-{{- if and (dig "kafka" "properties" "" .Values.settings) (dig "WEDA_KAFKA__PROPERTIES" "existingSecret" "" $secrets) }}
-{{- fail "settings.kafka.properties and secretSettings.WEDA_KAFKA__PROPERTIES are both set: the Secret's would replace the others; write all properties into the Secret" }}
-{{- end }}
-{{- if eq (include "weda-connector.receiverPort" .) (include "weda-connector.operationsPort" .) }}
-{{- fail (printf "settings.receiver.port and settings.operations.port are both %s: they are two listeners of one pod" (include "weda-connector.receiverPort" .)) }}
-{{- end }}
-{{- if and .Values.settings.sources (dig "WEDA_SOURCES" "existingSecret" "" $secrets) }}
-{{- fail "settings.sources and secretSettings.WEDA_SOURCES are both set: the Secret's would replace the others; write all sources into the Secret" }}
-{{- end }}
-{{- end }}
-
 {{/* The configuration file. */}}
 {{- define "weda-connector.config" -}}
 config.yaml: |

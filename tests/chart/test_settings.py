@@ -42,6 +42,17 @@ SECRETS = {
     "journal-owner": {"owner-url": "postgresql://weda_owner:owner-password@db/weda"},
 }
 JOURNAL_URL = "WEDA_JOURNAL__URL"
+FOLLOWED = {
+    "WEDA_JOURNAL__PATH": "journal.path",
+    "WEDA_OPERATIONS__HOST": "operations.host",
+    "WEDA_OPERATIONS__PORT": "operations.port",
+    "WEDA_OPERATIONS__TLS_CERTIFICATE": "operations.tls_certificate",
+    "WEDA_RECEIVER__HOST": "receiver.host",
+    "WEDA_RECEIVER__PORT": "receiver.port",
+    "WEDA_RECEIVER__SHUTDOWN_GRACE_SECONDS": "receiver.shutdown_grace_seconds",
+    "WEDA_RECEIVER__TLS_CERTIFICATE": "receiver.tls_certificate",
+}
+"""Settings that what the chart makes follows, so they stand where it sees them."""
 
 
 def effective(values, folder: Path, component: str = "connector") -> Settings:
@@ -138,7 +149,8 @@ def test_every_setting_that_is_no_secret_can_be_set_in_the_values(tmp_path):
     """Each with its default, but for those that cannot be one in a pod."""
     settings = settable(Settings().model_dump(mode="json"))
     settings["journal"]["path"] = "/var/lib/weda-connector/journal.db"
-    settings["kafka"]["properties"] = {"linger.ms": 7, "client.id": "weda"}
+    settings["kafka"] |= {"bootstrap_servers": "kafka:9092", "properties": {"linger.ms": 7, "client.id": "weda"}}
+    settings["operations"]["host"] = "0.0.0.0"
 
     loaded = effective({"settings": settings}, tmp_path).model_dump(mode="json")
 
@@ -167,10 +179,10 @@ def settable(dumped, schema=None):
     return {name: settable(value, known[name]) for name, value in dumped.items() if name in known}
 
 
-@pytest.mark.parametrize("name", [name for name, _, _ in Settings.describe() if name != JOURNAL_URL])
+@pytest.mark.parametrize("name", [name for name, _, _ in Settings.describe() if name not in {JOURNAL_URL, *FOLLOWED}])
 def test_every_setting_can_come_from_a_secret(name):
     """As a file, which a rotation of the Secret reaches; the address of a shared journal has a place of its own."""
-    values = {"secretSettings": {name: secret("any", "a.key")}}
+    values = {"secretSettings": {name: secret("any", "a.key")}, "extraEnvFrom": [{"secretRef": {"name": "rest"}}]}
     spec = pod_specs(values)["connector"]
     [volume] = [each for each in spec["volumes"] if each["name"] == "secrets"]
 
@@ -279,9 +291,66 @@ def test_what_a_secret_would_silently_replace_is_refused(settings, variable):
         objects({"settings": settings, "secretSettings": {variable: secret("s", "k")}})
 
 
-def test_two_listeners_on_one_port_are_refused():
-    with pytest.raises(helm_python.HelmRenderError, match=r"settings\.operations\.port are both 9464"):
-        objects({"settings": {"receiver": {"port": 9464}}})
+@pytest.mark.parametrize(("variable", "name"), FOLLOWED.items(), ids=FOLLOWED)
+def test_what_the_chart_follows_stands_where_it_sees_it(variable, name):
+    with pytest.raises(helm_python.HelmRenderError, match=f"secretSettings.{variable}: write it as settings.{name}:"):
+        objects({"secretSettings": {variable: secret("s", "k")}})
+    with pytest.raises(helm_python.HelmRenderError, match=f"extraEnv: {variable}_FILE: write it as settings.{name}:"):
+        objects({"extraEnv": [{"name": f"{variable}_FILE", "value": "/f"}]})
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"settings": {"receiver": {"port": 9464}}}, "settings.operations.port are both 9464"),
+        ({"settings": {"operations": {"host": "127.0.0.1"}}}, "settings.operations.host is 127.0.0.1"),
+        ({"settings": {"operations": None}}, "settings.operations.host is 127.0.0.1"),
+        ({"settings": {"operations": {"host": "::1"}}}, "settings.operations.host is ::1"),
+        ({"settings": {"kafka": None}}, "settings.kafka.bootstrap_servers is empty"),
+        ({"settings": {"registry": {"username": "u"}}}, "secretSettings.WEDA_REGISTRY__PASSWORD go together"),
+        (
+            {"secretSettings": {"WEDA_PRIVACY__KEY": {"existingSecret": "s", "key": "k"}}},
+            "settings.privacy.pseudonyms and secretSettings.WEDA_PRIVACY__KEY go together",
+        ),
+        (
+            {"settings": {"registry": {"ca_location": "/etc/weda-connector/certificates/registry/ca.crt"}}},
+            "is there only if certificates.registry names a Secret",
+        ),
+        ({"secretSettings": {"WEDA_TOKEN": None}}, "no source has a credential"),
+        ({"extraEnv": [{"name": "WEDA_LOG__LEVLE", "value": "debug"}]}, "extraEnv: WEDA_LOG__LEVLE is no setting"),
+        ({"extraEnv": [{"name": "WEDA_TOKEN", "value": "t"}]}, "WEDA_TOKEN is set by secretSettings.WEDA_TOKEN too"),
+        ({"extraEnv": [{"name": "TZ", "value": "UTC"}] * 2}, "extraEnv: TZ is set by extraEnv: TZ too"),
+        ({"extraEnv": [{"name": f"{JOURNAL_URL}_FILE", "value": "/f"}]}, "sharedJournal.enabled=true"),
+        (
+            {"settings": {"sources": {"hr": {}}}, "extraEnv": [{"name": "WEDA_SOURCES", "value": "{}"}]},
+            "settings.sources and extraEnv: WEDA_SOURCES are both set",
+        ),
+    ],
+    ids=str,
+)
+def test_what_would_end_every_pod_or_leave_it_unreached_is_refused(values, said):
+    """In one line that names the value."""
+    with pytest.raises(helm_python.HelmRenderError, match=re.escape(said)):
+        objects(values)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"secretSettings": {"WEDA_TOKEN": None}, "settings": {"sources": {"hr": {"certificates": ["hr.example.com"]}}}},
+        {"secretSettings": {"WEDA_TOKEN": None}, "extraEnv": [{"name": "WEDA_AUTH", "value": "none"}]},
+        {"secretSettings": {"WEDA_TOKEN": None}, "settings": {"receiver": {"host": "127.0.0.1"}}},
+        {"secretSettings": {"WEDA_TOKEN": None}, "extraEnvFrom": [{"secretRef": {"name": "all"}}]},
+        {"settings": {"kafka": None}, "extraEnv": [{"name": "WEDA_KAFKA__BOOTSTRAP_SERVERS", "value": "kafka:9092"}]},
+    ],
+    ids=str,
+)
+def test_what_is_set_in_another_way_is_not_missed(values):
+    assert connector(values)
+
+
+def test_the_template_s_list_of_settings_is_what_the_module_prints():
+    assert (CHART / "templates" / "_variables.tpl").read_text() == values_schema.variables()
 
 
 def test_large_numbers_stay_whole(tmp_path):

@@ -1,5 +1,7 @@
 """Prints ``helm/values.schema.json``: closed, and what stands below ``settings`` comes from the connector's own models.
 
+With ``variables``: ``helm/templates/_variables.tpl``, the names by which templates know a setting from a typing error.
+
 In draft 7, which every Helm from 3.0 on reads. Secrets have no place below ``settings``: a ConfigMap would show them.
 """
 
@@ -70,7 +72,7 @@ def values_schema() -> Schema:
         "tolerations": OBJECTS,
         "affinity": ANY_OBJECT,
         "topologySpreadConstraints": OBJECTS,
-        "extraEnv": OBJECTS,
+        "extraEnv": many({**closed(name=FILLED, value=TEXT, valueFrom=ANY_OBJECT), "required": ["name"]}),
         "extraEnvFrom": OBJECTS,
         "extraVolumes": OBJECTS,
         "extraVolumeMounts": OBJECTS,
@@ -98,6 +100,8 @@ def settings_schema() -> tuple[Schema, Schema]:
     kafka = definitions["Kafka"]["properties"]["properties"]
     kafka["propertyNames"] = {"not": {"pattern": SECRET_PROPERTIES}}
     definitions["Journal"]["properties"]["path"]["pattern"] = f"^{JOURNAL_FOLDER}[^/]+$"
+    definitions["Journal"]["required"] = ["path"]  # the connector's default is another one
+    schema["required"] = ["journal"]
     return schema, definitions
 
 
@@ -125,6 +129,12 @@ def secret_settings() -> Schema:
         "additionalProperties": False,
         "properties": {name: secret for name, _, _ in Settings.describe()},
     }
+
+
+def variables() -> str:
+    """A template that has the variables of all settings."""
+    names = "".join(f"- {name}\n" for name, _, _ in Settings.describe())
+    return f'{{{{/* Made by tests/chart/values_schema.py. */}}}}\n{{{{- define "weda-connector.variables" -}}}}\n{names}{{{{- end }}}}\n'
 
 
 # --- kinds of values ---
@@ -183,5 +193,8 @@ PROBE: Schema = closed(periodSeconds=whole(1), failureThreshold=whole(1), timeou
 
 
 if __name__ == "__main__":
-    json.dump(values_schema(), sys.stdout, indent=2, ensure_ascii=False)
-    sys.stdout.write("\n")
+    if sys.argv[1:] == ["variables"]:
+        sys.stdout.write(variables())
+    else:
+        json.dump(values_schema(), sys.stdout, indent=2, ensure_ascii=False)
+        sys.stdout.write("\n")
