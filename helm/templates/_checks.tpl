@@ -1,6 +1,7 @@
 {{/* What renders and yet would not do what it seems to: each is refused in one line that names the value. */}}
 {{- define "weda-connector.checks" -}}
 {{- include "weda-connector.checkReplicas" . }}
+{{- include "weda-connector.checkLabels" . }}
 {{- $elsewhere := include "weda-connector.elsewhere" . | fromJson }}
 {{- include "weda-connector.checkVariables" (dict "root" . "elsewhere" $elsewhere) }}
 {{- include "weda-connector.checkListeners" . }}
@@ -16,6 +17,17 @@
 {{- end }}
 {{- if and .Values.autoscaling.enabled (not .Values.sharedJournal.enabled) }}
 {{- fail "autoscaling.enabled needs sharedJournal.enabled: of replicas with journals of their own, one that goes leaves its backlog on its volume" }}
+{{- end }}
+{{- end }}
+
+{{- define "weda-connector.checkLabels" -}}
+{{- $own := set (include "weda-connector.ownLabels" . | fromYaml) "app.kubernetes.io/component" "" }}
+{{- range $value, $labels := dict "commonLabels" .Values.commonLabels "podLabels" .Values.podLabels "serviceMonitor.labels" .Values.serviceMonitor.labels "prometheusRule.labels" .Values.prometheusRule.labels "dashboards.labels" .Values.dashboards.labels }}
+{{- range $label, $_ := $labels }}
+{{- if hasKey $own $label }}
+{{- fail (printf "%s: %s is the chart's own: selectors and others find the objects by it" $value $label) }}
+{{- end }}
+{{- end }}
 {{- end }}
 {{- end }}
 

@@ -20,14 +20,20 @@ app.kubernetes.io/name: {{ include "weda-connector.name" . }}
 app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end }}
 
+{{/* All labels of an object, each once: of `root`, with its `component` where it is one, and `more` that the values give it alone. */}}
 {{- define "weda-connector.labels" -}}
+{{- $own := include "weda-connector.ownLabels" .root | fromYaml }}
+{{- with .component }}
+{{- $_ := set $own "app.kubernetes.io/component" . }}
+{{- end }}
+{{- toYaml (merge $own (.more | default dict) (.root.Values.commonLabels | default dict)) }}
+{{- end }}
+
+{{- define "weda-connector.ownLabels" -}}
 {{ include "weda-connector.selector" . }}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
-{{- with .Values.commonLabels }}
-{{ toYaml . }}
-{{- end }}
 {{- end }}
 
 {{- define "weda-connector.image" -}}

@@ -2,17 +2,10 @@
 {{- define "weda-connector.pod" -}}
 metadata:
   labels:
-    {{- with .Values.podLabels }}
-    {{- toYaml . | nindent 4 }}
-    {{- end }}
-    {{- include "weda-connector.labels" . | nindent 4 }}
-    app.kubernetes.io/component: connector
+    {{- include "weda-connector.labels" (dict "root" . "component" "connector" "more" .Values.podLabels) | nindent 4 }}
   annotations:
-    checksum/config: {{ include "weda-connector.config" . | sha256sum }}
-    kubectl.kubernetes.io/default-container: connector
-    {{- with .Values.podAnnotations }}
-    {{- toYaml . | nindent 4 }}
-    {{- end }}
+    {{- $own := dict "checksum/config" (include "weda-connector.config" . | sha256sum) }}
+    {{- toYaml (merge $own (.Values.podAnnotations | default dict) (dict "kubectl.kubernetes.io/default-container" "connector")) | nindent 4 }}
 spec:
   {{- include "weda-connector.podBasics" . | nindent 2 }}
   serviceAccountName: {{ include "weda-connector.serviceAccountName" . }}

@@ -402,6 +402,65 @@ def test_common_labels_are_on_every_object(values):
     assert bare == []
 
 
+OWN_LABELS = [
+    "app.kubernetes.io/name",
+    "app.kubernetes.io/instance",
+    "app.kubernetes.io/component",
+    "app.kubernetes.io/version",
+    "app.kubernetes.io/managed-by",
+    "helm.sh/chart",
+]
+
+
+@pytest.mark.parametrize("label", OWN_LABELS)
+@pytest.mark.parametrize(
+    "value", ["commonLabels", "podLabels", "serviceMonitor.labels", "prometheusRule.labels", "dashboards.labels"]
+)
+def test_labels_by_which_objects_are_found_cannot_be_replaced(value, label):
+    section, _, name = value.partition(".")
+    labels = {label: "other"}
+
+    with pytest.raises(helm_python.HelmRenderError, match=f"{value}: {label} is the chart's own"):
+        objects({section: {name: labels} if name else labels})
+
+
+def test_a_label_of_an_object_wins_over_the_common_one_and_is_there_once():
+    labels = {"team": "other"}
+    values = {
+        "commonLabels": {"team": "workflows"},
+        "podLabels": labels,
+        **{name: {"enabled": True, "labels": labels} for name in ("serviceMonitor", "prometheusRule", "dashboards")},
+    }
+    told = [
+        only("StatefulSet", values)["spec"]["template"]["metadata"]["labels"],
+        *(only(kind, values)["metadata"]["labels"] for kind in ("ServiceMonitor", "PrometheusRule")),
+        only("ConfigMap", values, f"{NAME}-dashboards")["metadata"]["labels"],
+    ]
+
+    assert {each["team"] for each in told} == {"other"}
+    assert only("StatefulSet", values)["metadata"]["labels"]["team"] == "workflows"
+
+
+@pytest.mark.parametrize("values", SETS.values(), ids=SETS)
+def test_nothing_is_written_twice(values):
+    """Of two equal names in a YAML file one wins, and which one is nobody's promise."""
+    crowded = {"commonLabels": {"a": "b"}, "podLabels": {"a": "c"}, "podAnnotations": {"checksum/config": "mine"}}
+    for name, text in rendering.texts({**values, **crowded}).items():
+        for node in [] if name == "NOTES.txt" else yaml.compose_all(text, Loader=yaml.SafeLoader):
+            assert repeated(node) == []
+
+
+def repeated(node):
+    """Names that a mapping has more than once, there or below."""
+    if isinstance(node, yaml.SequenceNode):
+        return [name for each in node.value for name in repeated(each)]
+    if not isinstance(node, yaml.MappingNode):
+        return []
+    names = [key.value for key, _ in node.value]
+    below = [name for _, under in node.value for name in repeated(under)]
+    return [*below, *(name for name in names if names.count(name) > 1)]
+
+
 def test_names_can_be_replaced():
     assert ("StatefulSet", "rel-hook") in kinds({"nameOverride": "hook"})
     assert ("StatefulSet", "hook") in kinds({"fullnameOverride": "hook"})

@@ -23,7 +23,7 @@ def values_schema() -> Schema:
     values = {
         "nameOverride": TEXT,
         "fullnameOverride": TEXT,
-        "commonLabels": TEXTS_BY_NAME,
+        "commonLabels": LABELS,
         "image": closed(
             repository=FILLED, tag=TEXT, digest=DIGEST, pullPolicy=one_of("IfNotPresent", "Always", "Never")
         ),
@@ -52,9 +52,9 @@ def values_schema() -> Schema:
         "httpRoute": needs(
             "parentRefs", enabled=SWITCH, annotations=TEXTS_BY_NAME, parentRefs=OBJECTS, hostnames=many(FILLED)
         ),
-        "serviceMonitor": closed(enabled=SWITCH, interval=DURATION, labels=TEXTS_BY_NAME, tlsConfig=ANY_OBJECT),
-        "prometheusRule": closed(enabled=SWITCH, labels=TEXTS_BY_NAME),
-        "dashboards": closed(enabled=SWITCH, labels=TEXTS_BY_NAME, annotations=TEXTS_BY_NAME),
+        "serviceMonitor": closed(enabled=SWITCH, interval=DURATION, labels=LABELS, tlsConfig=ANY_OBJECT),
+        "prometheusRule": closed(enabled=SWITCH, labels=LABELS),
+        "dashboards": closed(enabled=SWITCH, labels=LABELS, annotations=TEXTS_BY_NAME),
         "networkPolicy": closed(enabled=SWITCH, **{"from": OBJECTS}, operationsFrom=OBJECTS, egress=OBJECTS),
         "podDisruptionBudget": closed(enabled=SWITCH, maxUnavailable={"type": ["integer", "string"]}),
         "serviceAccount": closed(create=SWITCH, name=TEXT, annotations=TEXTS_BY_NAME),
@@ -66,9 +66,9 @@ def values_schema() -> Schema:
         "podSecurityContext": ANY_OBJECT,
         "securityContext": ANY_OBJECT,
         "podAnnotations": TEXTS_BY_NAME,
-        "podLabels": TEXTS_BY_NAME,
+        "podLabels": LABELS,
         "priorityClassName": TEXT,
-        "nodeSelector": TEXTS_BY_NAME,
+        "nodeSelector": LABELS,
         "tolerations": OBJECTS,
         "affinity": ANY_OBJECT,
         "topologySpreadConstraints": OBJECTS,
@@ -134,7 +134,8 @@ def secret_settings() -> Schema:
 def variables() -> str:
     """A template that has the variables of all settings."""
     names = "".join(f"- {name}\n" for name, _, _ in Settings.describe())
-    return f'{{{{/* Made by tests/chart/values_schema.py. */}}}}\n{{{{- define "weda-connector.variables" -}}}}\n{names}{{{{- end }}}}\n'
+    begin = '{{/* Made by tests/chart/values_schema.py. */}}\n{{- define "weda-connector.variables" -}}\n'
+    return f"{begin}{names}{{{{- end }}}}\n"
 
 
 # --- kinds of values ---
@@ -187,6 +188,14 @@ QUANTITY: Schema = {"type": "string", "pattern": "^[0-9]+(\\.[0-9]+)?([KMGTPE]i?
 CPU: Schema = {"type": "string", "pattern": "^([0-9]+m|[0-9]+(\\.[0-9]+)?)$"}
 DURATION: Schema = {"type": "string", "pattern": "^([0-9]+(ms|[smhd]))+$"}
 TEXTS_BY_NAME: Schema = {"type": "object", "additionalProperties": {"type": "string"}}
+LABELS: Schema = {
+    "type": "object",
+    "additionalProperties": {
+        "type": "string",
+        "maxLength": 63,
+        "pattern": "^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$",
+    },
+}
 ANY_OBJECT: Schema = {"type": "object"}
 OBJECTS: Schema = many(ANY_OBJECT)
 PROBE: Schema = closed(periodSeconds=whole(1), failureThreshold=whole(1), timeoutSeconds=whole(1))
