@@ -1,5 +1,6 @@
 {{/* What renders and yet would not do what it seems to: each is refused in one line that names the value. */}}
 {{- define "weda-connector.checks" -}}
+{{- include "weda-connector.checkName" . }}
 {{- include "weda-connector.checkReplicas" . }}
 {{- include "weda-connector.checkLabels" . }}
 {{- $elsewhere := include "weda-connector.elsewhere" . | fromJson }}
@@ -8,6 +9,13 @@
 {{- include "weda-connector.checkCertificates" . }}
 {{- if not .Values.extraEnvFrom }}{{/* What comes from there nobody sees before the pods do. */}}
 {{- include "weda-connector.checkMissing" (dict "root" . "elsewhere" $elsewhere) }}
+{{- end }}
+{{- end }}
+
+{{- define "weda-connector.checkName" -}}
+{{- $name := include "weda-connector.fullname" . }}
+{{- if not (regexMatch "^[a-z]" $name) }}
+{{- fail (printf "the release is called %s, so its objects would be %s, and the name of a Service begins with a letter: set fullnameOverride" .Release.Name $name) }}
 {{- end }}
 {{- end }}
 

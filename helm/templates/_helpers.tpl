@@ -1,23 +1,18 @@
 {{- define "weda-connector.name" -}}
-{{- default .Chart.Name .Values.nameOverride | trunc 50 | trimSuffix "-" }}
+{{- default .Chart.Name .Values.nameOverride | trunc 50 | trimAll "-" }}
 {{- end }}
 
-{{/* At most 50 letters: a StatefulSet's name goes with a hash into a label of its pods. */}}
+{{/* At most 50 letters: a StatefulSet's name goes with a hash into a label of its pods. Without dots, which no Service may have. */}}
 {{- define "weda-connector.fullname" -}}
 {{- $name := include "weda-connector.name" . }}
-{{- if .Values.fullnameOverride }}
-{{- .Values.fullnameOverride | trunc 50 | trimSuffix "-" }}
-{{- else if contains $name .Release.Name }}
-{{- .Release.Name | trunc 50 | trimSuffix "-" }}
-{{- else }}
-{{- printf "%s-%s" .Release.Name $name | trunc 50 | trimSuffix "-" }}
-{{- end }}
+{{- $full := ternary .Release.Name (printf "%s-%s" .Release.Name $name) (contains $name .Release.Name) }}
+{{- default $full .Values.fullnameOverride | replace "." "-" | trunc 50 | trimAll "-" }}
 {{- end }}
 
 {{/* What never changes in the life of a release: selectors are made of it. */}}
 {{- define "weda-connector.selector" -}}
-app.kubernetes.io/name: {{ include "weda-connector.name" . }}
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/name: {{ include "weda-connector.name" . | quote }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- end }}
 
 {{/* All labels of an object, each once: of `root`, with its `component` where it is one, and `more` that the values give it alone. */}}
@@ -32,8 +27,8 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{- define "weda-connector.ownLabels" -}}
 {{ include "weda-connector.selector" . }}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
-app.kubernetes.io/managed-by: {{ .Release.Service }}
-helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
+app.kubernetes.io/managed-by: {{ .Release.Service | quote }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" | quote }}
 {{- end }}
 
 {{- define "weda-connector.image" -}}
@@ -103,7 +98,7 @@ imagePullSecrets:
 securityContext:
   {{- toYaml .Values.podSecurityContext | nindent 2 }}
 {{- with .Values.priorityClassName }}
-priorityClassName: {{ . }}
+priorityClassName: {{ . | quote }}
 {{- end }}
 {{- with .Values.nodeSelector }}
 nodeSelector:
@@ -168,7 +163,7 @@ envFrom:
 {{- define "weda-connector.volumes" -}}
 - name: config
   configMap:
-    name: {{ .config }}
+    name: {{ .config | quote }}
 {{ include "weda-connector.volumesWithoutConfig" .root | trim }}
 {{- end }}
 
@@ -180,16 +175,16 @@ envFrom:
     sources:
       {{- range $setting, $secret := . }}
       - secret:
-          name: {{ $secret.existingSecret }}
+          name: {{ $secret.existingSecret | quote }}
           items:
-            - key: {{ $secret.key }}
+            - key: {{ $secret.key | quote }}
               path: {{ $setting }}
       {{- end }}
 {{- end }}
 {{- range $name, $certificate := .Values.certificates }}
 - name: certificates-{{ $name }}
   secret:
-    secretName: {{ $certificate.existingSecret }}
+    secretName: {{ $certificate.existingSecret | quote }}
     defaultMode: 0440
 {{- end }}
 - name: tmp

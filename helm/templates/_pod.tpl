@@ -8,7 +8,7 @@ metadata:
     {{- toYaml (merge $own (.Values.podAnnotations | default dict) (dict "kubectl.kubernetes.io/default-container" "connector")) | nindent 4 }}
 spec:
   {{- include "weda-connector.podBasics" . | nindent 2 }}
-  serviceAccountName: {{ include "weda-connector.serviceAccountName" . }}
+  serviceAccountName: {{ include "weda-connector.serviceAccountName" . | quote }}
   terminationGracePeriodSeconds: {{ include "weda-connector.gracePeriod" . }}
   {{- with .Values.affinity }}
   affinity:

@@ -144,6 +144,9 @@ def without_empty(tree):
     "values",
     [
         {"typo": 1},
+        {"nameOverride": "My_Hook"},
+        {"fullnameOverride": "a.b"},
+        {"podLabels": {"a": "not a label"}},
         {"image": {"tagg": "1"}},
         {"settings": {"recieiver": {}}},
         {"settings": {"receiver": {"prot": 1}}},
@@ -467,6 +470,48 @@ def test_names_can_be_replaced():
     long = {"fullnameOverride": "x" * 80}
     names = {name for _, name in kinds({**EVERYTHING, **long}) | kinds({**SHARED, **long})}
     assert max(map(len, names)) <= 63
+
+
+@pytest.mark.parametrize("word", ["1e3", "on", "0x1f", "null"])
+@pytest.mark.parametrize("values", [EVERYTHING, SHARED], ids=["everything", "shared journal"])
+def test_a_name_that_looks_like_a_number_or_a_switch_is_text(values, word):
+    """For Helm's YAML `1e3` is a thousand, and the API server takes no numbers for names and labels."""
+    anywhere = {
+        "nameOverride": word,
+        "fullnameOverride": word if word.isalpha() else "",
+        "commonLabels": {"a": word},
+        "podLabels": {"b": word},
+        "podAnnotations": {"c": word},
+        "nodeSelector": {"d": word},
+        "priorityClassName": word,
+        "serviceAccount": {"create": False, "name": word},
+        "persistence": {"storageClassName": word, "size": "8", "annotations": {"e": word}},
+        "service": {"annotations": {"f": word}},
+        "ingress": {**EVERYTHING["ingress"], "className": word, "hosts": [word]},
+        "autoscaling": {**values.get("autoscaling", {}), "targetCPU": "1"},
+        "certificates": {word: {"existingSecret": word}},
+        "secretSettings": {"WEDA_TOKEN": {"existingSecret": word, "key": word}},
+        "drain": {"claims": [word]},
+        "extraEnv": [{"name": word, "value": word}],
+        "settings": {"kafka": {"properties": {"client.id": word}}},
+    }
+    release = f"a.{word}" if word.isalpha() else "a"
+    made = rendering.texts({**values, **anywhere}, release=release, namespace=word)
+
+    for name, text in made.items():
+        bare = re.findall(rf"^.*(?:[:,-] |[\[{{]){word} *(?:$|[,}}\]]).*$", text, re.MULTILINE)
+        assert name in {"NOTES.txt", "dashboards.yaml", "prometheusrule.yaml"} or bare == []
+
+
+def test_a_release_of_any_name_makes_names_that_kubernetes_takes():
+    """Of 53 letters at most, dots among them; what cannot be is said before the install."""
+    for release in ("a.b", "x" * 53, f"{'x' * 49}.--y", "weda-connector", f"{'x' * 38}-weda-connector"):
+        for each in (*objects(EVERYTHING, release=release), *objects(SHARED, release=release)):
+            assert re.fullmatch(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?", each["metadata"]["name"])
+    with pytest.raises(helm_python.HelmRenderError, match="called 1e3, so its objects would be 1e3-weda-connector"):
+        objects({}, release="1e3")
+    named = objects({"fullnameOverride": "weda"}, release="1e3")
+    assert {each["metadata"]["labels"]["app.kubernetes.io/instance"] for each in named} == {"1e3"}
 
 
 # --- jobs ---

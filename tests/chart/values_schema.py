@@ -6,6 +6,7 @@ In draft 7, which every Helm from 3.0 on reads. Secrets have no place below ``se
 """
 
 import json
+import re
 import sys
 from typing import Any
 
@@ -21,8 +22,8 @@ Schema = dict[str, Any]
 def values_schema() -> Schema:
     """The JSON Schema of the chart's values."""
     values = {
-        "nameOverride": TEXT,
-        "fullnameOverride": TEXT,
+        "nameOverride": {"type": "string", "pattern": "^([a-z0-9]([-a-z0-9]*[a-z0-9])?)?$"},
+        "fullnameOverride": {"type": "string", "pattern": "^([a-z]([-a-z0-9]*[a-z0-9])?)?$"},
         "commonLabels": LABELS,
         "image": closed(
             repository=FILLED, tag=TEXT, digest=DIGEST, pullPolicy=one_of("IfNotPresent", "Always", "Never")
@@ -149,7 +150,7 @@ def closed(**properties: Schema) -> Schema:
 
 def _may_be_empty(kind: Schema) -> bool:
     empty = {"array": "minItems", "object": "required", "string": "minLength"}.get(str(kind.get("type")))
-    return empty is not None and empty not in kind and kind.get("pattern") in {None, DIGEST["pattern"]}
+    return empty is not None and empty not in kind and re.search(kind.get("pattern", ""), "") is not None
 
 
 def needs(name: str, **properties: Schema) -> Schema:
