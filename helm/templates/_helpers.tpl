@@ -15,6 +15,12 @@ app.kubernetes.io/name: {{ include "weda-connector.name" . | quote }}
 app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- end }}
 
+{{/* Of the pod of `helm test`. */}}
+{{- define "weda-connector.testerLabels" -}}
+{{ include "weda-connector.selector" . }}
+app.kubernetes.io/component: test
+{{- end }}
+
 {{/* All labels of an object, each once: of `root`, with its `component` where it is one, and `more` that the values give it alone. */}}
 {{- define "weda-connector.labels" -}}
 {{- $own := include "weda-connector.ownLabels" .root | fromYaml }}

@@ -18,6 +18,7 @@ from tests.chart.rendering import CHART, CLAIM, EVERYTHING, NAME, NOTHING, SHARE
 
 ROOT = CHART.parent
 SETS = {"defaults": {}, "everything": EVERYTHING, "shared journal": SHARED, "nothing": NOTHING}
+FOUND = {"app.kubernetes.io/name": "weda-connector", "app.kubernetes.io/instance": rendering.RELEASE}
 PODS = {"connector", "setup", "drain", "test"}
 
 
@@ -294,18 +295,36 @@ def test_from_outside_only_the_two_paths_of_sources_are_reached(kind):
     assert "operations" not in text
 
 
-def test_the_network_policy_lets_only_named_peers_to_operations():
+TESTER = {"podSelector": {"matchLabels": {**FOUND, "app.kubernetes.io/component": "test"}}}
+
+
+def test_the_network_policy_lets_only_named_peers_and_the_test_in():
     peers = [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}]
     policy = only(
-        "NetworkPolicy", {"networkPolicy": {"operationsFrom": peers, "egress": [{"ports": [{"port": 9093}]}]}}
+        "NetworkPolicy", {"networkPolicy": {"operationsFrom": peers, "egress": [{"ports": [{"port": 9093}]}]}}, NAME
     )
     public, operations = policy["spec"]["ingress"]
 
     assert public == {"ports": [{"port": 8080, "protocol": "TCP"}]}
-    assert operations == {"ports": [{"port": 9464, "protocol": "TCP"}], "from": peers}
+    assert operations == {"ports": [{"port": 9464, "protocol": "TCP"}], "from": [*peers, TESTER]}
     assert policy["spec"]["egress"] == [{"ports": [{"port": 9093}]}]
-    closed = only("NetworkPolicy", {"networkPolicy": {"operationsFrom": [], "from": peers}})["spec"]["ingress"]
-    assert closed == [{"ports": [{"port": 8080, "protocol": "TCP"}], "from": peers}]
+    closed = only("NetworkPolicy", {"networkPolicy": {"operationsFrom": [], "from": peers}}, NAME)["spec"]["ingress"]
+    assert [each["from"] for each in closed] == [[*peers, TESTER], [TESTER]]
+
+
+def test_the_test_s_pod_reaches_the_connector_however_narrow_the_policy_is():
+    """Egress of one policy adds to that of the other; names of Services need the cluster's DNS."""
+    narrow = {"networkPolicy": {"from": [{"podSelector": {}}], "operationsFrom": [], "egress": []}}
+    policy = only("NetworkPolicy", narrow, f"{NAME}-test")["spec"]
+    tester = next(each for each in objects(narrow) if each["kind"] == "Pod")["metadata"]["labels"]
+    serving = only("StatefulSet", narrow)["spec"]["template"]["metadata"]["labels"]
+    connecting, naming = policy["egress"]
+
+    assert policy["podSelector"]["matchLabels"].items() <= tester.items()
+    assert not policy["podSelector"]["matchLabels"].items() <= serving.items()
+    assert connecting["to"][0]["podSelector"]["matchLabels"].items() <= serving.items()
+    assert [each["port"] for each in connecting["ports"]] == [8080, 9464]
+    assert {(each["port"], each["protocol"]) for each in naming["ports"]} == {(53, "UDP"), (53, "TCP")}
 
 
 # --- pods ---

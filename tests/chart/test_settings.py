@@ -105,7 +105,7 @@ def test_ports_in_the_settings_are_those_of_the_pod():
 
     assert named == {"http": 8181, "operations": 9999}
     assert [each["port"] for each in only("Service", ports, f"{NAME}-headless")["spec"]["ports"]] == [8181, 9999]
-    ingress = only("NetworkPolicy", ports)["spec"]["ingress"]
+    ingress = only("NetworkPolicy", ports, NAME)["spec"]["ingress"]
     assert [rule["ports"][0]["port"] for rule in ingress] == [8181, 9999]
 
 

@@ -186,7 +186,7 @@ def test_the_network_policy_lets_the_pods_to_the_database_too():
     elsewhere = [{"to": [{"ipBlock": {"cidr": "10.0.0.7/32"}}], "ports": [{"port": 6432}]}]
 
     def egress(values):
-        return only("NetworkPolicy", values)["spec"]["egress"]
+        return only("NetworkPolicy", values, NAME)["spec"]["egress"]
 
     assert egress(narrow) == kafka
     assert egress({**ONLY, **narrow}) == [*kafka, {"ports": [{"port": 5432, "protocol": "TCP"}]}]
