@@ -12,7 +12,7 @@ import os
 import re
 import sys
 import zoneinfo
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -660,6 +660,7 @@ class Settings(_Group):
         environment: Mapping[str, str] = os.environ,
         file: Path | None = None,
         flags: Mapping[str, object] = NO_FLAGS,
+        only: Collection[str] = (),
     ) -> "Settings":
         """The effective settings.
 
@@ -667,11 +668,15 @@ class Settings(_Group):
             environment: variables by name; those that start with ``WEDA_`` are ours.
             file: YAML with the same tree in lower case.
             flags: dotted names such as ``kafka.bootstrap_servers``; None means the flag was not given.
+            only: dotted names of what the caller needs; the values of others are then neither read nor held against
+                each other, for they may be incomplete. Empty means all.
 
         Raises:
             ConfigurationError: the first problem, in one line that names the setting as it was written.
         """
-        written = {**_read_file(file), **_read_environment(environment), **_read_flags(flags)}
+        needed = frozenset(only or _known_settings())
+        read = {**_read_file(file), **_read_environment(environment, needed), **_read_flags(flags)}
+        written = {name: value for name, value in read.items() if name in needed}
         try:
             settings = cls.model_validate(_build_tree(written))
         except ValidationError as error:
@@ -836,7 +841,7 @@ def _show_size(count: int) -> str:
     return str(count)
 
 
-def _read_environment(environment: Mapping[str, str]) -> dict[str, _Written]:
+def _read_environment(environment: Mapping[str, str], needed: Collection[str]) -> dict[str, _Written]:
     known = {environment_name(setting): setting for setting in _known_settings()}
     written = {}
     for variable in sorted(name for name in environment if name.startswith(_PREFIX)):
@@ -845,6 +850,8 @@ def _read_environment(environment: Mapping[str, str]) -> dict[str, _Written]:
             raise _refusal(variable, f"unknown setting; {_nearest(variable.upper(), known)}")
         if name != variable and name in environment:
             raise _refusal(variable, f"{name} is set as well; keep one of the two")
+        if known[name] not in needed:
+            continue
         text = environment[variable] if name == variable else _read_value(variable, environment[variable])
         written[known[name]] = _Written(variable, _parse_text(variable, known[name], text))
     return written

@@ -55,7 +55,7 @@ FOLLOWED = {
 """Settings that what the chart makes follows, so they stand where it sees them."""
 
 
-def effective(values, folder: Path, component: str = "connector") -> Settings:
+def effective(values, folder: Path, component: str = "connector", needed: tuple[str, ...] = ()) -> Settings:
     """The settings of a connector whose pod has what the chart says, with the volumes laid out in a folder."""
     spec = pod_specs(values)[component]
     container = spec["containers"][0]
@@ -72,7 +72,7 @@ def effective(values, folder: Path, component: str = "connector") -> Settings:
         for each in container.get("env", ())
     }
     told = dict(pairwise(container["args"])).get("--config")
-    return Settings.load(environment=environment, file=told and folder / told.removeprefix("/"))
+    return Settings.load(environment=environment, file=told and folder / told.removeprefix("/"), only=needed)
 
 
 def files_of(volume, values):
@@ -270,6 +270,28 @@ def test_replicas_run_with_the_runner_s_address_and_the_migration_with_the_owner
     assert migrating.journal.url.get_secret_value() == SECRETS["journal-owner"]["owner-url"]
     assert migrating.token is None
     assert not (tmp_path / "migrating/etc/weda-connector/config").exists()
+
+
+def test_the_migration_minds_no_setting_of_the_server(tmp_path):
+    """Half of a pair is in `settings`, or a secret that it has no right to, or a file that is not there."""
+    values = {
+        "sharedJournal": SHARED["sharedJournal"],
+        "settings": {"registry": {"url": "https://registry"}, "receiver": {"reply_deadline_seconds": 5}},
+        "secretSettings": {"WEDA_REGISTRY__PASSWORD": secret("registry", "password")},
+        "extraEnv": [
+            {"name": "WEDA_REGISTRY__USERNAME", "value": "weda"},
+            {"name": "WEDA_KAFKA__PUBLISH_WAIT_SECONDS", "value": "2"},
+            {"name": "WEDA_SOURCES_FILE", "value": "/injected/sources.json"},
+            {"name": "PGAPPNAME", "value": "weda"},
+        ],
+    }
+
+    migrating = effective(values, tmp_path, "migration", needed=("journal.url",))
+
+    assert migrating.journal.url.get_secret_value() == SECRETS["journal-owner"]["owner-url"]
+    [container] = pod_specs(values)["migration"]["containers"]
+    assert {"name": "PGAPPNAME", "value": "weda"} in container["env"]
+    assert "WEDA_REGISTRY__PASSWORD_FILE" not in {each["name"] for each in container["env"]}
 
 
 def test_the_address_of_a_shared_journal_has_one_place(tmp_path):
