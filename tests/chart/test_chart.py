@@ -554,6 +554,12 @@ def test_schemas_are_registered_where_there_is_a_registry():
 
     assert spec["initContainers"][0]["args"][:2] == ["schemas", "register"]
     assert "initContainers" not in pod_specs({"setup": {"enabled": True}})["setup"]
+    for elsewhere in (
+        {"extraEnv": [{"name": "WEDA_REGISTRY__URL", "value": "http://registry:8081"}]},
+        {"extraEnv": [{"name": "WEDA_REGISTRY__URL_FILE", "value": "/registry"}]},
+        {"secretSettings": {"WEDA_REGISTRY__URL": {"existingSecret": "registry", "key": "url"}}},
+    ):
+        assert "initContainers" in pod_specs({"setup": {"enabled": True}, **elsewhere})["setup"]
     assert "serviceAccountName" not in spec, "the chart's own does not exist before the install"
 
 
