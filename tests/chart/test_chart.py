@@ -560,7 +560,16 @@ def test_schemas_are_registered_where_there_is_a_registry():
         {"secretSettings": {"WEDA_REGISTRY__URL": {"existingSecret": "registry", "key": "url"}}},
     ):
         assert "initContainers" in pod_specs({"setup": {"enabled": True}, **elsewhere})["setup"]
-    assert "serviceAccountName" not in spec, "the chart's own does not exist before the install"
+
+
+@pytest.mark.parametrize("component", ["setup", "migration"])
+def test_before_the_install_a_job_has_the_service_account_that_exists_by_then(component):
+    """Which the chart's own does not."""
+    existing = {"serviceAccount": {"create": False, "name": "of-the-cloud"}}
+
+    assert "serviceAccountName" not in pod_specs(SHARED)[component]
+    assert pod_specs({**SHARED, **existing})[component]["serviceAccountName"] == "of-the-cloud"
+    assert pod_specs({**SHARED, **existing})["connector"]["serviceAccountName"] == "of-the-cloud"
 
 
 def test_a_detached_volume_is_drained_by_a_job():

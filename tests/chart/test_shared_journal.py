@@ -142,9 +142,6 @@ def test_the_tables_are_made_before_the_replicas_that_need_them():
     assert job["metadata"]["annotations"]["helm.sh/hook"] == "pre-install,pre-upgrade"
     assert weights == sorted(set(weights))
     assert pod_specs(SHARED)["migration"]["containers"][0]["args"] == ["journal", "migrate"]
-    assert "serviceAccountName" not in pod_specs(SHARED)["migration"], (
-        "the chart's own does not exist before the install"
-    )
 
 
 def test_the_owner_s_address_is_the_migration_s_alone():
