@@ -26,6 +26,11 @@
 {{- if and .Values.autoscaling.enabled (not .Values.sharedJournal.enabled) }}
 {{- fail "autoscaling.enabled needs sharedJournal.enabled: of replicas with journals of their own, one that goes leaves its backlog on its volume" }}
 {{- end }}
+{{- with .Values.autoscaling }}
+{{- if and .enabled (gt (int .minReplicas) (int .maxReplicas)) }}
+{{- fail (printf "autoscaling.minReplicas is %d and autoscaling.maxReplicas %d: the former must not be more than the latter" (int .minReplicas) (int .maxReplicas)) }}
+{{- end }}
+{{- end }}
 {{- end }}
 
 {{- define "weda-connector.checkLabels" -}}

@@ -130,6 +130,14 @@ def test_replicas_with_journals_of_their_own_do_not_come_and_go():
         objects({"autoscaling": {"enabled": True}})
 
 
+def test_there_are_not_more_at_least_than_at_most():
+    crossed = {**ONLY, "autoscaling": {"enabled": True, "minReplicas": 6}}
+
+    with pytest.raises(helm_python.HelmRenderError, match=r"minReplicas is 6 and autoscaling\.maxReplicas 5"):
+        objects(crossed)
+    assert objects({**crossed, "autoscaling": {"minReplicas": 6}}), "which matters once it is enabled"
+
+
 # --- the database ---
 
 
