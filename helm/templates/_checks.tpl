@@ -6,6 +6,7 @@
 {{- $elsewhere := include "weda-connector.elsewhere" . | fromJson }}
 {{- include "weda-connector.checkVariables" (dict "root" . "elsewhere" $elsewhere) }}
 {{- include "weda-connector.checkListeners" . }}
+{{- include "weda-connector.checkService" . }}
 {{- include "weda-connector.checkCertificates" . }}
 {{- if not .Values.extraEnvFrom }}{{/* What comes from there nobody sees before the pods do. */}}
 {{- include "weda-connector.checkMissing" (dict "root" . "elsewhere" $elsewhere) }}
@@ -97,6 +98,22 @@
 {{- $host := dig "operations" "host" "127.0.0.1" .Values.settings }}
 {{- if include "weda-connector.isLoopback" $host }}
 {{- fail (printf "settings.operations.host is %s: probes come from outside the pod, and would end it again and again" $host) }}
+{{- end }}
+{{- end }}
+
+{{- define "weda-connector.checkService" -}}
+{{- $service := .Values.service }}
+{{- range $name, $types := dict "nodePort" (list "NodePort" "LoadBalancer") "externalTrafficPolicy" (list "NodePort" "LoadBalancer") "loadBalancerClass" (list "LoadBalancer") "loadBalancerSourceRanges" (list "LoadBalancer") }}
+{{- if and (get $service $name) (not (has $service.type $types)) }}
+{{- fail (printf "service.%s is for service.type %s, which is %s" $name (join " or " $types) $service.type) }}
+{{- end }}
+{{- end }}
+{{- $isV6 := or (has "IPv6" ($service.ipFamilies | default list)) (has $service.ipFamilyPolicy (list "PreferDualStack" "RequireDualStack")) }}
+{{- range list "receiver" "operations" }}
+{{- $host := dig . "host" "0.0.0.0" $.Values.settings }}
+{{- if and $isV6 (eq $host "0.0.0.0") }}
+{{- fail (printf "settings.%s.host is 0.0.0.0, which has no address of IPv6, and service.ipFamilies or service.ipFamilyPolicy asks for some: set it to \"::\", which has both" .) }}
+{{- end }}
 {{- end }}
 {{- end }}
 

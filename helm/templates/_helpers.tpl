@@ -207,3 +207,13 @@ envFrom:
 {{ toYaml . }}
 {{- end }}
 {{- end }}
+
+{{- define "weda-connector.ipFamilies" -}}
+{{- with .Values.service.ipFamilyPolicy -}}
+ipFamilyPolicy: {{ . }}
+{{- end }}
+{{- with .Values.service.ipFamilies }}
+ipFamilies:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}

@@ -255,6 +255,54 @@ def test_selectors_find_the_connector_and_nothing_else():
     assert set(pod_specs(EVERYTHING)) == PODS
 
 
+V6 = {"settings": {"receiver": {"host": "::"}, "operations": {"host": "::"}}}
+"""Listeners that have addresses of both families."""
+
+
+def test_the_service_is_reached_as_the_values_say(tmp_path):
+    told = {
+        "type": "LoadBalancer",
+        "externalTrafficPolicy": "Local",
+        "internalTrafficPolicy": "Cluster",
+        "loadBalancerClass": "example.com/inner",
+        "loadBalancerSourceRanges": ["10.0.0.0/8"],
+        "ipFamilyPolicy": "RequireDualStack",
+        "ipFamilies": ["IPv6", "IPv4"],
+    }
+    values = {**V6, "service": {**told, "nodePort": 30080}}
+
+    public, headless = only("Service", values, NAME)["spec"], only("Service", values, f"{NAME}-headless")["spec"]
+
+    assert told.items() <= public.items()
+    assert public["ports"][0]["nodePort"] == 30080
+    families = {name: told[name] for name in ("ipFamilyPolicy", "ipFamilies")}
+    assert families.items() <= headless.items()
+    assert told.keys() & headless.keys() == set(families)
+    assert what_is_wrong_with(values, tmp_path / "made.yaml") == []
+
+
+def test_what_is_not_said_of_the_service_the_cluster_decides():
+    assert set(only("Service", {}, NAME)["spec"]) == {"type", "selector", "ports"}
+    assert "nodePort" not in only("Service", {"service": {"type": "NodePort"}}, NAME)["spec"]["ports"][0]
+
+
+@pytest.mark.parametrize(
+    ("service", "said"),
+    [
+        ({"nodePort": 30080}, "service.nodePort is for service.type NodePort or LoadBalancer"),
+        ({"externalTrafficPolicy": "Local"}, "service.externalTrafficPolicy is for service.type NodePort or"),
+        ({"type": "NodePort", "loadBalancerClass": "c"}, "service.loadBalancerClass is for service.type LoadBalancer"),
+        ({"type": "NodePort", "loadBalancerSourceRanges": ["10.0.0.0/8"]}, "service.loadBalancerSourceRanges is for"),
+        ({"ipFamilies": ["IPv6"]}, "settings.receiver.host is 0.0.0.0, which has no address of IPv6"),
+        ({"ipFamilyPolicy": "PreferDualStack"}, "settings.receiver.host is 0.0.0.0, which has no address of IPv6"),
+    ],
+    ids=str,
+)
+def test_what_the_service_cannot_be_is_refused(service, said):
+    with pytest.raises(helm_python.HelmRenderError, match=re.escape(said)):
+        objects({"service": service})
+
+
 def test_the_service_monitor_finds_the_port_of_the_operations_listener():
     monitor = only("ServiceMonitor", {"serviceMonitor": {"enabled": True, "labels": {"release": "p"}}})
     service = only("Service", {}, f"{NAME}-headless")

@@ -46,7 +46,18 @@ def values_schema() -> Schema:
         "persistence": closed(
             size=QUANTITY, storageClassName=TEXT, accessModes=many(FILLED, 1), annotations=TEXTS_BY_NAME
         ),
-        "service": closed(type=one_of("ClusterIP", "NodePort", "LoadBalancer"), port=PORT, annotations=TEXTS_BY_NAME),
+        "service": closed(
+            type=one_of("ClusterIP", "NodePort", "LoadBalancer"),
+            port=PORT,
+            nodePort=whole(0, 65535),
+            externalTrafficPolicy=one_of("", "Cluster", "Local"),
+            internalTrafficPolicy=one_of("", "Cluster", "Local"),
+            loadBalancerClass=TEXT,
+            loadBalancerSourceRanges=many(FILLED),
+            ipFamilyPolicy=one_of("", "SingleStack", "PreferDualStack", "RequireDualStack"),
+            ipFamilies={**many(one_of("IPv4", "IPv6")), "maxItems": 2, "uniqueItems": True},
+            annotations=TEXTS_BY_NAME,
+        ),
         "ingress": needs(
             "hosts", enabled=SWITCH, className=TEXT, annotations=TEXTS_BY_NAME, hosts=many(FILLED), tls=OBJECTS
         ),
@@ -149,6 +160,8 @@ def closed(**properties: Schema) -> Schema:
 
 
 def _may_be_empty(kind: Schema) -> bool:
+    if "" in kind.get("enum", ()):
+        return True
     empty = {"array": "minItems", "object": "required", "string": "minLength"}.get(str(kind.get("type")))
     return empty is not None and empty not in kind and re.search(kind.get("pattern", ""), "") is not None
 
@@ -170,9 +183,9 @@ def by_name(pattern: str, kind: Schema) -> Schema:
     return {"type": "object", "additionalProperties": False, "patternProperties": {pattern: kind}}
 
 
-def whole(least: int) -> Schema:
-    """A whole number."""
-    return {"type": "integer", "minimum": least}
+def whole(least: int, most: int = 2**31 - 1) -> Schema:
+    """A whole number; Kubernetes keeps 32 bits of most."""
+    return {"type": "integer", "minimum": least, "maximum": most}
 
 
 def one_of(*words: str) -> Schema:
