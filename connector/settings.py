@@ -234,7 +234,7 @@ def _check_file_name(path: Path) -> Path:
 _KINDS: Final = kinds(load_schema(WORKFLOW_EVENT))
 _SIZE_READER: Final = BeforeValidator(_parse_size)
 Number = Annotated[int, BeforeValidator(_refuse_boolean)]
-Seconds = Annotated[float, BeforeValidator(_refuse_boolean), Field(le=_INT32)]
+Seconds = Annotated[float, Field(le=_INT32), BeforeValidator(_refuse_boolean)]
 Size = Annotated[
     int,
     _SIZE_READER,
@@ -243,7 +243,7 @@ Size = Annotated[
     ),
 ]
 Text = Annotated[str, AfterValidator(_check_filled)]
-Port = Annotated[Number, Field(ge=0, le=65535)]
+Port = Annotated[int, Field(ge=0, le=65535), BeforeValidator(_refuse_boolean)]
 Masked = PlainSerializer(lambda _: REDACTED, return_type=str, when_used="json")
 Secret = Annotated[SecretStr, AfterValidator(_check_secret), Masked]
 Token = Annotated[SecretStr, AfterValidator(_check_token), Masked]
@@ -309,7 +309,7 @@ class Topics(_Group):
         description="What the names of all topics start with; may hold `{source}` and `{envType}`.",
     )
     partitions: Number = Field(default=12, ge=1, le=_INT32, description="Partitions of a topic at its creation.")
-    replication_factor: Annotated[int, BeforeValidator(_refuse_boolean), Field(ge=1, le=32767)] | None = Field(
+    replication_factor: Annotated[int, Field(ge=1, le=32767), BeforeValidator(_refuse_boolean)] | None = Field(
         default=None, description="Replicas of a topic at its creation; none means the broker's default."
     )
     retention_ms: Number = Field(
@@ -452,7 +452,7 @@ class Source(_Group):
     networks: tuple[NetworkName, ...] = Field(
         default=(), description="Networks that the source sends from, beside its credential; none means anywhere."
     )
-    rate: Annotated[float, BeforeValidator(_refuse_boolean), Field(gt=0, le=_INT32)] | None = Field(
+    rate: Annotated[float, Field(gt=0, le=_INT32), BeforeValidator(_refuse_boolean)] | None = Field(
         default=None, description="Requests a second that the source may send; none means as many as fit."
     )
     env_types: tuple[Environment, ...] = Field(

@@ -10,7 +10,10 @@ import re
 import sys
 from typing import Any
 
-from connector.settings import Settings
+from annotated_types import Ge, Le
+from pydantic.fields import FieldInfo
+
+from connector.settings import Journal, Receiver, Settings
 
 JOURNAL_FOLDER = "/var/lib/weda-connector/"
 SECRET_PROPERTIES = r"password$|secret$|key\.pem$|oauthbearer\.config$"
@@ -68,7 +71,7 @@ def values_schema() -> Schema:
         "prometheusRule": closed(enabled=SWITCH, labels=LABELS),
         "dashboards": closed(enabled=SWITCH, labels=LABELS, annotations=TEXTS_BY_NAME),
         "networkPolicy": closed(enabled=SWITCH, **{"from": OBJECTS}, operationsFrom=OBJECTS, egress=OBJECTS),
-        "podDisruptionBudget": closed(enabled=SWITCH, maxUnavailable={"type": ["integer", "string"]}),
+        "podDisruptionBudget": closed(enabled=SWITCH, maxUnavailable={"anyOf": [whole(0), PERCENT]}),
         "serviceAccount": closed(create=SWITCH, name=TEXT, annotations=TEXTS_BY_NAME),
         "probes": closed(startup=PROBE, liveness=PROBE, readiness=PROBE),
         "preStopSeconds": whole(0),
@@ -112,9 +115,21 @@ def settings_schema() -> tuple[Schema, Schema]:
     kafka = definitions["Kafka"]["properties"]["properties"]
     kafka["propertyNames"] = {"not": {"pattern": SECRET_PROPERTIES}}
     definitions["Journal"]["properties"]["path"]["pattern"] = f"^{JOURNAL_FOLDER}[^/]+$"
+    for group in ("Receiver", "Operations"):
+        definitions[group]["properties"]["port"]["minimum"] = 1  # any free one is none that a Service could name
+    for group, name in ((Receiver, "max_body_bytes"), (Journal, "max_bytes")):
+        in_bytes, _ = definitions[group.__name__]["properties"][name]["anyOf"]
+        in_bytes |= _bounds(group.model_fields[name])
     definitions["Journal"]["required"] = ["path"]  # the connector's default is another one
     schema["required"] = ["journal"]
     return schema, definitions
+
+
+def _bounds(field: FieldInfo) -> Schema:
+    """Of a number that may be text with a unit as well, whose own schema says nothing of them."""
+    least = [each.ge for each in field.metadata if isinstance(each, Ge)]
+    most = [each.le for each in field.metadata if isinstance(each, Le)]
+    return {"minimum": least[0], "maximum": most[0]}
 
 
 def _without_secrets(node: Any) -> Any:
@@ -197,6 +212,7 @@ TEXT: Schema = {"type": "string"}
 FILLED: Schema = {"type": "string", "minLength": 1}
 SWITCH: Schema = {"type": "boolean"}
 PORT: Schema = {"type": "integer", "minimum": 1, "maximum": 65535}
+PERCENT: Schema = {"type": "string", "pattern": "^(100|[0-9]{1,2})%$"}
 DIGEST: Schema = {"type": "string", "pattern": "^(sha256:[0-9a-f]{64})?$"}
 QUANTITY: Schema = {"type": "string", "pattern": "^[0-9]+(\\.[0-9]+)?([KMGTPE]i?)?$"}
 CPU: Schema = {"type": "string", "pattern": "^([0-9]+m|[0-9]+(\\.[0-9]+)?)$"}
