@@ -201,13 +201,33 @@ def test_every_setting_can_come_from_a_secret(name):
         {"kafka": {"properties": {"sasl.password": "p"}}},
         {"kafka": {"properties": {"ssl.key.password": "p"}}},
         {"kafka": {"properties": {"ssl.key.pem": "p"}}},
+        {"kafka": {"properties": {"ssl.keystore.password": "p"}}},
         {"kafka": {"properties": {"sasl.oauthbearer.client.secret": "p"}}},
+        {"kafka": {"properties": {"sasl.oauthbearer.client.credentials.client.secret": "p"}}},
+        {"kafka": {"properties": {"sasl.oauthbearer.assertion.private.key.passphrase": "p"}}},
+        {"kafka": {"properties": {"sasl.oauthbearer.assertion.private.key.pem": "p"}}},
+        {"kafka": {"properties": {"sasl.oauthbearer.config": "p"}}},
+        {"kafka": {"properties": {"sasl.jaas.config": "p"}}},
     ],
     ids=json.dumps,
 )
 def test_a_secret_has_no_place_in_the_values(settings):
-    with pytest.raises(helm_python.HelmValuesError):
+    """The error names it."""
+    [*_, name] = names_in(settings)
+
+    with pytest.raises(helm_python.HelmValuesError, match=f"'{name}'"):
         objects({"settings": settings})
+
+
+def names_in(tree):
+    for name, under in tree.items():
+        yield name
+        yield from names_in(under) if isinstance(under, dict) else ()
+
+
+@pytest.mark.parametrize("name", ["ssl.key.location", "sasl.username", "sasl.oauthbearer.client.id", "linger.ms"])
+def test_a_property_that_is_no_secret_has_its_place_there(name):
+    assert objects({"settings": {"kafka": {"properties": {name: "p"}}}})
 
 
 def test_kafka_with_sasl_over_tls(tmp_path):

@@ -16,7 +16,7 @@ from pydantic.fields import FieldInfo
 from connector.settings import Journal, Receiver, Settings
 
 JOURNAL_FOLDER = "/var/lib/weda-connector/"
-SECRET_PROPERTIES = r"password$|secret$|key\.pem$|oauthbearer\.config$"
+SECRET_PROPERTIES = r"password$|passphrase$|secret$|key\.pem$|(oauthbearer|jaas)\.config$"
 _SECRET_FORMAT = "password"
 
 Schema = dict[str, Any]
