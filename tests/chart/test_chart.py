@@ -182,6 +182,52 @@ def test_a_value_that_is_unknown_or_wrong_is_refused(values):
         objects(values)
 
 
+# --- as a part of another chart ---
+
+
+@pytest.fixture
+def umbrella(tmp_path):
+    """A chart that has this one as a part, twice: once under another name, and each only if it is enabled."""
+    dependency = {"name": "weda-connector", "version": "0.1.0", "repository": "file://../helm"}
+    parts = [
+        {**dependency, "condition": "weda-connector.enabled"},
+        {**dependency, "alias": "second", "condition": "second.enabled"},
+    ]
+    chart = tmp_path / "platform"
+    shutil.copytree(CHART, chart / "charts" / "weda-connector")
+    told = {"apiVersion": "v2", "name": "platform", "version": "1.0.0", "dependencies": parts}
+    (chart / "Chart.yaml").write_text(yaml.safe_dump(told))
+    return chart
+
+
+def test_it_can_be_a_part_of_another_chart(umbrella):
+    values = {
+        "global": {"imageRegistry": "registry.example.com"},
+        "weda-connector": {"enabled": True},
+        "second": {"enabled": True, "secretSettings": None, "settings": {"auth": "none"}},
+    }
+
+    made = made_as_a_part(umbrella, values)
+
+    assert [name for kind, name in made if kind == "StatefulSet"] == ["rel-second", NAME]
+    assert {name for _, name in made_as_a_part(umbrella, {**values, "second": {"enabled": False}})} == {
+        name for _, name in kinds({})
+    }
+
+
+def test_its_values_are_held_against_its_schema_there_too(umbrella):
+    with pytest.raises(helm_python.HelmValuesError, match="'typo'"):
+        made_as_a_part(umbrella, {"second": {"typo": 1}})
+
+
+def made_as_a_part(chart, values):
+    with helm_python.Chart.load(chart) as loaded:
+        rendered = loaded.render(values, name=rendering.RELEASE, namespace=rendering.NAMESPACE)
+    texts = [text for name, text in rendered.items() if not name.endswith(".txt")]
+    made = [each for text in texts for each in yaml.safe_load_all(text) if each]
+    return sorted((each["kind"], each["metadata"]["name"]) for each in made)
+
+
 # --- toggles: what is made ---
 
 

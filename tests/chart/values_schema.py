@@ -93,13 +93,15 @@ def values_schema() -> Schema:
         "extraVolumeMounts": OBJECTS,
         "extraContainers": OBJECTS,
         "extraInitContainers": OBJECTS,
-        "global": ANY_OBJECT,  # Helm gives it to every chart that is part of another
     }
     settings, definitions = settings_schema()
+    schema = closed(**values)
+    schema["properties"]["global"] = ANY_OBJECT  # Helm gives it to every chart that is part of another
+    schema["properties"]["enabled"] = SWITCH  # the condition by which a chart that has this one as a part leaves it out
     return {
         "$schema": "http://json-schema.org/draft-07/schema#",
         "title": "Values of the chart weda-connector",
-        **closed(**values),
+        **schema,
         "$defs": {"settings": settings, **definitions},
     }
 
