@@ -8,6 +8,8 @@
 {{- include "weda-connector.checkListeners" . }}
 {{- include "weda-connector.checkService" . }}
 {{- include "weda-connector.checkCertificates" . }}
+{{- include "weda-connector.checkDrain" . }}
+{{- include "weda-connector.checkExtras" . }}
 {{- if not .Values.extraEnvFrom }}{{/* What comes from there nobody sees before the pods do. */}}
 {{- include "weda-connector.checkMissing" (dict "root" . "elsewhere" $elsewhere) }}
 {{- end }}
@@ -122,6 +124,36 @@
 {{- range regexFindAll "/etc/weda-connector/certificates/[^/\\s\"']+" (toJson .Values.settings) -1 }}
 {{- if not (hasKey $certificates (base .)) }}
 {{- fail (printf "settings: %s is there only if certificates.%s names a Secret" . (base .)) }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{/* A claim that a replica has is not drained: the Job would wait for it, or take messages from under it. */}}
+{{- define "weda-connector.checkDrain" -}}
+{{- if not .Values.sharedJournal.enabled }}
+{{- range until (int .Values.replicaCount) }}
+{{- $claim := printf "journal-%s-%d" (include "weda-connector.fullname" $) . }}
+{{- if has $claim ($.Values.drain.claims | default list) }}
+{{- fail (printf "drain.claims: %s is the claim of replica %d, which publishes what is in it itself" $claim .) }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{- define "weda-connector.checkExtras" -}}
+{{- range .Values.extraVolumes }}
+{{- if or (has .name (list "config" "secrets" "tmp" "journal" "cache")) (hasPrefix "certificates-" .name) }}
+{{- fail (printf "extraVolumes: %s is the name of a volume of the chart's own" .name) }}
+{{- end }}
+{{- end }}
+{{- range .Values.extraVolumeMounts }}
+{{- if regexMatch "^(/tmp|/var/lib/weda-connector|/etc/weda-connector/(config|secrets)|/etc/weda-connector/certificates/[^/]+)/?$" .mountPath }}
+{{- fail (printf "extraVolumeMounts: at %s the chart mounts a volume of its own" .mountPath) }}
+{{- end }}
+{{- end }}
+{{- range concat (.Values.extraContainers | default list) (.Values.extraInitContainers | default list) }}
+{{- if eq .name "connector" }}
+{{- fail "extraContainers: connector is the name of the chart's own container" }}
 {{- end }}
 {{- end }}
 {{- end }}

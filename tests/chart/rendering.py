@@ -10,7 +10,7 @@ import yaml
 CHART = Path(__file__).parents[2] / "helm"
 RELEASE, NAMESPACE = "rel", "ns"
 NAME = f"{RELEASE}-weda-connector"
-CLAIM = f"journal-{NAME}-1"
+CLAIM = f"journal-{NAME}-2"
 
 EVERYTHING: dict[str, Any] = {
     "replicaCount": 2,

@@ -691,6 +691,33 @@ def test_a_detached_volume_is_drained_by_a_job():
     assert spec["containers"][0]["args"][:2] == ["journal", "drain"]
 
 
+def test_a_claim_that_a_replica_has_is_not_drained():
+    own = f"journal-{NAME}-0"
+
+    with pytest.raises(helm_python.HelmRenderError, match=f"{own} is the claim of replica 0"):
+        objects({"drain": {"claims": [own]}})
+    with pytest.raises(helm_python.HelmValuesError):
+        objects({"drain": {"claims": [CLAIM, CLAIM]}})
+    assert objects({"drain": {"claims": [own]}, "replicaCount": 0})
+    assert objects({**SHARED, "drain": {"claims": [own]}})
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"extraVolumes": [{"name": "tmp", "emptyDir": {}}]}, "extraVolumes: tmp is the name of a volume of"),
+        ({"extraVolumes": [{"name": "certificates-a", "emptyDir": {}}]}, "extraVolumes: certificates-a is the name"),
+        ({"extraVolumeMounts": [{"name": "more", "mountPath": "/tmp/"}]}, "extraVolumeMounts: at /tmp/ the chart"),
+        ({"extraContainers": [{"name": "connector", "image": "a:1"}]}, "connector is the name of the chart's own"),
+    ],
+    ids=str,
+)
+def test_what_is_extra_takes_no_place_of_the_chart_s_own(values, said):
+    """Which the API server would say in the middle of an install."""
+    with pytest.raises(helm_python.HelmRenderError, match=said):
+        objects(values)
+
+
 def test_a_drain_of_another_kind_is_another_job():
     """A Job cannot be changed."""
 

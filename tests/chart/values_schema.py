@@ -76,7 +76,7 @@ def values_schema() -> Schema:
         "probes": closed(startup=PROBE, liveness=PROBE, readiness=PROBE),
         "preStopSeconds": whole(0),
         "setup": closed(enabled=SWITCH, backoffLimit=whole(0), activeDeadlineSeconds=whole(1)),
-        "drain": closed(claims=many(FILLED), giveUpSeconds=whole(1), backoffLimit=whole(0)),
+        "drain": closed(claims={**many(FILLED), "uniqueItems": True}, giveUpSeconds=whole(1), backoffLimit=whole(0)),
         "resources": ANY_OBJECT,
         "podSecurityContext": ANY_OBJECT,
         "securityContext": ANY_OBJECT,
@@ -89,10 +89,10 @@ def values_schema() -> Schema:
         "topologySpreadConstraints": OBJECTS,
         "extraEnv": many({**closed(name=FILLED, value=TEXT, valueFrom=ANY_OBJECT), "required": ["name"]}),
         "extraEnvFrom": OBJECTS,
-        "extraVolumes": OBJECTS,
-        "extraVolumeMounts": OBJECTS,
-        "extraContainers": OBJECTS,
-        "extraInitContainers": OBJECTS,
+        "extraVolumes": many(having("name")),
+        "extraVolumeMounts": many(having("name", "mountPath")),
+        "extraContainers": many(having("name")),
+        "extraInitContainers": many(having("name")),
     }
     settings, definitions = settings_schema()
     schema = closed(**values)
@@ -181,6 +181,11 @@ def _may_be_empty(kind: Schema) -> bool:
         return True
     empty = {"array": "minItems", "object": "required", "string": "minLength"}.get(str(kind.get("type")))
     return empty is not None and empty not in kind and re.search(kind.get("pattern", ""), "") is not None
+
+
+def having(*names: str) -> Schema:
+    """An object of Kubernetes that has these texts at least."""
+    return {"type": "object", "properties": dict.fromkeys(names, FILLED), "required": list(names)}
 
 
 def needs(name: str, **properties: Schema) -> Schema:
