@@ -52,7 +52,7 @@ def values_schema() -> Schema:
         "service": closed(
             type=one_of("ClusterIP", "NodePort", "LoadBalancer"),
             port=PORT,
-            nodePort=whole(0, 65535),
+            nodePort=NODE_PORT,
             externalTrafficPolicy=one_of("", "Cluster", "Local"),
             internalTrafficPolicy=one_of("", "Cluster", "Local"),
             loadBalancerClass=TEXT,
@@ -177,7 +177,7 @@ def closed(**properties: Schema) -> Schema:
 
 
 def _may_be_empty(kind: Schema) -> bool:
-    if "" in kind.get("enum", ()):
+    if kind is NODE_PORT or "" in kind.get("enum", ()):
         return True
     empty = {"array": "minItems", "object": "required", "string": "minLength"}.get(str(kind.get("type")))
     return empty is not None and empty not in kind and re.search(kind.get("pattern", ""), "") is not None
@@ -219,6 +219,7 @@ TEXT: Schema = {"type": "string"}
 FILLED: Schema = {"type": "string", "minLength": 1}
 SWITCH: Schema = {"type": "boolean"}
 PORT: Schema = {"type": "integer", "minimum": 1, "maximum": 65535}
+NODE_PORT: Schema = {"type": "integer", "minimum": 0, "maximum": 65535}
 PERCENT: Schema = {"type": "string", "pattern": "^(100|[0-9]{1,2})%$"}
 DIGEST: Schema = {"type": "string", "pattern": "^(sha256:[0-9a-f]{64})?$"}
 QUANTITY: Schema = {"type": "string", "pattern": "^[0-9]+(\\.[0-9]+)?([KMGTPE]i?)?$"}
