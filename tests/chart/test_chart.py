@@ -154,6 +154,8 @@ def without_empty(tree):
         {"probes": {"liveness": {"periodSeconds": 0}}},
         {"preStopSeconds": 2**31},
         {"settings": {"receiver": {"port": 0}}},
+        {"settings": {"receiver": {"tls_certificate": ""}}},
+        {"settings": {"registry": {"ca_location": ""}}},
         {"settings": {"operations": {"port": 65536}}},
         {"settings": {"receiver": {"shutdown_grace_seconds": -1}}},
         {"settings": {"receiver": {"reply_deadline_seconds": 0}}},

@@ -139,7 +139,8 @@ def _without_secrets(node: Any) -> Any:
         return [_without_secrets(each) for each in node]
     if not isinstance(node, dict):
         return node
-    return {name: _without_secrets(each) for name, each in node.items() if not _is_secret(each)}
+    filled = {"minLength": 1} if node.get("format") == "path" else {}  # an empty one is a file that cannot be read
+    return {name: _without_secrets(each) for name, each in node.items() if not _is_secret(each)} | filled
 
 
 def _is_secret(node: Any) -> bool:
