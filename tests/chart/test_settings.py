@@ -2,6 +2,12 @@
 
 import json
 import re
+import ssl
+import subprocess
+import sys
+import threading
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import pairwise
 from pathlib import Path
 
@@ -124,6 +130,57 @@ def test_who_looks_at_a_listener_speaks_tls_where_it_does():
     assert secured.items() <= only("ServiceMonitor", values)["spec"]["endpoints"][0].items()
     assert "curl --insecure https://127.0.0.1:9464/readyz" in texts(values)["NOTES.txt"]
     assert "--operations-url http://127.0.0.1:9999" in texts({"settings": {"operations": {"port": 9999}}})["NOTES.txt"]
+
+
+def test_the_notes_ask_with_the_settings_that_the_pod_has():
+    """Half of them in the environment alone need not hold: a registry's password there, its user name in the file."""
+    config = "/etc/weda-connector/config/config.yaml"
+
+    assert config in connector({})["args"]
+    assert f"journal status --config {config} " in texts({})["NOTES.txt"]
+
+
+def test_the_test_s_program_asks_listeners_of_either_kind():
+    """By the names of Services, which no certificate needs to have."""
+    program = pod_specs({})["test"]["containers"][0]["command"][2]
+
+    for context in (None, ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)):
+        with serving(context) as url:
+            asked = [sys.executable, "-c", program, f"{url}/readyz"]
+            good = subprocess.run([*asked, f"{url}/no-such-path"], capture_output=True, text=True, check=False)
+            bad = subprocess.run([*asked, f"{url}/readyz"], capture_output=True, text=True, check=False)
+
+        assert (good.returncode, good.stdout) == (0, "ready\ncode 40400\n"), good.stderr
+        assert bad.returncode == 1
+
+
+class Listener(BaseHTTPRequestHandler):
+    """As the connector's two answer."""
+
+    def do_GET(self):
+        is_ready = self.path == "/readyz"
+        self.send_response(200 if is_ready else 404)
+        self.end_headers()
+        self.wfile.write(b"ready" if is_ready else b'{"code": 40400}')
+
+    def log_message(self, *_):
+        pass
+
+
+@contextmanager
+def serving(context):
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Listener)
+    if context is not None:
+        PAIR.configure_cert(context)
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"{'http' if context is None else 'https'}://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
 
 
 def schemes(values):
