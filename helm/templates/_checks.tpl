@@ -131,10 +131,11 @@
 {{/* A claim that a replica has is not drained: the Job would wait for it, or take messages from under it. */}}
 {{- define "weda-connector.checkDrain" -}}
 {{- if not .Values.sharedJournal.enabled }}
-{{- range until (int .Values.replicaCount) }}
-{{- $claim := printf "journal-%s-%d" (include "weda-connector.fullname" $) . }}
-{{- if has $claim ($.Values.drain.claims | default list) }}
-{{- fail (printf "drain.claims: %s is the claim of replica %d, which publishes what is in it itself" $claim .) }}
+{{- $prefix := printf "journal-%s-" (include "weda-connector.fullname" .) }}
+{{- range .Values.drain.claims }}
+{{- $ordinal := trimPrefix $prefix . }}
+{{- if and (hasPrefix $prefix .) (regexMatch "^[0-9]{1,9}$" $ordinal) (lt (int $ordinal) (int $.Values.replicaCount)) }}
+{{- fail (printf "drain.claims: %s is the claim of replica %s, which publishes what is in it itself" . $ordinal) }}
 {{- end }}
 {{- end }}
 {{- end }}
