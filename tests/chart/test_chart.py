@@ -345,6 +345,14 @@ def test_the_service_is_reached_as_the_values_say(tmp_path):
     assert what_is_wrong_with(values, tmp_path / "made.yaml") == []
 
 
+def test_no_cloud_makes_a_health_check_of_the_protocol():
+    """On a path of its own choice, to which the public listener says 404: the balancer would send to no pod."""
+    [port] = only("Service", {"service": {"type": "LoadBalancer"}}, NAME)["spec"]["ports"]
+
+    assert "appProtocol" not in port
+    assert only("Service", {}, NAME)["spec"]["ports"][0]["appProtocol"] == "http"
+
+
 def test_what_is_not_said_of_the_service_the_cluster_decides():
     assert set(only("Service", {}, NAME)["spec"]) == {"type", "selector", "ports"}
     assert "nodePort" not in only("Service", {"service": {"type": "NodePort"}}, NAME)["spec"]["ports"][0]
