@@ -97,7 +97,7 @@
 {{- if eq (include "weda-connector.receiverPort" .) (include "weda-connector.operationsPort" .) }}
 {{- fail (printf "settings.receiver.port and settings.operations.port are both %s: they are two listeners of one pod" (include "weda-connector.receiverPort" .)) }}
 {{- end }}
-{{- $host := dig "operations" "host" "127.0.0.1" .Values.settings }}
+{{- $host := dig "operations" "host" "" .Values.settings | default "127.0.0.1" }}
 {{- if include "weda-connector.isLoopback" $host }}
 {{- fail (printf "settings.operations.host is %s: probes come from outside the pod, and would end it again and again" $host) }}
 {{- end }}

@@ -95,7 +95,7 @@ WEDA_JOURNAL__URL: {existingSecret: {{ .existingSecret | quote }}, key: {{ .key 
 
 {{/* Of a pod that runs before the install: a ServiceAccount of the chart's does not exist by then, one that somebody else made does. */}}
 {{- define "weda-connector.hookServiceAccount" -}}
-{{- if not .Values.serviceAccount.create }}
+{{- if not .Values.serviceAccount.create -}}
 serviceAccountName: {{ include "weda-connector.serviceAccountName" . | quote }}
 {{- end }}
 {{- end }}

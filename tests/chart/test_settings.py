@@ -404,6 +404,7 @@ def test_what_the_chart_follows_stands_where_it_sees_it(variable, name):
         ({"settings": {"receiver": {"port": 9464}}}, "settings.operations.port are both 9464"),
         ({"settings": {"operations": {"host": "127.0.0.1"}}}, "settings.operations.host is 127.0.0.1"),
         ({"settings": {"operations": None}}, "settings.operations.host is 127.0.0.1"),
+        ({"settings": {"operations": {"host": ""}}}, "settings.operations.host is 127.0.0.1"),
         ({"settings": {"operations": {"host": "::1"}}}, "settings.operations.host is ::1"),
         ({"settings": {"kafka": None}}, "settings.kafka.bootstrap_servers is empty"),
         ({"settings": {"registry": {"username": "u"}}}, "secretSettings.WEDA_REGISTRY__PASSWORD go together"),
