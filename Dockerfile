@@ -8,7 +8,7 @@ COPY requirements/ requirements/
 RUN python -m venv /opt/builder \
  && /opt/builder/bin/python -m pip install --no-compile --require-hashes -r requirements/build.txt \
  && python -m venv --without-pip /opt/weda-connector \
- && /opt/builder/bin/python -m pip --python /opt/weda-connector/bin/python install --no-compile --require-hashes --only-binary :all: -r requirements/postgresql.txt
+ && /opt/builder/bin/python -m pip --python /opt/weda-connector/bin/python install --no-compile --require-hashes --only-binary :all: -r requirements/postgresql.txt -r requirements/otlp.txt
 COPY pyproject.toml README.md LICENSE ./
 COPY avro/ avro/
 COPY connector/ connector/

@@ -12,7 +12,7 @@ import os
 import re
 import sys
 import zoneinfo
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -234,7 +234,7 @@ def _check_file_name(path: Path) -> Path:
 _KINDS: Final = kinds(load_schema(WORKFLOW_EVENT))
 _SIZE_READER: Final = BeforeValidator(_parse_size)
 Number = Annotated[int, BeforeValidator(_refuse_boolean)]
-Seconds = Annotated[float, BeforeValidator(_refuse_boolean), Field(le=_INT32)]
+Seconds = Annotated[float, Field(le=_INT32), BeforeValidator(_refuse_boolean)]
 Size = Annotated[
     int,
     _SIZE_READER,
@@ -243,7 +243,7 @@ Size = Annotated[
     ),
 ]
 Text = Annotated[str, AfterValidator(_check_filled)]
-Port = Annotated[Number, Field(ge=0, le=65535)]
+Port = Annotated[int, Field(ge=0, le=65535), BeforeValidator(_refuse_boolean)]
 Masked = PlainSerializer(lambda _: REDACTED, return_type=str, when_used="json")
 Secret = Annotated[SecretStr, AfterValidator(_check_secret), Masked]
 Token = Annotated[SecretStr, AfterValidator(_check_token), Masked]
@@ -309,7 +309,7 @@ class Topics(_Group):
         description="What the names of all topics start with; may hold `{source}` and `{envType}`.",
     )
     partitions: Number = Field(default=12, ge=1, le=_INT32, description="Partitions of a topic at its creation.")
-    replication_factor: Annotated[int, BeforeValidator(_refuse_boolean), Field(ge=1, le=32767)] | None = Field(
+    replication_factor: Annotated[int, Field(ge=1, le=32767), BeforeValidator(_refuse_boolean)] | None = Field(
         default=None, description="Replicas of a topic at its creation; none means the broker's default."
     )
     retention_ms: Number = Field(
@@ -452,7 +452,7 @@ class Source(_Group):
     networks: tuple[NetworkName, ...] = Field(
         default=(), description="Networks that the source sends from, beside its credential; none means anywhere."
     )
-    rate: Annotated[float, BeforeValidator(_refuse_boolean), Field(gt=0, le=_INT32)] | None = Field(
+    rate: Annotated[float, Field(gt=0, le=_INT32), BeforeValidator(_refuse_boolean)] | None = Field(
         default=None, description="Requests a second that the source may send; none means as many as fit."
     )
     env_types: tuple[Environment, ...] = Field(
@@ -660,6 +660,7 @@ class Settings(_Group):
         environment: Mapping[str, str] = os.environ,
         file: Path | None = None,
         flags: Mapping[str, object] = NO_FLAGS,
+        only: Collection[str] = (),
     ) -> "Settings":
         """The effective settings.
 
@@ -667,11 +668,15 @@ class Settings(_Group):
             environment: variables by name; those that start with ``WEDA_`` are ours.
             file: YAML with the same tree in lower case.
             flags: dotted names such as ``kafka.bootstrap_servers``; None means the flag was not given.
+            only: dotted names of what the caller needs; the values of others are then neither read nor held against
+                each other, for they may be incomplete. Empty means all.
 
         Raises:
             ConfigurationError: the first problem, in one line that names the setting as it was written.
         """
-        written = {**_read_file(file), **_read_environment(environment), **_read_flags(flags)}
+        needed = frozenset(only or _known_settings())
+        read = {**_read_file(file), **_read_environment(environment, needed), **_read_flags(flags)}
+        written = {name: value for name, value in read.items() if name in needed}
         try:
             settings = cls.model_validate(_build_tree(written))
         except ValidationError as error:
@@ -836,7 +841,7 @@ def _show_size(count: int) -> str:
     return str(count)
 
 
-def _read_environment(environment: Mapping[str, str]) -> dict[str, _Written]:
+def _read_environment(environment: Mapping[str, str], needed: Collection[str]) -> dict[str, _Written]:
     known = {environment_name(setting): setting for setting in _known_settings()}
     written = {}
     for variable in sorted(name for name in environment if name.startswith(_PREFIX)):
@@ -845,6 +850,8 @@ def _read_environment(environment: Mapping[str, str]) -> dict[str, _Written]:
             raise _refusal(variable, f"unknown setting; {_nearest(variable.upper(), known)}")
         if name != variable and name in environment:
             raise _refusal(variable, f"{name} is set as well; keep one of the two")
+        if known[name] not in needed:
+            continue
         text = environment[variable] if name == variable else _read_value(variable, environment[variable])
         written[known[name]] = _Written(variable, _parse_text(variable, known[name], text))
     return written

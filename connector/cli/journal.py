@@ -144,7 +144,7 @@ def migrate(*, file: File = None, as_json: Json = False) -> None:
 
     The role in the address has to own the tables, or be allowed to create them; the one that `serve` uses needs less:
     see docs/scaling.md. What is there stays. Run it before the replicas of a new version start; it may run while those
-    of the version before are running.
+    of the version before are running. No other setting matters: those of `serve` need not be complete here.
 
     \b
     Examples:
@@ -152,7 +152,7 @@ def migrate(*, file: File = None, as_json: Json = False) -> None:
 
     Exit codes: 0 the database fits, 2 bad usage or configuration, 3 the database is not reachable, or refuses.
     """
-    url = Settings.load(file=file, flags={}).journal.url
+    url = Settings.load(file=file, flags={}, only=("journal.url",)).journal.url
     if url is None:
         raise ConfigurationError("WEDA_JOURNAL__URL is not set: a journal in a file of its own needs no migration")
     try:

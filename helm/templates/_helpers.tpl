@@ -1,33 +1,40 @@
 {{- define "weda-connector.name" -}}
-{{- default .Chart.Name .Values.nameOverride | trunc 50 | trimSuffix "-" }}
+{{- default .Chart.Name .Values.nameOverride | trunc 50 | trimAll "-" }}
 {{- end }}
 
-{{/* At most 50 letters: a StatefulSet's name goes with a hash into a label of its pods. */}}
+{{/* At most 50 letters: a StatefulSet's name goes with a hash into a label of its pods. Without dots, which no Service may have. */}}
 {{- define "weda-connector.fullname" -}}
 {{- $name := include "weda-connector.name" . }}
-{{- if .Values.fullnameOverride }}
-{{- .Values.fullnameOverride | trunc 50 | trimSuffix "-" }}
-{{- else if contains $name .Release.Name }}
-{{- .Release.Name | trunc 50 | trimSuffix "-" }}
-{{- else }}
-{{- printf "%s-%s" .Release.Name $name | trunc 50 | trimSuffix "-" }}
-{{- end }}
+{{- $full := ternary .Release.Name (printf "%s-%s" .Release.Name $name) (contains $name .Release.Name) }}
+{{- default $full .Values.fullnameOverride | replace "." "-" | trunc 50 | trimAll "-" }}
 {{- end }}
 
 {{/* What never changes in the life of a release: selectors are made of it. */}}
 {{- define "weda-connector.selector" -}}
-app.kubernetes.io/name: {{ include "weda-connector.name" . }}
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/name: {{ include "weda-connector.name" . | quote }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- end }}
 
+{{/* Of the pod of `helm test`. */}}
+{{- define "weda-connector.testerLabels" -}}
+{{ include "weda-connector.selector" . }}
+app.kubernetes.io/component: test
+{{- end }}
+
+{{/* All labels of an object, each once: of `root`, with its `component` where it is one, and `more` that the values give it alone. */}}
 {{- define "weda-connector.labels" -}}
+{{- $own := include "weda-connector.ownLabels" .root | fromYaml }}
+{{- with .component }}
+{{- $_ := set $own "app.kubernetes.io/component" . }}
+{{- end }}
+{{- toYaml (merge $own (.more | default dict) (.root.Values.commonLabels | default dict)) }}
+{{- end }}
+
+{{- define "weda-connector.ownLabels" -}}
 {{ include "weda-connector.selector" . }}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
-app.kubernetes.io/managed-by: {{ .Release.Service }}
-helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
-{{- with .Values.commonLabels }}
-{{ toYaml . }}
-{{- end }}
+app.kubernetes.io/managed-by: {{ .Release.Service | quote }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" | quote }}
 {{- end }}
 
 {{- define "weda-connector.image" -}}
@@ -40,29 +47,6 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 
 {{- define "weda-connector.serviceAccountName" -}}
 {{- default (ternary (include "weda-connector.fullname" .) "default" .Values.serviceAccount.create) .Values.serviceAccount.name }}
-{{- end }}
-
-{{/* What renders and yet would not do what it seems to. */}}
-{{- define "weda-connector.checks" -}}
-{{- if and (gt (int .Values.replicaCount) 1) (not .Values.sharedJournal.enabled) (not .Values.acceptReorderingInOutages) }}
-{{- fail (printf "replicaCount is %d: each replica has a journal of its own, so in an outage of Kafka the messages of an instance that went to several replicas are published out of order; share a journal (sharedJournal.enabled=true), or set acceptReorderingInOutages=true if readers can stand that, else keep replicaCount at 1" (int .Values.replicaCount)) }}
-{{- end }}
-{{- if and .Values.autoscaling.enabled (not .Values.sharedJournal.enabled) }}
-{{- fail "autoscaling.enabled needs sharedJournal.enabled: of replicas with journals of their own, one that goes leaves its backlog on its volume" }}
-{{- end }}
-{{- $secrets := .Values.secretSettings | default dict }}
-{{- if dig "WEDA_JOURNAL__URL" "existingSecret" "" $secrets }}
-{{- fail "secretSettings.WEDA_JOURNAL__URL: name that Secret in sharedJournal, and set sharedJournal.enabled=true: replicas that share a journal are another kind of object" }}
-{{- end }}
-{{- if and (dig "kafka" "properties" "" .Values.settings) (dig "WEDA_KAFKA__PROPERTIES" "existingSecret" "" $secrets) }}
-{{- fail "settings.kafka.properties and secretSettings.WEDA_KAFKA__PROPERTIES are both set: the Secret's would replace the others; write all properties into the Secret" }}
-{{- end }}
-{{- if eq (include "weda-connector.receiverPort" .) (include "weda-connector.operationsPort" .) }}
-{{- fail (printf "settings.receiver.port and settings.operations.port are both %s: they are two listeners of one pod" (include "weda-connector.receiverPort" .)) }}
-{{- end }}
-{{- if and .Values.settings.sources (dig "WEDA_SOURCES" "existingSecret" "" $secrets) }}
-{{- fail "settings.sources and secretSettings.WEDA_SOURCES are both set: the Secret's would replace the others; write all sources into the Secret" }}
-{{- end }}
 {{- end }}
 
 {{/* The configuration file. */}}
@@ -85,6 +69,16 @@ config.yaml: |
 {{- dig "receiver" "port" 8080 .Values.settings | int }}
 {{- end }}
 
+{{/* How a listener is spoken to: `root`, and `listener`: receiver or operations. */}}
+{{- define "weda-connector.scheme" -}}
+{{- ternary "https" "http" (dig .listener "tls_certificate" "" .root.Values.settings | empty | not) }}
+{{- end }}
+
+{{/* A probe of the operations listener, at a path; the kubelet looks at no certificate. */}}
+{{- define "weda-connector.probe" -}}
+httpGet: {path: {{ .path }}, port: operations, scheme: {{ include "weda-connector.scheme" (dict "root" .root "listener" "operations") | upper }}}
+{{- end }}
+
 {{/* The settings that come from Secrets, as in the values; nothing where there is none. */}}
 {{- define "weda-connector.secretSettings" -}}
 {{- range $setting, $secret := .Values.secretSettings }}
@@ -99,6 +93,13 @@ WEDA_JOURNAL__URL: {existingSecret: {{ .existingSecret | quote }}, key: {{ .key 
 {{- end }}
 {{- end }}
 
+{{/* Of a pod that runs before the install: a ServiceAccount of the chart's does not exist by then, one that somebody else made does. */}}
+{{- define "weda-connector.hookServiceAccount" -}}
+{{- if not .Values.serviceAccount.create -}}
+serviceAccountName: {{ include "weda-connector.serviceAccountName" . | quote }}
+{{- end }}
+{{- end }}
+
 {{/* What is the same in every pod. */}}
 {{- define "weda-connector.podBasics" -}}
 automountServiceAccountToken: false
@@ -110,7 +111,7 @@ imagePullSecrets:
 securityContext:
   {{- toYaml .Values.podSecurityContext | nindent 2 }}
 {{- with .Values.priorityClassName }}
-priorityClassName: {{ . }}
+priorityClassName: {{ . | quote }}
 {{- end }}
 {{- with .Values.nodeSelector }}
 nodeSelector:
@@ -175,7 +176,7 @@ envFrom:
 {{- define "weda-connector.volumes" -}}
 - name: config
   configMap:
-    name: {{ .config }}
+    name: {{ .config | quote }}
 {{ include "weda-connector.volumesWithoutConfig" .root | trim }}
 {{- end }}
 
@@ -187,16 +188,16 @@ envFrom:
     sources:
       {{- range $setting, $secret := . }}
       - secret:
-          name: {{ $secret.existingSecret }}
+          name: {{ $secret.existingSecret | quote }}
           items:
-            - key: {{ $secret.key }}
+            - key: {{ $secret.key | quote }}
               path: {{ $setting }}
       {{- end }}
 {{- end }}
 {{- range $name, $certificate := .Values.certificates }}
 - name: certificates-{{ $name }}
   secret:
-    secretName: {{ $certificate.existingSecret }}
+    secretName: {{ $certificate.existingSecret | quote }}
     defaultMode: 0440
 {{- end }}
 - name: tmp
@@ -204,5 +205,15 @@ envFrom:
     sizeLimit: 64Mi
 {{- with .Values.extraVolumes }}
 {{ toYaml . }}
+{{- end }}
+{{- end }}
+
+{{- define "weda-connector.ipFamilies" -}}
+{{- with .Values.service.ipFamilyPolicy -}}
+ipFamilyPolicy: {{ . }}
+{{- end }}
+{{- with .Values.service.ipFamilies }}
+ipFamilies:
+  {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- end }}

@@ -2,20 +2,13 @@
 {{- define "weda-connector.pod" -}}
 metadata:
   labels:
-    {{- with .Values.podLabels }}
-    {{- toYaml . | nindent 4 }}
-    {{- end }}
-    {{- include "weda-connector.labels" . | nindent 4 }}
-    app.kubernetes.io/component: connector
+    {{- include "weda-connector.labels" (dict "root" . "component" "connector" "more" .Values.podLabels) | nindent 4 }}
   annotations:
-    checksum/config: {{ include "weda-connector.config" . | sha256sum }}
-    kubectl.kubernetes.io/default-container: connector
-    {{- with .Values.podAnnotations }}
-    {{- toYaml . | nindent 4 }}
-    {{- end }}
+    {{- $own := dict "checksum/config" (include "weda-connector.config" . | sha256sum) }}
+    {{- toYaml (merge $own (.Values.podAnnotations | default dict) (dict "kubectl.kubernetes.io/default-container" "connector")) | nindent 4 }}
 spec:
   {{- include "weda-connector.podBasics" . | nindent 2 }}
-  serviceAccountName: {{ include "weda-connector.serviceAccountName" . }}
+  serviceAccountName: {{ include "weda-connector.serviceAccountName" . | quote }}
   terminationGracePeriodSeconds: {{ include "weda-connector.gracePeriod" . }}
   {{- with .Values.affinity }}
   affinity:
@@ -41,13 +34,13 @@ spec:
           containerPort: {{ include "weda-connector.operationsPort" . }}
           protocol: TCP
       startupProbe:
-        httpGet: {path: /livez, port: operations}
+        {{- include "weda-connector.probe" (dict "root" . "path" "/livez") | nindent 8 }}
         {{- toYaml .Values.probes.startup | nindent 8 }}
       livenessProbe: # never looks at Kafka: a restart mends no broker
-        httpGet: {path: /livez, port: operations}
+        {{- include "weda-connector.probe" (dict "root" . "path" "/livez") | nindent 8 }}
         {{- toYaml .Values.probes.liveness | nindent 8 }}
       readinessProbe:
-        httpGet: {path: /readyz, port: operations}
+        {{- include "weda-connector.probe" (dict "root" . "path" "/readyz") | nindent 8 }}
         {{- toYaml .Values.probes.readiness | nindent 8 }}
       lifecycle:
         preStop:

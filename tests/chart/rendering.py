@@ -10,7 +10,7 @@ import yaml
 CHART = Path(__file__).parents[2] / "helm"
 RELEASE, NAMESPACE = "rel", "ns"
 NAME = f"{RELEASE}-weda-connector"
-CLAIM = f"journal-{NAME}-1"
+CLAIM = f"journal-{NAME}-2"
 
 EVERYTHING: dict[str, Any] = {
     "replicaCount": 2,
@@ -72,16 +72,16 @@ NOTHING: dict[str, Any] = {
 Object = dict[str, Any]
 
 
-def texts(values: Object, chart: Path = CHART) -> dict[str, str]:
+def texts(values: Object, chart: Path = CHART, release: str = RELEASE, namespace: str = NAMESPACE) -> dict[str, str]:
     """What each template makes, by its name without the chart's."""
     with helm_python.Chart.load(chart) as loaded:
-        rendered = loaded.render(copy.deepcopy(values), name=RELEASE, namespace=NAMESPACE)
+        rendered = loaded.render(copy.deepcopy(values), name=release, namespace=namespace)
     return {name.partition("/templates/")[2]: text for name, text in rendered.items()}
 
 
-def objects(values: Object, chart: Path = CHART) -> list[Object]:
+def objects(values: Object, chart: Path = CHART, release: str = RELEASE) -> list[Object]:
     """Every object that the chart makes."""
-    made = texts(values, chart)
+    made = texts(values, chart, release)
     return [each for name, text in made.items() if name != "NOTES.txt" for each in yaml.safe_load_all(text) if each]
 
 

@@ -18,6 +18,7 @@ from tests.chart.rendering import CHART, CLAIM, EVERYTHING, NAME, NOTHING, SHARE
 
 ROOT = CHART.parent
 SETS = {"defaults": {}, "everything": EVERYTHING, "shared journal": SHARED, "nothing": NOTHING}
+FOUND = {"app.kubernetes.io/name": "weda-connector", "app.kubernetes.io/instance": rendering.RELEASE}
 PODS = {"connector", "setup", "drain", "test"}
 
 
@@ -90,12 +91,18 @@ def test_the_schema_of_the_values_is_what_the_module_prints():
 @pytest.mark.parametrize("values", SETS.values(), ids=SETS)
 def test_null_in_place_of_any_value_is_nothing_or_named_in_the_error(values, tmp_path):
     """Null takes a default away; what the templates make of that must be an object of Kubernetes all the same."""
+    made, refused = {}, {}
     for path in paths(yaml.safe_load((CHART / "values.yaml").read_text())):
         changed = copy.deepcopy(values)
         section = reduce(lambda at, name: at.setdefault(name, {}), path[:-1], changed)
         section[path[-1]] = None
-        wrong = what_is_wrong_with(changed, tmp_path / "made.yaml")
-        assert wrong == [] or f"'{path[-1]}'" in wrong[0] or "execution error at" in wrong[0], (path, wrong)
+        try:
+            made |= {json.dumps(each): each for each in objects(changed)}  # most are as without the null
+        except (helm_python.HelmValuesError, helm_python.HelmRenderError) as error:
+            refused[path] = str(error)
+
+    assert [path for path, why in refused.items() if f"'{path[-1]}'" not in why and "execution error" not in why] == []
+    assert held_against_schemas(made.values(), tools.NEWEST, tmp_path / "made.yaml")["resources"] == []
 
 
 def what_is_wrong_with(values, file):
@@ -144,6 +151,27 @@ def without_empty(tree):
     "values",
     [
         {"typo": 1},
+        {"replicaCount": -1},
+        {"service": {"port": 0}},
+        {"service": {"nodePort": 65536}},
+        {"autoscaling": {"minReplicas": 0}},
+        {"podDisruptionBudget": {"maxUnavailable": "all"}},
+        {"podDisruptionBudget": {"maxUnavailable": -1}},
+        {"probes": {"liveness": {"periodSeconds": 0}}},
+        {"preStopSeconds": 2**31},
+        {"settings": {"receiver": {"port": 0}}},
+        {"settings": {"receiver": {"tls_certificate": ""}}},
+        {"settings": {"registry": {"ca_location": ""}}},
+        {"settings": {"operations": {"port": 65536}}},
+        {"settings": {"receiver": {"shutdown_grace_seconds": -1}}},
+        {"settings": {"receiver": {"reply_deadline_seconds": 0}}},
+        {"settings": {"receiver": {"max_body_bytes": 1023}}},
+        {"settings": {"journal": {"max_bytes": 1_048_575}}},
+        {"settings": {"topics": {"replication_factor": 0}}},
+        {"settings": {"sources": {"hr": {"rate": 0}}}},
+        {"nameOverride": "My_Hook"},
+        {"fullnameOverride": "a.b"},
+        {"podLabels": {"a": "not a label"}},
         {"image": {"tagg": "1"}},
         {"settings": {"recieiver": {}}},
         {"settings": {"receiver": {"prot": 1}}},
@@ -160,6 +188,52 @@ def without_empty(tree):
 def test_a_value_that_is_unknown_or_wrong_is_refused(values):
     with pytest.raises(helm_python.HelmValuesError):
         objects(values)
+
+
+# --- as a part of another chart ---
+
+
+@pytest.fixture
+def umbrella(tmp_path):
+    """A chart that has this one as a part, twice: once under another name, and each only if it is enabled."""
+    dependency = {"name": "weda-connector", "version": "0.1.0", "repository": "file://../helm"}
+    parts = [
+        {**dependency, "condition": "weda-connector.enabled"},
+        {**dependency, "alias": "second", "condition": "second.enabled"},
+    ]
+    chart = tmp_path / "platform"
+    shutil.copytree(CHART, chart / "charts" / "weda-connector")
+    told = {"apiVersion": "v2", "name": "platform", "version": "1.0.0", "dependencies": parts}
+    (chart / "Chart.yaml").write_text(yaml.safe_dump(told))
+    return chart
+
+
+def test_it_can_be_a_part_of_another_chart(umbrella):
+    values = {
+        "global": {"imageRegistry": "registry.example.com"},
+        "weda-connector": {"enabled": True},
+        "second": {"enabled": True, "secretSettings": None, "settings": {"auth": "none"}},
+    }
+
+    made = made_as_a_part(umbrella, values)
+
+    assert [name for kind, name in made if kind == "StatefulSet"] == ["rel-second", NAME]
+    assert {name for _, name in made_as_a_part(umbrella, {**values, "second": {"enabled": False}})} == {
+        name for _, name in kinds({})
+    }
+
+
+def test_its_values_are_held_against_its_schema_there_too(umbrella):
+    with pytest.raises(helm_python.HelmValuesError, match="'typo'"):
+        made_as_a_part(umbrella, {"second": {"typo": 1}})
+
+
+def made_as_a_part(chart, values):
+    with helm_python.Chart.load(chart) as loaded:
+        rendered = loaded.render(values, name=rendering.RELEASE, namespace=rendering.NAMESPACE)
+    texts = [text for name, text in rendered.items() if not name.endswith(".txt")]
+    made = [each for text in texts for each in yaml.safe_load_all(text) if each]
+    return sorted((each["kind"], each["metadata"]["name"]) for each in made)
 
 
 # --- toggles: what is made ---
@@ -251,6 +325,62 @@ def test_selectors_find_the_connector_and_nothing_else():
     assert set(pod_specs(EVERYTHING)) == PODS
 
 
+V6 = {"settings": {"receiver": {"host": "::"}, "operations": {"host": "::"}}}
+"""Listeners that have addresses of both families."""
+
+
+def test_the_service_is_reached_as_the_values_say(tmp_path):
+    told = {
+        "type": "LoadBalancer",
+        "externalTrafficPolicy": "Local",
+        "internalTrafficPolicy": "Cluster",
+        "loadBalancerClass": "example.com/inner",
+        "loadBalancerSourceRanges": ["10.0.0.0/8"],
+        "ipFamilyPolicy": "RequireDualStack",
+        "ipFamilies": ["IPv6", "IPv4"],
+    }
+    values = {**V6, "service": {**told, "nodePort": 30080}}
+
+    public, headless = only("Service", values, NAME)["spec"], only("Service", values, f"{NAME}-headless")["spec"]
+
+    assert told.items() <= public.items()
+    assert public["ports"][0]["nodePort"] == 30080
+    families = {name: told[name] for name in ("ipFamilyPolicy", "ipFamilies")}
+    assert families.items() <= headless.items()
+    assert told.keys() & headless.keys() == set(families)
+    assert what_is_wrong_with(values, tmp_path / "made.yaml") == []
+
+
+def test_no_cloud_makes_a_health_check_of_the_protocol():
+    """On a path of its own choice, to which the public listener says 404: the balancer would send to no pod."""
+    [port] = only("Service", {"service": {"type": "LoadBalancer"}}, NAME)["spec"]["ports"]
+
+    assert "appProtocol" not in port
+    assert only("Service", {}, NAME)["spec"]["ports"][0]["appProtocol"] == "http"
+
+
+def test_what_is_not_said_of_the_service_the_cluster_decides():
+    assert set(only("Service", {}, NAME)["spec"]) == {"type", "selector", "ports"}
+    assert "nodePort" not in only("Service", {"service": {"type": "NodePort"}}, NAME)["spec"]["ports"][0]
+
+
+@pytest.mark.parametrize(
+    ("service", "said"),
+    [
+        ({"nodePort": 30080}, "service.nodePort is for service.type NodePort or LoadBalancer"),
+        ({"externalTrafficPolicy": "Local"}, "service.externalTrafficPolicy is for service.type NodePort or"),
+        ({"type": "NodePort", "loadBalancerClass": "c"}, "service.loadBalancerClass is for service.type LoadBalancer"),
+        ({"type": "NodePort", "loadBalancerSourceRanges": ["10.0.0.0/8"]}, "service.loadBalancerSourceRanges is for"),
+        ({"ipFamilies": ["IPv6"]}, "settings.receiver.host is 0.0.0.0, which has no address of IPv6"),
+        ({"ipFamilyPolicy": "PreferDualStack"}, "settings.receiver.host is 0.0.0.0, which has no address of IPv6"),
+    ],
+    ids=str,
+)
+def test_what_the_service_cannot_be_is_refused(service, said):
+    with pytest.raises(helm_python.HelmRenderError, match=re.escape(said)):
+        objects({"service": service})
+
+
 def test_the_service_monitor_finds_the_port_of_the_operations_listener():
     monitor = only("ServiceMonitor", {"serviceMonitor": {"enabled": True, "labels": {"release": "p"}}})
     service = only("Service", {}, f"{NAME}-headless")
@@ -291,18 +421,36 @@ def test_from_outside_only_the_two_paths_of_sources_are_reached(kind):
     assert "operations" not in text
 
 
-def test_the_network_policy_lets_only_named_peers_to_operations():
+TESTER = {"podSelector": {"matchLabels": {**FOUND, "app.kubernetes.io/component": "test"}}}
+
+
+def test_the_network_policy_lets_only_named_peers_and_the_test_in():
     peers = [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}]
     policy = only(
-        "NetworkPolicy", {"networkPolicy": {"operationsFrom": peers, "egress": [{"ports": [{"port": 9093}]}]}}
+        "NetworkPolicy", {"networkPolicy": {"operationsFrom": peers, "egress": [{"ports": [{"port": 9093}]}]}}, NAME
     )
     public, operations = policy["spec"]["ingress"]
 
     assert public == {"ports": [{"port": 8080, "protocol": "TCP"}]}
-    assert operations == {"ports": [{"port": 9464, "protocol": "TCP"}], "from": peers}
+    assert operations == {"ports": [{"port": 9464, "protocol": "TCP"}], "from": [*peers, TESTER]}
     assert policy["spec"]["egress"] == [{"ports": [{"port": 9093}]}]
-    closed = only("NetworkPolicy", {"networkPolicy": {"operationsFrom": [], "from": peers}})["spec"]["ingress"]
-    assert closed == [{"ports": [{"port": 8080, "protocol": "TCP"}], "from": peers}]
+    closed = only("NetworkPolicy", {"networkPolicy": {"operationsFrom": [], "from": peers}}, NAME)["spec"]["ingress"]
+    assert [each["from"] for each in closed] == [[*peers, TESTER], [TESTER]]
+
+
+def test_the_test_s_pod_reaches_the_connector_however_narrow_the_policy_is():
+    """Egress of one policy adds to that of the other; names of Services need the cluster's DNS."""
+    narrow = {"networkPolicy": {"from": [{"podSelector": {}}], "operationsFrom": [], "egress": []}}
+    policy = only("NetworkPolicy", narrow, f"{NAME}-test")["spec"]
+    tester = next(each for each in objects(narrow) if each["kind"] == "Pod")["metadata"]["labels"]
+    serving = only("StatefulSet", narrow)["spec"]["template"]["metadata"]["labels"]
+    connecting, naming = policy["egress"]
+
+    assert policy["podSelector"]["matchLabels"].items() <= tester.items()
+    assert not policy["podSelector"]["matchLabels"].items() <= serving.items()
+    assert connecting["to"][0]["podSelector"]["matchLabels"].items() <= serving.items()
+    assert [each["port"] for each in connecting["ports"]] == [8080, 9464]
+    assert {(each["port"], each["protocol"]) for each in naming["ports"]} == {(53, "UDP"), (53, "TCP")}
 
 
 # --- pods ---
@@ -402,12 +550,113 @@ def test_common_labels_are_on_every_object(values):
     assert bare == []
 
 
+OWN_LABELS = [
+    "app.kubernetes.io/name",
+    "app.kubernetes.io/instance",
+    "app.kubernetes.io/component",
+    "app.kubernetes.io/version",
+    "app.kubernetes.io/managed-by",
+    "helm.sh/chart",
+]
+
+
+@pytest.mark.parametrize("label", OWN_LABELS)
+@pytest.mark.parametrize(
+    "value", ["commonLabels", "podLabels", "serviceMonitor.labels", "prometheusRule.labels", "dashboards.labels"]
+)
+def test_labels_by_which_objects_are_found_cannot_be_replaced(value, label):
+    section, _, name = value.partition(".")
+    labels = {label: "other"}
+
+    with pytest.raises(helm_python.HelmRenderError, match=f"{value}: {label} is the chart's own"):
+        objects({section: {name: labels} if name else labels})
+
+
+def test_a_label_of_an_object_wins_over_the_common_one_and_is_there_once():
+    labels = {"team": "other"}
+    values = {
+        "commonLabels": {"team": "workflows"},
+        "podLabels": labels,
+        **{name: {"enabled": True, "labels": labels} for name in ("serviceMonitor", "prometheusRule", "dashboards")},
+    }
+    told = [
+        only("StatefulSet", values)["spec"]["template"]["metadata"]["labels"],
+        *(only(kind, values)["metadata"]["labels"] for kind in ("ServiceMonitor", "PrometheusRule")),
+        only("ConfigMap", values, f"{NAME}-dashboards")["metadata"]["labels"],
+    ]
+
+    assert {each["team"] for each in told} == {"other"}
+    assert only("StatefulSet", values)["metadata"]["labels"]["team"] == "workflows"
+
+
+@pytest.mark.parametrize("values", SETS.values(), ids=SETS)
+def test_nothing_is_written_twice(values):
+    """Of two equal names in a YAML file one wins, and which one is nobody's promise."""
+    crowded = {"commonLabels": {"a": "b"}, "podLabels": {"a": "c"}, "podAnnotations": {"checksum/config": "mine"}}
+    for name, text in rendering.texts({**values, **crowded}).items():
+        for node in [] if name == "NOTES.txt" else yaml.compose_all(text, Loader=yaml.SafeLoader):
+            assert repeated(node) == []
+
+
+def repeated(node):
+    """Names that a mapping has more than once, there or below."""
+    if isinstance(node, yaml.SequenceNode):
+        return [name for each in node.value for name in repeated(each)]
+    if not isinstance(node, yaml.MappingNode):
+        return []
+    names = [key.value for key, _ in node.value]
+    below = [name for _, under in node.value for name in repeated(under)]
+    return [*below, *(name for name in names if names.count(name) > 1)]
+
+
 def test_names_can_be_replaced():
     assert ("StatefulSet", "rel-hook") in kinds({"nameOverride": "hook"})
     assert ("StatefulSet", "hook") in kinds({"fullnameOverride": "hook"})
     long = {"fullnameOverride": "x" * 80}
     names = {name for _, name in kinds({**EVERYTHING, **long}) | kinds({**SHARED, **long})}
     assert max(map(len, names)) <= 63
+
+
+@pytest.mark.parametrize("word", ["1e3", "on", "0x1f", "null"])
+@pytest.mark.parametrize("values", [EVERYTHING, SHARED], ids=["everything", "shared journal"])
+def test_a_name_that_looks_like_a_number_or_a_switch_is_text(values, word):
+    """For Helm's YAML `1e3` is a thousand, and the API server takes no numbers for names and labels."""
+    anywhere = {
+        "nameOverride": word,
+        "fullnameOverride": word if word.isalpha() else "",
+        "commonLabels": {"a": word},
+        "podLabels": {"b": word},
+        "podAnnotations": {"c": word},
+        "nodeSelector": {"d": word},
+        "priorityClassName": word,
+        "serviceAccount": {"create": False, "name": word},
+        "persistence": {"storageClassName": word, "size": "8", "annotations": {"e": word}},
+        "service": {"annotations": {"f": word}},
+        "ingress": {**EVERYTHING["ingress"], "className": word, "hosts": [word]},
+        "autoscaling": {**values.get("autoscaling", {}), "targetCPU": "1"},
+        "certificates": {word: {"existingSecret": word}},
+        "secretSettings": {"WEDA_TOKEN": {"existingSecret": word, "key": word}},
+        "drain": {"claims": [word]},
+        "extraEnv": [{"name": word, "value": word}],
+        "settings": {"kafka": {"properties": {"client.id": word}}},
+    }
+    release = f"a.{word}" if word.isalpha() else "a"
+    made = rendering.texts({**values, **anywhere}, release=release, namespace=word)
+
+    for name, text in made.items():
+        bare = re.findall(rf"^.*(?:[:,-] |[\[{{]){word} *(?:$|[,}}\]]).*$", text, re.MULTILINE)
+        assert name in {"NOTES.txt", "dashboards.yaml", "prometheusrule.yaml"} or bare == []
+
+
+def test_a_release_of_any_name_makes_names_that_kubernetes_takes():
+    """Of 53 letters at most, dots among them; what cannot be is said before the install."""
+    for release in ("a.b", "x" * 53, f"{'x' * 49}.--y", "weda-connector", f"{'x' * 38}-weda-connector"):
+        for each in (*objects(EVERYTHING, release=release), *objects(SHARED, release=release)):
+            assert re.fullmatch(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?", each["metadata"]["name"])
+    with pytest.raises(helm_python.HelmRenderError, match="called 1e3, so its objects would be 1e3-weda-connector"):
+        objects({}, release="1e3")
+    named = objects({"fullnameOverride": "weda"}, release="1e3")
+    assert {each["metadata"]["labels"]["app.kubernetes.io/instance"] for each in named} == {"1e3"}
 
 
 # --- jobs ---
@@ -431,7 +680,22 @@ def test_schemas_are_registered_where_there_is_a_registry():
 
     assert spec["initContainers"][0]["args"][:2] == ["schemas", "register"]
     assert "initContainers" not in pod_specs({"setup": {"enabled": True}})["setup"]
-    assert "serviceAccountName" not in spec, "the chart's own does not exist before the install"
+    for elsewhere in (
+        {"extraEnv": [{"name": "WEDA_REGISTRY__URL", "value": "http://registry:8081"}]},
+        {"extraEnv": [{"name": "WEDA_REGISTRY__URL_FILE", "value": "/registry"}]},
+        {"secretSettings": {"WEDA_REGISTRY__URL": {"existingSecret": "registry", "key": "url"}}},
+    ):
+        assert "initContainers" in pod_specs({"setup": {"enabled": True}, **elsewhere})["setup"]
+
+
+@pytest.mark.parametrize("component", ["setup", "migration"])
+def test_before_the_install_a_job_has_the_service_account_that_exists_by_then(component):
+    """Which the chart's own does not."""
+    existing = {"serviceAccount": {"create": False, "name": "of-the-cloud"}}
+
+    assert "serviceAccountName" not in pod_specs(SHARED)[component]
+    assert pod_specs({**SHARED, **existing})[component]["serviceAccountName"] == "of-the-cloud"
+    assert pod_specs({**SHARED, **existing})["connector"]["serviceAccountName"] == "of-the-cloud"
 
 
 def test_a_detached_volume_is_drained_by_a_job():
@@ -441,6 +705,33 @@ def test_a_detached_volume_is_drained_by_a_job():
     assert volume["persistentVolumeClaim"]["claimName"] == CLAIM
     assert {"name": "journal", "mountPath": "/var/lib/weda-connector"} in spec["containers"][0]["volumeMounts"]
     assert spec["containers"][0]["args"][:2] == ["journal", "drain"]
+
+
+def test_a_claim_that_a_replica_has_is_not_drained():
+    own = f"journal-{NAME}-0"
+
+    with pytest.raises(helm_python.HelmRenderError, match=f"{own} is the claim of replica 0"):
+        objects({"drain": {"claims": [own]}})
+    with pytest.raises(helm_python.HelmValuesError):
+        objects({"drain": {"claims": [CLAIM, CLAIM]}})
+    assert objects({"drain": {"claims": [own]}, "replicaCount": 0})
+    assert objects({**SHARED, "drain": {"claims": [own]}})
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"extraVolumes": [{"name": "tmp", "emptyDir": {}}]}, "extraVolumes: tmp is the name of a volume of"),
+        ({"extraVolumes": [{"name": "certificates-a", "emptyDir": {}}]}, "extraVolumes: certificates-a is the name"),
+        ({"extraVolumeMounts": [{"name": "more", "mountPath": "/tmp/"}]}, "extraVolumeMounts: at /tmp/ the chart"),
+        ({"extraContainers": [{"name": "connector", "image": "a:1"}]}, "connector is the name of the chart's own"),
+    ],
+    ids=str,
+)
+def test_what_is_extra_takes_no_place_of_the_chart_s_own(values, said):
+    """Which the API server would say in the middle of an install."""
+    with pytest.raises(helm_python.HelmRenderError, match=said):
+        objects(values)
 
 
 def test_a_drain_of_another_kind_is_another_job():

@@ -2,6 +2,12 @@
 
 import json
 import re
+import ssl
+import subprocess
+import sys
+import threading
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import pairwise
 from pathlib import Path
 
@@ -12,7 +18,7 @@ import yaml
 
 from connector.settings import Settings
 from tests.chart import values_schema
-from tests.chart.rendering import CHART, NAME, SHARED, connector, objects, only, pod_specs
+from tests.chart.rendering import CHART, NAME, SHARED, connector, objects, only, pod_specs, texts
 
 SETTINGS, DEFINITIONS = values_schema.settings_schema()
 FOLDER = "/etc/weda-connector/certificates/kafka"
@@ -42,9 +48,20 @@ SECRETS = {
     "journal-owner": {"owner-url": "postgresql://weda_owner:owner-password@db/weda"},
 }
 JOURNAL_URL = "WEDA_JOURNAL__URL"
+FOLLOWED = {
+    "WEDA_JOURNAL__PATH": "journal.path",
+    "WEDA_OPERATIONS__HOST": "operations.host",
+    "WEDA_OPERATIONS__PORT": "operations.port",
+    "WEDA_OPERATIONS__TLS_CERTIFICATE": "operations.tls_certificate",
+    "WEDA_RECEIVER__HOST": "receiver.host",
+    "WEDA_RECEIVER__PORT": "receiver.port",
+    "WEDA_RECEIVER__SHUTDOWN_GRACE_SECONDS": "receiver.shutdown_grace_seconds",
+    "WEDA_RECEIVER__TLS_CERTIFICATE": "receiver.tls_certificate",
+}
+"""Settings that what the chart makes follows, so they stand where it sees them."""
 
 
-def effective(values, folder: Path, component: str = "connector") -> Settings:
+def effective(values, folder: Path, component: str = "connector", needed: tuple[str, ...] = ()) -> Settings:
     """The settings of a connector whose pod has what the chart says, with the volumes laid out in a folder."""
     spec = pod_specs(values)[component]
     container = spec["containers"][0]
@@ -61,7 +78,7 @@ def effective(values, folder: Path, component: str = "connector") -> Settings:
         for each in container.get("env", ())
     }
     told = dict(pairwise(container["args"])).get("--config")
-    return Settings.load(environment=environment, file=told and folder / told.removeprefix("/"))
+    return Settings.load(environment=environment, file=told and folder / told.removeprefix("/"), only=needed)
 
 
 def files_of(volume, values):
@@ -94,15 +111,103 @@ def test_ports_in_the_settings_are_those_of_the_pod():
 
     assert named == {"http": 8181, "operations": 9999}
     assert [each["port"] for each in only("Service", ports, f"{NAME}-headless")["spec"]["ports"]] == [8181, 9999]
-    ingress = only("NetworkPolicy", ports)["spec"]["ingress"]
+    ingress = only("NetworkPolicy", ports, NAME)["spec"]["ingress"]
     assert [rule["ports"][0]["port"] for rule in ingress] == [8181, 9999]
+
+
+def test_who_looks_at_a_listener_speaks_tls_where_it_does():
+    """A probe in plain HTTP would end every pod, and a scrape would find nothing."""
+    certificate = {"tls_certificate": f"{FOLDER}/tls.crt", "tls_key": f"{FOLDER}/tls.key"}
+    values = {
+        "settings": {"operations": certificate, "receiver": certificate},
+        "certificates": {"kafka": {"existingSecret": "kafka-user"}},
+        "serviceMonitor": {"enabled": True, "tlsConfig": {"serverName": "weda"}},
+    }
+    secured = {"scheme": "https", "tlsConfig": {"serverName": "weda"}}
+
+    assert schemes(values) == {"https"}
+    assert schemes({"serviceMonitor": values["serviceMonitor"]}) == {"http"}
+    assert secured.items() <= only("ServiceMonitor", values)["spec"]["endpoints"][0].items()
+    assert "curl --insecure https://127.0.0.1:9464/readyz" in texts(values)["NOTES.txt"]
+    assert "--operations-url http://127.0.0.1:9999" in texts({"settings": {"operations": {"port": 9999}}})["NOTES.txt"]
+
+
+def test_the_notes_ask_with_the_settings_that_the_pod_has():
+    """Half of them in the environment alone need not hold: a registry's password there, its user name in the file."""
+    config = "/etc/weda-connector/config/config.yaml"
+
+    assert config in connector({})["args"]
+    assert f"journal status --config {config} " in texts({})["NOTES.txt"]
+
+
+def test_the_test_s_program_asks_listeners_of_either_kind():
+    """By the names of Services, which no certificate needs to have."""
+    program = pod_specs({})["test"]["containers"][0]["command"][2]
+
+    for context in (None, ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)):
+        with serving(context) as url:
+            asked = [sys.executable, "-c", program, f"{url}/readyz"]
+            good = subprocess.run([*asked, f"{url}/no-such-path"], capture_output=True, text=True, check=False)
+            bad = subprocess.run([*asked, f"{url}/readyz"], capture_output=True, text=True, check=False)
+
+        assert (good.returncode, good.stdout) == (0, "ready\ncode 40400\n"), good.stderr
+        assert bad.returncode == 1
+
+
+class Listener(BaseHTTPRequestHandler):
+    """As the connector's two answer."""
+
+    def do_GET(self):
+        is_ready = self.path == "/readyz"
+        self.send_response(200 if is_ready else 404)
+        self.end_headers()
+        self.wfile.write(b"ready" if is_ready else b'{"code": 40400}')
+
+    def log_message(self, *_):
+        pass
+
+
+@contextmanager
+def serving(context):
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Listener)
+    if context is not None:
+        PAIR.configure_cert(context)
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"{'http' if context is None else 'https'}://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def schemes(values):
+    """What probes, Services, scrapes, the test's pod and the notes say."""
+    serving, tester = connector(values), pod_specs(values)["test"]["containers"][0]
+    ports = [port for each in objects(values) if each["kind"] == "Service" for port in each["spec"]["ports"]]
+    return {
+        *(serving[probe]["httpGet"]["scheme"].lower() for probe in ("startupProbe", "livenessProbe", "readinessProbe")),
+        *(port["appProtocol"] for port in ports),
+        *(each.partition("://")[0] for each in tester["command"][-2:]),
+        only("ServiceMonitor", values)["spec"]["endpoints"][0].get("scheme"),
+        re.search(r"Sources send to: +(\w+)://", texts(values)["NOTES.txt"])[1],
+    }
+
+
+def test_a_scrape_in_plain_text_has_no_tls():
+    values = {"serviceMonitor": {"enabled": True, "tlsConfig": {"serverName": "weda"}}}
+
+    assert "tlsConfig" not in only("ServiceMonitor", values)["spec"]["endpoints"][0]
 
 
 def test_every_setting_that_is_no_secret_can_be_set_in_the_values(tmp_path):
     """Each with its default, but for those that cannot be one in a pod."""
     settings = settable(Settings().model_dump(mode="json"))
     settings["journal"]["path"] = "/var/lib/weda-connector/journal.db"
-    settings["kafka"]["properties"] = {"linger.ms": 7, "client.id": "weda"}
+    settings["kafka"] |= {"bootstrap_servers": "kafka:9092", "properties": {"linger.ms": 7, "client.id": "weda"}}
+    settings["operations"]["host"] = "0.0.0.0"
 
     loaded = effective({"settings": settings}, tmp_path).model_dump(mode="json")
 
@@ -131,10 +236,10 @@ def settable(dumped, schema=None):
     return {name: settable(value, known[name]) for name, value in dumped.items() if name in known}
 
 
-@pytest.mark.parametrize("name", [name for name, _, _ in Settings.describe() if name != JOURNAL_URL])
+@pytest.mark.parametrize("name", [name for name, _, _ in Settings.describe() if name not in {JOURNAL_URL, *FOLLOWED}])
 def test_every_setting_can_come_from_a_secret(name):
     """As a file, which a rotation of the Secret reaches; the address of a shared journal has a place of its own."""
-    values = {"secretSettings": {name: secret("any", "a.key")}}
+    values = {"secretSettings": {name: secret("any", "a.key")}, "extraEnvFrom": [{"secretRef": {"name": "rest"}}]}
     spec = pod_specs(values)["connector"]
     [volume] = [each for each in spec["volumes"] if each["name"] == "secrets"]
 
@@ -153,13 +258,33 @@ def test_every_setting_can_come_from_a_secret(name):
         {"kafka": {"properties": {"sasl.password": "p"}}},
         {"kafka": {"properties": {"ssl.key.password": "p"}}},
         {"kafka": {"properties": {"ssl.key.pem": "p"}}},
+        {"kafka": {"properties": {"ssl.keystore.password": "p"}}},
         {"kafka": {"properties": {"sasl.oauthbearer.client.secret": "p"}}},
+        {"kafka": {"properties": {"sasl.oauthbearer.client.credentials.client.secret": "p"}}},
+        {"kafka": {"properties": {"sasl.oauthbearer.assertion.private.key.passphrase": "p"}}},
+        {"kafka": {"properties": {"sasl.oauthbearer.assertion.private.key.pem": "p"}}},
+        {"kafka": {"properties": {"sasl.oauthbearer.config": "p"}}},
+        {"kafka": {"properties": {"sasl.jaas.config": "p"}}},
     ],
     ids=json.dumps,
 )
 def test_a_secret_has_no_place_in_the_values(settings):
-    with pytest.raises(helm_python.HelmValuesError):
+    """The error names it."""
+    [*_, name] = names_in(settings)
+
+    with pytest.raises(helm_python.HelmValuesError, match=f"'{name}'"):
         objects({"settings": settings})
+
+
+def names_in(tree):
+    for name, under in tree.items():
+        yield name
+        yield from names_in(under) if isinstance(under, dict) else ()
+
+
+@pytest.mark.parametrize("name", ["ssl.key.location", "sasl.username", "sasl.oauthbearer.client.id", "linger.ms"])
+def test_a_property_that_is_no_secret_has_its_place_there(name):
+    assert objects({"settings": {"kafka": {"properties": {name: "p"}}}})
 
 
 def test_kafka_with_sasl_over_tls(tmp_path):
@@ -224,6 +349,28 @@ def test_replicas_run_with_the_runner_s_address_and_the_migration_with_the_owner
     assert not (tmp_path / "migrating/etc/weda-connector/config").exists()
 
 
+def test_the_migration_minds_no_setting_of_the_server(tmp_path):
+    """Half of a pair is in `settings`, or a secret that it has no right to, or a file that is not there."""
+    values = {
+        "sharedJournal": SHARED["sharedJournal"],
+        "settings": {"registry": {"url": "https://registry"}, "receiver": {"reply_deadline_seconds": 5}},
+        "secretSettings": {"WEDA_REGISTRY__PASSWORD": secret("registry", "password")},
+        "extraEnv": [
+            {"name": "WEDA_REGISTRY__USERNAME", "value": "weda"},
+            {"name": "WEDA_KAFKA__PUBLISH_WAIT_SECONDS", "value": "2"},
+            {"name": "WEDA_SOURCES_FILE", "value": "/injected/sources.json"},
+            {"name": "PGAPPNAME", "value": "weda"},
+        ],
+    }
+
+    migrating = effective(values, tmp_path, "migration", needed=("journal.url",))
+
+    assert migrating.journal.url.get_secret_value() == SECRETS["journal-owner"]["owner-url"]
+    [container] = pod_specs(values)["migration"]["containers"]
+    assert {"name": "PGAPPNAME", "value": "weda"} in container["env"]
+    assert "WEDA_REGISTRY__PASSWORD_FILE" not in {each["name"] for each in container["env"]}
+
+
 def test_the_address_of_a_shared_journal_has_one_place(tmp_path):
     with pytest.raises(helm_python.HelmRenderError, match=r"sharedJournal\.enabled=true"):
         objects({"secretSettings": {JOURNAL_URL: secret("journal", "url")}})
@@ -243,9 +390,67 @@ def test_what_a_secret_would_silently_replace_is_refused(settings, variable):
         objects({"settings": settings, "secretSettings": {variable: secret("s", "k")}})
 
 
-def test_two_listeners_on_one_port_are_refused():
-    with pytest.raises(helm_python.HelmRenderError, match=r"settings\.operations\.port are both 9464"):
-        objects({"settings": {"receiver": {"port": 9464}}})
+@pytest.mark.parametrize(("variable", "name"), FOLLOWED.items(), ids=FOLLOWED)
+def test_what_the_chart_follows_stands_where_it_sees_it(variable, name):
+    with pytest.raises(helm_python.HelmRenderError, match=f"secretSettings.{variable}: write it as settings.{name}:"):
+        objects({"secretSettings": {variable: secret("s", "k")}})
+    with pytest.raises(helm_python.HelmRenderError, match=f"extraEnv: {variable}_FILE: write it as settings.{name}:"):
+        objects({"extraEnv": [{"name": f"{variable}_FILE", "value": "/f"}]})
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"settings": {"receiver": {"port": 9464}}}, "settings.operations.port are both 9464"),
+        ({"settings": {"operations": {"host": "127.0.0.1"}}}, "settings.operations.host is 127.0.0.1"),
+        ({"settings": {"operations": None}}, "settings.operations.host is 127.0.0.1"),
+        ({"settings": {"operations": {"host": ""}}}, "settings.operations.host is 127.0.0.1"),
+        ({"settings": {"operations": {"host": "::1"}}}, "settings.operations.host is ::1"),
+        ({"settings": {"kafka": None}}, "settings.kafka.bootstrap_servers is empty"),
+        ({"settings": {"registry": {"username": "u"}}}, "secretSettings.WEDA_REGISTRY__PASSWORD go together"),
+        (
+            {"secretSettings": {"WEDA_PRIVACY__KEY": {"existingSecret": "s", "key": "k"}}},
+            "settings.privacy.pseudonyms and secretSettings.WEDA_PRIVACY__KEY go together",
+        ),
+        (
+            {"settings": {"registry": {"ca_location": "/etc/weda-connector/certificates/registry/ca.crt"}}},
+            "is there only if certificates.registry names a Secret",
+        ),
+        ({"secretSettings": {"WEDA_TOKEN": None}}, "no source has a credential"),
+        ({"extraEnv": [{"name": "WEDA_LOG__LEVLE", "value": "debug"}]}, "extraEnv: WEDA_LOG__LEVLE is no setting"),
+        ({"extraEnv": [{"name": "WEDA_TOKEN", "value": "t"}]}, "WEDA_TOKEN is set by secretSettings.WEDA_TOKEN too"),
+        ({"extraEnv": [{"name": "TZ", "value": "UTC"}] * 2}, "extraEnv: TZ is set by extraEnv: TZ too"),
+        ({"extraEnv": [{"name": f"{JOURNAL_URL}_FILE", "value": "/f"}]}, "sharedJournal.enabled=true"),
+        (
+            {"settings": {"sources": {"hr": {}}}, "extraEnv": [{"name": "WEDA_SOURCES", "value": "{}"}]},
+            "settings.sources and extraEnv: WEDA_SOURCES are both set",
+        ),
+    ],
+    ids=str,
+)
+def test_what_would_end_every_pod_or_leave_it_unreached_is_refused(values, said):
+    """In one line that names the value."""
+    with pytest.raises(helm_python.HelmRenderError, match=re.escape(said)):
+        objects(values)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"secretSettings": {"WEDA_TOKEN": None}, "settings": {"sources": {"hr": {"certificates": ["hr.example.com"]}}}},
+        {"secretSettings": {"WEDA_TOKEN": None}, "extraEnv": [{"name": "WEDA_AUTH", "value": "none"}]},
+        {"secretSettings": {"WEDA_TOKEN": None}, "settings": {"receiver": {"host": "127.0.0.1"}}},
+        {"secretSettings": {"WEDA_TOKEN": None}, "extraEnvFrom": [{"secretRef": {"name": "all"}}]},
+        {"settings": {"kafka": None}, "extraEnv": [{"name": "WEDA_KAFKA__BOOTSTRAP_SERVERS", "value": "kafka:9092"}]},
+    ],
+    ids=str,
+)
+def test_what_is_set_in_another_way_is_not_missed(values):
+    assert connector(values)
+
+
+def test_the_template_s_list_of_settings_is_what_the_module_prints():
+    assert (CHART / "templates" / "_variables.tpl").read_text() == values_schema.variables()
 
 
 def test_large_numbers_stay_whole(tmp_path):

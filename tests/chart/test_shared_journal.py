@@ -130,6 +130,14 @@ def test_replicas_with_journals_of_their_own_do_not_come_and_go():
         objects({"autoscaling": {"enabled": True}})
 
 
+def test_there_are_not_more_at_least_than_at_most():
+    crossed = {**ONLY, "autoscaling": {"enabled": True, "minReplicas": 6}}
+
+    with pytest.raises(helm_python.HelmRenderError, match=r"minReplicas is 6 and autoscaling\.maxReplicas 5"):
+        objects(crossed)
+    assert objects({**crossed, "autoscaling": {"minReplicas": 6}}), "which matters once it is enabled"
+
+
 # --- the database ---
 
 
@@ -142,9 +150,6 @@ def test_the_tables_are_made_before_the_replicas_that_need_them():
     assert job["metadata"]["annotations"]["helm.sh/hook"] == "pre-install,pre-upgrade"
     assert weights == sorted(set(weights))
     assert pod_specs(SHARED)["migration"]["containers"][0]["args"] == ["journal", "migrate"]
-    assert "serviceAccountName" not in pod_specs(SHARED)["migration"], (
-        "the chart's own does not exist before the install"
-    )
 
 
 def test_the_owner_s_address_is_the_migration_s_alone():
@@ -186,7 +191,7 @@ def test_the_network_policy_lets_the_pods_to_the_database_too():
     elsewhere = [{"to": [{"ipBlock": {"cidr": "10.0.0.7/32"}}], "ports": [{"port": 6432}]}]
 
     def egress(values):
-        return only("NetworkPolicy", values)["spec"]["egress"]
+        return only("NetworkPolicy", values, NAME)["spec"]["egress"]
 
     assert egress(narrow) == kafka
     assert egress({**ONLY, **narrow}) == [*kafka, {"ports": [{"port": 5432, "protocol": "TCP"}]}]

@@ -1,16 +1,22 @@
 """Prints ``helm/values.schema.json``: closed, and what stands below ``settings`` comes from the connector's own models.
 
+With ``variables``: ``helm/templates/_variables.tpl``, the names by which templates know a setting from a typing error.
+
 In draft 7, which every Helm from 3.0 on reads. Secrets have no place below ``settings``: a ConfigMap would show them.
 """
 
 import json
+import re
 import sys
 from typing import Any
 
-from connector.settings import Settings
+from annotated_types import Ge, Le
+from pydantic.fields import FieldInfo
+
+from connector.settings import Journal, Receiver, Settings
 
 JOURNAL_FOLDER = "/var/lib/weda-connector/"
-SECRET_PROPERTIES = r"password$|secret$|key\.pem$|oauthbearer\.config$"
+SECRET_PROPERTIES = r"password$|passphrase$|secret$|key\.pem$|(oauthbearer|jaas)\.config$"
 _SECRET_FORMAT = "password"
 
 Schema = dict[str, Any]
@@ -19,9 +25,9 @@ Schema = dict[str, Any]
 def values_schema() -> Schema:
     """The JSON Schema of the chart's values."""
     values = {
-        "nameOverride": TEXT,
-        "fullnameOverride": TEXT,
-        "commonLabels": TEXTS_BY_NAME,
+        "nameOverride": {"type": "string", "pattern": "^([a-z0-9]([-a-z0-9]*[a-z0-9])?)?$"},
+        "fullnameOverride": {"type": "string", "pattern": "^([a-z]([-a-z0-9]*[a-z0-9])?)?$"},
+        "commonLabels": LABELS,
         "image": closed(
             repository=FILLED, tag=TEXT, digest=DIGEST, pullPolicy=one_of("IfNotPresent", "Always", "Never")
         ),
@@ -43,46 +49,59 @@ def values_schema() -> Schema:
         "persistence": closed(
             size=QUANTITY, storageClassName=TEXT, accessModes=many(FILLED, 1), annotations=TEXTS_BY_NAME
         ),
-        "service": closed(type=one_of("ClusterIP", "NodePort", "LoadBalancer"), port=PORT, annotations=TEXTS_BY_NAME),
+        "service": closed(
+            type=one_of("ClusterIP", "NodePort", "LoadBalancer"),
+            port=PORT,
+            nodePort=NODE_PORT,
+            externalTrafficPolicy=one_of("", "Cluster", "Local"),
+            internalTrafficPolicy=one_of("", "Cluster", "Local"),
+            loadBalancerClass=TEXT,
+            loadBalancerSourceRanges=many(FILLED),
+            ipFamilyPolicy=one_of("", "SingleStack", "PreferDualStack", "RequireDualStack"),
+            ipFamilies={**many(one_of("IPv4", "IPv6")), "maxItems": 2, "uniqueItems": True},
+            annotations=TEXTS_BY_NAME,
+        ),
         "ingress": needs(
             "hosts", enabled=SWITCH, className=TEXT, annotations=TEXTS_BY_NAME, hosts=many(FILLED), tls=OBJECTS
         ),
         "httpRoute": needs(
             "parentRefs", enabled=SWITCH, annotations=TEXTS_BY_NAME, parentRefs=OBJECTS, hostnames=many(FILLED)
         ),
-        "serviceMonitor": closed(enabled=SWITCH, interval=DURATION, labels=TEXTS_BY_NAME),
-        "prometheusRule": closed(enabled=SWITCH, labels=TEXTS_BY_NAME),
-        "dashboards": closed(enabled=SWITCH, labels=TEXTS_BY_NAME, annotations=TEXTS_BY_NAME),
+        "serviceMonitor": closed(enabled=SWITCH, interval=DURATION, labels=LABELS, tlsConfig=ANY_OBJECT),
+        "prometheusRule": closed(enabled=SWITCH, labels=LABELS),
+        "dashboards": closed(enabled=SWITCH, labels=LABELS, annotations=TEXTS_BY_NAME),
         "networkPolicy": closed(enabled=SWITCH, **{"from": OBJECTS}, operationsFrom=OBJECTS, egress=OBJECTS),
-        "podDisruptionBudget": closed(enabled=SWITCH, maxUnavailable={"type": ["integer", "string"]}),
+        "podDisruptionBudget": closed(enabled=SWITCH, maxUnavailable={"anyOf": [whole(0), PERCENT]}),
         "serviceAccount": closed(create=SWITCH, name=TEXT, annotations=TEXTS_BY_NAME),
         "probes": closed(startup=PROBE, liveness=PROBE, readiness=PROBE),
         "preStopSeconds": whole(0),
         "setup": closed(enabled=SWITCH, backoffLimit=whole(0), activeDeadlineSeconds=whole(1)),
-        "drain": closed(claims=many(FILLED), giveUpSeconds=whole(1), backoffLimit=whole(0)),
+        "drain": closed(claims={**many(FILLED), "uniqueItems": True}, giveUpSeconds=whole(1), backoffLimit=whole(0)),
         "resources": ANY_OBJECT,
         "podSecurityContext": ANY_OBJECT,
         "securityContext": ANY_OBJECT,
         "podAnnotations": TEXTS_BY_NAME,
-        "podLabels": TEXTS_BY_NAME,
+        "podLabels": LABELS,
         "priorityClassName": TEXT,
-        "nodeSelector": TEXTS_BY_NAME,
+        "nodeSelector": LABELS,
         "tolerations": OBJECTS,
         "affinity": ANY_OBJECT,
         "topologySpreadConstraints": OBJECTS,
-        "extraEnv": OBJECTS,
+        "extraEnv": many({**closed(name=FILLED, value=TEXT, valueFrom=ANY_OBJECT), "required": ["name"]}),
         "extraEnvFrom": OBJECTS,
-        "extraVolumes": OBJECTS,
-        "extraVolumeMounts": OBJECTS,
-        "extraContainers": OBJECTS,
-        "extraInitContainers": OBJECTS,
-        "global": ANY_OBJECT,  # Helm gives it to every chart that is part of another
+        "extraVolumes": many(having("name")),
+        "extraVolumeMounts": many(having("name", "mountPath")),
+        "extraContainers": many(having("name")),
+        "extraInitContainers": many(having("name")),
     }
     settings, definitions = settings_schema()
+    schema = closed(**values)
+    schema["properties"]["global"] = ANY_OBJECT  # Helm gives it to every chart that is part of another
+    schema["properties"]["enabled"] = SWITCH  # the condition by which a chart that has this one as a part leaves it out
     return {
         "$schema": "http://json-schema.org/draft-07/schema#",
         "title": "Values of the chart weda-connector",
-        **closed(**values),
+        **schema,
         "$defs": {"settings": settings, **definitions},
     }
 
@@ -98,7 +117,21 @@ def settings_schema() -> tuple[Schema, Schema]:
     kafka = definitions["Kafka"]["properties"]["properties"]
     kafka["propertyNames"] = {"not": {"pattern": SECRET_PROPERTIES}}
     definitions["Journal"]["properties"]["path"]["pattern"] = f"^{JOURNAL_FOLDER}[^/]+$"
+    for group in ("Receiver", "Operations"):
+        definitions[group]["properties"]["port"]["minimum"] = 1  # any free one is none that a Service could name
+    for group, name in ((Receiver, "max_body_bytes"), (Journal, "max_bytes")):
+        in_bytes, _ = definitions[group.__name__]["properties"][name]["anyOf"]
+        in_bytes |= _bounds(group.model_fields[name])
+    definitions["Journal"]["required"] = ["path"]  # the connector's default is another one
+    schema["required"] = ["journal"]
     return schema, definitions
+
+
+def _bounds(field: FieldInfo) -> Schema:
+    """Of a number that may be text with a unit as well, whose own schema says nothing of them."""
+    least = [each.ge for each in field.metadata if isinstance(each, Ge)]
+    most = [each.le for each in field.metadata if isinstance(each, Le)]
+    return {"minimum": least[0], "maximum": most[0]}
 
 
 def _without_secrets(node: Any) -> Any:
@@ -106,7 +139,8 @@ def _without_secrets(node: Any) -> Any:
         return [_without_secrets(each) for each in node]
     if not isinstance(node, dict):
         return node
-    return {name: _without_secrets(each) for name, each in node.items() if not _is_secret(each)}
+    filled = {"minLength": 1} if node.get("format") == "path" else {}  # an empty one is a file that cannot be read
+    return {name: _without_secrets(each) for name, each in node.items() if not _is_secret(each)} | filled
 
 
 def _is_secret(node: Any) -> bool:
@@ -127,6 +161,13 @@ def secret_settings() -> Schema:
     }
 
 
+def variables() -> str:
+    """A template that has the variables of all settings."""
+    names = "".join(f"- {name}\n" for name, _, _ in Settings.describe())
+    begin = '{{/* Made by tests/chart/values_schema.py. */}}\n{{- define "weda-connector.variables" -}}\n'
+    return f"{begin}{names}{{{{- end }}}}\n"
+
+
 # --- kinds of values ---
 
 
@@ -137,8 +178,15 @@ def closed(**properties: Schema) -> Schema:
 
 
 def _may_be_empty(kind: Schema) -> bool:
+    if kind is NODE_PORT or "" in kind.get("enum", ()):
+        return True
     empty = {"array": "minItems", "object": "required", "string": "minLength"}.get(str(kind.get("type")))
-    return empty is not None and empty not in kind and kind.get("pattern") in {None, DIGEST["pattern"]}
+    return empty is not None and empty not in kind and re.search(kind.get("pattern", ""), "") is not None
+
+
+def having(*names: str) -> Schema:
+    """An object of Kubernetes that has these texts at least."""
+    return {"type": "object", "properties": dict.fromkeys(names, FILLED), "required": list(names)}
 
 
 def needs(name: str, **properties: Schema) -> Schema:
@@ -158,9 +206,9 @@ def by_name(pattern: str, kind: Schema) -> Schema:
     return {"type": "object", "additionalProperties": False, "patternProperties": {pattern: kind}}
 
 
-def whole(least: int) -> Schema:
-    """A whole number."""
-    return {"type": "integer", "minimum": least}
+def whole(least: int, most: int = 2**31 - 1) -> Schema:
+    """A whole number; Kubernetes keeps 32 bits of most."""
+    return {"type": "integer", "minimum": least, "maximum": most}
 
 
 def one_of(*words: str) -> Schema:
@@ -172,16 +220,29 @@ TEXT: Schema = {"type": "string"}
 FILLED: Schema = {"type": "string", "minLength": 1}
 SWITCH: Schema = {"type": "boolean"}
 PORT: Schema = {"type": "integer", "minimum": 1, "maximum": 65535}
+NODE_PORT: Schema = {"type": "integer", "minimum": 0, "maximum": 65535}
+PERCENT: Schema = {"type": "string", "pattern": "^(100|[0-9]{1,2})%$"}
 DIGEST: Schema = {"type": "string", "pattern": "^(sha256:[0-9a-f]{64})?$"}
 QUANTITY: Schema = {"type": "string", "pattern": "^[0-9]+(\\.[0-9]+)?([KMGTPE]i?)?$"}
 CPU: Schema = {"type": "string", "pattern": "^([0-9]+m|[0-9]+(\\.[0-9]+)?)$"}
 DURATION: Schema = {"type": "string", "pattern": "^([0-9]+(ms|[smhd]))+$"}
 TEXTS_BY_NAME: Schema = {"type": "object", "additionalProperties": {"type": "string"}}
+LABELS: Schema = {
+    "type": "object",
+    "additionalProperties": {
+        "type": "string",
+        "maxLength": 63,
+        "pattern": "^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$",
+    },
+}
 ANY_OBJECT: Schema = {"type": "object"}
 OBJECTS: Schema = many(ANY_OBJECT)
 PROBE: Schema = closed(periodSeconds=whole(1), failureThreshold=whole(1), timeoutSeconds=whole(1))
 
 
 if __name__ == "__main__":
-    json.dump(values_schema(), sys.stdout, indent=2, ensure_ascii=False)
-    sys.stdout.write("\n")
+    if sys.argv[1:] == ["variables"]:
+        sys.stdout.write(variables())
+    else:
+        json.dump(values_schema(), sys.stdout, indent=2, ensure_ascii=False)
+        sys.stdout.write("\n")

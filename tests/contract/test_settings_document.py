@@ -100,6 +100,14 @@ def test_the_schema_knows_every_setting_and_nothing_else():
     assert schema["additionalProperties"] is False
 
 
+def test_the_schema_says_bounds_in_words_that_it_has():
+    """Pydantic writes its own (`le`) where it does not know what they bound, and nobody would read them."""
+    text = json.dumps(Settings.json_schema())
+
+    assert not {"ge", "gt", "le", "lt"} & {word.strip('"') for word in re.findall(r'"[a-z]+"(?=:)', text)}
+    assert Settings.json_schema()["$defs"]["Receiver"]["properties"]["port"]["maximum"] == 65535
+
+
 def test_config_prints_the_schema():
     assert Settings.json_schema() == json.loads(run("--schema").stdout)
 

@@ -1,6 +1,7 @@
 """What the connector is made of is looked at, and what could not be looked at is not called fine."""
 
 import json
+import re
 import subprocess
 
 import pytest
@@ -55,3 +56,12 @@ def test_the_bill_of_materials_names_every_part_by_its_hash(tmp_path):
 
     assert {one["name"].lower() for one in listed} >= {name.lower() for name in supply.parts()}
     assert all(one["externalReferences"][0]["hashes"] for one in listed if "uvicorn" in one["name"])
+
+
+def test_what_is_looked_at_is_what_the_image_is_installed_from():
+    """With the extras, each part of them once."""
+    installed = re.findall(r"-r requirements/(\S+)", (supply.ROOT / "Dockerfile").read_text(encoding="utf-8"))
+
+    assert [path.name for path in supply.REQUIREMENTS] == [name for name in installed if name != "build.txt"]
+    assert {"uvicorn", "psycopg", "opentelemetry-sdk"} <= set(supply.parts())
+    assert len(set(supply.parts())) == len(supply.parts())

@@ -119,7 +119,7 @@ def test_everything_at_once_is_taken_by_the_api_server(releases):
     releases.install({**EVERYTHING, **LOCAL, **NOT_HERE})
 
     assert len(releases.pods()) == 2
-    for kind in ("servicemonitors", "prometheusrules", "httproutes", "ingresses", "networkpolicies"):
+    for kind in ("servicemonitors", "prometheusrules", "httproutes", "ingresses"):
         assert len(releases.get(kind)) == 1, kind
     assert [each["metadata"]["name"] for each in releases.get("jobs")] == [], "the set-up has ended and is gone"
     [rule] = releases.get("prometheusrules")

@@ -1,4 +1,4 @@
-"""``python -m tests.supply licences | weaknesses | materials FILE``: looks at what is installed with the connector.
+"""``python -m tests.supply licences | weaknesses | materials FILE``: looks at what the image is made of.
 
 Exit code 1: a licence that is not on the list, or a known weakness. A service that cannot be asked is no pass: it is
 said in capitals, and the exit code is 0 only because a machine without a network must be able to go on.
@@ -11,12 +11,19 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-REQUIREMENTS = ROOT / "requirements" / "run.txt"
+REQUIREMENTS = tuple(ROOT / "requirements" / name for name in ("postgresql.txt", "otlp.txt"))
+"""What the image is installed from: each has the connector's own parts, and those of an extra."""
+
 LICENCES = (
     *("Apache", "MIT", "BSD", "ISC", "PSF", "Python Software Foundation", "Mozilla Public License 2.0", "MPL-2.0"),
     *("any-OSI", "Public Domain", "Unlicense", "0BSD"),
+    "LGPL-3.0-only",
 )
-"""What may stand in the licence of a part: terms that a service under Apache 2.0 can keep."""
+"""What may stand in the licence of a part: terms that a service under Apache 2.0 can keep.
+
+The LGPL is psycopg's, which is installed as it is and can be replaced.
+"""
+PART = re.compile(r"^([A-Za-z0-9._-]+)(?:\[[^]]*\])?==\S+(.*)(?:\n[ \t]+.*)*", re.MULTILINE)
 
 BIN = Path(sys.executable).parent
 SECONDS = 120
@@ -39,9 +46,14 @@ def main(arguments: list[str]) -> int:
 
 
 def parts() -> list[str]:
-    """The distributions that are installed with the connector on this machine."""
-    names = re.findall(r"^([A-Za-z0-9._-]+)==\S+(.*)$", REQUIREMENTS.read_text(encoding="utf-8"), re.MULTILINE)
-    return [name for name, marker in names if "win32'" not in marker or "!=" in marker]
+    """The distributions of it that are installed on this machine."""
+    return [name for name, part in _pinned().items() if "win32'" not in part[2] or "!=" in part[2]]
+
+
+def _pinned() -> dict[str, re.Match[str]]:
+    """Each distribution once, as the files pin it: its name, what may follow it, its hashes."""
+    texts = [path.read_text(encoding="utf-8") for path in REQUIREMENTS]
+    return {part[1]: part for text in texts for part in PART.finditer(text)}
 
 
 def licences() -> int:
@@ -59,7 +71,7 @@ def weaknesses() -> int:
     options = ["--require-hashes", "--disable-pip", "--progress-spinner=off", "--format=json", "--timeout=10"]
     try:
         done = subprocess.run(
-            [BIN / "pip-audit", *options, "-r", REQUIREMENTS],
+            [BIN / "pip-audit", *options, *(option for path in REQUIREMENTS for option in ("-r", path))],
             capture_output=True,
             text=True,
             timeout=SECONDS,
@@ -84,8 +96,10 @@ def weaknesses() -> int:
 def materials(path: Path) -> int:
     """Write the bill of materials."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    command = [BIN / "cyclonedx-py", "requirements", REQUIREMENTS, "--pyproject", ROOT / "pyproject.toml"]
-    return subprocess.run([*command, "--output-reproducible", "-o", path], check=False).returncode
+    command = [BIN / "cyclonedx-py", "requirements", "-", "--pyproject", ROOT / "pyproject.toml"]
+    pinned = "\n".join(part[0] for part in _pinned().values())
+    done = subprocess.run([*command, "--output-reproducible", "-o", path], input=pinned, text=True, check=False)
+    return done.returncode
 
 
 if __name__ == "__main__":

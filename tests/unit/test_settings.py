@@ -519,3 +519,22 @@ def test_settings_never_change():
 
     with pytest.raises(ValueError, match="frozen"):
         settings.receiver.port = 1
+
+
+def test_who_needs_one_setting_is_not_stopped_by_others():
+    """Half of a pair, a file that is not there; a name that is none is one all the same."""
+    environment = {
+        "WEDA_JOURNAL__URL": "postgresql://weda@db/weda",
+        "WEDA_REGISTRY__USERNAME": "weda",
+        "WEDA_KAFKA__PUBLISH_WAIT_SECONDS": "7",
+        "WEDA_SOURCES_FILE": "/not/there",
+    }
+
+    settings = Settings.load(environment=environment, only=("journal.url",))
+
+    assert settings.journal.url.get_secret_value() == "postgresql://weda@db/weda"
+    assert settings.registry.username is None
+    with pytest.raises(ConfigurationError, match="WEDA_SOURCES_FILE"):
+        Settings.load(environment=environment)
+    with pytest.raises(ConfigurationError, match="WEDA_JOURNAL__URI: unknown setting"):
+        Settings.load(environment={"WEDA_JOURNAL__URI": "x"}, only=("journal.url",))
