@@ -128,14 +128,14 @@ class Wire(HttpToolsProtocol):
         pieces, self._pieces = self._pieces, None
         head = Head(self.parser.get_method().decode("ascii"), self.url.decode("ascii"), self.headers)
         body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-        alone, self._alone = self._alone, None
-        if self._take(head, body) and alone is not None:
-            self.heads.keep(alone, head, body)
+        if self._take(head, body) and self._alone is not None:
+            self.heads.keep(self._alone, head, body)
 
     def data_received(self, data: bytes) -> None:
         """Something has come; what is not a whole request by its end goes the long way."""
         self._alone = data if self._is_between else None
         super().data_received(data)
+        self._alone = None
         if self._pieces is not None and self.parser is not None:
             self._go_the_long_way()
 
