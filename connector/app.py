@@ -67,6 +67,9 @@ from connector.values import ProducibleRecord, Request
 
 VERSION: Final = version("weda-kafka-connector")
 
+ACCEPTED_IN_A_TURN: Final = 16
+"""Connections to a listener that one turn of the event loop accepts."""
+
 _ASK_AT_START_SECONDS: Final = 1.0
 _CREATE_SECONDS: Final = 15.0
 _ASK_SECONDS: Final = 3.0
@@ -470,7 +473,7 @@ class Connector:
             timeout_graceful_shutdown=max(int(self._settings.receiver.shutdown_grace_seconds * _STOP_SHARE), 1),
         )
         server = _Server(config)
-        task = asyncio.create_task(server.serve(sockets=[listener]))
+        task = asyncio.create_task(server.serve(sockets=several(listener)))
         while not server.started and not task.done():  # noqa: ASYNC110 - uvicorn tells of its start by a flag
             await asyncio.sleep(0.005)
 
@@ -839,6 +842,15 @@ def _bind(host: str, port: int, setting: str) -> socket.socket:
     except OSError as error:
         raise ConfigurationError(f"{setting}: cannot listen on {host}:{port} ({error.strerror})") from error
     return listener
+
+
+def several(listener: socket.socket) -> list[socket.socket]:
+    """A listener and copies of it: the event loop accepts one connection of each in a turn.
+
+    A turn under load takes as long as all who are connected already need; with a single listener, a thousand senders
+    who come at once would be let in one by one, the last of them after minutes.
+    """
+    return [listener, *(listener.dup() for _ in range(ACCEPTED_IN_A_TURN - 1))]
 
 
 def _raise_open_files() -> None:
