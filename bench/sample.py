@@ -25,7 +25,7 @@ class Sample(msgspec.Struct, frozen=True):
         rss: Resident memory of the process at the end, in bytes.
         offered: Messages that were to be sent a second, of an open loop.
         refused_p99: 99th percentile of the answers that refuse, in milliseconds.
-        sent_p99: Of an open loop: 99th percentile from the sending of a request to its acceptance, in milliseconds.
+        sent_p99: 99th percentile from the sending of a request to its acceptance, in milliseconds.
         refused_sent_p99: The same to a refusal.
     """
 

@@ -307,7 +307,7 @@ class Delivery:
         self._tell_replay()
 
     def _tell_replay(self) -> None:
-        if self._lanes.journaled.total and not self.is_stalled:
+        if self.waiting_rows and not self.is_stalled:
             self._news.set()
 
     def _settle(self, entry: Entry, safety: Safety) -> None:

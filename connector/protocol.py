@@ -94,8 +94,7 @@ class Protocol(Wire):
         super().connection_made(transport)
         self._late_at = time.monotonic() + HEAD_SECONDS
         names = names_of(transport.get_extra_info("ssl_object"))
-        self._origin = Origin(None if self.client is None else self.client[0], names)
-        self.app_state = self.app_state | {ORIGIN: self._origin}
+        self.app_state = self.app_state | {ORIGIN: Origin(None if self.client is None else self.client[0], names)}
         if len(self.connections) > self.max_connections:
             self._turn_away(self.crowded, "connections")
 

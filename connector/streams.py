@@ -97,7 +97,7 @@ class Routes:
         scopes = [(name, each) for name, allowed in self._sources.items() for each in allowed or ("",)]
         prefixes = dict.fromkeys(expanded(prefix, *scope) for scope in scopes)
         self._by_prefix = {one: _by_message_type(streams, one) for one in prefixes}
-        self._is_fixed = len(prefixes) == 1 and prefix in self._by_prefix
+        self._is_fixed = prefix in self._by_prefix
         self.all = tuple(_route(stream, one) for one in prefixes for stream in streams)
 
     def of(self, message_type: str, source: str = "default", environment: str | None = None) -> tuple[Route, ...]:

@@ -14,18 +14,7 @@ from msgspec import UNSET, Meta, UnsetType
 from connector.avro_writer import members_writer
 from connector.errors import Unconvertible
 from connector.messages import MAX_TEXT, Message, may_hold_too_many
-from connector.records import (
-    DICTIONARIES,
-    IDENTIFIERS,
-    INT_MAX,
-    INT_MIN,
-    LATEST,
-    MAX_IDENTIFIER,
-    MILLISECONDS_FROM,
-    Event,
-    Gist,
-    date,
-)
+from connector.records import IDENTIFIERS, INT_MAX, INT_MIN, LATEST, MAX_IDENTIFIER, MILLISECONDS_FROM, Event, date
 from connector.schemas import INSTANCE_EVENT, TASK_EVENT, WORKFLOW_EVENT, Schema, kinds, load
 from connector.values import IngestId, Request
 
@@ -70,7 +59,6 @@ _WRITERS: Final = {
     for name in (WORKFLOW_EVENT, INSTANCE_EVENT, TASK_EVENT)
 }
 """Record type → its writer, and the fields that it has no place for."""
-_CODES: Final = tuple((name, known | {UNSET}) for name, known in DICTIONARIES.items())
 _ENVELOPE: Final = msgspec.json.Decoder(_Envelope)
 _FIELDS: Final = msgspec.json.Decoder(_Fields)
 _CANONICAL: Final = msgspec.json.Encoder(order="deterministic")
@@ -143,25 +131,6 @@ class _TypedEvent(Event):
     def field(self, name: str) -> Any:
         value = getattr(self._typed, name)
         return None if value is UNSET else value
-
-    @property
-    def message_id(self) -> str | None:
-        return self._typed.msgId or None
-
-    @property
-    def gist(self) -> Gist:
-        typed = self._typed
-        message_id, process_key, environment, action = typed.msgId, typed.processKey, typed.envType, typed.action
-        return Gist(
-            self.instance_id,
-            self.message_type,
-            None if message_id is UNSET else message_id,
-            None if process_key is UNSET else process_key,
-            None if environment is UNSET else environment,
-            None if action is UNSET else action,
-            (),
-            [name for name, known in _CODES if getattr(typed, name) not in known],
-        )
 
     def encoded(self, schema: Schema, header: bytes, request: Request, ingest_id: IngestId) -> bytes:
         write, others = _WRITERS[schema.name]

@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Final
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from connector.addresses import NOWHERE, ORIGIN, Origin
+from connector.addresses import NOWHERE, ORIGIN
 from connector.heads import Head, Heads
 from connector.receiver import Answer, Call, Receiver
 from connector.values import UNKNOWN_SOURCE
@@ -78,7 +78,6 @@ class Wire(HttpToolsProtocol):
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
         self._receiver: Receiver = self.config.app  # type: ignore[assignment]  # the listener has no other
-        self._origin: Origin = self.app_state.get(ORIGIN, NOWHERE)
         self._is_between = True
         self._alone: bytes | None = None
         self._pieces: list[bytes] | None = None
@@ -155,7 +154,7 @@ class Wire(HttpToolsProtocol):
         """To the receiver; gives whether it has let the sender in."""
         self._running = exchange = Exchange(self)
         self.cycle = exchange  # type: ignore[assignment]
-        call = Call(head, exchange.answer, self._origin)
+        call = Call(head, exchange.answer, self.app_state.get(ORIGIN, NOWHERE))
         self._receiver.take(call, body)
         return call.source is not UNKNOWN_SOURCE
 

@@ -121,6 +121,7 @@ def test_everything_at_once_is_taken_by_the_api_server(releases):
     assert len(releases.pods()) == 2
     for kind in ("servicemonitors", "prometheusrules", "httproutes", "ingresses"):
         assert len(releases.get(kind)) == 1, kind
+    assert len(releases.get("networkpolicies")) == 2, "the connector's, and that of the test's pod"
     assert [each["metadata"]["name"] for each in releases.get("jobs")] == [], "the set-up has ended and is gone"
     [rule] = releases.get("prometheusrules")
     plain = yaml.safe_load((CHART / "rules" / "weda-connector.rules.yaml").read_text())
