@@ -407,6 +407,17 @@ def test_what_the_chart_follows_stands_where_it_sees_it(variable, name):
         ({"settings": {"operations": {"host": ""}}}, "settings.operations.host is 127.0.0.1"),
         ({"settings": {"operations": {"host": "::1"}}}, "settings.operations.host is ::1"),
         ({"settings": {"kafka": None}}, "settings.kafka.bootstrap_servers is empty"),
+        ({"settings": {"kafka": {"bootstrap_servers": ""}}}, "settings.kafka.bootstrap_servers is empty"),
+        ({"settings": {"kafka": {"bootstrap_servers": None}}}, "settings.kafka.bootstrap_servers is empty"),
+        ({"settings": {"kafka": {"bootstrap_servers": "embedded"}}}, "settings.kafka.bootstrap_servers is embedded"),
+        (
+            {"settings": {"receiver": {"reply_deadline_seconds": 0.3}}},
+            "settings.kafka.publish_wait_seconds is 0.4 and settings.receiver.reply_deadline_seconds 0.3",
+        ),
+        (
+            {"settings": {"kafka": {"publish_wait_seconds": 1}}},
+            "settings.kafka.publish_wait_seconds is 1 and settings.receiver.reply_deadline_seconds 0.8",
+        ),
         ({"settings": {"registry": {"username": "u"}}}, "secretSettings.WEDA_REGISTRY__PASSWORD go together"),
         (
             {"secretSettings": {"WEDA_PRIVACY__KEY": {"existingSecret": "s", "key": "k"}}},
