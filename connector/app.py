@@ -894,7 +894,8 @@ def linked(url: str) -> Callable[[str], Link]:
         from connector.database import DatabaseLink  # noqa: PLC0415 - its client is installed on demand
     except ImportError as error:
         raise ConfigurationError(
-            "WEDA_JOURNAL__URL: the client of PostgreSQL is not there: pip install 'weda-kafka-connector[postgresql]'"
+            "WEDA_JOURNAL__URL: the client of PostgreSQL is not installed: add the extra postgresql "
+            "(pip install '.[postgresql]' in the checkout)"
         ) from error
     return partial(DatabaseLink, url)
 

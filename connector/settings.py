@@ -723,9 +723,7 @@ class Settings(_Group):
     def changed(self, newer: "Settings") -> tuple[str, ...]:
         """The variables of the settings that differ in newer ones."""
         return tuple(
-            environment_name(name)
-            for name in _known_settings()
-            if attrgetter(name)(self) != attrgetter(name)(newer)
+            environment_name(name) for name in _known_settings() if attrgetter(name)(self) != attrgetter(name)(newer)
         )
 
     def redacted(self) -> dict[str, Any]:

@@ -129,7 +129,7 @@ def test_an_installed_alert_links_to_the_runbooks_of_its_users(tmp_path):
 
 
 def test_releases_side_by_side_alert_once_each_and_for_themselves(tmp_path):
-    """Two releases in one Prometheus: what one fails at, the other one's rules do not repeat; one that is gone is missed."""
+    """Two releases in one Prometheus: the rules of the other do not repeat an alert; one that is gone is missed."""
     files = [installed(name, tmp_path) for name in ("one", "two")]
     one, two = ({"namespace": rendering.NAMESPACE, "job": f"{name}-weda-connector-headless"} for name in ("one", "two"))
     of_one = ", ".join(f'{name}="{value}"' for name, value in {**one, "instance": "10.0.0.1:9464"}.items())
@@ -154,7 +154,9 @@ def test_releases_side_by_side_alert_once_each_and_for_themselves(tmp_path):
                         {
                             "expr": f'ALERTS{{alertname="{name}", alertstate="firing"}}',
                             "eval_time": "10m",
-                            "exp_samples": [{"labels": f'ALERTS{{alertname="{name}", alertstate="firing", {labels}}}', "value": 1}],
+                            "exp_samples": [
+                                {"labels": f'ALERTS{{alertname="{name}", alertstate="firing", {labels}}}', "value": 1}
+                            ],
                         }
                         for name, labels in {
                             "WedaConnectorNotReady": f'severity="critical", {of_one}',
