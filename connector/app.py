@@ -547,7 +547,8 @@ class Connector:
             self._privacy.take_key(_revealed(settings.privacy.key))
         if settings.kafka.properties != before.kafka.properties:
             self._exchange_clients(admin)
-        self._note_problem("restart", "" if settings == newer else "settings have changed that need a restart")
+        changed = ", ".join(settings.changed(newer))
+        self._note_problem("restart", f"changed, and in effect only after a restart: {changed}" if changed else "")
 
     def _kafka_files(self) -> list[Path]:
         """Certificates and keys that the Kafka clients have read at their making."""
@@ -893,7 +894,8 @@ def linked(url: str) -> Callable[[str], Link]:
         from connector.database import DatabaseLink  # noqa: PLC0415 - its client is installed on demand
     except ImportError as error:
         raise ConfigurationError(
-            "WEDA_JOURNAL__URL: the client of PostgreSQL is not there: pip install 'weda-kafka-connector[postgresql]'"
+            "WEDA_JOURNAL__URL: the client of PostgreSQL is not installed: add the extra postgresql "
+            "(pip install '.[postgresql]' in the checkout)"
         ) from error
     return partial(DatabaseLink, url)
 

@@ -15,6 +15,7 @@ import zoneinfo
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
+from operator import attrgetter
 from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any, Final, Literal, NoReturn, Self, get_origin
@@ -719,6 +720,12 @@ class Settings(_Group):
             }
         )
 
+    def changed(self, newer: "Settings") -> tuple[str, ...]:
+        """The variables of the settings that differ in newer ones."""
+        return tuple(
+            environment_name(name) for name in _known_settings() if attrgetter(name)(self) != attrgetter(name)(newer)
+        )
+
     def redacted(self) -> dict[str, Any]:
         """The settings as JSON values, every secret replaced by ``********``."""
         return self.model_dump(mode="json")
@@ -742,6 +749,10 @@ def environment_name(setting: str) -> str:
     return _PREFIX + setting.replace(".", "__").upper()
 
 
+_SEARCHED: Final = "probe"
+"""What librdkafka takes for ``ssl.ca.location`` to look for the system's certificates."""
+
+
 def check_properties(properties: Mapping[str, Property], *, name: str = "WEDA_KAFKA__PROPERTIES") -> None:
     """Ask librdkafka whether it takes these properties beside ours; nothing is sent to a broker.
 
@@ -752,6 +763,7 @@ def check_properties(properties: Mapping[str, Property], *, name: str = "WEDA_KA
     Raises:
         ConfigurationError: librdkafka does not know a property, or refuses a value.
     """
+    _check_files(properties, name)
     silent = logging.getLogger("connector.settings.librdkafka")
     silent.disabled = True  # warnings are the real client's to say
     ours = {"enable.idempotence": True, "acks": "all", "partitioner": "murmur2_random", "message.timeout.ms": 0}
@@ -761,6 +773,20 @@ def check_properties(properties: Mapping[str, Property], *, name: str = "WEDA_KA
         raise _refusal(name, _mask_secrets(error.args[0].str(), properties)) from None
     except (TypeError, ValueError, AttributeError):  # names that the Python client keeps for objects
         raise _refusal(name, "a property is no librdkafka property but takes a Python object") from None
+
+
+def _check_files(properties: Mapping[str, Property], name: str) -> None:
+    """Name a file that is missing or unreadable: librdkafka says ``BIO lib``, and not which one."""
+    for key, value in properties.items():
+        if not key.endswith(".location") or value == _SEARCHED:
+            continue
+        try:
+            path = Path(str(value))
+            if not path.is_dir():
+                path.open("rb").close()
+        except (OSError, ValueError) as error:
+            why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+            raise _refusal(name, _mask_secrets(f"{key}: cannot read {value} ({why})", properties)) from None
 
 
 def documentation() -> str:

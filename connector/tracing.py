@@ -60,7 +60,8 @@ class Tracing:
             from opentelemetry.sdk.trace.export import BatchSpanProcessor  # noqa: PLC0415 - the same
         except ImportError as error:
             raise ConfigurationError(
-                "WEDA_TRACING__ENABLED: the exporter is not installed: pip install 'weda-kafka-connector[otlp]'"
+                "WEDA_TRACING__ENABLED: the exporter is not installed: add the extra otlp "
+                "(pip install '.[otlp]' in the checkout)"
             ) from error
         ours = Resource({"service.name": "weda-kafka-connector", "service.version": version})
         self._provider = TracerProvider(resource=ours.merge(_named(Resource.create())), shutdown_on_exit=False)

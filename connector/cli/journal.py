@@ -159,7 +159,8 @@ def migrate(*, file: File = None, as_json: Json = False) -> None:
         from connector.migration import migrate as applied  # noqa: PLC0415 - its tools are installed on demand
     except ImportError as error:
         raise ConfigurationError(
-            "WEDA_JOURNAL__URL: the client of PostgreSQL is not there: pip install 'weda-kafka-connector[postgresql]'"
+            "WEDA_JOURNAL__URL: the client of PostgreSQL is not installed: add the extra postgresql "
+            "(pip install '.[postgresql]' in the checkout)"
         ) from error
     names = applied(url.get_secret_value())
     print(

@@ -97,6 +97,11 @@
 {{- if eq (include "weda-connector.receiverPort" .) (include "weda-connector.operationsPort" .) }}
 {{- fail (printf "settings.receiver.port and settings.operations.port are both %s: they are two listeners of one pod" (include "weda-connector.receiverPort" .)) }}
 {{- end }}
+{{- $wait := dig "kafka" "publish_wait_seconds" 0.4 .Values.settings }}
+{{- $deadline := dig "receiver" "reply_deadline_seconds" 0.8 .Values.settings }}
+{{- if ge (float64 $wait) (float64 $deadline) }}
+{{- fail (printf "settings.kafka.publish_wait_seconds is %v and settings.receiver.reply_deadline_seconds %v: the former must be less than the latter, or the connector does not start" $wait $deadline) }}
+{{- end }}
 {{- $host := dig "operations" "host" "" .Values.settings | default "127.0.0.1" }}
 {{- if include "weda-connector.isLoopback" $host }}
 {{- fail (printf "settings.operations.host is %s: probes come from outside the pod, and would end it again and again" $host) }}
@@ -164,7 +169,10 @@
 {{- $elsewhere := .elsewhere }}
 {{- $settings := .root.Values.settings }}
 {{- if not (or (dig "kafka" "bootstrap_servers" "" $settings) (hasKey $elsewhere "WEDA_KAFKA__BOOTSTRAP_SERVERS")) }}
-{{- fail "settings.kafka.bootstrap_servers is empty: without brokers the connector does not start" }}
+{{- fail "settings.kafka.bootstrap_servers is empty: give the brokers as host:port,host:port; without them the connector does not start" }}
+{{- end }}
+{{- if eq (dig "kafka" "bootstrap_servers" "" $settings) "embedded" }}
+{{- fail "settings.kafka.bootstrap_servers is embedded: records would be in the memory of one pod, and gone with it; name real brokers" }}
 {{- end }}
 {{- range $name, $secret := dict "registry.username" "WEDA_REGISTRY__PASSWORD" "privacy.pseudonyms" "WEDA_PRIVACY__KEY" }}
 {{- $isSet := or (include "weda-connector.setting" (dict "settings" $settings "name" $name)) (get $elsewhere (include "weda-connector.variable" $name)) }}

@@ -9,6 +9,7 @@ import yaml
 
 CHART = Path(__file__).parents[2] / "helm"
 RELEASE, NAMESPACE = "rel", "ns"
+BROKERS = "kafka:9092"
 NAME = f"{RELEASE}-weda-connector"
 CLAIM = f"journal-{NAME}-2"
 
@@ -73,9 +74,14 @@ Object = dict[str, Any]
 
 
 def texts(values: Object, chart: Path = CHART, release: str = RELEASE, namespace: str = NAMESPACE) -> dict[str, str]:
-    """What each template makes, by its name without the chart's."""
+    """What each template makes, by its name without the chart's; with `BROKERS` where the values name none."""
+    complete = copy.deepcopy(values)
+    if isinstance(settings := complete.setdefault("settings", {}), dict):
+        kafka = settings.setdefault("kafka", {})
+        if isinstance(kafka, dict):
+            kafka.setdefault("bootstrap_servers", BROKERS)
     with helm_python.Chart.load(chart) as loaded:
-        rendered = loaded.render(copy.deepcopy(values), name=release, namespace=namespace)
+        rendered = loaded.render(complete, name=release, namespace=namespace)
     return {name.partition("/templates/")[2]: text for name, text in rendered.items()}
 
 

@@ -27,6 +27,14 @@ def test_the_tool_finds_nothing_to_complain_of():
     assert (checked.returncode, checked.stdout, checked.stderr) == (0, "", "")
 
 
+def test_every_image_of_ours_is_built_whatever_is_started(services):
+    """Nobody publishes it: without a ``build`` of its own, Compose looks for a service's image in a registry."""
+    ours = {name: each for name, each in services["services"].items() if each["image"].startswith("weda-connector:")}
+
+    assert {"connector", "simulator", "migration", "replica"} <= {*ours}
+    assert [name for name, each in ours.items() if "build" not in each] == []
+
+
 def test_every_image_has_a_version(services):
     tags = {name: each["image"].rpartition(":")[2] for name, each in services["services"].items()}
 

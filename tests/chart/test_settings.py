@@ -18,7 +18,7 @@ import yaml
 
 from connector.settings import Settings
 from tests.chart import values_schema
-from tests.chart.rendering import CHART, NAME, SHARED, connector, objects, only, pod_specs, texts
+from tests.chart.rendering import CHART, EVERYTHING, NAME, SHARED, connector, objects, only, pod_specs, texts
 
 SETTINGS, DEFINITIONS = values_schema.settings_schema()
 FOLDER = "/etc/weda-connector/certificates/kafka"
@@ -152,6 +152,19 @@ def test_the_test_s_program_asks_listeners_of_either_kind():
 
         assert (good.returncode, good.stdout) == (0, "ready\ncode 40400\n"), good.stderr
         assert bad.returncode == 1
+
+
+def test_the_test_s_doctor_looks_with_the_settings_of_the_release():
+    """Wrong brokers leave a pod ready, since it can accept into its journal; the doctor fails, and so does the test."""
+    values = EVERYTHING
+    serving, [_, doctor] = connector(values), pod_specs(values)["test"]["containers"]
+    config = "/etc/weda-connector/config/config.yaml"
+
+    assert doctor["args"] == ["doctor", "--config", config]
+    assert doctor["env"] == serving["env"]
+    assert doctor["envFrom"] == serving["envFrom"]
+    assert doctor["volumeMounts"] == serving["volumeMounts"]
+    assert f"doctor --config {config}\n" in texts({})["NOTES.txt"]
 
 
 class Listener(BaseHTTPRequestHandler):
@@ -407,6 +420,17 @@ def test_what_the_chart_follows_stands_where_it_sees_it(variable, name):
         ({"settings": {"operations": {"host": ""}}}, "settings.operations.host is 127.0.0.1"),
         ({"settings": {"operations": {"host": "::1"}}}, "settings.operations.host is ::1"),
         ({"settings": {"kafka": None}}, "settings.kafka.bootstrap_servers is empty"),
+        ({"settings": {"kafka": {"bootstrap_servers": ""}}}, "settings.kafka.bootstrap_servers is empty"),
+        ({"settings": {"kafka": {"bootstrap_servers": None}}}, "settings.kafka.bootstrap_servers is empty"),
+        ({"settings": {"kafka": {"bootstrap_servers": "embedded"}}}, "settings.kafka.bootstrap_servers is embedded"),
+        (
+            {"settings": {"receiver": {"reply_deadline_seconds": 0.3}}},
+            "settings.kafka.publish_wait_seconds is 0.4 and settings.receiver.reply_deadline_seconds 0.3",
+        ),
+        (
+            {"settings": {"kafka": {"publish_wait_seconds": 1}}},
+            "settings.kafka.publish_wait_seconds is 1 and settings.receiver.reply_deadline_seconds 0.8",
+        ),
         ({"settings": {"registry": {"username": "u"}}}, "secretSettings.WEDA_REGISTRY__PASSWORD go together"),
         (
             {"secretSettings": {"WEDA_PRIVACY__KEY": {"existingSecret": "s", "key": "k"}}},

@@ -68,7 +68,7 @@ def values_schema() -> Schema:
             "parentRefs", enabled=SWITCH, annotations=TEXTS_BY_NAME, parentRefs=OBJECTS, hostnames=many(FILLED)
         ),
         "serviceMonitor": closed(enabled=SWITCH, interval=DURATION, labels=LABELS, tlsConfig=ANY_OBJECT),
-        "prometheusRule": closed(enabled=SWITCH, labels=LABELS),
+        "prometheusRule": closed(enabled=SWITCH, labels=LABELS, runbookUrl=FILLED),
         "dashboards": closed(enabled=SWITCH, labels=LABELS, annotations=TEXTS_BY_NAME),
         "networkPolicy": closed(enabled=SWITCH, **{"from": OBJECTS}, operationsFrom=OBJECTS, egress=OBJECTS),
         "podDisruptionBudget": closed(enabled=SWITCH, maxUnavailable={"anyOf": [whole(0), PERCENT]}),

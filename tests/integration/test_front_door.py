@@ -255,6 +255,19 @@ async def test_tokens_secrets_and_rates_change_without_a_restart(serve, tmp_path
     assert 'weda_connector_reloads_total{outcome="applied"} 2.0' in metrics
 
 
+async def test_a_change_that_needs_a_restart_is_named(serve, tmp_path: Path):
+    sources = tmp_path / "sources.json"
+    sources.write_text(json.dumps({"hr": {"tokens": ["h-1"]}}))
+    serving = await serve(WEDA_SOURCES_FILE=str(sources))
+
+    sources.write_text(json.dumps({"hr": {"tokens": ["h-1"]}, "travel": {"tokens": ["t-1"]}}))
+
+    async with asyncio.timeout(NOTICE_SECONDS):
+        while "WEDA_SOURCES" not in (told := (await serving.get("/readyz"))[1]):
+            await asyncio.sleep(0.1)
+    assert json.loads(told)["problems"]["restart"].endswith("only after a restart: WEDA_SOURCES")
+
+
 async def test_beyond_loopback_the_operations_listener_is_closed_without_a_token(serve, tmp_path: Path):
     serving = await serve(WEDA_OPERATIONS__HOST="0.0.0.0")
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests.chart import rendering
 from tests.monitoring.rules import ROOT, RULES, RUNBOOKS, alerts, cut_short, rules
 from tests.servers.monitoring import tool
 
@@ -105,3 +106,71 @@ def test_the_rules_name_metrics_that_exist():
     recorded = set(re.findall(r"^ +- record: \w+:(\w+):", RULES.read_text(encoding="utf-8"), re.MULTILINE))
 
     assert {re.sub(r"_(bucket|count|sum)$", "", name) for name in named} - recorded <= known
+
+
+# --- as the chart installs them ---
+
+
+def installed(release: str, tmp_path: Path) -> Path:
+    """The rules of a release as a file for Prometheus."""
+    values = {"prometheusRule": {"enabled": True, "runbookUrl": "https://wiki.example/runbooks/"}}
+    [made] = [each for each in rendering.objects(values, release=release) if each["kind"] == "PrometheusRule"]
+    groups = [{**group, "name": f"{release}-{group['name']}"} for group in made["spec"]["groups"]]
+    file = tmp_path / f"{release}.yaml"
+    file.write_text(yaml.safe_dump({"groups": groups}))
+    return file
+
+
+def test_an_installed_alert_links_to_the_runbooks_of_its_users(tmp_path):
+    groups = yaml.safe_load(installed("one", tmp_path).read_text())["groups"]
+    links = [rule["annotations"]["runbook_url"] for group in groups for rule in group["rules"] if "alert" in rule]
+
+    assert [link.partition("#")[0] for link in links] == ["https://wiki.example/runbooks"] * len([*alerts()])
+
+
+def test_releases_side_by_side_alert_once_each_and_for_themselves(tmp_path):
+    """Two releases in one Prometheus: the rules of the other do not repeat an alert; one that is gone is missed."""
+    files = [installed(name, tmp_path) for name in ("one", "two")]
+    one, two = ({"namespace": rendering.NAMESPACE, "job": f"{name}-weda-connector-headless"} for name in ("one", "two"))
+    of_one = ", ".join(f'{name}="{value}"' for name, value in {**one, "instance": "10.0.0.1:9464"}.items())
+    case = {
+        "rule_files": [str(file) for file in files],
+        "evaluation_interval": "1m",
+        "tests": [
+            {
+                "interval": "1m",
+                "input_series": [
+                    {"series": f'weda_connector_build_info{{{of_one}, version="0.1.0"}}', "values": "1x20"},
+                    {"series": f"weda_connector_ready{{{of_one}}}", "values": "0x20"},
+                    {"series": f'weda_connector_journal_messages{{{of_one}, source="hr"}}', "values": "7x20"},
+                ],
+                "promql_expr_test": [
+                    {
+                        "expr": "count(instance:weda_connector_journal_messages:sum)",
+                        "eval_time": "10m",
+                        "exp_samples": [{"value": 1}],
+                    },
+                    *(
+                        {
+                            "expr": f'ALERTS{{alertname="{name}", alertstate="firing"}}',
+                            "eval_time": "10m",
+                            "exp_samples": [
+                                {"labels": f'ALERTS{{alertname="{name}", alertstate="firing", {labels}}}', "value": 1}
+                            ],
+                        }
+                        for name, labels in {
+                            "WedaConnectorNotReady": f'severity="critical", {of_one}',
+                            "WedaConnectorAbsent": 'severity="critical", '
+                            + ", ".join(f'{name}="{value}"' for name, value in two.items()),
+                        }.items()
+                    ),
+                ],
+            }
+        ],
+    }
+    test = tmp_path / "case.test.yaml"
+    test.write_text(yaml.safe_dump(case))
+
+    done = promtool("test", "rules", test)
+
+    assert done.returncode == 0, done.stdout + done.stderr

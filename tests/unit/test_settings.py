@@ -436,7 +436,7 @@ def test_where_replicas_share_a_journal_the_time_of_a_message_is_not_a_setting(n
         ({"default.topic.config": "x"}, "takes a Python object"),
         ({"sasl.kerberos.min.time.before.relogin": SECRET}, "Invalid value"),
         ({"security.protocol": SECRET, "sasl.password": SECRET}, f'Invalid value "{REDACTED}"'),
-        ({"ssl.key.location": f"/{SECRET}", "security.protocol": "ssl"}, "ssl.key.location failed"),
+        ({"ssl.key.location": f"/{SECRET}", "security.protocol": "ssl"}, "ssl.key.location: cannot read"),
     ],
 )
 def test_a_property_that_breaks_a_promise_or_is_unknown_is_refused(properties, said):
@@ -538,3 +538,28 @@ def test_who_needs_one_setting_is_not_stopped_by_others():
         Settings.load(environment=environment)
     with pytest.raises(ConfigurationError, match="WEDA_JOURNAL__URI: unknown setting"):
         Settings.load(environment={"WEDA_JOURNAL__URI": "x"}, only=("journal.url",))
+
+
+@pytest.mark.parametrize("key", ["ssl.ca.location", "ssl.certificate.location", "ssl.crl.location"])
+def test_a_file_that_a_property_names_and_nobody_can_read_is_named(key, tmp_path):
+    """librdkafka says ``BIO lib`` and not which file."""
+    missing = tmp_path / "certificates" / "ca.crt"
+    properties = {"security.protocol": "SSL", key: str(missing)}
+
+    with pytest.raises(ConfigurationError) as refused:
+        check_properties(properties)
+
+    assert refused.value.message == f"WEDA_KAFKA__PROPERTIES: {key}: cannot read {missing} (No such file or directory)"
+
+
+def test_the_system_s_certificates_and_a_folder_of_them_are_no_missing_files(tmp_path):
+    check_properties({"security.protocol": "SSL", "ssl.ca.location": "probe"})
+    check_properties({"security.protocol": "SSL", "ssl.ca.location": str(tmp_path)})
+
+
+def test_what_changed_is_named_by_its_variable():
+    before = Settings.load(environment={"WEDA_LOG__LEVEL": "info", "WEDA_RECEIVER__PORT": "8081"})
+    after = Settings.load(environment={"WEDA_LOG__LEVEL": "debug", "WEDA_RECEIVER__PORT": "8082"})
+
+    assert before.changed(after) == ("WEDA_RECEIVER__PORT", "WEDA_LOG__LEVEL")
+    assert before.changed(before) == ()
