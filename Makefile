@@ -13,7 +13,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 .DEFAULT_GOAL := help
 
 AS_ROOT = $(if $(filter 0,$(shell id -u)),,sudo)
-PACKAGES := openjdk-17-jre-headless maven postgresql kcat haproxy
+PACKAGES := openjdk-17-jdk-headless maven nodejs npm postgresql kcat haproxy chromium fonts-noto-cjk
 SYFT := anchore/syft:v1.57.1
 .PHONY: help demo test test-kubernetes test-compose test-kind lint workflows format bench faults fuzz \
 	release release-check release-tag release-notes image-sbom packages sbom lock clean
