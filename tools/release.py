@@ -28,7 +28,7 @@ ROOT = Path(__file__).parents[1]
 DIST = ROOT / "dist"
 SUMS = "SHA256SUMS"
 BIN = Path(sys.executable).parent
-DEMO = ("--instances", "20", "--rate", "200", "--port", "0")
+DEMO = ("--instances", "20", "--rate", "200", "--seconds", "5", "--port", "0")
 SECONDS = 600
 
 
