@@ -49,7 +49,7 @@ def compose() -> None:
         run(*COMPOSE, "up", "--build", "--detach", "--wait", *services)
         played = output(*COMPOSE, "run", "--rm", "-T", "simulator")
         hold(played, lambda: output(*COMPOSE, "exec", "-T", "kafka", *COUNT))
-    except subprocess.CalledProcessError:
+    except (subprocess.CalledProcessError, ValueError):
         subprocess.run([*COMPOSE, "logs", "--tail", "100"], cwd=ROOT, check=False)
         raise
     finally:
@@ -81,11 +81,12 @@ def kind() -> None:
         chosen = ("settings.kafka.bootstrap_servers=kafka:9092", "settings.topics.replication_factor=1")
         run(*helm, "install", "weda", "helm", "--wait", "--timeout", "5m", "--set", ",".join(chosen))
         run(*helm, "test", "weda")
-        pod = ("run", "simulator", "--image", image, "--restart", "Never", "--rm", "--attach", "--quiet")
+        pod = ("run", "simulator", "--image", image, "--restart", "Never")
         words = ("simulate", "--url", "http://weda-weda-connector:8080", "--token", token, "--instances", "20")
-        played = output(*kubectl, *pod, "--", *words)
-        hold(played, lambda: output(*kubectl, "exec", "deployment/kafka", "--", *COUNT))
-    except subprocess.CalledProcessError:
+        run(*kubectl, *pod, "--", *words)
+        run(*kubectl, "wait", "pod/simulator", "--for", "jsonpath={.status.phase}=Succeeded", "--timeout", "2m")
+        hold(output(*kubectl, "logs", "simulator"), lambda: output(*kubectl, "exec", "deployment/kafka", "--", *COUNT))
+    except (subprocess.CalledProcessError, ValueError):
         subprocess.run([*kubectl, "get", "all,events", "--output", "wide"], check=False)
         raise
     finally:
@@ -118,8 +119,8 @@ def broker() -> list[dict[str, Any]]:
 
 
 def hold(played: str, offsets: Callable[[], str]) -> None:
-    """``ValueError`` unless the events in Kafka become as many as the simulator's last line says were accepted."""
-    accepted = json.loads(played.strip().splitlines()[-1])["accepted"]
+    """``ValueError`` unless the events in Kafka become as many as the simulator's last JSON says were accepted."""
+    accepted = json.loads([line for line in played.splitlines() if line.startswith("{")][-1])["accepted"]
     deadline = time.monotonic() + SECONDS
     while (found := events(offsets())) < accepted and time.monotonic() < deadline:
         time.sleep(1)
