@@ -12,7 +12,11 @@ TEST_ARGS ?=
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 .DEFAULT_GOAL := help
 
-.PHONY: help demo test test-kubernetes lint format bench faults fuzz sbom lock clean
+AS_ROOT = $(if $(filter 0,$(shell id -u)),,sudo)
+PACKAGES := openjdk-17-jdk-headless maven nodejs npm postgresql kcat haproxy chromium fonts-noto-cjk
+SYFT := anchore/syft:v1.57.1
+.PHONY: help demo test test-kubernetes test-compose test-kind lint workflows format bench faults fuzz \
+	release release-check release-tag release-notes image-sbom packages sbom lock clean
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
 
@@ -42,12 +46,13 @@ test-kubernetes: $(VENV)/.dev ## the chart on a real API server, which is built 
 	@$(BIN)/python -m tests.kubernetes.programs install
 	@$(BIN)/python -m pytest tests/kubernetes $(TEST_ARGS)
 
-lint: $(VENV)/.dev ## ruff, mypy --strict, yamllint, hadolint, licences, known weaknesses
+lint: $(VENV)/.dev ## ruff, mypy --strict, yamllint, hadolint, actionlint, zizmor, licences, known weaknesses
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/yamllint --strict .
 	@$(BIN)/hadolint Dockerfile
+	@$(BIN)/python -m tools.workflows
 	@$(BIN)/python -m tests.supply licences
 	@$(BIN)/python -m tests.supply weaknesses
 
@@ -66,6 +71,35 @@ faults: $(VENV)/.dev ## the long fault runs against three brokers
 fuzz: $(VENV)/.dev ## fuzz bodies and HTTP, a million executions each (FUZZ_RUNS=100000)
 	@$(BIN)/python -m tests.fuzz message --runs $(FUZZ_RUNS)
 	@$(BIN)/python -m tests.fuzz http --runs $(FUZZ_RUNS)
+
+release: $(VENV)/.dev ## a release candidate in dist/: sdist, wheel, chart, bill of materials, checksums
+	@$(BIN)/python -m tools.release build
+
+release-check: release ## the candidate built twice and compared, its wheel installed elsewhere and its demo run
+	@$(BIN)/python -m tools.release check
+
+release-tag: $(VENV)/.dev ## whether every place names the version of TAG, and the changelog dates it (TAG=v0.1.0)
+	@$(BIN)/python -m tools.release tag "$(TAG)"
+
+release-notes: $(VENV)/.dev ## what the changelog says of this version
+	@$(BIN)/python -m tools.release notes
+
+image-sbom: ## the bill of materials of a pushed image, by Docker (IMAGE=registry/name@sha256:...)
+	@mkdir -p dist
+	@docker run --rm --volume "$(HOME)/.docker:/root/.docker:ro" $(SYFT) scan "registry:$(IMAGE)" --output cyclonedx-json > dist/image.cdx.json
+
+test-compose: $(VENV)/.run ## the compose file for real: simulated messages, then counted in Kafka (needs Docker)
+	@$(BIN)/python -m tools.smoke compose
+
+test-kind: $(VENV)/.run ## image and chart on a kind cluster: messages through them into Kafka (needs Docker, kind, helm)
+	@$(BIN)/python -m tools.smoke kind
+
+packages: ## what the tests need of Debian's or Ubuntu's archive, by apt-get
+	@$(AS_ROOT) apt-get update -q
+	@$(AS_ROOT) apt-get install -q -y --no-install-recommends $(PACKAGES)
+
+workflows: $(VENV)/.dev ## actionlint and zizmor over .github
+	@$(BIN)/python -m tools.workflows
 
 sbom: $(VENV)/.dev ## the bill of materials of what is installed with the connector: dist/sbom.cdx.json (CycloneDX)
 	@$(BIN)/python -m tests.supply materials dist/sbom.cdx.json

@@ -2,6 +2,8 @@
 
 import os
 import sys
+from importlib.metadata import version as installed_version
+from typing import Annotated
 
 import typer
 
@@ -31,6 +33,22 @@ app.add_typer(topics, name="topics")
 app.add_typer(journal, name="journal")
 app.add_typer(schemas, name="schemas")
 app.add_typer(dead_letters, name="dead-letters")
+
+
+def _show_version(wanted: bool) -> None:  # noqa: FBT001 -- typer calls it so
+    if wanted:
+        print(installed_version("weda-kafka-connector"))
+        raise typer.Exit
+
+
+@app.callback()
+def _of_every_command(
+    *,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and end.")
+    ] = False,
+) -> None:
+    pass
 
 
 def main() -> None:

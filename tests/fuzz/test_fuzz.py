@@ -1,5 +1,6 @@
 """A short run of each fuzzer; `make fuzz` is the long one."""
 
+import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -7,6 +8,11 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
+
+pytestmark = pytest.mark.skipif(
+    platform.machine() != "x86_64" or sys.version_info >= (3, 14),
+    reason="there is no atheris for this machine or Python",
+)
 
 
 @pytest.mark.parametrize(("target", "runs"), [("message", 20_000), ("http", 3_000)])

@@ -1,0 +1,1 @@
+"""What makes a release and checks the workflows; not in the wheel."""
