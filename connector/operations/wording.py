@@ -53,7 +53,7 @@ CHINESE: Final[Mapping[str, str]] = {
     "99 of 100": "99% 的请求",
     "The brokers acknowledge.": "broker 正常确认。",
     "Nothing is acknowledged now; messages wait in the journal.": "目前没有任何确认,消息在 journal 中等待。",
-    "No broker answers; messages wait in the journal.": "没有 broker 响应,消息在 journal 中等待。",
+    "Kafka does not answer; messages wait in the journal.": "Kafka 没有响应，消息在 journal 中等待。",
     "Not reached yet; messages wait in the journal.": "尚未连上,消息在 journal 中等待。",
     "Journal": "本地日志(journal)",
     "Journal in use": "journal 已用",
