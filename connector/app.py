@@ -28,7 +28,7 @@ from connector.claims import Claims
 from connector.delivery import Delivery
 from connector.embedded import EmbeddedBroker
 from connector.encoding import Framing, RegistryFraming, SingleObjectFraming
-from connector.errors import ConfigurationError, ConnectorError, Unavailable
+from connector.errors import ConfigurationError, ConnectorError, OutsideUnreachable, Unavailable
 from connector.health import Health
 from connector.ingest import IngestIds
 from connector.journal import Contents, SqliteJournal
@@ -360,26 +360,36 @@ class Connector:
         )
         self._stack.push_async_callback(self.desk.dead_letters.stop)
 
+    def _reached_kafka(self) -> tuple[str, Mapping[str, Any]]:
+        """Addresses and properties for a reader.
+
+        Raises:
+            OutsideUnreachable: The connector does not reach Kafka now: nobody has to wait to hear that.
+        """
+        if self.health.kafka == "down":
+            raise OutsideUnreachable(self.health.problems.get("brokers", "Kafka does not answer"))
+        return self.bootstrap_servers, self._settings.kafka.properties
+
     def _read_dead_letters(self) -> Iterator[Decoded]:
-        where = self.bootstrap_servers, self._settings.kafka.properties
+        where = self._reached_kafka()
         for topic in self.routes.dead_letter_topics:
             yield from read_records(*where, stream=DEAD_LETTERS, topic=topic, from_beginning=True, until_end=True)
 
     def _read_dead_letter(self, topic: str, partition: int, offset: int) -> Decoded | None:
         if topic not in self.routes.dead_letter_topics:
             return None
-        where = self.bootstrap_servers, self._settings.kafka.properties
+        where = self._reached_kafka()
         return record_at(*where, stream=DEAD_LETTERS, topic=topic, partition=partition, offset=offset)
 
     def _read_event(self, topic: str, partition: int, offset: int) -> Decoded | None:
         if topic not in self._event_topics:
             return None
-        where = self.bootstrap_servers, self._settings.kafka.properties
+        where = self._reached_kafka()
         with self._schemas_by_id() as by_id:
             return record_at(*where, stream=_EVENTS, topic=topic, partition=partition, offset=offset, by_id=by_id)
 
     def _read_instance(self, instance_id: str) -> Iterator[Decoded]:
-        where = self.bootstrap_servers, self._settings.kafka.properties
+        where = self._reached_kafka()
         with self._schemas_by_id() as by_id:
             for topic in self._event_topics:
                 yield from read_records(
@@ -406,7 +416,7 @@ class Connector:
             yield registry.schema
 
     def _read_topics(self) -> tuple[tuple[TopicSpec, ...], dict[str, TopicState], tuple[Broker, ...]]:
-        admin = TopicAdmin(self.bootstrap_servers, self._settings.kafka.properties)
+        admin = TopicAdmin(*self._reached_kafka())
         brokers = admin.each_broker(_ASK_SECONDS)
         return wanted(self._settings), admin.describe(self.routes.topics, _ASK_SECONDS), brokers
 
@@ -669,10 +679,11 @@ class Connector:
 
     async def _await_topics(self, admin: TopicAdmin) -> None:
         """Until every broker that is asked knows the topics that were just created, but not for ever."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_CREATE_SECONDS):
-                while len(await asyncio.to_thread(admin.describe, self._topics, _ASK_SECONDS)) < len(self._topics):
-                    await asyncio.sleep(_AGAIN_SECONDS)
+        gives_up = time.monotonic() + _CREATE_SECONDS
+        while len(await asyncio.to_thread(admin.describe, self._topics, _ASK_SECONDS)) < len(self._topics):
+            if time.monotonic() >= gives_up:
+                return
+            await asyncio.sleep(_AGAIN_SECONDS)
 
     async def _look_at_topics(self, admin: TopicAdmin) -> None:
         states = await asyncio.to_thread(admin.describe, self._topics, _ASK_SECONDS)
@@ -850,7 +861,7 @@ async def run(settings: Settings, reload: Reload | None = None) -> None:
 
 
 def _take_signals(ended: asyncio.Event) -> None:
-    """SIGTERM, SIGINT and SIGHUP stop the connector in good order; SIGUSR1 and SIGUSR2, which end others, do nothing."""
+    """SIGTERM, SIGINT and SIGHUP stop the connector in good order; SIGUSR1 and SIGUSR2 are logged, and that is all."""
     loop = asyncio.get_running_loop()
     is_kept_running = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN  # by nohup
     for number in (signal.SIGTERM, signal.SIGINT, *(() if is_kept_running else (signal.SIGHUP,))):

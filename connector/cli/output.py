@@ -31,7 +31,9 @@ class _Output(io.TextIOWrapper):
     """Standard output: what it cannot encode is escaped; what it cannot write ends the command with a word."""
 
     def write(self, text: str) -> int:
-        """Write it."""
+        """Write it; of nothing, which typer writes to look at the stream, nothing is told."""
+        if text == "":
+            return 0
         with self._translated():
             return super().write(text)
 

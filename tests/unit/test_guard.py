@@ -5,6 +5,7 @@ from fastapi import Request
 from starlette.datastructures import URL
 
 from connector.operations.guard import Guard
+from connector.operations.guesses import Guesses
 from connector.operations.sessions import Sessions
 
 
@@ -19,7 +20,7 @@ async def asked(path: str, host: bytes) -> list[int]:
         statuses.extend([event["status"]] if "status" in event else [])
 
     scope = {"type": "http", "method": "GET", "scheme": "http", "path": path, "query_string": b"", "server": ("x", 80)}
-    await Guard(application, Sessions("token"), on_loopback=False)(
+    await Guard(application, Sessions("token"), Guesses(), on_loopback=False)(
         scope | {"headers": [(b"host", host)]}, lambda: None, send
     )
     return statuses
