@@ -15,8 +15,9 @@ import aiohttp
 import pytest
 from playwright.async_api import Browser, Page, Request
 
-from connector.operations import wording
+from connector.operations import timeline, wording
 from connector.operations.shapes import TEMPLATES
+from connector.recent import BYTES_KEPT, REQUESTS_KEPT
 from connector.simulator import Plan, play
 from tests.browser import chromium, rules
 from tests.contract.test_guide import GUIDES, blocks
@@ -218,7 +219,12 @@ async def test_a_replay_goes_from_click_to_topic(browser, running, start, topic_
     await watched.go("dead-letters")
     await page.click("text=42201 >> nth=0")
     await page.click("text=Rehearse")
-    assert "A replay would mend nothing now." in await page.inner_text("main")
+    text = await page.inner_text("main")
+    assert "A replay would mend nothing now." in text
+    assert re.search(r"9 ×\s+42201 envType is not one that the source hr allows", text), text
+    await page.set_viewport_size({"width": 390, "height": 844})
+    assert await page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth") <= 0
+    await page.set_viewport_size({"width": 1280, "height": 800})
     await running.connector.stop()
 
     allowed = {**SOURCES, "hr": {**SOURCES["hr"], "env_types": ["prod", "pre"]}}
@@ -344,6 +350,93 @@ async def test_the_page_on_the_api_shows_all_of_it_and_loads_nothing_from_elsewh
         assert word in text
     assert watched.complaints == []
     assert watched.hosts == {urlsplit(origin).netloc}
+
+
+async def test_what_a_sender_wrote_keeps_to_its_place(browser, start):
+    """No page gets wider for it, larger than a page should be, or reads in another order than it was written."""
+    running = await start(sources=SOURCES)
+    known = {"msgType": "Task", "instanceId": "odd", "envType": "pre", "elementName": "finance"}
+    long = {
+        "comment": f"https://files.example/{'a' * 3_000}",
+        "taskStatusName": "A" * 3_000,
+        "processName": "B" * 3_000,
+    }
+    forged = {"actionName": "同意\u202e", "taskStatusName": "REJECTED", "comment": "\u2066hidden\u2069\x9b"}
+    for number, more in enumerate((long, forged, {"comment": "<" * 400_000, "elementName": "the boss"})):
+        assert (await running.post(known | more | {"msgId": str(number)}))[0] == 200
+    for _ in range(REQUESTS_KEPT):
+        deep = b'{"msgContext":' + b"[" * 50 + b"1," * 7_000 + b"1" + b"]" * 50 + b"}"
+        assert (await running.post(deep))[0] == 400
+    for width in (1280, 390):
+        watched = await opened(browser, running, viewport={"width": width, "height": 844})
+        page = watched.page
+        for path in ("instances?id=odd", "events", "requests", "dead-letters", "topics", "settings"):
+            await watched.go(path)
+            wide = await page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+            assert wide <= 0, f"{path} is {wide} px wider than {width}"
+            assert len(await page.content()) < 500_000, path
+        assert watched.complaints == []
+    await watched.go("instances?id=odd")
+    first, second, third = await page.locator(".timeline li").all_inner_texts()
+    assert "同意\\u202e" in second
+    assert "\\u2066hidden\\u2069\\u009b" in second
+    assert await page.locator(".timeline bdi").count() >= 6
+    assert len(third) < 3_000
+    await page.locator(".timeline li").nth(2).get_by_text("the whole record").click()
+    assert "<" * 400_000 in await page.inner_text("body")
+    await watched.go("requests")
+    await page.locator("summary").first.click()
+    await page.get_by_text("The whole, as far as it is kept").first.click()
+    assert len(await page.inner_text("body")) >= BYTES_KEPT
+
+
+async def test_a_long_instance_is_shown_in_pages(browser, start):
+    running = await start(sources=SOURCES)
+    for number in range(4):
+        event = {
+            "msgType": "Task",
+            "instanceId": "long",
+            "msgId": str(number),
+            "envType": "pre",
+            "actionName": f"a{number}",
+        }
+        assert (await running.post(event))[0] == 200
+    watched = await opened(browser, running)
+    timeline.MOST_STEPS, before = 3, timeline.MOST_STEPS
+    try:
+        await watched.go("instances?id=long")
+        assert await watched.page.locator(".timeline li strong").all_inner_texts() == ["a0", "a1", "a2"]
+        await watched.page.get_by_text("Later steps").click()
+        await watched.page.get_by_text("From the first step").wait_for()
+        assert await watched.page.locator(".timeline li strong").all_inner_texts() == ["a3"]
+    finally:
+        timeline.MOST_STEPS = before
+
+
+async def test_logging_out_ends_the_session_on_the_server(start):
+    """And behind a proxy that speaks TLS, the cookie is for TLS alone."""
+    running = await start(sources=SOURCES, operations__token=OPERATIONS_TOKEN)
+    home = f"{running.connector.operations_url}/console/"
+    proxied = {"x-forwarded-proto": "https"}
+    jar = aiohttp.DummyCookieJar()
+    async with aiohttp.ClientSession(cookie_jar=jar, headers=proxied) as session:
+        token = {"token": OPERATIONS_TOKEN}
+        async with session.post(f"{home}login", data=token, allow_redirects=False) as answer:
+            set_cookie = answer.headers["set-cookie"]
+        assert {"Secure", "HttpOnly", "SameSite=strict"} <= set(set_cookie.split("; "))
+        cookie = {"cookie": set_cookie.partition(";")[0]}
+        async with session.get(f"{home}settings", headers=cookie, allow_redirects=False) as answer:
+            assert answer.status == 200
+            mark = re.search(r'name="mark" value="(\w+)"', await answer.text())
+        async with session.post(
+            f"{home}logout", data={"mark": mark[1]}, headers=cookie, allow_redirects=False
+        ) as answer:
+            assert answer.status == 303
+        async with session.get(f"{home}settings", headers=cookie, allow_redirects=False) as answer:
+            assert answer.status == 303, "the cookie opens nothing any more"
+        async with session.post(f"{home}login", data={"token": "another"}) as answer:
+            assert answer.status == 403
+    assert await running.metric("weda_connector_operations_refused_total", reason="unknown") == 1
 
 
 async def test_what_is_live_renews_itself(browser, start):
