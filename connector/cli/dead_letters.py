@@ -109,7 +109,8 @@ def list_command(
     if as_json:
         print_json(told)
         return
-    _print_reasons(told["reasons"])
+    if told["reasons"] or not told["in_journal"]:
+        _print_reasons(told["reasons"])
     if told["in_journal"]:
         print(f"{told['in_journal']} more wait in the journal for Kafka; they are listed once it has them")
     for letter in told["letters"]:

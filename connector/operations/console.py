@@ -32,7 +32,7 @@ from connector.operations.guesses import Guesses
 from connector.operations.letters import find
 from connector.operations.reference import operations
 from connector.operations.sessions import COOKIE, SESSION_SECONDS, Sessions
-from connector.operations.shapes import diagnose
+from connector.operations.shapes import TEMPLATE, diagnose
 from connector.operations.wording import LANGUAGES, language_of, translated
 from connector.replay import MOST_ATTEMPTS
 from connector.topics import Broker, TopicState
@@ -227,7 +227,7 @@ class _Console:
         source = request.query_params.get("source", names[0])
         recent = self._desk.recent.requests(source)
         found = await asyncio.to_thread(lambda: [(one, diagnose(one), _shown(one.body)) for one in recent])
-        return await self.page(request, "requests.html", sources=names, source=source, found=found)
+        return await self.page(request, "requests.html", sources=names, source=source, found=found, paste=TEMPLATE)
 
     async def request_bodies(self, request: Request) -> Response:
         """The bodies of the requests of a source that came in one millisecond, as far as they are kept."""
