@@ -364,7 +364,7 @@ class Connector:
         """Addresses and properties for a reader.
 
         Raises:
-            OutsideUnreachable: The connector does not reach Kafka now: nobody has to wait to hear that.
+            OutsideUnreachable: The connector does not reach Kafka now: no reader has to wait for that.
         """
         if self.health.kafka == "down":
             raise OutsideUnreachable(self.health.problems.get("brokers", "Kafka does not answer"))

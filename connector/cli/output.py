@@ -31,7 +31,7 @@ class _Output(io.TextIOWrapper):
     """Standard output: what it cannot encode is escaped; what it cannot write ends the command with a word."""
 
     def write(self, text: str) -> int:
-        """Write it; of nothing, which typer writes to look at the stream, nothing is told."""
+        """Write it. An empty text, by which typer looks at the stream, must not fail where nobody listens."""
         if text == "":
             return 0
         with self._translated():

@@ -1,4 +1,4 @@
-"""Whoever reads topics while brokers are gone is told so within seconds: commands, API and pages."""
+"""Commands, API and pages that read topics say within seconds that the brokers are gone."""
 
 import asyncio
 import json
@@ -151,7 +151,7 @@ async def test_two_of_three_brokers_that_are_gone_are_named(cluster, running, to
 
 
 async def test_dead_letters_that_wait_in_the_journal_are_told_of(start):
-    """Their topic is missing here; in an outage they wait as long. `total` counts what stands in the topic alone."""
+    """Their topic is missing here; in an outage they wait as long. `total` counts those in the topic alone."""
     running = await start(topics__create=False)
     operations = {"WEDA_OPERATIONS__URL": running.connector.operations_url}
     for number in range(3):
