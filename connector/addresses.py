@@ -1,5 +1,6 @@
 """Where a request comes from: the address that connected, or what a proxy that we trust says of it. Pure."""
 
+import re
 from collections.abc import Iterable, Sequence
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import Final, NamedTuple
@@ -24,6 +25,8 @@ class Origin(NamedTuple):
     certificate: frozenset[str]
 
 
+_WITH_PORT = re.compile(r"\[(?P<v6>[^\]]*)\](?::\d+)?|(?P<v4>[0-9.]+)(?::\d+)?")
+
 NOWHERE: Final = Origin(None, frozenset())
 """The origin of a connection that says nothing."""
 
@@ -42,7 +45,7 @@ def client_address(peer: str | None, headers: Iterable[tuple[bytes, bytes]], tru
     if not trusted or not is_within(peer, trusted):
         return peer
     claimed = b",".join(value for name, value in headers if name == FORWARDED_FOR).decode("latin-1")
-    for hop in reversed([each.strip() for each in claimed.split(",") if each.strip()]):
+    for hop in reversed([_bare(each) for each in claimed.split(",") if each.strip()]):
         if not is_within(hop, trusted):
             return hop
     return peer
@@ -52,6 +55,12 @@ def is_within(address: str | None, networks: Iterable[Network]) -> bool:
     """Whether an address is in one of the networks; what is no address is in none."""
     parsed = _parsed(address)
     return parsed is not None and any(parsed in network for network in networks)
+
+
+def _bare(hop: str) -> str:
+    """The address of a hop as proxies write it: some add the port, and brackets around IPv6."""
+    found = _WITH_PORT.fullmatch(hop.strip().strip('"'))
+    return hop.strip() if found is None else found["v6"] or found["v4"]
 
 
 def _parsed(address: str | None) -> Address | None:

@@ -28,7 +28,7 @@ from connector.claims import Claims
 from connector.delivery import Delivery
 from connector.embedded import EmbeddedBroker
 from connector.encoding import Framing, RegistryFraming, SingleObjectFraming
-from connector.errors import ConfigurationError, ConnectorError, Unavailable
+from connector.errors import ConfigurationError, ConnectorError, OutsideUnreachable, Unavailable
 from connector.health import Health
 from connector.ingest import IngestIds
 from connector.journal import Contents, SqliteJournal
@@ -55,13 +55,14 @@ from connector.registry import Registry, Subject, resolve, subjects
 from connector.repeats import Repeats, RepeatsFile
 from connector.replay import DeadLetters
 from connector.rotation import Rotation
+from connector.schemas import Schema
 from connector.settings import EMBEDDED, Settings
 from connector.shared_journal import Link, SharedJournal
 from connector.signatures import secret_bytes
 from connector.single_use import SingleUse
 from connector.streams import DEAD_LETTERS, Routes
 from connector.tls import Files, ServerTls
-from connector.topics import TopicAdmin, TopicSpec, TopicState, canaries, canary_routes, routes_of, wanted
+from connector.topics import Broker, TopicAdmin, TopicSpec, TopicState, canaries, canary_routes, routes_of, wanted
 from connector.tracing import TracedPublisher, TracedReceiver, Tracing
 from connector.values import ProducibleRecord, Request
 
@@ -73,7 +74,6 @@ ACCEPTED_IN_A_TURN: Final = 16
 _ASK_AT_START_SECONDS: Final = 1.0
 _CREATE_SECONDS: Final = 15.0
 _ASK_SECONDS: Final = 3.0
-_ASK_AT_MOST_SECONDS: Final = 15.0
 _AGAIN_SECONDS: Final = 0.5
 _UNCONNECTED_SECONDS: Final = 20.0
 _APART: Final = "Kafka answers another replica and not this one, which lets nothing in: look at its network and node"
@@ -204,7 +204,7 @@ class Connector:
         if self._canaries:
             self._watch(partial(self._sing, delivery, pipeline(canary_routes(settings), Uncounted())))
         main = pipeline(self.routes, self.metrics)
-        self._open_desk(main, journal, claims)
+        self._open_desk(main, journal, delivery, claims)
         receiver = self._receiver(main, repeats, claims)
         traced = receiver if self._tracing is None else TracedReceiver(receiver, self._tracing.tracer)
         self.url = await self._serve_receiver(traced, public)
@@ -347,43 +347,78 @@ class Connector:
             is_embedded=settings.kafka.bootstrap_servers == EMBEDDED,
         )
 
-    def _open_desk(self, pipeline: Pipeline, journal: AnyJournal, claims: Claims | None) -> None:
+    def _open_desk(self, pipeline: Pipeline, journal: AnyJournal, delivery: Delivery, claims: Claims | None) -> None:
         """Let people work with what the connector has."""
-        self.desk.outside = Outside(self._read_dead_letter, self._read_instance, self._read_topics)
-        self.desk.dead_letters = DeadLetters(pipeline, journal, self._settings.sources, self._read_dead_letters, claims)
+        self.desk.outside = Outside(self._read_dead_letter, self._read_event, self._read_instance, self._read_topics)
+
+        async def in_journal() -> int:
+            return (delivery.waiting_letters or 0) if self._shared is None else await self._shared.waiting_letters()
+
+        sources = self._settings.sources
+        self.desk.dead_letters = DeadLetters(
+            pipeline, journal, sources, self._read_dead_letters, claims, in_journal=in_journal
+        )
         self._stack.push_async_callback(self.desk.dead_letters.stop)
 
+    def _reached_kafka(self) -> tuple[str, Mapping[str, Any]]:
+        """Addresses and properties for a reader.
+
+        Raises:
+            OutsideUnreachable: The connector does not reach Kafka now: no reader has to wait for that.
+        """
+        if self.health.kafka == "down":
+            raise OutsideUnreachable(self.health.problems.get("brokers", "Kafka does not answer"))
+        return self.bootstrap_servers, self._settings.kafka.properties
+
     def _read_dead_letters(self) -> Iterator[Decoded]:
-        where = self.bootstrap_servers, self._settings.kafka.properties
+        where = self._reached_kafka()
         for topic in self.routes.dead_letter_topics:
             yield from read_records(*where, stream=DEAD_LETTERS, topic=topic, from_beginning=True, until_end=True)
 
     def _read_dead_letter(self, topic: str, partition: int, offset: int) -> Decoded | None:
         if topic not in self.routes.dead_letter_topics:
             return None
-        where = self.bootstrap_servers, self._settings.kafka.properties
+        where = self._reached_kafka()
         return record_at(*where, stream=DEAD_LETTERS, topic=topic, partition=partition, offset=offset)
 
+    def _read_event(self, topic: str, partition: int, offset: int) -> Decoded | None:
+        if topic not in self._event_topics:
+            return None
+        where = self._reached_kafka()
+        with self._schemas_by_id() as by_id:
+            return record_at(*where, stream=_EVENTS, topic=topic, partition=partition, offset=offset, by_id=by_id)
+
     def _read_instance(self, instance_id: str) -> Iterator[Decoded]:
-        registry, kafka = self._settings.registry, self._settings.kafka
-        with contextlib.ExitStack() as stack:
-            by_id = stack.enter_context(Registry(registry)).schema if registry.url else None
-            for topic in [route.topic for route in self.routes.all if route.stream.name == _EVENTS]:
+        where = self._reached_kafka()
+        with self._schemas_by_id() as by_id:
+            for topic in self._event_topics:
                 yield from read_records(
-                    self.bootstrap_servers,
-                    kafka.properties,
+                    *where,
                     stream=_EVENTS,
                     topic=topic,
                     by_id=by_id,
                     back=LOOK_BACK,
                     until_end=True,
                     key=instance_id,
-                    idle_seconds=_ASK_AT_MOST_SECONDS,
                 )
 
-    def _read_topics(self) -> tuple[tuple[TopicSpec, ...], dict[str, TopicState]]:
-        admin = TopicAdmin(self.bootstrap_servers, self._settings.kafka.properties)
-        return wanted(self._settings), admin.describe(self.routes.topics, _ASK_SECONDS)
+    @property
+    def _event_topics(self) -> list[str]:
+        return [route.topic for route in self.routes.all if route.stream.name == _EVENTS]
+
+    @contextlib.contextmanager
+    def _schemas_by_id(self) -> Iterator[Callable[[int], Schema] | None]:
+        """What gives the schema that the registry has under an id, where there is a registry."""
+        if self._settings.registry.url is None:
+            yield None
+            return
+        with Registry(self._settings.registry) as registry:
+            yield registry.schema
+
+    def _read_topics(self) -> tuple[tuple[TopicSpec, ...], dict[str, TopicState], tuple[Broker, ...]]:
+        admin = TopicAdmin(*self._reached_kafka())
+        brokers = admin.each_broker(_ASK_SECONDS)
+        return wanted(self._settings), admin.describe(self.routes.topics, _ASK_SECONDS), brokers
 
     def _pipeline(
         self,
@@ -431,7 +466,12 @@ class Connector:
 
     async def _serve_operations(self, listener: socket.socket) -> str:
         settings = self._settings.operations
-        self._guard = operations_app(self.metrics.registry, self.desk, token=_revealed(settings.token))
+        self._guard = operations_app(
+            self.metrics.registry,
+            self.desk,
+            token=_revealed(settings.token),
+            on_refused=self.metrics.operations_refused,
+        )
         if settings.token is None and not self.desk.is_loopback:
             _LOG.warning(
                 "WEDA_OPERATIONS__TOKEN is not set: beyond loopback the operations listener gives metrics and probes "
@@ -635,7 +675,16 @@ class Connector:
             if missing:
                 await asyncio.to_thread(admin.create, missing, _CREATE_SECONDS)
                 _LOG.info("topics created", topics=[spec.name for spec in missing])
+                await self._await_topics(admin)
         await self._look_at_topics(admin)
+
+    async def _await_topics(self, admin: TopicAdmin) -> None:
+        """Until every broker that is asked knows the topics that were just created, but not for ever."""
+        gives_up = time.monotonic() + _CREATE_SECONDS
+        while len(await asyncio.to_thread(admin.describe, self._topics, _ASK_SECONDS)) < len(self._topics):
+            if time.monotonic() >= gives_up:
+                return
+            await asyncio.sleep(_AGAIN_SECONDS)
 
     async def _look_at_topics(self, admin: TopicAdmin) -> None:
         states = await asyncio.to_thread(admin.describe, self._topics, _ASK_SECONDS)
@@ -800,17 +849,26 @@ class Reload:
 
 
 async def run(settings: Settings, reload: Reload | None = None) -> None:
-    """Run a connector until SIGTERM or SIGINT; anew where its journal turned out to be damaged."""
+    """Run a connector until SIGTERM, SIGINT or SIGHUP; anew where its journal turned out to be damaged."""
     _raise_open_files()
     ended = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, ended.set)
+    _take_signals(ended)
     anew: Counter[str] = Counter()
     while not ended.is_set():
         await _run_once(settings, ended, reload, anew)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_ANEW_SECONDS):
                 await ended.wait()
+
+
+def _take_signals(ended: asyncio.Event) -> None:
+    """SIGTERM, SIGINT and SIGHUP stop the connector in good order; SIGUSR1 and SIGUSR2 are logged, and that is all."""
+    loop = asyncio.get_running_loop()
+    is_kept_running = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN  # by nohup
+    for number in (signal.SIGTERM, signal.SIGINT, *(() if is_kept_running else (signal.SIGHUP,))):
+        loop.add_signal_handler(number, ended.set)
+    for number in (signal.SIGUSR1, signal.SIGUSR2):
+        loop.add_signal_handler(number, partial(_LOG.warning, "a signal without a meaning here", signal=number.name))
 
 
 async def _run_once(settings: Settings, ended: asyncio.Event, reload: Reload | None, anew: Counter[str]) -> None:

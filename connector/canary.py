@@ -87,16 +87,17 @@ class Canary:
 
     async def sing(self) -> None:
         """Send and read back until cancelled."""
-        with ThreadPoolExecutor(1, "canary") as thread:
-            ear = _Ear(self._configuration, self._topic, thread)
-            try:
-                await ear.open()
-                while True:
-                    began = time.monotonic()
-                    await self._send_and_wait(ear)
-                    await asyncio.sleep(max(self._interval - (time.monotonic() - began), 0))
-            finally:
-                ear.close()
+        thread = ThreadPoolExecutor(1, "canary")
+        ear = _Ear(self._configuration, self._topic, thread)
+        try:
+            await ear.open()
+            while True:
+                began = time.monotonic()
+                await self._send_and_wait(ear)
+                await asyncio.sleep(max(self._interval - (time.monotonic() - began), 0))
+        finally:
+            ear.close()
+            thread.shutdown(wait=False)  # it may be waiting for a broker, and the event loop has senders to answer
 
     async def _send_and_wait(self, ear: "_Ear") -> None:
         self._number += 1
@@ -148,7 +149,7 @@ class _Ear:
             partitions = self._consumer.list_topics(self._topic, timeout=_AGAIN_SECONDS).topics[self._topic].partitions
             places = [TopicPartition(self._topic, number) for number in partitions]
             for place in places:
-                place.offset = end_offset(self._consumer, place)
+                place.offset = end_offset(self._consumer, place, within=_AGAIN_SECONDS)
         except KafkaException:
             return False
         self._consumer.assign(places)

@@ -1,5 +1,6 @@
 """What could not become a record, and why: the request's bytes as received, with the reason in Kafka headers."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -12,6 +13,12 @@ from connector.publisher import Failure
 from connector.reading import Decoded
 from connector.streams import DEAD_LETTERS
 from connector.values import InstanceId, ProducibleRecord, Request
+
+_POSITION = re.compile(r" \((?:line \d+, column \d+|byte \d+)[^)]*\)")
+"""Where in its body a request went wrong, in a reason."""
+
+_PARSER_WORDS = re.compile(r"(?<=^the text is not JSON): (?:Expecting|Invalid|Unterminated|Extra|Illegal)[^:]*$")
+"""What followed the position in reasons before 0.2."""
 
 NOTED: Final = "replayed/"
 """What the names of the journal's notes about replayed dead letters start with."""
@@ -60,6 +67,11 @@ class DeadLetter:
         return Note(f"{NOTED}{blake2b(what.encode() + self.body, digest_size=16).hexdigest()}", self.received_at)
 
     @property
+    def general_reason(self) -> str:
+        """What is wrong, without where in the body: the same mistake in two bodies is one reason."""
+        return general(self.reason)
+
+    @property
     def kind(self) -> BodyKind:
         """How its bytes are written. A query string has no media type, and neither JSON nor a form looks like one."""
         is_query = not self.content_type and self.body.startswith(f"{ENVELOPE}=".encode())
@@ -105,6 +117,17 @@ class Selection:
             and (self.since is None or letter.received_at >= self.since)
             and (self.until is None or letter.received_at < self.until)
         )
+
+
+def general(reason: str) -> str:
+    """A reason without the position in the body that it names."""
+    return _PARSER_WORDS.sub("", _POSITION.sub("", reason))
+
+
+def position(reason: str) -> str:
+    """The position in the body that a reason names; empty where it names none."""
+    found = _POSITION.search(reason)
+    return "" if found is None else found[0][2:-1]
 
 
 def of_record(record: Decoded) -> DeadLetter:

@@ -22,7 +22,7 @@ import structlog
 
 from connector.deadlines import Deadlines
 from connector.errors import Unavailable
-from connector.journal import Admission, Contents, Journal, Note
+from connector.journal import DEAD_LETTER_LANE, Admission, Contents, Journal, Note
 from connector.lanes import Entry, Fate, Lane, Lanes, Occupancy, Occupied, Row, Safety
 from connector.publisher import Failure, FailureKind, Failures, Publisher
 from connector.values import ProducibleRecord, Request
@@ -42,7 +42,6 @@ _LONGEST_IDLE_SECONDS: Final = 0.1
 _FAILED_ROUND_SECONDS: Final = 1.0
 _ALONE_SECONDS: Final = 30.0
 _STALLED_STOP_SECONDS: Final = 1.0
-_DEAD_LETTER_LANE: Final = "dead-letter/"
 _LOG = structlog.get_logger("connector.delivery")
 
 
@@ -149,6 +148,11 @@ class Delivery:
         return self._lanes.journaled.total
 
     @property
+    def waiting_letters(self) -> int | None:
+        """How many of them are dead letters; None where a shared journal has to be asked."""
+        return self._lanes.journaled.letters
+
+    @property
     def oldest_in_memory(self) -> int | None:
         """``received_at`` of the oldest message that is in memory and not yet published."""
         return next(iter(self._in_memory.values()), None)
@@ -194,7 +198,7 @@ class Delivery:
 
     def admit_dead_letter(self, request: Request, record: ProducibleRecord, note: Note | None = None) -> Fate:
         """The same for a dead letter, which waits for nothing and holds nothing up."""
-        return self.admit(f"{_DEAD_LETTER_LANE}{self._next_sequence}", request, (record,), note=note)
+        return self.admit(f"{DEAD_LETTER_LANE}{self._next_sequence}", request, (record,), note=note)
 
     async def stop(self, deadline_seconds: float) -> None:
         """Publish what is on its way for at most so long; put into the journal what is not acknowledged then."""
@@ -567,7 +571,7 @@ class Delivery:
             self._resting[admission.lane] = (self._loop.time() + _LONGEST_REST_SECONDS, 16)
         else:
             letter = self._bury(admission.request, admission.records, failure)
-            buried_lane = f"{_DEAD_LETTER_LANE}{admission.sequence}"
+            buried_lane = f"{DEAD_LETTER_LANE}{admission.sequence}"
             await self._journal.amend(Admission(admission.sequence, buried_lane, admission.request, (letter,)))
             self._lanes.journaled.moved(admission.lane, buried_lane)
             self._ledger.buried(admission, failure)

@@ -10,7 +10,7 @@ import shutil
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -25,7 +25,7 @@ from connector.registry import Registry, subjects
 from connector.settings import DEFAULT_SOURCE, EMBEDDED, Settings
 from connector.shared_journal import DatabaseRefusal, Unanswered
 from connector.streams import DEAD_LETTERS
-from connector.topics import Difference, TopicAdmin, TopicSpec, TopicState, plan, routes_of, wanted
+from connector.topics import Broker, Difference, TopicAdmin, TopicSpec, TopicState, plan, routes_of, wanted
 from connector.values import ProducibleRecord
 
 Verdict = Literal["ok", "warning", "failed", "skipped"]
@@ -34,6 +34,7 @@ MARK: Final = "weda-connector-doctor"
 """The ``processKey`` of the message that the doctor sends through a connector."""
 
 _SECONDS: Final = 10.0
+_REACH_SECONDS: Final = 5.0
 _FLIGHT_SECONDS: Final = 20.0
 _SYNCS: Final = 8
 _SLOW_SYNC_MILLISECONDS: Final = 50.0
@@ -76,19 +77,26 @@ class Finding:
     to_do: str = ""
 
 
-def examine(settings: Settings, url: str | None = None) -> Iterator[Finding]:
+def examine(
+    settings: Settings, url: str | None = None, on_check: Callable[[str], None] = lambda _name: None
+) -> Iterator[Finding]:
     """Check after check, each as soon as it is known.
 
     Args:
         settings: The effective settings.
         url: Of the public listener of a running connector: one marked message is sent through it.
+        on_check: Called with the name of a check that begins and may take its time.
     """
     yield from _access(settings)
-    yield from _kafka(settings, url)
+    on_check("brokers")
+    yield from _kafka(settings, url, on_check)
+    on_check("registry")
     yield from _registry(settings)
     if settings.journal.url is None:
+        on_check(_DISK)
         yield from _journal(settings)
     else:
+        on_check(_DATABASE)
         yield _database(settings.journal.url.get_secret_value())
     yield _clock(settings)
 
@@ -111,7 +119,7 @@ def _access(settings: Settings) -> Iterator[Finding]:
 # --- Kafka ---
 
 
-def _kafka(settings: Settings, url: str | None) -> Iterator[Finding]:
+def _kafka(settings: Settings, url: str | None, on_check: Callable[[str], None]) -> Iterator[Finding]:
     servers = settings.kafka.bootstrap_servers
     if servers is None:
         yield Finding("brokers", "failed", "none are set", "set WEDA_KAFKA__BOOTSTRAP_SERVERS to host:port,host:port")
@@ -121,18 +129,30 @@ def _kafka(settings: Settings, url: str | None) -> Iterator[Finding]:
         return
     admin = TopicAdmin(servers, settings.kafka.properties)
     try:
-        count = admin.brokers(_SECONDS)
+        brokers = admin.each_broker(_REACH_SECONDS)
     except ConnectorError as error:
         yield Finding("brokers", "failed", error.message, _way_out(error))
         return
-    yield Finding("brokers", "ok", f"{count} answer at {servers}, and take our credentials")
+    yield _answering(servers, brokers)
+    on_check("topics")
     try:
-        yield from _topics(settings, admin)
+        yield from _topics(settings, admin, {each.node_id for each in brokers if not each.answers})
     except ConnectorError as error:
         yield Finding("topics", "failed", error.message, _way_out(error))
+    on_check(_FLIGHT)
     yield _flight(settings, servers, admin)
     if url is not None:
+        on_check(_PASSAGE)
         yield _through_connector(settings, servers, url)
+
+
+def _answering(servers: str, brokers: Sequence[Broker]) -> Finding:
+    silent = [each.address for each in brokers if not each.answers]
+    if not silent:
+        return Finding("brokers", "ok", f"{len(brokers)} answer at {servers}, and take our credentials")
+    found = f"{len(brokers) - len(silent)} of {len(brokers)} answer; these do not: {', '.join(silent)}"
+    verdict: Verdict = "failed" if 2 * len(silent) >= len(brokers) else "warning"
+    return Finding("brokers", verdict, found, "see that they run, and that this machine reaches them")
 
 
 def _way_out(error: ConnectorError) -> str:
@@ -141,7 +161,7 @@ def _way_out(error: ConnectorError) -> str:
     return "check user, password and ACLs: WEDA_KAFKA__PROPERTIES, and the grants named on the left"
 
 
-def _topics(settings: Settings, admin: TopicAdmin) -> Iterator[Finding]:
+def _topics(settings: Settings, admin: TopicAdmin, silent: Collection[int]) -> Iterator[Finding]:
     specs = wanted(settings)
     actual = admin.describe((spec.name for spec in specs), _SECONDS)
     differences = plan(specs, actual)
@@ -150,6 +170,7 @@ def _topics(settings: Settings, admin: TopicAdmin) -> Iterator[Finding]:
         yield _missing(settings, missing)
     yield from (_difference(each) for each in differences if each.action != "create")
     yield from _durability(actual)
+    yield from _replicas(actual, silent)
     rights = admin.rights([state.name for state in actual.values()], _SECONDS)
     yield from _rights(rights)
     if actual and not missing and not differences:
@@ -185,6 +206,21 @@ def _durability(actual: Mapping[str, TopicState]) -> Iterator[Finding]:
         )
     elif actual:
         yield Finding("min.insync.replicas", "ok", "every topic has 3 replicas or more, 2 of them in sync")
+
+
+def _replicas(actual: Mapping[str, TopicState], silent: Collection[int]) -> Iterator[Finding]:
+    """Whether what the topics are made for is there now: replicas that are in sync, on brokers that answer."""
+    found = {each.name: each.fewest_in_sync(silent) for each in actual.values()}
+    closed = [each.name for each in actual.values() if found[each.name] < each.min_insync_replicas]
+    if closed:
+        text = f"too few replicas in sync, so that Kafka takes no record now: {', '.join(closed)}"
+        yield Finding("replicas in sync", "failed", text, "bring the brokers back that hold the others")
+    behind = [
+        each.name for each in actual.values() if found[each.name] < each.replication_factor and each.name not in closed
+    ]
+    if behind:
+        text = f"replicas are missing: {', '.join(behind)}"
+        yield Finding("replicas in sync", "warning", text, "bring the brokers back that hold them, or wait")
 
 
 def _rights(rights: Mapping[str, frozenset[str] | None]) -> Iterator[Finding]:

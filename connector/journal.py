@@ -35,6 +35,9 @@ from connector.values import ProducibleRecord, Request
 
 _BATCH: Final = 2_000
 _REOPEN_SECONDS: Final = 1.0
+DEAD_LETTER_LANE: Final = "dead-letter/"
+"""What the names of the lanes of dead letters start with: each has one of its own."""
+
 _LOG = structlog.get_logger("connector.journal")
 
 

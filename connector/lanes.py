@@ -16,7 +16,7 @@ from typing import Final, Protocol
 
 from connector.deadlines import Deadline
 from connector.errors import Unavailable
-from connector.journal import Admission
+from connector.journal import DEAD_LETTER_LANE, Admission
 
 _SLOTS: Final = 1 << 20
 
@@ -26,19 +26,30 @@ class Occupancy:
 
     Lanes share slots by hash, so a lane may look occupied because of another one: its messages then take the way
     through the journal, which is slower and never wrong.
+
+    Attributes:
+        total: Rows of all lanes.
     """
 
     def __init__(self, rows: Mapping[str, int]) -> None:
         self._slots = array("I", bytes(4 * _SLOTS))
         self.total = 0
+        self._letters = 0
         for lane, count in rows.items():
             self._slots[_slot(lane)] += count
             self.total += count
+            self._letters += count if lane.startswith(DEAD_LETTER_LANE) else 0
+
+    @property
+    def letters(self) -> int:
+        """How many of the rows are dead letters."""
+        return self._letters
 
     def add(self, lane: str) -> None:
         """A row of the lane is about to be written."""
         self._slots[_slot(lane)] += 1
         self.total += 1
+        self._letters += lane.startswith(DEAD_LETTER_LANE)
 
     def stored(self, lane: str) -> None:
         """It is on the disk."""
@@ -47,6 +58,7 @@ class Occupancy:
         """It never got there."""
         self._slots[_slot(lane)] -= 1
         self.total -= 1
+        self._letters -= lane.startswith(DEAD_LETTER_LANE)
 
     def struck(self, lane: str) -> None:
         """A row of the lane is gone from the disk."""
@@ -71,6 +83,10 @@ class Occupied(Protocol):
     @property
     def total(self) -> int:
         """Rows."""
+
+    @property
+    def letters(self) -> int | None:
+        """How many of them are dead letters; None where the journal has to be asked."""
 
     def add(self, lane: str) -> None:
         """A row of the lane is about to be written."""

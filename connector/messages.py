@@ -38,6 +38,7 @@ _STRING: Final = r'"(?:[^"\\]|\\.)*+"?'
 _STRING_OR_BRACKET = re.compile(rf"{_STRING}|[\[\]{{}}]", re.DOTALL)
 _STRING_OR_MARK = re.compile(rf"{_STRING}|[\[{{,]", re.DOTALL)
 _SHAPE_HINT = f'send {{"{ENVELOPE}": "<JSON text>"}}, the message object itself, or a form field {ENVELOPE}'
+_JSON_HINT = f'make the body {{"{ENVELOPE}": {{{{params.{ENVELOPE}}}}}}}, the placeholder without quotes around it'
 _STEPS: Final = {"{": 1, "[": 1, "}": -1, "]": -1}
 
 _DECODER = msgspec.json.Decoder()
@@ -146,7 +147,9 @@ def may_hold_too_many(text: str | bytes) -> bool:
 
 def lone_surrogate() -> Unconvertible:
     """The error of a message that has no UTF-8 form."""
-    return Unconvertible("some text holds half of a surrogate pair, which has no UTF-8 form", code=42205)
+    return Unconvertible(
+        "some text holds half of a surrogate pair, which has no UTF-8 form: send text as whole characters", code=42205
+    )
 
 
 def is_overflow(value: Any) -> bool:
@@ -254,14 +257,14 @@ def _load_plainly(text: str) -> Any:
         return json.loads(text, parse_constant=_refuse_constant)
     except json.JSONDecodeError as error:
         raise Unreadable(
-            f"the text is not JSON (line {error.lineno}, column {error.colno}): {error.msg}", code=40003
+            f"the text is not JSON (line {error.lineno}, column {error.colno}: {error.msg}): {_JSON_HINT}", code=40003
         ) from error
     except ValueError as error:
         raise Unreadable("the JSON has an integer of more than 4300 digits", code=40006) from error
 
 
 def _refuse_constant(name: str) -> NoReturn:
-    raise Unreadable(f"{name} is not JSON", code=40003)
+    raise Unreadable(f"{name} is not JSON: {_JSON_HINT}", code=40003)
 
 
 def _message(fields: Mapping[str, Any], text: str, *, enveloped: bool) -> Message:

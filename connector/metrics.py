@@ -26,6 +26,7 @@ PREFIX: Final = "weda_connector_"
 OUTCOMES: Final = ("accepted", "duplicate", "dead_lettered", "rejected", "refused", "failed")
 ENVIRONMENTS: Final = ("pre", "prod")
 CONNECTION_REASONS: Final = ("malformed", "head", "slow", "connections")
+OPERATIONS_REASONS: Final = ("missing", "unknown")
 RELOAD_OUTCOMES: Final = ("applied", "failed")
 ANEW_REASONS: Final = ("journal", "lease")
 OTHER: Final = "other"
@@ -135,6 +136,9 @@ class Metrics:
         self.credentials_refused = self._counter(
             "credentials_refused", "Requests whose credential was not enough", "reason"
         )
+        self.operations_refused_total = self._counter(
+            "operations_refused", "Requests that the operations listener refused for want of its token", "reason"
+        )
         self.connections_refused = self._counter(
             "connections_refused", "Connections that were turned away before there was a request", "reason"
         )
@@ -169,6 +173,10 @@ class Metrics:
     def credential_refused(self, reason: str) -> None:
         """A request's credential was not enough: one of ``CREDENTIAL_REASONS``."""
         self.credentials_refused.labels(reason).inc()
+
+    def operations_refused(self, reason: str) -> None:
+        """The operations listener refused a request: one of :data:`OPERATIONS_REASONS`."""
+        self.operations_refused_total.labels(reason).inc()
 
     def connection_refused(self, reason: str) -> None:
         """A connection was turned away: one of :data:`CONNECTION_REASONS`."""
@@ -331,6 +339,8 @@ class Metrics:
         self.unknown_fields.labels(OTHER)
         for reason in CREDENTIAL_REASONS:
             self.credentials_refused.labels(reason)
+        for reason in OPERATIONS_REASONS:
+            self.operations_refused_total.labels(reason)
         for reason in CONNECTION_REASONS:
             self.connections_refused.labels(reason)
         for outcome in RELOAD_OUTCOMES:

@@ -1,25 +1,30 @@
 """Records read back from a topic and decoded, by themselves (nothing is left behind) or as a consumer group."""
 
+import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass
 from typing import Any, Final, cast
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from connector.encoding import decode
-from connector.errors import Unreadable
+from connector.errors import Unavailable, Unreadable
 from connector.schemas import Schema
 from connector.streams import ALL_ENVIRONMENTS, DEAD_LETTERS, STREAMS, expanded
 from connector.topics import LOG_NOTHING, is_passing, translated
 
-REACH_SECONDS: Final = 10.0
-"""How long a broker may take to say what a topic looks like."""
+REACH_SECONDS: Final = 5.0
+"""How long Kafka may take to say what a topic looks like, and to send the next of what is there."""
+
+_READERS: Final = 2  # threads are few, and the connector's own work needs them
+_QUEUED_KIB: Final = 8 * 1024  # what librdkafka reads ahead
 
 _POLL_SECONDS: Final = 0.2
 _AGAIN_SECONDS: Final = 0.5
+_LEAST_SECONDS: Final = 0.1
 _PROBLEMS_KEPT: Final = 100
 _END: Final = "_PARTITION_EOF"
 _MISSING: Final = "UNKNOWN_TOPIC_OR_PART"
@@ -54,6 +59,29 @@ class Decoded:
     timestamp: int
     headers: Mapping[str, str]
     value: dict[str, Any] | bytes | None
+
+
+class Readers:
+    """Room for a few who read topics at the same time, in threads."""
+
+    def __init__(self) -> None:
+        self._room = asyncio.Semaphore(_READERS)
+
+    @asynccontextmanager
+    async def place(self) -> AsyncIterator[None]:
+        """A place among them.
+
+        Raises:
+            Unavailable: None became free within :data:`REACH_SECONDS`.
+        """
+        try:
+            await asyncio.wait_for(self._room.acquire(), REACH_SECONDS)
+        except TimeoutError:
+            raise Unavailable("others are reading the topics: ask again in a few seconds", retry_after=5) from None
+        try:
+            yield
+        finally:
+            self._room.release()
 
 
 def topic_of(stream: str, prefix: str, source: str = "default", environment: str = "prod") -> str:
@@ -109,7 +137,8 @@ def read_records(
         on_missing: Called once with the topic's name where it does not exist yet; it is waited for.
 
     Raises:
-        OutsideUnreachable: No broker answers at the start. Later on, brokers are waited for.
+        OutsideUnreachable: Kafka does not say within :data:`REACH_SECONDS` what the topic looks like; with
+            ``until_end`` also: nothing of what is there comes for so long. Else brokers are waited for.
         ConfigurationError: Kafka refuses the credentials, or for want of an ACL.
     """
     ends: dict[str, Any] = {"idle_seconds": idle_seconds, "is_stopped": is_stopped}
@@ -126,21 +155,28 @@ def read_records(
 
 
 def record_at(
-    bootstrap_servers: str, properties: Mapping[str, Any], *, stream: str, topic: str, partition: int, offset: int
+    bootstrap_servers: str,
+    properties: Mapping[str, Any],
+    *,
+    stream: str,
+    topic: str,
+    partition: int,
+    offset: int,
+    by_id: Callable[[int], Schema] | None = None,
 ) -> Decoded | None:
-    """The record in one place of a topic that no registry describes; None where there is none, or none any more.
+    """The record in one place of a topic; None where there is none, or none any more.
 
     Raises:
-        OutsideUnreachable: No broker answers.
+        OutsideUnreachable: Kafka does not answer within :data:`REACH_SECONDS`.
         ConfigurationError: Kafka refuses the credentials, or for want of an ACL.
     """
-    ends: dict[str, Any] = {"idle_seconds": REACH_SECONDS, "is_stopped": lambda: False}
+    ends: dict[str, Any] = {"idle_seconds": None, "is_stopped": lambda: False}
     with closing(_Reader(bootstrap_servers, properties, topic, **ends)) as reader:
         if partition not in reader.partitions():
             return None
         reader.assign_at(partition, offset)
         message = next(reader.messages(until_end=True), None)
-    return _decoded(stream, topic, message, None) if message is not None and message.offset() == offset else None
+    return _decoded(stream, topic, message, by_id) if message is not None and message.offset() == offset else None
 
 
 def follow_records(
@@ -218,6 +254,7 @@ class _Reader:
         self._idle_seconds = idle_seconds
         self._is_stopped = is_stopped
         self._since = time.monotonic()
+        self._reach_by = self._since + REACH_SECONDS
         self._problems: deque[KafkaError] = deque(maxlen=_PROBLEMS_KEPT)
         own: dict[str, Any] = {
             "bootstrap.servers": bootstrap_servers,
@@ -229,7 +266,8 @@ class _Reader:
             "isolation.level": "read_committed",
             "error_cb": self._problems.append,
         }
-        self._consumer = Consumer({"log_level": LOG_NOTHING, **properties, **own})
+        bounds: dict[str, Any] = {"log_level": LOG_NOTHING, "queued.max.messages.kbytes": _QUEUED_KIB}
+        self._consumer = Consumer({**bounds, **properties, **own})
         self._assigned: list[TopicPartition] = []
 
     def close(self) -> None:
@@ -242,7 +280,7 @@ class _Reader:
     def partitions(self) -> list[int]:
         """The topic's partitions, none where it does not exist."""
         with translated(_ATTEMPT.format(self._topic), acl=_ACL, problems=self._recent_problems):
-            found = self._consumer.list_topics(self._topic, timeout=REACH_SECONDS).topics[self._topic]
+            found = self._consumer.list_topics(self._topic, timeout=self._left).topics[self._topic]
             if found.error is not None and found.error.name() != _MISSING:
                 raise KafkaException(found.error)
         return list(found.partitions)
@@ -251,6 +289,7 @@ class _Reader:
         """Until the topic exists, or reading is over."""
         while not self._is_over and not self.partitions():
             time.sleep(_AGAIN_SECONDS)
+            self._progress()
 
     def assign(self, *, from_beginning: bool, back: int) -> None:
         """Read every partition from its first record, or from so many before where it ends now."""
@@ -276,18 +315,32 @@ class _Reader:
     def messages(self, *, until_end: bool) -> Iterator[Message]:
         """Records as they come, until reading is over."""
         unread = {partition.partition for partition in self._assigned}
+        self._progress()
         while not self._is_over and (unread or not until_end):
             with translated(_ATTEMPT.format(self._topic), acl=_ACL, problems=self._recent_problems):
                 message = self._consumer.poll(_POLL_SECONDS)
                 error = None if message is None else message.error()
                 if error is not None and error.name() != _END and not passes(error):
                     raise KafkaException(error)
+                if message is not None and (error is None or error.name() == _END):
+                    self._progress()
+                elif until_end and time.monotonic() >= self._reach_by:
+                    raise KafkaException(KafkaError(KafkaError._TIMED_OUT))  # noqa: SLF001 - the client's own name of it
             if message is None:
                 continue
             if error is None:
                 yield message
+                self._progress()  # the one who asked may have taken its time
             elif error.name() == _END:
                 unread.discard(message.partition())
+
+    def _progress(self) -> None:
+        """Kafka has answered, or need not have: it has all of its time for the next answer."""
+        self._reach_by = time.monotonic() + REACH_SECONDS
+
+    @property
+    def _left(self) -> float:
+        return max(self._reach_by - time.monotonic(), _LEAST_SECONDS)
 
     @property
     def _is_over(self) -> bool:
@@ -297,7 +350,7 @@ class _Reader:
 
     def _end(self, partition: TopicPartition) -> int:
         with translated(_ATTEMPT.format(self._topic), acl=_ACL, problems=self._recent_problems):
-            return end_offset(self._consumer, partition)
+            return end_offset(self._consumer, partition, within=self._left)
 
     def _recent_problems(self) -> deque[KafkaError]:
         self._consumer.poll(0)  # or librdkafka keeps them to itself

@@ -85,11 +85,19 @@ class Recent:
         """The last requests of a source, newest first."""
         return list(reversed(self._requests.get(source, ())))
 
-    def events(self, most: int = EVENTS_KEPT) -> list[RecentEvent]:
-        """The last events, newest first, but for those that cannot be read any more as the settings are now."""
+    def latest(self, most: int = EVENTS_KEPT) -> list[tuple[str, RecentRequest]]:
+        """The last requests of which an event is kept, each with its source, newest first."""
+        return list(islice(reversed(self._events), most))
+
+    def read(self, latest: Iterable[tuple[str, RecentRequest]]) -> list[RecentEvent]:
+        """Their events, but for those that cannot be read any more as the settings are now; any thread may ask."""
         found = []
-        for source, request in islice(reversed(self._events), most):
+        for source, request in latest:
             with suppress(ConnectorError):
                 event = self._read(request.body, request.kind)
                 found.append(RecentEvent(request.received_at, source, event.instance_id, event.fields))
         return found
+
+    def events(self, most: int = EVENTS_KEPT) -> list[RecentEvent]:
+        """The last events, newest first."""
+        return self.read(self.latest(most))

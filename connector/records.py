@@ -24,6 +24,9 @@ from connector.values import Headers, IngestId, InstanceId, Request
 
 MESSAGE_TYPES: Final = {"instance": "Instance", "task": "Task"}
 
+_WHOLE: Final = "pass the whole msgContext on, unchanged"
+_AS_SENT: Final = "pass this field on as WeDa sends it"
+
 _DELETE_INSTANCE: Final = 18  # action 删除流程实例
 _DELETED: Final = 5  # instanceStatus 已删除
 INT_MIN: Final = -(2**31)
@@ -253,7 +256,7 @@ def _event_id(event: Event, ingest_id: IngestId, fingerprint: str, *, conflict: 
 def _message_type(value: Any) -> str:
     message_type = MESSAGE_TYPES.get(value.lower()) if isinstance(value, str) else None
     if message_type is None:
-        raise Unconvertible("msgType is missing or neither Instance nor Task", code=42202)
+        raise Unconvertible(f"msgType is missing or neither Instance nor Task: {_WHOLE}", code=42202)
     return message_type
 
 
@@ -268,14 +271,14 @@ def _instance_id(message: Message) -> InstanceId:
     else:
         text = ""
     if not text or text.isspace():
-        raise Unconvertible("instanceId is missing, empty, or neither text nor a number", code=42203)
+        raise Unconvertible(f"instanceId is missing, empty, or neither text nor a number: {_WHOLE}", code=42203)
     _check_length(text, "instanceId")
     return InstanceId(text)
 
 
 def _check_length(identifier: str | None, name: str) -> None:
     if identifier is not None and len(identifier) > MAX_IDENTIFIER:
-        raise Unconvertible(f"{name} has more than {MAX_IDENTIFIER} characters", code=42207)
+        raise Unconvertible(f"{name} has more than {MAX_IDENTIFIER} characters: send it as WeDa made it", code=42207)
 
 
 def _read(message: Message, name: str, kind: str, zone: tzinfo) -> Any:
@@ -330,7 +333,7 @@ def date(value: Any, name: str, zone: tzinfo) -> int | None:
     if milliseconds is None:
         raise _wrong_type(name, "epoch milliseconds or seconds, ISO 8601 or yyyy-MM-dd HH:mm:ss")
     if not 0 <= milliseconds <= LATEST:
-        raise Unconvertible(f"{name} is outside the years 1970 to 9999", code=42206)
+        raise Unconvertible(f"{name} is outside the years 1970 to 9999: {_AS_SENT}", code=42206)
     return milliseconds
 
 
@@ -409,7 +412,7 @@ def _token_maps(maps: list[dict[str, Any]], text: str, *, bare: bool) -> Maps:
 
 
 def _wrong_type(name: str, expected: str) -> Unconvertible:
-    return Unconvertible(f"{name} is not {expected}", code=42204)
+    return Unconvertible(f"{name} is not {expected}: {_AS_SENT}", code=42204)
 
 
 _BOOLEANS: Final[Mapping[Any, bool]] = {True: True, False: False, "true": True, "false": False, "1": True, "0": False}

@@ -9,7 +9,7 @@ import asyncio
 import math
 import time
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import Any, Final
@@ -17,23 +17,33 @@ from typing import Any, Final
 import structlog
 
 from connector.claims import Claims
-from connector.dead_letters import NOTED, DeadLetter, Selection, of_record
-from connector.errors import ConnectorError, EmptyBody, Overloaded, TooLarge, Unavailable, Unconvertible, Unreadable
+from connector.dead_letters import NOTED, DeadLetter, Selection, general, of_record, position
+from connector.errors import (
+    ConnectorError,
+    EmptyBody,
+    OutsideUnreachable,
+    Overloaded,
+    TooLarge,
+    Unavailable,
+    Unconvertible,
+    Unreadable,
+)
 from connector.journal import Note, NotingJournal
 from connector.pipeline import Outcome, Pipeline
-from connector.reading import Decoded
+from connector.reading import Decoded, Readers
 from connector.repeats import Standing, mark
 
 MOST_ATTEMPTS: Final = 5
 """How often a message is tried, the first time included, unless someone asks for more."""
 
 _AT_ONCE: Final = 64
-_READERS: Final = 2  # threads are few, and the connector's own work needs them
 _PASS_BYTES: Final = 64 * 1024 * 1024
 _PATIENCE_SECONDS: Final = 30.0
 _AGAIN_SECONDS: Final = 0.5
 _LETTER_BYTES: Final = 512
 _SHOWN_BYTES: Final = 2_048
+_MOST_POSITIONS: Final = 1_000
+_POSITIONS_SHOWN: Final = 5
 _LOG = structlog.get_logger("connector.replay")
 
 ReadTopic = Callable[[], Iterator[Decoded]]
@@ -60,10 +70,11 @@ class Reason:
     Attributes:
         code: The ``code`` of the answer.
         stage: Where on the way they failed.
-        reason: What is wrong and what to do.
+        reason: What is wrong and what to do, without where in the body.
         source: Who sent them.
         waiting: Letters that were not replayed yet.
         replayed: Those that were.
+        positions: Where in their bodies, the most frequent first; some of them.
     """
 
     code: int
@@ -72,6 +83,7 @@ class Reason:
     source: str
     waiting: int
     replayed: int
+    positions: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,12 +101,14 @@ class Listing:
     Attributes:
         letters: The latest of them, newest first, of each the first two kilobytes.
         reasons: All of them by reason, the most frequent first.
-        total: How many there are.
+        total: How many there are in the topics.
+        in_journal: How many more wait in the journal for Kafka, of any reason; they are neither listed nor counted.
     """
 
     letters: list[Listed]
     reasons: list[Reason]
     total: int
+    in_journal: int = 0
 
 
 @dataclass
@@ -114,6 +128,8 @@ class Progress:
         message: Why it is broken.
         seconds: How long it has taken.
         dry_run: Nothing was done: so it would have come.
+        in_journal: Dead letters that waited in the journal at the beginning; this replay leaves them out.
+        unreachable: It is broken because Kafka did not answer.
     """
 
     total: int = 0
@@ -128,6 +144,8 @@ class Progress:
     message: str = ""
     seconds: float = 0.0
     dry_run: bool = False
+    in_journal: int = 0
+    unreachable: bool = False
 
     @property
     def done(self) -> int:
@@ -148,6 +166,7 @@ class DeadLetters:
         sources: Names of the configured sources.
         read: Reads the topics of dead letters.
         claims: Where replicas share the journal: which of them replays a letter.
+        in_journal: How many dead letters wait in the journal.
     """
 
     def __init__(
@@ -157,14 +176,17 @@ class DeadLetters:
         sources: Iterable[str],
         read: ReadTopic,
         claims: Claims | None = None,
+        *,
+        in_journal: Callable[[], Awaitable[int]],
     ) -> None:
+        self._in_journal = in_journal
         self._pipeline = pipeline
         self._journal = journal
         self._sources = frozenset(sources)
         self._read = read
         self._claims = claims
         self._playing: dict[str, asyncio.Task[Outcome]] = {}
-        self._room = asyncio.Semaphore(_READERS)
+        self._room = Readers()
         self._task: asyncio.Task[None] | None = None
         self.progress: Progress | None = None
 
@@ -174,9 +196,11 @@ class DeadLetters:
         Raises:
             OutsideUnreachable, ConfigurationError: Kafka cannot be read.
         """
-        async with self._room:
+        async with self._room.place():
             noted = await self._journal.recall_all(NOTED)
-            return await asyncio.to_thread(_list, self._read, noted, selection, most)
+            in_journal = await self._in_journal()
+            found = await asyncio.to_thread(_list, self._read, noted, selection, most)
+            return replace(found, in_journal=in_journal)
 
     async def is_replayed(self, letter: DeadLetter) -> bool:
         """Whether its message went through the pipeline again."""
@@ -186,7 +210,7 @@ class DeadLetters:
         """What a replay would come to, as far as that can be said beforehand; nothing is done."""
         run = self._run(most_attempts)
         progress, began = Progress(dry_run=True), time.monotonic()
-        async with self._room:
+        async with self._room.place():
             await self._rehearse(run, selection, progress)
         progress.state, progress.seconds = "ended", time.monotonic() - began
         return progress
@@ -216,6 +240,7 @@ class DeadLetters:
             playing=self._playing,
             sources=self._sources,
             most_attempts=most_attempts,
+            in_journal=self._in_journal,
         )
 
     async def stop(self) -> None:
@@ -236,6 +261,7 @@ async def _play(run: "_Run", read: ReadTopic, selection: Selection, progress: Pr
         raise
     except ConnectorError as error:
         progress.state, progress.message = "broken", error.message
+        progress.unreachable = isinstance(error, OutsideUnreachable)
     except Exception:  # noqa: BLE001 - whoever waits for the end has to be told of it
         progress.state, progress.message = "broken", "a defect of the connector; its log says more"
         _LOG.exception("a replay failed")
@@ -256,7 +282,9 @@ class _Run:
         playing: dict[str, asyncio.Task[Outcome]],
         sources: frozenset[str],
         most_attempts: int,
+        in_journal: Callable[[], Awaitable[int]],
     ) -> None:
+        self._in_journal = in_journal
         self._pipeline = pipeline
         self._journal = journal
         self._claims = claims
@@ -277,6 +305,7 @@ class _Run:
             found = await asyncio.to_thread(self._waiting, read, noted, selection)
             if is_first:
                 progress.total, is_first = found.total, False
+                progress.in_journal = await self._in_journal()
                 await self._journal.forget(found.expired(noted))
             if not found.letters:
                 return
@@ -403,7 +432,7 @@ class _Run:
 
     def _failed(self, letter: DeadLetter, error: ConnectorError, progress: Progress) -> None:
         progress.failed += 1
-        progress.again[f"{error.code} {error.message}"] += 1
+        progress.again[f"{error.code} {general(error.message)}"] += 1
         self._held.add(_lane(letter))
 
     def _refused(self, letter: DeadLetter, why: str, progress: Progress) -> None:
@@ -461,6 +490,7 @@ class _Found:
 
 def _list(read: ReadTopic, noted: Mapping[str, int], selection: Selection, most: int) -> Listing:
     counts: Counter[tuple[int, str, str, str, bool]] = Counter()
+    positions: defaultdict[tuple[int, str, str, str], Counter[str]] = defaultdict(Counter)
     latest: list[Listed] = []
     names: set[str] = set()
     for letter in filter(selection.takes, map(of_record, read())):
@@ -469,20 +499,33 @@ def _list(read: ReadTopic, noted: Mapping[str, int], selection: Selection, most:
             continue  # it stands there twice
         names.add(name)
         replayed = name in noted
-        counts[letter.code, letter.stage, letter.reason, letter.source, replayed] += 1
+        why = letter.code, letter.stage, letter.general_reason, letter.source
+        counts[*why, replayed] += 1
+        where = position(letter.reason)
+        if where and (where in positions[why] or len(positions[why]) < _MOST_POSITIONS):
+            positions[why][where] += 1
         latest.append(Listed(replace(letter, body=letter.body[:_SHOWN_BYTES]), replayed))
         if len(latest) > 2 * most + 100:
             latest = _latest(latest, most)
-    return Listing(_latest(latest, most), _reasons(counts), counts.total())
+    return Listing(_latest(latest, most), _reasons(counts, positions), counts.total())
 
 
 def _latest(letters: list[Listed], most: int) -> list[Listed]:
     return sorted(letters, key=lambda one: _age(one.letter), reverse=True)[:most]
 
 
-def _reasons(counts: Counter[tuple[int, str, str, str, bool]]) -> list[Reason]:
-    whys = {(code, stage, reason, source) for code, stage, reason, source, _ in counts}
-    found = [Reason(*why, waiting=counts[*why, False], replayed=counts[*why, True]) for why in whys]
+def _reasons(
+    counts: Counter[tuple[int, str, str, str, bool]], positions: Mapping[tuple[int, str, str, str], Counter[str]]
+) -> list[Reason]:
+    found = [
+        Reason(
+            *why,
+            waiting=counts[*why, False],
+            replayed=counts[*why, True],
+            positions=tuple(where for where, _ in positions.get(why, Counter()).most_common(_POSITIONS_SHOWN)),
+        )
+        for why in {(code, stage, reason, source) for code, stage, reason, source, _ in counts}
+    ]
     return sorted(found, key=lambda one: (-one.waiting, -one.replayed, one.code, one.reason))
 
 

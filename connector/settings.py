@@ -290,6 +290,13 @@ class Kafka(_Group):
         "less than the reply deadline.",
     )
 
+    @field_validator("bootstrap_servers")
+    @classmethod
+    def _refuse_credentials(cls, servers: str | None) -> str | None:
+        if servers is not None and "@" in servers:
+            raise ValueError("must not hold a credential: user and password go into WEDA_KAFKA__PROPERTIES")
+        return servers
+
     @field_validator("properties")
     @classmethod
     def _keep_promises(cls, properties: dict[str, Property]) -> dict[str, Property]:

@@ -24,7 +24,7 @@ import msgspec
 import structlog
 
 from connector.errors import Unavailable
-from connector.journal import Admission, Contents, JournalState
+from connector.journal import DEAD_LETTER_LANE, Admission, Contents, JournalState
 from connector.lease import GRANT_SECONDS, Lease
 from connector.repeats import Mark, Standing
 from connector.values import ProducibleRecord, Request
@@ -83,6 +83,8 @@ _WAITING: Final = (
     "%(me)s = (SELECT owner FROM speaking ORDER BY since, owner LIMIT 1) "
     "AND l.owner NOT IN (SELECT owner FROM speaking)) GROUP BY r.source"
 )
+_BEHIND_LETTERS: Final = f"{DEAD_LETTER_LANE[:-1]}{chr(ord(DEAD_LETTER_LANE[-1]) + 1)}"
+_LETTERS: Final = "SELECT count(*) FROM weda_row WHERE lane >= %s AND lane < %s"
 _REMEMBER: Final = (
     "INSERT INTO weda_number AS n (name, value) VALUES (%s, %s) "
     "ON CONFLICT (name) DO UPDATE SET value = greatest(n.value, excluded.value)"
@@ -237,6 +239,10 @@ class Holdings:
         """Rows of this replica's lanes, as far as is known: those that others write are counted once a second."""
         return self.backlog + len(self._about)
 
+    @property
+    def letters(self) -> None:
+        """Not known here: `SharedJournal.waiting_letters` asks."""
+
     def __contains__(self, lane: str) -> bool:
         return lane in self._about
 
@@ -366,6 +372,15 @@ class SharedJournal:
             about = {"me": self._me, "lease": GRANT_SECONDS, "silence": _SPEAKING_SECONDS}
             counted = await self._read(_WAITING, about)
         return JournalState(size, oldest, dict(counted))
+
+    async def waiting_letters(self) -> int:
+        """How many of the rows of all replicas are dead letters.
+
+        Raises:
+            Unavailable: The database does not answer.
+        """
+        [(count,)] = await self._read(_LETTERS, (_name(DEAD_LETTER_LANE), _name(_BEHIND_LETTERS)))
+        return int(count)
 
     async def credit(self, published: Mapping[str, int]) -> None:
         """Nothing: what is published straight leaves no trace here."""

@@ -109,7 +109,9 @@ class Routes:
         allowed = self._sources[source]
         if allowed and environment not in allowed:
             raise Unconvertible(
-                f"envType is not one that the source {source} allows ({', '.join(allowed)})", code=42201
+                f"envType is not one that the source {source} allows ({', '.join(allowed)}): "
+                "add it to env_types of the source (WEDA_SOURCES), or send to the source of that environment",
+                code=42201,
             )
         prefix = self._prefix if self._is_fixed else expanded(self._prefix, source, environment or "")
         return self._by_prefix[prefix][message_type]

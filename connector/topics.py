@@ -5,7 +5,7 @@
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -105,6 +105,21 @@ class TopicSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class Broker:
+    """One broker of the cluster.
+
+    Attributes:
+        node_id: Its id.
+        address: ``host:port`` as the cluster names it.
+        answers: It has answered a request of its own.
+    """
+
+    node_id: int
+    address: str
+    answers: bool
+
+
+@dataclass(frozen=True, slots=True)
 class TopicState:
     """A topic as it exists.
 
@@ -113,12 +128,18 @@ class TopicState:
         partitions: How many.
         replication_factor: Replicas of the partition that has the fewest.
         config: Every value in effect, the brokers' defaults included.
+        in_sync: Of each partition, the ids of the brokers whose replica is in sync, as far as the cluster has noticed.
     """
 
     name: str
     partitions: int
     replication_factor: int
     config: Mapping[str, str]
+    in_sync: tuple[frozenset[int], ...] = ()
+
+    def fewest_in_sync(self, silent: Collection[int] = ()) -> int:
+        """Replicas in sync of the partition that has the fewest; those of brokers that do not answer do not count."""
+        return min((len(ids.difference(silent)) for ids in self.in_sync), default=self.replication_factor)
 
     @property
     def max_message_bytes(self) -> int:
@@ -214,6 +235,25 @@ class TopicAdmin:
     def brokers(self, timeout: float) -> int:
         """How many brokers there are, after a round trip to one of them; ``timeout`` in seconds."""
         return len(self._node_ids(_Deadline(timeout)))
+
+    def each_broker(self, timeout: float) -> tuple[Broker, ...]:
+        """Every broker that the cluster names, each asked itself; ``timeout`` in seconds.
+
+        The list comes from one of them, which may still name others that are gone. A broker that refuses to answer has
+        answered.
+        """
+        deadline = _Deadline(timeout)
+        with self._translated("reach Kafka"):
+            known = self._client.list_topics(timeout=deadline.left).brokers
+        resources = {node_id: ConfigResource(ConfigResource.Type.BROKER, str(node_id)) for node_id in known}
+        asked = {
+            node_id: self._client.describe_configs([resource], request_timeout=deadline.left)[resource]
+            for node_id, resource in resources.items()
+        }
+        return tuple(
+            Broker(node_id, f"{known[node_id].host}:{known[node_id].port}", deadline.is_answered(answer))
+            for node_id, answer in sorted(asked.items())
+        )
 
     def describe(self, names: Iterable[str], timeout: float) -> dict[str, TopicState]:
         """The topics among those that exist, by name; ``timeout`` in seconds."""
@@ -433,6 +473,16 @@ class _Deadline:
         """The answer; TimeoutError should librdkafka, which has its own clock, overrun it by far."""
         return answer.result(self.left + _GRACE_SECONDS)
 
+    def is_answered(self, answer: "Future[Any]") -> bool:
+        """Whether there is an answer, be it a refusal."""
+        try:
+            self.result(answer)
+        except KafkaException as exception:
+            return not is_passing(exception.args[0])
+        except TimeoutError:
+            return False
+        return True
+
     def result_unless(self, name: str, answer: "Future[_T]") -> _T | None:
         """The answer, or None where it is the error of that name."""
         try:
@@ -466,6 +516,7 @@ def _state(description: TopicDescription, config: Mapping[str, ConfigEntry]) -> 
         partitions=len(description.partitions),
         replication_factor=min(len(partition.replicas) for partition in description.partitions),
         config={name: entry.value for name, entry in config.items() if entry.value is not None},
+        in_sync=tuple(frozenset(node.id for node in partition.isr) for partition in description.partitions),
     )
 
 

@@ -7,6 +7,7 @@ gives the same fortnight, to the byte: no clock of the machine takes part.
 # ruff: noqa: INP001 - a module beside the documents, no package
 
 import csv
+import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -19,7 +20,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from connector import records
-from connector.cli.tail import json_line
+from connector.cli.tail import whole
 from connector.encoding import decode, encode
 from connector.messages import BodyKind, parse
 from connector.reading import Decoded
@@ -204,7 +205,7 @@ class Fortnight:
     def write(self, folder: Path) -> None:
         """Write ``events.jsonl``, as ``weda-connector tail --json`` prints the topic, and ``loads.csv``."""
         ordered = sorted((each.record for each in self.published), key=lambda each: (each.partition, each.offset))
-        lines = "".join(f"{json_line(each)}\n" for each in ordered)
+        lines = "".join(f"{json.dumps(whole(each), ensure_ascii=False)}\n" for each in ordered)
         (folder / "events.jsonl").write_text(lines, encoding="utf-8")
         with (folder / "loads.csv").open("w", encoding="utf-8", newline="") as file:
             rows = csv.writer(file, lineterminator="\n")

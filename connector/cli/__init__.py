@@ -1,12 +1,13 @@
 """The command line: one file a command, each thin."""
 
-import os
 import sys
 from importlib.metadata import version as installed_version
 from typing import Annotated
 
 import typer
 
+from connector import logs
+from connector.cli import output
 from connector.cli.config import config
 from connector.cli.dead_letters import dead_letters
 from connector.cli.demo import demo
@@ -53,17 +54,25 @@ def _of_every_command(
 
 def main() -> None:
     """Run a command; an error is one line on standard error and the contract's exit code."""
+    output.prepare()
+    logs.configure("warning", "console")  # on standard error: standard output holds what was asked for, nothing else
     try:
-        app()
+        _run()
     except ConfigurationError as error:
         _end(error, 2)
     except OutsideUnreachable as error:
         _end(error, 3)
     except ConnectorError as error:
         _end(error, 1)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader has gone; say nothing more
+    except output.ReaderGone:
         raise SystemExit(0) from None
+
+
+def _run() -> None:
+    try:
+        app()
+    finally:
+        sys.stdout.flush()  # here what cannot be written is one line
 
 
 def _end(error: ConnectorError, code: int) -> None:

@@ -1,12 +1,12 @@
 """``config``: the effective settings, secrets redacted."""
 
-from json import dumps
 from pathlib import Path
 from typing import Annotated
 
 import typer
 import yaml
 
+from connector.cli.output import is_unicode, print_json
 from connector.settings import Settings
 
 
@@ -25,10 +25,10 @@ def config(
       weda-connector config --schema > connector.schema.json
     """
     if schema:
-        print(dumps(Settings.json_schema(), indent=2, ensure_ascii=False))
+        print_json(Settings.json_schema(), indent=2)
         return
     settings = Settings.load(file=file).redacted()
     if json:
-        print(dumps(settings, ensure_ascii=False))
+        print_json(settings)
         return
-    print(yaml.safe_dump(settings, sort_keys=False, allow_unicode=True), end="")
+    print(yaml.safe_dump(settings, sort_keys=False, allow_unicode=is_unicode()), end="")

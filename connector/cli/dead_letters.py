@@ -1,7 +1,6 @@
 """``dead-letters``: what could not become a record, by reason; shown; replayed once it can."""
 
 import asyncio
-import json
 import re
 import signal
 import sys
@@ -16,8 +15,10 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from connector.cli.output import print_json
 from connector.cli.tail import plain
 from connector.cli.topics import File, Json
+from connector.errors import OutsideUnreachable
 from connector.reading import topic_of
 from connector.records import timestamp_text
 from connector.remote import Remote
@@ -106,9 +107,12 @@ def list_command(
     selected = _selected(code, stage, source, instance, reason, since, until) | {"limit": limit}
     told = _asked(_settings(file, operations_url, token), lambda remote: remote.dead_letters(selected))
     if as_json:
-        print(json.dumps(told, ensure_ascii=False))
+        print_json(told)
         return
-    _print_reasons(told["reasons"])
+    if told["reasons"] or not told["in_journal"]:
+        _print_reasons(told["reasons"])
+    if told["in_journal"]:
+        print(f"{told['in_journal']} more wait in the journal for Kafka; they are listed once it has them")
     for letter in told["letters"]:
         print(_line(letter))
 
@@ -136,7 +140,7 @@ def show(
     settings = _settings(file, operations_url, token)
     found = _asked(settings, lambda remote: _found(remote, topic, partition, offset))
     if as_json:
-        print(json.dumps(found, ensure_ascii=False))
+        print_json(found)
         return
     for name in ("topic", "partition", "offset", "instance_id", "source", "code", "stage", "reason", "attempt"):
         print(f"{name}: {plain(found[name])}")
@@ -183,7 +187,12 @@ def replay(
     else:
         with _Display() as display:
             told = _asked(settings, lambda remote: _until_interrupted(remote, order, display.show))
-    print(json.dumps(told, ensure_ascii=False) if as_json else _summary(told))
+    if as_json:
+        print_json(told)
+    else:
+        print(_summary(told))
+    if told["unreachable"]:
+        raise OutsideUnreachable(told["message"])
     raise typer.Exit(0 if told["state"] == "ended" and told["accepted"] + told["repeats"] == told["total"] else 1)
 
 
@@ -262,6 +271,8 @@ def _summary(told: Mapping[str, Any]) -> str:
     if told["state"] != "ended":
         why = f": {told['message']}" if told["message"] else ""
         lines.append(f"{told['state']}{why}; {left} are left: run it again to go on")
+    if told["in_journal"]:
+        lines.append(f"{told['in_journal']} more wait in the journal for Kafka: run it again once it has them")
     head = "nothing was done; it would come to:" if told["dry_run"] else f"{told['total']} dead letters:"
     return "\n".join([head, *(lines or ["none is waiting"])])
 

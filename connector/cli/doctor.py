@@ -1,14 +1,14 @@
 """``doctor``: what keeps a connector from its work, and what to do about it."""
 
-import json
 import sys
 from collections.abc import Iterable
 from dataclasses import asdict
-from typing import Annotated, Final
+from typing import Annotated, Final, Self
 
 import typer
 from rich.console import Console
 
+from connector.cli.output import print_json
 from connector.cli.topics import File, Json, Servers
 from connector.doctor import Finding, examine
 from connector.settings import Settings
@@ -42,19 +42,44 @@ def doctor(
     that cannot be read.
     """
     settings = Settings.load(file=file, flags={"kafka.bootstrap_servers": bootstrap_servers})
-    findings = list(_told(examine(settings, url), aloud=not as_json))
+    with _Progress() as progress:
+        findings = list(_told(examine(settings, url, progress.begin), progress, aloud=not as_json))
     failed = [one for one in findings if one.verdict == "failed"]
     if as_json:
-        print(json.dumps({"failed": len(failed), "checks": [asdict(one) for one in findings]}, ensure_ascii=False))
+        print_json({"failed": len(failed), "checks": [asdict(one) for one in findings]})
     else:
         print(f"{len(findings)} checks, {len(failed)} failed")
     raise typer.Exit(EXIT_CHECK_FAILED if failed else 0)
 
 
-def _told(findings: Iterable[Finding], *, aloud: bool) -> Iterable[Finding]:
+class _Progress:
+    """Says on standard error which check runs: in a line that the next one overwrites, or in lines."""
+
+    def __init__(self) -> None:
+        self._is_terminal = sys.stderr.isatty()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.clear()
+
+    def begin(self, check: str) -> None:
+        """A check begins."""
+        self.clear()
+        print(f"checking: {check}", file=sys.stderr, end="" if self._is_terminal else "\n", flush=True)
+
+    def clear(self) -> None:
+        """Take the line away."""
+        if self._is_terminal:
+            print("\r\x1b[K", file=sys.stderr, end="", flush=True)
+
+
+def _told(findings: Iterable[Finding], progress: _Progress, *, aloud: bool) -> Iterable[Finding]:
     """Print each finding as soon as it is known."""
     console = Console(highlight=False, soft_wrap=True)
     for each in findings:
+        progress.clear()
         if aloud:
             verdict = f"[{_COLOURS[each.verdict]}]{each.verdict:<8}[/]" if sys.stdout.isatty() else f"{each.verdict:<8}"
             console.print(f"{verdict} {each.check}: ", end="")

@@ -1,7 +1,6 @@
 """``journal``: what waits on disk and how long it will take; read it out; publish what a lost connector has left."""
 
 import asyncio
-import json
 import signal
 import sys
 import time
@@ -19,6 +18,7 @@ from rich.table import Table
 
 from connector import backlog, logs
 from connector.backlog import Drained, End, Progress
+from connector.cli.output import print_json
 from connector.cli.topics import File, Json, Servers, servers_of
 from connector.errors import ConfigurationError, OutsideUnreachable
 from connector.settings import Settings
@@ -63,7 +63,7 @@ def status(
     flags = {_PATH: path, "operations.url": operations_url, "operations.token": token}
     told = _told(Settings.load(file=file, flags=flags), has_path=path is not None, has_url=operations_url is not None)
     if as_json:
-        print(json.dumps(told, ensure_ascii=False))
+        print_json(told)
     else:
         _print_status(told)
     raise typer.Exit(EXIT_CHECK_FAILED if told.get("damaged") else 0)
@@ -94,7 +94,10 @@ def export(
     settings = _of_file(Settings.load(file=file, flags={_PATH: path}), has_path=path is not None)
     with _Display("written") as display:
         count = backlog.export(settings.journal.path, to, on_progress=display.show)
-    print(json.dumps({"exported": count, "to": str(to)}) if as_json else f"{count} messages written to {to}")
+    if as_json:
+        print_json({"exported": count, "to": str(to)})
+    else:
+        print(f"{count} messages written to {to}")
 
 
 @journal.command("drain")
@@ -163,9 +166,10 @@ def migrate(*, file: File = None, as_json: Json = False) -> None:
             "(pip install '.[postgresql]' in the checkout)"
         ) from error
     names = applied(url.get_secret_value())
-    print(
-        json.dumps({"applied": names}) if as_json else f"applied: {', '.join(names)}" if names else "nothing to apply"
-    )
+    if as_json:
+        print_json({"applied": names})
+    else:
+        print(f"applied: {', '.join(names)}" if names else "nothing to apply")
 
 
 # --- status ---
@@ -257,7 +261,7 @@ async def _until_interrupted(settings: Settings, servers: str, give_up_seconds: 
 def _rehearse(settings: Settings, servers: str, *, as_json: bool) -> None:
     waiting = backlog.rehearse(settings, servers)
     if as_json:
-        print(json.dumps({"published": 0, "left": waiting.messages, "seconds": 0.0, "dry_run": True}))
+        print_json({"published": 0, "left": waiting.messages, "seconds": 0.0, "dry_run": True})
         return
     topics = ", ".join(sorted(topic for _, topic in waiting.topics))
     print(f"{waiting.messages} messages would be published{f' to {topics}' if topics else ''}; nothing was done")
@@ -272,7 +276,7 @@ def _print_drained(drained: Drained, give_up_seconds: float, *, as_json: bool) -
         )
     counts = {"published": drained.published, "left": drained.left, "seconds": round(drained.seconds, 3)}
     if as_json:
-        print(json.dumps({**counts, "dead_lettered": drained.buried}))
+        print_json({**counts, "dead_lettered": drained.buried})
         return
     letters = f" ({drained.buried} of them as dead letters, which Kafka refused)" if drained.buried else ""
     print(f"{drained.published} published{letters}, {drained.left} left, {drained.seconds:.1f} s")

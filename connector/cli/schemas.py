@@ -1,6 +1,5 @@
 """``schemas``: the records' schemas against the registry and against those that were released."""
 
-import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from connector import schemas as our_schemas
+from connector.cli.output import print_json
 from connector.compatibility import breaks
 from connector.errors import ConfigurationError
 from connector.registry import Registry, Subject, subjects
@@ -149,7 +149,7 @@ def _compared(version: str, released: Mapping[str, our_schemas.Schema]) -> Line:
 
 def _print(lines: Sequence[Line], *, as_json: bool) -> None:
     if as_json:
-        print(json.dumps([asdict(line) for line in lines], ensure_ascii=False))
+        print_json([asdict(line) for line in lines])
     elif sys.stdout.isatty():
         _print_rich(lines)
     else:

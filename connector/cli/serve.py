@@ -16,7 +16,7 @@ from connector.settings import Settings
 def serve(
     config: Annotated[Path | None, typer.Option("--config", help="YAML file with settings.")] = None,
 ) -> None:
-    """Run the connector until SIGTERM or Ctrl-C.
+    """Run the connector until SIGTERM, SIGHUP or Ctrl-C.
 
     \b
     Examples:

@@ -1,16 +1,15 @@
 """``tail``: decoded records, one a line, from the topic of a stream."""
 
-import json
-import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from enum import StrEnum
 from itertools import islice
 from typing import Annotated, Any, Final
 
 import typer
 
+from connector.cli.output import print_json
 from connector.cli.topics import File, Servers, servers_of
 from connector.reading import Decoded, read_records, topic_of
 from connector.records import timestamp_text
@@ -75,13 +74,12 @@ def tail(
             idle_seconds=timeout,
             on_missing=_say_missing,
         )
-        _print(islice(records, maximum), json_line if as_json else line)
+        _print(islice(records, maximum), _print_json if as_json else _print_line)
 
 
-def json_line(record: Decoded) -> str:
-    """The whole record as JSON."""
-    whole = {name: getattr(record, name) for name in Decoded.__slots__}
-    return json.dumps({**whole, "value": _shown(record.value)}, ensure_ascii=False)
+def whole(record: Decoded) -> dict[str, Any]:
+    """The whole record as JSON values."""
+    return {name: getattr(record, name) for name in Decoded.__slots__} | {"value": _shown(record.value)}
 
 
 def line(record: Decoded) -> str:
@@ -93,14 +91,18 @@ def line(record: Decoded) -> str:
     return _GAP.join(plain(part) for part in (timestamp_text(record.timestamp), record.key, *parts))
 
 
-def _print(records: Iterator[Decoded], rendered: Callable[[Decoded], str]) -> None:
-    try:
+def _print(records: Iterator[Decoded], show: Callable[[Decoded], None]) -> None:
+    with suppress(KeyboardInterrupt):
         for record in records:
-            print(rendered(record), flush=True)
-    except KeyboardInterrupt:
-        return
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains at its end
+            show(record)
+
+
+def _print_json(record: Decoded) -> None:
+    print_json(whole(record))
+
+
+def _print_line(record: Decoded) -> None:
+    print(line(record), flush=True)
 
 
 def _say_missing(topic: str) -> None:
@@ -132,6 +134,6 @@ def _shown(value: dict[str, Any] | bytes | None) -> dict[str, Any] | str | None:
 
 def plain(part: Any) -> str:
     """Text that keeps to its line, a dash for none, and cannot steer a terminal: it comes from who sent the message."""
-    text = str(part or _NONE)
+    text = _NONE if part is None or part == "" else str(part)
     shown = text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
     return "".join(letter if letter.isprintable() else " " for letter in shown)

@@ -1,6 +1,5 @@
 """``topics``: the topics that should exist against those that do."""
 
-import json
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -11,6 +10,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from connector.cli.output import print_json
 from connector.errors import ConfigurationError
 from connector.settings import EMBEDDED, Settings
 from connector.topics import Difference, TopicAdmin, TopicSpec, plan, wanted
@@ -128,7 +128,7 @@ def _apply(admin: TopicAdmin, specs: Sequence[TopicSpec], differences: Sequence[
 
 
 def _print_json(**groups: Sequence[Difference]) -> None:
-    print(json.dumps({name: [asdict(each) for each in group] for name, group in groups.items()}, ensure_ascii=False))
+    print_json({name: [asdict(each) for each in group] for name, group in groups.items()})
 
 
 def _print_table(differences: Sequence[Difference], *, none: str) -> None:

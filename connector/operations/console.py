@@ -5,9 +5,10 @@ token, sessions in a signed cookie, forms marked against forgery.
 """
 
 import asyncio
+import codecs
 import json
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import asdict
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from dataclasses import replace
 from datetime import datetime
 from functools import cache
 from importlib import resources
@@ -19,18 +20,23 @@ import yaml
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+from markupsafe import Markup, escape
 
-from connector.dead_letters import Selection
-from connector.errors import ConnectorError, Unreadable
+from connector.dead_letters import DeadLetter, Selection
+from connector.errors import ConnectorError, OutsideUnreachable, Unreadable
+from connector.health import Health
 from connector.messages import ENVELOPE, load
 from connector.operations import timeline
 from connector.operations.desk import Desk
+from connector.operations.guesses import Guesses
 from connector.operations.letters import find
 from connector.operations.reference import operations
 from connector.operations.sessions import COOKIE, SESSION_SECONDS, Sessions
-from connector.operations.shapes import diagnose
+from connector.operations.shapes import TEMPLATE, diagnose
 from connector.operations.wording import LANGUAGES, language_of, translated
 from connector.replay import MOST_ATTEMPTS
+from connector.topics import Broker, TopicState
+from connector.visible import visible
 
 ROOT: Final = "/console/"
 LOGIN: Final = f"{ROOT}login"
@@ -59,8 +65,21 @@ _YEAR_SECONDS: Final = 365 * 24 * 3600
 _MOST_FORM_BYTES: Final = 16 * 1024
 _LISTED: Final = 50
 _DIGITS: Final = len(str(2**63))
-_LOGIN_SECONDS: Final = 0.5
+_MOST_REASONS: Final = 100
+_ARRIVED_BYTES: Final = 2 * 1024
+_READ_CHARACTERS: Final = 4 * 1024
+"""What a list of requests shows of each body, as it arrived and as it reads."""
+
+_LETTER_BYTES: Final = 64 * 1024
+"""What the page of one dead letter shows of its body; the same in characters as it reads."""
+
+_PLAIN: Final = "text/plain; charset=utf-8"
 _FILTERS: Final = ("code", "stage", "source", "instance", "reason")
+
+
+_EVENTS: Final = 100
+_CUT: Final = "…"
+_UNREACHABLE: Final = "Kafka does not answer: what is in its topics cannot be shown now."
 
 
 class Refused(Exception):
@@ -83,10 +102,10 @@ def to_login(request: Request) -> Response:
     return RedirectResponse(f"{LOGIN}?next={quote(wanted, safe='')}", 303)
 
 
-def router(desk: Desk, sessions: Sessions) -> APIRouter:
+def router(desk: Desk, sessions: Sessions, guesses: Guesses) -> APIRouter:
     """The pages."""
     pages = APIRouter(include_in_schema=False)
-    console = _Console(desk, sessions)
+    console = _Console(desk, sessions, guesses)
     for path, page in (
         ("", console.overview),
         ("events", console.events),
@@ -94,6 +113,9 @@ def router(desk: Desk, sessions: Sessions) -> APIRouter:
         ("requests", console.requests),
         ("dead-letters", console.letters),
         ("dead-letters/{topic}/{partition}/{offset}", console.letter),
+        ("dead-letters/{topic}/{partition}/{offset}/body", console.letter_body),
+        ("records/{topic}/{partition}/{offset}", console.record),
+        ("requests/{source}/{received_at}", console.request_bodies),
         ("replays", console.replays),
         ("topics", console.topics),
         ("settings", console.settings),
@@ -122,9 +144,11 @@ def _guarded(
         try:
             response = await page(request)
         except Refused as refused:
-            response = console.page(request, "problem.html", status=refused.status, why=refused.why)
+            response = await console.page(request, "problem.html", status=refused.status, why=refused.why, detail="")
+        except OutsideUnreachable as error:
+            response = await console.page(request, "problem.html", status=503, why=_UNREACHABLE, detail=error.message)
         except ConnectorError as error:
-            response = console.page(request, "problem.html", status=503, why=error.message)
+            response = await console.page(request, "problem.html", status=503, why=error.message, detail="")
         for name, value in HEADERS.items():
             response.headers.setdefault(name, value)
         if request.query_params.get("lang") in LANGUAGES:
@@ -139,16 +163,17 @@ def _guarded(
 class _Console:
     """The pages of one connector."""
 
-    def __init__(self, desk: Desk, sessions: Sessions) -> None:
+    def __init__(self, desk: Desk, sessions: Sessions, guesses: Guesses) -> None:
         self._desk = desk
         self._sessions = sessions
+        self._guesses = guesses
         self._zone = ZoneInfo(desk.settings()["timezone"])
 
     async def overview(self, request: Request) -> Response:
         """What matters now."""
         desk = self._desk
-        history, health = desk.history, desk.health
-        return self.page(
+        history, health = desk.history, replace(desk.health, problems=dict(desk.health.problems))
+        return await self.page(
             request,
             "overview.html",
             health=health,
@@ -162,42 +187,95 @@ class _Console:
 
     async def events(self, request: Request) -> Response:
         """What was accepted last."""
-        return self.page(request, "events.html", events=self._desk.recent.events(100))
+        recent = self._desk.recent
+        return await self.page(
+            request, "events.html", events=await asyncio.to_thread(recent.read, recent.latest(_EVENTS))
+        )
 
     async def instance(self, request: Request) -> Response:
         """One instance as a timeline."""
         wanted = request.query_params.get("id", "").strip()
-        desk = self._desk
-        told = await desk.read(lambda outside: timeline.steps(outside.instance(wanted))) if wanted else []
-        return self.page(
-            request, "instance.html", id=wanted, steps=told, drawing=timeline.drawing(told), back=timeline.LOOK_BACK
+        first = request.query_params.get("from", "")
+        told = timeline.Timeline([], 0, None)
+        if wanted:
+            start = int(first) if _is_number(first) else 0
+            told = await self._desk.read(lambda outside: timeline.read(outside.instance(wanted), start))
+        return await self.page(
+            request,
+            "instance.html",
+            id=wanted,
+            told=told,
+            steps=told.steps,
+            drawing=timeline.drawing(told.steps),
+            back=timeline.LOOK_BACK,
         )
+
+    async def record(self, request: Request) -> Response:
+        """One record of the events as it is, whatever its size."""
+        topic, partition, offset = _place(request)
+        found = await self._desk.read(lambda outside: outside.event(topic, partition, offset))
+        if found is None:
+            raise Refused(404, "there is no such record, or none any more")
+        if isinstance(found.value, bytes):
+            return Response(found.value, media_type=_PLAIN)
+        text = await asyncio.to_thread(json.dumps, found.value, indent=2, ensure_ascii=False)
+        return Response(text, media_type=_PLAIN)
 
     async def requests(self, request: Request) -> Response:
         """The last requests of a source as they arrived."""
         names = list(self._desk.settings()["sources"])
         source = request.query_params.get("source", names[0])
-        found = [(one, diagnose(one)) for one in self._desk.recent.requests(source)]
-        return self.page(request, "requests.html", sources=names, source=source, found=found)
+        recent = self._desk.recent.requests(source)
+        found = await asyncio.to_thread(lambda: [(one, diagnose(one), _shown(one.body)) for one in recent])
+        return await self.page(request, "requests.html", sources=names, source=source, found=found, paste=TEMPLATE)
+
+    async def request_bodies(self, request: Request) -> Response:
+        """The bodies of the requests of a source that came in one millisecond, as far as they are kept."""
+        source, received_at = (request.path_params[name] for name in ("source", "received_at"))
+        recent = self._desk.recent.requests(source)
+        bodies = [one.body for one in recent if str(one.received_at) == received_at]
+        if not bodies:
+            raise Refused(404, "this request is not kept any more")
+        return Response(b"\n\n".join(bodies), media_type=_PLAIN)
 
     async def letters(self, request: Request) -> Response:
         """Dead letters by reason."""
         filters = _filters(request.query_params)
         listing = await self._desk.letters.listed(_selection(filters), _LISTED)
-        return self.page(
-            request, "letters.html", listing=listing, filters=filters, query=urlencode(filters), limit=_LISTED
+        return await self.page(
+            request,
+            "letters.html",
+            listing=listing,
+            reasons=listing.reasons[:_MOST_REASONS],
+            filters=filters,
+            query=urlencode(filters),
         )
 
     async def letter(self, request: Request) -> Response:
         """One dead letter with its bytes."""
-        topic, partition, offset = (request.path_params[name] for name in ("topic", "partition", "offset"))
-        found = None
-        if _is_number(partition) and _is_number(offset):
-            found = await find(self._desk, topic, int(partition), int(offset))
+        found = await self._found(request)
+        replayed = await self._desk.letters.is_replayed(found)
+        arrived, read = await asyncio.to_thread(_shown, found.body, _LETTER_BYTES, _LETTER_BYTES)
+        return await self.page(
+            request,
+            "letter.html",
+            letter=found,
+            replayed=replayed,
+            arrived=arrived,
+            read=read,
+            is_cut=len(found.body) > _LETTER_BYTES or read.endswith(_CUT),
+            hex=_hex(found.body),
+        )
+
+    async def letter_body(self, request: Request) -> Response:
+        """The bytes of one dead letter as they came."""
+        return Response((await self._found(request)).body, media_type=_PLAIN)
+
+    async def _found(self, request: Request) -> DeadLetter:
+        found = await find(self._desk, *_place(request))
         if found is None:
             raise Refused(404, "there is no such dead letter, or none any more")
-        replayed = await self._desk.letters.is_replayed(found)
-        return self.page(request, "letter.html", letter=found, replayed=replayed, hex=_hex(found.body))
+        return found
 
     async def replay(self, request: Request) -> Response:
         """Rehearse a replay, or begin it."""
@@ -208,11 +286,14 @@ class _Console:
             self._desk.letters.start(selection, MOST_ATTEMPTS)
             return RedirectResponse(f"{ROOT}replays", 303)
         rehearsed = await self._desk.letters.rehearse(selection, MOST_ATTEMPTS)
-        return self.page(request, "rehearsal.html", progress=rehearsed, filters=filters, query=urlencode(filters))
+        return await self.page(
+            request, "rehearsal.html", progress=rehearsed.told(), filters=filters, query=urlencode(filters)
+        )
 
     async def replays(self, request: Request) -> Response:
         """How far the replay has come."""
-        return self.page(request, "replay.html", progress=self._desk.letters.progress)
+        progress = self._desk.letters.progress
+        return await self.page(request, "replay.html", progress=progress and progress.told())
 
     async def stop(self, request: Request) -> Response:
         """Stop the replay."""
@@ -223,12 +304,17 @@ class _Console:
     async def topics(self, request: Request) -> Response:
         """Topics and schemas."""
         desk = self._desk
-        specs, states = ((), {}) if desk.is_embedded else await desk.read(lambda outside: outside.topics())
-        return self.page(
+        specs, states, brokers = ((), {}, ()) if desk.is_embedded else await desk.read(lambda outside: outside.topics())
+        silent = [each for each in brokers if not each.answers]
+        verdicts = {name: _topic_verdict(state, desk.health, silent) for name, state in states.items()}
+        return await self.page(
             request,
             "topics.html",
             specs=specs,
             states=states,
+            verdicts=verdicts,
+            brokers=brokers,
+            silent=silent,
             routes=desk.routes,
             ids=desk.schema_ids,
             schemas={route.schema.name: route.schema for route in desk.routes},
@@ -237,15 +323,15 @@ class _Console:
     async def settings(self, request: Request) -> Response:
         """What is in effect, secrets redacted."""
         text = yaml.safe_dump(self._desk.settings(), sort_keys=False, allow_unicode=True)
-        return self.page(request, "settings.html", text=text)
+        return await self.page(request, "settings.html", text=text)
 
     async def api(self, request: Request) -> Response:
         """The operations of the listener's own API."""
-        return self.page(request, "api.html", operations=operations(request.app.openapi()))
+        return await self.page(request, "api.html", operations=operations(request.app.openapi()))
 
     async def login_form(self, request: Request) -> Response:
         """Where the token is given."""
-        return self.page(request, "login.html", next=request.query_params.get("next", ROOT), wrong=False)
+        return await self.page(request, "login.html", next=request.query_params.get("next", ROOT), wrong=False)
 
     async def login(self, request: Request) -> Response:
         """Begin a session."""
@@ -253,25 +339,23 @@ class _Console:
         self._check_origin(request)
         cookie = self._sessions.begin(form.get("token", ""))
         if cookie is None:
-            await asyncio.sleep(_LOGIN_SECONDS)
-            return self.page(request, "login.html", status=403, next=form.get("next", ROOT), wrong=True)
+            await self._guesses.wrong("" if request.client is None else request.client.host)
+            return await self.page(request, "login.html", status=403, next=form.get("next", ROOT), wrong=True)
         wanted = form.get("next", ROOT)
         response = RedirectResponse(wanted if wanted.startswith(ROOT) else ROOT, 303)
-        is_secure = request.url.scheme == "https"
-        response.set_cookie(
-            COOKIE, cookie, SESSION_SECONDS, path=ROOT, secure=is_secure, httponly=True, samesite="strict"
-        )
+        response.set_cookie(COOKIE, cookie, SESSION_SECONDS, **_cookie_attributes(request))
         return response
 
     async def logout(self, request: Request) -> Response:
         """End the session."""
         await self._form(request)
         response = RedirectResponse(LOGIN, 303)
-        response.delete_cookie(COOKIE, path=ROOT)
+        self._sessions.end(request.cookies.get(COOKIE))
+        response.delete_cookie(COOKIE, **_cookie_attributes(request))
         return response
 
-    def page(self, request: Request, template: str, *, status: int = 200, **values: Any) -> Response:
-        """Render a page, or its live part alone."""
+    async def page(self, request: Request, template: str, *, status: int = 200, **values: Any) -> Response:
+        """Render a page, or its live part alone, beside the event loop: it has senders to answer."""
         language = language_of(
             request.query_params.get("lang") or request.cookies.get(_LANGUAGE), request.headers.get("accept-language")
         )
@@ -290,7 +374,8 @@ class _Console:
             "version": self._desk.version,
             "lang_query": urlencode({**_single(request), "lang": "en" if language == "zh" else "zh"}),
         }
-        return HTMLResponse(_templates().get_template(template).render(common | values), status)
+        render = _templates().get_template(template).render
+        return HTMLResponse(await asyncio.to_thread(render, common | values), status)
 
     def _moment(self, milliseconds: int) -> str:
         return datetime.fromtimestamp(milliseconds / 1000, self._zone).strftime("%Y-%m-%d %H:%M:%S")
@@ -305,7 +390,7 @@ class _Console:
     @staticmethod
     def _check_origin(request: Request) -> None:
         origin = request.headers.get("origin")
-        if origin not in (None, "null") and urlsplit(origin).netloc != request.headers.get("host"):
+        if origin is not None and urlsplit(origin).netloc != request.headers.get("host"):
             raise Refused(403, "the form comes from another site")
 
 
@@ -327,12 +412,54 @@ def _templates() -> Environment:
     environment = Environment(
         loader=PackageLoader("connector.operations"),
         autoescape=select_autoescape(default=True),
+        finalize=_visible,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"duration": _duration, "size": _size, "text": _text, "read": _read, "asdict": asdict}
+    environment.filters |= {
+        "duration": _duration,
+        "size": _size,
+        "beginning": _beginning,
+        "short": timeline.short,
+        "exact": escape,
+    }
     return environment
+
+
+def _visible(value: Any) -> Any:
+    """What templates write of a value: marks that change the direction of text, and controls, as escapes.
+
+    They come from senders, and would let a text pass for another one. The filter ``exact`` goes around it.
+    """
+    if isinstance(value, Markup) or not isinstance(value, str):
+        return value
+    return visible(value)
+
+
+def _topic_verdict(state: TopicState, health: Health, silent: Collection[Broker]) -> tuple[str, str]:
+    """How a topic is now, in colour and words: the overview's state of Kafka comes first."""
+    if health.kafka == "down":
+        return "bad", "not reached"
+    in_sync = state.fewest_in_sync({each.node_id for each in silent})
+    if in_sync < state.min_insync_replicas:
+        return "bad", "too few replicas in sync: it takes no record now"
+    if in_sync < state.replication_factor:
+        return "fair", "replicas are missing"
+    return ("good", "durable") if state.is_durable else ("fair", "one broker can lose it")
+
+
+def _place(request: Request) -> tuple[str, int, int]:
+    topic, partition, offset = (request.path_params[name] for name in ("topic", "partition", "offset"))
+    if not (_is_number(partition) and _is_number(offset)):
+        raise Refused(404, "there is no such place in a topic")
+    return topic, int(partition), int(offset)
+
+
+def _cookie_attributes(request: Request) -> dict[str, Any]:
+    """Of the session's cookie. A proxy's word that it speaks TLS is believed: it only makes the cookie stricter."""
+    is_https = "https" in (request.url.scheme, request.headers.get("x-forwarded-proto", "").strip().lower())
+    return {"path": ROOT, "secure": is_https, "httponly": True, "samesite": "strict"}
 
 
 async def _read_form(request: Request) -> dict[str, str]:
@@ -398,22 +525,42 @@ def _size(count: float | None) -> str:
     return f"{count:.1f} GiB"
 
 
-def _text(body: bytes) -> str:
-    return body.decode(errors="backslashreplace")
+def _shown(body: bytes, most_bytes: int = _ARRIVED_BYTES, most_characters: int = _READ_CHARACTERS) -> tuple[str, str]:
+    """The beginning of a body as it arrived and as it reads."""
+    return _beginning(body, most_bytes), _read(body, most_characters)
 
 
-def _read(body: bytes) -> str:
+def _beginning(body: bytes, most: int) -> str:
+    """The first bytes as text, ended where a character ends."""
+    decoder = codecs.getincrementaldecoder("utf-8")("backslashreplace")
+    is_whole = len(body) <= most
+    return decoder.decode(body[:most], final=is_whole) + ("" if is_whole else _CUT)
+
+
+def _read(body: bytes, most: int) -> str:
     """The body as people read it, where it is JSON: indented, what is JSON text inside opened; else nothing.
 
-    What is nested deeper than a message may be stays as it is: half a megabyte of it indents to half a gigabyte.
+    It is written until it has so many characters, and no further: what is nested deep indents to many times its size.
     """
     try:
         value = load(body.decode("utf-8-sig"))
         if isinstance(value, dict) and isinstance(value.get(ENVELOPE), str):
             value[ENVELOPE] = load(value[ENVELOPE])
-        return json.dumps(value, indent=2, ensure_ascii=False).encode(errors="backslashreplace").decode()
+        text, is_whole = _indented(value, most)
     except (ValueError, RecursionError, Unreadable):
         return ""
+    return text.encode(errors="backslashreplace").decode() + ("" if is_whole else _CUT)
+
+
+def _indented(value: Any, most: int) -> tuple[str, bool]:
+    parts: list[str] = []
+    left = most
+    for part in json.JSONEncoder(indent=2, ensure_ascii=False).iterencode(value):
+        parts.append(part[:left])
+        left -= len(part)
+        if left < 0:
+            return "".join(parts), False
+    return "".join(parts), True
 
 
 def _hex(body: bytes, most: int = 256) -> str:

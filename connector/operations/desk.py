@@ -3,18 +3,17 @@
 import asyncio
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 
 from connector.errors import Unavailable
 from connector.health import Health
 from connector.operations.history import History
-from connector.reading import Decoded
+from connector.reading import Decoded, Readers
 from connector.recent import Recent
 from connector.replay import DeadLetters
 from connector.streams import Route
-from connector.topics import TopicSpec, TopicState
+from connector.topics import Broker, TopicSpec, TopicState
 
-_READERS: Final = 2  # threads are few, and the connector's own work needs them
 _T = TypeVar("_T")
 
 
@@ -24,13 +23,15 @@ class Outside:
 
     Attributes:
         letter: The dead letter at a topic, partition and offset.
+        event: The record of the events there.
         instance: The last records of one instance, in their order.
-        topics: The topics that should be, and those of them that are.
+        topics: The topics that should be, those of them that are, and the brokers, each asked itself.
     """
 
     letter: Callable[[str, int, int], Decoded | None]
+    event: Callable[[str, int, int], Decoded | None]
     instance: Callable[[str], Iterator[Decoded]]
-    topics: Callable[[], tuple[tuple[TopicSpec, ...], dict[str, TopicState]]]
+    topics: Callable[[], tuple[tuple[TopicSpec, ...], dict[str, TopicState], tuple[Broker, ...]]]
 
 
 @dataclass
@@ -62,7 +63,7 @@ class Desk:
     schema_ids: dict[str, int] = field(default_factory=dict)
     dead_letters: DeadLetters | None = None
     outside: Outside | None = None
-    _room: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_READERS), repr=False)
+    _room: Readers = field(default_factory=Readers, repr=False)
 
     @property
     def letters(self) -> DeadLetters:
@@ -76,15 +77,15 @@ class Desk:
         return self.dead_letters
 
     async def read(self, what: Callable[[Outside], _T]) -> _T:
-        """Read from Kafka, in a thread; whoever comes while others read waits.
+        """Read from Kafka, in a thread; who comes while others read waits for a moment.
 
         Raises:
-            Unavailable: The connector is not up yet.
+            Unavailable: The connector is not up yet, or others read for too long.
             OutsideUnreachable, ConfigurationError: Kafka cannot be read.
         """
         if self.outside is None:
             raise _starting()
-        async with self._room:
+        async with self._room.place():
             return await asyncio.to_thread(what, self.outside)
 
 

@@ -1,8 +1,8 @@
 """The guard of the operations listener: who gets past metrics and probes, and what browsers may do with the answers.
 
 With a token, everything but metrics and probes needs it. Without one the listener serves this machine alone: beyond
-loopback the rest is closed, and on loopback a page of another site cannot reach it through the browser of whoever sits
-here: the request must name this machine as its host, and must not come from another origin.
+loopback the rest is closed, and on loopback a page of another site cannot reach it through the browser of the person
+who sits here: the request must name this machine as its host, and must not come from another origin or site.
 """
 
 import json
@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from fastapi import Request
 
 from connector.operations import console
+from connector.operations.guesses import Guesses
 from connector.operations.sessions import COOKIE, Sessions
 
 Scope = MutableMapping[str, Any]
@@ -27,12 +28,17 @@ _LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 _ALWAYS: Final = (
     (b"x-content-type-options", b"nosniff"),
     (b"x-frame-options", b"DENY"),
-    (b"referrer-policy", b"no-referrer"),
+    (b"referrer-policy", b"same-origin"),  # with no-referrer, browsers send "Origin: null" with our own forms
     (b"cross-origin-opener-policy", b"same-origin"),
     (b"cross-origin-resource-policy", b"same-origin"),
     (b"cache-control", b"no-store"),
 )
 _NOTHING: Final = b"default-src 'none'; frame-ancestors 'none'"
+_LOCAL_ALONE: Final = "without WEDA_OPERATIONS__TOKEN this listener answers to localhost and 127.0.0.1 alone"
+_CROSS_SITE: Final = (
+    "without WEDA_OPERATIONS__TOKEN no page of another site may ask this listener: type its address, or set the token"
+)
+_NEEDED: Final = 401, "Authorization: Bearer <WEDA_OPERATIONS__TOKEN> is needed"
 _HTTPS_FROM_NOW_ON: Final = (b"strict-transport-security", b"max-age=31536000")
 
 
@@ -42,12 +48,14 @@ class Guard:
     Args:
         app: The application.
         sessions: Who has shown the token in a browser; they have the token.
+        guesses: Where wrong tokens are counted and slowed down.
         on_loopback: Whether the listener can be reached from this machine alone.
     """
 
-    def __init__(self, app: Application, sessions: Sessions, *, on_loopback: bool) -> None:
+    def __init__(self, app: Application, sessions: Sessions, guesses: Guesses, *, on_loopback: bool) -> None:
         self._app = app
         self._sessions = sessions
+        self._guesses = guesses
         self._on_loopback = on_loopback
 
     def renew(self, token: str | None) -> None:
@@ -59,17 +67,22 @@ class Guard:
         if scope["type"] != "http":
             return
         headers = dict(scope["headers"])
+        is_head = scope["method"] == "HEAD"
+        if is_head:
+            scope = {**scope, "method": "GET"}  # HEAD is there wherever GET is
 
         async def send_strictly(event: Event) -> None:
             if event["type"] == "http.response.start":
                 event["headers"] = list(_strict(scope, event.get("headers", [])))
+            elif is_head:
+                event["body"] = b""
             await send(event)
 
         if self._sessions.are_needed and scope["path"].startswith(console.ROOT):
             application = self._page(scope)
             await application(scope, receive, send_strictly)
             return
-        refusal = None if scope["path"] in OPEN else self._refusal(headers)
+        refusal = None if scope["path"] in OPEN else await self._refusal(scope, headers)
         if refusal is None:
             await self._app(scope, receive, send_strictly)
         else:
@@ -84,16 +97,28 @@ class Guard:
         is_let_in = console.is_open(scope["path"]) or self._sessions.holds(request.cookies.get(COOKIE))
         return self._app if is_let_in else console.to_login(request)
 
-    def _refusal(self, headers: dict[bytes, bytes]) -> tuple[int, str] | None:
-        """Status and way out of a request that may not pass."""
+    async def _refusal(self, scope: Scope, headers: dict[bytes, bytes]) -> tuple[int, str] | None:
+        """Status and way out of a request that may not pass; that of a wrong token comes late."""
         if self._sessions.are_needed:
-            needed = "Authorization: Bearer <WEDA_OPERATIONS__TOKEN> is needed"
-            return None if self._sessions.is_token(_presented(headers)) else (401, needed)
+            given = _presented(headers)
+            if self._sessions.is_token(given):
+                return None
+            if given:
+                await self._guesses.wrong(peer_of(scope))
+            else:
+                self._guesses.missing()
+            return _NEEDED
         if not self._on_loopback:
             return 403, "closed: without WEDA_OPERATIONS__TOKEN this listener gives metrics and probes alone"
         if not _is_ours(headers.get(b"host", b"")) or not _is_ours(headers.get(b"origin", b"//localhost")):
-            return 403, "without WEDA_OPERATIONS__TOKEN this listener answers to localhost and 127.0.0.1 alone"
-        return None
+            return 403, _LOCAL_ALONE
+        return (403, _CROSS_SITE) if headers.get(b"sec-fetch-site") == b"cross-site" else None
+
+
+def peer_of(scope: Scope) -> str:
+    """The address that connected, for the log."""
+    client = scope.get("client")
+    return client[0] if client else ""
 
 
 def _presented(headers: dict[bytes, bytes]) -> bytes:

@@ -99,6 +99,7 @@ def told_listing(listing: Listing) -> dict[str, Any]:
     """As JSON values."""
     return {
         "total": listing.total,
+        "in_journal": listing.in_journal,
         "reasons": [asdict(one) for one in listing.reasons],
         "letters": [told_letter(one.letter, replayed=one.replayed) for one in listing.letters],
     }

@@ -1,6 +1,7 @@
 """The listener's application: metrics, probes, state, API and pages. Apart from the public one."""
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
@@ -12,17 +13,25 @@ from connector.errors import ConfigurationError, ConnectorError, OutsideUnreacha
 from connector.operations import console, letters
 from connector.operations.desk import Desk
 from connector.operations.guard import Guard
+from connector.operations.guesses import Guesses
 from connector.operations.sessions import Sessions
 from connector.replay import AlreadyRunning
 
 
-def operations_app(registry: CollectorRegistry, desk: Desk, *, token: str | None) -> Guard:
+def operations_app(
+    registry: CollectorRegistry,
+    desk: Desk,
+    *,
+    token: str | None,
+    on_refused: Callable[[str], None] = lambda _reason: None,
+) -> Guard:
     """Build the listener's application, with its guard in front.
 
     Args:
         registry: The metrics.
         desk: The parts of the connector.
         token: Needed for everything but metrics and probes, where there is one.
+        on_refused: Called with ``missing`` or ``unknown`` for each request that was refused for want of the token.
     """
     app = FastAPI(
         title="weda-connector operations",
@@ -32,7 +41,7 @@ def operations_app(registry: CollectorRegistry, desk: Desk, *, token: str | None
         openapi_url="/api/openapi.json",
     )
 
-    sessions = Sessions(token)
+    sessions, guesses = Sessions(token), Guesses(on_refused)
 
     @app.exception_handler(ConnectorError)
     async def tell(_: Request, error: Exception) -> JSONResponse:
@@ -69,8 +78,8 @@ def operations_app(registry: CollectorRegistry, desk: Desk, *, token: str | None
         return desk.settings()
 
     app.include_router(letters.router(desk))
-    app.include_router(console.router(desk, sessions))
-    return Guard(app, sessions, on_loopback=desk.is_loopback)
+    app.include_router(console.router(desk, sessions, guesses))
+    return Guard(app, sessions, guesses, on_loopback=desk.is_loopback)
 
 
 def _told(error: ConnectorError) -> JSONResponse:

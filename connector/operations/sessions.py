@@ -1,7 +1,9 @@
 """Who has shown the token in a browser: a signed cookie, and a mark in each form against forged ones.
 
-The cookie holds nothing but when it ends and chance; it is signed with a key that is made of the token, so that another
-token ends every session. Where no token is set, forms are marked with a key of this process.
+The cookie holds nothing but when it ends and chance; it is signed with a key that is made of the token and of a secret
+of this process, so that another token and a restart end every session, and a cookie helps nobody to guess the token. A
+session that was ended by its owner is remembered until its time is over. Where no token is set, forms are marked with
+the same key.
 """
 
 import hashlib
@@ -22,13 +24,14 @@ class Sessions:
     """
 
     def __init__(self, token: str | None) -> None:
+        self._secret = secrets.token_bytes(32)
+        self._ended: dict[str, int] = {}
         self.renew(token)
 
     def renew(self, token: str | None) -> None:
         """Another token from now on; the sessions of the one before end, if it is another one."""
         self._token = token
-        secret = secrets.token_bytes(32) if token is None else token.encode()
-        self._key = hashlib.sha256(b"weda console session\x00" + secret).digest()
+        self._key = hmac.new(self._secret, b"" if token is None else token.encode(), hashlib.sha256).digest()
 
     @property
     def are_needed(self) -> bool:
@@ -51,9 +54,17 @@ class Sessions:
         if not self.are_needed:
             return True
         content, _, signature = (cookie or "").rpartition(".")
-        ends, _, _ = content.partition(".")
         is_ours = hmac.compare_digest(signature.encode(), self._sign(content).encode())
-        return is_ours and ends.isdecimal() and int(ends) > time.time()
+        return is_ours and _end_of(content) > time.time() and content not in self._ended
+
+    def end(self, cookie: str | None) -> None:
+        """End a session: its cookie opens nothing any more, wherever it is kept."""
+        if not self.are_needed or not self.holds(cookie):
+            return
+        now = time.time()
+        self._ended = {content: ends for content, ends in self._ended.items() if ends > now}
+        content = (cookie or "").rpartition(".")[0]
+        self._ended[content] = _end_of(content)
 
     def mark(self, cookie: str | None) -> str:
         """What a form of this session carries."""
@@ -65,3 +76,8 @@ class Sessions:
 
     def _sign(self, content: str) -> str:
         return hmac.new(self._key, content.encode(), hashlib.sha256).hexdigest()
+
+
+def _end_of(content: str) -> int:
+    ends = content.partition(".")[0]
+    return int(ends) if ends.isdecimal() else 0

@@ -8,12 +8,9 @@ from connector.errors import ConnectorError
 from connector.messages import ENVELOPE, BodyKind, parse
 from connector.recent import RecentRequest
 
-TEMPLATES: Final = {
-    "json": '{"msgContext": {{params.msgContext}}}',
-    "form": "msgContext={{params.msgContext}}",
-    "query": "?msgContext={{params.msgContext}}",
-}
-"""The body templates of WeDa by what they make; those of the guide for process owners."""
+TEMPLATE: Final = '{"msgContext": {{params.msgContext}}}'
+"""The body template of WeDa, the first of the guide for process owners. Forms and queries it cannot make without a
+change of the text: it encodes nothing."""
 
 _WANTED: Final = ("msgId", "msgType", "instanceId", "action", "envType", "processKey")
 _QUOTED: Final = b'"{'
@@ -39,25 +36,22 @@ class Diagnosis:
         shape: How it was written, in words.
         missing: Fields that WeDa sends and that are not there.
         fix: What to do, in words; empty where nothing is.
-        template: The template to paste.
     """
 
     shape: str
     missing: tuple[str, ...]
     fix: str
-    template: str
 
 
 def diagnose(request: RecentRequest) -> Diagnosis:
     """Look at a request as it arrived."""
     kind = request.kind
-    template = TEMPLATES[kind.value]
     try:
         fields = parse(request.body, kind).fields
     except ConnectorError:
-        return Diagnosis("not readable", (), _fix(request), template)
+        return Diagnosis("not readable", (), _fix(request))
     missing = tuple(name for name in _WANTED if fields.get(name) in (None, ""))
-    return Diagnosis(_shape(request.body, kind), missing, _fix(request), template)
+    return Diagnosis(_shape(request.body, kind), missing, _fix(request))
 
 
 def _shape(body: bytes, kind: BodyKind) -> str:

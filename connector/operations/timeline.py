@@ -1,13 +1,23 @@
 """One instance as people see it: what happened when, who did it, how long it took, where it was sent back."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Final
 
 from connector.reading import Decoded
 
 LOOK_BACK: Final = 5_000
 """How many records before the end of each partition are looked at."""
+
+PAGE_CHARACTERS: Final = 256 * 1024
+"""Most characters of the steps of one page; what comes behind them is on the next."""
+
+MOST_STEPS: Final = 500
+"""Most steps of one page: each is some markup, whatever it says."""
+
+LONGEST_COMMENT: Final = 2_000
+LONGEST_TEXT: Final = 200
+"""Most characters of a comment, and of any other text of a step; the whole is in the record."""
 
 _NOBODY: Final = ("userName", "name", "nickName")
 _BACK: Final = {6: ("rollbackElementName", "rollbackElementId"), 5: ("revokeElementName", "revokeElementId")}
@@ -34,7 +44,10 @@ class Step:
         status: The state after it.
         comment: What was written.
         task_milliseconds: How long the task took, by WeDa's own times.
-        place: Topic, partition and offset.
+        topic: Where the record is, with partition and offset.
+        partition: The partition's number.
+        offset: Its place in the partition.
+        is_cut: Some text is longer than a page shows.
     """
 
     at: int
@@ -48,7 +61,30 @@ class Step:
     status: str
     comment: str
     task_milliseconds: int | None
-    place: str
+    topic: str
+    partition: int
+    offset: int
+    is_cut: bool
+
+    @property
+    def characters(self) -> int:
+        """How many characters it shows."""
+        return sum(len(text) for field in fields(self) if isinstance(text := getattr(self, field.name), str))
+
+
+@dataclass(frozen=True, slots=True)
+class Timeline:
+    """The steps of one page.
+
+    Attributes:
+        steps: In the order of their records.
+        first: The number of the first one; the instance's own first is 0.
+        following: The number of the first one of the next page, or None where this is the last.
+    """
+
+    steps: list[Step]
+    first: int
+    following: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,16 +116,30 @@ class Drawing:
     lines: list[tuple[int, int, int, int, bool]]
 
 
-def steps(found: Iterable[Decoded]) -> list[Step]:
-    """The steps of an instance, in the order of its records; repeats are left out."""
+def read(found: Iterable[Decoded], first: int = 0) -> Timeline:
+    """A page of an instance's steps, in the order of its records; repeats are left out.
+
+    Args:
+        found: The records of the instance; no more are read than the page needs.
+        first: The number of the first step of the page.
+    """
     told: list[Step] = []
     seen: set[str] = set()
+    number, size, before = -1, 0, None
     for record in found:
         fingerprint = record.headers.get("weda.fingerprint", "")
-        if isinstance(record.value, dict) and not (fingerprint and fingerprint in seen):
-            seen.add(fingerprint)
-            told.append(_step(record, record.value, told[-1].at if told else None))
-    return told
+        if not isinstance(record.value, dict) or (fingerprint and fingerprint in seen):
+            continue
+        seen.add(fingerprint)
+        number += 1
+        if number >= first:
+            step = _step(record, record.value, before)
+            size += step.characters
+            if told and (size > PAGE_CHARACTERS or len(told) == MOST_STEPS):
+                return Timeline(told, first, number)
+            told.append(step)
+        before = record.timestamp
+    return Timeline(told, first, None)
 
 
 def drawing(told: list[Step]) -> Drawing | None:
@@ -102,7 +152,7 @@ def drawing(told: list[Step]) -> Drawing | None:
     lines: list[tuple[int, int, int, int, bool]] = []
     at_node = [step for step in told if step.node]
     for number, step in enumerate(at_node):
-        here = Stop(place[step.node], _TOP + number * _ROW + 20, step.what, bool(step.back_to))
+        here = Stop(place[step.node], _TOP + number * _ROW + 20, _short(step.what), bool(step.back_to))
         if stops:
             before = at_node[number - 1]
             lines.append((stops[-1].x, stops[-1].y, here.x, here.y, bool(before.back_to)))
@@ -114,24 +164,40 @@ def drawing(told: list[Step]) -> Drawing | None:
 
 def _step(record: Decoded, value: Mapping[str, Any], before: int | None) -> Step:
     action = value.get("action")
-    back = next((str(value[name]) for name in _BACK.get(action or 0, ()) if value.get(name)), "")
+    back = next((value[name] for name in _BACK.get(action or 0, ()) if value.get(name)), "")
     began, ended = value.get("taskStartTime"), value.get("taskEndTime")
+    whole = {
+        "who": _names(value.get("approverMap")) or _names(value.get("startUserMap")),
+        "what": value.get("actionName") or ("" if action is None else action),
+        "kind": value.get("msgType"),
+        "node": value.get("elementName") or _names(value.get("elementMap")),
+        "back_to": back,
+        "to": "、".join(
+            filter(None, (_names(value.get(name)) for name in ("turnToUserMap", "addAssigneeMap", "ccUserMap")))
+        ),
+        "status": value.get("taskStatusName") or value.get("instanceStatusName") or "",
+        "comment": value.get("comment") or "",
+    }
+    shown = {name: short(str(text), _longest(name)) for name, text in whole.items()}
     return Step(
         at=record.timestamp,
         after=None if before is None else record.timestamp - before,
-        who=_names(value.get("approverMap")) or _names(value.get("startUserMap")),
-        what=str(value.get("actionName") or action or ""),
-        kind=str(value.get("msgType")),
-        node=str(value.get("elementName") or _names(value.get("elementMap"))),
-        back_to=back,
-        to="、".join(
-            filter(None, (_names(value.get(name)) for name in ("turnToUserMap", "addAssigneeMap", "ccUserMap")))
-        ),
-        status=str(value.get("taskStatusName") or value.get("instanceStatusName") or ""),
-        comment=str(value.get("comment") or ""),
+        **shown,
         task_milliseconds=ended - began if isinstance(began, int) and isinstance(ended, int) else None,
-        place=f"{record.topic} [{record.partition}] @ {record.offset}",
+        topic=record.topic,
+        partition=record.partition,
+        offset=record.offset,
+        is_cut=any(len(str(text)) > _longest(name) for name, text in whole.items()),
     )
+
+
+def short(text: str, most: int = LONGEST_TEXT) -> str:
+    """The text, or its beginning."""
+    return text if len(text) <= most else f"{text[:most]}…"
+
+
+def _longest(name: str) -> int:
+    return LONGEST_COMMENT if name == "comment" else LONGEST_TEXT
 
 
 def _names(maps: Any) -> str:
@@ -144,4 +210,4 @@ def _names(maps: Any) -> str:
 
 
 def _short(name: str) -> str:
-    return name if len(name) <= _LONGEST_NAME else f"{name[:_LONGEST_NAME]}…"
+    return short(name, _LONGEST_NAME)

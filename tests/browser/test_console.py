@@ -15,9 +15,9 @@ import aiohttp
 import pytest
 from playwright.async_api import Browser, Page, Request
 
-from connector.operations import wording
-from connector.operations.sessions import Sessions
-from connector.operations.shapes import TEMPLATES
+from connector.operations import timeline, wording
+from connector.operations.shapes import TEMPLATE
+from connector.recent import REQUESTS_KEPT
 from connector.simulator import Plan, play
 from tests.browser import chromium, rules
 from tests.contract.test_guide import GUIDES, blocks
@@ -72,6 +72,12 @@ class Watched:
         self.hosts.add(urlsplit(request.url).netloc)
 
 
+@pytest.fixture(params=[OPERATIONS_TOKEN, None], ids=["with a token", "without"])
+def operations_token(request: pytest.FixtureRequest) -> str | None:
+    """Both ways in which the console is open: by default there is no token."""
+    return request.param
+
+
 @pytest.fixture
 async def browser() -> AsyncIterator[Browser]:
     async with chromium() as browser:
@@ -79,9 +85,9 @@ async def browser() -> AsyncIterator[Browser]:
 
 
 @pytest.fixture
-async def running(start) -> Running:
+async def running(start, operations_token) -> Running:
     """A connector that has seen a simulated WeDa, and requests that it could not read."""
-    running = await start(sources=SOURCES, operations__token=OPERATIONS_TOKEN)
+    running = await start(sources=SOURCES, operations__token=operations_token)
     await play(Plan(url=running.connector.url, token=TOKEN, instances=INSTANCES, rate=50.0, seed=SEED))
     hr = running.url.replace("/messageDeliver", "/sources/hr/messageDeliver")
     async with aiohttp.ClientSession(headers={"x-weda-token": "a-token-for-hr"}) as session:
@@ -99,6 +105,15 @@ async def status_of(asking) -> int:
         return answer.status
 
 
+async def session_of(home: str) -> str:
+    """The cookie of a new session."""
+    async with (
+        aiohttp.ClientSession() as session,
+        session.post(f"{home}login", data={"token": OPERATIONS_TOKEN}, allow_redirects=False) as answer,
+    ):
+        return answer.cookies["weda_session"].value
+
+
 async def opened(browser: Browser, running: Running, **how: object) -> Watched:
     context = await browser.new_context(**{"viewport": {"width": 1280, "height": 800}, "locale": "en-GB", **how})
     watched = Watched(await context.new_page(), f"{running.connector.operations_url}/console/")
@@ -107,8 +122,11 @@ async def opened(browser: Browser, running: Running, **how: object) -> Watched:
 
 
 async def log_in(watched: Watched) -> None:
+    """Give the token, where one is asked for."""
     page = watched.page
     await page.goto(watched.home)
+    if not await page.locator("#token").count():
+        return
     await page.fill("#token", OPERATIONS_TOKEN)
     await page.click("button.main")
     assert page.url == watched.home
@@ -161,7 +179,7 @@ async def test_each_page_shows_what_it_should_and_a_browser_minds_nothing(browse
     await watched.go("requests?source=hr")
     first = page.locator("article").first
     assert "40003" in await first.inner_text()
-    assert TEMPLATES["json"] in await first.inner_text()
+    assert TEMPLATE in await first.inner_text()
     await first.locator("summary").click()
     assert '"msgType": "Task"' in await first.locator("pre").first.inner_text()
     await watched.go("topics")
@@ -193,7 +211,7 @@ async def test_an_instance_is_a_timeline_with_its_send_backs(browser, running):
     assert watched.complaints == []
 
 
-async def test_a_replay_goes_from_click_to_topic(browser, running, start, topic_prefix):
+async def test_a_replay_goes_from_click_to_topic(browser, running, start, topic_prefix, operations_token):
     """Dry run first; what is mended is published, once, in order."""
     watched = await opened(browser, running)
     page = watched.page
@@ -201,11 +219,16 @@ async def test_a_replay_goes_from_click_to_topic(browser, running, start, topic_
     await watched.go("dead-letters")
     await page.click("text=42201 >> nth=0")
     await page.click("text=Rehearse")
-    assert "A replay would mend nothing now." in await page.inner_text("main")
+    text = await page.inner_text("main")
+    assert "A replay would mend nothing now." in text
+    assert re.search(r"3 ×\s+42201 envType is not one that the source hr allows", text), text
+    await page.set_viewport_size({"width": 390, "height": 844})
+    assert await page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth") <= 0
+    await page.set_viewport_size({"width": 1280, "height": 800})
     await running.connector.stop()
 
     allowed = {**SOURCES, "hr": {**SOURCES["hr"], "env_types": ["prod", "pre"]}}
-    mended = await start(sources=allowed, operations__token=OPERATIONS_TOKEN)
+    mended = await start(sources=allowed, operations__token=operations_token)
     watched = await opened(browser, mended)
     page = watched.page
     await log_in(watched)
@@ -253,7 +276,7 @@ async def test_a_token_is_refused_and_accepted_and_a_session_can_end(browser, st
 async def test_forged_and_foreign_requests_are_refused(start):
     running = await start(sources=SOURCES, operations__token=OPERATIONS_TOKEN)
     home = f"{running.connector.operations_url}/console/"
-    cookie = Sessions(OPERATIONS_TOKEN).begin(OPERATIONS_TOKEN) or ""
+    cookie = await session_of(home)
     address = f"{home}replays"
     async with aiohttp.ClientSession(headers={"cookie": f"weda_session={cookie}"}) as session:
         async with session.post(address, data={"act": "replay"}) as answer:
@@ -262,8 +285,13 @@ async def test_forged_and_foreign_requests_are_refused(start):
             headers = answer.headers
             mark = re.search(r'name="mark" value="(\w+)"', await answer.text())
         assert mark is not None
-        async with session.post(address, data={"mark": mark[1]}, headers={"origin": "https://other.example"}) as answer:
-            assert answer.status == 403, "another site"
+        for origin in ("https://other.example", "null"):
+            async with session.post(address, data={"mark": mark[1]}, headers={"origin": origin}) as answer:
+                assert answer.status == 403, origin
+        async with session.post(
+            f"{home}login", data={"token": OPERATIONS_TOKEN}, headers={"origin": "null"}, allow_redirects=False
+        ) as answer:
+            assert answer.status == 403, "a login from nowhere"
     policy = headers["content-security-policy"]
     assert "default-src 'none'" in policy
     assert "unsafe" not in policy
@@ -280,14 +308,15 @@ async def test_forged_and_foreign_requests_are_refused(start):
             assert answer.headers["location"] == "/console/"
 
 
-async def test_keyboard_phone_and_language(browser, running):
+async def test_keyboard_phone_and_language(browser, running, operations_token):
     watched = await opened(browser, running, viewport={"width": 390, "height": 844}, locale="zh-CN")
     page = watched.page
     await page.goto(watched.home)
-    await page.wait_for_function("document.activeElement.name === 'token'")  # it has the focus by itself
-    await page.keyboard.type(OPERATIONS_TOKEN)
-    await page.keyboard.press("Enter")
-    await page.wait_for_url(watched.home)
+    if operations_token is not None:
+        await page.wait_for_function("document.activeElement.name === 'token'")  # it has the focus by itself
+        await page.keyboard.type(OPERATIONS_TOKEN)
+        await page.keyboard.press("Enter")
+        await page.wait_for_url(watched.home)
     assert "概览" in await page.inner_text("h1")
     for path in ("", "events", "dead-letters", "api", f"instances?id={an_instance_with_a_send_back(running)}"):
         await watched.go(path)
@@ -323,6 +352,93 @@ async def test_the_page_on_the_api_shows_all_of_it_and_loads_nothing_from_elsewh
     assert watched.hosts == {urlsplit(origin).netloc}
 
 
+async def test_what_a_sender_wrote_keeps_to_its_place(browser, start):
+    """No page gets wider for it, larger than a page should be, or reads in another order than it was written."""
+    running = await start(sources=SOURCES)
+    known = {"msgType": "Task", "instanceId": "odd", "envType": "pre", "elementName": "finance"}
+    long = {
+        "comment": f"https://files.example/{'a' * 3_000}",
+        "taskStatusName": "A" * 3_000,
+        "processName": "B" * 3_000,
+    }
+    forged = {"actionName": "同意\u202e", "taskStatusName": "REJECTED", "comment": "\u2066hidden\u2069\x9b"}
+    for number, more in enumerate((long, forged, {"comment": "<" * 400_000, "elementName": "the boss"})):
+        assert (await running.post(known | more | {"msgId": str(number)}))[0] == 200
+    for _ in range(REQUESTS_KEPT):
+        deep = b'{"msgContext":' + b"[" * 50 + b"1," * 7_000 + b"1" + b"]" * 50 + b"}"
+        assert (await running.post(deep))[0] == 400
+    for width in (1280, 390):
+        watched = await opened(browser, running, viewport={"width": width, "height": 844})
+        page = watched.page
+        for path in ("instances?id=odd", "events", "requests", "dead-letters", "topics", "settings"):
+            await watched.go(path)
+            wide = await page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+            assert wide <= 0, f"{path} is {wide} px wider than {width}"
+            assert len(await page.content()) < 500_000, path
+        assert watched.complaints == []
+    await watched.go("instances?id=odd")
+    _, second, third = await page.locator(".timeline li").all_inner_texts()
+    assert "同意\\u202e" in second
+    assert "\\u2066hidden\\u2069\\u009b" in second
+    assert await page.locator(".timeline bdi").count() >= 6
+    assert len(third) < 3_000
+    await page.locator(".timeline li").nth(2).get_by_text("the whole record").click()
+    assert "<" * 400_000 in await page.inner_text("body")
+    await watched.go("requests")
+    await page.locator("summary").first.click()
+    await page.get_by_text("The whole, as far as it is kept").first.click()
+    assert len(await page.inner_text("body")) >= len(deep)
+
+
+async def test_a_long_instance_is_shown_in_pages(browser, start):
+    running = await start(sources=SOURCES)
+    for number in range(4):
+        event = {
+            "msgType": "Task",
+            "instanceId": "long",
+            "msgId": str(number),
+            "envType": "pre",
+            "actionName": f"a{number}",
+        }
+        assert (await running.post(event))[0] == 200
+    watched = await opened(browser, running)
+    timeline.MOST_STEPS, before = 3, timeline.MOST_STEPS
+    try:
+        await watched.go("instances?id=long")
+        assert await watched.page.locator(".timeline li strong").all_inner_texts() == ["a0", "a1", "a2"]
+        await watched.page.get_by_text("Later steps").click()
+        await watched.page.get_by_text("From the first step").wait_for()
+        assert await watched.page.locator(".timeline li strong").all_inner_texts() == ["a3"]
+    finally:
+        timeline.MOST_STEPS = before
+
+
+async def test_logging_out_ends_the_session_on_the_server(start):
+    """And behind a proxy that speaks TLS, the cookie is for TLS alone."""
+    running = await start(sources=SOURCES, operations__token=OPERATIONS_TOKEN)
+    home = f"{running.connector.operations_url}/console/"
+    proxied = {"x-forwarded-proto": "https"}
+    jar = aiohttp.DummyCookieJar()
+    async with aiohttp.ClientSession(cookie_jar=jar, headers=proxied) as session:
+        token = {"token": OPERATIONS_TOKEN}
+        async with session.post(f"{home}login", data=token, allow_redirects=False) as answer:
+            set_cookie = answer.headers["set-cookie"]
+        assert {"Secure", "HttpOnly", "SameSite=strict"} <= set(set_cookie.split("; "))
+        cookie = {"cookie": set_cookie.partition(";")[0]}
+        async with session.get(f"{home}settings", headers=cookie, allow_redirects=False) as answer:
+            assert answer.status == 200
+            mark = re.search(r'name="mark" value="(\w+)"', await answer.text())
+        async with session.post(
+            f"{home}logout", data={"mark": mark[1]}, headers=cookie, allow_redirects=False
+        ) as answer:
+            assert answer.status == 303
+        async with session.get(f"{home}settings", headers=cookie, allow_redirects=False) as answer:
+            assert answer.status == 303, "the cookie opens nothing any more"
+        async with session.post(f"{home}login", data={"token": "another"}) as answer:
+            assert answer.status == 403
+    assert await running.metric("weda_connector_operations_refused_total", reason="unknown") == 1
+
+
 async def test_what_is_live_renews_itself(browser, start):
     running = await start(sources=SOURCES, operations__token=OPERATIONS_TOKEN)
     watched = await opened(browser, running)
@@ -353,12 +469,8 @@ def test_every_word_of_the_pages_is_there_in_chinese():
     assert words - wording.CHINESE.keys() == set()
 
 
-def test_the_templates_to_paste_are_those_of_the_guide():
-    shown = {language: text.strip() for language, text in blocks(GUIDES["en"])}
-
-    assert TEMPLATES["json"] == shown["json"]
-    assert TEMPLATES["form"] == shown["form"]
-    assert shown["query"].endswith(TEMPLATES["query"])
+def test_the_template_to_paste_is_that_of_the_guide():
+    assert dict(blocks(GUIDES["en"]))["json"].strip() == TEMPLATE
 
 
 @pytest.mark.parametrize(

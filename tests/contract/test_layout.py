@@ -31,7 +31,7 @@ LAYERS = (
     | {"lanes", "logs", "messages", "metrics", "publisher", "reading", "records", "registry", "repeats", "salvage"}
     | {"journal_file", "schemas", "settings", "simulator", "streams", "testing", "topics", "write_ahead_log"}
     | {"deadlines", "detached", "tallies", "typed_messages"}
-    | {"addresses", "causes", "heads", "limits", "privacy", "rotation", "signatures", "tls"}
+    | {"addresses", "causes", "heads", "limits", "privacy", "rotation", "signatures", "tls", "visible"}
     | {"claims", "database", "lease", "migration", "shared_journal"},
     {"pipeline", "single_use"},
     {"replay"},
@@ -53,6 +53,7 @@ PURE = {
     "avro_writer": set(),
     "streams": set(),
     "lanes": set(),
+    "visible": set(),
 }
 IMPURE_MODULES = {
     *("asyncio", "threading", "time", "socket", "os", "pathlib", "io", "random", "secrets", "subprocess", "tempfile"),

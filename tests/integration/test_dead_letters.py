@@ -423,7 +423,10 @@ async def get(session: aiohttp.ClientSession, process: Process, path: str) -> di
 
 
 async def replay_until(session: aiohttp.ClientSession, process: Process, count: int) -> dict[str, Any]:
-    """Replay until so many are accepted, or to the end."""
+    """Replay until so many are accepted, or to the end; first let come to the topic what waits in the journal."""
+    async with asyncio.timeout(30):
+        while (await get(session, process, "/api/dead-letters?limit=0"))["in_journal"]:
+            await asyncio.sleep(0.1)
     async with session.post(f"{process.operations_url}/api/replays", json={}) as answer:
         told = await answer.json()
     while told["state"] == "running" and told["accepted"] < count:

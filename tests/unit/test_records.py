@@ -146,7 +146,7 @@ def test_each_way_of_being_unconvertible_has_its_code(code, fields):
 @pytest.mark.parametrize("name", ["instanceId", *IDENTIFIERS])
 def test_an_identifier_is_taken_up_to_its_bound_and_told_without_its_text_beyond(name):
     assert event(**{name: "同" * MAX_IDENTIFIER}).fields[name] == "同" * MAX_IDENTIFIER
-    with pytest.raises(Unconvertible, match=f"^{name} has more than 1024 characters$"):
+    with pytest.raises(Unconvertible, match=f"^{name} has more than 1024 characters: send it as WeDa made it$"):
         event(**{name: "同" * (MAX_IDENTIFIER + 1)})
 
 

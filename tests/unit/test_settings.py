@@ -136,6 +136,7 @@ def test_variables_of_others_are_left_alone():
         ("WEDA_receiver__port", "1", "the nearest known one is WEDA_RECEIVER__PORT"),
         ("WEDA_TOKEN\n\x1b[31m", "x", "unknown setting"),
         ("WEDA_KAFKA__BOOTSTRAP_SERVERS", " ", "must not be empty"),
+        ("WEDA_KAFKA__BOOTSTRAP_SERVERS", f"user:{SECRET}@kafka:9092", "must not hold a credential"),
         ("WEDA_KAFKA__PROPERTIES", "{", "is not JSON: Expecting property name enclosed in double quotes at line 1"),
         ("WEDA_KAFKA__PROPERTIES", f'{{"a": 1{"0" * 5000}}}', "is not JSON that can be read"),
         ("WEDA_KAFKA__PROPERTIES", "[" * 100_000, "is not JSON that can be read"),

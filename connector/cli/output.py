@@ -1,0 +1,112 @@
+"""Standard output and standard error of every command: any encoding, readers that go, disks that are full."""
+
+import codecs
+import io
+import json
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final, TextIO
+
+from connector.errors import ConnectorError
+from connector.visible import visible
+
+_ESCAPED: Final = "weda-connector-json"
+_UTF_8: Final = "utf-8"
+
+
+class ReaderGone(Exception):
+    """Nobody reads standard output any more, as behind ``| head``: the command ends, and says nothing."""
+
+
+class Unwritable(ConnectorError):
+    """Standard output cannot be written."""
+
+    stage = "output"
+
+
+class _Output(io.TextIOWrapper):
+    """Standard output: what it cannot encode is escaped; what it cannot write ends the command with a word."""
+
+    def write(self, text: str) -> int:
+        """Write it. An empty text, by which typer looks at the stream, must not fail where nobody listens."""
+        if text == "":
+            return 0
+        with self._translated():
+            return super().write(text)
+
+    def flush(self) -> None:
+        """Write what has gathered."""
+        with self._translated():
+            super().flush()
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            _silence(self)
+            self._failed(error)
+
+    def _failed(self, error: OSError) -> None:
+        if isinstance(error, BrokenPipeError):
+            raise ReaderGone from None
+        raise Unwritable(f"standard output cannot be written: {error.strerror}") from None
+
+
+class _Errors(_Output):
+    """Standard error: what it cannot write is dropped, for there is nobody to tell."""
+
+    def _failed(self, error: OSError) -> None:
+        pass
+
+
+def prepare() -> None:
+    """Make standard output and standard error of this process such ones."""
+    sys.stdout = _prepared(sys.stdout, _Output)
+    sys.stderr = _prepared(sys.stderr, _Errors)
+
+
+def is_unicode() -> bool:
+    """Whether standard output takes every character."""
+    return codecs.lookup(sys.stdout.encoding or _UTF_8).name == _UTF_8
+
+
+def print_json(value: Any, *, indent: int | None = None) -> None:
+    """Print a value as JSON, and flush it.
+
+    On a terminal what it would obey is escaped, and everywhere what the encoding of standard output lacks.
+    """
+    text = json.dumps(value, ensure_ascii=False, indent=indent)
+    if sys.stdout.isatty():
+        text = visible(text)
+    encoding = sys.stdout.encoding or _UTF_8
+    print(text.encode(encoding, _ESCAPED).decode(encoding), flush=True)
+
+
+def _prepared(stream: TextIO | None, kind: type[_Output]) -> TextIO:
+    if stream is None:  # it was closed when we were started; a file that we open must not take its place
+        return Path(os.devnull).open("w", encoding=_UTF_8)
+    if not isinstance(stream, io.TextIOWrapper):
+        return stream
+    how = {"encoding": stream.encoding, "errors": "backslashreplace"}
+    is_lines, is_through = stream.line_buffering, stream.write_through
+    return kind(stream.detach(), **how, line_buffering=is_lines, write_through=is_through)
+
+
+def _silence(stream: TextIO) -> None:
+    """Let what is still to be written go nowhere, or Python complains at its end."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)
+
+
+def _escape(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    return json.dumps(error.object[error.start : error.end])[1:-1], error.end
+
+
+codecs.register_error(_ESCAPED, _escape)

@@ -1,0 +1,44 @@
+"""Dead letters by reason: the same mistake in two bodies is one, and each reason says what to do."""
+
+import pytest
+
+from connector.dead_letters import general, position
+from connector.errors import Unreadable
+from connector.messages import BodyKind, parse
+
+BODIES = [b"{", b'{"msgContext": x}', b'{"msgContext": {"a": 1,}}', b'{\n  "msgContext": "{"msgId": 1}"}', b"[1] 2"]
+OLDER = [
+    "the text is not JSON (line 1, column 17): Expecting value",
+    "the text is not JSON (line 3, column 2): Expecting ',' delimiter",
+]
+
+
+def reason(body: bytes) -> str:
+    with pytest.raises(Unreadable) as caught:
+        parse(body, BodyKind.JSON)
+    assert caught.value.code == 40003
+    return caught.value.message
+
+
+def test_one_mistake_is_one_reason_that_says_what_to_do():
+    reasons = [reason(body) for body in BODIES]
+
+    assert len(set(reasons)) == len({position(one) for one in reasons}) == len(BODIES)
+    [told] = {general(one) for one in reasons}
+    assert told.endswith(
+        'make the body {"msgContext": {{params.msgContext}}}, the placeholder without quotes around it'
+    )
+    assert position(reasons[0]).startswith("line 1, column 2: Expecting")
+
+
+def test_reasons_of_earlier_releases_are_gathered_too():
+    assert {general(one) for one in OLDER} == {"the text is not JSON"}
+    assert position(OLDER[0]) == "line 1, column 17"
+
+
+def test_a_byte_is_a_position_too():
+    with pytest.raises(Unreadable) as caught:
+        parse(b'{"a": "\xff"}', BodyKind.JSON)
+
+    assert position(caught.value.message) == "byte 7"
+    assert "byte" not in general(caught.value.message)
