@@ -1,5 +1,6 @@
 """The command line: one file a command, each thin."""
 
+import contextlib
 import os
 import sys
 
@@ -35,6 +36,7 @@ app.add_typer(dead_letters, name="dead-letters")
 
 def main() -> None:
     """Run a command; an error is one line on standard error and the contract's exit code."""
+    _open_standard_streams()
     try:
         app()
     except ConfigurationError as error:
@@ -49,5 +51,20 @@ def main() -> None:
 
 
 def _end(error: ConnectorError, code: int) -> None:
-    print(f"weda-connector: {error.message}", file=sys.stderr)
+    with contextlib.suppress(OSError):  # nobody can read why; the code still says what
+        print(f"weda-connector: {error.message}", file=sys.stderr)
     raise SystemExit(code)
+
+
+def _open_standard_streams() -> None:
+    """Give a process that was started with closed outputs some: else its first files and sockets become them.
+
+    What a library in C writes to standard error would go into the journal.
+    """
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free: this one
+    sys.stdout = sys.stdout or open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115 - the process's own
+    sys.stderr = sys.stderr or open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115

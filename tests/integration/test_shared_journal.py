@@ -279,19 +279,19 @@ async def test_who_gets_no_lease_says_so_though_the_database_can_be_read(databas
 
 
 async def test_who_does_not_reach_kafka_lets_nothing_in_while_another_one_does(one, other, database):
-    one.reaches_kafka = True
+    one.note_kafka(answers=True)
     await until(lambda: other.is_apart)
     with pytest.raises(Unavailable, match="another one does"):
         await claimed(other)
     async with replica(database) as third:
-        third.reaches_kafka = True
+        third.note_kafka(answers=True)
         await until(lambda: not third.is_apart)
         first = await claimed(third)
         await third.admit(admission(first.sequence))
     await until(lambda: one.holdings.total > 0)
     assert other.holdings.total == 0, "it adopts nothing either"
 
-    one.reaches_kafka = False
+    one.note_kafka(answers=False)
     await until(lambda: not other.is_apart)
     assert not one.is_apart
     assert (await claimed(other, "j")).is_mine, "none of them does: rows are all that is left"

@@ -14,16 +14,17 @@ from connector import logs
 
 @pytest.fixture(autouse=True)
 def restored() -> Iterator[None]:
-    before, lines_before = structlog.get_config(), logs._lines
+    before, sink_before, fast_before = structlog.get_config(), logs._sink, logs._writes_requests
     handlers, level = logging.root.handlers[:], logging.root.level
     yield
     structlog.configure(**before)
-    logs._lines = lines_before
+    logs._sink, logs._writes_requests = sink_before, fast_before
     logging.root.handlers[:] = handlers
     logging.root.setLevel(level)
 
 
 def lines(capfdbinary) -> list[dict[str, object]]:
+    logs.flush()
     return [json.loads(line) for line in capfdbinary.readouterr().err.splitlines()]
 
 
@@ -39,6 +40,7 @@ def test_what_a_source_sent_gives_a_terminal_no_orders(capfdbinary):
     logs.configure("info", "console")
     sent = {"instanceId": "\x1b]0;title\x07\x1b[31m", "msgId": "a\x9b2J\u2028b", "processKey": "请假"}
     logs.request({"source": "hr", **sent})
+    logs.flush()
 
     written = capfdbinary.readouterr().err
     (line,) = written.decode().splitlines()
@@ -87,11 +89,10 @@ def test_a_flood_of_equal_warnings_is_sampled_and_counted(capfdbinary, monkeypat
 TOLD = {"source": "default", "outcome": "accepted", "status": 200, "instanceId": "默认", "reason": None}
 
 
-async def test_the_line_of_a_request_is_what_structlog_would_write(capfdbinary):
+def test_the_line_of_a_request_is_what_structlog_would_write(capfdbinary):
     logs.configure("info", "json")
     structlog.get_logger().info("request", **TOLD)
     logs.request(dict(TOLD))
-    await asyncio.sleep(3 * logs.LINES_SECONDS)
 
     plain, fast = lines(capfdbinary)
     stamps = [datetime.fromisoformat(str(line.pop("time"))) for line in (plain, fast)]
@@ -99,23 +100,17 @@ async def test_the_line_of_a_request_is_what_structlog_would_write(capfdbinary):
     assert timedelta(0) <= stamps[1] - stamps[0] < timedelta(seconds=60)
 
 
-async def test_the_lines_of_requests_come_soon_and_before_what_is_logged_after_them(capfdbinary):
+def test_the_lines_of_requests_stand_in_their_order_among_the_others(capfdbinary):
     logs.configure("info", "json")
     logs.request({"number": 1})
     structlog.get_logger().info("other")
     logs.request({"number": 2})
-    at_once = [line["event"] for line in lines(capfdbinary)]
-    await asyncio.sleep(3 * logs.LINES_SECONDS)
 
-    assert at_once == ["request", "other"]
-    assert [line["number"] for line in lines(capfdbinary)] == [2]
-
-
-def test_without_an_event_loop_the_line_of_a_request_is_written_at_once(capfdbinary):
-    logs.configure("info", "json")
-    logs.request({"number": 1})
-
-    assert [line["number"] for line in lines(capfdbinary)] == [1]
+    assert [(line["event"], line.get("number")) for line in lines(capfdbinary)] == [
+        ("request", 1),
+        ("other", None),
+        ("request", 2),
+    ]
 
 
 def test_below_the_level_no_line_of_a_request_is_written(capfdbinary):
@@ -128,6 +123,7 @@ def test_below_the_level_no_line_of_a_request_is_written(capfdbinary):
 def test_on_a_terminal_the_line_of_a_request_is_as_readable_as_the_others(capfdbinary):
     logs.configure("info", "console")
     logs.request({"number": 1})
+    logs.flush()
 
     assert b"number" in capfdbinary.readouterr().err
 
@@ -144,7 +140,6 @@ async def test_lines_of_several_threads_are_each_written_once(capfdbinary):
         logs.request({"thread": 3, "number": number})
         await asyncio.sleep(0)
     await asyncio.gather(*working)
-    await asyncio.sleep(3 * logs.LINES_SECONDS)
 
     written = [(line["thread"], line["number"]) for line in lines(capfdbinary)]
     assert sorted(written) == [(thread, number) for thread in range(4) for number in range(200)]
