@@ -132,7 +132,7 @@ class Metrics:
             "Since the last canary that came back was sent, or since the start; 0: there is none",
         )
         self.producer_rebuilds = self._counter(
-            "producer_rebuilds", "Producers rebuilt after a fatal error, or without a connection"
+            "producer_rebuilds", "Producers rebuilt after an error"
         ).labels()
         self.ready = self._gauge("ready", "1 while a message can be accepted durably, as /readyz says")
         self.credentials_refused = self._counter(
@@ -150,7 +150,7 @@ class Metrics:
         self.part_restarts = self._counter("part_restarts", "Restarts of a part of the connector that failed", "part")
         self.log_lines_dropped = self._counter(
             "log_lines_dropped",
-            "Lines of the log that were not written: its reader is gone or stalls, or a disk is full",
+            "Lines of the log that were not written",
         ).labels()
         self.broker_up = self._gauge("broker_up", "1 while the brokers answer")
         self.registry_up = self._gauge("registry_up", "1 while the schema registry answers; 1 too where there is none")

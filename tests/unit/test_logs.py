@@ -3,6 +3,12 @@
 import asyncio
 import json
 import logging
+import os
+import resource
+import select
+import signal
+import threading
+import time
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 
@@ -151,3 +157,90 @@ def test_requests_are_never_sampled(capfdbinary):
         structlog.get_logger().info("request")
 
     assert len(lines(capfdbinary)) == 50
+
+
+def test_a_log_line_that_cannot_be_made_raises_nothing_and_is_counted(capfdbinary):
+    logs.configure("info", "json")
+    before = logs.dropped_lines()
+    half = "\ud800"  # half a character, as the name of a file may hold one
+    structlog.get_logger().info("a file", path=half)
+    logs.request({"msgId": half})
+    logging.getLogger("a library").warning("%d things", "no number")
+
+    assert [line["event"] for line in lines(capfdbinary)] == ["%d things"]
+    assert logs.dropped_lines() - before == 2
+
+
+def written_to(number: int) -> logs.Sink:
+    return logs.Sink(logs._Descriptor(number).write)
+
+
+def test_lines_that_a_full_disk_does_not_take_are_dropped_and_counted():
+    with open("/dev/full", "wb", buffering=0) as full:
+        sink = written_to(full.fileno())
+        for number in range(100):
+            sink.add(b"%d" % number)
+        sink.close(5)
+
+    assert sink.dropped == 100
+    assert "No space left on device" in sink.problem
+
+
+def test_a_log_whose_reader_has_gone_raises_nothing():
+    reader, writer = os.pipe()
+    os.close(reader)
+    sink = written_to(writer)
+    sink.add(b"line")
+    sink.close(5)
+    os.close(writer)
+
+    assert (sink.dropped, "Broken pipe" in sink.problem) == (1, True)
+
+
+@pytest.mark.parametrize("blocks", [True, False])
+def test_a_reader_that_stands_still_holds_nobody_up_and_what_it_reads_later_is_whole(blocks, monkeypatch):
+    monkeypatch.setattr(logs, "STALLED_SECONDS", 0.1)
+    reader, writer = os.pipe()
+    os.set_blocking(writer, blocks)
+    sink = written_to(writer)
+    began = time.monotonic()
+    for number in range(20_000):
+        sink.add(b'{"number":%d,"more":"%s"}' % (number, b"x" * 1000))
+    took = time.monotonic() - began
+    time.sleep(0.2)
+    problem, dropped = sink.problem, sink.dropped
+    found = b""
+    closing = threading.Thread(target=sink.close, args=(20,))
+    closing.start()
+    os.set_blocking(reader, False)
+    while closing.is_alive() or select.select([reader], [], [], 0.5)[0]:
+        if select.select([reader], [], [], 0.1)[0]:
+            found += os.read(reader, 1 << 20)
+    os.close(reader)
+    os.close(writer)
+
+    numbers = [json.loads(line)["number"] for line in found.splitlines()]
+    assert took < 2
+    assert "does not read" in problem
+    assert dropped > 0
+    assert numbers == sorted(numbers)
+    assert len(numbers) + sink.dropped == 20_000
+
+
+def test_a_line_that_was_broken_off_does_not_run_into_the_next(tmp_path):
+    """A disk that is full in the middle of a line."""
+    path = tmp_path / "log"
+    with path.open("wb", buffering=0) as file:
+        descriptor = logs._Descriptor(file.fileno())
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        try:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (7, before[1]))
+            left, error = descriptor.write(b"one\ntwo two\n")
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+            signal.signal(signal.SIGXFSZ, ignored)
+        descriptor.write(b"three\n")
+
+    assert (left.count(b"\n"), error) == (1, "File too large")
+    assert path.read_bytes() == b"one\ntwo\nthree\n"
