@@ -131,9 +131,7 @@ class Metrics:
             "canary_age_seconds",
             "Since the last canary that came back was sent, or since the start; 0: there is none",
         )
-        self.producer_rebuilds = self._counter(
-            "producer_rebuilds", "Producers rebuilt after an error"
-        ).labels()
+        self.producer_rebuilds = self._counter("producer_rebuilds", "Producers rebuilt after an error").labels()
         self.ready = self._gauge("ready", "1 while a message can be accepted durably, as /readyz says")
         self.credentials_refused = self._counter(
             "credentials_refused", "Requests whose credential was not enough", "reason"

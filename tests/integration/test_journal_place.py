@@ -1,7 +1,6 @@
 """The journal whose file is deleted, moved, replaced or overwritten while it is open: nothing that it holds is lost."""
 
 import asyncio
-import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -45,7 +44,7 @@ def rename_folder(path: Path, _older: Path) -> None:
 
 def replace(path: Path, older: Path) -> None:
     for suffix in ("", "-wal"):
-        os.replace(f"{older}{suffix}", f"{path}{suffix}")
+        Path(f"{older}{suffix}").replace(f"{path}{suffix}")
 
 
 def overwrite(path: Path, older: Path) -> None:

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Iterator
 from datetime import datetime, timedelta
+from pathlib import Path
 
 import pytest
 import structlog
@@ -176,7 +177,7 @@ def written_to(number: int) -> logs.Sink:
 
 
 def test_lines_that_a_full_disk_does_not_take_are_dropped_and_counted():
-    with open("/dev/full", "wb", buffering=0) as full:
+    with Path("/dev/full").open("wb", buffering=0) as full:
         sink = written_to(full.fileno())
         for number in range(100):
             sink.add(b"%d" % number)
