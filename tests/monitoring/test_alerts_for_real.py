@@ -5,6 +5,7 @@ is shown by promtool alone: answers that are slow without being refused, and bro
 """
 
 import asyncio
+import os
 import secrets
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -213,16 +214,17 @@ def address(running: Running) -> str:
 
 async def failing_process(monkeypatch) -> None:
     """Lines go to a full disk, and a part fails, again and again."""
-    with Path("/dev/full").open("wb", buffering=0) as full:
-        sink = logs.Sink(logs._Descriptor(full.fileno()).write)
-        monkeypatch.setattr(logs, "_sink", sink)
-        try:
-            while True:
-                sink.add(b"a line")
-                supervision.note_failure("history", KeyError())
-                await asyncio.sleep(0.5)
-        finally:
-            sink.close(5)
+    full = os.open("/dev/full", os.O_WRONLY)
+    sink = logs.Sink(logs._Descriptor(full).write)
+    monkeypatch.setattr(logs, "_sink", sink)
+    try:
+        while True:
+            sink.add(b"a line")
+            supervision.note_failure("history", KeyError())
+            await asyncio.sleep(0.5)
+    finally:
+        sink.close(5)
+        os.close(full)
 
 
 def instances(alerts_of_one: list[dict[str, Any]]) -> set[str]:
