@@ -122,6 +122,7 @@ class JournalFile:
         self._wal = path.with_name(path.name + "-wal")
         self._room = 0
         self._added = 0
+        self._stored: int | None = None
         self._changes: defaultdict[str, list[int]] = defaultdict(lambda: [0, 0, 0])
         try:
             self._database = self._open(vfs)
@@ -131,7 +132,6 @@ class JournalFile:
                 "give a path on a writable local disk"
             ) from error
         self._open_files = OpenFiles(path, self._wal)
-        self._stored = self._count_stored()
 
     # --- transactions ---
 
@@ -148,7 +148,8 @@ class JournalFile:
             with self._database:
                 outcomes = [self._outcome(run) for run in runs]
                 self._settle_accounts()
-            self._stored += self._added
+            if self._stored is not None:
+                self._stored += self._added
         except _DAMAGE as error:
             raise DamagedFile(str(error)) from error
         self._open_files.note()
@@ -212,10 +213,12 @@ class JournalFile:
         try:
             verdict = self._database.pragma("integrity_check", 1)
             broken = next((row.sequence for row in self.rows() if not row.is_whole), None)
+            stored = int(self._one("SELECT count(*) FROM message"))
         except _DAMAGE as error:
             raise DamagedFile(str(error)) from error
-        if verdict == "ok" and self._stored != self._count_stored():
+        if verdict == "ok" and self._stored not in {None, stored}:
             verdict = "rows that were written are not there"
+        self._stored = stored
         if verdict != "ok" or broken is not None:
             raise DamagedFile(verdict if verdict != "ok" else f"the checksum of row {broken} is wrong")
 
@@ -442,9 +445,6 @@ class JournalFile:
         gone = list(self._database.execute("DELETE FROM message WHERE sequence = ? RETURNING source", (sequence,)))
         self._added -= len(gone)
         return gone
-
-    def _count_stored(self) -> int:
-        return int(self._one("SELECT count(*) FROM message"))
 
     def _next_lane(self, after: str) -> str | None:
         lane: str | None = self._one("SELECT min(lane) FROM message WHERE lane > ?", (after,))
