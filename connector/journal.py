@@ -212,7 +212,7 @@ class SqliteJournal:
         self._vfs = vfs
         self._on_damage = on_damage
         self._commands: queue.SimpleQueue[_Command | None] = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._work, name="journal", daemon=True)
+        self._thread = threading.Thread(target=self._serve, name="journal", daemon=True)
         self._file: JournalFile | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._lock: int | None = None
@@ -311,6 +311,8 @@ class SqliteJournal:
         self, run: Callable[[JournalFile], Any], *, writes: bool, critical: bool = False, adds: Admission | None = None
     ) -> Any:
         command = _Command(run, writes=writes, critical=critical, adds=adds)
+        if not self._thread.is_alive():
+            raise _failing("its thread has ended")
         self._commands.put(command)
         return await asyncio.wrap_future(command.done)
 
@@ -347,8 +349,18 @@ class SqliteJournal:
 
     # --- on the journal's thread ---
 
+    def _serve(self) -> None:
+        """The thread; whatever ends it, nobody waits for it any more."""
+        try:
+            self._work()
+        finally:
+            while not self._commands.empty():
+                command = self._commands.get()
+                if command is not None:
+                    _fail([command], _failing("its thread has ended"))
+
     def _work(self) -> None:
-        """The thread: gather, run in one transaction, answer; again until told to end."""
+        """Gather, run in one transaction, answer; again until told to end."""
         ending = False
         retained: list[_Command] = []
         while not (ending and self._commands.empty()):
@@ -393,7 +405,7 @@ class SqliteJournal:
         except (apsw.Error, OSError, ConfigurationError) as error:
             _LOG.exception("the journal's disk failed; reopening", error=type(error).__name__)
             return self._recover(commands)
-        except Exception as defect:  # noqa: BLE001 - without this thread no call would be answered any more
+        except BaseException as defect:  # noqa: BLE001 - without this thread no call would be answered any more
             supervision.note_failure("journal", defect)
             self._give_up(DamagedFile(f"its thread met a defect: {type(defect).__name__}"))
             _fail(commands, _failing("of a defect of the connector"))

@@ -4,9 +4,12 @@ import asyncio
 import json
 
 import aiohttp
+import pytest
 
 from connector import supervision
 from connector.app import Connector
+from connector.errors import Unavailable
+from connector.journal import SqliteJournal
 from connector.publisher import KafkaPublisher
 
 
@@ -66,3 +69,34 @@ async def test_the_thread_that_polls_goes_on_whatever_it_meets(start, monkeypatc
 
     assert await running.post({"msgType": "Task", "instanceId": "i", "msgId": "m"}) == (200, {"code": 0})
     assert running.connector.publisher.lives
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+async def test_a_connector_whose_journals_thread_has_died_can_still_be_stopped_and_refuses_until_then(
+    start, monkeypatch
+):
+    running = await start()
+
+    def end(_journal: SqliteJournal, _retained: object) -> None:
+        raise SystemExit
+
+    monkeypatch.setattr(SqliteJournal, "_gather", end)
+    async with asyncio.timeout(5):
+        while (await live(running))[1] != {"live": False, "dead": ["journal"]}:
+            await asyncio.sleep(0.05)
+    monkeypatch.undo()
+
+    assert (await running.ready())[0] == 503
+    async with asyncio.timeout(20):
+        await running.connector.stop()
+
+
+async def test_a_defect_on_the_journals_thread_makes_the_connector_start_again(start):
+    running = await start()
+    open_journal = running.connector.desk.dead_letters._journal
+    with pytest.raises(Unavailable):
+        await open_journal._ask(lambda _file: {}["a defect"], writes=True)
+
+    await asyncio.wait_for(running.connector.must_start_anew.wait(), 5)
+    assert (await live(running))[0] == 200
+    assert "journal (KeyError)" in (await running.ready())[1]["problems"]["parts"]
