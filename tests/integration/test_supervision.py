@@ -99,4 +99,6 @@ async def test_a_defect_on_the_journals_thread_makes_the_connector_start_again(s
 
     await asyncio.wait_for(running.connector.must_start_anew.wait(), 5)
     assert (await live(running))[0] == 200
-    assert "journal (KeyError)" in (await running.ready())[1]["problems"]["parts"]
+    async with asyncio.timeout(5):
+        while "journal (KeyError)" not in (await running.ready())[1]["problems"].get("parts", ""):
+            await asyncio.sleep(0.05)
