@@ -91,8 +91,8 @@ def configure(level: str, log_format: str | None) -> None:
 
 def take_uncaught() -> None:
     """Log what nobody catches, in threads and finalizers; Python itself would wait for standard error's reader."""
-    sys.unraisablehook = lambda told: _uncaught(told.exc_type, told.exc_value, told.exc_traceback)
-    threading.excepthook = lambda told: _uncaught(told.exc_type, told.exc_value, told.exc_traceback)
+    sys.unraisablehook = lambda one: _uncaught(one.exc_type, one.exc_value, one.exc_traceback)
+    threading.excepthook = lambda one: _uncaught(one.exc_type, one.exc_value, one.exc_traceback)
 
 
 def request(told: dict[str, Any]) -> None:
@@ -141,7 +141,7 @@ def _second(seconds: int) -> str:
 
 
 class Sink:
-    """Lines on their way to a file: whoever adds one neither waits nor meets an error; a thread writes them.
+    """Lines on their way to a file: adding one neither waits nor raises; a thread writes them.
 
     The file may be on a full disk, or a pipe that nobody reads. What does not fit into the bound meanwhile, or cannot
     be written, is dropped and counted.
@@ -297,7 +297,7 @@ def _never_raising(level: int) -> type[Any]:
         def _proxy_to_logger(self, method_name: str, event: str | None = None, **about: Any) -> Any:
             try:
                 return super()._proxy_to_logger(method_name, event, **about)
-            except Exception:  # noqa: BLE001 - whoever logs is often inside an except of its own
+            except Exception:  # noqa: BLE001 - the caller is often inside an except of its own
                 if _sink is not None:
                     _sink.drop()
                 return None

@@ -1,6 +1,6 @@
 """Whether files that are open are still the ones at their paths, and a database written out again where they are not.
 
-A file that was deleted, moved or replaced goes on for whoever has it open, and is gone with the process.
+A file that was deleted, moved or replaced goes on for the process that has it open, and is gone with the process.
 """
 
 import os
@@ -46,7 +46,7 @@ class OpenFiles:
         return ""
 
     def is_known(self, path: Path) -> bool:
-        """Whether what stands at a path is one of them."""
+        """Whether the file at a path is one of them."""
         found = _look(os.fspath(path))
         return found is not None and any(one is not None and _same(one, found) for one in self._known.values())
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 class LogPipe:
-    """Copies what comes out of a named pipe into the log's file, on a thread, until it is told otherwise."""
+    """Copies what comes out of a named pipe into the log's file, on a thread, until it is stopped."""
 
     def __init__(self, pipe: Path, log: Path) -> None:
         os.mkfifo(pipe, 0o600)
@@ -28,7 +28,7 @@ class LogPipe:
         self._reads.set()
 
     def close(self) -> None:
-        """Be gone: who writes is told that nobody reads."""
+        """Close the reading end: writing fails from now on."""
         self._ended.set()
         self._reads.set()
         self._thread.join()
