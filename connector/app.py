@@ -21,7 +21,7 @@ from zoneinfo import ZoneInfo
 import structlog
 import uvicorn
 
-from connector import dead_letters
+from connector import dead_letters, logs, supervision
 from connector.authentication import Authentication, Credentials
 from connector.canary import Canary, Uncounted
 from connector.claims import Claims
@@ -74,6 +74,9 @@ ACCEPTED_IN_A_TURN: Final = 16
 _ASK_AT_START_SECONDS: Final = 1.0
 _CREATE_SECONDS: Final = 15.0
 _ASK_SECONDS: Final = 3.0
+_REPLICA_ASKS_SECONDS: Final = 1.0
+"""How often a replica asks the brokers: the others hear of each answer."""
+
 _AGAIN_SECONDS: Final = 0.5
 _UNCONNECTED_SECONDS: Final = 20.0
 _APART: Final = "Kafka answers another replica and not this one, which lets nothing in: look at its network and node"
@@ -134,6 +137,7 @@ class Connector:
         self._canaries = canaries(settings)
         self._is_replica = settings.journal.url is not None
         self._shared: SharedJournal | None = None
+        self._door: Receiver | None = None
         self.health = Health(settings.journal.max_bytes, needs_journal=self._is_replica)
         self.metrics = Metrics(
             version=VERSION,
@@ -168,6 +172,7 @@ class Connector:
         # 2. The journal: what an earlier run has accepted.
         journal = self._journal()
         contents = await journal.open()
+        self.health.vital.needs("journal", lambda: journal.lives)
         self._stack.push_async_callback(journal.close)
         self._stack.push_async_callback(self._credit, journal)
         self.metrics.recovered(contents)
@@ -192,20 +197,20 @@ class Connector:
         # 8. The topics; while the brokers are away, messages go to the journal.
         admin = TopicAdmin(self.bootstrap_servers, settings.kafka.properties)
         await self._try_to_connect(admin, delivery, _ASK_AT_START_SECONDS)
-        self._watch(partial(self._connect_and_watch, admin, delivery))
-        self._watch(partial(self._set_gauges, journal, delivery))
-        self._watch(partial(self._keep_reserving, journal, ingest_ids))
-        self._watch(partial(self._keep_crediting, journal))
-        self._watch(self._keep_history)
+        self._watch("brokers", partial(self._connect_and_watch, admin, delivery))
+        self._watch("gauges", partial(self._set_gauges, journal, delivery))
+        self._watch("ids", partial(self._keep_reserving, journal, ingest_ids))
+        self._watch("ledger", partial(self._keep_crediting, journal))
+        self._watch("history", self._keep_history)
         # 9. The public listener; the canary and replayed dead letters, which go in behind its door.
         pipeline = partial(
             self._pipeline, delivery=delivery, claims=claims, repeats=repeats, ingest_ids=ingest_ids, framing=framing
         )
         if self._canaries:
-            self._watch(partial(self._sing, delivery, pipeline(canary_routes(settings), Uncounted())))
+            self._watch("canary", partial(self._sing, delivery, pipeline(canary_routes(settings), Uncounted())))
         main = pipeline(self.routes, self.metrics)
         self._open_desk(main, journal, delivery, claims)
-        receiver = self._receiver(main, repeats, claims)
+        self._door = receiver = self._receiver(main, repeats, claims)
         traced = receiver if self._tracing is None else TracedReceiver(receiver, self._tracing.tracer)
         self.url = await self._serve_receiver(traced, public)
         self._stack.callback(self._close_door, receiver)
@@ -270,6 +275,7 @@ class Connector:
             return repeats
         file = RepeatsFile(settings.journal.path.with_name(settings.journal.path.name + ".repeats"), repeats)
         await file.start()
+        self.health.vital.needs("duplicates", lambda: file.lives)
         self._stack.push_async_callback(file.stop)
         return repeats
 
@@ -289,6 +295,7 @@ class Connector:
         shared = journal if isinstance(journal, SharedJournal) else None
         self.publisher = KafkaPublisher(self._producer_properties(), on_rebuild=self.metrics.producer_rebuilds.inc)
         await self.publisher.start()
+        self.health.vital.needs("publisher", lambda: self.publisher.lives)
         tracing = self._tracing
         publisher = self.publisher if tracing is None else TracedPublisher(self.publisher, tracing.tracer)
         delivery = Delivery(
@@ -307,6 +314,7 @@ class Connector:
         )
         if claims is not None:
             self._stack.push_async_callback(claims.stop)
+        self.health.vital.needs("replay", lambda: delivery.lives)
         grace = settings.receiver.shutdown_grace_seconds * (1 - _STOP_SHARE)
         self._stack.push_async_callback(delivery.stop, grace)
         self._stack.push_async_callback(self._end_watchers)
@@ -331,7 +339,7 @@ class Connector:
         )
         self.metrics.registry_up.set(resolved.from_registry)
         self.desk.schema_ids.update(resolved.ids)
-        self._watch(partial(self._watch_registry, registry, wanted_subjects, resolved.ids))
+        self._watch("registry", partial(self._watch_registry, registry, wanted_subjects, resolved.ids))
         return RegistryFraming(resolved.ids)
 
     def _desk(self) -> Desk:
@@ -479,7 +487,7 @@ class Connector:
             )
         tls = self._tls(Files.of(settings.tls_certificate, settings.tls_key, None, setting="WEDA_OPERATIONS"))
         protocol = bounded(OperationsProtocol, MAX_OPERATIONS_CONNECTIONS, lambda _reason: None)
-        return await self._serve(self._guard, listener, tls, protocol)
+        return await self._serve("operations", self._guard, listener, tls, protocol)
 
     async def _serve_receiver(self, receiver: Receiver | TracedReceiver, listener: socket.socket) -> str:
         settings = self._settings.receiver
@@ -487,7 +495,7 @@ class Connector:
             Files.of(settings.tls_certificate, settings.tls_key, settings.tls_client_ca, setting="WEDA_RECEIVER")
         )
         protocol = bounded(Protocol, settings.max_connections, self.metrics.connection_refused)
-        return await self._serve(receiver, listener, tls, protocol)
+        return await self._serve("receiver", receiver, listener, tls, protocol)
 
     def _tls(self, files: Files | None) -> ServerTls | None:
         if files is None:
@@ -496,7 +504,9 @@ class Connector:
         self._rotation.follow(lambda: files.all, partial(self._reloading, files.setting, tls.reload))
         return tls
 
-    async def _serve(self, app: Any, listener: socket.socket, tls: ServerTls | None, http: type[Protocol]) -> str:
+    async def _serve(
+        self, part: str, app: Any, listener: socket.socket, tls: ServerTls | None, http: type[Protocol]
+    ) -> str:
         config = uvicorn.Config(
             app,
             http=http,
@@ -522,7 +532,8 @@ class Connector:
             await task
 
         self._stack.push_async_callback(end)
-        self._watch(partial(self._keep_sweeping, server))
+        self.health.vital.needs(part, lambda: not task.done())
+        self._watch("connections", partial(self._keep_sweeping, server))
         host, port = listener.getsockname()[:2]
         return f"{'http' if tls is None else 'https'}://{f'[{host}]' if ':' in host else host}:{port}"
 
@@ -560,7 +571,7 @@ class Connector:
             take = partial(self._reloading, "settings", partial(self._take_settings, admin))
             self._rotation.follow(lambda: reload.files, take)
         self._rotation.follow(self._kafka_files, partial(self._exchange_clients, admin))
-        self._watch(self._rotation.run)
+        self._watch("files", self._rotation.run)
 
     def _reloading(self, about: str, act: Callable[[], None]) -> None:
         """Read changed files; what cannot be read leaves everything as it is, and is told."""
@@ -602,18 +613,10 @@ class Connector:
 
     # --- the watchers ---
 
-    def _watch(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        self._watchers.add(asyncio.create_task(self._forever(work)))
-
-    @staticmethod
-    async def _forever(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Begin a watcher's work anew after whatever it did not expect."""
-        while True:
-            try:
-                await work()
-            except Exception:  # noqa: BLE001 - a connector must not go on blind
-                _LOG.exception("a watcher failed; it begins anew")
-            await asyncio.sleep(_AGAIN_SECONDS)
+    def _watch(self, part: str, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        task = asyncio.create_task(supervision.forever(part, work))
+        self._watchers.add(task)
+        self.health.vital.needs(part, lambda: not task.done())
 
     async def _end_watchers(self) -> None:
         for task in self._watchers:
@@ -627,7 +630,7 @@ class Connector:
             await asyncio.sleep(_AGAIN_SECONDS)
         looked = time.monotonic()
         while True:
-            if await self._has_buried(within=_ASK_SECONDS):
+            if await self._has_buried(within=_ASK_SECONDS if self._shared is None else _REPLICA_ASKS_SECONDS):
                 looked = -_TOPICS_SECONDS
             try:
                 await asyncio.to_thread(admin.brokers, _ASK_SECONDS)
@@ -713,7 +716,7 @@ class Connector:
         self.metrics.broker_up.set(1 if is_up else 0)
         self.health.kafka = "up" if is_up else "down"
         if self._shared is not None:
-            self._shared.reaches_kafka = is_up
+            self._shared.note_kafka(answers=is_up)
         self._note_problem("brokers", problem)
 
     def _note_problem(self, about: str, problem: str) -> None:
@@ -744,18 +747,36 @@ class Connector:
             try:
                 async with asyncio.timeout(_ASK_SECONDS):
                     state = await journal.state()
-                self.health.journal_bytes = state.size_bytes
+                self._note_lost_journal(state.lost)
+                self.health.journal_bytes = None if state.lost else state.size_bytes
                 if state.waiting is not None:
                     self.metrics.journal_told(state.waiting)
                 waiting = [one for one in (state.oldest_received_at, delivery.oldest_in_memory) if one is not None]
                 self.health.oldest_waiting = min(waiting, default=None)
-                self._note_problem("journal", "")
+                self._note_problem("journal", state.lost)
             except (TimeoutError, Unavailable) as error:
                 self.health.journal_bytes = None
                 cause = "" if self._shared is None else self._shared.problem
                 self._note_problem("journal", cause or str(error) or "it does not answer")
             self._publish_gauges(delivery)
+            self._look_at_process()
             await asyncio.sleep(_GAUGES_SECONDS)
+
+    def _note_lost_journal(self, lost: str) -> None:
+        """Without its file the journal keeps nothing for a restart, not even how far ids have gone: take nothing."""
+        self.health.is_journal_lost = bool(lost)
+        if self._door is not None:
+            self._door.is_journal_lost = bool(lost)
+
+    def _look_at_process(self) -> None:
+        """Show what this process cannot do; a part that has ended is not to be had without a new start."""
+        self.metrics.process_told(supervision.restarts, logs.dropped_lines())
+        self._note_problem("log", logs.problem())
+        dead = self.health.dead
+        self._note_problem("parts", f"ended: {', '.join(dead)}" if dead else supervision.problem())
+        if dead and not self.must_start_anew.is_set():
+            _LOG.error("parts of the connector have ended; starting again as a whole", parts=dead)
+            self._start_anew("part")
 
     def _publish_gauges(self, delivery: Delivery) -> None:
         health = self.health

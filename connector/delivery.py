@@ -20,6 +20,7 @@ from typing import Any, Final, Protocol
 import msgspec
 import structlog
 
+from connector import supervision
 from connector.deadlines import Deadlines
 from connector.errors import Unavailable
 from connector.journal import DEAD_LETTER_LANE, Admission, Contents, Journal, Note
@@ -143,6 +144,11 @@ class Delivery:
         self.is_connected = False
 
     @property
+    def lives(self) -> bool:
+        """Whether replay goes on, where it has begun."""
+        return self._replayer is None or not self._replayer.done()
+
+    @property
     def waiting_rows(self) -> int:
         """Rows in the journal, those about to be written or struck included."""
         return self._lanes.journaled.total
@@ -161,7 +167,7 @@ class Delivery:
         """The topics are there: publish from now on. Until then every message goes to the journal."""
         self.is_connected = True
         if self._replayer is None:
-            self._replayer = asyncio.create_task(self._replay())
+            self._replayer = asyncio.create_task(supervision.forever("replay", self._replay))
 
     def admit(
         self,

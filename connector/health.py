@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from connector.journal_file import headroom
+from connector.supervision import Vital
 
 FULL_BELOW: Final = 64 * 1024
 """Bytes of room below which the journal counts as full: about what a large message takes."""
@@ -29,6 +30,8 @@ class Health:
         is_closing: The connector is shutting down.
         is_apart: Kafka does not answer this replica and does answer another one, which should be asked.
         needs_journal: Nothing can be accepted without the journal, brokers or not.
+        is_journal_lost: The journal's file is no longer at its path: what goes into it would be gone after a restart.
+        vital: What has to live.
     """
 
     journal_limit_bytes: int
@@ -42,7 +45,14 @@ class Health:
     is_open: bool = False
     is_closing: bool = False
     is_apart: bool = False
+    is_journal_lost: bool = False
+    vital: Vital = field(default_factory=Vital)
     problems: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def dead(self) -> list[str]:
+        """Parts that have ended though the connector runs."""
+        return self.vital.dead if self.is_open and not self.is_closing else []
 
     @property
     def journal(self) -> str:
@@ -61,7 +71,7 @@ class Health:
     @property
     def is_ready(self) -> bool:
         """Whether a message can be accepted durably: by the brokers, or by the journal."""
-        if not self.is_open or self.is_closing or self.is_apart:
+        if not self.is_open or self.is_closing or self.is_apart or self.is_journal_lost or self.dead:
             return False
         if self.needs_journal and self.journal == "failing":
             return False

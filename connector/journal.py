@@ -12,10 +12,12 @@ The protocol is that of lanes: :meth:`Journal.admit` a message, read the :meth:`
 """
 
 import asyncio
+import contextlib
 import fcntl
 import os
 import queue
 import threading
+import time
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -27,9 +29,10 @@ import apsw
 import msgspec
 import structlog
 
-from connector import salvage
-from connector.errors import ConfigurationError, OutsideUnreachable, Unavailable
-from connector.journal_file import DamagedFile, JournalFile, StoredRow
+from connector import salvage, supervision
+from connector.errors import ConfigurationError, ConnectorError, OutsideUnreachable, Unavailable
+from connector.journal_file import DamagedFile, JournalFile, StoredRow, sync
+from connector.open_file import OpenFiles
 from connector.streams import DEAD_LETTERS
 from connector.values import ProducibleRecord, Request
 
@@ -37,6 +40,8 @@ _BATCH: Final = 2_000
 _REOPEN_SECONDS: Final = 1.0
 DEAD_LETTER_LANE: Final = "dead-letter/"
 """What the names of the lanes of dead letters start with: each has one of its own."""
+RESTORE_SECONDS: Final = 10.0
+"""How long the journal's path is left to whoever moves files there, before the journal is written to it again."""
 
 _LOG = structlog.get_logger("connector.journal")
 
@@ -116,11 +121,13 @@ class JournalState:
         size_bytes: Bytes in use: database and write-ahead log.
         oldest_received_at: Epoch milliseconds of the oldest row, or None where there is none.
         waiting: Rows by source that this connector has to tell of; None where it counts them itself.
+        lost: Why the file that is open is no longer the one at its path, and what to do; nothing while it is.
     """
 
     size_bytes: int
     oldest_received_at: int | None
     waiting: Mapping[str, int] | None = None
+    lost: str = ""
 
 
 class Journal(Protocol):
@@ -207,12 +214,21 @@ class SqliteJournal:
         self._vfs = vfs
         self._on_damage = on_damage
         self._commands: queue.SimpleQueue[_Command | None] = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._work, name="journal", daemon=True)
+        self._thread = threading.Thread(target=self._serve, name="journal", daemon=True)
         self._file: JournalFile | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._lock: int | None = None
         self._disowned: list[Admission] = []
         self._is_damaged = False
+        self._lock_file = OpenFiles()
+        self._lost = ""
+        self._restore_at = 0.0
+        self._restore_problem = ""
+
+    @property
+    def lives(self) -> bool:
+        """Whether its thread does; without it no call is answered."""
+        return self._thread.is_alive()
 
     async def open(self) -> Contents:
         """Take the lock, verify what is there, save it into a new file if it is damaged, and tell.
@@ -222,7 +238,7 @@ class SqliteJournal:
             ConfigurationError: The path cannot be used, or the file is of a newer format or not a journal.
         """
         self._loop = asyncio.get_running_loop()
-        self._lock = _take_lock(self._path)
+        self._hold(_take_lock(self._path))
         try:
             self._file = await asyncio.to_thread(self._open_whole)
         except BaseException:
@@ -265,7 +281,9 @@ class SqliteJournal:
 
     async def state(self) -> JournalState:
         """How full the journal is and since when."""
-        state: JournalState = await self._ask(lambda file: JournalState(file.used(), file.oldest()), writes=False)
+        state: JournalState = await self._ask(
+            lambda file: JournalState(file.used(), file.oldest(), lost=self._lost_told()), writes=False
+        )
         return state
 
     async def credit(self, published: Mapping[str, int]) -> None:
@@ -295,6 +313,8 @@ class SqliteJournal:
         self, run: Callable[[JournalFile], Any], *, writes: bool, critical: bool = False, adds: Admission | None = None
     ) -> Any:
         command = _Command(run, writes=writes, critical=critical, adds=adds)
+        if not self._thread.is_alive():
+            raise _failing("its thread has ended")
         self._commands.put(command)
         return await asyncio.wrap_future(command.done)
 
@@ -320,6 +340,10 @@ class SqliteJournal:
             raise
         return file
 
+    def _hold(self, lock: int) -> None:
+        self._lock = lock
+        self._lock_file = OpenFiles(_lock_of(self._path))
+
     def _give_lock_back(self) -> None:
         if self._lock is not None:
             os.close(self._lock)
@@ -327,8 +351,18 @@ class SqliteJournal:
 
     # --- on the journal's thread ---
 
+    def _serve(self) -> None:
+        """The thread; whatever ends it, nobody waits for it any more."""
+        try:
+            self._work()
+        finally:
+            while not self._commands.empty():
+                command = self._commands.get()
+                if command is not None:
+                    _fail([command], _failing("its thread has ended"))
+
     def _work(self) -> None:
-        """The thread: gather, run in one transaction, answer; again until told to end."""
+        """Gather, run in one transaction, answer; again until told to end."""
         ending = False
         retained: list[_Command] = []
         while not (ending and self._commands.empty()):
@@ -339,6 +373,10 @@ class SqliteJournal:
                 _fail(retained, _failing("the connector stopped while the disk refused"))
                 retained = []
         if self._file is not None:
+            self._look(self._file)
+            if self._lost:
+                with contextlib.suppress(DamagedFile):  # what can be read is saved at the next start
+                    self._restore(self._file)
             self._file.close()
 
     def _gather(self, retained: list[_Command]) -> list[_Command | None]:
@@ -359,6 +397,8 @@ class SqliteJournal:
         try:
             if self._file is None:
                 self._file = self._reopen()
+            self._look_after(self._file)
+            commands = self._without_additions(commands) if self._lost else commands
             outcomes = _outcomes(self._file, commands)
         except DamagedFile as damage:
             self._give_up(damage)
@@ -367,10 +407,94 @@ class SqliteJournal:
         except (apsw.Error, OSError, ConfigurationError) as error:
             _LOG.exception("the journal's disk failed; reopening", error=type(error).__name__)
             return self._recover(commands)
+        except BaseException as defect:  # noqa: BLE001 - without this thread no call would be answered any more
+            supervision.note_failure("journal", defect)
+            self._give_up(DamagedFile(f"its thread met a defect: {type(defect).__name__}"))
+            _fail(commands, _failing("of a defect of the connector"))
+            return []
         for command, outcome in zip(commands, outcomes, strict=True):
             _settle(command, outcome)
         self._checkpoint()
         return []
+
+    # --- its place ---
+
+    def _look_after(self, file: JournalFile) -> None:
+        """Notice when the open file is no longer the one at its path; after a while write it there again."""
+        self._look(file)
+        if self._lost and time.monotonic() >= self._restore_at:
+            self._restore_at = time.monotonic() + RESTORE_SECONDS
+            self._restore(file)
+
+    def _look(self, file: JournalFile) -> None:
+        lost = file.lost() or self._lock_file.lost()
+        if lost and not self._lost:
+            _LOG.error("the journal's file is no longer at its path; nothing is taken into it", lost=lost)
+            self._restore_at = time.monotonic() + RESTORE_SECONDS
+            self._rescue(file)
+        elif self._lost and not lost:
+            _LOG.warning("the journal's file is at its path again")
+            salvage.rescued(self._path).unlink(missing_ok=True)  # it would be taken for newer
+        self._lost = lost
+
+    def _rescue(self, file: JournalFile) -> None:
+        """Keep what the open file holds for the next start, should this process end before it is in its place again.
+
+        Raises:
+            DamagedFile: The open file does not give back what was written into it.
+        """
+        file.verify()
+        draft = self._path.with_name(f"{self._path.name}.rescuing")
+        try:
+            file.write_out(draft)
+            draft.replace(salvage.rescued(self._path))
+            sync(self._path.parent)
+        except (apsw.Error, OSError) as error:
+            self._restore_problem = f"cannot be written there again ({error})"
+            _LOG.error("the journal could not be written beside its path", error=str(error))
+
+    def _lost_told(self) -> str:
+        if not self._lost:
+            return ""
+        what = self._restore_problem or "is written to its path again within seconds; leave the files there alone"
+        return (
+            f"the journal's file is no longer at its path: {self._lost}. Nothing is accepted; what it holds is "
+            f"published from the open file, and {what}"
+        )
+
+    @staticmethod
+    def _without_additions(commands: list[_Command]) -> list[_Command]:
+        """Refuse what would be gone after a restart; the rest goes on in the open file."""
+        _fail([one for one in commands if one.adds is not None], _failing("its file is no longer at its path"))
+        return [one for one in commands if one.adds is None]
+
+    def _restore(self, file: JournalFile) -> None:
+        """Write what the open file holds to its path, set aside what stands there, and go on with the new one.
+
+        Raises:
+            DamagedFile: The open file does not give back what was written into it.
+        """
+        self._restore_problem = ""
+        try:
+            if self._lock_file.lost():
+                lock = _take_lock(self._path)
+                self._give_lock_back()
+                self._hold(lock)
+            self._rescue(file)
+            if self._restore_problem:
+                return
+            aside = salvage.set_aside(self._path, file.others())
+            self._path.with_name(f"{self._path.name}-wal").unlink(missing_ok=True)
+            salvage.rescued(self._path).replace(self._path)
+            sync(self._path.parent)
+            self._file = self._open_verified()
+        except (apsw.Error, OSError, ConnectorError) as error:
+            self._restore_problem = f"cannot be written there again ({error})"
+            _LOG.error("the journal could not be written to its path again", error=str(error))
+            return
+        file.abandon()
+        self._lost = ""
+        _LOG.warning("the journal was written to its path again", set_aside=aside)
 
     def _checkpoint(self) -> None:
         """Keep the write-ahead log small; what it held is committed, so a failure here refuses nobody."""
@@ -454,7 +578,7 @@ def _is_readable(content: bytes) -> bool:
 def _take_lock(path: Path) -> int:
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor = os.open(path.with_name(path.name + ".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        descriptor = os.open(_lock_of(path), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise ConfigurationError(f"WEDA_JOURNAL__PATH: {path} cannot be written ({error.strerror})") from error
     try:
@@ -465,6 +589,10 @@ def _take_lock(path: Path) -> int:
             f"the journal {path} is held by another process: stop it, or give WEDA_JOURNAL__PATH another file"
         ) from error
     return descriptor
+
+
+def _lock_of(path: Path) -> Path:
+    return path.with_name(path.name + ".lock")
 
 
 def _failing(why: str) -> Unavailable:

@@ -17,6 +17,7 @@ import structlog
 
 from connector import write_ahead_log
 from connector.errors import ConfigurationError, Unavailable
+from connector.open_file import OpenFiles, write_out
 
 FORMAT: Final = 2
 """Version of the file, in ``PRAGMA user_version``. Format 1 had neither checksums nor accounts."""
@@ -120,6 +121,8 @@ class JournalFile:
         self._path = path
         self._wal = path.with_name(path.name + "-wal")
         self._room = 0
+        self._added = 0
+        self._stored: int | None = None
         self._changes: defaultdict[str, list[int]] = defaultdict(lambda: [0, 0, 0])
         try:
             self._database = self._open(vfs)
@@ -128,6 +131,7 @@ class JournalFile:
                 f"WEDA_JOURNAL__PATH: {path} cannot be used as the journal ({error}); "
                 "give a path on a writable local disk"
             ) from error
+        self._open_files = OpenFiles(path, self._wal)
 
     # --- transactions ---
 
@@ -139,12 +143,16 @@ class JournalFile:
         """
         self._room = self._max_bytes - headroom(self._max_bytes) - self.used()
         self._changes.clear()
+        self._added = 0
         try:
             with self._database:
                 outcomes = [self._outcome(run) for run in runs]
                 self._settle_accounts()
+            if self._stored is not None:
+                self._stored += self._added
         except _DAMAGE as error:
             raise DamagedFile(str(error)) from error
+        self._open_files.note()
         return outcomes
 
     def read(self, run: Callable[["JournalFile"], Any]) -> Any:
@@ -162,6 +170,7 @@ class JournalFile:
         """Move the write-ahead log into the database, once it has grown enough."""
         if self._wal_size() >= self._wal_limit:
             self._database.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+            self._open_files.note()
 
     def close(self) -> None:
         """Checkpoint and close."""
@@ -175,6 +184,24 @@ class JournalFile:
         except (apsw.Error, OSError) as error:
             _LOG.warning("closing the failed journal", error=str(error))
 
+    # --- its place ---
+
+    def lost(self) -> str:
+        """What has become of the file at its path, or of its log, where that is no longer what is written here."""
+        return self._open_files.lost(written=True)
+
+    def others(self) -> list[Path]:
+        """What stands in the place of this file or of its log, and is not open here."""
+        return [path for path in (self._path, self._wal) if not self._open_files.is_known(path)]
+
+    def write_out(self, to: Path) -> None:
+        """Write everything into a new file, and bring that to the disk.
+
+        Raises:
+            apsw.Error, OSError: It cannot be written.
+        """
+        write_out(self._database, to)
+
     # --- what is there ---
 
     def verify(self) -> None:
@@ -186,8 +213,12 @@ class JournalFile:
         try:
             verdict = self._database.pragma("integrity_check", 1)
             broken = next((row.sequence for row in self.rows() if not row.is_whole), None)
+            stored = int(self._one("SELECT count(*) FROM message"))
         except _DAMAGE as error:
             raise DamagedFile(str(error)) from error
+        if verdict == "ok" and self._stored not in {None, stored}:
+            verdict = "rows that were written are not there"
+        self._stored = stored
         if verdict != "ok" or broken is not None:
             raise DamagedFile(verdict if verdict != "ok" else f"the checksum of row {broken} is wrong")
 
@@ -254,6 +285,7 @@ class JournalFile:
                 "the journal cannot take the message: it is full (WEDA_JOURNAL__MAX_BYTES)", retry_after=5
             )
         self._database.execute("INSERT INTO message VALUES (?, ?, ?, ?, ?, ?)", row)
+        self._added += 1
         if note is not None:
             self.remember(*note)
         self._count(row.source, accepted=1)
@@ -410,7 +442,9 @@ class JournalFile:
             )
 
     def _delete(self, sequence: int) -> list[tuple[str]]:
-        return list(self._database.execute("DELETE FROM message WHERE sequence = ? RETURNING source", (sequence,)))
+        gone = list(self._database.execute("DELETE FROM message WHERE sequence = ? RETURNING source", (sequence,)))
+        self._added -= len(gone)
+        return gone
 
     def _next_lane(self, after: str) -> str | None:
         lane: str | None = self._one("SELECT min(lane) FROM message WHERE lane > ?", (after,))

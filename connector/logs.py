@@ -2,19 +2,27 @@
 
 Whatever is logged on behalf of a request carries its ``request_id``, and its ``trace_id`` where it is traced.
 Tracebacks are written as places, without the exceptions' own words: those can quote what a source sent.
+
+No call here raises or waits, whatever has become of standard error: a thread of its own writes (`Sink`).
 """
 
-import asyncio
+import atexit
 import contextlib
+import io
 import logging
+import os
+import queue
+import select
 import sys
+import threading
 import time
 import traceback
-from collections import deque
+from collections.abc import Callable
 from contextvars import ContextVar
 from datetime import UTC, datetime
-from functools import lru_cache
-from typing import Any, BinaryIO, Final
+from functools import lru_cache, partial
+from types import TracebackType
+from typing import Any, Final
 
 import msgspec
 import structlog
@@ -24,11 +32,22 @@ SAMPLING_SECONDS: Final = 10.0
 SAMPLING_FIRST: Final = 5
 _MOST_KEYS: Final = 1_000
 LINES_SECONDS: Final = 0.1
-"""How long the line of a request may wait for others, to be written together with them."""
+"""How long a line may wait for others, to be written together with them."""
 
-_MOST_LINES: Final = 256
+MOST_BYTES: Final = 4 * 1024 * 1024
+"""Lines that may wait to be written; more are dropped."""
+
+FLUSH_SECONDS: Final = 1.0
+"""How long the end of the process waits for its last lines."""
+
+STALLED_SECONDS: Final = 3.0
+"""How long a write may take before the log's reader counts as one that does not read."""
+
+_BLOCKED_MILLISECONDS: Final = 1000
+_STANDARD_ERROR: Final = 2
 LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 _REQUESTS: Final = structlog.get_logger("connector.receiver")
+_LOG: Final = structlog.get_logger("connector.logs")
 
 REQUEST_ID: Final[ContextVar[str | None]] = ContextVar("request_id", default=None)
 """Id of the request on whose behalf the code runs; what it sets going later carries it on."""
@@ -52,34 +71,62 @@ def configure(level: str, log_format: str | None) -> None:
         _identified,
         _Sampling(),
     ]
-    global _lines  # noqa: PLW0603 - as structlog's own configuration, it is the process's
-    _lines = _Lines(sys.stderr.buffer) if is_json and LEVELS[level] <= LEVELS["info"] else None
-    file: Any = sys.stderr.buffer if _lines is None else _lines
-    factory: Any = structlog.BytesLoggerFactory(file) if is_json else structlog.PrintLoggerFactory(sys.stderr)
+    global _sink, _writes_requests  # noqa: PLW0603 - as structlog's own configuration, they are the process's
+    if _sink is None:
+        atexit.register(flush)
+    else:
+        _sink.close(FLUSH_SECONDS)
+    _sink = sink = Sink(_writer_to(sys.stderr))
+    _writes_requests = is_json and LEVELS[level] <= LEVELS["info"]
     renderer: Any = _render if is_json else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
     structlog.configure(
         processors=[*shared, *([] if is_json else [_printable]), renderer],
-        wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level]),
-        logger_factory=factory,
+        wrapper_class=_never_raising(LEVELS[level]),
+        logger_factory=lambda *_: _Logger(sink),
         cache_logger_on_first_use=False,
     )
     logging.basicConfig(handlers=[_Bridge()], level=max(LEVELS[level], logging.WARNING), force=True)
     logging.captureWarnings(capture=True)
 
 
+def take_uncaught() -> None:
+    """Log what nobody catches, in threads and finalizers; Python itself would wait for standard error's reader."""
+    sys.unraisablehook = lambda one: _uncaught(one.exc_type, one.exc_value, one.exc_traceback)
+    threading.excepthook = lambda one: _uncaught(one.exc_type, one.exc_value, one.exc_traceback)
+
+
 def request(told: dict[str, Any]) -> None:
     """Write the canonical line of one request, at level info.
 
     It goes around structlog's chain, which costs as much as everything else that is done for a message; what is written
-    is the same, at most `LINES_SECONDS` later.
+    is the same.
     """
-    if _lines is None:
+    if _sink is None or not _writes_requests:
         _REQUESTS.info("request", **told)
         return
     told["event"] = "request"
     told["level"] = "info"
     told["time"] = _now()
-    _lines.add(msgspec.json.encode(told))
+    try:
+        _sink.add(msgspec.json.encode(told))
+    except Exception:  # noqa: BLE001 - a line that cannot be made refuses no message
+        _sink.drop()
+
+
+def flush(seconds: float = FLUSH_SECONDS) -> None:
+    """Wait until every line so far is written or dropped, for at most so long."""
+    if _sink is not None:
+        _sink.flush(seconds)
+
+
+def dropped_lines() -> int:
+    """How many lines this process could not write."""
+    return 0 if _sink is None else _sink.dropped
+
+
+def problem() -> str:
+    """Why lines are dropped now, and what to do; nothing while they are written."""
+    return "" if _sink is None else _sink.problem
 
 
 def _now() -> str:
@@ -93,56 +140,185 @@ def _second(seconds: int) -> str:
     return datetime.fromtimestamp(seconds, UTC).replace(tzinfo=None).isoformat()
 
 
-class _Lines:
-    """A file of lines: those of requests are gathered for a moment, any other takes them along at once.
+class Sink:
+    """Lines on their way to a file: adding one neither waits nor raises; a thread writes them.
 
-    Lines are added by the event loop, flushed by whichever thread logs: each line is one element, taken by one of them.
+    The file may be on a full disk, or a pipe that nobody reads. What does not fit into the bound meanwhile, or cannot
+    be written, is dropped and counted.
+
+    Args:
+        write: Writes bytes, for as long as that takes; gives what it could not write, and why.
     """
 
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
-        self._waiting: deque[bytes] = deque()
-        self._is_due = False
+    def __init__(self, write: Callable[[bytes], tuple[bytes, str]]) -> None:
+        self._write = write
+        self._lines: queue.SimpleQueue[bytes | threading.Event | None] = queue.SimpleQueue()
+        self._bytes = 0  # since lines were taken last; threads that add at once may miscount by a line
+        self._refused = 0
+        self._unwritten = 0
+        self._told = 0
+        self._error = ""
+        self._writing_since: float | None = None
+        self._thread = threading.Thread(target=self._work, name="log", daemon=True)
+        self._thread.start()
 
     def add(self, line: bytes) -> None:
-        """Write a line soon."""
-        self._waiting.append(line + b"\n")
-        if len(self._waiting) >= _MOST_LINES:
-            self.flush()
-        elif not self._is_due:
-            self._is_due = True
-            self._flush_later()
+        """Write a line soon: at once if none was written within `LINES_SECONDS`."""
+        if self._bytes > MOST_BYTES:
+            self._refused += 1
+            return
+        self._bytes += len(line)
+        self._lines.put(line)  # the one queue that may be used by what interrupts its own `put`, a finalizer
 
-    def write(self, line: bytes) -> None:
-        """Write a line at the next `flush`; as structlog's loggers call it."""
-        self._waiting.append(line)
+    def drop(self) -> None:
+        """Count a line that could not be made."""
+        self._refused += 1
 
-    def flush(self) -> None:
-        """Write what has gathered."""
-        lines = []
-        with contextlib.suppress(IndexError):
-            while True:
-                lines.append(self._waiting.popleft())
-        self._file.write(b"".join(lines))
-        self._file.flush()
+    @property
+    def dropped(self) -> int:
+        """Lines that were not written."""
+        return self._refused + self._unwritten
 
-    def _flush_later(self) -> None:
+    @property
+    def problem(self) -> str:
+        """Why lines are dropped now, and what to do."""
+        since = self._writing_since
+        if since is not None and time.monotonic() - since > STALLED_SECONDS:
+            return "the reader of standard error does not read: lines of the log are dropped; restart the log's reader"
+        return f"standard error cannot be written ({self._error}): lines of the log are dropped" if self._error else ""
+
+    def flush(self, seconds: float) -> None:
+        """Wait until what was added is written or dropped, for at most so long."""
+        done = threading.Event()
+        self._lines.put(done)
+        done.wait(seconds)
+
+    def close(self, seconds: float) -> None:
+        """The same, and end the thread."""
+        self._lines.put(None)
+        self._thread.join(seconds)
+
+    def _work(self) -> None:
+        """The thread: take what is there, write it, rest, so that under load many lines are one write."""
+        while True:
+            taken = [self._lines.get()]
+            self._bytes = 0
+            with contextlib.suppress(queue.Empty):
+                while True:
+                    taken.append(self._lines.get_nowait())
+            self._write_down([one for one in taken if isinstance(one, bytes)])
+            for one in taken:
+                if isinstance(one, threading.Event):
+                    one.set()
+            if None in taken:
+                return
+            time.sleep(LINES_SECONDS)
+
+    def _write_down(self, lines: list[bytes]) -> None:
+        if not lines:
+            return
+        self._writing_since = time.monotonic()
         try:
-            asyncio.get_running_loop().call_later(LINES_SECONDS, self._flush_gathered)
-        except RuntimeError:  # no event loop: nobody would come back
-            self._flush_gathered()
+            left, self._error = self._write(b"\n".join((*lines, b"")))
+            self._unwritten += left.count(b"\n")
+        except Exception as error:  # noqa: BLE001 - without this thread there would be no log
+            self._error = type(error).__name__
+            self._unwritten += len(lines)
+        self._writing_since = None
+        if not self._error and self.dropped > self._told:
+            count, self._told = self.dropped - self._told, self.dropped
+            _LOG.warning("lines of the log were dropped", lines=count)
 
-    def _flush_gathered(self) -> None:
-        self._is_due = False
-        self.flush()
+
+def _writer_to(file: Any) -> Callable[[bytes], tuple[bytes, str]]:
+    """What writes to a stream: past its buffer where it is the process's own, else as the stream does it."""
+    if isinstance(file, io.TextIOWrapper) and file.fileno() == _STANDARD_ERROR:
+        return _Descriptor(_STANDARD_ERROR).write
+    return partial(_write_stream, file)
+
+
+class _Descriptor:
+    """Writes to a file descriptor, also one that says that it would block."""
+
+    def __init__(self, number: int) -> None:
+        self._number = number
+        self._is_torn = False
+
+    def write(self, text: bytes) -> tuple[bytes, str]:
+        """Write; a line that was broken off before is ended first."""
+        whole = b"\n" + text if self._is_torn else text
+        left = memoryview(whole)
+        try:
+            while left:
+                left = left[self._some(left) :]
+        except OSError as error:
+            written = len(whole) - len(left)
+            self._is_torn = self._is_torn if not written else whole[written - 1] != ord("\n")
+            return bytes(left)[-len(text) :], error.strerror or type(error).__name__
+        self._is_torn = False
+        return b"", ""
+
+    def _some(self, left: memoryview) -> int:
+        try:
+            return os.write(self._number, left)
+        except BlockingIOError:
+            waiting = select.poll()
+            waiting.register(self._number, select.POLLOUT)
+            waiting.poll(_BLOCKED_MILLISECONDS)
+            return 0
+
+
+def _write_stream(file: Any, text: bytes) -> tuple[bytes, str]:
+    try:
+        file.write(text.decode(errors="backslashreplace"))
+        file.flush()
+    except (OSError, ValueError) as error:
+        return text, getattr(error, "strerror", None) or type(error).__name__
+    return b"", ""
+
+
+class _Logger:
+    """What structlog hands rendered lines to."""
+
+    def __init__(self, sink: Sink) -> None:
+        self._sink = sink
+
+    def msg(self, line: bytes | str) -> None:
+        """Write a line."""
+        self._sink.add(line.encode(errors="backslashreplace") if isinstance(line, str) else line)
+
+    debug = info = warning = error = critical = log = msg
+
+
+def _never_raising(level: int) -> type[Any]:
+    """Structlog's filtering logger; a line that cannot be made is dropped and counted."""
+
+    class Logger(structlog.make_filtering_bound_logger(level)):  # type: ignore[misc]  # made by a function
+        def _proxy_to_logger(self, method_name: str, event: str | None = None, **about: Any) -> Any:
+            try:
+                return super()._proxy_to_logger(method_name, event, **about)
+            except Exception:  # noqa: BLE001 - the caller is often inside an except of its own
+                if _sink is not None:
+                    _sink.drop()
+                return None
+
+    return Logger
+
+
+def _uncaught(kind: type[BaseException], error: BaseException | None, at: TracebackType | None) -> None:
+    _LOG.error("an exception that nobody caught", exc_info=(kind, error, at))
 
 
 class _Bridge(logging.Handler):
     """Hands the standard library's log records to structlog."""
 
     def emit(self, record: logging.LogRecord) -> None:
+        try:
+            text = record.getMessage()
+        except Exception:  # noqa: BLE001 - a library's words that do not fit its arguments
+            text = str(record.msg)
         logger = structlog.get_logger(record.name)
-        logger.log(record.levelno, record.getMessage(), logger=record.name, exc_info=record.exc_info)
+        logger.log(record.levelno, text, logger=record.name, exc_info=record.exc_info)
 
 
 class _Sampling:
@@ -211,5 +387,8 @@ def _render(_logger: Any, _method: str, event: EventDict) -> bytes:
     return msgspec.json.encode(event, enc_hook=str)
 
 
-_lines: _Lines | None = None
-"""Where the lines of requests go once JSON is configured; none else."""
+_sink: Sink | None = None
+"""Where lines go once the log is configured."""
+
+_writes_requests = False
+"""Whether the lines of requests go there straight."""

@@ -19,6 +19,7 @@ from connector.journal import Account, Admission, Contents
 from connector.publisher import Failure
 from connector.records import DICTIONARIES, MESSAGE_TYPES, Gist
 from connector.streams import DEAD_LETTERS, STREAMS
+from connector.supervision import PARTS
 from connector.tallies import Count, Counter, Durations, Histogram
 from connector.values import UNKNOWN_SOURCE, ProducibleRecord
 
@@ -28,7 +29,7 @@ ENVIRONMENTS: Final = ("pre", "prod")
 CONNECTION_REASONS: Final = ("malformed", "head", "slow", "connections")
 OPERATIONS_REASONS: Final = ("missing", "unknown")
 RELOAD_OUTCOMES: Final = ("applied", "failed")
-ANEW_REASONS: Final = ("journal", "lease")
+ANEW_REASONS: Final = ("journal", "lease", "part")
 OTHER: Final = "other"
 _MOST_FIELDS: Final = 20
 _LONGEST_FIELD: Final = 64
@@ -131,7 +132,7 @@ class Metrics:
             "canary_age_seconds",
             "Since the last canary that came back was sent, or since the start; 0: there is none",
         )
-        self.producer_rebuilds = self._counter("producer_rebuilds", "Producers built anew after a fatal error").labels()
+        self.producer_rebuilds = self._counter("producer_rebuilds", "Producers rebuilt after an error").labels()
         self.ready = self._gauge("ready", "1 while a message can be accepted durably, as /readyz says")
         self.credentials_refused = self._counter(
             "credentials_refused", "Requests whose credential was not enough", "reason"
@@ -145,9 +146,14 @@ class Metrics:
         self.reloads = self._counter("reloads", "Changed files of settings and certificates that were read", "outcome")
         self.starts_anew = self._counter(
             "starts_anew",
-            "Starts anew of the same process: its journal was damaged, or its lease has run out",
+            "Starts anew of the same process: its journal was damaged, its lease has run out, or a part had ended",
             "reason",
         )
+        self.part_restarts = self._counter("part_restarts", "Restarts of a part of the connector that failed", "part")
+        self.log_lines_dropped = self._counter(
+            "log_lines_dropped",
+            "Lines of the log that were not written",
+        ).labels()
         self.broker_up = self._gauge("broker_up", "1 while the brokers answer")
         self.registry_up = self._gauge("registry_up", "1 while the schema registry answers; 1 too where there is none")
         self.durability_degraded = self._gauge(
@@ -205,6 +211,12 @@ class Metrics:
         """So often the process has started anew, by reason: one of :data:`ANEW_REASONS`."""
         for reason in ANEW_REASONS:
             self.starts_anew.labels(reason).value = counts.get(reason, 0)
+
+    def process_told(self, part_restarts: Mapping[str, int], log_lines_dropped: int) -> None:
+        """What the process counts for itself, whichever connector it runs: restarts of parts, lines not logged."""
+        for part in PARTS:
+            self.part_restarts.labels(part).value = part_restarts.get(part, 0)
+        self.log_lines_dropped.value = log_lines_dropped
 
     def canary_starts(self, interval_seconds: float) -> None:
         """The connector sends itself a message every so many seconds."""
@@ -346,6 +358,7 @@ class Metrics:
         for outcome in RELOAD_OUTCOMES:
             self.reloads.labels(outcome)
         self.started_anew({})
+        self.process_told({}, 0)
 
     def _counter(self, name: str, documentation: str, *labels: str) -> Counter:
         return Counter(PREFIX + name, documentation, labels, self.registry)
@@ -402,6 +415,7 @@ Every label has a closed set of values; an `instanceId`, a user or a title is ne
 - `reason`: of credentials {_listed(CREDENTIAL_REASONS)}; of connections {_listed(CONNECTION_REASONS)}
 - `outcome` of reloads: {_listed(RELOAD_OUTCOMES)}
 - `reason` of starts anew: {_listed(ANEW_REASONS)}
+- `part`: {_listed(PARTS)}
 """
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ from typing import Any, Final, Protocol
 import structlog
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
+from connector import supervision
 from connector.errors import TooLarge, Unconvertible
 from connector.values import ProducibleRecord
 
@@ -128,15 +129,16 @@ class KafkaPublisher:
 
     Args:
         properties: librdkafka properties over :func:`producer_properties`.
-        on_rebuild: Called on the event loop after each rebuilt producer.
+        on_rebuild: Called on the event loop after each producer that was rebuilt for an error, not for new properties.
     """
 
     def __init__(self, properties: Mapping[str, Any], *, on_rebuild: Callable[[], None] = lambda: None) -> None:
         self._properties = properties
         self._on_rebuild = on_rebuild
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._producer: Producer | None = None
         self._broken: str | None = None
+        self._is_planned = False
         self._unconnected_since: float | None = None
         self._stopping = False
         self._thread = threading.Thread(target=self._poll, name="publisher-poll", daemon=True)
@@ -155,6 +157,11 @@ class KafkaPublisher:
         return self._producer is not None and self._broken is None and not self._stopping
 
     @property
+    def lives(self) -> bool:
+        """Whether its thread does; without it no report comes."""
+        return self._thread.is_alive()
+
+    @property
     def unconnected_seconds(self) -> float:
         """How long the producer has had no connection to any broker; 0 while it has one."""
         since = self._unconnected_since
@@ -167,16 +174,19 @@ class KafkaPublisher:
         producer has no connection, so nothing of it is under way that could arrive behind what is published anew.
         """
         self._unconnected_since = None
-        self._broken = "no connection to any broker, though they can be reached"
+        with self._lock:
+            self._broken, self._is_planned = "no connection to any broker, though they can be reached", False
 
     def exchange(self, properties: Mapping[str, Any]) -> None:
         """Rebuild the producer with other properties, such as new credentials, once what it holds is reported.
 
         What is not reported within a while is purged and published anew, as after a fatal error.
         """
-        self._properties = properties
-        self._drain_seconds = _DRAIN_SECONDS
-        self._broken = "its properties have changed"
+        with self._lock:  # a rebuild that has read the old ones is over, and this one comes after it
+            self._properties = properties
+            self._drain_seconds = _DRAIN_SECONDS
+            if self._broken is None:
+                self._broken, self._is_planned = "its properties have changed", True
 
     async def start(self) -> None:
         """Build the producer and start polling it.
@@ -273,8 +283,8 @@ class KafkaPublisher:
         while not self._stopping:
             try:
                 self._poll_or_rebuild()
-            except Exception:  # noqa: BLE001 - without this thread no report would come any more
-                _LOG.exception("polling the producer failed; it goes on")
+            except BaseException as error:  # noqa: BLE001 - without this thread no report would come any more
+                supervision.note_failure("publisher", error)
                 time.sleep(_POLL_SECONDS)
 
     def _poll_or_rebuild(self) -> None:
@@ -295,7 +305,10 @@ class KafkaPublisher:
             self._client_error(exception.args[0])
 
     def _rebuild(self, producer: Producer) -> None:
-        _LOG.error("rebuilding the producer", reason=self._broken)
+        if self._is_planned:
+            _LOG.info("exchanging the producer", reason=self._broken)
+        else:
+            _LOG.error("rebuilding the producer", reason=self._broken)
         self._poll_out(producer, self._drain_seconds)
         self._drain_seconds = 0.0
         with self._lock:  # who is publishing finishes first; who comes later sees that it is broken
@@ -308,9 +321,10 @@ class KafkaPublisher:
             return
         with self._lock:
             self._producer = self._build()
-            self._broken = None
+            is_planned, self._broken, self._is_planned = self._is_planned, None, False
             self.generation += 1
-        self._on_loop(self._on_rebuild)
+        if not is_planned:
+            self._on_loop(self._on_rebuild)
 
     def _on_loop(self, act: Callable[[], None]) -> None:
         if self._loop is not None:
@@ -349,7 +363,8 @@ class KafkaPublisher:
 
     def _note_fatal(self, error: KafkaError) -> None:
         if error.fatal() or error.code() == KafkaError._FATAL:
-            self._broken = f"fatal error of librdkafka: {error}"
+            with self._lock:
+                self._broken, self._is_planned = f"fatal error of librdkafka: {error}", False
 
 
 def producer_properties(bootstrap_servers: str, overrides: Mapping[str, Any]) -> dict[str, Any]:

@@ -125,6 +125,7 @@ class Receiver:
         self._room = ReadingRoom()
         self._open_requests = 0
         self.is_closing = False
+        self.is_journal_lost = False
 
     @property
     def is_full(self) -> bool:
@@ -233,6 +234,8 @@ class Receiver:
     def _check_open(self) -> None:
         if self.is_closing:
             raise Unavailable("the connector is shutting down: send it again", retry_after=5)
+        if self.is_journal_lost:
+            raise Unavailable("the journal's file is no longer at its path: send it again", retry_after=5)
         if self._open_requests > self._max_in_flight:
             raise Overloaded("too many requests are open (WEDA_RECEIVER__MAX_IN_FLIGHT): send it again")
         self._pipeline.check_room()

@@ -19,12 +19,17 @@ from typing import Final
 import apsw
 import structlog
 
+from connector import supervision
 from connector.errors import Unavailable
 from connector.lanes import Fate, Safety
+from connector.open_file import OpenFiles, write_out
 
 _GENERATIONS: Final = 16
 _WRITE_SECONDS: Final = 0.5
 _WAL_LIMIT: Final = 1024 * 1024
+_MOST_KEPT: Final = 100_000
+"""Marks that wait while the file cannot be written."""
+
 _LOG = structlog.get_logger("connector.repeats")
 
 Mark = tuple[bytes, bytes]
@@ -161,6 +166,9 @@ class RepeatsFile:
         self._path = path
         self._database: apsw.Connection | None = None
         self._writer: asyncio.Task[None] | None = None
+        self._log = path.with_name(f"{path.name}-wal")
+        self._open_files = OpenFiles()
+        self._marks: list[Mark] = []
 
     async def start(self) -> None:
         """Load what is within the window and begin to write behind."""
@@ -171,7 +179,12 @@ class RepeatsFile:
             self._path.unlink(missing_ok=True)
             marks = await asyncio.to_thread(self._open)
         self._repeats.remember(marks)
-        self._writer = asyncio.create_task(self._write_behind())
+        self._writer = asyncio.create_task(supervision.forever("duplicates", self._write_behind))
+
+    @property
+    def lives(self) -> bool:
+        """Whether marks are written."""
+        return self._writer is not None and not self._writer.done()
 
     async def stop(self) -> None:
         """Write the rest and close."""
@@ -188,11 +201,14 @@ class RepeatsFile:
             await self._write()
 
     async def _write(self) -> None:
-        marks = self._repeats.take_unwritten()
+        self._marks += self._repeats.take_unwritten()
         try:
-            await asyncio.to_thread(self._append, marks)
-        except apsw.Error as error:
+            await asyncio.to_thread(self._append, self._marks)
+        except (apsw.Error, OSError) as error:
+            del self._marks[:-_MOST_KEPT]
             _LOG.warning("the index of repeats was not written", error=str(error))
+        else:
+            self._marks = []
 
     def _open(self) -> list[Mark]:
         self._path.touch(mode=0o600)
@@ -204,18 +220,33 @@ class RepeatsFile:
             "CREATE TABLE IF NOT EXISTS mark (id BLOB, fingerprint BLOB, seen_at INTEGER) STRICT;"
             "CREATE INDEX IF NOT EXISTS mark_by_age ON mark (seen_at)"
         )
+        self._open_files = OpenFiles(self._path, self._log)
         rows = self._database.execute(
             "SELECT id, fingerprint FROM mark WHERE seen_at > ? ORDER BY seen_at", (self._horizon(),)
         )
         return [(key, fingerprint) for key, fingerprint in rows]
 
     def _append(self, marks: list[Mark]) -> None:
-        if self._database is None or not marks:
+        if self._database is None:
+            return
+        if self._open_files.lost():
+            self._restore(self._database)
+        if not marks:
             return
         now = int(time.time())
         with self._database:
             self._database.executemany("INSERT INTO mark VALUES (?, ?, ?)", [(*one, now) for one in marks])
             self._database.execute("DELETE FROM mark WHERE seen_at <= ?", (self._horizon(),))
+
+    def _restore(self, database: apsw.Connection) -> None:
+        """Write what the open file holds to its path again, over whatever stands there, and go on with that."""
+        draft = self._path.with_name(f"{self._path.name}.restoring")
+        write_out(database, draft)
+        self._log.unlink(missing_ok=True)
+        draft.replace(self._path)
+        self._open()
+        database.close()
+        _LOG.warning("the index of repeats was no longer at its path, and was written there again")
 
     def _horizon(self) -> int:
         return int(time.time() - self._repeats.window_seconds)

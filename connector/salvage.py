@@ -9,7 +9,7 @@ until the new one is whole, and :func:`finish` does the rest at the next opening
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -60,8 +60,31 @@ def set_aside_files(path: Path) -> list[Path]:
     return sorted(one for one in path.parent.glob(f"{path.name}.damaged-*") if not one.name.endswith("-wal"))
 
 
+def rescued(path: Path) -> Path:
+    """Where the content of a journal is kept that is open and no longer at its path; the next start goes on with it."""
+    return _beside(path, ".rescued")
+
+
+def set_aside(path: Path, others: Iterable[Path]) -> list[str]:
+    """Rename what stands in the place of a journal, or of its log, and is not it; gives the new names."""
+    stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+    aside = []
+    for other in others:
+        if other.exists():
+            to = _beside(path, f".found-{stamp}{other.name.removeprefix(path.name)}")
+            other.rename(to)
+            aside.append(str(to))
+    return aside
+
+
 def finish(path: Path) -> None:
-    """End a salvage that a crash cut short after the new file was whole."""
+    """End a salvage, or a rescue, that a crash cut short after the new file was whole."""
+    whole = rescued(path)
+    if whole.exists():
+        aside = set_aside(path, [path, _beside(path, "-wal")])
+        whole.replace(path)
+        sync(path.parent)
+        _LOG.warning("the journal is what an open file held that was no longer at its path", set_aside=aside)
     whole = _beside(path, ".salvaged")
     if whole.exists():
         _beside(path, "-wal").unlink(missing_ok=True)

@@ -23,6 +23,7 @@ from typing import Any, Final, Protocol
 import msgspec
 import structlog
 
+from connector import supervision
 from connector.errors import Unavailable
 from connector.journal import DEAD_LETTER_LANE, Admission, Contents, JournalState
 from connector.lease import GRANT_SECONDS, Lease
@@ -52,9 +53,11 @@ _REGISTER: Final = (
 )
 _RENEW: Final = "SELECT backlog, bytes FROM weda_renew(%s, make_interval(secs => %s), %s)"
 _REACH: Final = (
-    "WITH told AS (UPDATE weda_replica SET reaches_kafka = %(mine)s "
-    "WHERE owner = %(me)s AND reaches_kafka <> %(mine)s) "
+    "WITH told AS (UPDATE weda_replica SET reaches_kafka = %(mine)s, "
+    "reached_kafka_at = clock_timestamp() - make_interval(secs => %(reached)s) "
+    "WHERE owner = %(me)s AND (reaches_kafka OR %(mine)s)) "
     "SELECT EXISTS (SELECT FROM weda_replica WHERE owner <> %(me)s AND reaches_kafka "
+    "AND reached_kafka_at > clock_timestamp() - make_interval(secs => %(lost)s) "
     "AND lease_until > clock_timestamp() + make_interval(secs => %(lease)s - %(silence)s))"
 )
 _LEAVE: Final = "DELETE FROM weda_replica WHERE owner = %s"
@@ -267,7 +270,6 @@ class SharedJournal:
     Attributes:
         lease: On this replica's lanes.
         holdings: Which lanes it has something of.
-        reaches_kafka: Whether the brokers answer this replica; set by its owner.
         problem: Why the database does not answer, or nothing.
     """
 
@@ -299,20 +301,38 @@ class SharedJournal:
         self._bytes = 0
         self.lease = Lease()
         self.holdings = Holdings(self._release)
-        self.reaches_kafka = False
+        self._reaches_kafka = False
+        self._reached_at: float | None = None
+        self._lost_at = time.monotonic()
         self._others_reach_kafka = False
         self.problem = ""
 
     @property
     def is_apart(self) -> bool:
         """Whether the brokers answer another replica and not this one: it lets nothing in, so that senders go there."""
-        return self._others_reach_kafka and not self.reaches_kafka
+        return self._others_reach_kafka and not self._reaches_kafka
+
+    def note_kafka(self, *, answers: bool) -> None:
+        """The brokers have answered this replica now, or no longer answer it."""
+        now = time.monotonic()
+        if answers:
+            self._reached_at = now
+        elif self._reaches_kafka:
+            self._lost_at = now
+            self._others_reach_kafka = False  # what they said before is of the time before
+        self._reaches_kafka = answers
+
+    @property
+    def lives(self) -> bool:
+        """Whether its tasks do."""
+        return not any(task.done() for task in self._tasks)
 
     # --- the journal's protocol ---
 
     async def open(self) -> Contents:
         """Register, if the database answers soon; else that is tried again and again, and nothing is taken."""
-        self._tasks = [asyncio.create_task(work()) for work in (self._keep_lease, self._take_turns, self._forget_old)]
+        works = {"lease": self._keep_lease, "turns": self._take_turns, "marks": self._forget_old}
+        self._tasks = [asyncio.create_task(supervision.forever(part, work)) for part, work in works.items()]
         deadline = time.monotonic() + _OPEN_SECONDS
         while not self.lease.is_held and time.monotonic() < deadline:  # noqa: ASYNC110 - once, at the start
             await asyncio.sleep(0.01)
@@ -654,10 +674,22 @@ class SharedJournal:
         self.problem = ""
 
     async def _compare_reach(self) -> None:
-        """Tell the others whether this replica reaches Kafka, and hear whether one of them does."""
-        about = {"me": self._me, "mine": self.reaches_kafka, "lease": GRANT_SECONDS, "silence": _SPEAKING_SECONDS}
+        """Tell the others when Kafka last answered this replica, and hear whether it has answered one since it did.
+
+        Replicas notice an outage one after the other: what one said before this one noticed it may be of before.
+        """
+        now, lost_at, mine = time.monotonic(), self._lost_at, self._reaches_kafka
+        about = {
+            "me": self._me,
+            "mine": mine,
+            "reached": None if self._reached_at is None else now - self._reached_at,
+            "lost": 0.0 if mine else now - lost_at,
+            "lease": GRANT_SECONDS,
+            "silence": _SPEAKING_SECONDS,
+        }
         [(others_do,)] = await self._renewals.ask(_REACH, about, seconds=_TURN_SECONDS)
-        self._others_reach_kafka = others_do
+        if lost_at == self._lost_at:
+            self._others_reach_kafka = others_do
 
     def _lose(self) -> None:
         if self.lease.is_lost:

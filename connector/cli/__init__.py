@@ -1,5 +1,7 @@
 """The command line: one file a command, each thin."""
 
+import contextlib
+import os
 import sys
 from importlib.metadata import version as installed_version
 from typing import Annotated
@@ -54,6 +56,7 @@ def _of_every_command(
 
 def main() -> None:
     """Run a command; an error is one line on standard error and the contract's exit code."""
+    _open_standard_streams()
     output.prepare()
     logs.configure("warning", "console")  # on standard error: standard output holds what was asked for, nothing else
     try:
@@ -76,5 +79,20 @@ def _run() -> None:
 
 
 def _end(error: ConnectorError, code: int) -> None:
-    print(f"weda-connector: {error.message}", file=sys.stderr)
+    with contextlib.suppress(OSError):  # nobody can read why; the code still says what
+        print(f"weda-connector: {error.message}", file=sys.stderr)
     raise SystemExit(code)
+
+
+def _open_standard_streams() -> None:
+    """Give a process that was started with closed outputs some: else its first files and sockets become them.
+
+    What a library in C writes to standard error would go into the journal.
+    """
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free: this one
+    sys.stdout = sys.stdout or open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115 - the process's own
+    sys.stderr = sys.stderr or open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115

@@ -27,5 +27,6 @@ def serve(
     """
     settings = Settings.load(file=config)
     logs.configure(settings.log.level, settings.log.format)
+    logs.take_uncaught()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(run(settings, Reload(partial(Settings.load, file=config), Settings.files(file=config))))

@@ -58,9 +58,10 @@ def operations_app(
         return Response(generate_latest(registry), headers={"content-type": CONTENT_TYPE_LATEST})
 
     @app.get("/livez")
-    async def livez() -> dict[str, bool]:
-        """The process answers; says nothing of Kafka."""
-        return {"live": True}
+    async def livez() -> JSONResponse:
+        """200 while the process answers and no part of it has ended; says nothing of Kafka."""
+        dead = desk.health.dead
+        return JSONResponse({"live": not dead, **({"dead": dead} if dead else {})}, status_code=503 if dead else 200)
 
     @app.get("/readyz")
     async def readyz() -> JSONResponse:

@@ -30,7 +30,7 @@ LAYERS = (
     }
     | {"lanes", "logs", "messages", "metrics", "publisher", "reading", "records", "registry", "repeats", "salvage"}
     | {"journal_file", "schemas", "settings", "simulator", "streams", "testing", "topics", "write_ahead_log"}
-    | {"deadlines", "detached", "tallies", "typed_messages"}
+    | {"deadlines", "detached", "open_file", "supervision", "tallies", "typed_messages"}
     | {"addresses", "causes", "heads", "limits", "privacy", "rotation", "signatures", "tls", "visible"}
     | {"claims", "database", "lease", "migration", "shared_journal"},
     {"pipeline", "single_use"},
@@ -71,7 +71,7 @@ IMPURE_MODULES = {
     ),
 }
 IMPURE_CALLS = {"open", "print", "input", "now", "today", "utcnow", "sleep", "create_task"}
-THREADS = {"publisher": {"threading"}, "journal": {"threading", "queue"}}
+THREADS = {"publisher": {"threading"}, "journal": {"threading", "queue"}, "logs": {"threading", "queue"}}
 """The modules that own a thread, and the modules that serve threads which they may import."""
 READERS_OF_THE_ENVIRONMENT = {
     "connector/settings.py",

@@ -3,11 +3,13 @@
 import asyncio
 import contextlib
 import random
+import shutil
 import sqlite3
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import Literal
 from urllib.parse import urlsplit
 
 from tests.faults.host import POINTS, Control, Disk
@@ -40,6 +42,9 @@ def connector_faults() -> Iterator[Scenario]:
     yield in_an_outage("journal-torn", "SIGKILL in an outage, and garbage where the journal's log would go on", _tear)
     yield in_an_outage("journal-scrambled", "SIGKILL in an outage, and pages of the journal overwritten", _scramble)
     yield in_an_outage("journal-older", "SIGKILL in an outage, and the journal is that of an older version", _age)
+    yield log_sink("gone")
+    yield log_sink("stalled")
+    yield journal_file_gone()
     yield Scenario(
         *(
             "registry-gone",
@@ -90,6 +95,38 @@ def disk(state: Disk, *, outage: bool) -> Scenario:
         partial(_break_disk, state=state, outage=outage),
         breakable=True,
         share_accepted=0.1 if outage else 0.25,
+    )
+
+
+def log_sink(state: Literal["gone", "stalled"]) -> Scenario:
+    """The log can be written no more, and Kafka goes and comes back."""
+    does = {
+        "gone": "the log's reader ends; then every broker is killed, and started again",
+        "stalled": "the log's reader stands still; then every broker is killed, and started again",
+    }[state]
+    return Scenario(
+        f"log-sink-{state}",
+        does,
+        partial(_lose_log, state=state),
+        piped=True,
+        oldest_age_seconds=2,
+        repeats_allowed=True,
+        refusals_allowed=False,
+    )
+
+
+def journal_file_gone() -> Scenario:
+    """The journal is deleted, replaced by an older copy, and deleted once more, while it holds a backlog."""
+    return Scenario(
+        *(
+            "journal-file-gone",
+            "in an outage the journal is deleted, then replaced by an older copy, then deleted before a SIGKILL",
+            _lose_journal_file,
+        ),
+        seconds=60,
+        interrupts=True,
+        oldest_age_seconds=5,
+        share_accepted=0.1,
     )
 
 
@@ -187,6 +224,58 @@ async def _harm_journal(stage: Stage, seconds: float, *, harm: Callable[[Stage],
         await stage.connector.wait_until_up()
         await asyncio.sleep(seconds * 0.1)
     await asyncio.sleep(seconds * 0.3)
+
+
+async def _lose_log(stage: Stage, seconds: float, *, state: Literal["gone", "stalled"]) -> None:
+    pipe = stage.connector.log_pipe
+    assert pipe is not None
+    await asyncio.sleep(seconds * 0.2)
+    async with stage.disturbing(f"log sink {state}"):
+        await asyncio.to_thread(pipe.close if state == "gone" else pipe.stall)
+        await asyncio.sleep(seconds * 0.1)
+        await asyncio.to_thread(stage.cluster.kill_all)
+        await asyncio.sleep(seconds * 0.2)
+        await asyncio.to_thread(stage.cluster.start_all)
+        await asyncio.sleep(seconds * 0.1)
+        pipe.go_on()
+    await stage.wait_until_ready([True])
+    dropped = await stage.metric("log_lines_dropped_total")
+    if state == "gone" and not dropped:
+        raise ServerError("no line of the log was dropped: the run proves nothing")
+    await asyncio.sleep(seconds * 0.3)
+
+
+async def _lose_journal_file(stage: Stage, seconds: float) -> None:
+    connector = stage.connector
+    names = ("journal.db", "journal.db-wal")
+    await asyncio.sleep(seconds * 0.1)
+    async with stage.disturbing("journal file gone", closes_door=True), _frozen(stage, yes=True):
+        await asyncio.sleep(3)
+        older = [(connector.folder / name, connector.folder / f"older-{name}") for name in names]
+        for there, copy in older:
+            await asyncio.to_thread(shutil.copyfile, there, copy)
+        await asyncio.sleep(3)
+        for there, _ in older:
+            there.unlink()
+        await _until_written_again(stage)
+        await asyncio.sleep(3)
+        for there, copy in older:
+            copy.replace(there)
+        await _until_written_again(stage)
+        await asyncio.sleep(3)
+        connector.journal.unlink()
+        await stage.wait_until_ready([False])
+        await asyncio.sleep(1)
+        await connector.kill()
+        await connector.start()
+        await connector.wait_until_up()
+    await asyncio.sleep(seconds * 0.2)
+
+
+async def _until_written_again(stage: Stage) -> None:
+    """Until the connector has noticed, and until its journal is in its place again."""
+    await stage.wait_until_ready([False], seconds=5)
+    await stage.wait_until_ready([True], seconds=40)
 
 
 def _tear(stage: Stage) -> None:

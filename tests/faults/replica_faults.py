@@ -1,11 +1,15 @@
 """What breaks among replicas that share a journal."""
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Iterator
+
+import aiohttp
 
 from tests.faults.replicas import Replicas
 from tests.faults.scenarios import Scenario
-from tests.faults.stage import Stage
+from tests.faults.stage import Stage, is_ready
+from tests.servers import ServerError
 
 REPLICAS = 3
 LEASE_SECONDS = 25
@@ -19,6 +23,9 @@ def replica_faults() -> Iterator[Scenario]:
     yield among_replicas("calm", "three replicas, clocks 5 s apart, nothing breaks", _nothing, seconds=20)
     yield among_replicas("killed", "one of three replicas is killed, and started again", _kill_one, interrupts=True)
     yield among_replicas("killed-often", "replicas are killed six times, as it comes", _kill_often, seconds=60)
+    yield among_replicas(
+        "kafka-gone", "all brokers are gone, twice; at each moment some replica accepts", _kafka_gone, seconds=70
+    )
     yield among_replicas("cut-from-kafka", "one of three replicas is cut from Kafka for 35 s", _cut_kafka, seconds=60)
     yield among_replicas(
         "cut-from-postgres", "one of three replicas is cut from PostgreSQL for 35 s", _cut_postgres, seconds=60
@@ -84,6 +91,28 @@ async def _kill_often(stage: Stage, replicas: Replicas) -> None:
     for _ in range(6):
         await _killed(stage, replicas, stage.chance.randrange(REPLICAS), away=stage.chance.uniform(0, 3))
         await asyncio.sleep(stage.chance.uniform(0.5, 6))
+
+
+async def _kafka_gone(stage: Stage, replicas: Replicas) -> None:
+    for _ in range(2):
+        async with stage.disturbing("all brokers killed"):
+            await asyncio.to_thread(stage.cluster.kill_all)
+            await _somebody_accepts(replicas, seconds=12)
+            await asyncio.to_thread(stage.cluster.start_all)
+        await stage.wait_until_ready([True, True, True])
+        await asyncio.sleep(5)
+
+
+async def _somebody_accepts(replicas: Replicas, *, seconds: float) -> None:
+    """At no moment of so many seconds do all replicas stand aside; ``ServerError`` if they did."""
+    until = time.monotonic() + seconds
+    timeout = aiohttp.ClientTimeout(total=2)
+    async with aiohttp.ClientSession(timeout=timeout) as session:
+        while time.monotonic() < until:
+            ready = await asyncio.gather(*(is_ready(session, url) for url in replicas.operations_urls))
+            if not any(ready):
+                raise ServerError("every replica stands aside, and none accepts")
+            await asyncio.sleep(0.05)
 
 
 async def _cut_kafka(stage: Stage, replicas: Replicas) -> None:

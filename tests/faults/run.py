@@ -136,6 +136,7 @@ def _connector(
     return Connector(
         *(folder, cluster.bootstrap_servers, run, as_user(USER) if scenario.secured else {}),
         breakable=scenario.breakable,
+        piped=scenario.piped,
         more={**scenario.settings, **_of_registry(registry)},
     )
 

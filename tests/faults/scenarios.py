@@ -46,6 +46,8 @@ class Scenario:
     rebuilds: int = 0
     breakable: bool = False
     """The connector runs with faults that exist in tests only (`tests.faults.host`)."""
+    piped: bool = False
+    """Standard error is a pipe, whose reader the scenario may stop or end."""
     registered: bool = False
     """The schemas come from a registry, which the scenario may break."""
     settings: Mapping[str, str] = field(default_factory=dict)

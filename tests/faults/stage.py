@@ -17,6 +17,7 @@ import aiohttp
 from tests.faults.consumer import Record, read_stream
 from tests.faults.host import CONTROL, Control
 from tests.faults.ledger import Disturbance
+from tests.faults.log_pipe import LogPipe
 from tests.faults.sender import Sender
 from tests.servers import DidNotStart, KafkaCluster, SchemaRegistry, ServerError
 from tests.servers.ports import LOOPBACK, free_ports
@@ -61,6 +62,7 @@ class Connector:
         properties: Mapping[str, str] | None = None,
         *,
         breakable: bool = False,
+        piped: bool = False,
         more: Mapping[str, str] | None = None,
     ) -> None:
         public, operations = free_ports(2)
@@ -85,9 +87,12 @@ class Connector:
         self.break_by(Control())
         module = "tests.faults.host" if breakable else "connector"
         command = ["env", *(f"{name}={text}" for name, text in settings.items())]
-        self.process = ServerProcess(
-            "connector", [*command, sys.executable, "-m", module, "serve"], folder, detached=False
-        )
+        command += [sys.executable, "-m", module, "serve"]
+        pipe = folder / "log.pipe"
+        if piped:
+            command = ["sh", "-c", f'exec "$@" 2>{pipe}', "sh", *command]
+        self.process = ServerProcess("connector", command, folder, detached=False)
+        self.log_pipe = LogPipe(pipe, self.process.log) if piped else None
 
     @property
     def urls(self) -> list[str]:
@@ -201,6 +206,13 @@ class Stage:
         yield
         self.disturbances.append(Disturbance(name, began, time.monotonic(), closes_door))
 
+    async def wait_until_ready(self, wanted: list[bool], *, seconds: float = 60) -> None:
+        """Wait until each connector says that it can accept a message, or that it cannot."""
+        timeout = aiohttp.ClientTimeout(total=ANSWER_SECONDS)
+        async with asyncio.timeout(seconds), aiohttp.ClientSession(timeout=timeout) as session:
+            while [await is_ready(session, url) for url in self.connector.operations_urls] != wanted:
+                await asyncio.sleep(POLL_SECONDS)
+
     async def restart_connector(self, *, wait: bool = True) -> None:
         """SIGKILL the connector and start it again."""
         async with self.disturbing("connector killed", closes_door=True):
@@ -283,6 +295,13 @@ class Stage:
             self.connector.resident_bytes(),
         )
 
+    async def metric(self, name: str) -> float:
+        """A metric of now, summed over its labels and over every connector that answers."""
+        timeout = aiohttp.ClientTimeout(total=ANSWER_SECONDS)
+        async with aiohttp.ClientSession(timeout=timeout) as session:
+            told = await asyncio.gather(*(_told(session, each) for each in self.connector.operations_urls))
+        return _sum("\n".join(text for text in told if text is not None), name)
+
     async def wait_until_published(self, *, seconds: float) -> bool:
         """Wait until the journal is empty and stays so for a while; False when time is up."""
         deadline = time.monotonic() + seconds
@@ -292,6 +311,15 @@ class Stage:
             if last == [0.0] * 4:
                 return True
             await asyncio.sleep(POLL_SECONDS)
+        return False
+
+
+async def is_ready(session: aiohttp.ClientSession, operations_url: str) -> bool:
+    """What a connector says; one that does not answer is not."""
+    try:
+        async with session.get(f"{operations_url}/readyz") as answer:
+            return answer.status == 200
+    except (aiohttp.ClientError, TimeoutError):
         return False
 
 

@@ -4,7 +4,6 @@ import asyncio
 import shutil
 from collections.abc import Iterator
 
-import aiohttp
 import pytest
 
 from tests.faults.replica_faults import among_replicas
@@ -62,22 +61,10 @@ async def _cut_one_from_kafka(stage: Stage, replicas: Replicas) -> None:
     """Until it says that it is the one, and lets nothing in; then until it does again."""
     async with stage.disturbing("replica 1 cut from Kafka", closes_door=True):
         replicas.to_kafka[1].cut()
-        await _until_told(replicas, [True, False, True])
+        await stage.wait_until_ready([True, False, True])
         await asyncio.sleep(2)
         replicas.to_kafka[1].mend()
-        await _until_told(replicas, [True, True, True])
-
-
-async def _until_told(replicas: Replicas, wanted: list[bool]) -> None:
-    """Until the replicas are ready or not, as they say."""
-    async with asyncio.timeout(60), aiohttp.ClientSession() as session:
-        while [await _is_ready(session, url) for url in replicas.operations_urls] != wanted:
-            await asyncio.sleep(0.2)
-
-
-async def _is_ready(session: aiohttp.ClientSession, operations_url: str) -> bool:
-    async with session.get(f"{operations_url}/readyz") as answer:
-        return answer.status == 200
+        await stage.wait_until_ready([True, True, True])
 
 
 async def test_who_is_cut_from_kafka_alone_lets_nothing_in_until_it_is_not(broker: KafkaCluster, seed: int) -> None:

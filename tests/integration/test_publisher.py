@@ -2,10 +2,14 @@
 
 import asyncio
 import random
+import threading
+import time
 from collections.abc import AsyncIterator
 
 import pytest
+from confluent_kafka import Producer
 
+from connector import publisher as publisher_module
 from connector.embedded import EmbeddedBroker
 from connector.publisher import FailureKind, Failures, KafkaPublisher, producer_properties
 from connector.values import ProducibleRecord
@@ -163,3 +167,71 @@ async def test_a_producer_that_does_not_connect_says_so_and_is_renewed(kafka, to
             await asyncio.sleep(0.05)
     await publisher.stop(5)
     assert [one.value() for one in read_topic(kafka.bootstrap_servers, topic, 1)] == [b"1"]
+
+
+async def test_properties_that_change_while_a_producer_is_being_built_are_not_forgotten(kafka, topic, monkeypatch):
+    """The window is between the reading of the properties and the new producer: an exchange there was lost."""
+    built: list[str] = []
+    properties = producer_properties(kafka.bootstrap_servers, {})
+    running = KafkaPublisher(properties)
+    build, is_building = running._build, threading.Event()
+
+    def slowly() -> Producer:
+        producer = build()
+        built.append(str(running._properties["client.id"]))
+        is_building.set()
+        time.sleep(0.3)
+        return producer
+
+    await running.start()
+    monkeypatch.setattr(running, "_build", slowly)
+    running.exchange({**properties, "client.id": "first"})
+    await asyncio.to_thread(is_building.wait, 10)
+    await asyncio.to_thread(running.exchange, {**properties, "client.id": "second"})
+    async with asyncio.timeout(10):
+        while running.generation < 2:
+            await asyncio.sleep(0.01)
+    failures = await publish(running, record(topic))
+    await running.stop(5)
+
+    assert built == ["first", "second"]
+    assert failures == (None,)
+
+
+@pytest.mark.parametrize("is_planned", [True, False])
+async def test_new_properties_are_no_error_and_are_not_counted_as_one(is_planned, kafka, monkeypatch):
+    told: list[tuple[str, str]] = []
+    monkeypatch.setattr(publisher_module._LOG, "info", lambda event, **_: told.append(("info", event)), raising=False)
+    monkeypatch.setattr(publisher_module._LOG, "error", lambda event, **_: told.append(("error", event)), raising=False)
+    rebuilt: list[int] = []
+    properties = producer_properties(kafka.bootstrap_servers, {})
+    running = KafkaPublisher(properties, on_rebuild=lambda: rebuilt.append(1))
+    await running.start()
+    if is_planned:
+        running.exchange(properties)
+    else:
+        running.renew()
+    async with asyncio.timeout(10):
+        while running.generation < 1:
+            await asyncio.sleep(0.01)
+    await asyncio.sleep(0)
+    await running.stop(5)
+
+    assert told == ([("info", "exchanging the producer")] if is_planned else [("error", "rebuilding the producer")])
+    assert len(rebuilt) == (0 if is_planned else 1)
+
+
+async def test_a_fatal_error_while_the_producer_is_exchanged_is_counted(kafka):
+    rebuilt: list[int] = []
+    properties = producer_properties(kafka.bootstrap_servers, {})
+    running = KafkaPublisher(properties, on_rebuild=lambda: rebuilt.append(1))
+    await running.start()
+    running.exchange(properties)
+    report_fatal_error(running)
+    async with asyncio.timeout(10):
+        while running.generation < 1:
+            await asyncio.sleep(0.01)
+    await asyncio.sleep(0)
+    await running.stop(5)
+
+    assert rebuilt == [1]

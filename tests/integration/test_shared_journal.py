@@ -75,6 +75,27 @@ async def claimed(journal: SharedJournal, lane: str = "i", seen=None) -> Verdict
     return await journal.claim(lane, seen)
 
 
+@contextlib.asynccontextmanager
+async def answering(journal: SharedJournal) -> AsyncIterator[None]:
+    """Kafka answers a replica, again and again."""
+
+    async def answer() -> None:
+        while True:
+            journal.note_kafka(answers=True)
+            await asyncio.sleep(0.1)
+
+    task = asyncio.create_task(answer())
+    yield
+    task.cancel()
+
+
+async def until_told(*journals: SharedJournal) -> None:
+    """What the replicas say of Kafka is in the database."""
+    renewed = [journal.lease._until for journal in journals]
+    await until(lambda: all(one.lease._until != was for one, was in zip(journals, renewed, strict=True)))
+    await asyncio.sleep(0.1)
+
+
 async def until(true: Callable[[], bool]) -> None:
     async with asyncio.timeout(PATIENCE_SECONDS):
         while not true():
@@ -279,22 +300,40 @@ async def test_who_gets_no_lease_says_so_though_the_database_can_be_read(databas
 
 
 async def test_who_does_not_reach_kafka_lets_nothing_in_while_another_one_does(one, other, database):
-    one.reaches_kafka = True
-    await until(lambda: other.is_apart)
-    with pytest.raises(Unavailable, match="another one does"):
-        await claimed(other)
-    async with replica(database) as third:
-        third.reaches_kafka = True
-        await until(lambda: not third.is_apart)
-        first = await claimed(third)
-        await third.admit(admission(first.sequence))
-    await until(lambda: one.holdings.total > 0)
-    assert other.holdings.total == 0, "it adopts nothing either"
+    async with answering(one):
+        await until(lambda: other.is_apart)
+        with pytest.raises(Unavailable, match="another one does"):
+            await claimed(other)
+        async with replica(database) as third, answering(third):
+            await until(lambda: not third.is_apart)
+            first = await claimed(third)
+            await third.admit(admission(first.sequence))
+        await until(lambda: one.holdings.total > 0)
+        assert other.holdings.total == 0, "it adopts nothing either"
 
-    one.reaches_kafka = False
+    one.note_kafka(answers=False)
     await until(lambda: not other.is_apart)
     assert not one.is_apart
     assert (await claimed(other, "j")).is_mine, "none of them does: rows are all that is left"
+
+
+async def test_when_kafka_goes_no_replica_stands_aside_for_what_was_so_before(one, other):
+    """They notice one after the other: nobody may refuse because of one that has not noticed yet."""
+    for journal in (one, other):
+        journal.note_kafka(answers=True)
+    await until_told(one, other)
+    one.note_kafka(answers=False)
+    for _ in range(40):  # two seconds, in which the other one goes on saying what was true last
+        assert not one.is_apart
+        assert (await claimed(one)).is_mine
+        one.let_go("i")
+        await asyncio.sleep(0.05)
+    other.note_kafka(answers=True)  # it was not Kafka: it is this replica alone
+    await until(lambda: one.is_apart)
+
+    other.note_kafka(answers=False)
+    await until(lambda: not one.is_apart)
+    assert not other.is_apart
 
 
 async def test_what_a_dead_replica_had_claimed_is_free_again(one, other, database):

@@ -5,6 +5,7 @@ is shown by promtool alone: answers that are slow without being refused, and bro
 """
 
 import asyncio
+import os
 import secrets
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -19,7 +20,7 @@ import msgspec
 import pytest
 from confluent_kafka.admin import NewPartitions
 
-from connector import app
+from connector import app, logs, supervision
 from connector.journal import SqliteJournal
 from tests.integration.conftest import Running
 from tests.integration.test_damaged_journal import admission, pages_of, scramble
@@ -52,6 +53,8 @@ OF_OTHER_TROUBLE = {
     "WedaConnectorJournalFailing",
     "WedaConnectorRegistryDown",
     "WedaConnectorSourceSilent",
+    "WedaConnectorPartRestarted",
+    "WedaConnectorLogLinesDropped",
 }
 OF_REPLICAS = {"WedaConnectorReplicaHoldsBack", "WedaConnectorDatabaseDown", "WedaConnectorLeaseLost"}
 SHOWN_BY_PROMTOOL_ALONE = {"WedaConnectorSlowAnswers"}
@@ -139,6 +142,7 @@ async def test_trouble_is_seen_to_come_and_to_go(  # noqa: PLR0917 - fixtures
         await asyncio.to_thread(grown.result)
         registry.pause()
         disk.failing.add("sync")
+        dropping = asyncio.create_task(failing_process(monkeypatch))
         seen = asyncio.create_task(
             asyncio.to_thread(prometheus.wait_for, *OF_THE_FREEZE, *OF_OTHER_TROUBLE, seconds=SECONDS)
         )
@@ -150,6 +154,7 @@ async def test_trouble_is_seen_to_come_and_to_go(  # noqa: PLR0917 - fixtures
             kafka.resume(1)
             registry.resume()
             disk.failing.clear()
+            dropping.cancel()
         default.cancel()
 
     for alert in (alert for alerts_of_one in fired.values() for alert in alerts_of_one):
@@ -205,6 +210,21 @@ async def test_trouble_of_replicas_is_seen_to_come_and_to_go(prometheus, start, 
 
 def address(running: Running) -> str:
     return running.connector.operations_url.removeprefix("http://")
+
+
+async def failing_process(monkeypatch) -> None:
+    """Lines go to a full disk, and a part fails, again and again."""
+    full = os.open("/dev/full", os.O_WRONLY)
+    sink = logs.Sink(logs._Descriptor(full).write)
+    monkeypatch.setattr(logs, "_sink", sink)
+    try:
+        while True:
+            sink.add(b"a line")
+            supervision.note_failure("history", KeyError())
+            await asyncio.sleep(0.5)
+    finally:
+        sink.close(5)
+        os.close(full)
 
 
 def instances(alerts_of_one: list[dict[str, Any]]) -> set[str]:

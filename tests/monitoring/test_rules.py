@@ -18,6 +18,7 @@ AT_ONCE = {
     "WedaConnectorJournalLostMessages",
     "WedaConnectorDeadLetters",
     "WedaConnectorPartitionCountChanged",
+    "WedaConnectorPartRestarted",
 }
 """Alerts that wait for nothing: what they tell of has happened, and does not go away by itself."""
 

@@ -1,0 +1,104 @@
+"""A connector of which a part has ended: probes say so, and it starts again as a whole."""
+
+import asyncio
+import json
+
+import aiohttp
+import pytest
+
+from connector import supervision
+from connector.app import Connector
+from connector.errors import Unavailable
+from connector.journal import SqliteJournal
+from connector.publisher import KafkaPublisher
+
+
+async def live(running) -> tuple[int, dict[str, object]]:
+    async with (
+        aiohttp.ClientSession() as session,
+        session.get(f"{running.connector.operations_url}/livez") as answer,
+    ):
+        return answer.status, json.loads(await answer.text())
+
+
+async def test_a_thread_that_has_died_is_told_by_the_probes_and_ends_the_connector(start, monkeypatch):
+    """`run` begins again then, in the same process; a kubelet would restart the container."""
+    monkeypatch.setattr(supervision, "AGAIN_SECONDS", 0.05)
+    running = await start()
+    assert await live(running) == (200, {"live": True})
+    publisher = running.connector.publisher
+    publisher._stopping = True  # as if its thread had met its end
+    await asyncio.to_thread(publisher._thread.join)
+    publisher._stopping = False
+
+    assert await live(running) == (503, {"live": False, "dead": ["publisher"]})
+    assert (await running.ready())[0] == 503
+    await asyncio.wait_for(running.connector.must_start_anew.wait(), 5)
+    assert "publisher" in (await running.ready())[1]["problems"]["parts"]
+    assert await running.metric("weda_connector_starts_anew_total", reason="part") == 1
+
+
+async def test_watchers_that_fail_are_restarted_and_counted(start, monkeypatch):
+    def fail(*_: object, **__: object) -> None:
+        raise KeyError
+
+    monkeypatch.setattr(supervision, "AGAIN_SECONDS", 0.05)
+    running = await start()
+    before = await running.metric("weda_connector_part_restarts_total", part="gauges")
+    monkeypatch.setattr(Connector, "_publish_gauges", fail)
+    await asyncio.sleep(1)
+    monkeypatch.undo()
+    await asyncio.sleep(1.2)
+
+    assert await running.metric("weda_connector_part_restarts_total", part="gauges") > before
+    assert await live(running) == (200, {"live": True})
+    assert "gauges (KeyError)" in (await running.ready())[1]["problems"]["parts"]
+
+
+async def test_the_thread_that_polls_goes_on_whatever_it_meets(start, monkeypatch):
+    running = await start()
+    met = asyncio.Event()
+
+    def fail(publisher: KafkaPublisher) -> None:
+        met.set()
+        raise SystemExit  # no Exception: it would end a thread without a word
+
+    monkeypatch.setattr(KafkaPublisher, "_poll_or_rebuild", fail)
+    await asyncio.wait_for(met.wait(), 5)
+    monkeypatch.undo()
+
+    assert await running.post({"msgType": "Task", "instanceId": "i", "msgId": "m"}) == (200, {"code": 0})
+    assert running.connector.publisher.lives
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+async def test_a_connector_whose_journals_thread_has_died_can_still_be_stopped_and_refuses_until_then(
+    start, monkeypatch
+):
+    running = await start()
+
+    def end(_journal: SqliteJournal, _retained: object) -> None:
+        raise SystemExit
+
+    monkeypatch.setattr(SqliteJournal, "_gather", end)
+    async with asyncio.timeout(5):
+        while (await live(running))[1] != {"live": False, "dead": ["journal"]}:
+            await asyncio.sleep(0.05)
+    monkeypatch.undo()
+
+    assert (await running.ready())[0] == 503
+    async with asyncio.timeout(20):
+        await running.connector.stop()
+
+
+async def test_a_defect_on_the_journals_thread_makes_the_connector_start_again(start):
+    running = await start()
+    open_journal = running.connector.desk.dead_letters._journal
+    with pytest.raises(Unavailable):
+        await open_journal._ask(lambda _file: {}["a defect"], writes=True)
+
+    await asyncio.wait_for(running.connector.must_start_anew.wait(), 5)
+    assert (await live(running))[0] == 200
+    async with asyncio.timeout(5):
+        while "journal (KeyError)" not in (await running.ready())[1]["problems"].get("parts", ""):
+            await asyncio.sleep(0.05)
