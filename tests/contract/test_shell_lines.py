@@ -27,6 +27,9 @@ DOCUMENTS = sorted(
     [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), ROOT / "helm" / "README.md", ROOT / "avro" / "README.md"]
 )
 BIN = Path(sys.executable).parent
+NOT_YET = "<!-- after the first publication -->"
+"""Marks a block of lines that work once a version is published."""
+
 BLOCK = re.compile(r"^( *)```(?:sh|shell|bash|console)\n(.*?)^ *```$", re.DOTALL | re.MULTILINE)
 YAML = re.compile(r"^ *```yaml\n(.*?)^ *```$", re.DOTALL | re.MULTILINE)
 ASSIGNMENT = re.compile(r"^[A-Za-z_]\w*=")
@@ -45,13 +48,30 @@ ROUTES = (
 )
 UNREACHABLE = ("refused", "unreachable", "daemon", "docker API", "no such host", "connection")
 RUN_BY_THE_PAGE_S_TEST = {"python", "kcat", "java", "mvn", "sql-client.sh", "psql", "jq"}
-OF_THE_SYSTEM = {"export", "cd", "df", "ls", "ssh", "grep", "tr", "od", "sed", "echo", "awk", "head", "sort", "openssl"}
+OF_THE_SYSTEM = {
+    "export",
+    "cd",
+    "df",
+    "ls",
+    "ssh",
+    "grep",
+    "tr",
+    "od",
+    "sed",
+    "echo",
+    "awk",
+    "head",
+    "sort",
+    "openssl",
+    "uv",
+}
 OF_KAFKA = {"kafka-acls.sh"}
 
 
 def lines(document: Path) -> Iterator[str]:
     """Each command line of its shell blocks; one that ends in a backslash goes on."""
-    for _, block in BLOCK.findall(document.read_text(encoding="utf-8")):
+    text = re.sub(rf"^{NOT_YET}\n```.*?^```$", "", document.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+    for _, block in BLOCK.findall(text):
         whole = block.replace("\\\n", " ")
         yield from (line.strip() for line in _without_here_documents(whole) if line.strip())
 
@@ -167,7 +187,7 @@ def of_helm(words: list[str], document: Path) -> None:
     if words[0] not in {"install", "upgrade", "template"}:
         assert words[0] in {"test", "rollback", "uninstall", "list"}
         return
-    assert (ROOT / words[2] / "Chart.yaml").is_file()
+    assert words[2].startswith("dist/weda-connector-") or (ROOT / words[2] / "Chart.yaml").is_file()
     values: dict[str, Any] = {}
     known = {
         "--namespace": 1,
@@ -177,6 +197,8 @@ def of_helm(words: list[str], document: Path) -> None:
         "--set": 1,
         "--values": 1,
     }
+    if words[2].startswith("dist/"):
+        return  # shown without its values, which are those of the page on Kubernetes
     rest = words[3:]
     while rest:
         option, rest = rest[0], rest[1:]
