@@ -23,7 +23,7 @@ from typing import Any, Final, Protocol
 import msgspec
 import structlog
 
-from connector.errors import Unavailable
+from connector.errors import OutcomeUnknown, Unavailable
 from connector.journal import Admission, Contents, JournalState
 from connector.lease import GRANT_SECONDS, Lease
 from connector.repeats import Mark, Standing
@@ -577,7 +577,7 @@ class SharedJournal:
                 turn.void.append(claim.seen)
         behind = [row for row in turn.rows if row.is_behind]
         for row in behind:
-            _set(row.done, failing)
+            _set(row.done, _in_doubt(failing))
         turn.rows = [row for row in turn.rows if not row.is_behind]
         turn.claims = []
         if self.lease.has_ended:
@@ -608,7 +608,7 @@ class SharedJournal:
         for claim in turn.claims:
             _set(claim.verdict, failing)
         for row in turn.rows:
-            _set(row.done, failing)
+            _set(row.done, _in_doubt(failing))
         for change in (*turn.strikes.values(), *turn.amends.values()):
             _set(change.done, failing)
 
@@ -708,6 +708,11 @@ def _why(error: DatabaseRefusal | Unanswered) -> str:
 
 def _failing(why: str) -> Unavailable:
     return Unavailable(f"the shared journal cannot take the message: {why}", retry_after=5)
+
+
+def _in_doubt(failing: Unavailable) -> OutcomeUnknown:
+    """The same of a row that may have been committed: nobody has told."""
+    return OutcomeUnknown(f"{failing.message}; it may be published all the same", retry_after=failing.retry_after)
 
 
 def _set(future: asyncio.Future[Any], outcome: Any) -> None:

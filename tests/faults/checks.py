@@ -21,7 +21,7 @@ from tests.faults.sender import IMPATIENCE_SECONDS, PATIENCE_SECONDS
 
 INDEX_LAG_SECONDS = 2.0
 """P4 says that a killed connector may forget the last second's messages; one more for the machine's noise."""
-RETRIABLE_CODES = {42900, 50300}
+RETRIABLE_CODES = {42900, 50300, 50301}
 TOO_LARGE = 41300
 SOURCE = "default"
 
