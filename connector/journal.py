@@ -105,18 +105,25 @@ class Contents:
     accounts: dict[str, Account] = field(default_factory=dict)
 
 
+class Oldest(NamedTuple):
+    """The row that has waited longest: its place in the order, and since when in epoch milliseconds."""
+
+    sequence: int
+    waits_since: int
+
+
 @dataclass(frozen=True, slots=True)
 class JournalState:
     """How full the journal is and since when.
 
     Attributes:
         size_bytes: Bytes in use: database and write-ahead log.
-        oldest_received_at: Epoch milliseconds of the oldest row, or None where there is none.
+        oldest: The first row in the order, or None where there is none.
         waiting: Rows by source that this connector has to tell of; None where it counts them itself.
     """
 
     size_bytes: int
-    oldest_received_at: int | None
+    oldest: Oldest | None
     waiting: Mapping[str, int] | None = None
 
 
@@ -262,7 +269,7 @@ class SqliteJournal:
 
     async def state(self) -> JournalState:
         """How full the journal is and since when."""
-        state: JournalState = await self._ask(lambda file: JournalState(file.used(), file.oldest()), writes=False)
+        state: JournalState = await self._ask(_state, writes=False)
         return state
 
     async def credit(self, published: Mapping[str, int]) -> None:
@@ -424,6 +431,11 @@ def _contents(file: JournalFile) -> Contents:
 
 _ENCODER = msgspec.msgpack.Encoder()
 _DECODER = msgspec.msgpack.Decoder(tuple[Request, tuple[ProducibleRecord, ...]])
+
+
+def _state(file: JournalFile) -> JournalState:
+    oldest = file.oldest()
+    return JournalState(file.used(), None if oldest is None else Oldest(*oldest))
 
 
 def _row(admission: Admission) -> StoredRow:

@@ -212,10 +212,10 @@ class JournalFile:
         """The first sequence that is free."""
         return (self._one("SELECT max(sequence) FROM message") or 0) + 1
 
-    def oldest(self) -> int | None:
-        """``received_at`` of the first row in the order."""
-        oldest: int | None = self._one("SELECT received_at FROM message ORDER BY sequence LIMIT 1")
-        return oldest
+    def oldest(self) -> tuple[int, int] | None:
+        """``sequence`` and ``received_at`` of the first row in the order."""
+        rows = list(self._database.execute("SELECT sequence, received_at FROM message ORDER BY sequence LIMIT 1"))
+        return rows[0] if rows else None
 
     def used(self) -> int:
         """Bytes in use: database and write-ahead log."""

@@ -24,7 +24,7 @@ import msgspec
 import structlog
 
 from connector.errors import OutcomeUnknown, Unavailable
-from connector.journal import Admission, Contents, JournalState
+from connector.journal import Admission, Contents, JournalState, Oldest
 from connector.lease import GRANT_SECONDS, Lease
 from connector.repeats import Mark, Standing
 from connector.values import ProducibleRecord, Request
@@ -74,7 +74,8 @@ _HEADS: Final = (
 )
 _OLDEST: Final = (
     "SELECT (SELECT coalesce(sum(bytes), 0)::bigint FROM weda_lane), "
-    "(SELECT received_at FROM weda_row ORDER BY sequence LIMIT 1)"
+    "o.sequence, o.received_at FROM (SELECT 1) AS one "
+    "LEFT JOIN (SELECT sequence, received_at FROM weda_row ORDER BY sequence LIMIT 1) AS o ON true"
 )
 _WAITING: Final = (
     "WITH speaking AS (SELECT owner, since FROM weda_replica "
@@ -360,11 +361,12 @@ class SharedJournal:
             Unavailable: The database does not answer, or gives this replica no lease: it can take nothing.
         """
         self._check_lease()
-        [(size, oldest)] = await self._read(_OLDEST)
+        [(size, sequence, received_at)] = await self._read(_OLDEST)
         counted: list[tuple[Any, ...]] = []
-        if oldest is not None:
+        if sequence is not None:
             about = {"me": self._me, "lease": GRANT_SECONDS, "silence": _SPEAKING_SECONDS}
             counted = await self._read(_WAITING, about)
+        oldest = None if sequence is None else Oldest(sequence, received_at)
         return JournalState(size, oldest, dict(counted))
 
     async def credit(self, published: Mapping[str, int]) -> None:
