@@ -29,7 +29,7 @@ class Ages:
     def look(self, next_sequence: int) -> None:
         """Note how far the sequences have come; to be called again and again.
 
-        After a while every second look is forgotten: in a process that has run for long, ages are known to some seconds.
+        After a while every second look is forgotten: in a process that has run for long, ages are known to seconds.
         """
         self._looked = time.monotonic()
         if not self._is_alone or next_sequence == self._sequences[-1]:
