@@ -34,6 +34,9 @@ from connector.streams import DEAD_LETTERS
 from connector.values import ProducibleRecord, Request
 
 _BATCH: Final = 2_000
+_PART: Final = 5_000
+"""Most numbers that one command reads or removes: a message that has to be written waits for no more."""
+
 _REOPEN_SECONDS: Final = 1.0
 _LOG = structlog.get_logger("connector.journal")
 
@@ -288,12 +291,22 @@ class SqliteJournal:
 
     async def recall_all(self, prefix: str) -> dict[str, int]:
         """Every number whose name starts so."""
-        found: dict[str, int] = await self._ask(lambda file: file.recall_all(prefix), writes=False)
-        return found
+        found: dict[str, int] = {}
+        after = ""
+        while True:  # in parts, between which messages are written
+            part = await self._ask(
+                partial(JournalFile.recall_all, prefix=prefix, after=after, most=_PART), writes=False
+            )
+            found |= part
+            if len(part) < _PART:
+                return found
+            after = next(reversed(part))
 
     async def forget(self, names: Sequence[str]) -> None:
         """Keep these numbers no longer."""
-        await self._ask(lambda file: file.forget(names), writes=True)
+        for begin in range(0, len(names), _PART):
+            part = names[begin : begin + _PART]
+            await self._ask(partial(JournalFile.forget, names=part), writes=True)
 
     async def _ask(
         self, run: Callable[[JournalFile], Any], *, writes: bool, critical: bool = False, adds: Admission | None = None

@@ -93,7 +93,7 @@ async def test_what_is_older_than_its_topic_takes_is_published_with_the_current_
 
 
 @pytest.mark.parametrize(("hours", "verdict"), [(8, "failed"), (0.5, "warning"), (-8, "warning")])
-async def test_the_doctor_fails_where_the_clock_is_beyond_what_the_topics_take(
+async def test_the_doctor_fails_where_the_clock_is_beyond_what_the_topics_take(  # noqa: PLR0917 - the real parts
     start, kafka, topic_prefix, clock, hours, verdict
 ):
     """An hour ahead is Kafka's own limit; behind there is none by default."""
