@@ -136,6 +136,7 @@ class Delivery:
         self._restamp = restamp
         self._ages = Ages(contents.next_sequence if journaled is None else None)
         self._failing: dict[str, tuple[float, Failure]] = {}
+        self._restamps_until = 0.0
         self._publish_wait = publish_wait_seconds
         self._overdues = Deadlines(publish_wait_seconds)
         self._lanes = Lanes(Occupancy(contents.lanes) if journaled is None else journaled)
@@ -472,6 +473,8 @@ class Delivery:
         for record, failure in failed:
             if failure.is_of_topic:
                 self._failing[record.topic] = self._loop.time(), failure
+            if failure.kind is FailureKind.TIMESTAMP:
+                self._restamps_until = self._loop.time() + _FAILING_SECONDS
         return tuple(
             self._restamp(record) if failure.kind is FailureKind.TIMESTAMP else record for record, failure in failed
         )
@@ -562,11 +565,7 @@ class Delivery:
         if not fresh or is_busy or not self._publisher.is_open:
             return 0
         lane = self._lanes.busy(name)
-        ages = self._ages
-        entries = [
-            Entry(row, row=Row.STORED, fate=None, since=ages.since(row.sequence, row.request.waits_since))
-            for row in fresh
-        ]
+        entries = [self._entry(row) for row in fresh]
         self._in_hand += len(entries)
         if fresh[0].sequence in self._suspects:
             self._in_hand -= len(entries) - 1
@@ -575,6 +574,13 @@ class Delivery:
         lane.chain.extend(entries[1:])
         self._produce(lane, entries[0])
         return len(entries)
+
+    def _entry(self, row: Admission) -> Entry:
+        """A row of the journal, with other timestamps where Kafka refuses those of its kind just now."""
+        since = self._ages.since(row.sequence, row.request.waits_since)
+        if self._loop.time() < self._restamps_until:
+            row = msgspec.structs.replace(row, records=tuple(map(self._restamp, row.records)))
+        return Entry(row, row=Row.STORED, fate=None, since=since)
 
     async def _publish_alone(self, lane: Lane, entry: Entry) -> None:
         """Find out whether Kafka refuses a record for its own sake: publish it with nothing else on the way."""

@@ -30,7 +30,7 @@ LAYERS = (
     }
     | {"lanes", "logs", "messages", "metrics", "publisher", "reading", "records", "registry", "repeats", "salvage"}
     | {"journal_file", "schemas", "settings", "simulator", "streams", "testing", "topics", "write_ahead_log"}
-    | {"deadlines", "detached", "tallies", "typed_messages"}
+    | {"ages", "deadlines", "detached", "tallies", "timestamps", "typed_messages"}
     | {"addresses", "causes", "heads", "limits", "privacy", "rotation", "signatures", "tls"}
     | {"claims", "database", "lease", "migration", "shared_journal"},
     {"pipeline", "single_use"},
