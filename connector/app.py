@@ -47,7 +47,7 @@ from connector.protocol import (
     bounded,
     sweep,
 )
-from connector.publisher import Failure, KafkaPublisher, producer_properties
+from connector.publisher import Failure, FailureKind, KafkaPublisher, producer_properties
 from connector.reading import Decoded, read_records, record_at
 from connector.receiver import Receiver
 from connector.recent import Recent
@@ -61,6 +61,7 @@ from connector.shared_journal import Link, SharedJournal
 from connector.signatures import secret_bytes
 from connector.single_use import SingleUse
 from connector.streams import DEAD_LETTERS, Routes
+from connector.timestamps import Timestamps
 from connector.tls import Files, ServerTls
 from connector.topics import Broker, TopicAdmin, TopicSpec, TopicState, canaries, canary_routes, routes_of, wanted
 from connector.tracing import TracedPublisher, TracedReceiver, Tracing
@@ -88,6 +89,11 @@ _CREDIT_SECONDS: Final = 1.0
 _ANEW_SECONDS: Final = 5.0
 _REGISTRY_SECONDS: Final = 15.0
 _RATE_SECONDS: Final = 30.0
+_LAG_SECONDS: Final = 0.05
+_CLOCKS_DIFFER: Final = (
+    "the clock of this machine and the brokers' are too far apart for the topic's message.timestamp.after.max.ms or "
+    "message.timestamp.before.max.ms: set the clocks (NTP); what waits is then published with the time of then"
+)
 _FLOOR: Final = "ingest_floor"
 _EVENTS: Final = "events"
 _STOP_SHARE: Final = 0.3
@@ -129,9 +135,10 @@ class Connector:
         self._privacy = _privacy(settings)
         self._reader = Reader(ZoneInfo(settings.timezone), self._privacy)
         self._topic_limits: dict[str, int] = {}
+        self._is_topic_missing = False
         self._partitions: dict[str, int] = {}
         self._leaving = _Rate()
-        self._limits_differ = asyncio.Event()
+        self._topics_differ = asyncio.Event()
         self._tracing = Tracing(VERSION) if settings.tracing.enabled else None
         self.routes = routes_of(settings)
         self._canaries = canaries(settings)
@@ -145,6 +152,9 @@ class Connector:
             streams=settings.streams,
             journal_is_shared=self._is_replica,
         )
+        self._timestamps = Timestamps(self.metrics.timestamp_replaced)
+        if not self._canaries:
+            self.metrics.without_canary()
         self.recent = Recent(settings.sources, self._reader.read)
         self.bootstrap_servers = settings.kafka.bootstrap_servers
         self.url = ""
@@ -194,6 +204,7 @@ class Connector:
         self._start_embedded()
         # 7. The publisher, and delivery with what the journal held.
         delivery, claims = await self._start_delivery(journal, contents)
+        self._watch("lag", self._measure_lag)
         # 8. The topics; while the brokers are away, messages go to the journal.
         admin = TopicAdmin(self.bootstrap_servers, settings.kafka.properties)
         await self._try_to_connect(admin, delivery, _ASK_AT_START_SECONDS)
@@ -306,6 +317,7 @@ class Connector:
             bury=self._bury,
             publish_wait_seconds=settings.kafka.publish_wait_seconds,
             journaled=None if shared is None else shared.holdings,
+            restamp=self._timestamps.taken,
         )
         claims = (
             None
@@ -630,7 +642,8 @@ class Connector:
             await asyncio.sleep(_AGAIN_SECONDS)
         looked = time.monotonic()
         while True:
-            if await self._has_buried(within=_ASK_SECONDS if self._shared is None else _REPLICA_ASKS_SECONDS):
+            within = _ASK_SECONDS if self._shared is None else _REPLICA_ASKS_SECONDS
+            if await self._do_topics_differ(within=within) or self._is_topic_missing:
                 looked = -_TOPICS_SECONDS
             try:
                 await asyncio.to_thread(admin.brokers, _ASK_SECONDS)
@@ -645,54 +658,43 @@ class Connector:
 
     def _bury(self, request: Request, records: tuple[ProducibleRecord, ...], failure: Failure) -> ProducibleRecord:
         """The dead letter of what Kafka refused: the topics' limits are other ones than were read."""
-        self._limits_differ.set()
+        self._topics_differ.set()
         topic = self.routes.dead_letter_topic(request.source)
         return dead_letters.of_refusal(topic, request, records, failure)
 
-    async def _has_buried(self, *, within: float) -> bool:
+    async def _do_topics_differ(self, *, within: float) -> bool:
+        """Whether Kafka said, within so many seconds, something of the topics that is new here."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(within):
-                await self._limits_differ.wait()
-        was_set = self._limits_differ.is_set()
-        self._limits_differ.clear()
+                await self._topics_differ.wait()
+        was_set = self._topics_differ.is_set()
+        self._topics_differ.clear()
         return was_set
 
     async def _try_to_connect(self, admin: TopicAdmin, delivery: Delivery, seconds: float) -> None:
         """Create missing topics and let delivery publish, if the brokers answer within so many seconds."""
         try:
             await asyncio.to_thread(admin.brokers, seconds)
-            await self._prepare_topics(admin)
+            await self._look_at_topics(admin)
         except ConnectorError as error:
             self._note_brokers(is_up=False, problem=error.message)
         else:
             self._note_brokers(is_up=True)
             delivery.connect()
 
-    async def _prepare_topics(self, admin: TopicAdmin) -> None:
+    async def _look_at_topics(self, admin: TopicAdmin) -> None:
+        """See what the topics are like; make those that are missing, at the start or since then, where that is ours."""
         if self._settings.kafka.bootstrap_servers == EMBEDDED:
             self.metrics.durability_degraded.set(1)
             return  # they make themselves, and cannot be described
-        if self._settings.topics.create:
-            existing = await asyncio.to_thread(admin.describe, self._topics, _ASK_SECONDS)
-            missing = [spec for spec in wanted(self._settings) if spec.name not in existing]
-            if missing:
-                await asyncio.to_thread(admin.create, missing, _CREATE_SECONDS)
-                _LOG.info("topics created", topics=[spec.name for spec in missing])
-                await self._await_topics(admin)
-        await self._look_at_topics(admin)
-
-    async def _await_topics(self, admin: TopicAdmin) -> None:
-        """Until every broker that is asked knows the topics that were just created, but not for ever."""
-        gives_up = time.monotonic() + _CREATE_SECONDS
-        while len(await asyncio.to_thread(admin.describe, self._topics, _ASK_SECONDS)) < len(self._topics):
-            if time.monotonic() >= gives_up:
-                return
-            await asyncio.sleep(_AGAIN_SECONDS)
-
-    async def _look_at_topics(self, admin: TopicAdmin) -> None:
         states = await asyncio.to_thread(admin.describe, self._topics, _ASK_SECONDS)
+        missing = [spec for spec in wanted(self._settings) if spec.name not in states]
+        if missing and self._settings.topics.create:
+            await self._create(admin, missing)
+            states = await asyncio.to_thread(admin.describe, self._topics, _ASK_SECONDS)
         for name, state in states.items():
             self._topic_limits[name] = state.max_message_bytes
+            self._timestamps.note(state)
             self._note_partitions(state)
         degraded = [name for name, state in states.items() if not state.is_durable]
         self.metrics.durability_degraded.set(1 if degraded else 0)
@@ -701,6 +703,15 @@ class Connector:
         )
         absent = [name for name in self._topics if name not in states]
         self._note_problem("topics", f"missing: {', '.join(absent)}" if absent else "")
+
+    async def _create(self, admin: TopicAdmin, missing: Sequence[TopicSpec]) -> None:
+        names = [spec.name for spec in missing]
+        lost = [name for name in names if name in self._partitions]
+        await asyncio.to_thread(admin.create, missing, _CREATE_SECONDS)
+        if lost:
+            _LOG.warning("topics were gone, and are created again, empty", topics=lost)
+        else:
+            _LOG.info("topics created", topics=names)
 
     @property
     def _topics(self) -> tuple[str, ...]:
@@ -751,8 +762,7 @@ class Connector:
                 self.health.journal_bytes = None if state.lost else state.size_bytes
                 if state.waiting is not None:
                     self.metrics.journal_told(state.waiting)
-                waiting = [one for one in (state.oldest_received_at, delivery.oldest_in_memory) if one is not None]
-                self.health.oldest_waiting = min(waiting, default=None)
+                self.health.waiting_since = delivery.waiting_since(state.oldest)
                 self._note_problem("journal", state.lost)
             except (TimeoutError, Unavailable) as error:
                 self.health.journal_bytes = None
@@ -782,6 +792,7 @@ class Connector:
         health = self.health
         health.is_apart = self._shared is not None and self._shared.is_apart
         self._note_problem("replica", _APART if health.is_apart else "")
+        self._note_failing(delivery.failing)
         health.backlog = delivery.waiting_rows
         health.waiting = self.metrics.waiting
         self._leaving.note(delivery.struck)
@@ -795,6 +806,22 @@ class Connector:
         self.metrics.journal_oldest_age.set(health.oldest_age_seconds)
         self.metrics.published_through.set(time.time() - health.oldest_age_seconds)
         self.metrics.settle_ledger()
+
+    def _note_failing(self, failing: Mapping[str, Failure]) -> None:
+        """Say why Kafka does not take records; look at the topics anew where one is missing."""
+        self._note_problem("publishing", "; ".join(f"{topic}: {_reason(one)}" for topic, one in failing.items()))
+        is_missing = any(failure.is_of_missing_topic for failure in failing.values())
+        if is_missing and not self._is_topic_missing:
+            self._topics_differ.set()
+        self._is_topic_missing = is_missing
+
+    async def _measure_lag(self) -> None:
+        """Measure, again and again, how late the event loop comes to what is due."""
+        loop = asyncio.get_running_loop()
+        while True:
+            due = loop.time() + _LAG_SECONDS
+            await asyncio.sleep(_LAG_SECONDS)
+            self.metrics.event_loop_lag.observe(loop.time() - due)
 
     async def _keep_reserving(self, journal: AnyJournal, ingest_ids: IngestIds) -> None:
         while True:
@@ -910,6 +937,12 @@ def _spare_the_collector() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 50)
+
+
+def _reason(failure: Failure) -> str:
+    """Why Kafka does not take a record, and what to do where that is not for the brokers' operators to know."""
+    said = f"{failure.name} ({failure.detail})"
+    return f"{said}: {_CLOCKS_DIFFER}" if failure.kind is FailureKind.TIMESTAMP else said
 
 
 def _bind(host: str, port: int, setting: str) -> socket.socket:

@@ -14,7 +14,7 @@ from typing import Any, Final
 import structlog
 
 from connector.delivery import Delivery, Ledger, Place
-from connector.errors import Unavailable
+from connector.errors import OutcomeUnknown, Unavailable
 from connector.journal import Admission, Note
 from connector.lanes import Fate, Safety
 from connector.repeats import Mark, Standing
@@ -123,7 +123,7 @@ class Claims:
             await asyncio.gather(*self._under_way, return_exceptions=True)
 
     async def _bring(self, fate: Fate, arrival: _Arrival) -> None:
-        result: Safety | Unavailable = Unavailable("a defect of the connector: send it again")
+        result: Safety | Unavailable = OutcomeUnknown("a defect of the connector: send it again with the same msgId")
         try:
             result = await self._safety(arrival)
         except Unavailable as refusal:
@@ -160,7 +160,7 @@ class Claims:
             if verdict.standing is not Standing.PENDING:
                 return verdict
             if loop.time() >= deadline:
-                raise Unavailable("another replica has the same message under way: send it again", retry_after=1)
+                raise OutcomeUnknown("another replica has the same message under way: send it again", retry_after=1)
             await asyncio.sleep(_LOOK_AGAIN_SECONDS)
 
     async def _admitted(self, admission: Admission, seen: Mark | None, verdict: Verdict) -> Safety:

@@ -188,7 +188,7 @@ def _event(record: Decoded) -> Event:
     return Event(
         instance_id=record.key,
         value=record.value,
-        received_at=_EPOCH + timedelta(milliseconds=record.timestamp),
+        received_at=_EPOCH + timedelta(milliseconds=(record.value or {}).get("receivedAt", record.timestamp)),
         fingerprint=record.headers.get("weda.fingerprint", ""),
         topic=record.topic,
         partition=record.partition,

@@ -12,7 +12,7 @@ Everything here runs on the event loop; only the publisher and the journal have 
 import asyncio
 import contextlib
 import random
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, Protocol
@@ -21,9 +21,10 @@ import msgspec
 import structlog
 
 from connector import supervision
+from connector.ages import Ages
 from connector.deadlines import Deadlines
 from connector.errors import Unavailable
-from connector.journal import DEAD_LETTER_LANE, Admission, Contents, Journal, Note
+from connector.journal import DEAD_LETTER_LANE, Admission, Contents, Journal, Note, Oldest
 from connector.lanes import Entry, Fate, Lane, Lanes, Occupancy, Occupied, Row, Safety
 from connector.publisher import Failure, FailureKind, Failures, Publisher
 from connector.values import ProducibleRecord, Request
@@ -42,6 +43,7 @@ _PAUSE_SECONDS: Final = 0.02
 _LONGEST_IDLE_SECONDS: Final = 0.1
 _FAILED_ROUND_SECONDS: Final = 1.0
 _ALONE_SECONDS: Final = 30.0
+_FAILING_SECONDS: Final = 30.0  # what is refused is tried again more often than that
 _STALLED_STOP_SECONDS: Final = 1.0
 _LOG = structlog.get_logger("connector.delivery")
 
@@ -58,8 +60,8 @@ class Ledger(Protocol):
     def passed_by(self, admission: Admission) -> None:
         """It is published and never stood in the journal, which therefore cannot count it."""
 
-    def record_published(self, record: ProducibleRecord) -> None:
-        """One record is acknowledged."""
+    def record_published(self, record: ProducibleRecord, seconds: float) -> None:
+        """One record is acknowledged, so long after its message began to wait."""
 
     def journaled(self, admission: Admission) -> None:
         """It waits in the journal."""
@@ -73,6 +75,14 @@ class Ledger(Protocol):
 
 Bury = Callable[[Request, tuple[ProducibleRecord, ...], Failure], ProducibleRecord]
 """Makes the dead letter of a message that Kafka refused for its own sake."""
+
+
+Restamp = Callable[[ProducibleRecord], ProducibleRecord]
+"""Gives a record whose timestamp Kafka may have refused one that its topic takes; the same record if it is not that."""
+
+
+def _as_it_is(record: ProducibleRecord) -> ProducibleRecord:
+    return record
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +107,7 @@ class Delivery:
         contents: What the journal held when it was opened.
         ledger: Who counts.
         bury: Makes dead letters of refused records.
+        restamp: Replaces timestamps that Kafka refuses.
         journaled: Which lanes the journal holds; those of ``contents`` if not given.
         publish_wait_seconds: How long a message waits for Kafka before it goes to the journal.
 
@@ -116,18 +127,23 @@ class Delivery:
         bury: Bury,
         publish_wait_seconds: float,
         journaled: Occupied | None = None,
+        restamp: Restamp = _as_it_is,
     ) -> None:
         self._publisher = publisher
         self._journal = journal
         self._ledger = ledger
         self._bury = bury
+        self._restamp = restamp
+        self._ages = Ages(contents.next_sequence if journaled is None else None)
+        self._failing: dict[str, tuple[float, Failure]] = {}
+        self._restamps_until = 0.0
         self._publish_wait = publish_wait_seconds
         self._overdues = Deadlines(publish_wait_seconds)
         self._lanes = Lanes(Occupancy(contents.lanes) if journaled is None else journaled)
         self._next_sequence = contents.next_sequence
         self._loop = asyncio.get_running_loop()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._in_memory: dict[int, int] = {}
+        self._in_memory: dict[int, float] = {}
         self._flying = 0
         self._last_report = self._loop.time()
         self._in_hand = 0
@@ -153,15 +169,29 @@ class Delivery:
         """Rows in the journal, those about to be written or struck included."""
         return self._lanes.journaled.total
 
+    def waiting_since(self, oldest: Oldest | None) -> float | None:
+        """Since when the oldest message waits that is not yet published, on the monotonic clock; None: there is none.
+
+        To be asked again and again: the ages of messages come of it.
+
+        Args:
+            oldest: The first row of the journal.
+        """
+        self._ages.look(self._next_sequence)
+        waiting = [] if oldest is None else [self._ages.since_oldest(*oldest)]
+        waiting += [*self._in_memory.values()][:1]
+        return min(waiting, default=None)
+
     @property
     def waiting_letters(self) -> int | None:
         """How many of them are dead letters; None where a shared journal has to be asked."""
         return self._lanes.journaled.letters
 
     @property
-    def oldest_in_memory(self) -> int | None:
-        """``received_at`` of the oldest message that is in memory and not yet published."""
-        return next(iter(self._in_memory.values()), None)
+    def failing(self) -> dict[str, Failure]:
+        """Why Kafka does not take records, by topic, as it has said in the last half minute."""
+        now = self._loop.time()
+        return {topic: failure for topic, (at, failure) in self._failing.items() if now - at < _FAILING_SECONDS}
 
     def connect(self) -> None:
         """The topics are there: publish from now on. Until then every message goes to the journal."""
@@ -195,7 +225,8 @@ class Delivery:
         if place is None:
             place = Place(self._next_sequence, is_behind_rows=False)
             self._next_sequence += 1
-        entry = Entry(Admission(place.sequence, lane, request, records, note), row=Row.NONE, fate=fate)
+        admission = Admission(place.sequence, lane, request, records, note)
+        entry = Entry(admission, row=Row.NONE, fate=fate, since=self._loop.time())
         if note is not None or place.is_behind_rows or self._must_journal(lane):
             self._spill(lane, entry)
         else:
@@ -224,7 +255,7 @@ class Delivery:
     # --- straight to Kafka ---
 
     def _send(self, name: str, entry: Entry) -> None:
-        self._in_memory[entry.admission.sequence] = entry.admission.request.waits_since
+        self._in_memory[entry.admission.sequence] = entry.since
         entry.timer = self._overdues.begin(partial(self._overdue, entry))
         lane = self._lanes.busy(name)
         if lane.in_flight is None:
@@ -258,8 +289,7 @@ class Delivery:
         lane.in_flight = None
         records = entry.admission.records
         if not any(failures):
-            for record in records:
-                self._ledger.record_published(record)
+            self._count_published(entry, records)
             if records:
                 self._note_progress()
             self._finish(entry)
@@ -268,15 +298,19 @@ class Delivery:
         self._advance(entry.admission.lane, lane)
 
     def _partly_failed(self, lane: Lane, entry: Entry, failures: Failures) -> None:
-        still_open = []
-        for record, failure in zip(entry.admission.records, failures, strict=True):
-            if failure is None:
-                self._ledger.record_published(record)
-            else:
-                still_open.append(record)
-        if len(still_open) < len(failures):
+        pairs = [*zip(entry.admission.records, failures, strict=True)]
+        published = [record for record, failure in pairs if failure is None]
+        self._count_published(entry, published)
+        if published:
             self._note_progress()
-        self._retry(lane, entry, tuple(still_open), [failure for failure in failures if failure])
+        self._retry(lane, entry, [(record, failure) for record, failure in pairs if failure is not None])
+
+    def _count_published(self, entry: Entry, records: Sequence[ProducibleRecord]) -> None:
+        seconds = self._loop.time() - entry.since
+        for record in records:
+            self._ledger.record_published(record, seconds)
+            if self._failing:
+                self._failing.pop(record.topic, None)
 
     def _note_progress(self) -> None:
         self._last_report = self._loop.time()
@@ -369,7 +403,7 @@ class Delivery:
 
     async def _keep(self, entry: Entry) -> None:
         admission = entry.admission
-        self._in_memory[admission.sequence] = admission.request.waits_since
+        self._in_memory[admission.sequence] = entry.since
         try:
             await self._journal.admit(admission)
         except Unavailable as refusal:
@@ -417,19 +451,22 @@ class Delivery:
 
     # --- failed deliveries ---
 
-    def _retry(
-        self, lane: Lane, entry: Entry, still_open: tuple[ProducibleRecord, ...], failures: list[Failure]
-    ) -> None:
+    def _retry(self, lane: Lane, entry: Entry, failed: list[tuple[ProducibleRecord, Failure]]) -> None:
         """Bring a message whose delivery failed back to the head of its lane, by way of the journal."""
         admission = entry.admission
+        records, failures = self._still_open(failed), [failure for _, failure in failed]
+        is_restamped = any(record is not before for record, (before, _) in zip(records, failed, strict=True))
         _LOG.warning(
             "a delivery failed; the message waits in the journal",
             error=failures[0].name,
             detail=failures[0].detail,
-            topic=still_open[0].topic,
+            topic=records[0].topic,
+            **({"timestamp": "replaced by the current time"} if is_restamped else {}),
         )
-        is_shorter = len(still_open) < len(admission.records)
-        entry.admission = msgspec.structs.replace(admission, records=still_open)
+        if is_restamped:
+            self._resting.pop(admission.lane, None)
+        is_changed = is_restamped or len(records) < len(admission.records)
+        entry.admission = msgspec.structs.replace(admission, records=records)
         self._drop_chain(lane)
         self._forget(entry)
         if any(failure.kind is FailureKind.REFUSED for failure in failures):
@@ -438,8 +475,19 @@ class Delivery:
         if entry.row is Row.NONE:
             lane.waiting.insert(0, entry)
             self._spill(admission.lane)
-        elif is_shorter:
+        elif is_changed:
             self._background(self._amend(entry.admission))
+
+    def _still_open(self, failed: list[tuple[ProducibleRecord, Failure]]) -> tuple[ProducibleRecord, ...]:
+        """What has to be published again, and how."""
+        for record, failure in failed:
+            if failure.is_of_topic:
+                self._failing[record.topic] = self._loop.time(), failure
+            if failure.kind is FailureKind.TIMESTAMP:
+                self._restamps_until = self._loop.time() + _FAILING_SECONDS
+        return tuple(
+            self._restamp(record) if failure.kind is FailureKind.TIMESTAMP else record for record, failure in failed
+        )
 
     async def _amend(self, admission: Admission) -> None:
         with contextlib.suppress(Unavailable):  # the next owner publishes the acknowledged records once more
@@ -527,7 +575,7 @@ class Delivery:
         if not fresh or is_busy or not self._publisher.is_open:
             return 0
         lane = self._lanes.busy(name)
-        entries = [Entry(row, row=Row.STORED, fate=None) for row in fresh]
+        entries = [self._entry(row) for row in fresh]
         self._in_hand += len(entries)
         if fresh[0].sequence in self._suspects:
             self._in_hand -= len(entries) - 1
@@ -536,6 +584,13 @@ class Delivery:
         lane.chain.extend(entries[1:])
         self._produce(lane, entries[0])
         return len(entries)
+
+    def _entry(self, row: Admission) -> Entry:
+        """A row of the journal, with other timestamps where Kafka refuses those of its kind just now."""
+        since = self._ages.since(row.sequence, row.request.waits_since)
+        if self._loop.time() < self._restamps_until:
+            row = msgspec.structs.replace(row, records=tuple(map(self._restamp, row.records)))
+        return Entry(row, row=Row.STORED, fate=None, since=since)
 
     async def _publish_alone(self, lane: Lane, entry: Entry) -> None:
         """Find out whether Kafka refuses a record for its own sake: publish it with nothing else on the way."""

@@ -158,8 +158,11 @@ or a list its JSON text |
 | int | `2`, `"2"`, `2.0`; the empty string is null |
 | boolean | `true`, `false`, the same as text in any case, `1`, `0`; the empty string is null |
 | timestamp-millis | epoch milliseconds (magnitude of 10¹¹ and more) or seconds, as a number or text; ISO 8601 with or \
-without a zone; `yyyy-MM-dd HH:mm:ss`; a date alone is midnight; without a zone it is in the connector's, by default \
-Asia/Shanghai; `0` and the empty string are null |
+without a zone; `yyyy-MM-dd HH:mm:ss`, with slashes or numbers of one digit too (`2026/03/02 09:30:00`, \
+`2026-3-2 9:30`); digits that are a calendar date of 1970 to 2100 (`yyyyMMdd`, `yyyyMMddHHmm`, `yyyyMMddHHmmss`, \
+`yyyyMMddHHmmssSSS`), as a number or text, are that date; a date alone is midnight; without a zone it is in the \
+connector's, by default Asia/Shanghai; `0`, the empty string, `-`, `0000-00-00` with any time and 1970-01-01 00:00:00 \
+without a zone are null |
 | array of map of string | a list of maps; a map, which becomes a list of one; JSON text of either; `[]` and `{}` \
 become the empty list; null entries of a list are left out; a value that is not text becomes its JSON text |
 """

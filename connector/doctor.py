@@ -251,10 +251,10 @@ def _flight(settings: Settings, servers: str, admin: TopicAdmin) -> Finding:
         return Finding(_FLIGHT, "skipped", error.message, f"let this user create {topic}, or use --url")
     except ConnectorError as error:
         return Finding(_FLIGHT, "failed", error.message, _way_out(error))
-    return asyncio.run(_fly(settings, servers, topic))
+    return asyncio.run(_fly(settings, servers, topic, admin))
 
 
-async def _fly(settings: Settings, servers: str, topic: str) -> Finding:
+async def _fly(settings: Settings, servers: str, topic: str, admin: TopicAdmin) -> Finding:
     key = f"{_INSTANCE}{secrets.token_hex(8)}"
     now = time.time_ns() // 1_000_000
     record = ProducibleRecord("doctor", topic, key.encode(), MARK.encode(), (), now)
@@ -272,10 +272,12 @@ async def _fly(settings: Settings, servers: str, topic: str) -> Finding:
         return Finding(
             _FLIGHT, "failed", found, "look at the brokers (replicas in sync, leaders) and at the right to write"
         )
-    return await asyncio.to_thread(_read_back, settings, servers, record, milliseconds)
+    return await asyncio.to_thread(_read_back, settings, servers, record, milliseconds, admin)
 
 
-def _read_back(settings: Settings, servers: str, record: ProducibleRecord, milliseconds: float) -> Finding:
+def _read_back(
+    settings: Settings, servers: str, record: ProducibleRecord, milliseconds: float, admin: TopicAdmin
+) -> Finding:
     try:
         found = next(_records(settings, servers, record.topic, (record.key or b"").decode(), None), None)
     except ConnectorError as error:
@@ -284,10 +286,26 @@ def _read_back(settings: Settings, servers: str, record: ProducibleRecord, milli
         return Finding(
             _FLIGHT, "failed", f"a record was acknowledged and is not in {record.topic}", "look at the brokers"
         )
-    apart = abs(found.timestamp - record.timestamp) / 1000
-    if apart > _CLOCK_SECONDS:
-        return Finding(_CLOCK, "warning", f"the brokers' clock and ours are {apart:.0f} s apart", _SET_CLOCK)
+    ahead = (record.timestamp - found.timestamp) / 1000
+    if abs(ahead) > _CLOCK_SECONDS:
+        return _apart(ahead, admin.describe(routes_of(settings).topics, _SECONDS))
     return Finding(_FLIGHT, "ok", f"written, acknowledged in {milliseconds:.0f} ms and read back: {record.topic}")
+
+
+def _apart(ahead: float, topics: Mapping[str, TopicState]) -> Finding:
+    """The brokers' clock and ours differ by so many seconds: what that means for the topics."""
+    found = f"our clock is {abs(ahead):.0f} s {'ahead of' if ahead > 0 else 'behind'} the brokers'"
+    barred = [
+        each.name
+        for each in topics.values()
+        if abs(ahead) * 1000 > (each.timestamp_after_ms if ahead > 0 else each.timestamp_before_ms)
+    ]
+    if not barred:
+        return Finding(_CLOCK, "warning", found, _SET_CLOCK)
+    limit = f"message.timestamp.{'after' if ahead > 0 else 'before'}.max.ms"
+    return Finding(
+        _CLOCK, "failed", f"{found}, over {limit} of {', '.join(barred)}: their records are refused", _SET_CLOCK
+    )
 
 
 def _records(settings: Settings, servers: str, topic: str, key: str, idle_seconds: float | None) -> Iterator[Decoded]:

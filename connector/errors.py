@@ -22,6 +22,7 @@ The tree::
     ├── Refused                   not now; the source may send it again
     │   ├── Overloaded            429
     │   └── Unavailable           503
+    │       └── OutcomeUnknown    503, and the message may be published all the same
     └── Defect                    500, kept as a dead letter
 
 Each class has ``code`` (what the source reads in the answer), ``stage`` (where on the way it happened) and
@@ -160,10 +161,16 @@ class Unconvertible(ConnectorError):
 
 
 class Refused(ConnectorError):
-    """Not accepted now; the source may send it again after ``retry_after`` seconds."""
+    """Not accepted now; the source may send it again after ``retry_after`` seconds.
+
+    Attributes:
+        outcome: What became of the message, as the answer's HTTP header ``X-WeDa-Outcome`` says: ``refused`` (nothing
+            of it is kept) or ``unknown`` (it may be published).
+    """
 
     stage = "receive"
     retriable = True
+    outcome: ClassVar[str] = "refused"
 
     def __init__(self, message: str, *, retry_after: int = 1) -> None:
         super().__init__(message)
@@ -181,6 +188,13 @@ class Unavailable(Refused):
 
     stage = "publish"
     code = 50300
+
+
+class OutcomeUnknown(Unavailable):
+    """Nobody knows in time whether the message is safe: it goes on its way, and may be published."""
+
+    code = 50301
+    outcome = "unknown"
 
 
 class Defect(ConnectorError):

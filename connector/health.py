@@ -25,7 +25,7 @@ class Health:
         backlog: Messages in the journal.
         waiting: The same by source.
         leaving_rate: Messages a second that leave the journal, averaged over about half a minute.
-        oldest_waiting: Epoch milliseconds of the oldest message that is not in Kafka, or None.
+        waiting_since: When the oldest message that is not in Kafka began to wait, on the monotonic clock, or None.
         is_open: The public listener listens.
         is_closing: The connector is shutting down.
         is_apart: Kafka does not answer this replica and does answer another one, which should be asked.
@@ -41,7 +41,7 @@ class Health:
     backlog: int = 0
     waiting: dict[str, int] = field(default_factory=dict)
     leaving_rate: float = 0.0
-    oldest_waiting: int | None = None
+    waiting_since: float | None = None
     is_open: bool = False
     is_closing: bool = False
     is_apart: bool = False
@@ -80,7 +80,7 @@ class Health:
     @property
     def oldest_age_seconds(self) -> float:
         """Age of the oldest message that is not in Kafka."""
-        return 0.0 if self.oldest_waiting is None else max(time.time() - self.oldest_waiting / 1000, 0.0)
+        return 0.0 if self.waiting_since is None else time.monotonic() - self.waiting_since
 
     @property
     def catch_up_seconds(self) -> float | None:

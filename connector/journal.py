@@ -37,6 +37,9 @@ from connector.streams import DEAD_LETTERS
 from connector.values import ProducibleRecord, Request
 
 _BATCH: Final = 2_000
+_PART: Final = 5_000
+"""Most numbers that one command reads or removes: a message that has to be written waits for no more."""
+
 _REOPEN_SECONDS: Final = 1.0
 DEAD_LETTER_LANE: Final = "dead-letter/"
 """What the names of the lanes of dead letters start with: each has one of its own."""
@@ -113,19 +116,26 @@ class Contents:
     accounts: dict[str, Account] = field(default_factory=dict)
 
 
+class Oldest(NamedTuple):
+    """The row that has waited longest: its place in the order, and since when in epoch milliseconds."""
+
+    sequence: int
+    waits_since: int
+
+
 @dataclass(frozen=True, slots=True)
 class JournalState:
     """How full the journal is and since when.
 
     Attributes:
         size_bytes: Bytes in use: database and write-ahead log.
-        oldest_received_at: Epoch milliseconds of the oldest row, or None where there is none.
+        oldest: The first row in the order, or None where there is none.
         waiting: Rows by source that this connector has to tell of; None where it counts them itself.
         lost: Why the file that is open is no longer the one at its path, and what to do; nothing while it is.
     """
 
     size_bytes: int
-    oldest_received_at: int | None
+    oldest: Oldest | None
     waiting: Mapping[str, int] | None = None
     lost: str = ""
 
@@ -281,9 +291,7 @@ class SqliteJournal:
 
     async def state(self) -> JournalState:
         """How full the journal is and since when."""
-        state: JournalState = await self._ask(
-            lambda file: JournalState(file.used(), file.oldest(), lost=self._lost_told()), writes=False
-        )
+        state: JournalState = await self._ask(self._state, writes=False)
         return state
 
     async def credit(self, published: Mapping[str, int]) -> None:
@@ -302,12 +310,22 @@ class SqliteJournal:
 
     async def recall_all(self, prefix: str) -> dict[str, int]:
         """Every number whose name starts so."""
-        found: dict[str, int] = await self._ask(lambda file: file.recall_all(prefix), writes=False)
-        return found
+        found: dict[str, int] = {}
+        after = ""
+        while True:  # in parts, between which messages are written
+            part = await self._ask(
+                partial(JournalFile.recall_all, prefix=prefix, after=after, most=_PART), writes=False
+            )
+            found |= part
+            if len(part) < _PART:
+                return found
+            after = next(reversed(part))
 
     async def forget(self, names: Sequence[str]) -> None:
         """Keep these numbers no longer."""
-        await self._ask(lambda file: file.forget(names), writes=True)
+        for begin in range(0, len(names), _PART):
+            part = names[begin : begin + _PART]
+            await self._ask(partial(JournalFile.forget, names=part), writes=True)
 
     async def _ask(
         self, run: Callable[[JournalFile], Any], *, writes: bool, critical: bool = False, adds: Admission | None = None
@@ -452,6 +470,10 @@ class SqliteJournal:
         except (apsw.Error, OSError) as error:
             self._restore_problem = f"cannot be written there again ({error})"
             _LOG.error("the journal could not be written beside its path", error=str(error))
+
+    def _state(self, file: JournalFile) -> JournalState:
+        oldest = file.oldest()
+        return JournalState(file.used(), None if oldest is None else Oldest(*oldest), lost=self._lost_told())
 
     def _lost_told(self) -> str:
         if not self._lost:

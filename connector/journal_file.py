@@ -243,10 +243,10 @@ class JournalFile:
         """The first sequence that is free."""
         return (self._one("SELECT max(sequence) FROM message") or 0) + 1
 
-    def oldest(self) -> int | None:
-        """``received_at`` of the first row in the order."""
-        oldest: int | None = self._one("SELECT received_at FROM message ORDER BY sequence LIMIT 1")
-        return oldest
+    def oldest(self) -> tuple[int, int] | None:
+        """``sequence`` and ``received_at`` of the first row in the order."""
+        rows = list(self._database.execute("SELECT sequence, received_at FROM message ORDER BY sequence LIMIT 1"))
+        return rows[0] if rows else None
 
     def used(self) -> int:
         """Bytes in use: database and write-ahead log."""
@@ -270,10 +270,10 @@ class JournalFile:
         """A kept number, or 0."""
         return self._one("SELECT value FROM remembered WHERE name = ?", (name,)) or 0
 
-    def recall_all(self, prefix: str) -> dict[str, int]:
-        """Every kept number whose name starts so."""
-        query = "SELECT name, value FROM remembered WHERE substr(name, 1, ?) = ?"
-        return dict(self._database.execute(query, (len(prefix), prefix)))
+    def recall_all(self, prefix: str, after: str = "", most: int = -1) -> dict[str, int]:
+        """Kept numbers whose name starts so, those behind a name, in the order of names; all of them, or so many."""
+        query = "SELECT name, value FROM remembered WHERE name > ? AND substr(name, 1, ?) = ? ORDER BY name LIMIT ?"
+        return dict(self._database.execute(query, (after, len(prefix), prefix, most)))
 
     # --- what changes it ---
 

@@ -174,12 +174,14 @@ class Entry:
         timer: Comes due when it has waited for Kafka long enough; only while it is in memory alone.
         is_counted: The ledger knows that it was accepted.
         is_published: Every record is acknowledged.
+        since: When it began to wait, on the monotonic clock.
     """
 
-    __slots__ = ("admission", "fate", "is_counted", "is_published", "row", "timer")
+    __slots__ = ("admission", "fate", "is_counted", "is_published", "row", "since", "timer")
 
-    def __init__(self, admission: Admission, *, row: Row, fate: Fate | None) -> None:
+    def __init__(self, admission: Admission, *, row: Row, fate: Fate | None, since: float) -> None:
         self.admission = admission
+        self.since = since
         self.row = row
         self.fate = fate
         self.timer: Deadline | None = None

@@ -11,7 +11,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from prometheus_client import CollectorRegistry, Gauge, ProcessCollector, disable_created_metrics
+from prometheus_client import CollectorRegistry, ProcessCollector, disable_created_metrics
+from prometheus_client import Gauge as LabelledGauge
 from prometheus_client.metrics_core import Metric
 
 from connector.errors import CREDENTIAL_REASONS, ConnectorError, Unreadable
@@ -20,7 +21,7 @@ from connector.publisher import Failure
 from connector.records import DICTIONARIES, MESSAGE_TYPES, Gist
 from connector.streams import DEAD_LETTERS, STREAMS
 from connector.supervision import PARTS
-from connector.tallies import Count, Counter, Durations, Histogram
+from connector.tallies import Count, Counter, Durations, Gauge, Histogram
 from connector.values import UNKNOWN_SOURCE, ProducibleRecord
 
 PREFIX: Final = "weda_connector_"
@@ -36,6 +37,7 @@ _LONGEST_FIELD: Final = 64
 _REQUEST_BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 0.8, 1.0, 2.5)
 _ACTIONS: Final[Mapping[int | None, str]] = {code: str(code) for code in DICTIONARIES["action"] if code is not None}
 disable_created_metrics()  # type: ignore[no-untyped-call]
+_LAG_BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 0.8, 1.0, 2.5)
 _PUBLISH_BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5, 30, 120, 600, 3600, 21600)
 
 
@@ -68,7 +70,7 @@ class Metrics:
         journal_is_shared: Other connectors write rows and strike them too: the journal tells how many there are.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0915 - every metric is declared once, here
         self, *, version: str, sources: Iterable[str], streams: Iterable[str], journal_is_shared: bool = False
     ) -> None:
         self._journal_is_shared = journal_is_shared
@@ -97,7 +99,17 @@ class Metrics:
         self.dead_letters = self._counter(
             "dead_letters", "Requests kept as dead letters, repeats counted", "source", "stage", "code"
         )
-        self.journal_messages = self._gauge("journal_messages", "Messages that wait in the journal", "source")
+        self.timestamps_replaced = self._counter(
+            "timestamps_replaced",
+            "Records that got the current time because Kafka refused the time at which they were received",
+            "stream",
+        )
+        self.event_loop_lag = self._histogram(
+            "event_loop_lag_seconds",
+            "How late the event loop comes to what is due: no answer leaves meanwhile",
+            _LAG_BUCKETS,
+        ).labels()
+        self.journal_messages = self._labelled("journal_messages", "Messages that wait in the journal", "source")
         self.journal_bytes = self._gauge("journal_bytes", "Bytes of the journal in use")
         self.journal_limit = self._gauge("journal_limit_bytes", "Bound of the journal in bytes")
         self.journal_room = self._gauge(
@@ -107,7 +119,7 @@ class Metrics:
         shared = self._gauge("journal_shared", "1 where replicas share the journal: it is needed for every message")
         shared.set(journal_is_shared)
         self.journal_oldest_age = self._gauge("journal_oldest_age_seconds", "Age of the oldest message in the journal")
-        self.journal_lost = self._gauge(
+        self.journal_lost = self._labelled(
             "journal_lost_messages",
             "Messages that a damaged journal, now set aside, did not give back",
             "source",
@@ -115,7 +127,7 @@ class Metrics:
         self.published_through = self._gauge(
             "published_through_timestamp_seconds", "Everything accepted before this time is in Kafka"
         )
-        self.ledger_imbalance = self._gauge(
+        self.ledger_imbalance = self._labelled(
             "ledger_imbalance", "Accepted less published, dead-lettered after acceptance and journaled", "source"
         )
         self.unknown_fields = self._counter("unknown_fields", "Fields that the schema does not know", "field")
@@ -162,7 +174,7 @@ class Metrics:
         self.partition_count_changed = self._gauge(
             "partition_count_changed", "1 after a topic's partition count changed: order does not cross it"
         )
-        self._gauge("build_info", "The connector's version", "version").labels(version).set(1)
+        self._labelled("build_info", "The connector's version", "version").labels(version).set(1)
         ProcessCollector(registry=self.registry)
         self._initialise(tuple(streams))
 
@@ -218,6 +230,15 @@ class Metrics:
             self.part_restarts.labels(part).value = part_restarts.get(part, 0)
         self.log_lines_dropped.value = log_lines_dropped
 
+    def without_canary(self) -> None:
+        """The connector sends itself no messages."""
+        self.canary_interval.set(0)
+        self.canary_age.set(0)
+
+    def timestamp_replaced(self, record: ProducibleRecord) -> None:
+        """Kafka refused the time at which a record's request was received."""
+        self.timestamps_replaced.labels(record.stream).inc()
+
     def canary_starts(self, interval_seconds: float) -> None:
         """The connector sends itself a message every so many seconds."""
         self.canary_interval.set(interval_seconds)
@@ -225,8 +246,8 @@ class Metrics:
 
     def canary_read(self, seconds: float) -> None:
         """A canary came back, so many seconds after it was sent; or none has yet, at the start."""
-        sent = time.time() - seconds
-        self.canary_age.set_function(lambda: time.time() - sent)
+        sent = time.monotonic() - seconds
+        self.canary_age.set_function(lambda: time.monotonic() - sent)
         if seconds:
             self.canary_round_trip.observe(seconds)
 
@@ -280,8 +301,8 @@ class Metrics:
         if not admission.is_dead_letter:
             self.messages_published.labels(admission.request.source).inc()
 
-    def record_published(self, record: ProducibleRecord) -> None:
-        """One record is acknowledged."""
+    def record_published(self, record: ProducibleRecord, seconds: float) -> None:
+        """One record is acknowledged, so long after its message began to wait."""
         stream = record.stream
         known = self._streams.get(stream)
         if known is None:
@@ -290,7 +311,7 @@ class Metrics:
         count, size, duration = known
         count.value += 1
         size.value += len(record.value or b"")
-        duration.observe(max(time.time() - record.timestamp / 1000, 0))
+        duration.observe(seconds)
 
     def passed_by(self, admission: Admission) -> None:
         """It is published and never stood in the journal."""
@@ -331,13 +352,16 @@ class Metrics:
         return name
 
     def _initialise(self, streams: tuple[str, ...]) -> None:
+        self.ready.set(0)  # as /readyz says before anything is looked at
+        self.partition_count_changed.set(0)
         for source in self._sources:
             for outcome in OUTCOMES:
                 self.requests.labels(source, outcome)
                 self.request_duration.labels(source, outcome)
             self.messages_published.labels(source)
             self.conflicts.labels(source)
-            self.journal_messages.labels(source)
+            if not self._journal_is_shared:  # else its database has to tell first
+                self.journal_messages.labels(source)
             self.journal_lost.labels(source)
             self.ledger_imbalance.labels(source)
             for kind in MESSAGE_TYPES.values():
@@ -346,6 +370,10 @@ class Metrics:
             self.records_published.labels(stream)
             self.record_bytes.labels(stream)
             self.publish_duration.labels(stream)
+            self.timestamps_replaced.labels(stream)
+        self._initialise_reasons()
+
+    def _initialise_reasons(self) -> None:
         for name in DICTIONARIES:
             self.unknown_codes.labels(name)
         self.unknown_fields.labels(OTHER)
@@ -363,8 +391,11 @@ class Metrics:
     def _counter(self, name: str, documentation: str, *labels: str) -> Counter:
         return Counter(PREFIX + name, documentation, labels, self.registry)
 
-    def _gauge(self, name: str, documentation: str, *labels: str) -> Gauge:
-        return Gauge(PREFIX + name, documentation, labels, registry=self.registry)
+    def _gauge(self, name: str, documentation: str) -> Gauge:
+        return Gauge(PREFIX + name, documentation, self.registry)
+
+    def _labelled(self, name: str, documentation: str, *labels: str) -> LabelledGauge:
+        return LabelledGauge(PREFIX + name, documentation, labels, registry=self.registry)
 
     def _histogram(self, name: str, documentation: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
         return Histogram(PREFIX + name, documentation, labels, self.registry, buckets)

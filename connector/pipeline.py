@@ -24,6 +24,7 @@ from connector.errors import (
     ConnectorError,
     Defect,
     EmptyBody,
+    OutcomeUnknown,
     Overloaded,
     TooLarge,
     Unavailable,
@@ -164,7 +165,8 @@ class Pipeline:
         - EmptyBody: There is nothing in it.
         - Unreadable, Unconvertible, Defect: It cannot become a record; it is kept as a dead letter.
         - TooLarge: A topic would refuse its record.
-        - Unavailable: It cannot be made safe now, or not in time; whatever is told, the message goes its way.
+        - Unavailable: It cannot be made safe now; nothing of it is kept.
+        - OutcomeUnknown: It was not safe in time; whatever is told, the message goes its way.
         """
         passage = _Passage(request, told)
         try:
@@ -406,4 +408,10 @@ class _Passage:
         self.tell(wanted if isinstance(result, Safety) else result)
 
     def _overdue(self) -> None:
-        self.tell(Unavailable("neither Kafka nor the journal took the message in time: send it again", retry_after=1))
+        self.tell(
+            OutcomeUnknown(
+                "neither Kafka nor the journal took the message in time; it may be published all the same: "
+                "send it again with the same msgId",
+                retry_after=1,
+            )
+        )

@@ -281,7 +281,9 @@ def _answer(error: ConnectorError) -> bytes:
     body = msgspec.json.encode(
         {"code": error.code, "message": error.message, "stage": error.stage, "retriable": error.retriable}
     )
-    wait = b"retry-after: %d\r\n" % error.retry_after if isinstance(error, Refused) else b""
+    wait = b""
+    if isinstance(error, Refused):
+        wait = b"retry-after: %d\r\nx-weda-outcome: %s\r\n" % (error.retry_after, error.outcome.encode())
     head = b"content-type: application/json\r\ncontent-length: %d\r\n%sconnection: close\r\n\r\n" % (len(body), wait)
     return STATUS_LINE[error.code // 100] + head + body
 

@@ -43,6 +43,7 @@ _LONGEST_PAUSE_SECONDS: Final = 5.0
 _LOG = structlog.get_logger("connector.publisher")
 _LIBRARY_LOG = logging.getLogger("librdkafka")
 
+_MISSING: Final = frozenset({"UNKNOWN_TOPIC_OR_PART", "UNKNOWN_TOPIC_ID", "_UNKNOWN_TOPIC", "_UNKNOWN_PARTITION"})
 _REFUSALS: Final = frozenset({KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.INVALID_RECORD, KafkaError._INVALID_ARG})
 
 
@@ -53,6 +54,8 @@ class FailureKind(Enum):
     """It may be in Kafka or not: publish it again."""
     REFUSED = "refused"
     """Its batch was refused for a record's own sake: final only for a record that was sent alone."""
+    TIMESTAMP = "timestamp"
+    """Its batch was refused because a record's timestamp is too far from the brokers' clocks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +71,16 @@ class Failure:
     kind: FailureKind
     name: str
     detail: str
+
+    @property
+    def is_of_topic(self) -> bool:
+        """Whether it says something of the topic, or of what may go there, and not of a connection or a producer."""
+        return not self.name.startswith("_") or self.is_of_missing_topic
+
+    @property
+    def is_of_missing_topic(self) -> bool:
+        """Whether the topic, or the partition, is not there."""
+        return self.name in _MISSING
 
     @property
     def answer_code(self) -> int:
@@ -409,5 +422,8 @@ def _failure(error: KafkaError | None, message: Message) -> Failure | None:
 
 
 def _failed(error: KafkaError) -> Failure:
-    kind = FailureKind.REFUSED if error.code() in _REFUSALS else FailureKind.UNCERTAIN
+    if error.code() == KafkaError.INVALID_TIMESTAMP:
+        kind = FailureKind.TIMESTAMP
+    else:
+        kind = FailureKind.REFUSED if error.code() in _REFUSALS else FailureKind.UNCERTAIN
     return Failure(kind, error.name(), error.str())

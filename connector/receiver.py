@@ -408,7 +408,7 @@ def _outcome_of(error: ConnectorError) -> str:
 
 def _extra_headers(error: ConnectorError | None) -> list[tuple[bytes, bytes]]:
     if isinstance(error, Refused):
-        return [(b"retry-after", str(error.retry_after).encode())]
+        return [(b"retry-after", str(error.retry_after).encode()), (b"x-weda-outcome", error.outcome.encode())]
     if isinstance(error, WrongMethod):
         return [(b"allow", ", ".join(_METHODS).encode())]
     return [(b"www-authenticate", b"Bearer")] if isinstance(error, Unauthenticated) else []

@@ -39,6 +39,22 @@ _WHOLE_NUMBER = re.compile(r"[+-]?[0-9]{1,20}(?:\.0+)?")
 _NUMBER = re.compile(r"[+-]?[0-9]{1,20}(?:\.[0-9]+)?")
 MILLISECONDS_FROM: Final = 10**11
 LATEST: Final = 253_402_300_799_999  # 9999-12-31T23:59:59.999Z
+COMPACT_SECONDS_FROM: Final = 19_700_101_000_000
+"""From here on a number may be the digits of a date and time (yyyyMMddHHmmss)."""
+
+COMPACT_MINUTES_UNTIL: Final = 210_012_312_359
+"""Up to here a number may be the digits of a date, hour and minute (yyyyMMddHHmm)."""
+
+_COMPACT_BETWEEN: Final = (19_700_101, 10**17)
+_COMPACT_YEARS: Final = (1970, 2100)
+_COMPACT: Final = {8: "%Y%m%d", 12: "%Y%m%d%H%M", 14: "%Y%m%d%H%M%S", 17: "%Y%m%d%H%M%S%f"}
+_NO_DATE = re.compile(r"-+|0000([-/])00?\1(?:00|0)(?:[T ][0-9:. ]*Z?)?")
+_LOOSE_DATE = re.compile(
+    r"(?P<year>[0-9]{4})(?P<by>[-/])(?P<month>[0-9]{1,2})(?P=by)(?P<day>[0-9]{1,2})"
+    r"(?:(?:T| +)(?P<hour>[0-9]{1,2}):(?P<minute>[0-9]{1,2})(?::(?P<second>[0-9]{1,2})(?P<rest>[.,][0-9]{1,9})?)?"
+    r" ?(?P<zone>Z|[+-][0-9]{2}:?[0-9]{2})?)?"
+)
+_FIRST_MIDNIGHT = datetime(1970, 1, 1)  # noqa: DTZ001 - in whichever zone: databases show "no date" so
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
 
@@ -325,42 +341,84 @@ def _date(value: Any, _message: Message, name: str, zone: tzinfo) -> int | None:
 
 
 def date(value: Any, name: str, zone: tzinfo) -> int | None:
-    """Epoch milliseconds of a date in any of its forms; the number 0 and the empty string say that there is none."""
-    number = _date_number(value)
+    """Epoch milliseconds of a date in any of its forms; None for what says that there is no date.
+
+    Digits that are a calendar date are that date, never a number: `20260302` is no second of 1970.
+    """
+    text = value.strip() if isinstance(value, str) else value
+    if isinstance(text, str) and (not text or _NO_DATE.fullmatch(text)):
+        return None
+    number = _date_number(text)
     if number == 0:
         return None
-    milliseconds = _calendar_milliseconds(value, zone) if number is None else _scaled(number)
+    calendar = _calendar(text) if number is None else _compact(number)
+    if calendar is not None:
+        if calendar == _FIRST_MIDNIGHT:
+            return None
+        milliseconds = _milliseconds(calendar, zone)
+    else:
+        milliseconds = None if number is None else _scaled(number)
     if milliseconds is None:
-        raise _wrong_type(name, "epoch milliseconds or seconds, ISO 8601 or yyyy-MM-dd HH:mm:ss")
+        raise _wrong_type(name, "epoch milliseconds or seconds, ISO 8601, yyyy-MM-dd HH:mm:ss or yyyyMMddHHmmss")
     if not 0 <= milliseconds <= LATEST:
         raise Unconvertible(f"{name} is outside the years 1970 to 9999: {_AS_SENT}", code=42206)
     return milliseconds
 
 
 def _date_number(value: Any) -> float | None:
-    """The number that a date is, or 0 where there is none; None for what is no number."""
+    """The number that a date is; None for what is no number."""
     if not isinstance(value, str):
         return value if isinstance(value, int | float) and not isinstance(value, bool) else None
-    text = value.strip()
-    if not text:
-        return 0
-    if not _NUMBER.fullmatch(text):
+    if not _NUMBER.fullmatch(value):
         return None
-    return float(text) if "." in text else int(text)
+    return float(value) if "." in value else int(value)
+
+
+def _compact(number: float) -> datetime | None:
+    """The calendar date of 1970 to 2100 whose digits a number has: a day, or a minute, second or millisecond of one.
+
+    Hours alone (yyyyMMddHH) are seconds of the years 2032 to 2036 as well, and stay that.
+    """
+    if not _COMPACT_BETWEEN[0] <= number < _COMPACT_BETWEEN[1] or number != int(number):
+        return None
+    digits = str(int(number))
+    layout = _COMPACT.get(len(digits))
+    if layout is None:
+        return None
+    try:
+        found = datetime.strptime(digits, layout)  # noqa: DTZ007 - the zone comes later
+    except ValueError:
+        return None
+    return found if _COMPACT_YEARS[0] <= found.year <= _COMPACT_YEARS[1] else None
 
 
 def _scaled(number: float) -> int:
     return round(number) if abs(number) >= MILLISECONDS_FROM else round(number * 1000)
 
 
-def _calendar_milliseconds(value: Any, zone: tzinfo) -> int | None:
+def _calendar(value: Any) -> datetime | None:
+    """The date that a text is, as people and databases write it; without a zone where it names none."""
     if not isinstance(value, str):
         return None
+    loose = _LOOSE_DATE.fullmatch(value)
     try:
-        moment = datetime.fromisoformat(value.strip())
-        if moment.tzinfo is None:
-            moment = moment.replace(tzinfo=zone)
-        return (moment - _EPOCH) // _MILLISECOND
+        return datetime.fromisoformat(value if loose is None else _iso(loose))
+    except ValueError:
+        return None
+
+
+def _iso(loose: re.Match[str]) -> str:
+    """ISO 8601 of a date with slashes, or with numbers of one digit."""
+    day = f"{loose['year']}-{int(loose['month']):02}-{int(loose['day']):02}"
+    if loose["hour"] is None:
+        return day
+    seconds = f":{int(loose['second']):02}{loose['rest'] or ''}" if loose["second"] else ""
+    return f"{day}T{int(loose['hour']):02}:{int(loose['minute']):02}{seconds}{loose['zone'] or ''}"
+
+
+def _milliseconds(moment: datetime, zone: tzinfo) -> int | None:
+    try:
+        return ((moment if moment.tzinfo else moment.replace(tzinfo=zone)) - _EPOCH) // _MILLISECOND
     except (ValueError, OverflowError):
         return None
 

@@ -306,19 +306,16 @@ class _Run:
             if is_first:
                 progress.total, is_first = found.total, False
                 progress.in_journal = await self._in_journal()
-                await self._journal.forget(found.expired(noted))
+                await self._journal.forget(found.expired)
             if not found.letters:
                 return
             yield found.letters
-            self._tried.update(one.note.name for one in found.letters)
             if len(found.letters) == found.total:
                 return
 
     async def play(self, letters: Iterable[DeadLetter], progress: Progress) -> None:
         """Replay letters: those of one instance in their order, several instances at once."""
-        lanes: defaultdict[str, list[DeadLetter]] = defaultdict(list)
-        for letter in letters:
-            lanes[_lane(letter)].append(letter)
+        lanes = await asyncio.to_thread(_by_lane, letters)
         room = asyncio.Semaphore(_AT_ONCE)
         try:
             async with asyncio.TaskGroup() as group:
@@ -453,17 +450,24 @@ class _Run:
             if name not in noted and name not in self._tried and selection.takes(letter):
                 found.take(letter)
         found.letters.sort(key=_age)
+        found.expired = [name for name, received_at in noted.items() if received_at < found.oldest < math.inf]
+        self._tried.update(one.note.name for one in found.letters)
         return found
 
 
 @dataclass
 class _Found:
-    """What one reading of the topics gave: the oldest letters, and how many there are in all."""
+    """What one reading of the topics gave: the oldest letters, and how many there are in all.
+
+    Attributes:
+        expired: Notes of letters that are no longer in their topics: older than all that are.
+    """
 
     letters: list[DeadLetter] = field(default_factory=list)
     names: set[str] = field(default_factory=set)
     oldest: float = math.inf
     size: int = 0
+    expired: list[str] = field(default_factory=list)
 
     @property
     def total(self) -> int:
@@ -477,10 +481,6 @@ class _Found:
         self.size += _size(letter)
         if self.size > 2 * _PASS_BYTES:
             self._keep_the_oldest()
-
-    def expired(self, noted: Mapping[str, int]) -> list[str]:
-        """Notes of letters that are no longer in their topics: older than all that are."""
-        return [name for name, received_at in noted.items() if received_at < self.oldest < math.inf]
 
     def _keep_the_oldest(self) -> None:
         self.letters.sort(key=_age)
@@ -527,6 +527,13 @@ def _reasons(
         for why in {(code, stage, reason, source) for code, stage, reason, source, _ in counts}
     ]
     return sorted(found, key=lambda one: (-one.waiting, -one.replayed, one.code, one.reason))
+
+
+def _by_lane(letters: Iterable[DeadLetter]) -> dict[str, list[DeadLetter]]:
+    lanes: defaultdict[str, list[DeadLetter]] = defaultdict(list)
+    for letter in letters:
+        lanes[_lane(letter)].append(letter)
+    return lanes
 
 
 def _lane(letter: DeadLetter) -> str:

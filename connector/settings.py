@@ -327,7 +327,9 @@ class Topics(_Group):
         description="How long a created topic keeps its records, in milliseconds (30 days by default); -1 means for "
         "ever.",
     )
-    create: bool = Field(default=True, description="Whether `serve` creates topics that are missing.")
+    create: bool = Field(
+        default=True, description="Whether `serve` creates topics that are missing, at its start or since then."
+    )
 
     @field_validator("prefix")
     @classmethod

@@ -24,8 +24,8 @@ import msgspec
 import structlog
 
 from connector import supervision
-from connector.errors import Unavailable
-from connector.journal import DEAD_LETTER_LANE, Admission, Contents, JournalState
+from connector.errors import OutcomeUnknown, Unavailable
+from connector.journal import DEAD_LETTER_LANE, Admission, Contents, JournalState, Oldest
 from connector.lease import GRANT_SECONDS, Lease
 from connector.repeats import Mark, Standing
 from connector.values import ProducibleRecord, Request
@@ -77,7 +77,8 @@ _HEADS: Final = (
 )
 _OLDEST: Final = (
     "SELECT (SELECT coalesce(sum(bytes), 0)::bigint FROM weda_lane), "
-    "(SELECT received_at FROM weda_row ORDER BY sequence LIMIT 1)"
+    "o.sequence, o.received_at FROM (SELECT 1) AS one "
+    "LEFT JOIN (SELECT sequence, received_at FROM weda_row ORDER BY sequence LIMIT 1) AS o ON true"
 )
 _WAITING: Final = (
     "WITH speaking AS (SELECT owner, since FROM weda_replica "
@@ -331,7 +332,7 @@ class SharedJournal:
 
     async def open(self) -> Contents:
         """Register, if the database answers soon; else that is tried again and again, and nothing is taken."""
-        works = {"lease": self._keep_lease, "turns": self._take_turns, "marks": self._forget_old}
+        works = {"lease": self._keep_lease, "batches": self._take_turns, "dedup_keys": self._forget_old}
         self._tasks = [asyncio.create_task(supervision.forever(part, work)) for part, work in works.items()]
         deadline = time.monotonic() + _OPEN_SECONDS
         while not self.lease.is_held and time.monotonic() < deadline:  # noqa: ASYNC110 - once, at the start
@@ -386,11 +387,12 @@ class SharedJournal:
             Unavailable: The database does not answer, or gives this replica no lease: it can take nothing.
         """
         self._check_lease()
-        [(size, oldest)] = await self._read(_OLDEST)
+        [(size, sequence, received_at)] = await self._read(_OLDEST)
         counted: list[tuple[Any, ...]] = []
-        if oldest is not None:
+        if sequence is not None:
             about = {"me": self._me, "lease": GRANT_SECONDS, "silence": _SPEAKING_SECONDS}
             counted = await self._read(_WAITING, about)
+        oldest = None if sequence is None else Oldest(sequence, received_at)
         return JournalState(size, oldest, dict(counted))
 
     async def waiting_letters(self) -> int:
@@ -612,7 +614,7 @@ class SharedJournal:
                 turn.void.append(claim.seen)
         behind = [row for row in turn.rows if row.is_behind]
         for row in behind:
-            _set(row.done, failing)
+            _set(row.done, _in_doubt(failing))
         turn.rows = [row for row in turn.rows if not row.is_behind]
         turn.claims = []
         if self.lease.has_ended:
@@ -643,7 +645,7 @@ class SharedJournal:
         for claim in turn.claims:
             _set(claim.verdict, failing)
         for row in turn.rows:
-            _set(row.done, failing)
+            _set(row.done, _in_doubt(failing))
         for change in (*turn.strikes.values(), *turn.amends.values()):
             _set(change.done, failing)
 
@@ -755,6 +757,11 @@ def _why(error: DatabaseRefusal | Unanswered) -> str:
 
 def _failing(why: str) -> Unavailable:
     return Unavailable(f"the shared journal cannot take the message: {why}", retry_after=5)
+
+
+def _in_doubt(failing: Unavailable) -> OutcomeUnknown:
+    """The same of a row that may have been committed: nobody has told."""
+    return OutcomeUnknown(f"{failing.message}; it may be published all the same", retry_after=failing.retry_after)
 
 
 def _set(future: asyncio.Future[Any], outcome: Any) -> None:

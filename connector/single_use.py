@@ -13,7 +13,7 @@ from hashlib import sha256
 import structlog
 
 from connector.claims import Claims
-from connector.errors import Defect, Unauthenticated, Unavailable
+from connector.errors import Defect, OutcomeUnknown, Unauthenticated, Unavailable
 from connector.lanes import Fate, Safety
 from connector.pipeline import Outcome, Result, Told
 from connector.records import Gist
@@ -95,7 +95,10 @@ def _replayed() -> Unauthenticated:
 
 def _decide(fate: Fate, told: Told, result: Result, gist: Gist | None) -> None:
     accepted = isinstance(result, Outcome)
-    fate.decide(Safety.PUBLISHED if accepted else Unavailable("the same request was just refused: send it again"))
+    refusal = Unavailable("the same request was just refused: send it again")
+    if isinstance(result, OutcomeUnknown):
+        refusal = OutcomeUnknown(result.message)
+    fate.decide(Safety.PUBLISHED if accepted else refusal)
     told(result, gist)
 
 

@@ -13,8 +13,8 @@ from typing import Any, Final
 import structlog
 
 PARTS: Final = (
-    *("brokers", "canary", "connections", "duplicates", "files", "gauges", "history", "ids", "journal", "lease"),
-    *("ledger", "marks", "operations", "publisher", "receiver", "registry", "replay", "turns"),
+    *("brokers", "canary", "connections", "duplicates", "files", "gauges", "history", "ids", "journal", "lag"),
+    *("lease", "ledger", "dedup_keys", "operations", "publisher", "receiver", "registry", "replay", "batches"),
 )
 """Every part, by name."""
 

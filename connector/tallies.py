@@ -1,15 +1,16 @@
-"""Counters and histograms of one event loop: plain numbers that a scrape turns into metrics.
+"""Counters, histograms and gauges of one event loop: plain numbers that a scrape turns into metrics.
 
 prometheus-client's own take a lock for every increment, because any thread may come; ours are touched by the event loop
 alone, which also serves the scrape, and cost a tenth. What a scrape shows is the same.
 """
 
 from bisect import bisect_left
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Generic, TypeVar
 
 from prometheus_client import CollectorRegistry
-from prometheus_client.metrics_core import CounterMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 
@@ -47,6 +48,31 @@ class Durations:
 
 
 _Child = TypeVar("_Child", Count, Durations)
+
+
+class Gauge(Collector):
+    """A gauge without labels: a scrape shows nothing of it until it is known."""
+
+    def __init__(self, name: str, documentation: str, registry: CollectorRegistry) -> None:
+        self._about = (name, documentation)
+        self._value: Callable[[], float] | None = None
+        registry.register(self)
+
+    def set(self, value: float) -> None:
+        """From now on it is this."""
+        self._value = partial(float, value)
+
+    def set_function(self, value: Callable[[], float]) -> None:
+        """From now on it is what this gives at each scrape."""
+        self._value = value
+
+    def describe(self) -> Iterable[Metric]:
+        """What the registry checks for names that are there twice."""
+        return [GaugeMetricFamily(*self._about)]
+
+    def collect(self) -> Iterable[Metric]:
+        """What a scrape shows."""
+        return [GaugeMetricFamily(*self._about, value=None if self._value is None else self._value())]
 
 
 class _Family(Collector, Generic[_Child]):

@@ -12,7 +12,7 @@ from itertools import groupby
 from typing import Final
 
 from connector.errors import Unavailable
-from connector.journal import Account, Admission, Contents, JournalState
+from connector.journal import Account, Admission, Contents, JournalState, Oldest
 from connector.publisher import Failure, FailureKind, Failures
 from connector.values import ProducibleRecord
 
@@ -185,8 +185,8 @@ class InMemoryJournal:
     async def state(self) -> JournalState:
         """Bytes of the records that wait, and since when the oldest does."""
         size = sum(record.size for row in self.rows.values() for record in row.records)
-        oldest = self.rows[min(self.rows)].request.waits_since if self.rows else None
-        return JournalState(size, oldest)
+        first = self.rows[min(self.rows)] if self.rows else None
+        return JournalState(size, None if first is None else Oldest(first.sequence, first.request.waits_since))
 
     async def credit(self, published: Mapping[str, int]) -> None:
         """Add what was published straight to the ledger."""

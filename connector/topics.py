@@ -37,6 +37,7 @@ CANARY_ENVIRONMENT: Final = "prod"
 """What ``envType`` is in the connector's own messages, for prefixes that hold it."""
 
 FOR_EVER: Final = -1
+NO_LIMIT: Final = 2**63 - 1
 DURABLE_REPLICATION: Final = 3
 DURABLE_IN_SYNC: Final = 2
 
@@ -150,6 +151,22 @@ class TopicState:
     def min_insync_replicas(self) -> int:
         """Replicas that have a record before it is acknowledged."""
         return int(self.config[_MIN_INSYNC])
+
+    @property
+    def timestamp_before_ms(self) -> int:
+        """How far before the brokers' time a record's timestamp may be."""
+        return self._timestamp_limit("before")
+
+    @property
+    def timestamp_after_ms(self) -> int:
+        """How far after the brokers' time it may be."""
+        return self._timestamp_limit("after")
+
+    def _timestamp_limit(self, side: str) -> int:
+        if self.config.get("message.timestamp.type") == "LogAppendTime":
+            return NO_LIMIT
+        both = self.config.get("message.timestamp.difference.max.ms", NO_LIMIT)  # brokers before 3.6
+        return int(self.config.get(f"message.timestamp.{side}.max.ms", both))
 
     @property
     def is_durable(self) -> bool:

@@ -14,7 +14,16 @@ from msgspec import UNSET, Meta, UnsetType
 from connector.avro_writer import members_writer
 from connector.errors import Unconvertible
 from connector.messages import MAX_TEXT, Message, may_hold_too_many
-from connector.records import IDENTIFIERS, INT_MAX, INT_MIN, LATEST, MAX_IDENTIFIER, MILLISECONDS_FROM, Event, date
+from connector.records import (
+    COMPACT_MINUTES_UNTIL,
+    COMPACT_SECONDS_FROM,
+    IDENTIFIERS,
+    INT_MAX,
+    INT_MIN,
+    MAX_IDENTIFIER,
+    Event,
+    date,
+)
 from connector.schemas import INSTANCE_EVENT, TASK_EVENT, WORKFLOW_EVENT, Schema, kinds, load
 from connector.values import IngestId, Request
 
@@ -22,7 +31,8 @@ _TYPES: Final[dict[str, Any]] = {
     "string": str,
     "int": Annotated[int, Meta(ge=INT_MIN, le=INT_MAX)],
     "boolean": bool,
-    "date": Annotated[int, Meta(ge=MILLISECONDS_FROM, le=LATEST)] | str,
+    # milliseconds of the years 1976 to 2594: no digits of a date are among them
+    "date": Annotated[int, Meta(gt=COMPACT_MINUTES_UNTIL, lt=COMPACT_SECONDS_FROM)] | str,
     "maps": list[dict[str, str]] | dict[str, str],
 }
 _IDENTIFIER: Final[Any] = Annotated[str, Meta(max_length=MAX_IDENTIFIER)]

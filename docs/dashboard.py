@@ -214,6 +214,13 @@ def _hops() -> Sequence[Panel]:
             steps=((None, "transparent"), (30, "red")),
         ),
         _graph(
+            "Event loop",
+            "How late the event loop comes to what is due: no answer leaves meanwhile.",
+            _quantiles(f"weda_connector_event_loop_lag_seconds_bucket{{{OF}}}"),
+            unit="s",
+            steps=((None, "transparent"), (0.5, "red")),
+        ),
+        _graph(
             "Canary",
             "A message of our own, from its sending to its record read back, and how long ago the last one that came "
             "back was sent. Empty unless WEDA_CANARY__ENABLED is true.",

@@ -18,6 +18,7 @@ from connector.errors import (
     ConnectorError,
     Defect,
     Malformed,
+    OutcomeUnknown,
     Overloaded,
     TooLarge,
     TooSlow,
@@ -249,7 +250,7 @@ def _answers(settings: Settings) -> dict[int, Answer]:
             "Too many messages are on their way (`WEDA_RECEIVER__MAX_IN_FLIGHT`), or the source is over its rate.",
             _NOTHING,
             (Overloaded("too many messages are on their way (WEDA_RECEIVER__MAX_IN_FLIGHT): send it again"),),
-            _RETRY_AFTER,
+            _REFUSED,
         ),
         431: Answer(
             f"The head is over {protocol.MAX_HEAD_BYTES} bytes or {protocol.MAX_HEADERS} header fields.",
@@ -265,9 +266,17 @@ def _answers(settings: Settings) -> dict[int, Answer]:
         ),
         503: Answer(
             "Neither Kafka nor the journal can make the message safe now, or the connector is shutting down.",
-            _NOTHING,
-            (Unavailable("the connector is shutting down: send it again", retry_after=5),),
-            _RETRY_AFTER,
+            "Of 50300 nothing, it is only counted. Of 50301 nobody knows yet: the message goes on its way, and may be "
+            "published.",
+            (
+                Unavailable("the connector is shutting down: send it again", retry_after=5),
+                OutcomeUnknown(
+                    "neither Kafka nor the journal took the message in time; it may be published all the same: "
+                    "send it again with the same msgId",
+                    retry_after=1,
+                ),
+            ),
+            _REFUSED,
         ),
     }
 
@@ -305,8 +314,9 @@ Where Tencent Cloud WeDa (微搭), or whoever plays it, sends the messages of it
 
 Every answer is JSON with a `code`. `{{"code":0}}` says that the message is safe: all in-sync replicas have acknowledged
 its records, or it is on the connector's disk, or it is a repeat of one that is. Any other `code` is the HTTP status and
-two more digits. The answer comes within {seconds} seconds after the body. What is answered with 503 may be published
-all the same: send it again, its `msgId` and its content make it known as a repeat.
+two more digits. The answer comes within {seconds} seconds after the body. Of what is answered with 503 and 50300
+nothing is kept; what is answered with 503 and 50301 (HTTP header `X-WeDa-Outcome: unknown`) goes on its way and may be
+published: send it again with the same `msgId`, which makes it known as a repeat, and without one not at all.
 
 Checks stand in this order: path (404), method (405), credential (401, 403), room (503, 429), size (413), time (408),
 media type (415), then the body. An address that is not below is answered with 404, a method that is not below with
@@ -438,12 +448,19 @@ _ACCEPTED: Final = {
         }
     },
 }
-_RETRY_AFTER: Final[Mapping[str, Document]] = {
+_REFUSED: Final[Mapping[str, Document]] = {
     "Retry-After": {
         "description": "Seconds to wait before sending the same again.",
         "required": True,
         "schema": {"type": "integer", "minimum": 1},
-    }
+    },
+    "X-WeDa-Outcome": {
+        "description": "`refused`: nothing of the message is kept, any connector may be asked again. `unknown` (code "
+        "50301): it may be published; only with its `msgId` is the same again known as a repeat, by this connector or "
+        "one that shares its journal.",
+        "required": True,
+        "schema": {"enum": ["refused", "unknown"]},
+    },
 }
 
 _SCHEMAS: Final[Document] = {
@@ -518,7 +535,9 @@ _KINDS: Final[Document] = {
     },
     "Moment": {
         "description": "Epoch milliseconds (from 10¹¹ on) or seconds, also as text; ISO 8601, or yyyy-MM-dd HH:mm:ss, "
-        "with or without a zone (`WEDA_TIMEZONE`); 0 and the empty string are null. Within the years 1970 to 9999.",
+        "with or without a zone (`WEDA_TIMEZONE`), with slashes or numbers of one digit too; digits that are a "
+        "calendar date of 1970 to 2100 (yyyyMMdd, yyyyMMddHHmmss) are that date; 0, the empty string, `-` and "
+        "0000-00-00 are null. Within the years 1970 to 9999.",
         "anyOf": [{"type": "number", "minimum": 0}, {"type": "string"}, {"type": "null"}],
     },
     "Maps": {

@@ -498,18 +498,29 @@ async def test_every_other_refusal_is_answered_as_its_example(status, monkeypatc
     if status == 408:
         monkeypatch.setattr(receiver, "BODY_SECONDS", 0.05)
     described = openapi.document(Settings())["components"]["responses"][str(status)]
-    (example,) = described["content"]["application/json"]["examples"].values()
+    example = next(iter(described["content"]["application/json"]["examples"].values()))
     async with serving() as served:
         answer = await SITUATIONS[status](served)
 
     assert answer.status == status
     assert example["value"] == answer.told
-    special = {"retry-after", "allow", "www-authenticate", "x-request-id"} & {*answer.headers}
+    special = {"retry-after", "x-weda-outcome", "allow", "www-authenticate", "x-request-id"} & {*answer.headers}
     assert {name.lower() for name in described.get("headers", {})} == special
     for name, header in described.get("headers", {}).items():
         value = answer.headers[name.lower()]
         assert header["schema"].get("const", value).lower() == value
+        assert value in header["schema"].get("enum", [value])
         assert name != "Retry-After" or int(value) >= header["schema"]["minimum"]
+
+
+async def test_an_outcome_that_is_unknown_is_answered_as_its_example():
+    async with serving(publish_wait=2) as served:
+        served.publisher.hold()
+        answer = await served.ask(message())
+        served.publisher.release()
+
+        assert (answer.status, answer.told) == (503, answers()[50301])
+        assert answer.headers["x-weda-outcome"] == "unknown"
 
 
 def test_every_refusal_has_its_situation_or_its_sample():

@@ -584,6 +584,7 @@ async def test_without_kafka_and_without_room_in_the_journal_is_503_with_retry_a
         answer = await served.ask(body)
 
         assert (answer.status, answer.code, answer.told["retriable"]) == (503, 50300, True)
+        assert answer.headers["x-weda-outcome"] == "refused"
         assert int(answer.headers["retry-after"]) > 0
     served.journal.is_full = False
     served.publisher.reopen()

@@ -30,7 +30,7 @@ LAYERS = (
     }
     | {"lanes", "logs", "messages", "metrics", "publisher", "reading", "records", "registry", "repeats", "salvage"}
     | {"journal_file", "schemas", "settings", "simulator", "streams", "testing", "topics", "write_ahead_log"}
-    | {"deadlines", "detached", "open_file", "supervision", "tallies", "typed_messages"}
+    | {"ages", "deadlines", "detached", "open_file", "supervision", "tallies", "timestamps", "typed_messages"}
     | {"addresses", "causes", "heads", "limits", "privacy", "rotation", "signatures", "tls", "visible"}
     | {"claims", "database", "lease", "migration", "shared_journal"},
     {"pipeline", "single_use"},

@@ -29,6 +29,7 @@ def connector_faults() -> Iterator[Scenario]:
     """All of them."""
     yield killed_at(tuple(POINTS))
     yield clock_stepped()
+    yield clock_ahead()
     yield disk("full", outage=False)
     yield disk("full", outage=True)
     yield disk("unsynced", outage=True)
@@ -83,6 +84,18 @@ def clock_stepped() -> Scenario:
         *(_step_clock,),
         breakable=True,
         oldest_age_seconds=2,
+    )
+
+
+def clock_ahead() -> Scenario:
+    """The wall clock is so far ahead that Kafka refuses the records' timestamps."""
+    return Scenario(
+        *("clock-ahead", "the wall clock is eight hours ahead; it is set while it runs, and again before a restart"),
+        *(_set_clock_ahead,),
+        breakable=True,
+        interrupts=True,
+        timestamps_replaced=True,
+        oldest_age_seconds=3,
     )
 
 
@@ -194,6 +207,23 @@ async def _step_clock(stage: Stage, seconds: float) -> None:
             connector.break_by(Control(clock_seconds=off))
             await asyncio.sleep(apart)
     await asyncio.sleep(apart)
+
+
+async def _set_clock_ahead(stage: Stage, seconds: float) -> None:
+    apart = seconds / 8
+    connector = stage.connector
+    for restarts in (False, True):
+        await asyncio.sleep(apart)
+        async with stage.disturbing("clock eight hours ahead"):
+            connector.break_by(Control(clock_seconds=8 * HOUR))
+            await asyncio.sleep(apart)
+            connector.break_by(Control())
+        if restarts:
+            async with stage.disturbing("killed", closes_door=True):
+                await connector.kill()
+                await connector.start()
+                await connector.wait_until_up()
+        await asyncio.sleep(apart)
 
 
 async def _break_disk(stage: Stage, seconds: float, *, state: Disk, outage: bool) -> None:

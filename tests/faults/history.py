@@ -289,7 +289,7 @@ def inconsistencies(history: History) -> Iterator[Finding]:
             what = f"the live consumer saw {one.message} here, the final read has nothing here"
             yield _at(one, "inconsistent offsets", what + (f", but the same at {moved}" if moved else ""))
     yield from _double_places(history.recording.final)
-    yield from _two_faces(history.recording.final)
+    yield from _two_faces(history.recording.final, has_one_time=not history.run.timestamps_replaced)
 
 
 def _double_places(records: Iterable[Seen]) -> Iterator[Finding]:
@@ -300,12 +300,13 @@ def _double_places(records: Iterable[Seen]) -> Iterator[Finding]:
             yield _at(one, "inconsistent offsets", f"{_difference(other, one)} within one read")
 
 
-def _two_faces(records: Iterable[Seen]) -> Iterator[Finding]:
+def _two_faces(records: Iterable[Seen], *, has_one_time: bool) -> Iterator[Finding]:
     """Of the records of one publication, in whichever topics."""
     met: dict[Publication, Seen] = {}
+    names = ("key", "ce_id", "fingerprint", *(("timestamp",) if has_one_time else ()))
     for one in records:
         other = met.setdefault(_publication(one), one)
-        for name in ("key", "ce_id", "fingerprint", "timestamp"):
+        for name in names:
             if getattr(one, name) != getattr(other, name):
                 what = f"{one.message} has the {name} {getattr(one, name)!r} here, {getattr(other, name)!r} at"
                 yield _at(one, "inconsistent offsets", f"{what} {other.where}")

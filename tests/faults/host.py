@@ -54,7 +54,7 @@ POINTS: Final = {
     "a row is published, not struck": Point(Delivery, "_strike", "before"),
     "replay takes a lane": Point(Delivery, "_take", "before"),
     "start: the journal is open": Point(SqliteJournal, "open", "after"),
-    "start: before the topics": Point(Connector, "_prepare_topics", "before"),
+    "start: before the topics": Point(Connector, "_look_at_topics", "before"),
     "stop: before delivery ends": Point(Delivery, "stop", "before"),
     "stop: before the journal closes": Point(SqliteJournal, "close", "before"),
 }

@@ -53,6 +53,8 @@ class Run:
     """Whether anything crashed, was rebuilt or restarted: else not even a tail may appear again."""
     burials_allowed: bool = False
     """Whether Kafka refused records for their own sake: an accepted message may then be a dead letter."""
+    timestamps_replaced: bool = False
+    """Whether Kafka refused times of receipt: records of one publication may have different timestamps."""
     replicas: int = 1
     """Connectors that shared the load; among several the offsets alone are the order, ids are not."""
     lost_told: int = 0

@@ -244,6 +244,7 @@ def _run(scenario: Scenario, load: Load, lost_told: int) -> recording.Run:
         brokers=scenario.nodes,
         repeats_allowed=scenario.repeats_allowed,
         burials_allowed=scenario.large_refused,
+        timestamps_replaced=scenario.timestamps_replaced,
         replicas=scenario.replicas,
         lost_told=lost_told,
     )

@@ -44,6 +44,8 @@ class Scenario:
     """Share of large messages."""
     large_refused: bool = False
     rebuilds: int = 0
+    timestamps_replaced: bool = False
+    """Kafka refuses the times at which messages were received, so records may have other ones."""
     breakable: bool = False
     """The connector runs with faults that exist in tests only (`tests.faults.host`)."""
     piped: bool = False
@@ -72,6 +74,7 @@ class Scenario:
             oldest_age_seconds=self.oldest_age_seconds,
             large_refused=self.large_refused,
             rebuilds=self.rebuilds,
+            timestamps_replaced=self.timestamps_replaced,
             replicas=self.replicas,
         )
 

@@ -1,13 +1,15 @@
 """Replicas that share a journal, behind the balancer of docker-compose.yml: they change, and nobody is refused."""
 
 import asyncio
+import json
 import subprocess
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from itertools import count
 
 import aiohttp
 import pytest
+from aiohttp import web
 
 from tests.chart import compose
 from tests.integration.conftest import TOKEN, Running
@@ -129,6 +131,58 @@ async def test_replicas_are_replaced_one_by_one_and_no_message_is_refused_lost_o
     taken = [await each.metric("weda_connector_requests_total", outcome="accepted") for each in replicas.running]
     assert all(taken), "each has its share"
     await published(replicas, database, kafka, topic_prefix)
+
+
+@asynccontextmanager
+async def refusing(outcome: str) -> AsyncIterator[tuple[str, list[str]]]:
+    """The balancer before three replicas that are ready and answer 503; gives its address, and who was asked."""
+    public, operations = free_ports(2)
+    asked: list[str] = []
+
+    async def refuse(request: web.Request) -> web.Response:
+        asked.append(request.transport.get_extra_info("sockname")[0])
+        return web.json_response({"code": 50300}, status=503, headers={"x-weda-outcome": outcome})
+
+    async def ready(_: web.Request) -> web.Response:
+        return web.Response()
+
+    async with AsyncExitStack() as stack:
+        for port, path, answer in ((public, "/messageDeliver", refuse), (operations, "/readyz", ready)):
+            runner = web.AppRunner(app := web.Application())
+            app.router.add_route("*", path, answer)
+            await runner.setup()
+            stack.push_async_callback(runner.cleanup)
+            for address in ADDRESSES:
+                await web.TCPSite(runner, address, port).start()
+        configuration = compose.content("balancer")
+        url = stack.enter_context(balancing(configuration, public=public, operations=operations, addresses=ADDRESSES))
+        await until_status(f"{url}/balancer", 200)
+        yield url, asked
+
+
+@pytest.mark.parametrize(
+    ("message", "is_asked_again"),
+    [
+        ({"msgType": "Task", "instanceId": "i-1", "msgId": "m-1"}, True),
+        ({"msgContext": json.dumps({"msgType": "Task", "instanceId": "i-1", "msgId": "m-1"})}, True),
+        ({"msgType": "Task", "instanceId": "i-1", "msgId": 17}, True),
+        ({"msgType": "Task", "instanceId": "i-1", "msgId": ""}, False),
+        ({"msgType": "Task", "instanceId": "i-1", "msgId": None}, False),
+        ({"msgContext": json.dumps({"msgType": "Task", "instanceId": "i-1", "msgId": ""})}, False),
+        ({"msgType": "Task", "instanceId": "i-1"}, False),
+    ],
+)
+async def test_what_may_be_published_all_the_same_goes_to_another_replica_only_with_a_msg_id(message, is_asked_again):
+    """P4: a message whose outcome is unknown would stand there twice without one."""
+    async with (
+        refusing("unknown") as (url, asked),
+        aiohttp.ClientSession() as session,
+        session.post(f"{url}/messageDeliver", json=message) as answer,
+    ):
+        assert (answer.status, answer.headers["x-weda-outcome"]) == (503, "unknown")
+
+    assert (len(asked) > 1) == is_asked_again
+    assert len(asked) == 1 or len(set(asked)) > 1, "another one is asked"
 
 
 async def test_a_replica_without_its_database_gets_no_messages_until_it_has_it_again(

@@ -81,12 +81,12 @@ async def test_struck_rows_are_gone_and_amended_rows_are_replaced(path):
 
 async def test_the_state_tells_size_and_the_oldest(path):
     async with opened(path) as journal:
-        assert (await journal.state()).oldest_received_at is None
+        assert (await journal.state()).oldest is None
         await journal.admit(admission(7))
         await journal.admit(admission(8))
 
         state = await journal.state()
-        assert state.oldest_received_at == admission(7).request.received_at
+        assert state.oldest == (7, admission(7).request.received_at)
         assert state.size_bytes > 0
 
 

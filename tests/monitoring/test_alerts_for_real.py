@@ -57,7 +57,7 @@ OF_OTHER_TROUBLE = {
     "WedaConnectorLogLinesDropped",
 }
 OF_REPLICAS = {"WedaConnectorReplicaHoldsBack", "WedaConnectorDatabaseDown", "WedaConnectorLeaseLost"}
-SHOWN_BY_PROMTOOL_ALONE = {"WedaConnectorSlowAnswers"}
+SHOWN_BY_PROMTOOL_ALONE = {"WedaConnectorSlowAnswers", "WedaConnectorEventLoopLate"}
 
 
 @pytest.fixture

@@ -157,18 +157,62 @@ def as_boolean(truth):
     )
 
 
+FIRST_MIDNIGHT = datetime(1970, 1, 1)  # noqa: DTZ001 - in whichever zone
+COMPACT = {"%Y%m%d": 8, "%Y%m%d%H%M": 12, "%Y%m%d%H%M%S": 14, "%Y%m%d%H%M%S%f": 17}
+
+
 def as_date(milliseconds):
-    """The forms in which a time can be sent; seconds only where they hold it."""
+    """The forms in which a time can be sent; seconds only where they hold it, and no number that reads as a date."""
     moment = EPOCH + timedelta(milliseconds=milliseconds)
     forms = [moment.isoformat(), moment.isoformat().replace("+00:00", "Z"), moment.astimezone(ZONE).isoformat(" ")]
     local = moment.astimezone(ZONE).replace(tzinfo=None)
-    if local.replace(tzinfo=ZONE, fold=0).astimezone(UTC) == moment:  # not in the hour that summer time repeated
-        forms += [local.isoformat(), local.isoformat(" ")]
-    if milliseconds >= 10**11:
-        forms += [milliseconds, str(milliseconds), float(milliseconds)]
+    if is_once(local, moment) and local != FIRST_MIDNIGHT:
+        forms += [*calendar_forms(local), *compact_forms(local)]
+    numbers = [milliseconds] if milliseconds >= 10**11 else []
     if milliseconds % 1000 == 0 and 0 < milliseconds // 1000 < 10**11:
-        forms += [milliseconds // 1000, str(milliseconds // 1000)]
+        numbers.append(milliseconds // 1000)
+    for number in numbers:
+        if not reads_as_date(str(number)):
+            forms += [number, str(number), float(number)]
     return st.sampled_from(forms)
+
+
+def is_once(local, moment):
+    """Whether the zone's clocks show a time once: not in the hour that summer time repeated."""
+    return local.replace(tzinfo=ZONE, fold=0).astimezone(UTC) == moment
+
+
+def calendar_forms(local):
+    """A time as people and databases write it, without a zone."""
+    day = f"{local.year:04}-{local.month}-{local.day}"
+    time = f"{local.hour}:{local.minute:02}:{local.second:02}" + f".{local.microsecond // 1000:03}"
+    forms = [local.isoformat(), local.isoformat(" "), f"{day} {time}", f"{day.replace('-', '/')} {time}"]
+    forms += [f"{local:%Y/%m/%d}T{time.rjust(12, '0')}", f" {day}  {time} "]
+    if not local.second and not local.microsecond:
+        forms += [f"{day} {local.hour}:{local.minute}", f"{day.replace('-', '/')} {local:%H:%M}"]
+    if local.time() == FIRST_MIDNIGHT.time():
+        forms += [day, day.replace("-", "/"), f"{local:%Y-%m-%d}"]
+    return forms if local.year >= 1000 else forms[:2]
+
+
+def compact_forms(local):
+    """Its digits alone, as text and as a number, where they say it whole."""
+    if not 1970 <= local.year <= 2100:
+        return []
+    texts = [local.strftime(layout)[:length] for layout, length in COMPACT.items()]
+    whole = [one for one in texts if one.ljust(17, "0") == texts[-1]]
+    return [*whole, *map(int, whole), *(f" {one} " for one in whole)]
+
+
+def reads_as_date(digits):
+    """Whether digits are a calendar date of 1970 to 2100."""
+    layout = next((layout for layout, length in COMPACT.items() if length == len(digits)), None)
+    if layout is None:
+        return False
+    try:
+        return 1970 <= datetime.strptime(digits, layout).year <= 2100  # noqa: DTZ007 - in whichever zone
+    except ValueError:
+        return False
 
 
 def as_maps(maps):
@@ -328,8 +372,65 @@ def same_both_ways(body):
     return event is not None
 
 
-USUAL = {**VALUES, "date": (st.integers(10**11, LATEST), st.just), "maps": (VALUES["maps"][0], st.just)}
-USUAL_DATES = ["2026-03-02 10:00:00", "2026-03-02T10:00:00+08:00", "", " ", "0", "never"]
+def date_of(value):
+    return published(to_json({"msgType": "Task", "instanceId": "i", "startTime": value}))["startTime"]
+
+
+@fast
+@given(seconds=st.integers(1, 4_133_894_400 - 86_400 - 8 * 3600), data=st.data())
+def test_every_spelling_of_a_moment_is_that_moment(seconds, data):
+    """From 1970 to 2100: digits of a date, numbers of one digit, slashes, epoch numbers."""
+    milliseconds = seconds * 1000 if data.draw(st.booleans()) else seconds // 60 * 60_000
+
+    if milliseconds:
+        assert date_of(data.draw(as_date(milliseconds))) == milliseconds
+
+
+@fast
+@given(digits=st.integers(10**7, 10**17).map(str) | st.integers(19_700_101, 21_001_231).map(str), text=st.booleans())
+def test_digits_are_a_calendar_date_or_the_number_that_they_are(digits, text):
+    if reads_as_date(digits):
+        assume(not digits.startswith("19700101"))
+        moment = datetime.strptime(digits, next(each for each, length in COMPACT.items() if length == len(digits)))  # noqa: DTZ007 - in ZONE
+        expected = (moment.replace(tzinfo=ZONE) - EPOCH) // timedelta(milliseconds=1)
+    else:
+        expected = int(digits) * (1 if int(digits) >= 10**11 else 1000)
+    assume(expected <= LATEST)
+
+    assert date_of(digits if text else int(digits)) == expected
+
+
+@fast
+@given(
+    day=st.sampled_from(["0000-00-00", "0000/00/00", "0000-0-0", "1970-01-01", "1970/1/1", "1970-1-1"]),
+    time=st.sampled_from(["", " 00:00:00", "T00:00:00", " 00:00", " 0:00", " 00:00:00.000"]),
+)
+@example(day="-", time="")
+@example(day="--", time=" ")
+@example(day="19700101", time="")
+@example(day="19700101", time="000000")
+@example(day="0000-00-00", time="T00:00:00Z")
+def test_a_placeholder_for_no_date_is_null(day, time):
+    assert date_of(day + time) is None
+
+
+USUAL = {
+    **VALUES,
+    "date": (st.integers(210_012_312_360, 19_700_100_999_999), st.just),
+    "maps": (VALUES["maps"][0], st.just),
+}
+USUAL_DATES = [20260302, "20260302", 20260302093000, 202603020930, "2026/3/2 9:30", "-", "0000-00-00 00:00:00"]
+USUAL_DATES += [
+    "1970-01-01 00:00:00",
+    19_700_101_000_000,
+    253_402_300_799_999,
+    "2026-03-02 10:00:00",
+    "2026-03-02T10:00:00+08:00",
+    "",
+    " ",
+    "0",
+    "never",
+]
 
 
 @st.composite

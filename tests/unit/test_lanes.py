@@ -15,7 +15,7 @@ def admission(sequence=1, lane="i-1"):
 
 
 def entry(row=Row.NONE, *, fate=None):
-    return Entry(admission(), row=row, fate=fate)
+    return Entry(admission(), row=row, fate=fate, since=0.0)
 
 
 def twins():

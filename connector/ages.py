@@ -1,0 +1,59 @@
+"""Since when messages wait, by a clock that nobody sets: the wall clock may have been hours ahead, and may step.
+
+The order of a process's own sequences is the order in which they came, so a few looks at the counter tell when each was
+drawn. Of what an earlier process or another replica has received only the wall clock of that time is known: it is
+believed as far as it is not in the future, and from the first look on time passes here.
+"""
+
+import time
+from bisect import bisect_right
+from typing import Final
+
+_MOST_LOOKS: Final = 2_048
+
+
+class Ages:
+    """When each message began to wait, on the monotonic clock.
+
+    Args:
+        first: The first sequence that this process draws; None where others draw them too.
+    """
+
+    def __init__(self, first: int | None) -> None:
+        self._started = self._looked = time.monotonic()
+        self._is_alone = first is not None
+        self._sequences: list[int] = [] if first is None else [first]
+        self._moments = [] if first is None else [self._started]
+        self._oldest: tuple[int, float] | None = None
+
+    def look(self, next_sequence: int) -> None:
+        """Note how far the sequences have come; to be called again and again.
+
+        After a while every second look is forgotten: in a process that has run for long, ages are known to seconds.
+        """
+        self._looked = time.monotonic()
+        if not self._is_alone or next_sequence == self._sequences[-1]:
+            return
+        if len(self._sequences) == _MOST_LOOKS:
+            del self._sequences[1::2], self._moments[1::2]
+        self._sequences.append(next_sequence)
+        self._moments.append(self._looked)
+
+    def since(self, sequence: int, received_at: int) -> float:
+        """The moment on the monotonic clock from which on a message waits, or one not long before.
+
+        Args:
+            sequence: Its place in the order.
+            received_at: Epoch milliseconds, as the clock was then.
+        """
+        if self._is_alone and sequence >= self._sequences[0]:
+            at = bisect_right(self._sequences, sequence)
+            return self._looked if at == len(self._sequences) else self._moments[at - 1]
+        since = time.monotonic() - max(time.time() - received_at / 1000, 0)
+        return min(since, self._started) if self._is_alone else since
+
+    def since_oldest(self, sequence: int, received_at: int) -> float:
+        """The same of the message that has waited longest: however the wall clock steps, its age grows."""
+        if self._oldest is None or self._oldest[0] != sequence:
+            self._oldest = sequence, self.since(sequence, received_at)
+        return self._oldest[1]

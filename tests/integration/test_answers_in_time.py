@@ -1,0 +1,109 @@
+"""Nothing that an operator asks holds an answer up: the receiver is loaded while every operation runs."""
+
+import asyncio
+import json
+import time
+
+import aiohttp
+import pytest
+from confluent_kafka import Producer
+
+from tests.integration.conftest import TOKEN
+
+LETTERS = 30_000
+SENDERS = 4
+SECONDS = 4.0
+"""How long the operations are waited for: some ask brokers that do not answer for longer."""
+
+MOST_LAG_SECONDS = 0.4
+"""Half of the time within which an answer has to come, on a machine that the tests keep busy."""
+
+OPERATIONS = (
+    *(
+        "GET /metrics",
+        "GET /readyz",
+        "GET /api/config",
+        "GET /api/openapi.json",
+        "GET /console/",
+        "GET /console/events",
+    ),
+    *("GET /console/requests", "GET /console/topics", "GET /console/settings", "GET /console/api"),
+    *("GET /console/instances?id=i-1", "GET /console/dead-letters", "GET /console/dead-letters?code=422"),
+    *("GET /api/dead-letters?limit=1000", "POST /api/replays", "GET /api/replays/current"),
+)
+
+
+class Sent:
+    """What was answered, and how long the longest answer took."""
+
+    def __init__(self) -> None:
+        self.codes: dict[int, int] = {}
+        self.longest = 0.0
+
+    async def send(self, session: aiohttp.ClientSession, url: str, instance: str) -> None:
+        number = 0
+        while True:
+            number += 1
+            message = {"msgType": "Task", "instanceId": instance, "msgId": f"{instance}-{number}-{time.monotonic()}"}
+            began = time.monotonic()
+            async with session.post(url, json=message) as answer:
+                code = (await answer.json())["code"]
+            self.codes[code] = self.codes.get(code, 0) + 1
+            self.longest = max(self.longest, time.monotonic() - began)
+            await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize("brokers", ["up", "frozen", "gone"])
+async def test_no_operation_holds_an_answer_up(start, kafka, topic_prefix, brokers):
+    """P6: console, API, metrics, topics and dead letters by the ten thousands, with brokers and without."""
+    running = await start()
+    await asyncio.to_thread(bury, kafka.bootstrap_servers, f"{topic_prefix}.dead-letters")
+    {"up": lambda _: None, "frozen": kafka.pause, "gone": kafka.kill}[brokers](1)
+    sent, lags = Sent(), []
+    try:
+        async with aiohttp.ClientSession(headers={"authorization": f"Bearer {TOKEN}"}) as session:
+            senders = [asyncio.create_task(sent.send(session, running.url, f"i-{one}")) for one in range(SENDERS)]
+            senders.append(asyncio.create_task(measure(lags)))
+            url = running.connector.operations_url
+            asked = [asyncio.create_task(ask(session, url, each)) for each in OPERATIONS]
+            answered, waiting = await asyncio.wait(asked, timeout=SECONDS)
+            for task in (*waiting, *senders):
+                task.cancel()
+            await asyncio.gather(*waiting, *senders, return_exceptions=True)
+    finally:
+        {"up": lambda _: None, "frozen": kafka.resume, "gone": kafka.restart}[brokers](1)
+
+    assert [one for one in answered if one.result() == 500] == []
+    assert len(answered) >= len(OPERATIONS) / 2
+    assert set(sent.codes) == {0}
+    assert sum(sent.codes.values()) >= 50
+    assert max(lags) < MOST_LAG_SECONDS
+    assert await running.metric("weda_connector_event_loop_lag_seconds_count") > 0
+
+
+async def ask(session: aiohttp.ClientSession, url: str, operation: str) -> int:
+    method, _, path = operation.partition(" ")
+    body = {"json": {"dry_run": True}} if method == "POST" else {}
+    async with session.request(method, f"{url}{path}", **body) as answer:
+        await answer.read()
+        return answer.status
+
+
+async def measure(lags: list[float]) -> None:
+    """How late the event loop is, again and again."""
+    while True:
+        due = time.monotonic() + 0.01
+        await asyncio.sleep(0.01)
+        lags.append(time.monotonic() - due)
+
+
+def bury(bootstrap_servers: str, topic: str) -> None:
+    """Put dead letters into a topic."""
+    producer = Producer({"bootstrap.servers": bootstrap_servers, "queue.buffering.max.messages": 2 * LETTERS})
+    for number in range(LETTERS):
+        body = json.dumps({"msgContext": {"msgType": "Task", "number": number, "comment": "x" * 150}}).encode()
+        about = {"code": "42203", "stage": "convert", "message": "instanceId is missing"}
+        headers = [(f"weda.error.{name}", text.encode()) for name, text in about.items()]
+        headers += [("weda.source", b"default"), ("weda.received-at", str(1_795_000_000_000 + number).encode())]
+        producer.produce(topic, body, f"i-{number % 1000}".encode(), headers=headers)
+    assert producer.flush(60) == 0

@@ -1,0 +1,51 @@
+"""What the first scrapes of a start show: nothing that is not known yet."""
+
+import contextlib
+import os
+import subprocess
+import sys
+import time
+import urllib.request
+
+from tests.servers.ports import LOOPBACK, free_ports
+
+SECONDS = 30
+NEVER_ZERO = ("weda_connector_journal_up", "weda_connector_journal_room_bytes", "weda_connector_registry_up")
+
+
+def test_no_gauge_is_scraped_before_it_is_known(tmp_path):
+    """A start must not look like a journal whose disk fails; Kafka is away, so that the start takes its time."""
+    public, operations, nobody = free_ports(3)
+    settings = {
+        "WEDA_KAFKA__BOOTSTRAP_SERVERS": f"{LOOPBACK}:{nobody}",
+        "WEDA_RECEIVER__PORT": str(public),
+        "WEDA_OPERATIONS__PORT": str(operations),
+        "WEDA_JOURNAL__PATH": str(tmp_path / "journal.db"),
+    }
+    command = [sys.executable, "-m", "connector", "serve"]
+    process = subprocess.Popen(command, env=os.environ | settings, stderr=subprocess.DEVNULL)
+    try:
+        scrapes = list(until_ready(f"http://{LOOPBACK}:{operations}/metrics"))
+    finally:
+        process.terminate()
+        process.wait(SECONDS)
+
+    samples = [dict(line.rsplit(" ", 1) for line in one.splitlines() if line[:1] != "#") for one in scrapes]
+    assert NEVER_ZERO[0] not in samples[0], "the first scrape came too late to show anything"
+    assert NEVER_ZERO[0] in samples[-1]
+    for one in samples:
+        assert {name: one[name] for name in NEVER_ZERO if one.get(name) == "0.0"} == {}
+        assert one.get("weda_connector_published_through_timestamp_seconds") != "0.0"
+
+
+def until_ready(url: str):
+    """One scrape after the other, from the first that is answered to the one that says ready."""
+    deadline = time.monotonic() + SECONDS
+    while time.monotonic() < deadline:
+        with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=5) as answer:
+            text = answer.read().decode()
+            yield text
+            if "weda_connector_ready 1.0" in text:
+                return
+        time.sleep(0.01)
+    raise TimeoutError("the connector was not ready in time")
