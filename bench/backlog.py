@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Final
 
 from bench.produce import make_records
-from connector.journal import Admission, SqliteJournal
+from connector.journal.sqlite import Admission, SqliteJournal
 from connector.values import Request
 
 TOPIC: Final = "weda.workflow.events"

@@ -17,8 +17,8 @@ from fastavro import schemaless_writer
 from pydantic import BaseModel, Json, create_model
 
 from bench.bare import serve
-from connector.publisher import producer_properties
-from connector.schemas import WORKFLOW_EVENT, kinds, load
+from connector.kafka.publisher import producer_properties
+from connector.message.schemas import WORKFLOW_EVENT, kinds, load
 
 SCHEMA: Final = load(WORKFLOW_EVENT)
 FRAMING: Final = b"\x00\x00\x00\x00\x01"  # as Confluent's AvroSerializer writes: magic byte, schema id

@@ -16,12 +16,12 @@ from confluent_kafka import KafkaError, Message, Producer
 
 from bench.message import body, ids, with_ids
 from bench.sample import Sample, resident_bytes
-from connector import records
-from connector.encoding import encode
-from connector.ingest import IngestIds
-from connector.messages import BodyKind, parse
-from connector.publisher import producer_properties
-from connector.schemas import WORKFLOW_EVENT, load
+from connector.kafka.publisher import producer_properties
+from connector.message import conversion
+from connector.message.encoding import encode
+from connector.message.ingest_ids import IngestIds
+from connector.message.parsing import BodyKind, parse
+from connector.message.schemas import WORKFLOW_EVENT, load
 from connector.values import ProducibleRecord, Request
 
 DISTINCT = 5_000
@@ -49,10 +49,10 @@ def make_records(topic: str, count: int) -> list[ProducibleRecord]:
     made = []
     for number in range(count):
         request = Request("default", with_ids(template, *ids(run, number, 0)), "application/json", 1_700_000_000_000)
-        event = records.convert(parse(request.body, BodyKind.JSON), ZoneInfo("Asia/Shanghai"))
+        event = conversion.convert(parse(request.body, BodyKind.JSON), ZoneInfo("Asia/Shanghai"))
         ingest_id = ingest_ids.next()
-        value = encode(schema, records.record_value(event, schema, request, ingest_id))
-        headers = records.headers(event, request, ingest_id)
+        value = encode(schema, conversion.record_value(event, schema, request, ingest_id))
+        headers = conversion.headers(event, request, ingest_id)
         made.append(
             ProducibleRecord("events", topic, event.instance_id.encode(), value, headers, time.time_ns() // 1_000_000)
         )

@@ -255,8 +255,8 @@ def _soak(legs: Sequence[Sample]) -> str:
         )
         for number, leg in enumerate(legs, 1)
     )
-    heads = ("leg", "messages", "accepted/s", "CPU µs", "p99 ms", "memory MiB after")
-    return "\n".join(("## Soak\n", _SOAK_IS, _table(heads, rows)))
+    first_rows = ("leg", "messages", "accepted/s", "CPU µs", "p99 ms", "memory MiB after")
+    return "\n".join(("## Soak\n", _SOAK_IS, _table(first_rows, rows)))
 
 
 def _growth(points: Sequence[Growth]) -> str:
@@ -276,7 +276,7 @@ def _growth(points: Sequence[Growth]) -> str:
         )
         for point in points
     )
-    heads = (
+    first_rows = (
         *("", "rate ÷ first", "CPU ÷ first", "accepted/s", "CPU µs", "p99 ms", "messages", "memory MiB after"),
         "replayed/s",
     )
@@ -284,7 +284,7 @@ def _growth(points: Sequence[Growth]) -> str:
         (
             "## Growth\n",
             _GROWTH_IS,
-            _table(heads, rows),
+            _table(first_rows, rows),
         )
     )
 
@@ -339,6 +339,6 @@ def _spread(figures: Sequence[float], digits: int) -> str:
     return f"{low:.{digits}f} – **{middle:.{digits}f}** – {high:.{digits}f}"
 
 
-def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [heads, ["---"] * len(heads), *rows]
+def _table(first_rows: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [first_rows, ["---"] * len(first_rows), *rows]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)

@@ -35,7 +35,7 @@ end
 """
 
 
-class _Told(msgspec.Struct):
+class _Facts(msgspec.Struct):
     """What the script prints; latencies in microseconds."""
 
     answers: int
@@ -92,14 +92,14 @@ def run(plan: Plan) -> Sample:
     )
 
 
-def _wrk(port: int, seconds: float) -> _Told:
+def _wrk(port: int, seconds: float) -> _Facts:
     duration = f"-d{max(round(seconds), 1)}s"
     with tempfile.NamedTemporaryFile("w", suffix=".lua", encoding="utf-8") as file:
         file.write(script())
         file.flush()
         command = ["wrk", "-t1", f"-c{CONNECTIONS}", duration, "-s", file.name, f"http://127.0.0.1:{port}/"]
         done = subprocess.run(command, check=True, stdout=subprocess.PIPE)
-    return msgspec.json.decode(done.stdout.splitlines()[-1], type=_Told)
+    return msgspec.json.decode(done.stdout.splitlines()[-1], type=_Facts)
 
 
 def _quoted(text: str) -> str:

@@ -20,8 +20,8 @@ from types import MappingProxyType
 from typing import Any, Final, Self
 
 from connector.errors import Unreadable
-from connector.reading import Decoded, follow_records, read_records, topic_of
-from connector.registry import Registry
+from connector.kafka.reader import Decoded, follow_records, read_records, topic_of
+from connector.kafka.registry import Registry
 from connector.settings import Registry as RegistrySettings
 
 PREFIX: Final = "weda.workflow"

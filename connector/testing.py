@@ -12,8 +12,8 @@ from itertools import groupby
 from typing import Final
 
 from connector.errors import Unavailable
-from connector.journal import Account, Admission, Contents, JournalState, Oldest
-from connector.publisher import Failure, FailureKind, Failures
+from connector.journal.sqlite import Account, Admission, Contents, JournalState, Oldest
+from connector.kafka.publisher import Failure, FailureKind, Failures
 from connector.values import ProducibleRecord
 
 TIMED_OUT: Final = Failure(FailureKind.UNCERTAIN, "_MSG_TIMED_OUT", "no report came in time")
@@ -27,14 +27,14 @@ _STOPPED: Final = Failure(FailureKind.UNCERTAIN, "_STOPPED", "the publisher was 
 
 
 @dataclass(frozen=True, slots=True)
-class _Parcel:
+class _Batch:
     """The records of one message, and what will be reported of them."""
 
     count: int
     report: Callable[[Failures], None]
     failure: Failure | None
 
-    def tell(self) -> None:
+    def notify(self) -> None:
         """Report on the event loop, later, as the protocol promises."""
         asyncio.get_running_loop().call_soon(self.report, (self.failure,) * self.count)
 
@@ -51,7 +51,7 @@ class InMemoryPublisher:
         self.published: list[ProducibleRecord] = []
         self.is_open = True
         self._failures: list[Failure] = []
-        self._held: list[_Parcel] | None = None
+        self._held: list[_Batch] | None = None
 
     def of(self, stream: str) -> list[ProducibleRecord]:
         """What is in Kafka of one stream."""
@@ -68,8 +68,8 @@ class InMemoryPublisher:
     def release(self) -> None:
         """Hand over what was held back, in order, and hold no more."""
         held, self._held = self._held or [], None
-        for parcel in held:
-            parcel.tell()
+        for batch in held:
+            batch.notify()
 
     def close(self) -> None:
         """Take no records until `reopen`: a producer that is being rebuilt."""
@@ -84,11 +84,11 @@ class InMemoryPublisher:
         failure = self._next_failure()
         if failure is None:
             self.published += records
-        parcel = _Parcel(len(records), report, failure)
+        batch = _Batch(len(records), report, failure)
         if self._held is None or not self.is_open:
-            parcel.tell()
+            batch.notify()
         else:
-            self._held.append(parcel)
+            self._held.append(batch)
 
     async def start(self) -> None:
         """Take records from now on."""
@@ -97,7 +97,7 @@ class InMemoryPublisher:
     async def stop(self, deadline_seconds: float) -> None:  # noqa: ARG002 - memory needs no time to flush
         """Take no more records, and report as failed what is still held back: nobody knows that it is in Kafka."""
         self.is_open = False
-        self._held = [replace(parcel, failure=_STOPPED) for parcel in self._held or []]
+        self._held = [replace(batch, failure=_STOPPED) for batch in self._held or []]
         self.release()
         await asyncio.sleep(0)
 
@@ -156,12 +156,12 @@ class InMemoryJournal:
             self._remembered[admission.note.name] = admission.note.value
         self._count(admission.request.source, accepted=1)
 
-    async def strike(self, sequence: int) -> None:
+    async def remove(self, sequence: int) -> None:
         """Remove a row."""
         await asyncio.sleep(0)
-        struck = self.rows.pop(sequence, None)
-        if struck is not None:
-            self._count(struck.request.source, published=1)
+        removed = self.rows.pop(sequence, None)
+        if removed is not None:
+            self._count(removed.request.source, published=1)
 
     async def amend(self, admission: Admission) -> None:
         """Replace the row of the same sequence, if there is one."""
@@ -173,7 +173,7 @@ class InMemoryJournal:
         if before.lane != admission.lane:
             self._count(admission.request.source, accepted=1, buried=1)
 
-    async def heads(
+    async def first_rows(
         self, after: str, lanes: int, depth: int, skip: Container[str] = frozenset()
     ) -> list[list[Admission]]:
         """The first ``depth`` rows of the next ``lanes`` lanes in name order after a lane."""
@@ -188,7 +188,7 @@ class InMemoryJournal:
         first = self.rows[min(self.rows)] if self.rows else None
         return JournalState(size, None if first is None else Oldest(first.sequence, first.request.waits_since))
 
-    async def credit(self, published: Mapping[str, int]) -> None:
+    async def add_direct(self, published: Mapping[str, int]) -> None:
         """Add what was published straight to the ledger."""
         for source, count in published.items():
             self._count(source, accepted=count, published=count)

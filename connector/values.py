@@ -1,5 +1,6 @@
 """The small frozen values that travel between modules, and the names of their parts."""
 
+from ipaddress import IPv4Network, IPv6Network
 from typing import Final, NewType
 
 import msgspec
@@ -12,6 +13,12 @@ InstanceId = NewType("InstanceId", str)
 
 IngestId = NewType("IngestId", str)
 """UUIDv7 text: never goes backwards in one connector."""
+
+Network = IPv4Network | IPv6Network
+"""A network whose addresses a source may send from, or whose proxies are trusted."""
+
+FINGERPRINT: Final = "sha256:"
+"""What comes before a certificate's fingerprint among its names; no other name may begin so."""
 
 UNKNOWN_SOURCE: Final = SourceName("unknown")
 """Label of requests that no source of ours sent."""

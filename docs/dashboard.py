@@ -32,7 +32,7 @@ from grafana_foundation_sdk.models.dashboard import (
     VariableSort,
 )
 
-from connector.records import DICTIONARIES
+from connector.message.conversion import DICTIONARIES
 from connector.simulator.dictionaries import ACTION_NAMES
 
 FILE: Final = Path(__file__).parents[1] / "helm" / "dashboards" / "weda-connector.json"
@@ -82,7 +82,9 @@ def built() -> dashboard.Dashboard:
         .tooltip(DashboardCursorSync.CROSSHAIR)
         .link(_link_to_alerts())
         .with_variable(dashboard.DatasourceVariable("datasource").label("Data source").type("prometheus"))
-        .with_variable(_choice("job", "Job", "label_values(weda_connector_build_info, job)", several=False))
+        .with_variable(
+            _choice("job", "Job", "label_values(weda_connector_build_info, job)", duplicated_listeners=False)
+        )
         .with_variable(_choice("instance", "Instance", 'label_values(weda_connector_build_info{job="$job"}, instance)'))
         .with_variable(_choice("source", "Source", f"label_values(weda_connector_requests_total{{{OF}}}, source)"))
     )
@@ -431,7 +433,7 @@ def _legend() -> common.VizLegendOptions:
     )
 
 
-def _choice(name: str, label: str, query: str, *, several: bool = True) -> dashboard.QueryVariable:
+def _choice(name: str, label: str, query: str, *, duplicated_listeners: bool = True) -> dashboard.QueryVariable:
     variable = (
         dashboard.QueryVariable(name)
         .label(label)
@@ -440,7 +442,9 @@ def _choice(name: str, label: str, query: str, *, several: bool = True) -> dashb
         .refresh(VariableRefresh.ON_TIME_RANGE_CHANGED)
         .sort(VariableSort.ALPHABETICAL_ASC)
     )
-    return variable.multi(multi=True).include_all(include_all=True).all_value(".*") if several else variable
+    return (
+        variable.multi(multi=True).include_all(include_all=True).all_value(".*") if duplicated_listeners else variable
+    )
 
 
 def _link_to_alerts() -> dashboard.DashboardLink:

@@ -18,7 +18,7 @@ from html import escape
 from pathlib import Path
 from typing import Any, Final
 
-from connector.app import Connector
+from connector.app.connector import Connector
 from connector.settings import Settings
 from connector.simulator import Plan, play
 from docs import dashboard

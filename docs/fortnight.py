@@ -19,19 +19,19 @@ from random import Random
 from typing import Any, Final
 from uuid import UUID
 
-from connector import records
 from connector.cli.tail import whole
-from connector.encoding import decode, encode
-from connector.messages import BodyKind, parse
-from connector.reading import Decoded
-from connector.records import Event
+from connector.kafka.reader import Decoded
+from connector.message import conversion
+from connector.message.conversion import Event
+from connector.message.encoding import decode, encode
+from connector.message.parsing import BodyKind, parse
+from connector.message.routes import Route, Routes
 from connector.simulator import Shape, render
 from connector.simulator.dictionaries import Action
 from connector.simulator.processes import PEOPLE, PROCESSES, NodeType, Process
 from connector.simulator.runs import dice_for
 from connector.simulator.stories import PLOTS, Step, steps
 from connector.simulator.wording import Heading, write
-from connector.streams import Route, Routes
 from connector.values import IngestId, Request
 
 SEED: Final = 7
@@ -101,7 +101,7 @@ ROUTES: Final = Routes(("events",), "weda.workflow", {"hr": (), "finance": ()})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Told:
+class OnDone:
     """What the platform says once: the truth that the questions are checked against.
 
     ``step`` is what happened, times in epoch milliseconds; ``message`` is how WeDa words it.
@@ -125,7 +125,7 @@ class Told:
 class Arrival:
     """One sending that a connector received, at ``received_ms``; ``again``: it is not the first of its message."""
 
-    told: Told
+    told: OnDone
     received_ms: int
     again: bool
 
@@ -159,7 +159,7 @@ class Fortnight:
         self._seed = seed
 
     @cached_property
-    def told(self) -> tuple[Told, ...]:
+    def told(self) -> tuple[OnDone, ...]:
         """What happened, instance by instance, each in its order."""
         return tuple(one for start in _starts(self._seed) for one in _instance(self._seed, *start))
 
@@ -261,7 +261,7 @@ def _starts(seed: int) -> Iterator[tuple[int, int]]:
             number += 1
 
 
-def _instance(seed: int, number: int, start_ms: int) -> Iterator[Told]:
+def _instance(seed: int, number: int, start_ms: int) -> Iterator[OnDone]:
     dice = dice_for(seed, "instance", number)
     instance_id = blake2b(f"{seed}/{number}".encode(), digest_size=16).hexdigest()
     process, starter = dice.choice(PROCESSES), dice.choice(PEOPLE)
@@ -277,7 +277,7 @@ def _instance(seed: int, number: int, start_ms: int) -> Iterator[Told]:
     )
     story = steps(process, PLOTS[7 * number % len(PLOTS)], starter, dice, start_ms)
     for position, step in enumerate(_in_office_hours(story, start_ms, dice)):
-        yield Told(
+        yield OnDone(
             instance_id=instance_id,
             process=process,
             env_type=heading.env_type,
@@ -316,7 +316,7 @@ def _working_ms(step: Step, gap_ms: int, dice: Random) -> int:
 # --- on the way ---
 
 
-def _sent(told: Told, dice: Random) -> Iterator[Arrival]:
+def _sent(told: OnDone, dice: Random) -> Iterator[Arrival]:
     """The sendings of one message: late or not, once or twice."""
     received = told.step.at_ms + 40 + int(dice.expovariate(1 / 300))
     if dice.random() < SHARE_LATE:
@@ -366,7 +366,7 @@ def _record(arrival: Arrival, ingest_id: IngestId, partition: int, offset: int) 
     body = outgoing.query.encode() if outgoing.query else outgoing.body
     content_type = outgoing.headers.get("Content-Type", "")
     request = Request(arrival.told.source, body, content_type, arrival.received_ms)
-    event = records.convert(parse(body, _kind(content_type)), ZONE)
+    event = conversion.convert(parse(body, _kind(content_type)), ZONE)
     [route] = ROUTES.of(event.message_type, request.source, event.fields["envType"])
     return Decoded(
         stream=route.stream.name,
@@ -375,13 +375,13 @@ def _record(arrival: Arrival, ingest_id: IngestId, partition: int, offset: int) 
         offset=offset,
         key=event.instance_id,
         timestamp=request.received_at,
-        headers={name: text.decode() for name, text in records.headers(event, request, ingest_id)},
+        headers={name: text.decode() for name, text in conversion.headers(event, request, ingest_id)},
         value=_there_and_back(route, event, request, ingest_id),
     )
 
 
 def _there_and_back(route: Route, event: Event, request: Request, ingest_id: IngestId) -> dict[str, Any]:
-    fields = records.record_value(event, route.schema, request, ingest_id)
+    fields = conversion.record_value(event, route.schema, request, ingest_id)
     return decode(encode(route.schema, fields))
 
 

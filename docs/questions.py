@@ -19,7 +19,7 @@ from typing import Any, Final
 
 import duckdb
 
-from connector.schemas import WORKFLOW_EVENT, Kind, kinds, load
+from connector.message.schemas import WORKFLOW_EVENT, Kind, kinds, load
 from docs import charts
 from docs.charts import Caption
 from docs.fortnight import Fortnight

@@ -8,7 +8,6 @@ from typing import Annotated
 
 import typer
 
-from connector import logs
 from connector.cli import output
 from connector.cli.config import config
 from connector.cli.dead_letters import dead_letters
@@ -22,6 +21,7 @@ from connector.cli.simulate import simulate
 from connector.cli.tail import tail
 from connector.cli.topics import topics
 from connector.errors import ConfigurationError, ConnectorError, OutsideUnreachable
+from connector.telemetry import logs
 
 app = typer.Typer(
     name="weda-connector",

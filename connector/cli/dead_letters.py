@@ -15,16 +15,16 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from connector.admin.client import Remote
 from connector.cli.output import print_json
 from connector.cli.tail import plain
 from connector.cli.topics import File, Json
 from connector.errors import OutsideUnreachable
-from connector.reading import topic_of
-from connector.records import timestamp_text
-from connector.remote import Remote
-from connector.replay import MOST_ATTEMPTS
+from connector.intake.reprocessing import MOST_ATTEMPTS
+from connector.kafka.reader import topic_of
+from connector.message.conversion import timestamp_text
+from connector.message.routes import DEAD_LETTERS
 from connector.settings import Settings
-from connector.streams import DEAD_LETTERS
 
 EXIT_CHECK_FAILED: Final = 1
 SECONDS_BETWEEN_LINES: Final = 5.0
@@ -105,15 +105,15 @@ def list_command(
     Exit codes: 0 told, 2 bad usage or configuration, 3 no connector answers, or it does not reach Kafka.
     """
     selected = _selected(code, stage, source, instance, reason, since, until) | {"limit": limit}
-    told = _asked(_settings(file, operations_url, token), lambda remote: remote.dead_letters(selected))
+    report = _asked(_settings(file, operations_url, token), lambda remote: remote.dead_letters(selected))
     if as_json:
-        print_json(told)
+        print_json(report)
         return
-    if told["reasons"] or not told["in_journal"]:
-        _print_reasons(told["reasons"])
-    if told["in_journal"]:
-        print(f"{told['in_journal']} more wait in the journal for Kafka; they are listed once it has them")
-    for letter in told["letters"]:
+    if report["reasons"] or not report["in_journal"]:
+        _print_reasons(report["reasons"])
+    if report["in_journal"]:
+        print(f"{report['in_journal']} more wait in the journal for Kafka; they are listed once it has them")
+    for letter in report["letters"]:
         print(_line(letter))
 
 
@@ -183,17 +183,19 @@ def replay(
     order = _selected(code, stage, source, instance, reason, since, until) | {"max_attempts": max_attempts}
     settings = _settings(file, operations_url, token)
     if dry_run:
-        told = _asked(settings, lambda remote: remote.rehearse(order))
+        report = _asked(settings, lambda remote: remote.dry_run(order))
     else:
         with _Display() as display:
-            told = _asked(settings, lambda remote: _until_interrupted(remote, order, display.show))
+            report = _asked(settings, lambda remote: _until_interrupted(remote, order, display.show))
     if as_json:
-        print_json(told)
+        print_json(report)
     else:
-        print(_summary(told))
-    if told["unreachable"]:
-        raise OutsideUnreachable(told["message"])
-    raise typer.Exit(0 if told["state"] == "ended" and told["accepted"] + told["repeats"] == told["total"] else 1)
+        print(_summary(report))
+    if report["unreachable"]:
+        raise OutsideUnreachable(report["message"])
+    raise typer.Exit(
+        0 if report["state"] == "ended" and report["accepted"] + report["repeats"] == report["total"] else 1
+    )
 
 
 def _settings(file: Path | None, url: str | None, token: str | None) -> Settings:
@@ -264,16 +266,16 @@ def _multiline(body: str) -> str:
     return "".join(letter if letter.isprintable() or letter == "\n" else " " for letter in body)
 
 
-def _summary(told: Mapping[str, Any]) -> str:
-    lines = [f"{told[name]} {said}" for name, said in _SAID.items() if told[name]]
-    lines += [f"  {count} times: {why}" for why, count in told["again"].items()]
-    left = told["total"] - told["done"]
-    if told["state"] != "ended":
-        why = f": {told['message']}" if told["message"] else ""
-        lines.append(f"{told['state']}{why}; {left} are left: run it again to go on")
-    if told["in_journal"]:
-        lines.append(f"{told['in_journal']} more wait in the journal for Kafka: run it again once it has them")
-    head = "nothing was done; it would come to:" if told["dry_run"] else f"{told['total']} dead letters:"
+def _summary(report: Mapping[str, Any]) -> str:
+    lines = [f"{report[name]} {said}" for name, said in _SAID.items() if report[name]]
+    lines += [f"  {count} times: {why}" for why, count in report["again"].items()]
+    left = report["total"] - report["done"]
+    if report["state"] != "ended":
+        why = f": {report['message']}" if report["message"] else ""
+        lines.append(f"{report['state']}{why}; {left} are left: run it again to go on")
+    if report["in_journal"]:
+        lines.append(f"{report['in_journal']} more wait in the journal for Kafka: run it again once it has them")
+    head = "nothing was done; it would come to:" if report["dry_run"] else f"{report['total']} dead letters:"
     return "\n".join([head, *(lines or ["none is waiting"])])
 
 
@@ -299,9 +301,9 @@ class _Display:
     def __exit__(self, *_: object) -> None:
         self._bar.stop()
 
-    def show(self, told: Mapping[str, Any]) -> None:
+    def show(self, report: Mapping[str, Any]) -> None:
         """Tell, if it is time to."""
-        self._bar.update(self._task, completed=told["done"], total=told["total"] or None)
+        self._bar.update(self._task, completed=report["done"], total=report["total"] or None)
         if self._bar.disable and time.monotonic() >= self._next:
             self._next = time.monotonic() + SECONDS_BETWEEN_LINES
-            print(f"{told['done']} of {told['total']} replayed", file=sys.stderr)
+            print(f"{report['done']} of {report['total']} replayed", file=sys.stderr)

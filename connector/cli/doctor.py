@@ -8,9 +8,9 @@ from typing import Annotated, Final, Self
 import typer
 from rich.console import Console
 
+from connector.admin.doctor import Finding, examine
 from connector.cli.output import print_json
 from connector.cli.topics import File, Json, Servers
-from connector.doctor import Finding, examine
 from connector.settings import Settings
 
 EXIT_CHECK_FAILED: Final = 1
@@ -43,7 +43,7 @@ def doctor(
     """
     settings = Settings.load(file=file, flags={"kafka.bootstrap_servers": bootstrap_servers})
     with _Progress() as progress:
-        findings = list(_told(examine(settings, url, progress.begin), progress, aloud=not as_json))
+        findings = list(_printed(examine(settings, url, progress.begin), progress, aloud=not as_json))
     failed = [one for one in findings if one.verdict == "failed"]
     if as_json:
         print_json({"failed": len(failed), "checks": [asdict(one) for one in findings]})
@@ -75,7 +75,7 @@ class _Progress:
             print("\r\x1b[K", file=sys.stderr, end="", flush=True)
 
 
-def _told(findings: Iterable[Finding], progress: _Progress, *, aloud: bool) -> Iterable[Finding]:
+def _printed(findings: Iterable[Finding], progress: _Progress, *, aloud: bool) -> Iterable[Finding]:
     """Print each finding as soon as it is known."""
     console = Console(highlight=False, soft_wrap=True)
     for each in findings:

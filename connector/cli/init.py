@@ -7,9 +7,9 @@ from typing import Annotated, Final
 
 import typer
 
-from connector import draft
+from connector.admin import template
+from connector.admin.template import Found
 from connector.cli.topics import Servers
-from connector.draft import Found
 from connector.errors import ConfigurationError
 from connector.settings import Settings
 
@@ -37,12 +37,12 @@ def init(
     Exit codes: 0 written, 2 bad usage or configuration, the file exists.
     """
     settings = Settings.load(flags={"kafka.bootstrap_servers": bootstrap_servers, "registry.url": registry_url})
-    found = draft.look(settings.kafka.bootstrap_servers, settings.registry.url, settings.kafka.properties)
+    found = template.look(settings.kafka.bootstrap_servers, settings.registry.url, settings.kafka.properties)
     if not found.brokers and sys.stdin.isatty() and settings.kafka.bootstrap_servers is None:
         servers = typer.prompt("Kafka brokers, as host:port", default=found.bootstrap_servers)
-        found = draft.look(servers, settings.registry.url, settings.kafka.properties)
+        found = template.look(servers, settings.registry.url, settings.kafka.properties)
     token = None if settings.token is None else settings.token.get_secret_value()
-    _write(output, draft.draft(found, str(output), token=token), replace=force)
+    _write(output, template.draft(found, str(output), token=token), replace=force)
     Settings.load(file=output)  # what we write, we read
     _say(found, output)
 

@@ -16,12 +16,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
 from rich.progress import Progress as Bar
 from rich.table import Table
 
-from connector import backlog, logs
-from connector.backlog import Drained, End, Progress
+from connector.admin import backlog
+from connector.admin.backlog import Drained, End, Progress
 from connector.cli.output import print_json
 from connector.cli.topics import File, Json, Servers, servers_of
 from connector.errors import ConfigurationError, OutsideUnreachable
 from connector.settings import Settings
+from connector.telemetry import logs
 
 EXIT_CHECK_FAILED: Final = 1
 EXIT_UNREACHABLE: Final = 3
@@ -61,12 +62,14 @@ def status(
     answer, or another process holds the journal.
     """
     flags = {_PATH: path, "operations.url": operations_url, "operations.token": token}
-    told = _told(Settings.load(file=file, flags=flags), has_path=path is not None, has_url=operations_url is not None)
+    status = _status(
+        Settings.load(file=file, flags=flags), has_path=path is not None, has_url=operations_url is not None
+    )
     if as_json:
-        print_json(told)
+        print_json(status)
     else:
-        _print_status(told)
-    raise typer.Exit(EXIT_CHECK_FAILED if told.get("damaged") else 0)
+        _print_status(status)
+    raise typer.Exit(EXIT_CHECK_FAILED if status.get("damaged") else 0)
 
 
 @journal.command("export")
@@ -132,7 +135,7 @@ def drain(
     settings = _of_file(settings, has_path=path is not None)
     servers = servers_of(settings, embedded="a backlog is published to real brokers; name them")
     if dry_run:
-        _rehearse(settings, servers, as_json=as_json)
+        _dry_run(settings, servers, as_json=as_json)
         return
     with _Display("published") as display, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         logs.configure(settings.log.level, settings.log.format)  # above the bar, where there is one
@@ -159,7 +162,7 @@ def migrate(*, file: File = None, as_json: Json = False) -> None:
     if url is None:
         raise ConfigurationError("WEDA_JOURNAL__URL is not set: a journal in a file of its own needs no migration")
     try:
-        from connector.migration import migrate as applied  # noqa: PLC0415 - its tools are installed on demand
+        from connector.replicas.migrate import migrate as applied  # noqa: PLC0415 - its tools are installed on demand
     except ImportError as error:
         raise ConfigurationError(
             "WEDA_JOURNAL__URL: the client of PostgreSQL is not installed: add the extra postgresql "
@@ -175,16 +178,16 @@ def migrate(*, file: File = None, as_json: Json = False) -> None:
 # --- status ---
 
 
-def _told(settings: Settings, *, has_path: bool, has_url: bool) -> dict[str, Any]:
+def _status(settings: Settings, *, has_path: bool, has_url: bool) -> dict[str, Any]:
     """The connector's own view unless a file was named; an address that was named has to answer."""
     url, token = settings.operations.url, settings.operations.token
     if has_url or not has_path:
-        told = asyncio.run(backlog.told_by_connector(url, None if token is None else token.get_secret_value()))
-        if told is not None:
-            return {"connector": url, **told}
+        status = asyncio.run(backlog.status_of_connector(url, None if token is None else token.get_secret_value()))
+        if status is not None:
+            return {"connector": url, **status}
         if has_url and not has_path:
             raise OutsideUnreachable(f"no connector answers at {url}: is its operations listener there?")
-    return backlog.told_of_file(_of_file(settings, has_path=has_path).journal.path)
+    return backlog.status_of_file(_of_file(settings, has_path=has_path).journal.path)
 
 
 def _of_file(settings: Settings, *, has_path: bool) -> Settings:
@@ -197,8 +200,8 @@ def _of_file(settings: Settings, *, has_path: bool) -> Settings:
     return settings
 
 
-def _print_status(told: dict[str, Any]) -> None:
-    rows = list(_rows(told))
+def _print_status(status: dict[str, Any]) -> None:
+    rows = list(_rows(status))
     if not sys.stdout.isatty():
         print("\n".join(f"{name}: {text}" for name, text in rows))
         return
@@ -208,44 +211,44 @@ def _print_status(told: dict[str, Any]) -> None:
     Console().print(table)
 
 
-def _rows(told: dict[str, Any]) -> Iterator[tuple[str, str]]:
+def _rows(status: dict[str, Any]) -> Iterator[tuple[str, str]]:
     """What is known, in words; keys that a connector of another version does not tell are left out."""
     for name in ("connector", "journal", "kafka"):
-        if name in told:
-            yield name, str(told[name])
-    if told.get("damaged"):
-        yield "damaged", f"{told['damaged']}; `weda-connector journal drain` saves what can be read of it"
+        if name in status:
+            yield name, str(status[name])
+    if status.get("damaged"):
+        yield "damaged", f"{status['damaged']}; `weda-connector journal drain` saves what can be read of it"
         return
-    yield "messages", str(told["journal_messages"])
+    yield "messages", str(status["journal_messages"])
     for kind in ("source", "stream"):
-        counts = told.get(f"journal_messages_by_{kind}")
+        counts = status.get(f"journal_messages_by_{kind}")
         if counts:
             yield f"by {kind}", ", ".join(f"{name} {count}" for name, count in counts.items())
-    if "lanes" in told:
-        yield "lanes", str(told["lanes"])
-    yield from _sizes(told)
-    yield "time to empty", _catch_up(told)
-    for source, account in told.get("accounts", {}).items():
+    if "lanes" in status:
+        yield "lanes", str(status["lanes"])
+    yield from _sizes(status)
+    yield "time to empty", _catch_up(status)
+    for source, account in status.get("accounts", {}).items():
         yield f"ledger of {source}", ", ".join(f"{name} {count}" for name, count in account.items())
-    for about, problem in told.get("problems", {}).items():
+    for about, problem in status.get("problems", {}).items():
         yield f"problem: {about}", problem
 
 
-def _sizes(told: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    if told.get("journal_bytes") is not None:
-        limit = f" of {told['journal_limit_bytes']}" if "journal_limit_bytes" in told else ""
-        yield "bytes", f"{told['journal_bytes']}{limit}"
-    if told["journal_messages"] and "oldest_waiting_seconds" in told:
-        yield "oldest", f"{told['oldest_waiting_seconds']:.0f} s ago"
+def _sizes(status: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    if status.get("journal_bytes") is not None:
+        limit = f" of {status['journal_limit_bytes']}" if "journal_limit_bytes" in status else ""
+        yield "bytes", f"{status['journal_bytes']}{limit}"
+    if status["journal_messages"] and "oldest_waiting_seconds" in status:
+        yield "oldest", f"{status['oldest_waiting_seconds']:.0f} s ago"
 
 
-def _catch_up(told: dict[str, Any]) -> str:
-    if not told["journal_messages"]:
+def _catch_up(status: dict[str, Any]) -> str:
+    if not status["journal_messages"]:
         return "nothing waits"
-    seconds = told.get("catch_up_seconds")
+    seconds = status.get("catch_up_seconds")
     if seconds is not None:
-        return f"{seconds:.0f} s at {told.get('publish_rate', 0):.1f} messages a second"
-    return "unknown: nothing leaves it now" if "connector" in told else "unknown: no connector publishes it"
+        return f"{seconds:.0f} s at {status.get('publish_rate', 0):.1f} messages a second"
+    return "unknown: nothing leaves it now" if "connector" in status else "unknown: no connector publishes it"
 
 
 # --- drain ---
@@ -258,8 +261,8 @@ async def _until_interrupted(settings: Settings, servers: str, give_up_seconds: 
     return await backlog.drain(settings, servers, give_up_seconds=give_up_seconds, stop=stop, on_progress=display.show)
 
 
-def _rehearse(settings: Settings, servers: str, *, as_json: bool) -> None:
-    waiting = backlog.rehearse(settings, servers)
+def _dry_run(settings: Settings, servers: str, *, as_json: bool) -> None:
+    waiting = backlog.dry_run(settings, servers)
     if as_json:
         print_json({"published": 0, "left": waiting.messages, "seconds": 0.0, "dry_run": True})
         return

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final, TextIO
 
 from connector.errors import ConnectorError
-from connector.visible import visible
+from connector.text import visible
 
 _ESCAPED: Final = "weda-connector-json"
 _UTF_8: Final = "utf-8"

@@ -11,13 +11,13 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from connector import schemas as our_schemas
 from connector.cli.output import print_json
-from connector.compatibility import breaks
 from connector.errors import ConfigurationError
-from connector.registry import Registry, Subject, subjects
+from connector.kafka.registry import Registry, Subject, subjects
+from connector.kafka.topics import canaries, routes_of
+from connector.message import schemas as our_schemas
+from connector.message.compatibility import breaks
 from connector.settings import Settings
-from connector.topics import canaries, routes_of
 
 EXIT_CHECK_FAILED: Final = 1
 REGISTERED: Final = "registered"

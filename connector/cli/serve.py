@@ -8,9 +8,9 @@ from typing import Annotated
 import typer
 import uvloop
 
-from connector import logs
-from connector.app import Reload, run
+from connector.app.connector import Reload, run
 from connector.settings import Settings
+from connector.telemetry import logs
 
 
 def serve(

@@ -11,9 +11,9 @@ import typer
 
 from connector.cli.output import print_json
 from connector.cli.topics import File, Servers, servers_of
-from connector.reading import Decoded, read_records, topic_of
-from connector.records import timestamp_text
-from connector.registry import Registry
+from connector.kafka.reader import Decoded, read_records, topic_of
+from connector.kafka.registry import Registry
+from connector.message.conversion import timestamp_text
 from connector.settings import DEFAULT_SOURCE, Settings
 
 _LONGEST: Final = 200

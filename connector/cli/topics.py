@@ -12,8 +12,8 @@ from rich.table import Table
 
 from connector.cli.output import print_json
 from connector.errors import ConfigurationError
+from connector.kafka.topics import Difference, TopicAdmin, TopicSpec, plan, wanted
 from connector.settings import EMBEDDED, Settings
-from connector.topics import Difference, TopicAdmin, TopicSpec, plan, wanted
 
 EXIT_DIFFERENT: Final = 1
 SECONDS: Final = 10.0

@@ -9,17 +9,17 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from connector import logs
-from connector.app import Connector
+from connector.app.connector import Connector
 from connector.demo.options import Options
 from connector.demo.reader import REACH_SECONDS, Reader
 from connector.demo.scene import Scene
 from connector.demo.view import View, introduction, say, view_of
 from connector.errors import OutsideUnreachable
-from connector.reading import topic_of
+from connector.kafka.reader import topic_of
+from connector.kafka.topics import TopicAdmin
 from connector.settings import Settings
 from connector.simulator import Plan, play
-from connector.topics import TopicAdmin
+from connector.telemetry import logs
 
 EVENTS: Final = "events"
 

@@ -11,10 +11,10 @@ from typing import Any, Final, Self, TypeVar
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, Message, TopicPartition
 
-from connector.encoding import decode
 from connector.errors import OutsideUnreachable, Unreadable
-from connector.reading import end_offset, passes
-from connector.topics import LOG_NOTHING, translated
+from connector.kafka.reader import end_offset, passes
+from connector.kafka.topics import LOG_NOTHING, translated
+from connector.message.encoding import decode
 
 REACH_SECONDS: Final = 5.0
 """How long a broker may take to say what the topic looks like."""

@@ -22,21 +22,21 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup, escape
 
-from connector.dead_letters import DeadLetter, Selection
 from connector.errors import ConnectorError, OutsideUnreachable, Unreadable
-from connector.health import Health
-from connector.messages import ENVELOPE, load
+from connector.intake.dead_letters import DeadLetter, Selection
+from connector.intake.reprocessing import MOST_ATTEMPTS
+from connector.kafka.topics import Broker, TopicState
+from connector.message.parsing import ENVELOPE, load
 from connector.operations import timeline
-from connector.operations.desk import Desk
+from connector.operations.api import find
+from connector.operations.api_page import operations
+from connector.operations.context import Context
+from connector.operations.diagnosis import TEMPLATE, diagnose
 from connector.operations.guesses import Guesses
-from connector.operations.letters import find
-from connector.operations.reference import operations
 from connector.operations.sessions import COOKIE, SESSION_SECONDS, Sessions
-from connector.operations.shapes import TEMPLATE, diagnose
-from connector.operations.wording import LANGUAGES, language_of, translated
-from connector.replay import MOST_ATTEMPTS
-from connector.topics import Broker, TopicState
-from connector.visible import visible
+from connector.operations.translations import LANGUAGES, language_of, translated
+from connector.telemetry.health import Health
+from connector.text import visible
 
 ROOT: Final = "/console/"
 LOGIN: Final = f"{ROOT}login"
@@ -102,10 +102,10 @@ def to_login(request: Request) -> Response:
     return RedirectResponse(f"{LOGIN}?next={quote(wanted, safe='')}", 303)
 
 
-def router(desk: Desk, sessions: Sessions, guesses: Guesses) -> APIRouter:
+def router(context: Context, sessions: Sessions, guesses: Guesses) -> APIRouter:
     """The pages."""
     pages = APIRouter(include_in_schema=False)
-    console = _Console(desk, sessions, guesses)
+    console = _Console(context, sessions, guesses)
     for path, page in (
         ("", console.overview),
         ("events", console.events),
@@ -163,16 +163,16 @@ def _guarded(
 class _Console:
     """The pages of one connector."""
 
-    def __init__(self, desk: Desk, sessions: Sessions, guesses: Guesses) -> None:
-        self._desk = desk
+    def __init__(self, context: Context, sessions: Sessions, guesses: Guesses) -> None:
+        self._context = context
         self._sessions = sessions
         self._guesses = guesses
-        self._zone = ZoneInfo(desk.settings()["timezone"])
+        self._zone = ZoneInfo(context.settings()["timezone"])
 
     async def overview(self, request: Request) -> Response:
         """What matters now."""
-        desk = self._desk
-        history, health = desk.history, replace(desk.health, problems=dict(desk.health.problems))
+        context = self._context
+        history, health = context.history, replace(context.health, problems=dict(context.health.problems))
         return await self.page(
             request,
             "overview.html",
@@ -187,7 +187,7 @@ class _Console:
 
     async def events(self, request: Request) -> Response:
         """What was accepted last."""
-        recent = self._desk.recent
+        recent = self._context.recent
         return await self.page(
             request, "events.html", events=await asyncio.to_thread(recent.read, recent.latest(_EVENTS))
         )
@@ -196,24 +196,24 @@ class _Console:
         """One instance as a timeline."""
         wanted = request.query_params.get("id", "").strip()
         first = request.query_params.get("from", "")
-        told = timeline.Timeline([], 0, None)
+        found = timeline.Timeline([], 0, None)
         if wanted:
             start = int(first) if _is_number(first) else 0
-            told = await self._desk.read(lambda outside: timeline.read(outside.instance(wanted), start))
+            found = await self._context.read(lambda reader: timeline.read(reader.instance(wanted), start))
         return await self.page(
             request,
             "instance.html",
             id=wanted,
-            told=told,
-            steps=told.steps,
-            drawing=timeline.drawing(told.steps),
+            found=found,
+            steps=found.steps,
+            drawing=timeline.drawing(found.steps),
             back=timeline.LOOK_BACK,
         )
 
     async def record(self, request: Request) -> Response:
         """One record of the events as it is, whatever its size."""
         topic, partition, offset = _place(request)
-        found = await self._desk.read(lambda outside: outside.event(topic, partition, offset))
+        found = await self._context.read(lambda reader: reader.event(topic, partition, offset))
         if found is None:
             raise Refused(404, "there is no such record, or none any more")
         if isinstance(found.value, bytes):
@@ -223,16 +223,16 @@ class _Console:
 
     async def requests(self, request: Request) -> Response:
         """The last requests of a source as they arrived."""
-        names = list(self._desk.settings()["sources"])
+        names = list(self._context.settings()["sources"])
         source = request.query_params.get("source", names[0])
-        recent = self._desk.recent.requests(source)
+        recent = self._context.recent.requests(source)
         found = await asyncio.to_thread(lambda: [(one, diagnose(one), _shown(one.body)) for one in recent])
         return await self.page(request, "requests.html", sources=names, source=source, found=found, paste=TEMPLATE)
 
     async def request_bodies(self, request: Request) -> Response:
         """The bodies of the requests of a source that came in one millisecond, as far as they are kept."""
         source, received_at = (request.path_params[name] for name in ("source", "received_at"))
-        recent = self._desk.recent.requests(source)
+        recent = self._context.recent.requests(source)
         bodies = [one.body for one in recent if str(one.received_at) == received_at]
         if not bodies:
             raise Refused(404, "this request is not kept any more")
@@ -241,7 +241,7 @@ class _Console:
     async def letters(self, request: Request) -> Response:
         """Dead letters by reason."""
         filters = _filters(request.query_params)
-        listing = await self._desk.letters.listed(_selection(filters), _LISTED)
+        listing = await self._context.letters.listed(_selection(filters), _LISTED)
         return await self.page(
             request,
             "letters.html",
@@ -254,7 +254,7 @@ class _Console:
     async def letter(self, request: Request) -> Response:
         """One dead letter with its bytes."""
         found = await self._found(request)
-        replayed = await self._desk.letters.is_replayed(found)
+        replayed = await self._context.letters.is_replayed(found)
         arrived, read = await asyncio.to_thread(_shown, found.body, _LETTER_BYTES, _LETTER_BYTES)
         return await self.page(
             request,
@@ -272,7 +272,7 @@ class _Console:
         return Response((await self._found(request)).body, media_type=_PLAIN)
 
     async def _found(self, request: Request) -> DeadLetter:
-        found = await find(self._desk, *_place(request))
+        found = await find(self._context, *_place(request))
         if found is None:
             raise Refused(404, "there is no such dead letter, or none any more")
         return found
@@ -283,30 +283,32 @@ class _Console:
         filters = _filters(form)
         selection = _selection(filters)
         if form.get("act") == "replay":
-            self._desk.letters.start(selection, MOST_ATTEMPTS)
+            self._context.letters.start(selection, MOST_ATTEMPTS)
             return RedirectResponse(f"{ROOT}replays", 303)
-        rehearsed = await self._desk.letters.rehearse(selection, MOST_ATTEMPTS)
+        dry_run_of = await self._context.letters.dry_run(selection, MOST_ATTEMPTS)
         return await self.page(
-            request, "rehearsal.html", progress=rehearsed.told(), filters=filters, query=urlencode(filters)
+            request, "rehearsal.html", progress=dry_run_of.as_dict(), filters=filters, query=urlencode(filters)
         )
 
     async def replays(self, request: Request) -> Response:
         """How far the replay has come."""
-        progress = self._desk.letters.progress
-        return await self.page(request, "replay.html", progress=progress and progress.told())
+        progress = self._context.letters.progress
+        return await self.page(request, "replay.html", progress=progress and progress.as_dict())
 
     async def stop(self, request: Request) -> Response:
         """Stop the replay."""
         await self._form(request)
-        await self._desk.letters.stop()
+        await self._context.letters.stop()
         return RedirectResponse(f"{ROOT}replays", 303)
 
     async def topics(self, request: Request) -> Response:
         """Topics and schemas."""
-        desk = self._desk
-        specs, states, brokers = ((), {}, ()) if desk.is_embedded else await desk.read(lambda outside: outside.topics())
+        context = self._context
+        specs, states, brokers = (
+            ((), {}, ()) if context.is_embedded else await context.read(lambda reader: reader.topics())
+        )
         silent = [each for each in brokers if not each.answers]
-        verdicts = {name: _topic_verdict(state, desk.health, silent) for name, state in states.items()}
+        verdicts = {name: _topic_verdict(state, context.health, silent) for name, state in states.items()}
         return await self.page(
             request,
             "topics.html",
@@ -315,14 +317,14 @@ class _Console:
             verdicts=verdicts,
             brokers=brokers,
             silent=silent,
-            routes=desk.routes,
-            ids=desk.schema_ids,
-            schemas={route.schema.name: route.schema for route in desk.routes},
+            routes=context.routes,
+            ids=context.schema_ids,
+            schemas={route.schema.name: route.schema for route in context.routes},
         )
 
     async def settings(self, request: Request) -> Response:
         """What is in effect, secrets redacted."""
-        text = yaml.safe_dump(self._desk.settings(), sort_keys=False, allow_unicode=True)
+        text = yaml.safe_dump(self._context.settings(), sort_keys=False, allow_unicode=True)
         return await self.page(request, "settings.html", text=text)
 
     async def api(self, request: Request) -> Response:
@@ -368,10 +370,10 @@ class _Console:
             "pages": PAGES,
             "root": ROOT,
             "base": "fragment.html" if "fragment" in request.query_params else "layout.html",
-            "mark": self._sessions.mark(cookie),
+            "mark": self._sessions.form_token(cookie),
             "has_session": self._sessions.are_needed and self._sessions.holds(cookie),
-            "is_embedded": self._desk.is_embedded,
-            "version": self._desk.version,
+            "is_embedded": self._context.is_embedded,
+            "version": self._context.version,
             "lang_query": urlencode({**_single(request), "lang": "en" if language == "zh" else "zh"}),
         }
         render = _templates().get_template(template).render
@@ -383,7 +385,7 @@ class _Console:
     async def _form(self, request: Request) -> dict[str, str]:
         form = await _read_form(request)
         self._check_origin(request)
-        if not self._sessions.is_mark(request.cookies.get(COOKIE), form.get("mark", "")):
+        if not self._sessions.is_form_token(request.cookies.get(COOKIE), form.get("mark", "")):
             raise Refused(403, "the form is of another session: go back, load the page again and repeat it")
         return form
 

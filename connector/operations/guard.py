@@ -94,8 +94,8 @@ class Guard:
         The path is the one that is routed: ``Request.url`` reads it from a text in which ``Host`` stands before it.
         """
         request = Request(scope)
-        is_let_in = console.is_open(scope["path"]) or self._sessions.holds(request.cookies.get(COOKIE))
-        return self._app if is_let_in else console.to_login(request)
+        is_admitted = console.is_open(scope["path"]) or self._sessions.holds(request.cookies.get(COOKIE))
+        return self._app if is_admitted else console.to_login(request)
 
     async def _refusal(self, scope: Scope, headers: dict[bytes, bytes]) -> tuple[int, str] | None:
         """Status and way out of a request that may not pass; that of a wrong token comes late."""

@@ -8,7 +8,7 @@ from typing import Final
 
 from prometheus_client import CollectorRegistry
 
-from connector.metrics import PREFIX
+from connector.telemetry.metrics import PREFIX
 
 SECONDS_BETWEEN: Final = 5.0
 _SAMPLES: Final = 121

@@ -10,17 +10,17 @@ from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
 from connector.errors import ConfigurationError, ConnectorError, OutsideUnreachable, Refused
-from connector.operations import console, letters
-from connector.operations.desk import Desk
+from connector.intake.reprocessing import AlreadyRunning
+from connector.operations import api, console
+from connector.operations.context import Context
 from connector.operations.guard import Guard
 from connector.operations.guesses import Guesses
 from connector.operations.sessions import Sessions
-from connector.replay import AlreadyRunning
 
 
 def operations_app(
     registry: CollectorRegistry,
-    desk: Desk,
+    context: Context,
     *,
     token: str | None,
     on_refused: Callable[[str], None] = lambda _reason: None,
@@ -29,13 +29,13 @@ def operations_app(
 
     Args:
         registry: The metrics.
-        desk: The parts of the connector.
+        context: The parts of the connector.
         token: Needed for everything but metrics and probes, where there is one.
         on_refused: Called with ``missing`` or ``unknown`` for each request that was refused for want of the token.
     """
     app = FastAPI(
         title="weda-connector operations",
-        version=desk.version,
+        version=context.version,
         docs_url=None,
         redoc_url=None,
         openapi_url="/api/openapi.json",
@@ -44,8 +44,8 @@ def operations_app(
     sessions, guesses = Sessions(token), Guesses(on_refused)
 
     @app.exception_handler(ConnectorError)
-    async def tell(_: Request, error: Exception) -> JSONResponse:
-        return _told(error) if isinstance(error, ConnectorError) else JSONResponse({}, 500)
+    async def respond(_: Request, error: Exception) -> JSONResponse:
+        return _error_response(error) if isinstance(error, ConnectorError) else JSONResponse({}, 500)
 
     @app.exception_handler(RequestValidationError)
     async def tell_what_does_not_fit(_: Request, error: Exception) -> Response:
@@ -60,30 +60,30 @@ def operations_app(
     @app.get("/livez")
     async def livez() -> JSONResponse:
         """200 while the process answers and no part of it has ended; says nothing of Kafka."""
-        dead = desk.health.dead
+        dead = context.health.dead
         return JSONResponse({"live": not dead, **({"dead": dead} if dead else {})}, status_code=503 if dead else 200)
 
     @app.get("/readyz")
     async def readyz() -> JSONResponse:
         """200 while a message can be accepted durably: by the brokers, or by the journal."""
-        return JSONResponse(desk.health.told(), status_code=200 if desk.health.is_ready else 503)
+        return JSONResponse(context.health.as_dict(), status_code=200 if context.health.is_ready else 503)
 
     @app.get("/api/status")
     async def status() -> dict[str, Any]:
         """The state of the outside and of the backlog."""
-        return {"version": desk.version, **desk.health.told()}
+        return {"version": context.version, **context.health.as_dict()}
 
     @app.get("/api/config")
     async def config() -> dict[str, Any]:
         """The effective settings, secrets redacted."""
-        return desk.settings()
+        return context.settings()
 
-    app.include_router(letters.router(desk))
-    app.include_router(console.router(desk, sessions, guesses))
-    return Guard(app, sessions, guesses, on_loopback=desk.is_loopback)
+    app.include_router(api.router(context))
+    app.include_router(console.router(context, sessions, guesses))
+    return Guard(app, sessions, guesses, on_loopback=context.is_loopback)
 
 
-def _told(error: ConnectorError) -> JSONResponse:
+def _error_response(error: ConnectorError) -> JSONResponse:
     status, headers = 500, None
     if isinstance(error, Refused):
         status, headers = error.code // 100, {"retry-after": str(error.retry_after)}

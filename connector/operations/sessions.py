@@ -66,13 +66,13 @@ class Sessions:
         content = (cookie or "").rpartition(".")[0]
         self._ended[content] = _end_of(content)
 
-    def mark(self, cookie: str | None) -> str:
+    def form_token(self, cookie: str | None) -> str:
         """What a form of this session carries."""
         return self._sign(f"form {cookie if self.are_needed else ''}")
 
-    def is_mark(self, cookie: str | None, mark: str) -> bool:
+    def is_form_token(self, cookie: str | None, form_token: str) -> bool:
         """Whether a form is of this session."""
-        return hmac.compare_digest(mark.encode(), self.mark(cookie).encode())
+        return hmac.compare_digest(form_token.encode(), self.form_token(cookie).encode())
 
     def _sign(self, content: str) -> str:
         return hmac.new(self._key, content.encode(), hashlib.sha256).hexdigest()

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Final
 
-from connector.reading import Decoded
+from connector.kafka.reader import Decoded
 
 LOOK_BACK: Final = 5_000
 """How many records before the end of each partition are looked at."""

@@ -53,8 +53,8 @@ def _run(seed: int, index: int, start_ms: int) -> Run:
         starter=starter,
         start_ms=start_ms + dice.randrange(SPREAD_MS),
     )
-    told = steps(process, plot, starter, dice, heading.start_ms)
-    return Run(instance_id, tuple(write(step, heading, dice) for step in told))
+    story = steps(process, plot, starter, dice, heading.start_ms)
+    return Run(instance_id, tuple(write(step, heading, dice) for step in story))
 
 
 def _title(process: Process, starter: Person, dice: Random) -> str:

@@ -97,10 +97,10 @@ async def play(
 
 async def _work(sender: "_Sender", plan: Plan, stop: asyncio.Event) -> None:
     start_ms = time.time_ns() // 1_000_000 - DAY_MS if plan.start_ms is None else plan.start_ms
-    told = runs(plan.seed, plan.instances, start_ms)
+    all_runs = runs(plan.seed, plan.instances, start_ms)
     workers = plan.concurrency if plan.instances is None else min(plan.concurrency, plan.instances)
     async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(sender.work(told)) for _ in range(workers)]
+        tasks = [group.create_task(sender.work(all_runs)) for _ in range(workers)]
         watch = group.create_task(_cancel_after(stop, tasks))
         if tasks:
             await asyncio.wait(tasks)
@@ -156,9 +156,9 @@ class _Sender:
             reached=self._reached,
         )
 
-    async def work(self, told: Iterator[Run]) -> None:
+    async def work(self, all_runs: Iterator[Run]) -> None:
         """Play one run after the other; the iterator is shared by all workers."""
-        for run in told:
+        for run in all_runs:
             await self._play(run)
             if self._ending.is_set():
                 return

@@ -109,7 +109,7 @@ class Step:
     revoked_to: Node | None = None
 
 
-class _Told(TypedDict, total=False):
+class _Facts(TypedDict, total=False):
     """What only some steps tell, named as in ``Step``."""
 
     comment: str
@@ -289,10 +289,10 @@ class _Story:
     def _instance(self, action: Action, status: Status = Status.RUNNING) -> Step:
         return self._step("Instance", action, status)
 
-    def _task(self, action: Action, **told: Unpack[_Told]) -> Step:
-        return self._step("Task", action, Status.RUNNING, **told)
+    def _task(self, action: Action, **facts: Unpack[_Facts]) -> Step:
+        return self._step("Task", action, Status.RUNNING, **facts)
 
-    def _step(self, msg_type: MessageType, action: Action, status: Status, **told: Unpack[_Told]) -> Step:
+    def _step(self, msg_type: MessageType, action: Action, status: Status, **facts: Unpack[_Facts]) -> Step:
         return Step(
             msg_type=msg_type,
             action=action,
@@ -301,5 +301,5 @@ class _Story:
             opened_ms=self._opened_ms,
             node=self._node,
             approvers=self._approvers,
-            **told,
+            **facts,
         )

@@ -15,10 +15,10 @@ import aiohttp
 import pytest
 from playwright.async_api import Browser, Page, Request
 
-from connector.operations import timeline, wording
-from connector.operations.shapes import TEMPLATE
-from connector.recent import REQUESTS_KEPT
+from connector.operations import timeline, translations
+from connector.operations.diagnosis import TEMPLATE
 from connector.simulator import Plan, play
+from connector.telemetry.recent import REQUESTS_KEPT
 from tests.browser import chromium, rules
 from tests.contract.test_guide import GUIDES, blocks
 from tests.integration.conftest import TOKEN, Running
@@ -466,7 +466,7 @@ def test_every_word_of_the_pages_is_there_in_chinese():
     words = {one or other for found in shown for one, other in found}
 
     assert len(words) > 80
-    assert words - wording.CHINESE.keys() == set()
+    assert words - translations.CHINESE.keys() == set()
 
 
 def test_the_template_to_paste_is_that_of_the_guide():
@@ -485,4 +485,4 @@ def test_the_template_to_paste_is_that_of_the_guide():
     ],
 )
 def test_the_language_is_the_chosen_or_the_browsers(chosen, accepted, language):
-    assert wording.language_of(chosen, accepted) == language
+    assert translations.language_of(chosen, accepted) == language

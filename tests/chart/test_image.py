@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from connector.schemas import ALL
+from connector.message.schemas import ALL
 from tests.servers.ports import free_ports
 
 ROOT = Path(__file__).parents[2]

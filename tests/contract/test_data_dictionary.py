@@ -8,22 +8,22 @@ from pathlib import Path
 
 import pytest
 
-from connector import dictionary
-from connector.schemas import INSTANCE_EVENT, OURS, TASK_EVENT, WORKFLOW_EVENT, kinds, load
+from connector.message.schemas import INSTANCE_EVENT, OURS, TASK_EVENT, WORKFLOW_EVENT, kinds, load
+from tools import dictionary
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "avro" / "README.md"
 
 
 def test_the_data_dictionary_is_what_the_schemas_say():
-    """Run ``python -m connector.dictionary > avro/README.md`` after a change of a schema."""
+    """Run ``python -m tools.dictionary > avro/README.md`` after a change of a schema."""
     assert dictionary.render() == README.read_text(encoding="utf-8")
 
 
 def test_the_command_renders_it_in_utf_8_whatever_the_locale_says():
     environment = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
     done = subprocess.run(
-        [sys.executable, "-m", "connector.dictionary"], cwd=ROOT, env=environment, capture_output=True, check=True
+        [sys.executable, "-m", "tools.dictionary"], cwd=ROOT, env=environment, capture_output=True, check=True
     )
 
     assert README.read_bytes() == done.stdout

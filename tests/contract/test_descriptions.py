@@ -20,21 +20,23 @@ import yaml
 from jsonschema import Draft7Validator, Draft202012Validator
 from openapi_spec_validator import validate as validate_openapi
 
-from connector import dictionary, errors, receiver
-from connector.descriptions import asyncapi, openapi, page, samples
-from connector.descriptions.notation import yaml_text
-from connector.encoding import RegistryFraming
+from connector import errors
 from connector.errors import Defect, Malformed, Unconvertible
-from connector.messages import BodyKind, parse
-from connector.protocol import MAX_HEAD_BYTES
-from connector.receiver import MAX_URL_BYTES
-from connector.records import MESSAGE_TYPES
-from connector.schemas import ALL, INSTANCE_EVENT, TASK_EVENT, load
+from connector.kafka.topics import wanted
+from connector.message.conversion import MESSAGE_TYPES
+from connector.message.encoding import RegistryFraming
+from connector.message.parsing import BodyKind, parse
+from connector.message.routes import STREAMS, Routes
+from connector.message.schemas import ALL, INSTANCE_EVENT, TASK_EVENT, load
+from connector.receiver import application
+from connector.receiver.application import MAX_URL_BYTES
+from connector.receiver.protocol import MAX_HEAD_BYTES
 from connector.settings import Settings
-from connector.streams import STREAMS, Routes
-from connector.topics import wanted
 from tests import asyncapi as official
 from tests.contract.test_http import TABLE, Failing, Served, body_of, message
+from tools import dictionary
+from tools.descriptions import asyncapi, openapi, page, samples
+from tools.descriptions.notation import yaml_text
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = {"asyncapi": "asyncapi.yaml", "openapi": "openapi.yaml", "html": "interfaces.html"}
@@ -91,11 +93,11 @@ async def serving(environments=(), streams=tuple(STREAMS), **changes):
 
 @pytest.mark.parametrize("what", DOCUMENTS)
 def test_a_committed_document_is_what_the_command_prints_whatever_the_locale_says(what):
-    """Run ``python -m connector.descriptions WHAT > docs/FILE`` after a change of the code."""
+    """Run ``python -m tools.descriptions WHAT > docs/FILE`` after a change of the code."""
     environment = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
     environment |= {"WEDA_TOPICS__PREFIX": "another", "WEDA_RECEIVER__MAX_BODY_BYTES": "1KiB"}
     done = subprocess.run(
-        [sys.executable, "-m", "connector.descriptions", what],
+        [sys.executable, "-m", "tools.descriptions", what],
         cwd=ROOT,
         env=environment,
         capture_output=True,
@@ -110,7 +112,7 @@ def test_the_command_describes_the_topics_and_limits_of_a_configuration(tmp_path
     file.write_text(yaml.safe_dump({**OF_TWO_SOURCES, "receiver": {"max_body_bytes": "64KiB"}}))
     printed = {
         what: subprocess.run(
-            [sys.executable, "-m", "connector.descriptions", what, "--config", file],
+            [sys.executable, "-m", "tools.descriptions", what, "--config", file],
             cwd=ROOT,
             capture_output=True,
             check=True,
@@ -127,7 +129,7 @@ def test_the_command_describes_the_topics_and_limits_of_a_configuration(tmp_path
 def test_the_command_names_a_bad_setting(tmp_path):
     file = tmp_path / "connector.yaml"
     file.write_text("topics: {partitions: 0}")
-    command = [sys.executable, "-m", "connector.descriptions", "asyncapi", "--config", file]
+    command = [sys.executable, "-m", "tools.descriptions", "asyncapi", "--config", file]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
     assert done.returncode == 2
@@ -367,8 +369,8 @@ def test_the_receiver_is_described_whole():
     content = RECEIVER["components"]["requestBodies"]["Message"]["content"]
 
     assert {*operations} == {"/messageDeliver", "/sources/{source}/messageDeliver"}
-    assert all({method.upper() for method in methods} == {*receiver._METHODS} for methods in operations.values())
-    assert {*content} == {*receiver._KINDS} - {""}
+    assert all({method.upper() for method in methods} == {*application._METHODS} for methods in operations.values())
+    assert {*content} == {*application._KINDS} - {""}
 
 
 def codes_in_the_code():
@@ -496,7 +498,7 @@ SITUATIONS = {
 @pytest.mark.parametrize("status", SITUATIONS)
 async def test_every_other_refusal_is_answered_as_its_example(status, monkeypatch):
     if status == 408:
-        monkeypatch.setattr(receiver, "BODY_SECONDS", 0.05)
+        monkeypatch.setattr(application, "BODY_SECONDS", 0.05)
     described = openapi.document(Settings())["components"]["responses"][str(status)]
     example = next(iter(described["content"]["application/json"]["examples"].values()))
     async with serving() as served:

@@ -13,12 +13,14 @@ import pytest
 import typer
 from confluent_kafka import Producer
 
-from connector import dictionary, errors, metrics
+from connector import errors
 from connector.cli import app
-from connector.encoding import encode
-from connector.schemas import ALL, INSTANCE_EVENT, TASK_EVENT, load
+from connector.message.encoding import encode
+from connector.message.routes import STREAMS, Routes
+from connector.message.schemas import ALL, INSTANCE_EVENT, TASK_EVENT, load
 from connector.settings import Settings
-from connector.streams import STREAMS, Routes
+from connector.telemetry import metrics
+from tools import dictionary
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
@@ -86,7 +88,11 @@ def test_every_setting_is_documented():
 
 def test_the_metrics_document_is_what_the_module_prints():
     printed = subprocess.run(
-        [sys.executable, "-m", "connector.metrics"], cwd=ROOT, check=True, capture_output=True, encoding="utf-8"
+        [sys.executable, "-m", "tools.reference", "metrics"],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+        encoding="utf-8",
     )
 
     assert metrics.documentation() == printed.stdout

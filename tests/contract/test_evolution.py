@@ -15,11 +15,11 @@ import avro.schema
 import fastavro
 import pytest
 
-from connector.compatibility import breaks
-from connector.encoding import encode
-from connector.messages import BodyKind, parse
-from connector.records import convert, record_value
-from connector.schemas import ALL, INSTANCE_EVENT, OURS, TASK_EVENT, WORKFLOW_EVENT, load, released
+from connector.message.compatibility import breaks
+from connector.message.conversion import convert, record_value
+from connector.message.encoding import encode
+from connector.message.parsing import BodyKind, parse
+from connector.message.schemas import ALL, INSTANCE_EVENT, OURS, TASK_EVENT, WORKFLOW_EVENT, load, released
 from connector.simulator import runs
 from connector.values import IngestId, Request
 from tests.unit.test_schemas import definitions

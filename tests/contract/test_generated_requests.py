@@ -14,9 +14,9 @@ from hypothesis import HealthCheck, settings
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi import checks
 
-from connector.descriptions import openapi
 from connector.settings import Settings
 from tests.servers.ports import free_ports
+from tools.descriptions import openapi
 
 TOKEN = "a-token-for-tests"
 SECONDS = 30

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from connector.errors import Unreadable
-from connector.messages import BodyKind, parse
+from connector.message.parsing import BodyKind, parse
 from tests.servers.ports import free_ports
 from tests.servers.reading import read_topic
 

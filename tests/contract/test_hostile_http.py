@@ -9,7 +9,7 @@ from functools import partial
 
 import pytest
 
-from connector import protocol
+from connector.receiver import protocol
 from tests.contract.test_http import ANSWER_SECONDS, _both_ways, message, serving  # noqa: F401 - autouse
 
 HEAD = b"POST /messageDeliver HTTP/1.1\r\nhost: x\r\nauthorization: Bearer t-default\r\n"

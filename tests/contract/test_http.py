@@ -21,23 +21,25 @@ from structlog.testing import capture_logs
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 from uvicorn.server import ServerState
 
-from connector import dead_letters, encoding, pipeline, protocol, receiver, typed_messages
-from connector.authentication import Authentication, Brake, Credentials
-from connector.delivery import Delivery
-from connector.encoding import SingleObjectFraming
+from connector.delivery.delivery import Delivery
+from connector.delivery.duplicates import Duplicates
 from connector.errors import Defect
-from connector.ingest import IngestIds
-from connector.limits import Rates
-from connector.metrics import OUTCOMES, Metrics
-from connector.pipeline import Pipeline, Reader
-from connector.protocol import Protocol
-from connector.receiver import Call, Receiver
-from connector.recent import Recent
-from connector.repeats import Repeats
-from connector.single_use import SingleUse
-from connector.streams import Routes
+from connector.intake import dead_letters, pipeline
+from connector.intake.pipeline import Pipeline, Reader
+from connector.message import encoding, typed
+from connector.message.encoding import SingleObjectFraming
+from connector.message.ingest_ids import IngestIds
+from connector.message.routes import Routes
+from connector.receiver import application, protocol
+from connector.receiver.application import Call, Receiver
+from connector.receiver.authentication import Authentication, Credentials, RefusalDelay
+from connector.receiver.protocol import Protocol
+from connector.receiver.rates import Rates
+from connector.receiver.single_use import SingleUse
+from connector.receiver.wire import REST_SECONDS
+from connector.telemetry.metrics import OUTCOMES, Metrics
+from connector.telemetry.recent import Recent
 from connector.testing import InMemoryJournal, InMemoryPublisher
-from connector.wire import REST_SECONDS
 
 TABLE = yaml.safe_load((Path(__file__).parents[1] / "data" / "bodies.yaml").read_text(encoding="utf-8"))
 ROWS = [pytest.param(row, id=f"{about}: {row['name']}") for about, rows in TABLE.items() for row in rows]
@@ -109,16 +111,16 @@ class Served:
             self.journal,
             await self.journal.open(),
             ledger=self.metrics,
-            bury=partial(dead_letters.of_refusal, self.routes.dead_letter_topic),
+            make_dead_letter=partial(dead_letters.of_refusal, self.routes.dead_letter_topic),
             publish_wait_seconds=self._publish_wait,
         )
-        repeats = Repeats(window_seconds=3600, max_entries=1000)
+        duplicates = Duplicates(window_seconds=3600, max_entries=1000)
         reader = Reader(ZoneInfo("Asia/Shanghai"), self._privacy)
         pipeline = Pipeline(
             routes=self.routes,
             framing=self._framing,
             delivery=self.delivery,
-            repeats=repeats,
+            duplicates=duplicates,
             ingest_ids=IngestIds(),
             metrics=self.metrics,
             reader=reader,
@@ -134,9 +136,9 @@ class Served:
             max_body_bytes=512 * 1024,
             max_in_flight=self._max_in_flight,
             rates=Rates(self._rates),
-            single_use=SingleUse(repeats),
+            single_use=SingleUse(duplicates),
             trusted_proxies=self._trusted_proxies,
-            brake=Brake(0.01),
+            refusal_delay=RefusalDelay(0.01),
         )
         self.delivery.connect()
         await self._listen()
@@ -644,7 +646,7 @@ async def test_what_cannot_be_read_for_a_defect_of_ours_is_kept(served, monkeypa
         raise RuntimeError("hunter2")
 
     monkeypatch.setattr(pipeline, "parse", broken)
-    monkeypatch.setattr(typed_messages, "read", broken)
+    monkeypatch.setattr(typed, "read", broken)
     answer = await served.ask(message())
 
     assert (answer.status, answer.code) == (500, 50000)
@@ -667,7 +669,7 @@ async def test_a_401_names_the_scheme(served):
 
 
 async def test_a_body_that_does_not_arrive_is_408(served, monkeypatch):
-    monkeypatch.setattr(receiver, "BODY_SECONDS", 0.05)
+    monkeypatch.setattr(application, "BODY_SECONDS", 0.05)
     answer = await served._exchange(
         b"POST /messageDeliver HTTP/1.1\r\nhost: x\r\nauthorization: Bearer t-new\r\ncontent-length: 9\r\n\r\n{", "POST"
     )

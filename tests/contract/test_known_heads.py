@@ -6,10 +6,10 @@ import random
 
 import pytest
 
-from connector import heads
-from connector.authentication import Credentials
-from connector.heads import Head, Heads
-from connector.protocol import Protocol
+from connector.receiver import head
+from connector.receiver.authentication import Credentials
+from connector.receiver.head import Head, Heads
+from connector.receiver.protocol import Protocol
 from tests.contract.test_hostile_http import BODY, GOOD, HEAD, answers_in
 from tests.contract.test_http import serving
 
@@ -168,13 +168,13 @@ def head_of(number, size=0):
 
 def test_the_memory_is_bounded(monkeypatch):
     """In heads and in the bytes of each; whoever sends ever new ones costs the others a parse now and then."""
-    monkeypatch.setattr(heads, "MOST_HEADS", 4)
+    monkeypatch.setattr(head, "MOST_HEADS", 4)
     known = Heads()
     requests = [b"POST /%d HTTP/1.1\r\nhost: x\r\n\r\n" % number for number in range(100)]
     for number, request in enumerate(requests):
         known.keep(request, head_of(number), b"")
-    long = b"POST /%s HTTP/1.1\r\nhost: x\r\n\r\n" % (b"x" * heads.MOST_HEAD_BYTES)
-    known.keep(long, head_of(0, heads.MOST_HEAD_BYTES), b"")
+    long = b"POST /%s HTTP/1.1\r\nhost: x\r\n\r\n" % (b"x" * head.MOST_HEAD_BYTES)
+    known.keep(long, head_of(0, head.MOST_HEAD_BYTES), b"")
 
     assert 0 < sum(known.of(request) is not None for request in requests) <= 4
     assert known.of(long) is None

@@ -15,7 +15,7 @@ from xml.etree import ElementTree as ET
 import duckdb
 import pytest
 
-from connector.schemas import WORKFLOW_EVENT, load
+from connector.message.schemas import WORKFLOW_EVENT, load
 from connector.simulator.dictionaries import ACTION_NAMES, TASK_STATUS_AFTER, Action, Status
 from connector.simulator.wording import OPEN_TASK_STATUSES
 from docs import charts, fortnight, questions

@@ -13,13 +13,13 @@ import helm_python
 import pytest
 import yaml
 
-from connector import schemas
+from connector.message import schemas
 from tools import release
 
 MOST_BYTES = 1_000_000
 IN_THE_WHEEL = {
     "connector/": {"py", "typed"},
-    "connector/migrations/": {"sql"},
+    "connector/replicas/migrations/": {"sql"},
     "connector/operations/static/": {"css", "js", "svg"},
     "connector/operations/templates/": {"html"},
     "connector/avro/": {"avsc"},

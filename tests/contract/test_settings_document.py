@@ -79,7 +79,11 @@ def test_a_default_can_be_written_as_it_is_shown():
 
 def test_the_document_is_what_the_module_prints():
     printed = subprocess.run(
-        [sys.executable, "-m", "connector.settings"], cwd=ROOT, check=True, capture_output=True, encoding="utf-8"
+        [sys.executable, "-m", "tools.reference", "settings"],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+        encoding="utf-8",
     )
 
     assert documentation() == printed.stdout

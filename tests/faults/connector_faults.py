@@ -166,7 +166,7 @@ async def _kill_at_each(stage: Stage, seconds: float, *, points: tuple[str, ...]
 async def _end_at(stage: Stage, point: str) -> None:
     """Arm a point, bring the connector there, and start it again when it has ended."""
     connector = stage.connector
-    connector.break_by(Control(point=point, passage=stage.chance.randint(1, 4) if ":" not in point else 1))
+    connector.break_by(Control(point=point, pending=stage.chance.randint(1, 4) if ":" not in point else 1))
     if point.startswith("start"):
         await connector.kill()
         await connector.start()
@@ -198,32 +198,32 @@ async def _come_and_go(stage: Stage) -> None:
 
 
 async def _step_clock(stage: Stage, seconds: float) -> None:
-    apart = seconds / 8
+    isolated = seconds / 8
     connector = stage.connector
-    await asyncio.sleep(apart)
+    await asyncio.sleep(isolated)
     for off, outage in ((-HOUR, False), (HOUR * 5 / 6, True), (-HOUR, True), (0.0, False)):
         async with stage.disturbing(f"clock off by {off:g} s"), _frozen(stage, yes=outage):
-            await asyncio.sleep(apart / 2)
+            await asyncio.sleep(isolated / 2)
             connector.break_by(Control(clock_seconds=off))
-            await asyncio.sleep(apart)
-    await asyncio.sleep(apart)
+            await asyncio.sleep(isolated)
+    await asyncio.sleep(isolated)
 
 
 async def _set_clock_ahead(stage: Stage, seconds: float) -> None:
-    apart = seconds / 8
+    isolated = seconds / 8
     connector = stage.connector
     for restarts in (False, True):
-        await asyncio.sleep(apart)
+        await asyncio.sleep(isolated)
         async with stage.disturbing("clock eight hours ahead"):
             connector.break_by(Control(clock_seconds=8 * HOUR))
-            await asyncio.sleep(apart)
+            await asyncio.sleep(isolated)
             connector.break_by(Control())
         if restarts:
             async with stage.disturbing("killed", closes_door=True):
                 await connector.kill()
                 await connector.start()
                 await connector.wait_until_up()
-        await asyncio.sleep(apart)
+        await asyncio.sleep(isolated)
 
 
 async def _break_disk(stage: Stage, seconds: float, *, state: Disk, outage: bool) -> None:

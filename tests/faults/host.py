@@ -18,13 +18,13 @@ from typing import Any, Final, Literal
 
 import apsw
 
-from connector.app import Connector
+from connector.app.connector import Connector
 from connector.cli import main
-from connector.delivery import Delivery
-from connector.journal import SqliteJournal
-from connector.journal_file import JournalFile
-from connector.pipeline import Pipeline
-from connector.publisher import KafkaPublisher
+from connector.delivery.delivery import Delivery
+from connector.intake.pipeline import Pipeline
+from connector.journal.file import JournalFile
+from connector.journal.sqlite import SqliteJournal
+from connector.kafka.publisher import KafkaPublisher
 
 CONTROL: Final = "FAULTS_CONTROL"
 """Environment variable with the path of the control file."""
@@ -66,13 +66,13 @@ class Control:
 
     Attributes:
         point: Where the process kills itself; empty for nowhere.
-        passage: On which passage, counted since the process has seen the order.
+        pending: On which passage, counted since the process has seen the order.
         clock_seconds: How far the process's wall clock is off.
         disk: The state of the journal's disk.
     """
 
     point: str = ""
-    passage: int = 1
+    pending: int = 1
     clock_seconds: float = 0.0
     disk: Disk = "whole"
 
@@ -107,8 +107,8 @@ class Host:
         control = self.control
         if control.point != name:
             return
-        self._passages[name, control.passage] += 1
-        if self._passages[name, control.passage] >= control.passage:
+        self._passages[name, control.pending] += 1
+        if self._passages[name, control.pending] >= control.pending:
             with self._path.with_suffix(".reached").open("a") as reached:
                 reached.write(f"{name}\n")
             os.kill(os.getpid(), signal.SIGKILL)

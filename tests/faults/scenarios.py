@@ -151,13 +151,13 @@ async def _calm(_: Stage, seconds: float) -> None:
 
 
 async def _sigkill(stage: Stage, seconds: float, *, times: int) -> None:
-    apart = seconds / (times + 1)
-    await asyncio.sleep(apart)
+    isolated = seconds / (times + 1)
+    await asyncio.sleep(isolated)
     for number in range(times):
         last = number == times - 1
         # Now and then it is killed again before it is up: in its start, in its replay.
         await stage.restart_connector(wait=last or stage.chance.random() < 0.8)
-        await asyncio.sleep(apart if last else stage.chance.uniform(0.2, 1.3 * apart))
+        await asyncio.sleep(isolated if last else stage.chance.uniform(0.2, 1.3 * isolated))
 
 
 async def _sigterm(stage: Stage, seconds: float) -> None:

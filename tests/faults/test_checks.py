@@ -351,14 +351,14 @@ def test_a_frozen_broker_may_give_out_one_late_record_for_each_connector_that_wa
 # --- published anew ---
 
 
-def anew(*attempts: Attempt, kills: Sequence[float] = ()) -> History:
+def restarts(*attempts: Attempt, kills: Sequence[float] = ()) -> History:
     """Message 1 stands twice, the second time under an id of its own."""
     twice = history([0, 1, 1, 2], ids=[0, 1, 11, 12])
     return replace(attempts_of(twice, 1, *attempts), connector_kills=kills, disturbances=KILLED)
 
 
 def test_a_message_sent_again_after_a_kill_may_be_published_anew() -> None:
-    again = anew(Attempt(10, 10.5, "unknown"), Attempt(12, 12.1, "accepted", 0), kills=[10.4])
+    again = restarts(Attempt(10, 10.5, "unknown"), Attempt(12, 12.1, "accepted", 0), kills=[10.4])
 
     assert check(again) == []
 
@@ -374,4 +374,4 @@ def test_a_message_sent_again_after_a_kill_may_be_published_anew() -> None:
     ids=["no kill", "not sent again", "killed long after the index had it", "killed after it was sent again"],
 )
 def test_otherwise_a_message_has_one_id(attempts: list[Attempt], kills: list[float]) -> None:
-    assert broken(check(anew(*attempts, kills=kills))) == {"published anew"}
+    assert broken(check(restarts(*attempts, kills=kills))) == {"published anew"}

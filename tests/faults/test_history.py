@@ -629,10 +629,10 @@ def test_a_tail_has_a_hole_where_the_journal_lost_a_row() -> None:
 
 def test_a_message_is_taken_in_anew_where_the_index_of_repeats_was_damaged() -> None:
     sent_again = attempted(1, (10, 10.5, "accepted"), (18, 18.1, "accepted"))
-    anew = after(reordered([0, 1, 1, 2], ids=[0, 1, 11, 12]), sent_again)(history([0, 1, 2]))
+    restarts = after(reordered([0, 1, 1, 2], ids=[0, 1, 11, 12]), sent_again)(history([0, 1, 2]))
 
-    assert {one.kind for one in check(anew)} == {"duplicate"}
-    assert check(broken(("damage", 15, 16))(anew)) == []
+    assert {one.kind for one in check(restarts)} == {"duplicate"}
+    assert check(broken(("damage", 15, 16))(restarts)) == []
 
 
 def test_who_follows_a_partition_that_lost_its_end_is_asked_nothing() -> None:

@@ -19,7 +19,7 @@ def test_an_order_is_followed_on_its_passage(tmp_path, monkeypatch):
     ended = []
     monkeypatch.setattr("os.kill", lambda *_: ended.append(1))
     control = tmp_path / "faults.json"
-    Control(point="before produce", passage=3).write(control)
+    Control(point="before produce", pending=3).write(control)
     host = Host(control)
 
     for name in ("before produce", "request read", "before produce"):

@@ -11,7 +11,7 @@ import structlog
 import uvicorn
 from uvicorn.server import ServerState
 
-from connector.protocol import Protocol, bounded
+from connector.receiver.protocol import Protocol, bounded
 from tests.contract.test_http import Served
 
 TOKEN = b"authorization: Bearer t-default\r\n"
@@ -159,7 +159,7 @@ def _start() -> Fuzzed:
     logging.getLogger("asyncio").addHandler(DEFECTS)
     served = Fuzzed()
     LOOP.run_until_complete(served.start())
-    served.receiver._brake._seconds = 0
+    served.receiver._refusal_delay._seconds = 0
     return served
 
 

@@ -6,13 +6,13 @@ from zoneinfo import ZoneInfo
 
 import yaml
 
-from connector import typed_messages
-from connector.encoding import decode, encode
 from connector.errors import EmptyBody, Unconvertible, Unreadable
-from connector.messages import BodyKind, parse
-from connector.privacy import Privacy
-from connector.records import convert, headers, readable_instance_id, record_value
-from connector.schemas import INSTANCE_EVENT, TASK_EVENT, WORKFLOW_EVENT, load
+from connector.message import typed
+from connector.message.conversion import convert, headers, readable_instance_id, record_value
+from connector.message.encoding import decode, encode
+from connector.message.parsing import BodyKind, parse
+from connector.message.redact import Privacy
+from connector.message.schemas import INSTANCE_EVENT, TASK_EVENT, WORKFLOW_EVENT, load
 from connector.values import IngestId, Request
 
 ZONE = ZoneInfo("Asia/Shanghai")
@@ -65,7 +65,7 @@ def execute(data: bytes) -> None:
         if how and how[0] // len(KINDS) % 2:
             body, kind = PRIVACY.applied(body, kind)
         if kind is BodyKind.JSON:
-            typed_messages.read(body, ZONE)
+            typed.read(body, ZONE)
         message = parse(body, kind)
     except (EmptyBody, Unreadable, Unconvertible):
         return

@@ -8,7 +8,7 @@ import aiohttp
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from connector.app import Connector
+from connector.app.connector import Connector
 from connector.settings import Settings
 
 TOKEN = "a-token-for-tests"

@@ -6,8 +6,8 @@ from pathlib import Path
 import confluent_kafka
 from confluent_kafka import KafkaError
 
-from connector.embedded import EmbeddedBroker
-from connector.publisher import KafkaPublisher
+from connector.kafka.embedded import EmbeddedBroker
+from connector.kafka.publisher import KafkaPublisher
 
 
 def report_fatal_error(publisher: KafkaPublisher) -> None:

@@ -57,7 +57,7 @@ class Sent:
 async def test_no_operation_holds_an_answer_up(start, kafka, topic_prefix, brokers):
     """P6: console, API, metrics, topics and dead letters by the ten thousands, with brokers and without."""
     running = await start()
-    await asyncio.to_thread(bury, kafka.bootstrap_servers, f"{topic_prefix}.dead-letters")
+    await asyncio.to_thread(make_dead_letter, kafka.bootstrap_servers, f"{topic_prefix}.dead-letters")
     {"up": lambda _: None, "frozen": kafka.pause, "gone": kafka.kill}[brokers](1)
     sent, lags = Sent(), []
     try:
@@ -97,7 +97,7 @@ async def measure(lags: list[float]) -> None:
         lags.append(time.monotonic() - due)
 
 
-def bury(bootstrap_servers: str, topic: str) -> None:
+def make_dead_letter(bootstrap_servers: str, topic: str) -> None:
     """Put dead letters into a topic."""
     producer = Producer({"bootstrap.servers": bootstrap_servers, "queue.buffering.max.messages": 2 * LETTERS})
     for number in range(LETTERS):

@@ -18,9 +18,9 @@ from pathlib import Path
 import apsw
 import pytest
 
-from connector.dead_letters import dead_letter
-from connector.journal import Admission, SqliteJournal
-from connector.records import timestamp_text
+from connector.intake.dead_letters import dead_letter
+from connector.journal.sqlite import Admission, SqliteJournal
+from connector.message.conversion import timestamp_text
 from connector.values import ProducibleRecord, Request
 from tests.faults.stage import Connector as Process
 from tests.integration.test_damaged_journal import SCHEMA_OF_FORMAT_1, pages_of, scramble
@@ -77,9 +77,9 @@ async def fill(path: Path, admissions: list[Admission]) -> None:
 async def rows_of(path: Path) -> dict[int, Admission]:
     journal = SqliteJournal(path, max_bytes=LIMIT)
     await journal.open()
-    heads = await journal.heads("", MANY, MANY)
+    first_rows = await journal.first_rows("", MANY, MANY)
     await journal.close()
-    return {one.sequence: one for lane in heads for one in lane}
+    return {one.sequence: one for lane in first_rows for one in lane}
 
 
 def begin(command: str, *arguments: object, **settings: str) -> subprocess.Popen[str]:
@@ -388,8 +388,8 @@ async def test_status_tells_what_waits_in_a_file(path, topic_prefix):
     for one in (*(admission(number, f"{topic_prefix}.events", lane="i") for number in (1, 2, 3)), admission(4, "t")):
         await journal.admit(one)
     await journal.admit(letter(5, f"{topic_prefix}.dead-letters", b"{"))
-    await journal.strike(2)
-    await journal.credit({"default": 10})
+    await journal.remove(2)
+    await journal.add_direct({"default": 10})
     await journal.close()
 
     code, printed, _ = run("status", "--journal", path, "--json")

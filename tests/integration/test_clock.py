@@ -5,10 +5,10 @@ import time
 
 import pytest
 
-from connector.doctor import examine
-from connector.encoding import decode
+from connector.admin.doctor import examine
+from connector.kafka.topics import TopicAdmin, TopicSpec
+from connector.message.encoding import decode
 from connector.settings import Settings
-from connector.topics import TopicAdmin, TopicSpec
 from tests.integration.test_outage import message, until
 from tests.servers.reading import read_topic
 

@@ -7,7 +7,7 @@ import pytest
 
 from connector.consuming import Event, Events, by_instance
 from connector.errors import OutsideUnreachable, Unreadable
-from connector.publisher import KafkaPublisher, producer_properties
+from connector.kafka.publisher import KafkaPublisher, producer_properties
 from connector.values import ProducibleRecord
 from tests.integration.conftest import Running, Start
 

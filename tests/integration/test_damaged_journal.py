@@ -12,9 +12,9 @@ from pathlib import Path
 import apsw
 import pytest
 
-from connector import salvage
 from connector.errors import ConfigurationError
-from connector.journal import Account, Admission, Contents, SqliteJournal
+from connector.journal.recovery import salvage
+from connector.journal.sqlite import Account, Admission, Contents, SqliteJournal
 from connector.values import ProducibleRecord, Request
 from tests.integration.test_journal import LIMIT, opened
 
@@ -50,7 +50,7 @@ async def backlog(path: Path) -> Path:
     async with opened(path) as journal:
         await journal.remember("ingest_floor", 77)
         await asyncio.gather(*(journal.admit(admission(number)) for number in range(1, ROWS + 1)))
-        await asyncio.gather(*(journal.strike(number) for number in range(3, ROWS + 1, 3)))
+        await asyncio.gather(*(journal.remove(number) for number in range(3, ROWS + 1, 3)))
     return path
 
 
@@ -62,7 +62,7 @@ async def read(path: Path) -> tuple[Contents, dict[int, Admission]]:
     journal = SqliteJournal(path, max_bytes=LIMIT)
     contents = await journal.open()
     try:
-        return contents, {one.sequence: one for lane in await journal.heads("", 10_000, 10_000) for one in lane}
+        return contents, {one.sequence: one for lane in await journal.first_rows("", 10_000, 10_000) for one in lane}
     finally:
         await journal.close()
 
@@ -324,7 +324,7 @@ async def test_a_journal_of_format_1_is_read_on(path):
     assert contents.accounts == {"default": Account(accepted=100)}
     async with opened(path) as journal:
         assert await journal.recall("ingest_floor") == 5
-        await journal.strike(1)
+        await journal.remove(1)
         await journal.admit(admission(101))
     assert set((await read(path))[1]) == set(range(2, 102))
 
@@ -380,9 +380,9 @@ async def test_damage_to_an_open_journal_is_told_to_its_owner_once(backlog):
 
     for _ in range(3):
         with pytest.raises(Exception, match="damaged"):
-            await journal.heads("", 10_000, 10_000)
+            await journal.first_rows("", 10_000, 10_000)
     with pytest.raises(Exception, match="damaged"):
-        await journal.strike(1)
+        await journal.remove(1)
     await journal.close()
 
     assert told == [1]

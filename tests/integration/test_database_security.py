@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from connector import doctor
+from connector.admin import doctor
 from connector.errors import OutsideUnreachable
-from connector.migration import migrate
+from connector.replicas.migrate import migrate
 from connector.settings import Settings
 from tests.integration.conftest import Running
 from tests.servers.gate import Certificates

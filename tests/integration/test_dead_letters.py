@@ -17,12 +17,12 @@ import aiohttp
 import pytest
 from confluent_kafka import Producer
 
-from connector.dead_letters import Selection
+from connector.admin.client import Remote
 from connector.errors import ConnectorError
-from connector.journal import Note
-from connector.journal_file import JournalFile, StoredRow
-from connector.remote import Remote
-from connector.topics import TopicAdmin
+from connector.intake.dead_letters import Selection
+from connector.journal.file import JournalFile, StoredRow
+from connector.journal.sqlite import Note
+from connector.kafka.topics import TopicAdmin
 from tests.faults.stage import TOKEN as STAGE_TOKEN
 from tests.faults.stage import Connector as Process
 from tests.integration.conftest import TOKEN, Running
@@ -128,13 +128,13 @@ async def test_a_thousand_mended_letters_are_found_in_order_once_each(start, top
     told = await ask(running, "list", "--limit", "3")
     assert (told["total"], len(told["letters"])) == (MANY, 3)
     assert [(one["code"], one["waiting"], one["replayed"]) for one in told["reasons"]] == [(42201, MANY, 0)]
-    rehearsed = await ask(running, "replay", "--dry-run", code=1)
-    assert (rehearsed["accepted"], rehearsed["failed"], rehearsed["dry_run"]) == (0, INSTANCES, True)
+    dry_run_of = await ask(running, "replay", "--dry-run", code=1)
+    assert (dry_run_of["accepted"], dry_run_of["failed"], dry_run_of["dry_run"]) == (0, INSTANCES, True)
     await running.connector.stop()
 
     mended = await start(**ALLOWED, **journal)
     async with remote(mended) as connector:
-        assert (await connector.rehearse({}))["accepted"] == MANY
+        assert (await connector.dry_run({}))["accepted"] == MANY
     assert await records(mended, f"{topic_prefix}.events") == []
     assert (await ask(mended, "replay"))["accepted"] == MANY
     await drained(mended)
@@ -250,7 +250,7 @@ async def test_a_replay_that_is_stopped_and_begun_again_at_once_replays_each_let
     await refuse(running, *(message(f"i-{number % 8}", number, msgId=None) for number in range(100)))
     await running.connector.stop()
     mended = await start(**ALLOWED, **journal)
-    letters = mended.connector.desk.letters
+    letters = mended.connector.context.letters
     for _ in range(5):
         letters.start(Selection(), 5)
         await asyncio.sleep(0.15)
@@ -367,7 +367,7 @@ async def test_the_token_is_needed_and_one_replay_runs_at_a_time(start):
     running = await start(operations__token="an-operations-token", **NOT_ALLOWED)
     assert "WEDA_OPERATIONS__TOKEN" in await ask(running, "list", code=2)
     assert (await ask(running, "list", WEDA_OPERATIONS__TOKEN="an-operations-token"))["total"] == 0
-    letters = running.connector.desk.letters
+    letters = running.connector.context.letters
     letters.start(Selection(), 5)
     with pytest.raises(ConnectorError, match="a replay is running"):
         await replayed(running)

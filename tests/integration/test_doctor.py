@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 import yaml
 
-from connector import doctor
-from connector.draft import Found, draft
+from connector.admin import doctor
+from connector.admin.template import Found, draft
+from connector.kafka.topics import TopicAdmin
 from connector.settings import Settings
-from connector.topics import TopicAdmin
 from tests.integration.conftest import TOKEN
 from tests.servers.reading import end_offsets
 

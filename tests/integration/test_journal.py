@@ -13,7 +13,7 @@ import apsw
 import pytest
 
 from connector.errors import OutsideUnreachable, Unavailable
-from connector.journal import Account, Admission, SqliteJournal
+from connector.journal.sqlite import Account, Admission, SqliteJournal
 from connector.values import ProducibleRecord, Request
 
 LIMIT = 64 * 1024 * 1024
@@ -47,12 +47,12 @@ async def test_what_was_admitted_is_there_after_a_restart_in_order_per_lane(path
 
     journal = SqliteJournal(path, max_bytes=LIMIT)
     contents = await journal.open()
-    heads = await journal.heads("", lanes=10, depth=10)
+    first_rows = await journal.first_rows("", lanes=10, depth=10)
     await journal.close()
 
     assert (contents.lanes, contents.sources) == ({"a": 1, "b": 2, "c": 1}, {"default": 3, "other": 1})
     assert contents.next_sequence == 5
-    assert heads == [[rows[1]], [rows[0], rows[2]], [rows[3]]]
+    assert first_rows == [[rows[1]], [rows[0], rows[2]], [rows[3]]]
 
 
 async def test_heads_go_round_lanes_and_read_ahead_only_so_far(path):
@@ -60,23 +60,23 @@ async def test_heads_go_round_lanes_and_read_ahead_only_so_far(path):
         for number in range(6):
             await journal.admit(admission(number, "ab"[number % 2]))
 
-        first = await journal.heads("", lanes=1, depth=2)
-        second = await journal.heads("a", lanes=5, depth=2)
+        first = await journal.first_rows("", lanes=1, depth=2)
+        second = await journal.first_rows("a", lanes=5, depth=2)
 
         assert [[one.sequence for one in lane] for lane in first] == [[0, 2]]
         assert [[one.sequence for one in lane] for lane in second] == [[1, 3]]
-        assert await journal.heads("b", lanes=5, depth=2) == []
+        assert await journal.first_rows("b", lanes=5, depth=2) == []
 
 
 async def test_struck_rows_are_gone_and_amended_rows_are_replaced(path):
     async with opened(path) as journal:
         await journal.admit(admission(1))
         await journal.admit(admission(2))
-        await journal.strike(1)
+        await journal.remove(1)
         await journal.amend(admission(2, "another lane"))
         await journal.amend(admission(3, "a row that was refused"))
 
-        assert await journal.heads("", lanes=5, depth=5) == [[admission(2, "another lane")]]
+        assert await journal.first_rows("", lanes=5, depth=5) == [[admission(2, "another lane")]]
 
 
 async def test_the_state_tells_size_and_the_oldest(path):
@@ -103,12 +103,12 @@ async def test_the_ledger_goes_with_the_rows(path):
     async with opened(path) as journal:
         await asyncio.gather(*(journal.admit(admission(number, source="a")) for number in range(1, 6)))
         await journal.admit(admission(6, source="b"))
-        await journal.strike(1)
-        await journal.strike(1)  # told twice, counted once
-        await journal.strike(99)
+        await journal.remove(1)
+        await journal.remove(1)  # told twice, counted once
+        await journal.remove(99)
         await journal.amend(admission(2, "dead-letter/2", source="a"))
         await journal.amend(admission(3, size=3, source="a"))
-        await journal.credit({"a": 10, "c": 1})
+        await journal.add_direct({"a": 10, "c": 1})
 
     journal = SqliteJournal(path, max_bytes=LIMIT)
     contents = await journal.open()
@@ -153,9 +153,9 @@ async def test_a_full_journal_refuses_and_can_still_be_emptied(path, limit):
         assert sum(one.stat().st_size for one in path.parent.iterdir()) <= limit
 
         for number in admitted:
-            await journal.strike(number)
+            await journal.remove(number)
 
-        assert await journal.heads("", lanes=1, depth=1) == []
+        assert await journal.first_rows("", lanes=1, depth=1) == []
         assert sum(one.stat().st_size for one in path.parent.iterdir()) <= limit
         await journal.admit(admission(99_999, size=20_000))
 
@@ -207,7 +207,7 @@ async def test_a_failing_disk_refuses_and_the_refused_do_not_come_back(path, dis
 
         await journal.admit(admission(3))
 
-        assert [[one.sequence for one in lane] for lane in await journal.heads("", 5, 5)] == [[1, 3]]
+        assert [[one.sequence for one in lane] for lane in await journal.first_rows("", 5, 5)] == [[1, 3]]
 
     journal = SqliteJournal(path, max_bytes=LIMIT)
     assert (await journal.open()).accounts == {"default": Account(accepted=2)}
@@ -218,13 +218,13 @@ async def test_a_strike_waits_until_the_disk_takes_it(path, disk):
     async with opened(path, vfs=disk.name) as journal:
         await journal.admit(admission(1))
         disk.failing.add("sync")
-        strike = asyncio.create_task(journal.strike(1))
+        remove = asyncio.create_task(journal.remove(1))
         await asyncio.sleep(0.3)
-        assert not strike.done()
+        assert not remove.done()
         disk.failing.clear()
 
-        await asyncio.wait_for(strike, 10)
-        assert await journal.heads("", 5, 5) == []
+        await asyncio.wait_for(remove, 10)
+        assert await journal.first_rows("", 5, 5) == []
 
 
 ADMIT_FOREVER = """
@@ -259,8 +259,8 @@ async def test_what_was_told_to_be_safe_survives_a_kill(path):
         told = {int(line) for line in [*lines, *rest.split("\n")[:-1]]}
 
         async with opened(path) as journal:
-            found = {one.sequence for lane in await journal.heads("", 10, 100_000) for one in lane}
+            found = {one.sequence for lane in await journal.first_rows("", 10, 100_000) for one in lane}
             assert told <= found
             for sequence in found:
-                await journal.strike(sequence)
+                await journal.remove(sequence)
     assert len(told) >= 150

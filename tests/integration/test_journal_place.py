@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from connector import journal as journal_module
+from connector.delivery.duplicates import Duplicates, DuplicatesFile, dedup_key_of
 from connector.errors import Unavailable
-from connector.journal import Admission, SqliteJournal
-from connector.repeats import Repeats, RepeatsFile, mark
+from connector.journal import sqlite as journal_module
+from connector.journal.sqlite import Admission, SqliteJournal
 from connector.values import Request
 from tests.integration.test_log_sink import serve  # noqa: F401 - a fixture
 from tests.servers.reading import read_topic
@@ -95,7 +95,7 @@ async def test_a_journal_that_is_no_longer_at_its_path_takes_nothing_and_comes_b
     with pytest.raises(Unavailable, match="no longer at its path"):
         await journal.admit(admission(11))
     state = await journal.state()
-    await journal.strike(1)  # published meanwhile
+    await journal.remove(1)  # published meanwhile
     async with asyncio.timeout(10):
         while (await journal.state()).lost:
             await asyncio.sleep(0.05)
@@ -152,10 +152,13 @@ async def test_into_a_journal_whose_bytes_another_program_destroyed_nothing_more
 
 
 async def test_the_index_of_duplicates_is_written_to_its_path_again(tmp_path):
-    path, marks = tmp_path / "folder" / "repeats", [mark("message", "default", str(n), b"f" * 16) for n in range(50)]
+    path, marks = (
+        tmp_path / "folder" / "repeats",
+        [dedup_key_of("message", "default", str(n), b"f" * 16) for n in range(50)],
+    )
     path.parent.mkdir()
-    repeats = Repeats(window_seconds=3600, max_entries=1000)
-    file = RepeatsFile(path, repeats)
+    repeats = Duplicates(window_seconds=3600, max_entries=1000)
+    file = DuplicatesFile(path, repeats)
     await file.start()
     repeats._unwritten += marks[:25]
     await file._write()
@@ -164,8 +167,8 @@ async def test_the_index_of_duplicates_is_written_to_its_path_again(tmp_path):
     await file._write()
     await file.stop()
 
-    again = Repeats(window_seconds=3600, max_entries=1000)
-    known = RepeatsFile(path, again)
+    again = Duplicates(window_seconds=3600, max_entries=1000)
+    known = DuplicatesFile(path, again)
     await known.start()
     await known.stop()
     assert len(again) == 50

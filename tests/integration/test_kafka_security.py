@@ -15,8 +15,8 @@ import structlog
 from joserfc.jwk import ECKey
 from structlog.testing import capture_logs
 
-from connector import doctor
-from connector.app import Connector, Reload
+from connector.admin import doctor
+from connector.app.connector import Connector, Reload
 from connector.settings import Settings
 from tests.integration.conftest import TOKEN, Running
 from tests.servers import KafkaCluster, read_topic

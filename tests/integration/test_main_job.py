@@ -11,7 +11,7 @@ import avro.io
 import avro.schema
 import pytest
 
-from connector.app import Connector
+from connector.app.connector import Connector
 from connector.simulator import Plan, play
 from tests.integration.conftest import TOKEN, Running
 from tests.servers.reading import read_topic

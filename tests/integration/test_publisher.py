@@ -9,9 +9,9 @@ from collections.abc import AsyncIterator
 import pytest
 from confluent_kafka import Producer
 
-from connector import publisher as publisher_module
-from connector.embedded import EmbeddedBroker
-from connector.publisher import FailureKind, Failures, KafkaPublisher, producer_properties
+from connector.kafka import publisher as publisher_module
+from connector.kafka.embedded import EmbeddedBroker
+from connector.kafka.publisher import FailureKind, Failures, KafkaPublisher, producer_properties
 from connector.values import ProducibleRecord
 from tests.integration.fatal import bring_into_fatal_state, refuse_the_next_request, report_fatal_error
 from tests.servers.reading import read_topic

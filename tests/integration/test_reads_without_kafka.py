@@ -10,8 +10,8 @@ from collections.abc import AsyncIterator, Iterator
 import aiohttp
 import pytest
 
-from connector import doctor
-from connector.app import Connector
+from connector.admin import doctor
+from connector.app.connector import Connector
 from connector.settings import Settings
 from tests.integration.conftest import TOKEN, Running
 from tests.servers import KafkaCluster

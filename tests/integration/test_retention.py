@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from connector.consuming import Events
-from connector.topics import TopicAdmin, TopicSpec
+from connector.kafka.topics import TopicAdmin, TopicSpec
 from tests.integration.conftest import Running, Start
 
 PAGE = Path(__file__).parents[2] / "docs" / "retention.md"

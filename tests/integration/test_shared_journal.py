@@ -12,12 +12,12 @@ from functools import partial
 import psycopg
 import pytest
 
-from connector.database import DatabaseLink
+from connector.delivery.duplicates import DedupState, dedup_key_of
 from connector.errors import ConfigurationError, Unavailable
-from connector.journal import Admission
-from connector.repeats import Standing, mark
+from connector.journal.sqlite import Admission
+from connector.replicas.database import DatabaseLink
+from connector.replicas.journal import SharedJournal, Verdict
 from connector.settings import REDACTED, Settings
-from connector.shared_journal import SharedJournal, Verdict
 from connector.values import ProducibleRecord, Request
 from tests.servers.postgres import OWNER, Postgres
 
@@ -125,12 +125,12 @@ async def test_a_message_of_another_ones_lane_goes_behind_what_is_there_and_only
     behind = await claimed(other)
     await other.append(admission(behind.sequence, body=b"second"), None)
     third = await claimed(one)
-    [rows] = await one.heads("", lanes=10, depth=10)
+    [rows] = await one.first_rows("", lanes=10, depth=10)
 
     assert (third.is_mine, third.has_backlog) == (True, True)
     assert [row.request.body for row in rows] == [b"second"]
     assert rows[0].sequence < third.sequence
-    assert await other.heads("", lanes=10, depth=10) == []
+    assert await other.first_rows("", lanes=10, depth=10) == []
 
 
 async def test_a_row_keeps_the_place_that_was_claimed_though_it_is_written_later(one, other):
@@ -138,7 +138,7 @@ async def test_a_row_keeps_the_place_that_was_claimed_though_it_is_written_later
     behind = await claimed(other)
     await other.append(admission(behind.sequence, body=b"second"), None)
     await one.admit(admission(first.sequence, body=b"first"))
-    [rows] = await one.heads("", lanes=10, depth=10)
+    [rows] = await one.first_rows("", lanes=10, depth=10)
 
     assert [row.request.body for row in rows] == [b"first", b"second"]
 
@@ -150,7 +150,7 @@ async def test_a_lane_with_rows_is_not_given_up(one, other):
     verdict = await claimed(other)
 
     assert (verdict.is_mine, verdict.has_backlog) == (False, True)
-    await one.strike(first.sequence)
+    await one.remove(first.sequence)
     other.let_go("i")
     await settled(one)
     assert (await claimed(other)).is_mine
@@ -162,8 +162,8 @@ async def test_a_row_may_be_written_and_struck_twice(one, database):
     await one.admit(admission(first.sequence))
     await one.admit(admission(first.sequence))
     assert database.ask("SELECT backlog FROM weda_lane") == [(1,)]
-    await one.strike(first.sequence)
-    await one.strike(first.sequence)
+    await one.remove(first.sequence)
+    await one.remove(first.sequence)
 
     assert database.ask("SELECT backlog, bytes FROM weda_lane") in ([(0, 0)], [])
 
@@ -173,7 +173,7 @@ async def test_a_row_that_is_amended_into_another_lane_is_counted_there(one, dat
     await one.admit(admission(first.sequence))
     await one.amend(admission(first.sequence, "dead-letter/1", body=b"a longer one"))
     rows = database.ask("SELECT convert_from(lane, 'UTF8'), backlog, bytes FROM weda_lane ORDER BY 1")
-    [[row]] = await one.heads("", lanes=10, depth=10)
+    [[row]] = await one.first_rows("", lanes=10, depth=10)
 
     assert [(lane, backlog) for lane, backlog, _ in rows] == [("dead-letter/1", 1), ("i", 0)]
     assert rows[0][2] == database.ask("SELECT length(content) FROM weda_row")[0][0]
@@ -181,70 +181,70 @@ async def test_a_row_that_is_amended_into_another_lane_is_counted_there(one, dat
 
 
 async def test_a_repeat_elsewhere_is_pending_then_safe(one, other):
-    seen = mark("message", "default", "1", b"f" * 16)
-    assert (await claimed(one, seen=seen)).standing is Standing.NEW
-    assert (await claimed(other, "j", seen)).standing is Standing.PENDING
-    one.mark_safe(seen)
+    seen = dedup_key_of("message", "default", "1", b"f" * 16)
+    assert (await claimed(one, seen=seen)).dedup_state is DedupState.NEW
+    assert (await claimed(other, "j", seen)).dedup_state is DedupState.PENDING
+    one.mark_published(seen)
     await settled(one)
 
-    assert (await claimed(other, "j", seen)).standing is Standing.SAFE
+    assert (await claimed(other, "j", seen)).dedup_state is DedupState.SAFE
 
 
 async def test_a_repeat_of_what_was_refused_elsewhere_is_new(one, other):
-    seen = mark("message", "default", "1", b"f" * 16)
+    seen = dedup_key_of("message", "default", "1", b"f" * 16)
     await claimed(one, seen=seen)
     one.mark_void(seen)
     await settled(one)
 
-    assert (await claimed(other, seen=seen)).standing is Standing.NEW
+    assert (await claimed(other, seen=seen)).dedup_state is DedupState.NEW
 
 
 async def test_what_became_a_row_is_safe_in_the_same_transaction(one, other):
-    seen = mark("message", "default", "1", b"f" * 16)
+    seen = dedup_key_of("message", "default", "1", b"f" * 16)
     first = await claimed(one, seen=seen)
-    one.note_mark(first.sequence, seen)
+    one.note_key(first.sequence, seen)
     await one.admit(admission(first.sequence))
 
-    assert (await claimed(other, seen=seen)).standing is Standing.SAFE
+    assert (await claimed(other, seen=seen)).dedup_state is DedupState.SAFE
 
 
 async def test_one_id_with_two_contents_is_a_conflict_for_the_second_alone(one, other):
-    first, second = (mark("message", "default", "1", each * 16) for each in (b"f", b"g"))
+    first, second = (dedup_key_of("message", "default", "1", each * 16) for each in (b"f", b"g"))
     verdicts = await asyncio.gather(claimed(one, "i", first), claimed(other, "j", second))
 
-    assert sorted(each.standing.value for each in verdicts) == ["conflict", "new"]
-    assert (await claimed(one, "k", second)).standing in {Standing.PENDING, Standing.CONFLICT}
+    assert sorted(each.dedup_state.value for each in verdicts) == ["conflict", "new"]
+    assert (await claimed(one, "k", second)).dedup_state in {DedupState.PENDING, DedupState.CONFLICT}
 
 
 async def test_content_that_conflicted_is_recognised_when_the_first_is_forgotten(one, other, database):
-    first, second = (mark("message", "default", "1", each * 16) for each in (b"f", b"g"))
+    first, second = (dedup_key_of("message", "default", "1", each * 16) for each in (b"f", b"g"))
     await claimed(one, seen=first)
     await claimed(one, seen=second)
-    one.mark_safe(first)
-    one.mark_safe(second)
+    one.mark_published(first)
+    one.mark_published(second)
     await settled(one)
     database.ask("DELETE FROM weda_mark WHERE fingerprint = 'ffffffffffffffff'::bytea", role=OWNER)
 
-    assert (await claimed(other, seen=second)).standing is Standing.SAFE
+    assert (await claimed(other, seen=second)).dedup_state is DedupState.SAFE
 
 
 async def test_what_was_seen_longer_ago_than_the_window_is_new(database):
-    seen = mark("message", "default", "1", b"f" * 16)
+    seen = dedup_key_of("message", "default", "1", b"f" * 16)
     async with replica(database, window=0.2) as one, replica(database, window=0.2) as other:
         await claimed(one, seen=seen)
-        one.mark_safe(seen)
+        one.mark_published(seen)
         await asyncio.sleep(0.4)
 
-        assert (await claimed(other, seen=seen)).standing is Standing.NEW
+        assert (await claimed(other, seen=seen)).dedup_state is DedupState.NEW
 
 
 async def test_of_too_many_marks_the_oldest_are_forgotten_and_none_that_is_pending(one, database):
-    marks = [mark("message", "default", str(number), b"f" * 16) for number in range(9)]
+    marks = [dedup_key_of("message", "default", str(number), b"f" * 16) for number in range(9)]
     for seen in marks:
         await claimed(one, seen=seen)
         await asyncio.sleep(0.001)
     for seen in marks[1:]:
-        one.mark_safe(seen)
+        one.mark_published(seen)
     await settled(one)
     await one._forget()
     left = {bytes(key) for (key,) in database.ask("SELECT key FROM weda_mark")}
@@ -254,9 +254,9 @@ async def test_of_too_many_marks_the_oldest_are_forgotten_and_none_that_is_pendi
 
 async def test_marks_older_than_the_window_are_removed(database):
     async with replica(database, window=0.1) as one:
-        seen = mark("message", "default", "1", b"f" * 16)
+        seen = dedup_key_of("message", "default", "1", b"f" * 16)
         await claimed(one, seen=seen)
-        one.mark_safe(seen)
+        one.mark_published(seen)
         await settled(one)
         await asyncio.sleep(0.2)
         await one._forget()
@@ -268,8 +268,8 @@ async def test_rows_of_a_replica_whose_lease_ran_out_are_taken_over(one, other, 
     first = await claimed(one)
     await one.admit(admission(first.sequence, body=b"left"))
     await hear_no_more_of(one, database)
-    await until(lambda: other.holdings.total > 0)
-    [rows] = await other.heads("", lanes=10, depth=10)
+    await until(lambda: other.remote_lanes.total > 0)
+    [rows] = await other.first_rows("", lanes=10, depth=10)
 
     assert [row.request.body for row in rows] == [b"left"]
 
@@ -278,9 +278,9 @@ async def test_who_has_lost_its_lease_can_do_nothing_more(one, other, database):
     first = await claimed(one)
     await one.admit(admission(first.sequence))
     await hear_no_more_of(one, database)
-    await until(lambda: other.holdings.total > 0)
+    await until(lambda: other.remote_lanes.total > 0)
     with pytest.raises(Unavailable):
-        await one.strike(first.sequence)
+        await one.remove(first.sequence)
     with pytest.raises(Unavailable):
         await claimed(one, "j")
 
@@ -301,19 +301,19 @@ async def test_who_gets_no_lease_says_so_though_the_database_can_be_read(databas
 
 async def test_who_does_not_reach_kafka_lets_nothing_in_while_another_one_does(one, other, database):
     async with answering(one):
-        await until(lambda: other.is_apart)
+        await until(lambda: other.is_isolated)
         with pytest.raises(Unavailable, match="another one does"):
             await claimed(other)
         async with replica(database) as third, answering(third):
-            await until(lambda: not third.is_apart)
+            await until(lambda: not third.is_isolated)
             first = await claimed(third)
             await third.admit(admission(first.sequence))
-        await until(lambda: one.holdings.total > 0)
-        assert other.holdings.total == 0, "it adopts nothing either"
+        await until(lambda: one.remote_lanes.total > 0)
+        assert other.remote_lanes.total == 0, "it adopts nothing either"
 
     one.note_kafka(answers=False)
-    await until(lambda: not other.is_apart)
-    assert not one.is_apart
+    await until(lambda: not other.is_isolated)
+    assert not one.is_isolated
     assert (await claimed(other, "j")).is_mine, "none of them does: rows are all that is left"
 
 
@@ -324,25 +324,25 @@ async def test_when_kafka_goes_no_replica_stands_aside_for_what_was_so_before(on
     await until_told(one, other)
     one.note_kafka(answers=False)
     for _ in range(40):  # two seconds, in which the other one goes on saying what was true last
-        assert not one.is_apart
+        assert not one.is_isolated
         assert (await claimed(one)).is_mine
         one.let_go("i")
         await asyncio.sleep(0.05)
     other.note_kafka(answers=True)  # it was not Kafka: it is this replica alone
-    await until(lambda: one.is_apart)
+    await until(lambda: one.is_isolated)
 
     other.note_kafka(answers=False)
-    await until(lambda: not one.is_apart)
-    assert not other.is_apart
+    await until(lambda: not one.is_isolated)
+    assert not other.is_isolated
 
 
 async def test_what_a_dead_replica_had_claimed_is_free_again(one, other, database):
-    seen = mark("message", "default", "1", b"f" * 16)
+    seen = dedup_key_of("message", "default", "1", b"f" * 16)
     await claimed(one, seen=seen)
     await hear_no_more_of(one, database)
     verdict = await claimed(other, seen=seen)
 
-    assert (verdict.standing, verdict.is_mine, verdict.has_backlog) == (Standing.NEW, True, False)
+    assert (verdict.dedup_state, verdict.is_mine, verdict.has_backlog) == (DedupState.NEW, True, False)
 
 
 async def test_who_leaves_leaves_its_rows_to_the_others_at_once(other, database):
@@ -350,8 +350,8 @@ async def test_who_leaves_leaves_its_rows_to_the_others_at_once(other, database)
         first = await claimed(one)
         await one.admit(admission(first.sequence))
 
-    await until(lambda: other.holdings.total > 0)
-    assert len(await other.heads("", lanes=10, depth=10)) == 1
+    await until(lambda: other.remote_lanes.total > 0)
+    assert len(await other.first_rows("", lanes=10, depth=10)) == 1
 
 
 async def test_a_turn_that_arrives_behind_the_next_one_does_nothing(one, database):
@@ -384,7 +384,7 @@ async def test_a_full_journal_refuses_and_what_is_published_makes_room(database)
         second = await claimed(one)
         with pytest.raises(Unavailable, match="full"):
             await one.admit(admission(second.sequence, body=b"b" * 3_000))
-        await one.strike(first.sequence)
+        await one.remove(first.sequence)
         await until(lambda: one._bytes == 0)
 
         await one.admit(admission(second.sequence, body=b"b" * 3_000))

@@ -12,7 +12,7 @@ import aiohttp
 import pytest
 from standardwebhooks import Webhook
 
-from connector.encoding import decode
+from connector.message.encoding import decode
 from tests.integration.conftest import Running
 from tests.servers import read_topic
 from tests.servers.postgres import Postgres

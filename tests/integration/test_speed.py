@@ -15,20 +15,20 @@ from uvicorn.server import ServerState
 
 from bench import bare
 from bench.load import CONNECTIONS, TOKEN, Plan, Requests
-from connector import logs
-from connector.authentication import Authentication, Credentials
-from connector.delivery import Delivery
-from connector.encoding import SingleObjectFraming
-from connector.ingest import IngestIds
-from connector.limits import Rates
-from connector.metrics import Metrics
-from connector.pipeline import Pipeline, Reader
-from connector.protocol import Protocol, bounded
-from connector.receiver import Receiver
-from connector.recent import Recent
-from connector.repeats import Repeats
-from connector.single_use import SingleUse
-from connector.streams import Routes
+from connector.delivery.delivery import Delivery
+from connector.delivery.duplicates import Duplicates
+from connector.intake.pipeline import Pipeline, Reader
+from connector.message.encoding import SingleObjectFraming
+from connector.message.ingest_ids import IngestIds
+from connector.message.routes import Routes
+from connector.receiver.application import Receiver
+from connector.receiver.authentication import Authentication, Credentials
+from connector.receiver.protocol import Protocol, bounded
+from connector.receiver.rates import Rates
+from connector.receiver.single_use import SingleUse
+from connector.telemetry import logs
+from connector.telemetry.metrics import Metrics
+from connector.telemetry.recent import Recent
 from connector.testing import InMemoryJournal, InMemoryPublisher
 
 ROUNDS = 12
@@ -72,10 +72,15 @@ async def receiver():
     metrics = Metrics(version="0", sources=["default"], streams=["events"])
     journal = InMemoryJournal()
     delivery = Delivery(
-        Forgetful(), journal, await journal.open(), ledger=metrics, bury=lambda *_: None, publish_wait_seconds=60
+        Forgetful(),
+        journal,
+        await journal.open(),
+        ledger=metrics,
+        make_dead_letter=lambda *_: None,
+        publish_wait_seconds=60,
     )
     delivery.connect()
-    repeats = Repeats(window_seconds=3600, max_entries=10_000)
+    repeats = Duplicates(window_seconds=3600, max_entries=10_000)
     reader = Reader(ZoneInfo("Asia/Shanghai"))
     pipeline = Pipeline(
         routes=Routes(["events"], "weda.workflow"),

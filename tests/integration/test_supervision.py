@@ -7,10 +7,10 @@ import aiohttp
 import pytest
 
 from connector import supervision
-from connector.app import Connector
+from connector.app.connector import Connector
 from connector.errors import Unavailable
-from connector.journal import SqliteJournal
-from connector.publisher import KafkaPublisher
+from connector.journal.sqlite import SqliteJournal
+from connector.kafka.publisher import KafkaPublisher
 
 
 async def live(running) -> tuple[int, dict[str, object]]:
@@ -33,7 +33,7 @@ async def test_a_thread_that_has_died_is_told_by_the_probes_and_ends_the_connect
 
     assert await live(running) == (503, {"live": False, "dead": ["publisher"]})
     assert (await running.ready())[0] == 503
-    await asyncio.wait_for(running.connector.must_start_anew.wait(), 5)
+    await asyncio.wait_for(running.connector.must_restart.wait(), 5)
     assert "publisher" in (await running.ready())[1]["problems"]["parts"]
     assert await running.metric("weda_connector_starts_anew_total", reason="part") == 1
 
@@ -93,11 +93,11 @@ async def test_a_connector_whose_journals_thread_has_died_can_still_be_stopped_a
 
 async def test_a_defect_on_the_journals_thread_makes_the_connector_start_again(start):
     running = await start()
-    open_journal = running.connector.desk.dead_letters._journal
+    open_journal = running.connector.context.dead_letters._journal
     with pytest.raises(Unavailable):
         await open_journal._ask(lambda _file: {}["a defect"], writes=True)
 
-    await asyncio.wait_for(running.connector.must_start_anew.wait(), 5)
+    await asyncio.wait_for(running.connector.must_restart.wait(), 5)
     assert (await live(running))[0] == 200
     async with asyncio.timeout(5):
         while "journal (KeyError)" not in (await running.ready())[1]["problems"].get("parts", ""):

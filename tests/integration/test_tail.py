@@ -12,15 +12,15 @@ from itertools import islice
 import pytest
 from confluent_kafka import Producer
 
-from connector.dead_letters import dead_letter
-from connector.embedded import EmbeddedBroker
-from connector.encoding import encode
 from connector.errors import OutsideUnreachable
-from connector.messages import BodyKind, parse
-from connector.publisher import producer_properties
-from connector.reading import Decoded, read_records, topic_of
-from connector.records import convert, headers, record_value
-from connector.streams import STREAMS, Routes
+from connector.intake.dead_letters import dead_letter
+from connector.kafka.embedded import EmbeddedBroker
+from connector.kafka.publisher import producer_properties
+from connector.kafka.reader import Decoded, read_records, topic_of
+from connector.message.conversion import convert, headers, record_value
+from connector.message.encoding import encode
+from connector.message.parsing import BodyKind, parse
+from connector.message.routes import STREAMS, Routes
 from connector.values import IngestId, InstanceId, ProducibleRecord, Request
 from tests.servers import KafkaCluster
 

@@ -11,8 +11,8 @@ from dataclasses import replace
 import pytest
 
 from connector.errors import ConfigurationError, OutsideUnreachable
+from connector.kafka.topics import TopicAdmin, TopicSpec, TopicState, plan, wanted
 from connector.settings import Settings
-from connector.topics import TopicAdmin, TopicSpec, TopicState, plan, wanted
 from tests.servers import KafkaCluster
 
 SECONDS = 20

@@ -14,11 +14,11 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 )
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
-from connector import app
-from connector.app import Connector
+from connector.app import connector
+from connector.app.connector import Connector
+from connector.kafka.publisher import KafkaPublisher
 from connector.operations.guard import Guard
-from connector.publisher import KafkaPublisher
-from connector.receiver import Receiver
+from connector.receiver.application import Receiver
 from tests.integration.test_outage import message, until
 from tests.servers.ports import LOOPBACK
 from tests.servers.reading import read_topic
@@ -157,7 +157,7 @@ async def test_spans_hold_nothing_of_a_message_but_its_instance(start, collector
 
 async def test_switched_off_nothing_stands_in_the_way(start, collector, monkeypatch):
     """Free when off: the listener serves the receiver itself, and delivery publishes by Kafka's adapter itself."""
-    serve, deliver = Connector._serve, app.Delivery
+    serve, deliver = Connector._serve, connector.Delivery
     built = []
 
     async def noting_serve(connector, application, *rest):
@@ -169,7 +169,7 @@ async def test_switched_off_nothing_stands_in_the_way(start, collector, monkeypa
         return deliver(publisher, *rest, **more)
 
     monkeypatch.setattr(Connector, "_serve", noting_serve)
-    monkeypatch.setattr(app, "Delivery", noting_delivery)
+    monkeypatch.setattr(connector, "Delivery", noting_delivery)
     running = await start()
     await running.post(message("i-1", 1), traceparent=PARENT)
     await running.connector.stop()

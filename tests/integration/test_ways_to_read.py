@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from connector.streams import STREAMS
+from connector.message.routes import STREAMS
 from tests.servers import KafkaCluster, NotInstalled, SchemaRegistry, debian, read_topic
 from tests.servers.artifacts import READERS, installed
 from tests.servers.java import find_java

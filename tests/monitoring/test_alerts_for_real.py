@@ -20,8 +20,10 @@ import msgspec
 import pytest
 from confluent_kafka.admin import NewPartitions
 
-from connector import app, logs, supervision
-from connector.journal import SqliteJournal
+from connector import supervision
+from connector.app import connector
+from connector.journal.sqlite import SqliteJournal
+from connector.telemetry import logs
 from tests.integration.conftest import Running
 from tests.integration.test_damaged_journal import admission, pages_of, scramble
 from tests.integration.test_journal import FailingDisk
@@ -83,8 +85,8 @@ def disk() -> Iterator[FailingDisk]:
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch) -> None:
     """Topics and registry are looked at every second, not every half minute."""
-    monkeypatch.setattr(app, "_TOPICS_SECONDS", 1.0)
-    monkeypatch.setattr(app, "_REGISTRY_SECONDS", 1.0)
+    monkeypatch.setattr(connector, "_TOPICS_SECONDS", 1.0)
+    monkeypatch.setattr(connector, "_REGISTRY_SECONDS", 1.0)
 
 
 @pytest.fixture
@@ -127,7 +129,7 @@ async def test_trouble_is_seen_to_come_and_to_go(  # noqa: PLR0917 - fixtures
         registry__auto_register=True,
         topics__prefix=f"{topic_prefix}-r",
     )
-    monkeypatch.setattr(app, "SqliteJournal", partial(SqliteJournal, vfs=disk.name))
+    monkeypatch.setattr(connector, "SqliteJournal", partial(SqliteJournal, vfs=disk.name))
     flags = {"topics__prefix": f"{topic_prefix}-b", "topics__partitions": 2}
     broken = await start(journal__path=damaged, **flags)
     prometheus.scrape([one.connector.operations_url for one in (loaded, registered, broken)])

@@ -21,7 +21,7 @@ from unittest import mock
 
 import apsw
 
-from connector import journal_file
+from connector.journal import file
 
 SECTOR: Final = 512
 _NAMES: Final = count()
@@ -123,7 +123,7 @@ class CrashDisk:
         self.is_off = False
         self.mend()
         system = _FileSystem(self)
-        asked_without_sqlite = mock.patch.multiple(journal_file, sync=self._sync, write_again=self._write_again)
+        asked_without_sqlite = mock.patch.multiple(file, sync=self._sync, write_again=self._write_again)
         try:
             with asked_without_sqlite:
                 yield system.name

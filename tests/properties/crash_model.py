@@ -9,12 +9,12 @@ from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from connector.delivery import Delivery
+from connector.delivery.delivery import Delivery
+from connector.delivery.lanes import Completion, Durability
 from connector.errors import Unavailable
-from connector.journal import Account, Admission, Contents, JournalState
-from connector.lanes import Fate, Safety
-from connector.publisher import Failure, FailureKind, Failures
-from connector.streams import DEAD_LETTERS
+from connector.journal.sqlite import Account, Admission, Contents, JournalState
+from connector.kafka.publisher import Failure, FailureKind, Failures
+from connector.message.routes import DEAD_LETTERS
 from connector.values import ProducibleRecord, Request
 
 WAIT_SECONDS = 0.4
@@ -93,10 +93,10 @@ class Disk:
             if before.lane != admission.lane:
                 self._count(accepted=1, buried=1)
 
-    def credit(self, published: int) -> None:
+    def add_direct(self, published: int) -> None:
         self._count(accepted=published, published=published)
 
-    def heads(self, after: str, lanes: int, depth: int, skip: Container[str]) -> list[list[Admission]]:
+    def first_rows(self, after: str, lanes: int, depth: int, skip: Container[str]) -> list[list[Admission]]:
         names = sorted({row.lane for row in self.rows.values() if row.lane > after and row.lane not in skip})
         by_sequence = [self.rows[sequence] for sequence in sorted(self.rows)]
         return [[row for row in by_sequence if row.lane == name][:depth] for name in names[:lanes]]
@@ -139,19 +139,19 @@ class ModelJournal:
             raise Unavailable("full")
         await self._ask(lambda disk: disk.insert(admission), adds=admission.sequence)
 
-    async def strike(self, sequence: int) -> None:
+    async def remove(self, sequence: int) -> None:
         await self._ask(lambda disk: disk.delete(sequence), is_critical=True)
 
     async def amend(self, admission: Admission) -> None:
         await self._ask(lambda disk: disk.replace(admission), is_critical=True)
 
-    async def credit(self, published: dict[str, int]) -> None:
-        await self._ask(lambda disk: disk.credit(published["s"]))
+    async def add_direct(self, published: dict[str, int]) -> None:
+        await self._ask(lambda disk: disk.add_direct(published["s"]))
 
-    async def heads(
+    async def first_rows(
         self, after: str, lanes: int, depth: int, skip: Container[str] = frozenset()
     ) -> list[list[Admission]]:
-        found: list[list[Admission]] = await self._ask(lambda disk: disk.heads(after, lanes, depth, skip))
+        found: list[list[Admission]] = await self._ask(lambda disk: disk.first_rows(after, lanes, depth, skip))
         return found
 
     async def state(self) -> JournalState:
@@ -296,7 +296,7 @@ class Ledger:
     def published(self, _: Admission) -> None:
         self.counts["published"] += 1
 
-    def passed_by(self, _: Admission) -> None:
+    def published_directly(self, _: Admission) -> None:
         self.passed += 1
 
     def record_published(self, _: ProducibleRecord) -> None:
@@ -305,7 +305,7 @@ class Ledger:
     def journaled(self, _: Admission) -> None:
         self.journaled_now += 1
 
-    def struck(self, _: Admission) -> None:
+    def removed(self, _: Admission) -> None:
         self.journaled_now -= 1
 
     def buried(self, _: Admission, failure: Failure) -> None:
@@ -346,7 +346,7 @@ class World:
         self.sent: list[Sent] = []
         self.step = 0
         self.disturbances: list[int] = []
-        self._open: list[tuple[Sent, Fate]] = []
+        self._open: list[tuple[Sent, Completion]] = []
         self._start(Disk())
 
     # --- what a history is made of ---
@@ -478,7 +478,7 @@ class World:
                 self.journal,
                 contents,
                 ledger=self.ledger,
-                bury=_bury,
+                make_dead_letter=_bury,
                 publish_wait_seconds=WAIT_SECONDS,
             )
             delivery.connect()
@@ -511,10 +511,10 @@ class World:
             self._on_loop(lambda: act(flight))
 
     def _note_answers(self) -> None:
-        for sent, fate in self._open:
-            if isinstance(fate.result, Safety):
+        for sent, completion in self._open:
+            if isinstance(completion.result, Durability):
                 sent.accepted_at = self.step
-        self._open = [(sent, fate) for sent, fate in self._open if fate.result is None]
+        self._open = [(sent, completion) for sent, completion in self._open if completion.result is None]
 
 
 def _record(sent: Sent, stream: str) -> ProducibleRecord:

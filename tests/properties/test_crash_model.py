@@ -9,9 +9,9 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
-from connector.delivery import Delivery
-from connector.lanes import Lane, Safety
-from connector.streams import DEAD_LETTERS
+from connector.delivery.delivery import Delivery
+from connector.delivery.lanes import Durability, Lane
+from connector.message.routes import DEAD_LETTERS
 from tests.properties.crash_model import Sent, World
 
 HISTORIES = int(os.environ.get("WEDA_TEST_HISTORIES", "2000"))
@@ -123,15 +123,15 @@ def test_every_history_keeps_the_promises(history):
 
 
 class OpensBeforeTheStrikeIsDurable(Delivery):
-    async def _strike(self, admission):
-        self._ghosts.discard(admission.sequence)
+    async def _remove(self, admission):
+        self._removals_pending.discard(admission.sequence)
         self._lanes.journaled.remove(admission.lane)
-        await self._journal.strike(admission.sequence)
+        await self._journal.remove(admission.sequence)
 
 
 class AnswersBeforeTheSync(Delivery):
     async def _keep(self, entry):
-        self._settle(entry, Safety.JOURNALED)
+        self._settle(entry, Durability.JOURNALED)
         await super()._keep(entry)
 
 
@@ -146,7 +146,7 @@ class SendsStraightPastTheJournal(Delivery):
 
 
 class GoesOnBehindAFailedHead(Delivery):
-    def _drop_chain(self, lane: Lane):
+    def _drop_read_ahead(self, lane: Lane):
         """Forgets that what follows has to wait."""
 
 

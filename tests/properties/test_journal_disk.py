@@ -25,10 +25,11 @@ import structlog
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from connector import journal, journal_file, salvage
 from connector.errors import ConfigurationError, Unavailable
-from connector.journal import Account, Admission, SqliteJournal
-from connector.journal_file import JournalFile, StoredAccount, StoredRow
+from connector.journal import file, sqlite
+from connector.journal.file import JournalFile, StoredAccount, StoredRow
+from connector.journal.recovery import salvage
+from connector.journal.sqlite import Account, Admission, SqliteJournal
 from connector.values import ProducibleRecord, Request
 from tests.properties.crash_disk import CrashDisk, Fault
 
@@ -69,9 +70,9 @@ def folder() -> Iterator[Path]:
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """A journal that reopens a failed file at once, and does not tell of it."""
     silent = structlog.wrap_logger(None, wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
-    monkeypatch.setattr(journal, "_REOPEN_SECONDS", 0.001)
-    monkeypatch.setattr(journal, "_LOG", silent)
-    monkeypatch.setattr(journal_file, "_LOG", silent)
+    monkeypatch.setattr(sqlite, "_REOPEN_SECONDS", 0.001)
+    monkeypatch.setattr(sqlite, "_LOG", silent)
+    monkeypatch.setattr(file, "_LOG", silent)
 
 
 def played(
@@ -185,7 +186,7 @@ class Credit:
     def run(self, state: State) -> Callable[[JournalFile], Any]:
         source = SOURCES[self.count % 2]
         state.count(source, accepted=self.count, published=self.count)
-        return partial(JournalFile.credit, source=source, published=self.count)
+        return partial(JournalFile.add_direct, source=source, published=self.count)
 
 
 @dataclass(frozen=True)
@@ -412,19 +413,19 @@ class Promise:
         versions: What the row may hold: as admitted or, once that was asked, as amended.
         admitted: True once that was answered, False once it was refused, None while it is open.
         is_in_doubt: It was refused, and nothing was committed since that would have removed what reached the disk.
-        strike: None where none was asked, False while it is open, True once it was answered.
+        remove: None where none was asked, False while it is open, True once it was answered.
     """
 
     versions: list[Admission]
     admitted: bool | None = None
     is_in_doubt: bool = False
-    strike: bool | None = None
+    remove: bool | None = None
 
     def permits(self, row: Admission | None) -> bool:
         """Whether a restart may find this of it."""
         if row is None:
-            return self.admitted is not True or self.strike is not None
-        if self.strike is True or (self.admitted is False and not self.is_in_doubt):
+            return self.admitted is not True or self.remove is not None
+        if self.remove is True or (self.admitted is False and not self.is_in_doubt):
             return False
         return row in self.versions
 
@@ -534,12 +535,12 @@ class JournalOnDisk:
             case Admit(size):
                 await self._admit(size)
             case Strike(which):
-                await self._strike(which)
+                await self._remove(which)
             case Amend(which):
                 await self._amend(which)
             case Credit(count):
                 with suppress(Unavailable):
-                    await self._journal.credit({SOURCES[count % 2]: count})
+                    await self._journal.add_direct({SOURCES[count % 2]: count})
             case Remember(value):
                 with suppress(Unavailable):
                     await self._journal.remember("floor", value)
@@ -557,14 +558,14 @@ class JournalOnDisk:
             promise.admitted = True
             self._settle_doubts()
 
-    async def _strike(self, which: int) -> None:
+    async def _remove(self, which: int) -> None:
         promise = self._admitted(which)
         if promise is None:
             return
-        promise.strike = promise.strike or False
+        promise.remove = promise.remove or False
         with suppress(Unavailable):
-            await self._journal.strike(promise.versions[0].sequence)
-            promise.strike = True
+            await self._journal.remove(promise.versions[0].sequence)
+            promise.remove = True
 
     async def _amend(self, which: int) -> None:
         promise = self._admitted(which)
@@ -587,10 +588,10 @@ class JournalOnDisk:
             promise.is_in_doubt = False
 
     async def _rows(self) -> dict[int, Admission]:
-        lanes = await self._journal.heads("", 1_000, 1_000)
+        lanes = await self._journal.first_rows("", 1_000, 1_000)
         return {row.sequence: row for lane in lanes for row in lane}
 
-    def _check(self, contents: journal.Contents, rows: dict[int, Admission]) -> None:
+    def _check(self, contents: sqlite.Contents, rows: dict[int, Admission]) -> None:
         for sequence, promise in self.promises.items():
             found = rows.get(sequence)
             assert promise.permits(found), f"{promise} does not permit {found}"
@@ -608,7 +609,7 @@ class JournalOnDisk:
             if sequence in rows:
                 self.promises[sequence] = Promise([rows[sequence]], admitted=True)
             else:
-                self.promises[sequence] = replace(promise, admitted=False, is_in_doubt=False, strike=True)
+                self.promises[sequence] = replace(promise, admitted=False, is_in_doubt=False, remove=True)
 
 
 def check_journal(folder: Path, history: tuple[int, list[Any]]) -> None:

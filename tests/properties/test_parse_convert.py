@@ -15,13 +15,13 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from connector import messages
-from connector.encoding import encode, write
 from connector.errors import EmptyBody, Unconvertible, Unreadable
-from connector.messages import BodyKind, parse
-from connector.records import convert, headers, readable_instance_id, record_value
-from connector.schemas import INSTANCE_EVENT, OURS, TASK_EVENT, WORKFLOW_EVENT, kinds, load
-from connector.typed_messages import read
+from connector.message import parsing
+from connector.message.conversion import convert, headers, readable_instance_id, record_value
+from connector.message.encoding import encode, write
+from connector.message.parsing import BodyKind, parse
+from connector.message.schemas import INSTANCE_EVENT, OURS, TASK_EVENT, WORKFLOW_EVENT, kinds, load
+from connector.message.typed import read
 from connector.values import IngestId, Request
 
 ZONE = ZoneInfo("Asia/Shanghai")
@@ -340,12 +340,12 @@ def values_in(value):
 )
 def test_a_document_is_refused_where_it_has_more_members_and_elements_than_may_be(value, most, nested):
     written = to_json({"msgContext": json.dumps(value)} if nested else value).decode()
-    with mock.patch.object(messages, "MAX_VALUES", most):
+    with mock.patch.object(parsing, "MAX_VALUES", most):
         if values_in(json.loads(written)) <= most:
-            assert messages.load(written) == json.loads(written)
+            assert parsing.load(written) == json.loads(written)
         else:
             with pytest.raises(Unreadable, match=f"more than {most} members and elements"):
-                messages.load(written)
+                parsing.load(written)
 
 
 # --- the fast way reads what the long way reads ---
@@ -356,11 +356,11 @@ def told(event):
     schemas = [load(name) for name in (WORKFLOW_EVENT, INSTANCE_EVENT, TASK_EVENT)]
     values = [record_value(event, schema, REQUEST, INGEST_ID) for schema in schemas]
     encoded = [event.encoded(schema, b"h", REQUEST, INGEST_ID) for schema in schemas]
-    gist = event.gist
+    summary = event.summary
     assert encoded == [write(schema, value, header=b"h") for schema, value in zip(schemas, values, strict=True)]
     assert [event.field(name) for name in event.fields] == list(event.fields.values())
-    named = list(gist.unknown_fields), list(gist.unknown_codes), gist.instance_id, gist.message_type
-    said = gist.message_id, gist.process_key, gist.environment, gist.action
+    named = list(summary.unknown_fields), list(summary.unknown_codes), summary.instance_id, summary.message_type
+    said = summary.message_id, summary.process_key, summary.environment, summary.action
     return values, encoded[0], headers(event, REQUEST, INGEST_ID), event.message.fingerprint, named, said
 
 

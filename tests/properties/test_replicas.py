@@ -13,16 +13,16 @@ from typing import Self
 
 import pytest
 
-from connector.claims import Claims
-from connector.database import DatabaseLink
-from connector.delivery import Delivery
+from connector.delivery.delivery import Delivery
+from connector.delivery.duplicates import dedup_key_of
 from connector.errors import Unavailable
-from connector.journal import Contents
-from connector.lease import LeasedPublisher
-from connector.metrics import Metrics
-from connector.publisher import Failure, FailureKind, Failures
-from connector.repeats import mark
-from connector.shared_journal import SharedJournal
+from connector.journal.sqlite import Contents
+from connector.kafka.publisher import Failure, FailureKind, Failures
+from connector.replicas.claims import Claims
+from connector.replicas.database import DatabaseLink
+from connector.replicas.journal import SharedJournal
+from connector.replicas.lease import LeasedPublisher
+from connector.telemetry.metrics import Metrics
 from connector.values import ProducibleRecord, Request
 from tests.faults.checks import tail_breaks
 from tests.servers.postgres import Postgres
@@ -86,9 +86,9 @@ class Replica:
             self.journal,
             Contents({}, {}, 0),
             ledger=ledger,
-            bury=lambda *_: None,
+            make_dead_letter=lambda *_: None,
             publish_wait_seconds=0.05,
-            journaled=self.journal.holdings,
+            journaled=self.journal.remote_lanes,
         )
         self._delivery.connect()
         self.claims = Claims(self.journal, self._delivery, ledger, reply_deadline_seconds=0.8)
@@ -102,7 +102,7 @@ class Replica:
     async def take(self, instance: str, number: int) -> bool:
         request = Request("default", b"body", "application/json", number)
         record = ProducibleRecord("events", "t", instance.encode(), str(number).encode(), (), number)
-        seen = mark("message", "default", f"{instance}/{number}", b"f" * 16)
+        seen = dedup_key_of("message", "default", f"{instance}/{number}", b"f" * 16)
         decided = asyncio.get_running_loop().create_future()
         self.claims.admit(instance, request, seen, (record,)).then(decided.set_result)
         return not isinstance(await decided, Unavailable)

@@ -15,7 +15,7 @@ from typing import Any, Self
 
 import psycopg
 
-from connector.migration import migrate
+from connector.replicas.migrate import migrate
 from tests.servers import apt
 from tests.servers.errors import DidNotStart, NotInstalled
 from tests.servers.ports import LOOPBACK, free_ports

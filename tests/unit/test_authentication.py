@@ -2,8 +2,8 @@
 
 import pytest
 
-from connector.authentication import Authentication, Credentials
 from connector.errors import Forbidden, Unauthenticated
+from connector.receiver.authentication import Authentication, Credentials
 
 TOKENS = {"default": ["old", "new"], "hr": ["hr-1"], "locked": []}
 

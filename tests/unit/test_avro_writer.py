@@ -7,9 +7,9 @@ from fastavro import schemaless_writer
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from connector.avro_writer import varint, writer
 from connector.errors import ConfigurationError
-from connector.schemas import ALL, WORKFLOW_EVENT, kinds, load, parse
+from connector.message.avro import varint, writer
+from connector.message.schemas import ALL, WORKFLOW_EVENT, kinds, load, parse
 
 text = st.text(st.characters(exclude_categories=["Cs"])) | st.sampled_from(["", "x" * 63, "x" * 64, "同" * 5_000])
 ints = st.integers(-(2**31), 2**31 - 1)

@@ -16,7 +16,7 @@ from bench.load import Pace, Plan, Requests
 from bench.message import INSTANCE_ID, MESSAGE_ID, TASK, body
 from bench.results import Growth, Outage, Overload, Results, render
 from bench.sample import Sample, percentile
-from connector.messages import BodyKind, parse
+from connector.message.parsing import BodyKind, parse
 
 SAMPLE = Sample(accepted=1000, refused=0, seconds=2.0, p50=1.0, p99=2.0, p999=3.0, cpu_seconds=0.1, rss=50 * 2**20)
 SLOWER = msgspec.structs.replace(SAMPLE, accepted=500, cpu_seconds=0.2)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from connector.causes import sentence, silence
+from connector.kafka.explain import sentence, silence
 
 REFUSED = (
     "ssl://127.0.0.1:1/bootstrap: Receive failed: error:0A000412:SSL routines::ssl/tls alert bad certificate: "

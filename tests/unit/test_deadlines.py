@@ -2,7 +2,7 @@
 
 import asyncio
 
-from connector.deadlines import Deadlines
+from connector.delivery.deadlines import Deadlines
 
 SOON = 0.02
 

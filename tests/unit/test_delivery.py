@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from connector.delivery import Delivery
+from connector.delivery.delivery import Delivery
+from connector.delivery.lanes import Completion, Durability
 from connector.errors import Unavailable
-from connector.journal import Admission
-from connector.lanes import Fate, Safety
-from connector.publisher import Failure
-from connector.streams import DEAD_LETTERS
+from connector.journal.sqlite import Admission
+from connector.kafka.publisher import Failure
+from connector.message.routes import DEAD_LETTERS
 from connector.testing import TIMED_OUT, TOO_LARGE, InMemoryJournal, InMemoryPublisher
 from connector.values import ProducibleRecord, Request
 
@@ -31,7 +31,7 @@ class CountingLedger:
     def published(self, admission: Admission) -> None:
         self.counts["published"] += 1
 
-    def passed_by(self, admission: Admission) -> None:
+    def published_directly(self, admission: Admission) -> None:
         self.counts["passed_by"] += 1
 
     def record_published(self, record: ProducibleRecord) -> None:
@@ -40,7 +40,7 @@ class CountingLedger:
     def journaled(self, admission: Admission) -> None:
         self.counts["journaled"] += 1
 
-    def struck(self, admission: Admission) -> None:
+    def removed(self, admission: Admission) -> None:
         self.counts["journaled"] -= 1
 
     def buried(self, admission: Admission, failure: Failure) -> None:
@@ -53,17 +53,17 @@ class CountingLedger:
         return counts["accepted"] - counts["published"] - counts["buried"] - counts["journaled"]
 
 
-def future_of(fate: Fate) -> asyncio.Future[Safety]:
+def future_of(completion: Completion) -> asyncio.Future[Durability]:
     """A future that a test can await; it raises what a refused message is told."""
-    future: asyncio.Future[Safety] = asyncio.get_running_loop().create_future()
+    future: asyncio.Future[Durability] = asyncio.get_running_loop().create_future()
 
-    def decided(result: Safety | Unavailable) -> None:
+    def decided(result: Durability | Unavailable) -> None:
         if isinstance(result, Unavailable):
             future.set_exception(result)
         else:
             future.set_result(result)
 
-    fate.then(decided)
+    completion.then(decided)
     return future
 
 
@@ -81,13 +81,15 @@ class Bench:
             self.journal,
             await self.journal.open(),
             ledger=self.ledger,
-            bury=lambda request, records, failure: record("buried", records[0].value.decode(), stream=DEAD_LETTERS),
+            make_dead_letter=lambda request, records, failure: record(
+                "buried", records[0].value.decode(), stream=DEAD_LETTERS
+            ),
             publish_wait_seconds=WAIT,
         )
         if connect:
             self.delivery.connect()
 
-    def admit(self, lane: str, value: str, *, streams: tuple[str, ...] = ("events",)) -> asyncio.Future[Safety]:
+    def admit(self, lane: str, value: str, *, streams: tuple[str, ...] = ("events",)) -> asyncio.Future[Durability]:
         records = tuple(record(lane, value, stream=stream) for stream in streams)
         return future_of(self.delivery.admit(lane, Request("default", b"body", "", 1_763_000_000_000), records))
 
@@ -117,13 +119,13 @@ async def bench() -> AsyncIterator[Bench]:
 
 
 async def test_an_acknowledged_message_is_published_and_never_journaled(bench):
-    assert await bench.admit("a", "1") is Safety.PUBLISHED
+    assert await bench.admit("a", "1") is Durability.PUBLISHED
     assert bench.journal.rows == {}
     assert bench.ledger.counts == {"accepted": 1, "published": 1, "buried": 0, "journaled": 0, "passed_by": 1}
 
 
 async def test_a_message_without_records_is_safe_at_once(bench):
-    assert await bench.admit("a", "1", streams=()) is Safety.PUBLISHED
+    assert await bench.admit("a", "1", streams=()) is Durability.PUBLISHED
 
 
 async def test_one_message_of_an_instance_is_in_flight_and_the_next_waits(bench):
@@ -134,7 +136,7 @@ async def test_one_message_of_an_instance_is_in_flight_and_the_next_waits(bench)
 
     bench.publisher.release()
 
-    assert [await one for one in (first, second, other)] == [Safety.PUBLISHED] * 3
+    assert [await one for one in (first, second, other)] == [Durability.PUBLISHED] * 3
     assert bench.values("a") == ["1", "2"]
 
 
@@ -152,7 +154,7 @@ async def test_what_waits_too_long_is_journaled_and_thereby_safe(bench):
     """Rule 3: after the publish wait, the journal."""
     bench.publisher.hold()
 
-    assert await bench.admit("a", "1") is Safety.JOURNALED
+    assert await bench.admit("a", "1") is Durability.JOURNALED
 
     assert bench.delivery.is_stalled
     assert len(bench.journal.rows) == 1
@@ -167,7 +169,7 @@ async def test_while_stalled_messages_go_straight_to_the_journal(bench):
     await bench.admit("a", "1")
     before = asyncio.get_running_loop().time()
 
-    assert await bench.admit("b", "1") is Safety.JOURNALED
+    assert await bench.admit("b", "1") is Durability.JOURNALED
 
     assert asyncio.get_running_loop().time() - before < WAIT
 
@@ -176,9 +178,9 @@ async def test_what_waits_behind_a_journaled_message_is_journaled_too_and_stays_
     """Rule 2: a lane with rows stays closed to the straight way."""
     bench.publisher.hold()
     first, second = bench.admit("a", "1"), bench.admit("a", "2")
-    assert [await first, await second] == [Safety.JOURNALED] * 2
+    assert [await first, await second] == [Durability.JOURNALED] * 2
     third = bench.admit("a", "3")
-    assert await third is Safety.JOURNALED
+    assert await third is Durability.JOURNALED
 
     bench.publisher.release()
 
@@ -191,8 +193,8 @@ async def test_a_failed_delivery_is_published_again_from_the_head_of_its_lane(be
     bench.publisher.fail_next(1, TIMED_OUT)
     first, second = bench.admit("a", "1"), bench.admit("a", "2")
 
-    assert await first is Safety.JOURNALED
-    assert await second in Safety
+    assert await first is Durability.JOURNALED
+    assert await second in Durability
     await bench.until_empty()
     assert bench.values("a") == ["1", "2"]
 
@@ -205,7 +207,7 @@ async def test_only_the_streams_that_are_open_are_published_again(bench, monkeyp
         publish(records[:1], lambda failures: report((*failures, TIMED_OUT)))
 
     monkeypatch.setattr(bench.publisher, "publish", half)
-    assert await bench.admit("a", "1", streams=("events", "tasks")) is Safety.JOURNALED
+    assert await bench.admit("a", "1", streams=("events", "tasks")) is Durability.JOURNALED
     monkeypatch.undo()
 
     await bench.until_empty()
@@ -216,7 +218,7 @@ async def test_only_the_streams_that_are_open_are_published_again(bench, monkeyp
 async def test_while_the_producer_is_rebuilt_messages_go_to_the_journal(bench):
     """Rule 5."""
     bench.publisher.close()
-    assert await bench.admit("a", "1") is Safety.JOURNALED
+    assert await bench.admit("a", "1") is Durability.JOURNALED
     bench.publisher.reopen()
     await bench.until_empty()
     assert bench.values("a") == ["1"]
@@ -225,7 +227,7 @@ async def test_while_the_producer_is_rebuilt_messages_go_to_the_journal(bench):
 async def test_before_the_topics_are_there_messages_go_to_the_journal():
     bench = Bench(InMemoryJournal())
     await bench.begin(connect=False)
-    assert await bench.admit("a", "1") is Safety.JOURNALED
+    assert await bench.admit("a", "1") is Durability.JOURNALED
     assert bench.publisher.published == []
 
     bench.delivery.connect()
@@ -261,10 +263,10 @@ async def test_a_dead_letter_that_kafka_refuses_stays_and_blocks_nothing(bench):
     bench.publisher.fail_next(2, TOO_LARGE)
     letter = record("a", "letter", stream=DEAD_LETTERS)
     safe = future_of(bench.delivery.admit_dead_letter(Request("default", b"letter", "", 1), letter))
-    assert await safe is Safety.JOURNALED
+    assert await safe is Durability.JOURNALED
     await asyncio.sleep(0.3)
 
-    assert await bench.admit("a", "1") is Safety.PUBLISHED
+    assert await bench.admit("a", "1") is Durability.PUBLISHED
     assert bench.delivery.waiting_rows == 1
     assert bench.ledger.imbalance == 0
 
@@ -293,7 +295,7 @@ async def test_what_is_in_flight_when_the_journal_is_full_has_an_open_fate(bench
 
     bench.publisher.release()
 
-    assert await first is Safety.PUBLISHED
+    assert await first is Durability.PUBLISHED
     assert bench.ledger.counts == {"accepted": 1, "published": 1, "buried": 0, "journaled": 0, "passed_by": 1}
 
 
@@ -306,7 +308,7 @@ async def test_what_was_in_flight_when_the_journal_was_full_is_journaled_once_th
 
     second = bench.admit("a", "2")
 
-    assert [await first, await second] == [Safety.JOURNALED] * 2
+    assert [await first, await second] == [Durability.JOURNALED] * 2
     bench.publisher.release()
     await bench.until_empty()
     assert bench.values("a") == ["1", "2"]
@@ -319,7 +321,7 @@ async def test_what_failed_and_finds_no_room_is_refused(bench):
     with pytest.raises(Unavailable):
         await bench.admit("a", "1")
 
-    assert await bench.admit("a", "2") is Safety.PUBLISHED
+    assert await bench.admit("a", "2") is Durability.PUBLISHED
     assert bench.values("a") == ["2"]
 
 
@@ -341,16 +343,16 @@ async def test_replay_is_round_robin_over_instances():
 
 async def test_replay_survives_what_it_does_not_expect(bench, monkeypatch):
     """P8: back up again by itself."""
-    heads = bench.journal.heads
+    first_rows = bench.journal.first_rows
     tries = []
 
     async def failing(*arguments):
         tries.append(arguments)
         if len(tries) == 1:
             raise ValueError("a row that cannot be read")
-        return await heads(*arguments)
+        return await first_rows(*arguments)
 
-    monkeypatch.setattr(bench.journal, "heads", failing)
+    monkeypatch.setattr(bench.journal, "first_rows", failing)
     bench.publisher.fail_next(1, TIMED_OUT)
     await bench.admit("a", "1")
     await bench.until_empty()
@@ -383,7 +385,7 @@ async def test_stop_journals_what_is_not_acknowledged(bench):
 
     await bench.delivery.stop(0.01)
 
-    assert [await one for one in safe] == [Safety.JOURNALED] * 3
+    assert [await one for one in safe] == [Durability.JOURNALED] * 3
     assert len(bench.journal.rows) == 3
 
 
@@ -393,5 +395,5 @@ async def test_a_cancelled_waiter_leaves_its_message_on_its_way(bench):
     safe.cancel()
     second = bench.admit("a", "2")
     bench.publisher.release()
-    assert await second is Safety.PUBLISHED
+    assert await second is Durability.PUBLISHED
     assert bench.values("a") == ["1", "2"]

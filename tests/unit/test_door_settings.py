@@ -7,8 +7,8 @@ import pytest
 import trustme
 
 from connector.errors import ConfigurationError
+from connector.receiver.tls import Files, ServerTls
 from connector.settings import Settings
-from connector.tls import Files, ServerTls
 
 SECRET = f"whsec_{base64.b64encode(bytes(24)).decode()}"
 

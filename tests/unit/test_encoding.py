@@ -9,10 +9,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from connector import schemas
-from connector.encoding import CONTENT_TYPE, RegistryFraming, SingleObjectFraming, decode, encode, write
 from connector.errors import Defect, Unreadable
-from connector.schemas import ALL, INSTANCE_EVENT, OURS, TASK_EVENT, load
+from connector.message import schemas
+from connector.message.encoding import CONTENT_TYPE, RegistryFraming, SingleObjectFraming, decode, encode, write
+from connector.message.schemas import ALL, INSTANCE_EVENT, OURS, TASK_EVENT, load
 
 TIMES = {name: {field for field, kind in schemas.kinds(load(name)).items() if kind == "date"} for name in ALL}
 

@@ -6,8 +6,8 @@ import uuid
 
 import pytest
 
-from connector import ingest
-from connector.ingest import IngestIds
+from connector.message import ingest_ids
+from connector.message.ingest_ids import IngestIds
 
 NOW = 1_772_415_000_000
 
@@ -85,7 +85,7 @@ def test_ids_grow_whatever_the_clock_does(clock, seed):
 
 
 def test_a_full_millisecond_goes_over_into_the_next(clock, monkeypatch):
-    monkeypatch.setattr(ingest.secrets, "randbits", lambda bits: (1 << bits) - 1)
+    monkeypatch.setattr(ingest_ids.secrets, "randbits", lambda bits: (1 << bits) - 1)
     ids = IngestIds()
     ids.next()
     ids._counter = (1 << 74) - 1

@@ -5,8 +5,8 @@ import sys
 
 import pytest
 
-from connector.journal import Admission
-from connector.lanes import Entry, Fate, Lanes, Occupancy, Row, Safety, _slot
+from connector.delivery.lanes import Completion, Durability, Entry, LaneCounts, Lanes, Row, _slot
+from connector.journal.sqlite import Admission
 from connector.values import Request
 
 
@@ -14,8 +14,8 @@ def admission(sequence=1, lane="i-1"):
     return Admission(sequence, lane, Request("default", b"", "", 1), ())
 
 
-def entry(row=Row.NONE, *, fate=None):
-    return Entry(admission(), row=row, fate=fate, since=0.0)
+def entry(row=Row.NONE, *, completion=None):
+    return Entry(admission(), row=row, completion=completion, since=0.0)
 
 
 def twins():
@@ -30,7 +30,7 @@ def twins():
 
 
 def test_a_lane_is_journaled_from_its_first_row_to_its_last():
-    journaled = Occupancy({})
+    journaled = LaneCounts({})
     journaled.add("i-1")
     journaled.add("i-1")
     journaled.remove("i-1")
@@ -42,7 +42,7 @@ def test_a_lane_is_journaled_from_its_first_row_to_its_last():
 
 
 def test_what_the_journal_held_at_the_start_is_journaled():
-    journaled = Occupancy({"i-1": 2, "流程": 1})
+    journaled = LaneCounts({"i-1": 2, "流程": 1})
 
     assert journaled.total == 3
     assert "i-1" in journaled
@@ -52,7 +52,7 @@ def test_what_the_journal_held_at_the_start_is_journaled():
 
 def test_lanes_that_share_a_slot_wait_for_each_other_and_are_never_lost():
     one, other = twins()
-    journaled = Occupancy({one: 1})
+    journaled = LaneCounts({one: 1})
     assert other in journaled
     journaled.add(other)
     journaled.remove(one)
@@ -65,7 +65,7 @@ def test_lanes_that_share_a_slot_wait_for_each_other_and_are_never_lost():
 
 def test_occupancy_never_misses_a_row_whatever_comes_and_goes(seed):
     chance = random.Random(seed)
-    journaled, rows = Occupancy({}), {}
+    journaled, rows = LaneCounts({}), {}
     for _ in range(20_000):
         name = f"i-{chance.randrange(200)}"
         if rows.get(name) and chance.random() < 0.5:
@@ -80,7 +80,7 @@ def test_occupancy_never_misses_a_row_whatever_comes_and_goes(seed):
 
 
 def test_occupancy_takes_the_same_memory_however_many_lanes_there_are():
-    few, many = Occupancy({}), Occupancy({f"i-{number}": 1 for number in range(100_000)})
+    few, many = LaneCounts({}), LaneCounts({f"i-{number}": 1 for number in range(100_000)})
 
     assert sys.getsizeof(many._slots) == sys.getsizeof(few._slots) <= 5 * 1024 * 1024
 
@@ -107,9 +107,9 @@ def test_releasing_a_lane_that_is_not_busy_does_nothing():
     assert "i-1" in lanes.journaled
 
 
-@pytest.mark.parametrize("place", ["waiting", "chain"])
+@pytest.mark.parametrize("place", ["waiting", "read_ahead"])
 def test_a_lane_with_something_behind_is_not_forgotten(place):
-    lanes = Lanes(Occupancy({}))
+    lanes = Lanes(LaneCounts({}))
     getattr(lanes.busy("i-1"), place).append(entry())
 
     lanes.release("i-1")
@@ -122,11 +122,11 @@ def test_an_entry_that_was_read_from_the_journal_is_counted_already():
 
 
 def test_a_fate_is_decided_once_and_told_to_all_even_those_who_ask_later():
-    fate, told = Fate(), []
-    fate.then(told.append)
-    fate.decide(Safety.JOURNALED)
-    fate.decide(Safety.PUBLISHED)
-    fate.then(told.append)
+    completion, told = Completion(), []
+    completion.then(told.append)
+    completion.decide(Durability.JOURNALED)
+    completion.decide(Durability.PUBLISHED)
+    completion.then(told.append)
 
-    assert told == [Safety.JOURNALED, Safety.JOURNALED]
-    assert fate.result is Safety.JOURNALED
+    assert told == [Durability.JOURNALED, Durability.JOURNALED]
+    assert completion.result is Durability.JOURNALED

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from connector.lease import GRANT_SECONDS, LEASE_SECONDS, MESSAGE_TIMEOUT_SECONDS, Lease, LeasedPublisher
+from connector.replicas.lease import GRANT_SECONDS, LEASE_SECONDS, MESSAGE_TIMEOUT_SECONDS, Lease, LeasedPublisher
 from connector.testing import InMemoryPublisher
 from connector.values import ProducibleRecord
 

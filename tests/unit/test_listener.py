@@ -6,7 +6,7 @@ import socket
 
 import uvloop
 
-from connector.app import ACCEPTED_IN_A_TURN, several
+from connector.app.connector import ACCEPTS_PER_ITERATION, duplicated_listeners
 
 SENDERS = 64
 
@@ -39,4 +39,4 @@ async def turns(listeners):
 def test_a_turn_of_the_event_loop_lets_in_many():
     listener = socket.create_server(("127.0.0.1", 0), backlog=SENDERS)
 
-    assert uvloop.run(turns(several(listener))) <= 2 * SENDERS / ACCEPTED_IN_A_TURN
+    assert uvloop.run(turns(duplicated_listeners(listener))) <= 2 * SENDERS / ACCEPTS_PER_ITERATION

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 import structlog
 
-from connector import logs
+from connector.telemetry import logs
 
 
 @pytest.fixture(autouse=True)

@@ -7,8 +7,8 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from connector.errors import EmptyBody, Unconvertible, Unreadable
-from connector.messages import MAX_NESTING, MAX_TEXT, MAX_VALUES, BodyKind, is_overflow, load, parse
-from connector.typed_messages import read as read_typed
+from connector.message.parsing import MAX_NESTING, MAX_TEXT, MAX_VALUES, BodyKind, is_overflow, load, parse
+from connector.message.typed import read as read_typed
 
 FIELDS = {"msgType": "Task", "instanceId": "i-1", "action": 2}
 BARE = json.dumps(FIELDS)

@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from connector.errors import EmptyBody, Unconvertible, Unreadable
-from connector.messages import BodyKind, parse
-from connector.privacy import Privacy
-from connector.records import convert, headers, record_value
-from connector.schemas import INSTANCE_EVENT, TASK_EVENT, WORKFLOW_EVENT, load
+from connector.message.conversion import convert, headers, record_value
+from connector.message.parsing import BodyKind, parse
+from connector.message.redact import Privacy
+from connector.message.schemas import INSTANCE_EVENT, TASK_EVENT, WORKFLOW_EVENT, load
 from connector.values import IngestId, Request
 
 KEY = "a-key-of-pseudonyms"

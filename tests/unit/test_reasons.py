@@ -2,9 +2,9 @@
 
 import pytest
 
-from connector.dead_letters import general, position
 from connector.errors import Unreadable
-from connector.messages import BodyKind, parse
+from connector.intake.dead_letters import general, position
+from connector.message.parsing import BodyKind, parse
 
 BODIES = [b"{", b'{"msgContext": x}', b'{"msgContext": {"a": 1,}}', b'{\n  "msgContext": "{"msgId": 1}"}', b"[1] 2"]
 OLDER = [

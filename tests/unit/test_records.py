@@ -9,8 +9,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from connector.errors import Unconvertible, Unreadable
-from connector.messages import BodyKind, parse
-from connector.records import (
+from connector.message.conversion import (
     IDENTIFIERS,
     MAX_IDENTIFIER,
     convert,
@@ -19,7 +18,8 @@ from connector.records import (
     record_value,
     timestamp_text,
 )
-from connector.schemas import INSTANCE_EVENT, OURS, TASK_EVENT, WORKFLOW_EVENT, load
+from connector.message.parsing import BodyKind, parse
+from connector.message.schemas import INSTANCE_EVENT, OURS, TASK_EVENT, WORKFLOW_EVENT, load
 from connector.values import IngestId, Request
 
 SHANGHAI = ZoneInfo("Asia/Shanghai")
@@ -72,8 +72,8 @@ def test_unknown_fields_and_codes_are_named():
     one = event(y=1, comment="x", source="me", action=99, instanceStatus=5)
 
     assert one.unknown_fields == ["y", "source"]
-    assert one.gist.unknown_codes == ["action"]
-    assert not event(action=None).gist.unknown_codes
+    assert one.summary.unknown_codes == ["action"]
+    assert not event(action=None).summary.unknown_codes
 
 
 def test_a_date_without_a_zone_is_in_the_zone_that_is_set():

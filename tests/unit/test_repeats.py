@@ -6,12 +6,12 @@ import time
 
 import pytest
 
+from connector.delivery.duplicates import DedupState, Duplicates, DuplicatesFile, dedup_key_of
+from connector.delivery.lanes import Completion, Durability
 from connector.errors import Unavailable
-from connector.lanes import Fate, Safety
-from connector.repeats import Repeats, RepeatsFile, Standing, mark
 
-ONE = mark("message", "default", "m-1", b"a" * 16)
-OTHER_CONTENT = mark("message", "default", "m-1", b"b" * 16)
+ONE = dedup_key_of("message", "default", "m-1", b"a" * 16)
+OTHER_CONTENT = dedup_key_of("message", "default", "m-1", b"b" * 16)
 WINDOW = 3600.0
 
 
@@ -29,132 +29,132 @@ def clock(monkeypatch):
 
 
 def index(max_entries=1000):
-    return Repeats(window_seconds=WINDOW, max_entries=max_entries)
+    return Duplicates(window_seconds=WINDOW, max_entries=max_entries)
 
 
 def numbered(count, start=0):
-    return [mark("message", "default", f"m-{number}", b"a" * 16) for number in range(start, start + count)]
+    return [dedup_key_of("message", "default", f"m-{number}", b"a" * 16) for number in range(start, start + count)]
 
 
 def test_the_mark_is_of_kind_source_id_and_content():
-    marks = {
+    keys = {
         ONE,
         OTHER_CONTENT,
-        mark("dead letter", "default", "m-1", b"a" * 16),
-        mark("message", "hr", "m-1", b"a" * 16),
-        mark("message", "default", "m-2", b"a" * 16),
-        mark("message", "defaultm", "-1", b"a" * 16),
+        dedup_key_of("dead letter", "default", "m-1", b"a" * 16),
+        dedup_key_of("message", "hr", "m-1", b"a" * 16),
+        dedup_key_of("message", "default", "m-2", b"a" * 16),
+        dedup_key_of("message", "defaultm", "-1", b"a" * 16),
     }
 
-    assert len(marks) == 6
-    assert mark("message", "default", "m-1", b"a" * 16) == ONE
+    assert len(keys) == 6
+    assert dedup_key_of("message", "default", "m-1", b"a" * 16) == ONE
 
 
 def test_what_was_never_seen_is_new():
-    assert index().standing(ONE) is Standing.NEW
+    assert index().dedup_state(ONE) is DedupState.NEW
 
 
 def test_a_mark_is_forgotten_after_the_window_even_when_nothing_else_comes(clock):
-    repeats = index()
-    repeats.remember([ONE])
+    duplicates = index()
+    duplicates.remember([ONE])
     clock.seconds += WINDOW
-    assert repeats.standing(ONE) is Standing.SAFE
+    assert duplicates.dedup_state(ONE) is DedupState.SAFE
     clock.seconds += WINDOW / 10
-    assert repeats.standing(ONE) is Standing.NEW
-    assert len(repeats) == 0
+    assert duplicates.dedup_state(ONE) is DedupState.NEW
+    assert len(duplicates) == 0
 
 
 def test_what_is_safe_is_a_repeat_and_with_other_content_a_conflict():
-    repeats = index()
-    repeats.remember([ONE])
+    duplicates = index()
+    duplicates.remember([ONE])
 
-    assert repeats.standing(ONE) is Standing.SAFE
-    assert repeats.standing(OTHER_CONTENT) is Standing.CONFLICT
+    assert duplicates.dedup_state(ONE) is DedupState.SAFE
+    assert duplicates.dedup_state(OTHER_CONTENT) is DedupState.CONFLICT
 
 
 def test_an_id_with_two_contents_is_a_repeat_of_both():
-    repeats = index()
-    repeats.remember([ONE, OTHER_CONTENT])
+    duplicates = index()
+    duplicates.remember([ONE, OTHER_CONTENT])
 
-    assert repeats.standing(ONE) is repeats.standing(OTHER_CONTENT) is Standing.SAFE
+    assert duplicates.dedup_state(ONE) is duplicates.dedup_state(OTHER_CONTENT) is DedupState.SAFE
 
 
 def test_an_id_with_endless_contents_takes_bounded_memory():
-    repeats = index()
-    contents = [mark("message", "default", "m-1", number.to_bytes(16)) for number in range(1000)]
-    repeats.remember(contents)
+    duplicates = index()
+    contents = [dedup_key_of("message", "default", "m-1", number.to_bytes(16)) for number in range(1000)]
+    duplicates.remember(contents)
 
-    assert repeats.standing(contents[-1]) is Standing.SAFE
-    assert sum(len(one.marks.get(ONE[0], ())) for one in repeats._generations) <= 8 * 16
+    assert duplicates.dedup_state(contents[-1]) is DedupState.SAFE
+    assert sum(len(one.keys.get(ONE[0], ())) for one in duplicates._generations) <= 8 * 16
 
 
 def test_a_repeat_joins_the_one_that_is_on_its_way():
-    repeats = index()
-    fate = Fate()
-    repeats.begin(ONE, fate)
+    duplicates = index()
+    completion = Completion()
+    duplicates.begin(ONE, completion)
 
-    assert repeats.standing(ONE) is Standing.PENDING
-    assert repeats.outcome(ONE) is fate
-    fate.decide(Safety.PUBLISHED)
-    assert repeats.standing(ONE) is Standing.SAFE
-    assert repeats.take_unwritten() == [ONE]
-    assert repeats.take_unwritten() == []
+    assert duplicates.dedup_state(ONE) is DedupState.PENDING
+    assert duplicates.outcome(ONE) is completion
+    completion.decide(Durability.PUBLISHED)
+    assert duplicates.dedup_state(ONE) is DedupState.SAFE
+    assert duplicates.take_unwritten() == [ONE]
+    assert duplicates.take_unwritten() == []
 
 
 def test_other_content_is_a_conflict_while_the_first_is_on_its_way():
-    repeats = index()
-    first, second = Fate(), Fate()
-    repeats.begin(ONE, first)
-    standing = repeats.standing(OTHER_CONTENT)
-    repeats.begin(OTHER_CONTENT, second)
+    duplicates = index()
+    first, second = Completion(), Completion()
+    duplicates.begin(ONE, first)
+    dedup_state = duplicates.dedup_state(OTHER_CONTENT)
+    duplicates.begin(OTHER_CONTENT, second)
 
-    assert standing is Standing.CONFLICT
-    assert repeats.outcome(ONE) is first
-    assert repeats.outcome(OTHER_CONTENT) is second
+    assert dedup_state is DedupState.CONFLICT
+    assert duplicates.outcome(ONE) is first
+    assert duplicates.outcome(OTHER_CONTENT) is second
 
 
 def test_what_was_refused_is_forgotten():
-    repeats = index()
-    fate = Fate()
-    repeats.begin(ONE, fate)
-    fate.decide(Unavailable("full"))
+    duplicates = index()
+    completion = Completion()
+    duplicates.begin(ONE, completion)
+    completion.decide(Unavailable("full"))
 
-    assert repeats.standing(ONE) is repeats.standing(OTHER_CONTENT) is Standing.NEW
-    assert repeats.take_unwritten() == []
+    assert duplicates.dedup_state(ONE) is duplicates.dedup_state(OTHER_CONTENT) is DedupState.NEW
+    assert duplicates.take_unwritten() == []
     with pytest.raises(KeyError):
-        repeats.outcome(ONE)
+        duplicates.outcome(ONE)
 
 
 @pytest.mark.parametrize("step", [1.0, WINDOW / 15, WINDOW / 2, WINDOW])
 def test_a_mark_is_remembered_for_the_whole_window(clock, step):
-    repeats = index(max_entries=1_000_000)
+    duplicates = index(max_entries=1_000_000)
     clock.seconds += WINDOW / 15 - 0.001
-    repeats.remember([ONE])
+    duplicates.remember([ONE])
     ends = clock.seconds + WINDOW
     for number in range(int(WINDOW / step)):
         clock.seconds = min(clock.seconds + step, ends)
-        repeats.remember(numbered(1, start=10 + number))
+        duplicates.remember(numbered(1, start=10 + number))
 
-    assert repeats.standing(ONE) is Standing.SAFE
+    assert duplicates.dedup_state(ONE) is DedupState.SAFE
 
 
 def test_a_mark_is_forgotten_some_time_after_the_window(clock):
-    repeats = index()
-    repeats.remember([ONE])
+    duplicates = index()
+    duplicates.remember([ONE])
     for number in range(17):
         clock.seconds += WINDOW / 15
-        repeats.remember(numbered(1, start=10 + number))
+        duplicates.remember(numbered(1, start=10 + number))
 
-    assert repeats.standing(ONE) is Standing.NEW
+    assert duplicates.dedup_state(ONE) is DedupState.NEW
 
 
 def test_the_index_is_bounded_and_forgets_the_oldest_first():
-    repeats = index(max_entries=160)
-    marks = numbered(1000)
-    repeats.remember(marks)
-    known = [repeats.standing(one) is Standing.SAFE for one in marks]
+    duplicates = index(max_entries=160)
+    keys = numbered(1000)
+    duplicates.remember(keys)
+    known = [duplicates.dedup_state(one) is DedupState.SAFE for one in keys]
 
-    assert 150 <= len(repeats) <= 160
+    assert 150 <= len(duplicates) <= 160
     assert known == sorted(known)
     assert known[-150:] == [True] * 150
 
@@ -162,16 +162,16 @@ def test_the_index_is_bounded_and_forgets_the_oldest_first():
 # --- on disk ---
 
 
-async def kept(path, *marks):
+async def kept(path, *keys):
     """Start on a file, see which marks are known, add them all, stop."""
-    repeats = index()
-    file = RepeatsFile(path, repeats)
+    duplicates = index()
+    file = DuplicatesFile(path, duplicates)
     await file.start()
-    known = [repeats.standing(one) for one in marks]
-    for one in marks:
-        fate = Fate()
-        repeats.begin(one, fate)
-        fate.decide(Safety.PUBLISHED)
+    known = [duplicates.dedup_state(one) for one in keys]
+    for one in keys:
+        completion = Completion()
+        duplicates.begin(one, completion)
+        completion.decide(Durability.PUBLISHED)
     await file.stop()
     return known
 
@@ -179,18 +179,18 @@ async def kept(path, *marks):
 async def test_the_index_survives_a_restart(tmp_path):
     path = tmp_path / "repeats"
 
-    assert await kept(path, ONE) == [Standing.NEW]
-    assert await kept(path, ONE, OTHER_CONTENT) == [Standing.SAFE, Standing.CONFLICT]
+    assert await kept(path, ONE) == [DedupState.NEW]
+    assert await kept(path, ONE, OTHER_CONTENT) == [DedupState.SAFE, DedupState.CONFLICT]
 
 
 async def test_the_index_is_written_behind_while_the_connector_runs(tmp_path, monkeypatch):
-    monkeypatch.setattr("connector.repeats._WRITE_SECONDS", 0.01)
-    repeats = index()
-    file = RepeatsFile(tmp_path / "repeats", repeats)
+    monkeypatch.setattr("connector.delivery.duplicates._WRITE_SECONDS", 0.01)
+    duplicates = index()
+    file = DuplicatesFile(tmp_path / "repeats", duplicates)
     await file.start()
-    fate = Fate()
-    repeats.begin(ONE, fate)
-    fate.decide(Safety.PUBLISHED)
+    completion = Completion()
+    duplicates.begin(ONE, completion)
+    completion.decide(Durability.PUBLISHED)
     await asyncio.sleep(0.2)
     copied = sqlite3.connect(tmp_path / "repeats").execute("SELECT id, fingerprint FROM mark").fetchall()
     await file.stop()
@@ -204,7 +204,7 @@ async def test_what_is_older_than_the_window_is_not_read_back_and_leaves_the_fil
     now = time.time()
     monkeypatch.setattr(time, "time", lambda: now + WINDOW + 2)
 
-    assert await kept(path, numbered(1, start=7)[0], ONE) == [Standing.NEW, Standing.NEW]
+    assert await kept(path, numbered(1, start=7)[0], ONE) == [DedupState.NEW, DedupState.NEW]
     with sqlite3.connect(path) as database:
         assert database.execute("SELECT count(*) FROM mark").fetchone() == (2,)
     database.close()
@@ -215,8 +215,8 @@ async def test_a_file_that_is_not_readable_is_replaced_by_an_empty_one(tmp_path,
     path = tmp_path / "repeats"
     path.write_bytes(content)
 
-    assert await kept(path, ONE) == [Standing.NEW]
-    assert await kept(path, ONE) == [Standing.SAFE]
+    assert await kept(path, ONE) == [DedupState.NEW]
+    assert await kept(path, ONE) == [DedupState.SAFE]
 
 
 async def test_a_file_that_was_scrambled_is_replaced_by_an_empty_one(tmp_path):
@@ -226,8 +226,8 @@ async def test_a_file_that_was_scrambled_is_replaced_by_an_empty_one(tmp_path):
     content[4096:] = b"\xaa" * (len(content) - 4096)
     path.write_bytes(content)
 
-    assert await kept(path, ONE) == [Standing.NEW]
-    assert await kept(path, ONE) == [Standing.SAFE]
+    assert await kept(path, ONE) == [DedupState.NEW]
+    assert await kept(path, ONE) == [DedupState.SAFE]
 
 
 async def test_the_file_is_for_its_owner_only(tmp_path):

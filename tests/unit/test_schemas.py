@@ -6,9 +6,9 @@ import re
 import avro.schema
 import pytest
 
-from connector import schemas
 from connector.errors import ConfigurationError
-from connector.schemas import ALL, INSTANCE_EVENT, OURS, TASK_EVENT, WORKFLOW_EVENT, load
+from connector.message import schemas
+from connector.message.schemas import ALL, INSTANCE_EVENT, OURS, TASK_EVENT, WORKFLOW_EVENT, load
 
 TABLE = """
 msgId | string | I T

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from standardwebhooks import Webhook
 
 from connector.errors import Unauthenticated
-from connector.signatures import MOST_SIGNATURES, WINDOW_SECONDS, Signature, secret_bytes
+from connector.receiver.signatures import MOST_SIGNATURES, Signature
+from connector.settings.webhooks import WINDOW_SECONDS, secret_bytes
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 IDENTITY = "msg_p5jXN8AQM9LWM0D4loKWxJek"

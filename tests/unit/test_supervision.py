@@ -6,8 +6,8 @@ from collections.abc import Iterator
 import pytest
 
 from connector import supervision
-from connector.health import Health
 from connector.supervision import Vital, forever
+from connector.telemetry.health import Health
 
 
 @pytest.fixture(autouse=True)

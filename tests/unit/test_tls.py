@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from connector.tls import names_of
+from connector.receiver.tls import names_of
 
 PINNED = f"sha256:{hashlib.sha256(b'the certificate of somebody else').hexdigest()}"
 

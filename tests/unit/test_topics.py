@@ -2,8 +2,8 @@
 
 import pytest
 
+from connector.kafka.topics import Difference, TopicSpec, TopicState, plan, wanted
 from connector.settings import Settings
-from connector.topics import Difference, TopicSpec, TopicState, plan, wanted
 
 DAY = 24 * 3600 * 1000
 CONFIG = {

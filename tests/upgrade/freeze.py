@@ -15,8 +15,8 @@ from typing import Any
 
 import aiohttp
 
+from connector.kafka.topics import TopicAdmin, wanted
 from connector.settings import Settings
-from connector.topics import TopicAdmin, wanted
 from tests.faults.stage import TOKEN, Connector
 from tests.integration.test_outage import until
 from tests.servers import KafkaCluster, SchemaRegistry

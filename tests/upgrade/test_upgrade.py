@@ -13,9 +13,9 @@ from pathlib import Path
 import fastavro
 import pytest
 
-from connector.schemas import WORKFLOW_EVENT, load
+from connector.kafka.topics import TopicAdmin, plan, wanted
+from connector.message.schemas import WORKFLOW_EVENT, load
 from connector.settings import Settings
-from connector.topics import TopicAdmin, plan, wanted
 from tests.faults.stage import Connector
 from tests.integration.test_outage import until
 from tests.servers.reading import read_topic

@@ -1,0 +1,1 @@
+"""What the commands do: diagnosis, backlog of a detached journal, a configuration to begin with."""

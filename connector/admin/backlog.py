@@ -1,0 +1,471 @@
+"""The backlog of a journal: told, read out, and published without the connector that accepted it."""
+
+import asyncio
+import base64
+import contextlib
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Any, BinaryIO, Final
+
+import aiohttp
+import msgspec
+
+from connector.delivery.delivery import Delivery
+from connector.errors import ConfigurationError, ConnectorError
+from connector.intake import dead_letters
+from connector.journal.file import DamagedFile
+from connector.journal.offline import Backlog, DetachedJournal, detached
+from connector.journal.sqlite import Admission, SqliteJournal
+from connector.kafka.publisher import Failure, KafkaPublisher, producer_properties
+from connector.kafka.topics import TopicAdmin, routes_of
+from connector.message.conversion import timestamp_text
+from connector.message.routes import DEAD_LETTERS, Routes
+from connector.settings import Settings
+from connector.telemetry.metrics import Metrics
+from connector.values import ProducibleRecord, Request
+
+_ASK_SECONDS: Final = 3.0
+_ADMIN_SECONDS: Final = 10.0
+_LOOK_SECONDS: Final = 0.2
+_FLUSH_SECONDS: Final = 10.0
+_STUCK_FLUSH_SECONDS: Final = 1.0
+_GRACE_SECONDS: Final = 5.0
+
+OnProgress = Callable[["Progress"], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far it has come.
+
+    Attributes:
+        done: Messages and dead letters that were written or published so far, in this run or, of an export, before.
+        left: Those that are still to be.
+        seconds: Since the first.
+        before: Those of them that an earlier run has done.
+    """
+
+    done: int
+    left: int
+    seconds: float
+    before: int = 0
+
+    @property
+    def rate(self) -> float:
+        """How many a second."""
+        return (self.done - self.before) / self.seconds if self.seconds else 0.0
+
+    @property
+    def seconds_left(self) -> float | None:
+        """How long the rest takes at this rate; None while nothing is done."""
+        return self.left / self.rate if self.rate else None
+
+
+# --- what waits ---
+
+
+async def status_of_connector(url: str, token: str | None) -> dict[str, Any] | None:
+    """What a running connector says of itself and of its journal; None where none answers.
+
+    Args:
+        url: Of its operations listener.
+        token: Of the same.
+
+    Raises:
+        ConfigurationError: The listener wants another token.
+    """
+    timeout = aiohttp.ClientTimeout(total=_ASK_SECONDS)
+    headers = {} if token is None else {"authorization": f"Bearer {token}"}
+    address = f"{url.rstrip('/')}/api/status"
+    try:
+        async with (
+            aiohttp.ClientSession(timeout=timeout, headers=headers) as session,
+            session.get(address) as answer,
+        ):
+            if answer.status == 401:  # noqa: PLR2004 - Unauthorized
+                raise ConfigurationError(f"WEDA_OPERATIONS__TOKEN: {url} wants its token; give it with --token")
+            status = await answer.json(content_type=None)
+    except (aiohttp.ClientError, TimeoutError, ValueError):
+        return None
+    return status if isinstance(status, dict) and "journal_messages" in status else None
+
+
+def status_of_file(path: Path) -> dict[str, Any]:
+    """What waits in a journal that nobody owns; of a damaged one, only that it is and why.
+
+    Raises:
+        OutsideUnreachable: Another process holds it.
+        ConfigurationError: There is none, or it cannot be read.
+    """
+    try:
+        with detached(path) as journal:
+            journal.verify()
+            backlog = journal.backlog()
+    except DamagedFile as damage:
+        return {"journal": str(path), "damaged": str(damage)}
+    oldest = backlog.oldest_received_at
+    return {
+        "journal": str(path),
+        "damaged": None,
+        "journal_messages": backlog.messages,
+        "journal_messages_by_source": backlog.by_source,
+        "journal_messages_by_stream": backlog.by_stream,
+        "lanes": backlog.lanes,
+        "publish_rate": 0.0,
+        "catch_up_seconds": None if backlog.messages else 0.0,
+        "journal_bytes": backlog.size_bytes,
+        "oldest_waiting_seconds": 0.0 if oldest is None else round(max(time.time() - oldest / 1000, 0), 3),
+        "accounts": _accounts(backlog),
+    }
+
+
+def _accounts(backlog: Backlog) -> dict[str, dict[str, int]]:
+    status = {}
+    for source, account in backlog.accounts.items():
+        waiting = backlog.by_source.get(source, 0)
+        status[source] = {
+            "accepted": account.accepted,
+            "published": account.published,
+            "buried": account.buried,
+            "waiting": waiting,
+            "lost": account.lost,
+            "imbalance": account.accepted - account.published - account.buried - waiting,
+        }
+    return status
+
+
+# --- read it out ---
+
+
+def export(path: Path, to: Path, *, on_progress: OnProgress) -> int:
+    """Write every message that waits to a file, as JSON Lines in the order of acceptance; gives how many there are.
+
+    What an earlier export of the same messages has left in ``<to>.part`` is gone on with. The journal stays as it is.
+
+    Raises:
+        OutsideUnreachable: Another process holds the journal.
+        ConfigurationError: There is no journal, the file exists, or it cannot be written.
+        ConnectorError: The journal is damaged.
+    """
+    _check_free(to)
+    part = to.with_name(f"{to.name}.part")
+    try:
+        with detached(path) as journal:
+            journal.verify()
+            done = _write(journal, part, on_progress)
+            _check_free(to)
+            part.rename(to)
+    except DamagedFile as damage:
+        raise _damaged(path, damage) from damage
+    except OSError as error:
+        raise ConfigurationError(f"--to: {part} cannot be written ({error.strerror})") from error
+    return done
+
+
+def _check_free(to: Path) -> None:
+    if to.exists():
+        raise ConfigurationError(f"--to: {to} exists; give another name")
+
+
+def _write(journal: DetachedJournal, part: Path, on_progress: OnProgress) -> int:
+    began, total = time.monotonic(), journal.count()
+    descriptor = os.open(part, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    with os.fdopen(descriptor, "r+b") as file:
+        os.fchmod(descriptor, 0o600)
+        before, last = _end_of(file, part, journal)
+        done = before
+        for done, admission in enumerate(journal.admissions(after=last), start=before + 1):
+            file.write(_line(admission))
+            on_progress(Progress(done, total - done, time.monotonic() - began, before))
+        file.flush()
+        os.fsync(descriptor)
+    return done
+
+
+def _end_of(file: BinaryIO, part: Path, journal: DetachedJournal) -> tuple[int, int]:
+    """Go to the end of the last whole line of an earlier export; gives the lines, and the last line's sequence."""
+    lines, end, last_line = 0, 0, b""
+    for line in file:
+        if line.endswith(b"\n"):
+            lines, end, last_line = lines + 1, end + len(line), line
+    sequence = _sequence_of(last_line)
+    if lines and (sequence is None or not _is_continued(journal, lines, sequence, last_line)):
+        raise ConfigurationError(f"--to: {part} holds other messages than the journal; remove it, or give another name")
+    file.seek(end)
+    file.truncate()
+    return lines, -1 if sequence is None else sequence
+
+
+def _is_continued(journal: DetachedJournal, lines: int, sequence: int, last_line: bytes) -> bool:
+    row = next(journal.admissions(after=sequence - 1), None)
+    return row is not None and _line(row) == last_line and journal.count(through=sequence) == lines
+
+
+def _sequence_of(line: bytes) -> int | None:
+    try:
+        return msgspec.json.decode(line, type=_Place).sequence
+    except msgspec.MsgspecError:
+        return None
+
+
+class _Place(msgspec.Struct):
+    """What of a line says where it stands."""
+
+    sequence: int
+
+
+def _line(admission: Admission) -> bytes:
+    request = admission.request
+    body, is_base64 = _text_of(request.body)
+    status = {
+        "sequence": admission.sequence,
+        "instanceId": _instance_of(admission),
+        "source": request.source,
+        "receivedAt": timestamp_text(request.received_at),
+        "receivedAtMs": request.received_at,
+        "contentType": request.content_type,
+        "body": body,
+        "bodyIsBase64": is_base64,
+        "openStreams": [{"stream": record.stream, "topic": record.topic} for record in admission.records],
+        "deadLetter": _reason_of(admission),
+    }
+    return msgspec.json.encode(status) + b"\n"
+
+
+def _text_of(body: bytes) -> tuple[str, bool]:
+    try:
+        return body.decode(), False
+    except UnicodeDecodeError:
+        return base64.b64encode(body).decode(), True
+
+
+def _instance_of(admission: Admission) -> str | None:
+    """A dead letter's lane is its own: the instance, where it was readable, is the record's key."""
+    if not admission.is_dead_letter:
+        return admission.lane
+    key = admission.records[0].key
+    return None if key is None else key.decode(errors="replace")
+
+
+def _reason_of(admission: Admission) -> dict[str, str] | None:
+    """Why it is a dead letter; None of a message."""
+    if not admission.is_dead_letter:
+        return None
+    headers = dict(admission.records[0].headers)
+    names = ("code", "stage", "message")
+    return {name: headers.get(f"weda.error.{name}", b"").decode(errors="replace") for name in names}
+
+
+# --- publish it ---
+
+
+class End(Enum):
+    """Why a drain has ended."""
+
+    EMPTY = "empty"
+    STOPPED = "stopped"
+    STUCK = "stuck"
+
+
+@dataclass(frozen=True, slots=True)
+class Drained:
+    """What came of a drain.
+
+    Attributes:
+        end: Why it has ended.
+        published: Messages and dead letters that are in Kafka and were taken out of the journal.
+        left: Those that are still in it.
+        buried: Messages that Kafka refused for their own sake: a dead letter went in their place.
+        seconds: How long it took.
+    """
+
+    end: End
+    published: int
+    left: int
+    buried: int
+    seconds: float
+
+
+def dry_run(settings: Settings, servers: str) -> Backlog:
+    """Look whether a drain could publish the backlog now; nothing is written, neither here nor there.
+
+    Raises:
+        OutsideUnreachable: Another process holds the journal, or no broker answers.
+        ConfigurationError: There is no journal, or Kafka refuses.
+        ConnectorError: The journal is damaged, or a topic is missing.
+    """
+    path = settings.journal.path
+    try:
+        with detached(path) as journal:
+            backlog = journal.backlog()
+    except DamagedFile as damage:
+        raise _damaged(path, damage) from damage
+    if backlog.messages:
+        _check_topics(TopicAdmin(servers, settings.kafka.properties), backlog, routes_of(settings))
+    return backlog
+
+
+async def drain(
+    settings: Settings, servers: str, *, give_up_seconds: float, stop: asyncio.Event, on_progress: OnProgress
+) -> Drained:
+    """Publish everything that waits in a detached journal, in order, and take it out.
+
+    A damaged journal is salvaged first, as a connector would. Whatever ends it, it can be run again: what is left is
+    still in the journal.
+
+    Args:
+        settings: Whose journal it is, and the properties of Kafka's clients.
+        servers: The brokers.
+        give_up_seconds: How long nothing at all may leave the journal.
+        stop: End in good order.
+        on_progress: Called now and then.
+
+    Raises:
+        OutsideUnreachable: Another process holds the journal, or no broker answers.
+        ConfigurationError: There is no journal, or Kafka refuses.
+        ConnectorError: A topic is missing, or the journal turned out to be damaged while it was read.
+    """
+    began = time.monotonic()
+    backlog = await _prepared(settings, TopicAdmin(servers, settings.kafka.properties))
+    if not backlog.messages:
+        return Drained(End.EMPTY, 0, 0, 0, time.monotonic() - began)
+    return await _Draining(settings, servers, stop, on_progress).run(give_up_seconds)
+
+
+async def _prepared(settings: Settings, admin: TopicAdmin) -> Backlog:
+    """What there is to publish; the brokers are asked before the journal is touched."""
+    path = settings.journal.path
+    try:
+        backlog = await asyncio.to_thread(_backlog_of, path)
+    except DamagedFile:
+        await asyncio.to_thread(admin.brokers, _ADMIN_SECONDS)
+        journal = _journal(settings)
+        await journal.open()
+        await journal.close()
+        backlog = await asyncio.to_thread(_backlog_of, path)
+    if backlog.messages:
+        await asyncio.to_thread(_check_topics, admin, backlog, routes_of(settings))
+    return backlog
+
+
+def _backlog_of(path: Path) -> Backlog:
+    with detached(path) as journal:
+        return journal.backlog()
+
+
+def _check_topics(admin: TopicAdmin, backlog: Backlog, routes: Routes) -> None:
+    """The records say themselves where they go; their dead letters go where the settings say, or beside them."""
+    admin.brokers(_ADMIN_SECONDS)
+    topics = {topic for _, topic in backlog.topics}
+    letters = {_letters_beside(stream, topic) for stream, topic in backlog.topics if topic not in routes.topics}
+    known = routes.dead_letter_topics if not topics.isdisjoint(routes.topics) else ()
+    names = sorted({*topics, *letters, *known})
+    existing = admin.describe(names, _ADMIN_SECONDS)
+    missing = [name for name in names if name not in existing]
+    if missing:
+        raise ConnectorError(
+            f"missing in Kafka: {', '.join(missing)}; create them with `weda-connector topics apply` "
+            "under the WEDA_TOPICS__PREFIX of the connector whose journal it is"
+        )
+
+
+def _journal(settings: Settings, on_damage: Callable[[], None] = lambda: None) -> SqliteJournal:
+    """The journal with at least the bound that its file has outgrown: its connector may have had more room."""
+    path = settings.journal.path
+    size = path.stat().st_size if path.exists() else 0
+    return SqliteJournal(path, max_bytes=max(settings.journal.max_bytes, 2 * size), on_damage=on_damage)
+
+
+class _Draining:
+    """One run of a drain."""
+
+    def __init__(self, settings: Settings, servers: str, stop: asyncio.Event, on_progress: OnProgress) -> None:
+        self._settings = settings
+        self._routes = routes_of(settings)
+        self._servers = servers
+        self._stop = stop
+        self._on_progress = on_progress
+        self._damaged = asyncio.Event()
+        self._began = time.monotonic()
+        self._buried = 0
+
+    async def run(self, give_up_seconds: float) -> Drained:
+        settings = self._settings
+        journal = _journal(settings, self._damaged.set)
+        contents = await journal.open()
+        try:
+            publisher = KafkaPublisher(producer_properties(self._servers, settings.kafka.properties))
+            ledger = Metrics(version="", sources=settings.sources, streams=settings.streams)
+            ledger.recovered(contents)
+            await publisher.start()
+            delivery = Delivery(
+                publisher,
+                journal,
+                contents,
+                ledger=ledger,
+                make_dead_letter=self._dead_letter_of_refusal,
+                publish_wait_seconds=settings.kafka.publish_wait_seconds,
+            )
+            delivery.connect()
+            end = await self._watch(delivery, give_up_seconds)
+            await self._end(delivery, _STUCK_FLUSH_SECONDS if end is End.STUCK else _FLUSH_SECONDS)
+        finally:
+            await journal.close()
+        if self._damaged.is_set():
+            raise _damaged(settings.journal.path, DamagedFile("it broke while it was read"))
+        left = delivery.waiting_rows
+        seconds = time.monotonic() - self._began
+        self._on_progress(Progress(delivery.removed, left, seconds))
+        return Drained(End.EMPTY if not left else end, delivery.removed, left, self._buried, seconds)
+
+    async def _watch(self, delivery: Delivery, give_up_seconds: float) -> End:
+        """Wait until the journal is empty, or until there is no point in waiting."""
+        removed, moved = -1, 0.0
+        while delivery.waiting_rows and not self._damaged.is_set():
+            now = time.monotonic()
+            if delivery.removed != removed:
+                removed, moved = delivery.removed, now
+            if self._stop.is_set():
+                return End.STOPPED
+            if now - moved >= give_up_seconds:
+                return End.STUCK
+            self._on_progress(Progress(removed, delivery.waiting_rows, now - self._began))
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_LOOK_SECONDS):
+                    await self._stop.wait()
+        return End.EMPTY
+
+    async def _end(self, delivery: Delivery, flush_seconds: float) -> None:
+        # A disk that refuses keeps removals waiting: closing the journal then ends them.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(flush_seconds + _GRACE_SECONDS):
+                await delivery.stop(flush_seconds)
+
+    def _dead_letter_of_refusal(
+        self, request: Request, records: tuple[ProducibleRecord, ...], failure: Failure
+    ) -> ProducibleRecord:
+        self._buried += 1
+        topic = self._dead_letter_topic(request.source, records[0])
+        return dead_letters.of_refusal(topic, request, records, failure)
+
+    def _dead_letter_topic(self, source: str, record: ProducibleRecord) -> str:
+        """That of the settings, if they are those that the record's topic comes from; else the one beside it."""
+        if record.topic in self._routes.topics:
+            return self._routes.dead_letter_topic(source)
+        return _letters_beside(record.stream, record.topic)
+
+
+def _letters_beside(stream: str, topic: str) -> str:
+    """The dead-letter topic of a connector with a prefix that is not known."""
+    return f"{topic.removesuffix(stream)}{DEAD_LETTERS}"
+
+
+def _damaged(path: Path, damage: DamagedFile) -> ConnectorError:
+    return ConnectorError(
+        f"the journal {path} is damaged ({damage}): `weda-connector journal drain`, or the next start of its "
+        "connector, saves what can be read of it"
+    )

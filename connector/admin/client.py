@@ -1,0 +1,119 @@
+"""A running connector as commands meet it: its operations listener, asked over HTTP."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from types import TracebackType
+from typing import Any, Final, Self
+
+import aiohttp
+
+from connector.errors import ConfigurationError, ConnectorError, OutsideUnreachable
+from connector.settings import Operations
+
+_SECONDS: Final = 120.0
+_POLL_SECONDS: Final = 0.25
+_UNAUTHORIZED: Final = 401
+_NOT_FOUND: Final = 404
+_CONFLICT: Final = 409
+_REFUSED: Final = frozenset({403, 422})
+_REFUSING: Final = 400
+
+
+class NotThere(ConnectorError):
+    """The connector has nothing of that name."""
+
+
+class Remote:
+    """One running connector; an async context manager.
+
+    Every call raises OutsideUnreachable where it does not answer or cannot do now what is asked, and ConfigurationError
+    where it wants another token.
+
+    Args:
+        settings: Where its operations listener is, and its token.
+    """
+
+    def __init__(self, settings: Operations) -> None:
+        self._url = settings.url.rstrip("/")
+        self._token = None if settings.token is None else settings.token.get_secret_value()
+        self._session: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> Self:
+        headers = {} if self._token is None else {"authorization": f"Bearer {self._token}"}
+        self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=_SECONDS), headers=headers)
+        return self
+
+    async def __aexit__(
+        self, _: type[BaseException] | None, __: BaseException | None, ___: TracebackType | None
+    ) -> None:
+        if self._session is not None:
+            await self._session.close()
+
+    async def dead_letters(self, selected: Mapping[str, Any]) -> dict[str, Any]:
+        """Dead letters by reason, and the latest of them."""
+        asked = [(name, one) for name, value in selected.items() for one in (value if _is_many(value) else [value])]
+        return await self._ask("GET", "/api/dead-letters", params=[(name, str(one)) for name, one in asked])
+
+    async def dead_letter(self, topic: str, partition: int, offset: int) -> dict[str, Any]:
+        """One dead letter.
+
+        Raises:
+            NotThere: There is none in that place.
+        """
+        return await self._ask("GET", f"/api/dead-letters/{topic}/{partition}/{offset}")
+
+    async def settings(self) -> dict[str, Any]:
+        """The effective settings, secrets redacted."""
+        return await self._ask("GET", "/api/config")
+
+    async def status(self) -> dict[str, Any]:
+        """The state of the outside and of the backlog."""
+        return await self._ask("GET", "/api/status")
+
+    async def dry_run(self, order: Mapping[str, Any]) -> dict[str, Any]:
+        """What a replay would come to."""
+        return await self._ask("POST", "/api/replays", json={**order, "dry_run": True})
+
+    async def replay(self, order: Mapping[str, Any], on_progress: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
+        """Replay dead letters to the end; if the waiting is cancelled, the replay is stopped.
+
+        Raises:
+            ConnectorError: Another replay is running.
+        """
+        body = await self._ask("POST", "/api/replays", json=dict(order))
+        try:
+            while body["state"] == "running":
+                on_progress(body)
+                await asyncio.sleep(_POLL_SECONDS)
+                body = await self._ask("GET", "/api/replays/current")
+        except asyncio.CancelledError:
+            body = await self._ask("DELETE", "/api/replays/current")
+        on_progress(body)
+        return body
+
+    async def _ask(self, method: str, path: str, **how: Any) -> dict[str, Any]:
+        if self._session is None:
+            raise RuntimeError("use it as a context manager")
+        try:
+            async with self._session.request(method, self._url + path, **how) as answer:
+                body: dict[str, Any] = await answer.json(content_type=None)
+        except (aiohttp.ClientError, TimeoutError, ValueError) as error:
+            raise OutsideUnreachable(
+                f"no connector answers at {self._url}: is its operations listener there (WEDA_OPERATIONS__URL)?"
+            ) from error
+        if answer.status >= _REFUSING:
+            raise self._refusal(answer.status, str(body.get("message") or body.get("detail") or answer.reason))
+        return body
+
+    def _refusal(self, status: int, message: str) -> ConnectorError:
+        if status == _UNAUTHORIZED:
+            return ConfigurationError(f"WEDA_OPERATIONS__TOKEN: {self._url} wants its token; give it with --token")
+        if status == _NOT_FOUND:
+            return NotThere(message)
+        if status == _CONFLICT:
+            return ConnectorError(message)
+        return ConfigurationError(message) if status in _REFUSED else OutsideUnreachable(f"{self._url}: {message}")
+
+
+def _is_many(value: Any) -> bool:
+    return isinstance(value, list | tuple)

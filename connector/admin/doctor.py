@@ -1,0 +1,468 @@
+"""What keeps a connector with these settings from doing its work, found out one check after the other.
+
+Each check looks at one thing outside, changes nothing that others use, and says what to do where something is wrong.
+"""
+
+import asyncio
+import os
+import secrets
+import shutil
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import aiohttp
+
+from connector.app.connector import linked
+from connector.errors import ConfigurationError, ConnectorError, OutsideUnreachable
+from connector.kafka.publisher import Failures, KafkaPublisher, producer_properties
+from connector.kafka.reader import Decoded, read_records, topic_of
+from connector.kafka.registry import Registry, subjects
+from connector.kafka.topics import Broker, Difference, TopicAdmin, TopicSpec, TopicState, plan, routes_of, wanted
+from connector.message.routes import DEAD_LETTERS
+from connector.replicas.journal import DatabaseRefusal, Unanswered
+from connector.settings import DEFAULT_SOURCE, EMBEDDED, Settings
+from connector.values import ProducibleRecord
+
+Verdict = Literal["ok", "warning", "failed", "skipped"]
+
+MARK: Final = "weda-connector-doctor"
+"""The ``processKey`` of the message that the doctor sends through a connector."""
+
+_SECONDS: Final = 10.0
+_REACH_SECONDS: Final = 5.0
+_FLIGHT_SECONDS: Final = 20.0
+_SYNCS: Final = 8
+_SLOW_SYNC_MILLISECONDS: Final = 50.0
+_CLOCK_SECONDS: Final = 5.0
+_CHECK_RETENTION_MS: Final = 3_600_000
+_EARLIEST: Final = 1_700_000_000
+_INSTANCE: Final = "doctor-"
+_PATH: Final = "/messageDeliver"
+_OK: Final = 200
+_FLIGHT: Final = "end to end"
+_PASSAGE: Final = "through the connector"
+_DISK: Final = "journal disk"
+_DATABASE: Final = "journal database"
+_REPLICAS_AND_ROWS: Final = (
+    "SELECT (SELECT count(*) FROM weda_replica WHERE reaches_kafka), (SELECT count(*) FROM weda_row)"
+)
+_NOT_MIGRATED: Final = frozenset({"42P01", "42703"})  # no such table, no such column
+_CLOCK: Final = "clock"
+_SET_CLOCK: Final = "let NTP (chrony, systemd-timesyncd) set the clock"
+_MOUNTS: Final = Path("/proc/self/mountinfo")
+_NETWORK: Final = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "ceph", "glusterfs", "lustre", "afs"})
+_REMOTE_FUSE: Final = ("fuse.sshfs", "fuse.s3fs", "fuse.glusterfs", "fuse.ceph", "fuse.gcsfuse", "fuse.rclone")
+_IN_MEMORY: Final = frozenset({"tmpfs", "ramfs"})
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What one check found.
+
+    Attributes:
+        check: What was looked at.
+        verdict: ``failed`` is what keeps the connector from its work or its promise.
+        found: What there is, in a sentence.
+        to_do: What to do about it; empty where nothing is.
+    """
+
+    check: str
+    verdict: Verdict
+    found: str
+    to_do: str = ""
+
+
+def examine(
+    settings: Settings, url: str | None = None, on_check: Callable[[str], None] = lambda _name: None
+) -> Iterator[Finding]:
+    """Check after check, each as soon as it is known.
+
+    Args:
+        settings: The effective settings.
+        url: Of the public listener of a running connector: one marked message is sent through it.
+        on_check: Called with the name of a check that begins and may take its time.
+    """
+    yield from _access(settings)
+    on_check("brokers")
+    yield from _kafka(settings, url, on_check)
+    on_check("registry")
+    yield from _registry(settings)
+    if settings.journal.url is None:
+        on_check(_DISK)
+        yield from _journal(settings)
+    else:
+        on_check(_DATABASE)
+        yield _database(settings.journal.url.get_secret_value())
+    yield _clock(settings)
+
+
+# --- who may do what ---
+
+
+def _access(settings: Settings) -> Iterator[Finding]:
+    if settings.credentials_exist:
+        yield Finding("credentials", "ok", "every request needs a token")
+    elif settings.auth == "none":
+        yield Finding("credentials", "warning", "anyone may send (WEDA_AUTH=none)", "set WEDA_TOKEN")
+    else:
+        yield Finding("credentials", "warning", "none: serve listens on loopback only", "set WEDA_TOKEN")
+    if settings.operations.token is None and settings.operations.host not in {"127.0.0.1", "::1", "localhost"}:
+        found = f"the operations listener is on {settings.operations.host} without a token: it shows no contents"
+        yield Finding("operations", "warning", found, "set WEDA_OPERATIONS__TOKEN to use console and replay")
+
+
+# --- Kafka ---
+
+
+def _kafka(settings: Settings, url: str | None, on_check: Callable[[str], None]) -> Iterator[Finding]:
+    servers = settings.kafka.bootstrap_servers
+    if servers is None:
+        yield Finding("brokers", "failed", "none are set", "set WEDA_KAFKA__BOOTSTRAP_SERVERS to host:port,host:port")
+        return
+    if servers == EMBEDDED:
+        yield Finding("brokers", "warning", "embedded: in memory, nothing is durable", "name real brokers")
+        return
+    admin = TopicAdmin(servers, settings.kafka.properties)
+    try:
+        brokers = admin.each_broker(_REACH_SECONDS)
+    except ConnectorError as error:
+        yield Finding("brokers", "failed", error.message, _way_out(error))
+        return
+    yield _answering(servers, brokers)
+    on_check("topics")
+    try:
+        yield from _topics(settings, admin, {each.node_id for each in brokers if not each.answers})
+    except ConnectorError as error:
+        yield Finding("topics", "failed", error.message, _way_out(error))
+    on_check(_FLIGHT)
+    yield _flight(settings, servers, admin)
+    if url is not None:
+        on_check(_PASSAGE)
+        yield _through_connector(settings, servers, url)
+
+
+def _answering(servers: str, brokers: Sequence[Broker]) -> Finding:
+    silent = [each.address for each in brokers if not each.answers]
+    if not silent:
+        return Finding("brokers", "ok", f"{len(brokers)} answer at {servers}, and take our credentials")
+    found = f"{len(brokers) - len(silent)} of {len(brokers)} answer; these do not: {', '.join(silent)}"
+    verdict: Verdict = "failed" if 2 * len(silent) >= len(brokers) else "warning"
+    return Finding("brokers", verdict, found, "see that they run, and that this machine reaches them")
+
+
+def _way_out(error: ConnectorError) -> str:
+    if isinstance(error, OutsideUnreachable):
+        return "check the address, the network, TLS (security.protocol) and that the brokers run"
+    return "check user, password and ACLs: WEDA_KAFKA__PROPERTIES, and the grants named on the left"
+
+
+def _topics(settings: Settings, admin: TopicAdmin, silent: Collection[int]) -> Iterator[Finding]:
+    specs = wanted(settings)
+    actual = admin.describe((spec.name for spec in specs), _SECONDS)
+    differences = plan(specs, actual)
+    missing = [each.topic for each in differences if each.action == "create"]
+    if missing:
+        yield _missing(settings, missing)
+    yield from (_difference(each) for each in differences if each.action != "create")
+    yield from _durability(actual)
+    yield from _replicas(actual, silent)
+    rights = admin.rights([state.name for state in actual.values()], _SECONDS)
+    yield from _rights(rights)
+    if actual and not missing and not differences:
+        yield Finding("topics", "ok", f"{len(actual)} as the settings ask for them")
+
+
+def _missing(settings: Settings, missing: list[str]) -> Finding:
+    found = f"{len(missing)} missing: {', '.join(missing)}"
+    if settings.topics.create:
+        return Finding("topics", "ok", f"{found}; serve creates them")
+    return Finding("topics", "failed", found, "weda-connector topics apply, or set WEDA_TOPICS__CREATE=true")
+
+
+def _difference(each: Difference) -> Finding:
+    found = f"{each.topic}: {each.what} is {each.actual}, the settings say {each.wanted}"
+    if each.what == "partitions":
+        return Finding(
+            "partitions", "warning", found, "set WEDA_TOPICS__PARTITIONS to what there is: order needs it kept"
+        )
+    return Finding("topics", "warning", found, "weda-connector topics plan says more; topics apply mends what can be")
+
+
+def _durability(actual: Mapping[str, TopicState]) -> Iterator[Finding]:
+    locked = [each.name for each in actual.values() if each.min_insync_replicas > each.replication_factor]
+    if locked:
+        found = f"min.insync.replicas is over the number of replicas: {', '.join(locked)}"
+        yield Finding("min.insync.replicas", "failed", found, "lower it to at most the replicas: topics apply does")
+    weak = [each.name for each in actual.values() if not each.is_durable]
+    if weak:
+        found = f"weaker than 3 replicas with 2 in sync: {', '.join(weak)}"
+        yield Finding(
+            "min.insync.replicas", "warning", found, "losing a broker can lose records: 3 brokers, replication 3"
+        )
+    elif actual:
+        yield Finding("min.insync.replicas", "ok", "every topic has 3 replicas or more, 2 of them in sync")
+
+
+def _replicas(actual: Mapping[str, TopicState], silent: Collection[int]) -> Iterator[Finding]:
+    """Whether what the topics are made for is there now: replicas that are in sync, on brokers that answer."""
+    found = {each.name: each.fewest_in_sync(silent) for each in actual.values()}
+    closed = [each.name for each in actual.values() if found[each.name] < each.min_insync_replicas]
+    if closed:
+        text = f"too few replicas in sync, so that Kafka takes no record now: {', '.join(closed)}"
+        yield Finding("replicas in sync", "failed", text, "bring the brokers back that hold the others")
+    behind = [
+        each.name for each in actual.values() if found[each.name] < each.replication_factor and each.name not in closed
+    ]
+    if behind:
+        text = f"replicas are missing: {', '.join(behind)}"
+        yield Finding("replicas in sync", "warning", text, "bring the brokers back that hold them, or wait")
+
+
+def _rights(rights: Mapping[str, frozenset[str] | None]) -> Iterator[Finding]:
+    known = {name: some for name, some in rights.items() if some is not None}
+    barred = [name for name, some in known.items() if "WRITE" not in some]
+    if barred:
+        found = f"this user may not write {', '.join(barred)}"
+        yield Finding("ACLs", "failed", found, "grant Write and Describe on these topics")
+    unread = [name for name, some in known.items() if "READ" not in some]
+    if unread:
+        found = f"this user may not read {', '.join(unread)}"
+        yield Finding("ACLs", "warning", found, "grant Read to use console, tail and replay of dead letters")
+    if known and not barred and not unread:
+        yield Finding("ACLs", "ok", "this user may write and read every topic")
+
+
+# --- one message, end to end ---
+
+
+def _flight(settings: Settings, servers: str, admin: TopicAdmin) -> Finding:
+    """A message through our own code, producer and consumer, by a topic that nobody else reads."""
+    topic = f"{settings.topics.prefix.replace('{', '').replace('}', '')}.doctor"
+    config = {"retention.ms": str(_CHECK_RETENTION_MS), "message.timestamp.type": "LogAppendTime"}
+    try:
+        if topic not in admin.describe([topic], _SECONDS):
+            admin.create([TopicSpec(topic, 1, settings.topics.replication_factor, config)], _SECONDS)
+    except ConfigurationError as error:
+        return Finding(_FLIGHT, "skipped", error.message, f"let this user create {topic}, or use --url")
+    except ConnectorError as error:
+        return Finding(_FLIGHT, "failed", error.message, _way_out(error))
+    return asyncio.run(_fly(settings, servers, topic, admin))
+
+
+async def _fly(settings: Settings, servers: str, topic: str, admin: TopicAdmin) -> Finding:
+    key = f"{_INSTANCE}{secrets.token_hex(8)}"
+    now = time.time_ns() // 1_000_000
+    record = ProducibleRecord("doctor", topic, key.encode(), MARK.encode(), (), now)
+    publisher = KafkaPublisher(producer_properties(servers, settings.kafka.properties))
+    reported: asyncio.Future[Failures] = asyncio.get_running_loop().create_future()
+    began = time.monotonic()
+    await publisher.start()
+    publisher.publish((record,), reported.set_result)
+    await asyncio.wait((reported,), timeout=_FLIGHT_SECONDS)
+    milliseconds = (time.monotonic() - began) * 1000
+    await publisher.stop(1)
+    failure = (await reported)[0]
+    if failure is not None:
+        found = f"a record to {topic} was not acknowledged: {failure.name}: {failure.detail}"
+        return Finding(
+            _FLIGHT, "failed", found, "look at the brokers (replicas in sync, leaders) and at the right to write"
+        )
+    return await asyncio.to_thread(_read_back, settings, servers, record, milliseconds, admin)
+
+
+def _read_back(
+    settings: Settings, servers: str, record: ProducibleRecord, milliseconds: float, admin: TopicAdmin
+) -> Finding:
+    try:
+        found = next(_records(settings, servers, record.topic, (record.key or b"").decode(), None), None)
+    except ConnectorError as error:
+        return Finding(_FLIGHT, "failed", error.message, _way_out(error))
+    if found is None or found.value != record.value:
+        return Finding(
+            _FLIGHT, "failed", f"a record was acknowledged and is not in {record.topic}", "look at the brokers"
+        )
+    ahead = (record.timestamp - found.timestamp) / 1000
+    if abs(ahead) > _CLOCK_SECONDS:
+        return _apart(ahead, admin.describe(routes_of(settings).topics, _SECONDS))
+    return Finding(_FLIGHT, "ok", f"written, acknowledged in {milliseconds:.0f} ms and read back: {record.topic}")
+
+
+def _apart(ahead: float, topics: Mapping[str, TopicState]) -> Finding:
+    """The brokers' clock and ours differ by so many seconds: what that means for the topics."""
+    found = f"our clock is {abs(ahead):.0f} s {'ahead of' if ahead > 0 else 'behind'} the brokers'"
+    barred = [
+        each.name
+        for each in topics.values()
+        if abs(ahead) * 1000 > (each.timestamp_after_ms if ahead > 0 else each.timestamp_before_ms)
+    ]
+    if not barred:
+        return Finding(_CLOCK, "warning", found, _SET_CLOCK)
+    limit = f"message.timestamp.{'after' if ahead > 0 else 'before'}.max.ms"
+    return Finding(
+        _CLOCK, "failed", f"{found}, over {limit} of {', '.join(barred)}: their records are refused", _SET_CLOCK
+    )
+
+
+def _records(settings: Settings, servers: str, topic: str, key: str, idle_seconds: float | None) -> Iterator[Decoded]:
+    """The records of an instance, as bytes; to the end, or until none has come for so long."""
+    where: dict[str, Any] = {"stream": DEAD_LETTERS, "topic": topic, "key": key, "from_beginning": True}
+    return read_records(
+        servers, settings.kafka.properties, until_end=idle_seconds is None, idle_seconds=idle_seconds, **where
+    )
+
+
+def _through_connector(settings: Settings, servers: str, url: str) -> Finding:
+    """A marked message through the connector that runs, to its own topic of events."""
+    instance = f"{_INSTANCE}{secrets.token_hex(8)}"
+    source = DEFAULT_SOURCE if DEFAULT_SOURCE in settings.sources else next(iter(settings.sources))
+    environment = next(iter(settings.sources[source].env_types), "pre")
+    message = {"msgType": "Instance", "instanceId": instance, "msgId": instance, "envType": environment}
+    message |= {"processKey": MARK, "processName": MARK, "flowTitle": "a check by weda-connector doctor"}
+    try:
+        status, text = asyncio.run(_post(settings, url, source, message))
+    except (aiohttp.ClientError, TimeoutError) as error:
+        return Finding(
+            _PASSAGE, "failed", f"no connector answers at {url} ({type(error).__name__})", "start it; see --url"
+        )
+    if status != _OK:
+        return Finding(_PASSAGE, "failed", f"the connector answers {status}: {text}", "the answer says what to do")
+    topic = topic_of("events", settings.topics.prefix, source, environment)
+    if next(_records(settings, servers, topic, instance, _FLIGHT_SECONDS), None) is None:
+        found = f"accepted, and not in {topic} after {_FLIGHT_SECONDS:.0f} s"
+        return Finding(_PASSAGE, "failed", found, "it is safe in the journal: see /readyz of its operations listener")
+    return Finding(_PASSAGE, "ok", f"sent to {url}, found in {topic} under {instance}")
+
+
+async def _post(settings: Settings, url: str, source: str, message: Mapping[str, str]) -> tuple[int, str]:
+    tokens = settings.sources[source].tokens
+    headers = {"x-weda-token": tokens[0].get_secret_value()} if tokens else {}
+    address = f"{url.rstrip('/').removesuffix(_PATH)}/sources/{source}{_PATH}"
+    timeout = aiohttp.ClientTimeout(total=_SECONDS)
+    async with (
+        aiohttp.ClientSession(timeout=timeout, headers=headers) as session,
+        session.post(address, json={"msgContext": message}) as answer,
+    ):
+        return answer.status, await answer.text()
+
+
+# --- the registry ---
+
+
+def _registry(settings: Settings) -> Iterator[Finding]:
+    if settings.registry.url is None:
+        yield Finding("registry", "ok", "none, none needed: records name their schema themselves")
+        return
+    try:
+        with Registry(settings.registry) as registry:
+            wanted_subjects = subjects(routes_of(settings).all)
+            missing = [each.name for each in wanted_subjects if registry.id_of(each) is None]
+    except ConnectorError as error:
+        yield Finding("registry", "failed", error.message, "check WEDA_REGISTRY__URL and its credentials")
+        return
+    if not missing:
+        yield Finding("registry", "ok", f"{settings.registry.url} has our {len(wanted_subjects)} schemas")
+    elif settings.registry.auto_register:
+        yield Finding("registry", "ok", f"{len(missing)} subjects are missing; serve registers them")
+    else:
+        yield Finding("registry", "failed", f"not there: {', '.join(missing)}", "weda-connector schemas register")
+
+
+# --- the journal's disk, or its database ---
+
+
+def _database(url: str) -> Finding:
+    link = linked(url)("doctor")
+    try:
+        [(replicas, rows)] = asyncio.run(link.ask(_REPLICAS_AND_ROWS, (), seconds=_SECONDS))
+    except DatabaseRefusal as error:
+        to_do = "weda-connector journal migrate" if error.state in _NOT_MIGRATED else "grant what docs/scaling.md names"
+        return Finding(_DATABASE, "failed", str(error), to_do)
+    except Unanswered as error:
+        return Finding(_DATABASE, "failed", str(error), "check WEDA_JOURNAL__URL, and that the database runs")
+    finally:
+        link.drop()
+    return Finding(_DATABASE, "ok", f"the database answers: {replicas} replicas reach Kafka, {rows} messages wait")
+
+
+def _journal(settings: Settings) -> Iterator[Finding]:
+    folder = _existing(settings.journal.path.absolute().parent)
+    kind = _file_system(folder)
+    if kind in _NETWORK or kind in _REMOTE_FUSE:
+        found = f"{folder} is on a network file system ({kind}): locks and fsync cannot be relied on"
+        yield Finding(_DISK, "failed", found, "set WEDA_JOURNAL__PATH to a local disk")
+    elif kind in _IN_MEMORY:
+        found = f"{folder} is in memory ({kind}): what is accepted would be gone with the machine"
+        yield Finding(_DISK, "failed", found, "set WEDA_JOURNAL__PATH to a disk that survives a restart")
+    try:
+        milliseconds = _sync_milliseconds(folder)
+    except OSError as error:
+        found = f"{folder} cannot be written: {error.strerror}"
+        yield Finding(_DISK, "failed", found, "give this user the folder, or set WEDA_JOURNAL__PATH to another")
+        return
+    if milliseconds > _SLOW_SYNC_MILLISECONDS:
+        found = f"a sync takes {milliseconds:.0f} ms: while Kafka is away, answers wait for it"
+        yield Finding(_DISK, "warning", found, "a faster disk, or one of its own")
+    else:
+        yield Finding(_DISK, "ok", f"{folder} ({kind}) takes a synced write in {milliseconds:.1f} ms")
+    yield _space(settings, folder)
+
+
+def _space(settings: Settings, folder: Path) -> Finding:
+    free, most = shutil.disk_usage(folder).free, settings.journal.max_bytes
+    used = settings.journal.path.stat().st_size if settings.journal.path.exists() else 0
+    found = f"{free >> 20} MiB free, the journal may take {most >> 20} MiB"
+    if free + used < most:
+        return Finding("journal space", "warning", found, "free some, or set WEDA_JOURNAL__MAX_BYTES to what there is")
+    return Finding("journal space", "ok", found)
+
+
+def _existing(folder: Path) -> Path:
+    """The folder, or the nearest above it that exists: serve makes the rest."""
+    return next(one for one in (folder, *folder.parents) if one.exists())
+
+
+def _file_system(folder: Path) -> str:
+    """The kind of file system that a folder is on: of the mounts above it, the nearest."""
+    try:
+        lines = _MOUNTS.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return "unknown"
+    mounts = {Path(before.split()[4]): after.split()[0] for before, _, after in (one.partition(" - ") for one in lines)}
+    resolved = folder.resolve()
+    return next((mounts[one] for one in (resolved, *resolved.parents) if one in mounts), "unknown")
+
+
+def _sync_milliseconds(folder: Path) -> float:
+    """How long a synced write takes: the median of some."""
+    taken = []
+    with tempfile.NamedTemporaryFile(dir=folder, prefix=".weda-doctor-") as file:
+        for _ in range(_SYNCS):
+            file.write(bytes(4096))
+            file.flush()
+            began = time.perf_counter()
+            os.fsync(file.fileno())
+            taken.append((time.perf_counter() - began) * 1000)
+    return statistics.median(taken)
+
+
+# --- the clock ---
+
+
+def _clock(settings: Settings) -> Finding:
+    """Whether the time can be true: not before this version was made, not before what the journal saw last."""
+    now = time.time()
+    if now < _EARLIEST:
+        return Finding(_CLOCK, "failed", f"it says {time.ctime(now)}", _SET_CLOCK)
+    journal = settings.journal.path
+    written = journal.stat().st_mtime if journal.exists() else 0
+    if written > now + _CLOCK_SECONDS:
+        found = f"the journal was written {written - now:.0f} s from now: the clock has stepped back"
+        return Finding(_CLOCK, "warning", found, _SET_CLOCK)
+    return Finding(
+        _CLOCK, "ok", f"{time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime(now))}, {settings.timezone} for dates"
+    )

@@ -1,0 +1,1 @@
+"""The composition root: builds, starts, watches, reloads and stops the connector."""

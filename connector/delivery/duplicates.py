@@ -1,0 +1,252 @@
+"""What was seen within the window, so that a repeat is published once.
+
+A repeat has the same source, the same ``msgId`` and the same content (fingerprint). While the first of them is on its
+way a repeat joins it and meets the same fate; once it is safe a repeat is answered at once. The same ``msgId`` with
+other content is no repeat but a *conflict*: it is published, under a ``ce_id`` of its own. The index is bounded in
+entries, and is written behind to a file of its own, in batches: a kill forgets at most the last second.
+"""
+
+import asyncio
+import hashlib
+import time
+from collections import deque
+from collections.abc import Iterable
+from enum import Enum
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+import apsw
+import structlog
+
+from connector import supervision
+from connector.delivery.lanes import Completion, Durability
+from connector.errors import Unavailable
+from connector.journal.open_file import OpenFiles, write_out
+
+_GENERATIONS: Final = 16
+_WRITE_SECONDS: Final = 0.5
+_WAL_LIMIT: Final = 1024 * 1024
+_MOST_KEPT: Final = 100_000
+"""Marks that wait while the file cannot be written."""
+
+_LOG = structlog.get_logger("connector.repeats")
+
+DedupKey = tuple[bytes, bytes]
+"""What is recognised: 16 bytes that stand for the source and its id, and the fingerprint of the content."""
+
+
+class DedupState(Enum):
+    """What is known of a mark."""
+
+    NEW = "new"
+    CONFLICT = "conflict"
+    PENDING = "pending"
+    SAFE = "safe"
+
+
+def dedup_key_of(kind: str, source: str, identity: str, fingerprint: bytes) -> DedupKey:
+    """The mark of a message (its ``msgId``) or of a dead letter (its media type)."""
+    text = f"{kind}\x00{source}\x00{identity}".encode()
+    return hashlib.blake2b(text, digest_size=16).digest(), fingerprint
+
+
+class Duplicates:
+    """The index: generations of marks, the oldest of which is forgotten as a whole.
+
+    Args:
+        window_seconds: How long a mark is remembered at least.
+        max_entries: Bound of the index; beyond it the oldest sixteenth goes early.
+        is_written: Whether someone takes what is to be written; else the index is for this process alone.
+    """
+
+    def __init__(self, *, window_seconds: float, max_entries: int, is_written: bool = True) -> None:
+        self._span = window_seconds / (_GENERATIONS - 1)
+        self._most = max(max_entries // _GENERATIONS, 1)
+        self._generations: deque[_Generation] = deque([_Generation()])
+        self._pending: dict[bytes, dict[bytes, Completion]] = {}
+        self._unwritten: list[DedupKey] = []
+        self._is_written = is_written
+        self.window_seconds = window_seconds
+
+    def dedup_state(self, one: DedupKey) -> DedupState:
+        """What is known of a mark."""
+        key, fingerprint = one
+        pending = self._pending.get(key)
+        if pending is not None and fingerprint in pending:
+            return DedupState.PENDING
+        self._forget_the_old()
+        found = [generation.keys[key] for generation in self._generations if key in generation.keys]
+        if not found:
+            return DedupState.NEW if pending is None else DedupState.CONFLICT
+        return DedupState.SAFE if any(fingerprint in each for each in found) else DedupState.CONFLICT
+
+    def outcome(self, one: DedupKey) -> Completion:
+        """What becomes of the first message with a pending mark.
+
+        Raises:
+            KeyError: The mark is not pending.
+        """
+        key, fingerprint = one
+        return self._pending[key][fingerprint]
+
+    def begin(self, one: DedupKey, completion: Completion) -> None:
+        """A message with the mark is on its way; it is remembered when it is safe, forgotten when it is refused."""
+        key, fingerprint = one
+        before = self._pending.get(key)
+        if before is None:
+            self._pending[key] = {fingerprint: completion}
+        else:
+            before[fingerprint] = completion
+        completion.then(partial(self._end, one))
+
+    def remember(self, keys: Iterable[DedupKey]) -> None:
+        """Take up marks that are known to be safe."""
+        for key, fingerprint in keys:
+            newest = self._newest()
+            newest[key] = (*newest.get(key, ())[-7:], fingerprint)
+
+    def take_unwritten(self) -> list[DedupKey]:
+        """The marks that became safe since the last call."""
+        unwritten, self._unwritten = self._unwritten, []
+        return unwritten
+
+    def __len__(self) -> int:
+        return sum(len(generation.keys) for generation in self._generations)
+
+    def _end(self, one: DedupKey, result: Durability | Unavailable) -> None:
+        key, fingerprint = one
+        pending = self._pending[key]
+        del pending[fingerprint]
+        if not pending:
+            del self._pending[key]
+        if isinstance(result, Durability) and result is not Durability.REPEATED:
+            self.remember((one,))
+            if self._is_written:
+                self._unwritten.append(one)
+
+    def _newest(self) -> dict[bytes, tuple[bytes, ...]]:
+        newest = self._generations[-1]
+        if time.monotonic() - newest.born >= self._span or len(newest.keys) >= self._most:
+            newest = _Generation()
+            self._generations.append(newest)
+        if len(self._generations) > _GENERATIONS:
+            self._generations.popleft()
+        return newest.keys
+
+    def _forget_the_old(self) -> None:
+        """A generation is as old as its youngest mark may be: it took up marks for one span."""
+        horizon = time.monotonic() - self.window_seconds - self._span
+        while len(self._generations) > 1 and self._generations[0].born <= horizon:
+            self._generations.popleft()
+        if self._generations[0].born <= horizon:
+            self._generations[0] = _Generation()
+
+
+class _Generation:
+    """Marks that were taken up within one span of time."""
+
+    __slots__ = ("born", "keys")
+
+    def __init__(self) -> None:
+        self.born = time.monotonic()
+        self.keys: dict[bytes, tuple[bytes, ...]] = {}
+
+
+class DuplicatesFile:
+    """The index on disk, beside the journal; losing it costs recognition, never a message.
+
+    Args:
+        path: The database file.
+        duplicates: The index that it keeps.
+    """
+
+    def __init__(self, path: Path, duplicates: Duplicates) -> None:
+        self._duplicates = duplicates
+        self._path = path
+        self._database: apsw.Connection | None = None
+        self._writer: asyncio.Task[None] | None = None
+        self._log = path.with_name(f"{path.name}-wal")
+        self._open_files = OpenFiles()
+        self._marks: list[DedupKey] = []
+
+    async def start(self) -> None:
+        """Load what is within the window and begin to write behind."""
+        try:
+            keys = await asyncio.to_thread(self._open)
+        except apsw.Error:
+            _LOG.exception("the index of repeats is not readable: starting with an empty one")
+            self._path.unlink(missing_ok=True)
+            keys = await asyncio.to_thread(self._open)
+        self._duplicates.remember(keys)
+        self._writer = asyncio.create_task(supervision.forever("duplicates", self._write_behind))
+
+    @property
+    def lives(self) -> bool:
+        """Whether marks are written."""
+        return self._writer is not None and not self._writer.done()
+
+    async def stop(self) -> None:
+        """Write the rest and close."""
+        if self._writer is not None:
+            self._writer.cancel()
+            await asyncio.gather(self._writer, return_exceptions=True)
+        await self._write()
+        if self._database is not None:
+            self._database.close()
+
+    async def _write_behind(self) -> None:
+        while True:
+            await asyncio.sleep(_WRITE_SECONDS)
+            await self._write()
+
+    async def _write(self) -> None:
+        self._marks += self._duplicates.take_unwritten()
+        try:
+            await asyncio.to_thread(self._append, self._marks)
+        except (apsw.Error, OSError) as error:
+            del self._marks[:-_MOST_KEPT]
+            _LOG.warning("the index of repeats was not written", error=str(error))
+        else:
+            self._marks = []
+
+    def _open(self) -> list[DedupKey]:
+        self._path.touch(mode=0o600)
+        self._database = apsw.Connection(str(self._path))
+        self._database.pragma("journal_mode", "wal")
+        self._database.pragma("synchronous", "normal")
+        self._database.pragma("journal_size_limit", _WAL_LIMIT)
+        self._database.execute(
+            "CREATE TABLE IF NOT EXISTS mark (id BLOB, fingerprint BLOB, seen_at INTEGER) STRICT;"
+            "CREATE INDEX IF NOT EXISTS mark_by_age ON mark (seen_at)"
+        )
+        self._open_files = OpenFiles(self._path, self._log)
+        rows = self._database.execute(
+            "SELECT id, fingerprint FROM mark WHERE seen_at > ? ORDER BY seen_at", (self._horizon(),)
+        )
+        return [(key, fingerprint) for key, fingerprint in rows]
+
+    def _append(self, keys: list[DedupKey]) -> None:
+        if self._database is None:
+            return
+        if self._open_files.lost():
+            self._restore(self._database)
+        if not keys:
+            return
+        now = int(time.time())
+        with self._database:
+            self._database.executemany("INSERT INTO mark VALUES (?, ?, ?)", [(*one, now) for one in keys])
+            self._database.execute("DELETE FROM mark WHERE seen_at <= ?", (self._horizon(),))
+
+    def _restore(self, database: apsw.Connection) -> None:
+        """Write what the open file holds to its path again, over whatever stands there, and go on with that."""
+        draft = self._path.with_name(f"{self._path.name}.restoring")
+        write_out(database, draft)
+        self._log.unlink(missing_ok=True)
+        draft.replace(self._path)
+        self._open()
+        database.close()
+        _LOG.warning("the index of repeats was no longer at its path, and was written there again")
+
+    def _horizon(self) -> int:
+        return int(time.time() - self._duplicates.window_seconds)

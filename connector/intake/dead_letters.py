@@ -1,0 +1,228 @@
+"""What could not become a record, and why: the request's bytes as received, with the reason in Kafka headers."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Final
+
+from connector.errors import ConnectorError
+from connector.journal.sqlite import Note
+from connector.kafka.publisher import Failure
+from connector.kafka.reader import Decoded
+from connector.message.parsing import ENVELOPE, BodyKind
+from connector.message.routes import DEAD_LETTERS
+from connector.values import InstanceId, ProducibleRecord, Request
+
+_POSITION = re.compile(r" \((?:line \d+, column \d+|byte \d+)[^)]*\)")
+"""Where in its body a request went wrong, in a reason."""
+
+_PARSER_WORDS = re.compile(r"(?<=^the text is not JSON): (?:Expecting|Invalid|Unterminated|Extra|Illegal)[^:]*$")
+"""What followed the position in reasons before 0.2."""
+
+NOTED: Final = "replayed/"
+"""What the names of the journal's notes about replayed dead letters start with."""
+
+_STREAMS: Final = "weda.streams"
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """A dead letter as it stands in its topic.
+
+    Attributes:
+        topic: Where it stands, with partition and offset.
+        partition: The partition's number.
+        offset: Its place in the partition.
+        instance_id: The instance, where it was readable.
+        body: The request's bytes as received.
+        code: The ``code`` of the answer; 0 where the header is missing.
+        stage: Where on the way it failed.
+        reason: What is wrong and what to do.
+        source: Who sent it.
+        received_at: Epoch milliseconds.
+        content_type: The media type as received.
+        attempt: How often it was tried.
+        streams: The streams that lack the message; none where all do.
+    """
+
+    topic: str
+    partition: int
+    offset: int
+    instance_id: str | None
+    body: bytes
+    code: int
+    stage: str
+    reason: str
+    source: str
+    received_at: int
+    content_type: str
+    attempt: int
+    streams: tuple[str, ...]
+
+    @property
+    def note(self) -> Note:
+        """What the journal keeps once it is replayed: the same for a letter that stands in its topic twice (P4)."""
+        what = f"{self.topic}\0{self.source}\0{self.content_type}\0{self.received_at}\0{self.attempt}\0{self.code}\0"
+        return Note(f"{NOTED}{blake2b(what.encode() + self.body, digest_size=16).hexdigest()}", self.received_at)
+
+    @property
+    def general_reason(self) -> str:
+        """What is wrong, without where in the body: the same mistake in two bodies is one reason."""
+        return general(self.reason)
+
+    @property
+    def kind(self) -> BodyKind:
+        """How its bytes are written. A query string has no media type, and neither JSON nor a form looks like one."""
+        is_query = not self.content_type and self.body.startswith(f"{ENVELOPE}=".encode())
+        return BodyKind.QUERY if is_query else BodyKind.of(self.content_type)
+
+    def request(self, now: int) -> Request:
+        """The request anew, received when it was; ``now`` in epoch milliseconds."""
+        return Request(
+            self.source, self.body, self.content_type, self.received_at, attempt=self.attempt + 1, replayed_at=now
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which dead letters are meant; what is not said does not matter.
+
+    Attributes:
+        codes: Codes as ``42201``, or the HTTP status of a whole group, as ``422``.
+        stage: Where on the way they failed.
+        source: Who sent them.
+        instance: The instance's id.
+        reason: Text that the reason holds, in any case.
+        since: Received at this time or later, in epoch milliseconds.
+        until: Received before this time.
+    """
+
+    codes: tuple[int, ...] = ()
+    stage: str | None = None
+    source: str | None = None
+    instance: str | None = None
+    reason: str | None = None
+    since: int | None = None
+    until: int | None = None
+
+    def takes(self, letter: DeadLetter) -> bool:
+        """Whether the letter is meant."""
+        return (
+            (not self.codes or letter.code in self.codes or letter.code // 100 in self.codes)
+            and self.stage in (None, letter.stage)
+            and self.source in (None, letter.source)
+            and self.instance in (None, letter.instance_id)
+            and (self.reason is None or self.reason.lower() in letter.reason.lower())
+            and (self.since is None or letter.received_at >= self.since)
+            and (self.until is None or letter.received_at < self.until)
+        )
+
+
+def general(reason: str) -> str:
+    """A reason without the position in the body that it names."""
+    return _PARSER_WORDS.sub("", _POSITION.sub("", reason))
+
+
+def position(reason: str) -> str:
+    """The position in the body that a reason names; empty where it names none."""
+    found = _POSITION.search(reason)
+    return "" if found is None else found[0][2:-1]
+
+
+def of_record(record: Decoded) -> DeadLetter:
+    """A dead letter as it was read; what others have put into the topic is read as well as it goes."""
+    headers = record.headers
+    return DeadLetter(
+        topic=record.topic,
+        partition=record.partition,
+        offset=record.offset,
+        instance_id=record.key,
+        body=record.value if isinstance(record.value, bytes) else b"",
+        code=_number(headers, "weda.error.code", 0),
+        stage=headers.get("weda.error.stage", ""),
+        reason=headers.get("weda.error.message", ""),
+        source=headers.get("weda.source", ""),
+        received_at=_number(headers, "weda.received-at", record.timestamp),
+        content_type=headers.get("weda.content-type", ""),
+        attempt=_number(headers, "weda.attempt", 1),
+        streams=tuple(filter(None, headers.get(_STREAMS, "").split(","))),
+    )
+
+
+def dead_letter(
+    topic: str,
+    request: Request,
+    *,
+    code: int,
+    stage: str,
+    reason: str,
+    instance_id: InstanceId | None,
+    streams: tuple[str, ...] = (),
+) -> ProducibleRecord:
+    """One record of the dead-letter topic.
+
+    Args:
+        topic: The dead-letter topic.
+        request: What was received.
+        code: The ``code`` of the answer.
+        stage: Where on the way it failed.
+        reason: What is wrong, without contents.
+        instance_id: The key, where it is readable.
+        streams: The streams that lack the message, where others may have it.
+    """
+    headers = (
+        ("weda.error.code", str(code)),
+        ("weda.error.stage", stage),
+        ("weda.error.message", reason),
+        ("weda.source", request.source),
+        ("weda.received-at", str(request.received_at)),
+        ("weda.content-type", request.content_type),
+        ("weda.attempt", str(request.attempt)),
+        *(((_STREAMS, ",".join(streams)),) if streams else ()),
+    )
+    return ProducibleRecord(
+        stream=DEAD_LETTERS,
+        topic=topic,
+        key=None if instance_id is None else instance_id.encode(),
+        value=request.body,
+        headers=tuple((name, text.encode(errors="replace")) for name, text in headers),
+        timestamp=request.received_at,
+    )
+
+
+def of_error(topic: str, request: Request, error: ConnectorError, instance_id: InstanceId | None) -> ProducibleRecord:
+    """The dead letter of a request that an error kept from becoming a record."""
+    return dead_letter(
+        topic, request, code=error.code, stage=error.stage, reason=error.message, instance_id=instance_id
+    )
+
+
+def of_refusal(
+    topic: str, request: Request, records: tuple[ProducibleRecord, ...], failure: Failure
+) -> ProducibleRecord:
+    """The dead letter of an accepted message whose record Kafka refused for its own sake.
+
+    Args:
+        topic: The dead-letter topic of its source.
+        request: What was received.
+        records: What Kafka refused.
+        failure: Why.
+    """
+    key = records[0].key
+    instance_id = None if key is None else InstanceId(key.decode())
+    reason = f"Kafka refused the record: {failure.name}: {failure.detail}"
+    return dead_letter(
+        topic,
+        request,
+        code=failure.answer_code,
+        stage="publish",
+        reason=reason,
+        instance_id=instance_id,
+        streams=tuple(record.stream for record in records),
+    )
+
+
+def _number(headers: Mapping[str, str], name: str, otherwise: int) -> int:
+    text = headers.get(name, "")
+    return int(text) if text.isdecimal() else otherwise

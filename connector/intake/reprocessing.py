@@ -1,0 +1,551 @@
+"""The dead letters of a running connector: listed, counted, and replayed through its own pipeline.
+
+One replay runs at a time. The letters of an instance are replayed one after the other, in the order in which they were
+received; one that fails again holds back those behind it. The journal notes each letter in the transaction that writes
+its message, so that a replay that ends in the middle, however it does, goes on where it was when it is started again.
+"""
+
+import asyncio
+import math
+import time
+from collections import Counter, defaultdict
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
+from typing import Any, Final
+
+import structlog
+
+from connector.delivery.duplicates import DedupState, dedup_key_of
+from connector.errors import (
+    ConnectorError,
+    EmptyBody,
+    OutsideUnreachable,
+    Overloaded,
+    TooLarge,
+    Unavailable,
+    Unconvertible,
+    Unreadable,
+)
+from connector.intake.dead_letters import NOTED, DeadLetter, Selection, general, of_record, position
+from connector.intake.pipeline import Outcome, Pipeline
+from connector.journal.sqlite import Note, NotingJournal
+from connector.kafka.reader import Decoded, Readers
+from connector.replicas.claims import Claims
+
+MOST_ATTEMPTS: Final = 5
+"""How often a message is tried, the first time included, unless someone asks for more."""
+
+_AT_ONCE: Final = 64
+_PASS_BYTES: Final = 64 * 1024 * 1024
+_PATIENCE_SECONDS: Final = 30.0
+_AGAIN_SECONDS: Final = 0.5
+_LETTER_BYTES: Final = 512
+_SHOWN_BYTES: Final = 2_048
+_MOST_POSITIONS: Final = 1_000
+_POSITIONS_SHOWN: Final = 5
+_LOG = structlog.get_logger("connector.replay")
+
+ReadTopic = Callable[[], Iterator[Decoded]]
+"""Reads every topic of dead letters from its beginning to where it ends now; blocking."""
+
+
+class AlreadyRunning(ConnectorError):
+    """Another replay is running."""
+
+    stage = "replay"
+    retriable = True
+
+
+class ReprocessedElsewhere(ConnectorError):
+    """Another replica has replayed the letter."""
+
+    stage = "replay"
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """Why letters are dead, and how many.
+
+    Attributes:
+        code: The ``code`` of the answer.
+        stage: Where on the way they failed.
+        reason: What is wrong and what to do, without where in the body.
+        source: Who sent them.
+        waiting: Letters that were not replayed yet.
+        replayed: Those that were.
+        positions: Where in their bodies, the most frequent first; some of them.
+    """
+
+    code: int
+    stage: str
+    reason: str
+    source: str
+    waiting: int
+    replayed: int
+    positions: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A letter in a list; ``replayed``: its message went through the pipeline again."""
+
+    letter: DeadLetter
+    replayed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """What was found.
+
+    Attributes:
+        letters: The latest of them, newest first, of each the first two kilobytes.
+        reasons: All of them by reason, the most frequent first.
+        total: How many there are in the topics.
+        in_journal: How many more wait in the journal for Kafka, of any reason; they are neither listed nor counted.
+    """
+
+    letters: list[Listed]
+    reasons: list[Reason]
+    total: int
+    in_journal: int = 0
+
+
+@dataclass
+class Progress:
+    """How far a replay has come.
+
+    Attributes:
+        total: Letters that it is to replay.
+        accepted: Messages that are safe now.
+        repeats: Messages that had been accepted meanwhile: nothing was published.
+        failed: Letters that failed again; each is a new dead letter with one attempt more.
+        refused: Letters that stay as they are: of a source that is not configured, or too large for a topic.
+        held_back: Letters behind one of their instance that failed or was refused.
+        exhausted: Letters that were tried as often as allowed.
+        again: Why letters failed again or were refused, with their number.
+        state: ``running``, ``ended``, ``stopped`` or ``broken``.
+        message: Why it is broken.
+        seconds: How long it has taken.
+        dry_run: Nothing was done: so it would have come.
+        in_journal: Dead letters that waited in the journal at the beginning; this replay leaves them out.
+        unreachable: It is broken because Kafka did not answer.
+    """
+
+    total: int = 0
+    accepted: int = 0
+    repeats: int = 0
+    failed: int = 0
+    refused: int = 0
+    held_back: int = 0
+    exhausted: int = 0
+    again: Counter[str] = field(default_factory=Counter)
+    state: str = "running"
+    message: str = ""
+    seconds: float = 0.0
+    dry_run: bool = False
+    in_journal: int = 0
+    unreachable: bool = False
+
+    @property
+    def done(self) -> int:
+        """Letters whose fate is known."""
+        return self.accepted + self.repeats + self.failed + self.refused + self.held_back + self.exhausted
+
+    def as_dict(self) -> dict[str, Any]:
+        """As JSON values."""
+        return {**asdict(self), "again": dict(self.again), "done": self.done, "seconds": round(self.seconds, 3)}
+
+
+class DeadLetters:
+    """The dead letters of one connector.
+
+    Args:
+        pipeline: Takes the messages.
+        journal: Notes what was replayed.
+        sources: Names of the configured sources.
+        read: Reads the topics of dead letters.
+        claims: Where replicas share the journal: which of them replays a letter.
+        in_journal: How many dead letters wait in the journal.
+    """
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        journal: NotingJournal,
+        sources: Iterable[str],
+        read: ReadTopic,
+        claims: Claims | None = None,
+        *,
+        in_journal: Callable[[], Awaitable[int]],
+    ) -> None:
+        self._in_journal = in_journal
+        self._pipeline = pipeline
+        self._journal = journal
+        self._sources = frozenset(sources)
+        self._read = read
+        self._claims = claims
+        self._playing: dict[str, asyncio.Task[Outcome]] = {}
+        self._room = Readers()
+        self._task: asyncio.Task[None] | None = None
+        self.progress: Progress | None = None
+
+    async def listed(self, selection: Selection, most: int) -> Listing:
+        """The letters that are meant: all counted by reason, the latest themselves.
+
+        Raises:
+            OutsideUnreachable, ConfigurationError: Kafka cannot be read.
+        """
+        async with self._room.place():
+            noted = await self._journal.recall_all(NOTED)
+            in_journal = await self._in_journal()
+            found = await asyncio.to_thread(_list, self._read, noted, selection, most)
+            return replace(found, in_journal=in_journal)
+
+    async def is_replayed(self, letter: DeadLetter) -> bool:
+        """Whether its message went through the pipeline again."""
+        return await self._journal.recall(letter.note.name) == letter.note.value
+
+    async def dry_run(self, selection: Selection, most_attempts: int) -> Progress:
+        """What a replay would come to, as far as that can be said beforehand; nothing is done."""
+        run = self._run(most_attempts)
+        progress, began = Progress(dry_run=True), time.monotonic()
+        async with self._room.place():
+            await self._dry_run(run, selection, progress)
+        progress.state, progress.seconds = "ended", time.monotonic() - began
+        return progress
+
+    async def _dry_run(self, run: "_Run", selection: Selection, progress: Progress) -> None:
+        async for batch in run.batches(self._read, selection, progress):
+            await asyncio.to_thread(run.dry_run, batch, progress)
+
+    def start(self, selection: Selection, most_attempts: int) -> Progress:
+        """Begin to replay; :attr:`progress` tells how far it has come.
+
+        Raises:
+            AlreadyRunning: One is running.
+        """
+        if self._task is not None and not self._task.done():
+            raise AlreadyRunning("a replay is running: wait for its end, or stop it")
+        self.progress = Progress()
+        run = self._run(most_attempts)
+        self._task = asyncio.create_task(_play(run, self._read, selection, self.progress))
+        return self.progress
+
+    def _run(self, most_attempts: int) -> "_Run":
+        return _Run(
+            self._pipeline,
+            self._journal,
+            claims=self._claims,
+            playing=self._playing,
+            sources=self._sources,
+            most_attempts=most_attempts,
+            in_journal=self._in_journal,
+        )
+
+    async def stop(self) -> None:
+        """End the replay, if one runs; letters that are on their way become safe all the same."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+
+async def _play(run: "_Run", read: ReadTopic, selection: Selection, progress: Progress) -> None:
+    began = time.monotonic()
+    try:
+        async for batch in run.batches(read, selection, progress):
+            await run.play(batch, progress)
+        progress.state = "ended"
+    except asyncio.CancelledError:
+        progress.state = "stopped"
+        raise
+    except ConnectorError as error:
+        progress.state, progress.message = "broken", error.message
+        progress.unreachable = isinstance(error, OutsideUnreachable)
+    except Exception:  # noqa: BLE001 - whoever waits for the end has to be told of it
+        progress.state, progress.message = "broken", "a defect of the connector; its log says more"
+        _LOG.exception("a replay failed")
+    finally:
+        progress.seconds = time.monotonic() - began
+        _LOG.info("a replay of dead letters ended", **{**progress.as_dict(), "message": progress.message or None})
+
+
+class _Run:
+    """One replay: what it has tried, and whose letters it holds back."""
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        journal: NotingJournal,
+        *,
+        claims: Claims | None,
+        playing: dict[str, asyncio.Task[Outcome]],
+        sources: frozenset[str],
+        most_attempts: int,
+        in_journal: Callable[[], Awaitable[int]],
+    ) -> None:
+        self._in_journal = in_journal
+        self._pipeline = pipeline
+        self._journal = journal
+        self._claims = claims
+        self._playing = playing
+        self._sources = sources
+        self._most_attempts = most_attempts
+        self._held: set[str] = set()
+        self._tried: set[str] = set()
+        self._ends: dict[tuple[str, int], int] = {}
+
+    async def batches(
+        self, read: ReadTopic, selection: Selection, progress: Progress
+    ) -> AsyncIterator[list[DeadLetter]]:
+        """The letters to replay, oldest first, as many at a time as memory allows; letters that come later are not."""
+        is_first = True
+        while True:
+            noted = await self._journal.recall_all(NOTED)
+            found = await asyncio.to_thread(self._waiting, read, noted, selection)
+            if is_first:
+                progress.total, is_first = found.total, False
+                progress.in_journal = await self._in_journal()
+                await self._journal.forget(found.expired)
+            if not found.letters:
+                return
+            yield found.letters
+            if len(found.letters) == found.total:
+                return
+
+    async def play(self, letters: Iterable[DeadLetter], progress: Progress) -> None:
+        """Replay letters: those of one instance in their order, several instances at once."""
+        lanes = await asyncio.to_thread(_by_lane, letters)
+        room = asyncio.Semaphore(_AT_ONCE)
+        try:
+            async with asyncio.TaskGroup() as group:
+                for lane in lanes.values():
+                    await room.acquire()
+                    task = group.create_task(self._play_lane(lane, progress))
+                    task.add_done_callback(lambda _: room.release())
+        except ExceptionGroup as failures:
+            raise failures.exceptions[0] from failures
+
+    def dry_run(self, letters: Iterable[DeadLetter], progress: Progress) -> None:
+        """Count what would become of letters; for a thread."""
+        for letter in letters:
+            if self._is_settled(letter, progress):
+                continue
+            try:
+                self._pipeline.dry_run(letter)
+                progress.accepted += 1
+            except (EmptyBody, Unreadable, Unconvertible) as error:
+                self._failed(letter, error, progress)
+
+    async def _play_lane(self, letters: list[DeadLetter], progress: Progress) -> None:
+        for letter in letters:
+            if not self._is_settled(letter, progress):
+                await self._play_one(letter, progress)
+
+    def _is_settled(self, letter: DeadLetter, progress: Progress) -> bool:
+        """Count what is not tried at all."""
+        if letter.attempt >= self._most_attempts:
+            progress.exhausted += 1
+        elif _lane(letter) in self._held:
+            progress.held_back += 1
+        elif letter.source not in self._sources:
+            self._refused(letter, f"the source {letter.source} is not configured (WEDA_SOURCES)", progress)
+        else:
+            return False
+        return True
+
+    async def _play_one(self, letter: DeadLetter, progress: Progress) -> None:
+        try:
+            outcome = await self._accepted(letter)
+        except (TooLarge, ReprocessedElsewhere) as error:
+            self._refused(letter, error.message, progress)
+        except (EmptyBody, Unreadable, Unconvertible) as error:
+            self._failed(letter, error, progress)
+        except (Overloaded, Unavailable):
+            raise
+        except Exception:  # noqa: BLE001 - one letter must not keep the others from being replayed
+            _LOG.exception("a defect of the connector; the dead letter stays", place=letter.note.name)
+            self._refused(letter, "a defect of the connector; its log says more", progress)
+        else:
+            progress.accepted += outcome is Outcome.ACCEPTED
+            progress.repeats += outcome is Outcome.DUPLICATE
+
+    async def _accepted(self, letter: DeadLetter) -> Outcome:
+        """Bring it through the pipeline; a full or failing journal is waited for, but not for ever."""
+        gives_up = time.monotonic() + _PATIENCE_SECONDS
+        while True:
+            try:
+                outcome = await self._once(letter)
+                if outcome is Outcome.DUPLICATE:
+                    await self._journal.remember(*letter.note)
+            except (Overloaded, Unavailable):
+                if time.monotonic() >= gives_up:
+                    raise
+                await asyncio.sleep(_AGAIN_SECONDS)
+            else:
+                return outcome
+
+    async def _once(self, letter: DeadLetter) -> Outcome:
+        """Bring it through the pipeline, once among all; who waits no longer leaves it on its way.
+
+        Raises:
+            ReprocessedElsewhere: Another replica has, meanwhile, and did not say that the message is accepted.
+        """
+        if self._claims is None:
+            return await self._replay(letter)
+        name = letter.note.name
+        playing = self._playing.get(name)
+        if playing is not None:  # a replay that was stopped has left it on its way
+            await asyncio.shield(playing)
+            return Outcome.DUPLICATE
+        playing = self._playing[name] = asyncio.create_task(self._once_of_all(self._claims, letter, name))
+        playing.add_done_callback(partial(self._played, name))
+        return await asyncio.shield(playing)
+
+    def _played(self, name: str, playing: asyncio.Task[Outcome]) -> None:
+        del self._playing[name]
+        if not playing.cancelled():
+            playing.exception()  # whoever has asked may be gone
+
+    async def _once_of_all(self, claims: Claims, letter: DeadLetter, name: str) -> Outcome:
+        dedup_key = dedup_key_of("replay", letter.source, name, bytes.fromhex(name.removeprefix(NOTED)))
+        if await claims.see(dedup_key) is DedupState.SAFE:
+            return Outcome.DUPLICATE
+        try:
+            await self._check_not_played(letter.note)
+            outcome = await self._replay(letter)
+        except Exception:
+            claims.settle(dedup_key, is_safe=False)  # if it is noted, that is in the note
+            raise
+        claims.settle(dedup_key, is_safe=True)
+        return outcome
+
+    async def _check_not_played(self, note: Note) -> None:
+        if await self._journal.recall(note.name) == note.value:
+            raise ReprocessedElsewhere("another replica has replayed it meanwhile: what is behind it waits")
+
+    async def _replay(self, letter: DeadLetter) -> Outcome:
+        return await self._pipeline.replay(letter, time.time_ns() // 1_000_000)
+
+    def _failed(self, letter: DeadLetter, error: ConnectorError, progress: Progress) -> None:
+        progress.failed += 1
+        progress.again[f"{error.code} {general(error.message)}"] += 1
+        self._held.add(_lane(letter))
+
+    def _refused(self, letter: DeadLetter, why: str, progress: Progress) -> None:
+        progress.refused += 1
+        progress.again[why] += 1
+        self._held.add(_lane(letter))
+
+    def _waiting(self, read: ReadTopic, noted: Mapping[str, int], selection: Selection) -> "_Found":
+        """Read the topics; of what waits, keep the oldest that fit into memory."""
+        found, bounds = _Found(), dict(self._ends)
+        for letter in map(of_record, read()):
+            partition = letter.topic, letter.partition
+            if bounds and letter.offset > bounds.get(partition, -1):
+                continue
+            self._ends[partition] = max(letter.offset, self._ends.get(partition, -1))
+            found.oldest = min(found.oldest, letter.received_at)
+            name = letter.note.name
+            if name not in noted and name not in self._tried and selection.takes(letter):
+                found.take(letter)
+        found.letters.sort(key=_age)
+        found.expired = [name for name, received_at in noted.items() if received_at < found.oldest < math.inf]
+        self._tried.update(one.note.name for one in found.letters)
+        return found
+
+
+@dataclass
+class _Found:
+    """What one reading of the topics gave: the oldest letters, and how many there are in all.
+
+    Attributes:
+        expired: Notes of letters that are no longer in their topics: older than all that are.
+    """
+
+    letters: list[DeadLetter] = field(default_factory=list)
+    names: set[str] = field(default_factory=set)
+    oldest: float = math.inf
+    size: int = 0
+    expired: list[str] = field(default_factory=list)
+
+    @property
+    def total(self) -> int:
+        return len(self.names)
+
+    def take(self, letter: DeadLetter) -> None:
+        if letter.note.name in self.names:
+            return  # it stands there twice
+        self.names.add(letter.note.name)
+        self.letters.append(letter)
+        self.size += _size(letter)
+        if self.size > 2 * _PASS_BYTES:
+            self._keep_the_oldest()
+
+    def _keep_the_oldest(self) -> None:
+        self.letters.sort(key=_age)
+        while self.size > _PASS_BYTES:
+            self.size -= _size(self.letters.pop())
+
+
+def _list(read: ReadTopic, noted: Mapping[str, int], selection: Selection, most: int) -> Listing:
+    counts: Counter[tuple[int, str, str, str, bool]] = Counter()
+    positions: defaultdict[tuple[int, str, str, str], Counter[str]] = defaultdict(Counter)
+    latest: list[Listed] = []
+    names: set[str] = set()
+    for letter in filter(selection.takes, map(of_record, read())):
+        name = letter.note.name
+        if name in names:
+            continue  # it stands there twice
+        names.add(name)
+        replayed = name in noted
+        why = letter.code, letter.stage, letter.general_reason, letter.source
+        counts[*why, replayed] += 1
+        where = position(letter.reason)
+        if where and (where in positions[why] or len(positions[why]) < _MOST_POSITIONS):
+            positions[why][where] += 1
+        latest.append(Listed(replace(letter, body=letter.body[:_SHOWN_BYTES]), replayed))
+        if len(latest) > 2 * most + 100:
+            latest = _latest(latest, most)
+    return Listing(_latest(latest, most), _reasons(counts, positions), counts.total())
+
+
+def _latest(letters: list[Listed], most: int) -> list[Listed]:
+    return sorted(letters, key=lambda one: _age(one.letter), reverse=True)[:most]
+
+
+def _reasons(
+    counts: Counter[tuple[int, str, str, str, bool]], positions: Mapping[tuple[int, str, str, str], Counter[str]]
+) -> list[Reason]:
+    found = [
+        Reason(
+            *why,
+            waiting=counts[*why, False],
+            replayed=counts[*why, True],
+            positions=tuple(where for where, _ in positions.get(why, Counter()).most_common(_POSITIONS_SHOWN)),
+        )
+        for why in {(code, stage, reason, source) for code, stage, reason, source, _ in counts}
+    ]
+    return sorted(found, key=lambda one: (-one.waiting, -one.replayed, one.code, one.reason))
+
+
+def _by_lane(letters: Iterable[DeadLetter]) -> dict[str, list[DeadLetter]]:
+    lanes: defaultdict[str, list[DeadLetter]] = defaultdict(list)
+    for letter in letters:
+        lanes[_lane(letter)].append(letter)
+    return lanes
+
+
+def _lane(letter: DeadLetter) -> str:
+    """What is kept in order; a letter of no readable instance has a lane of its own."""
+    if letter.instance_id is not None:
+        return f"instance/{letter.instance_id}"
+    return f"letter/{letter.topic}/{letter.partition}/{letter.offset}"
+
+
+def _age(letter: DeadLetter) -> tuple[int, str, int, int]:
+    return letter.received_at, letter.topic, letter.partition, letter.offset
+
+
+def _size(letter: DeadLetter) -> int:
+    return len(letter.body) + _LETTER_BYTES

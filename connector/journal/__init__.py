@@ -1,0 +1,1 @@
+"""What is accepted and not yet published: durable, bounded, in order."""

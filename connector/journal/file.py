@@ -1,0 +1,490 @@
+"""The journal's file: rows with checksums, the ledger's accounts, one SQLite connection; lives on one thread.
+
+Rows and accounts change in the same transactions, so that after any crash *accepted = published + buried + rows* holds
+for each source, unless the file was damaged. What SQLite does not see, a byte that changed inside a row or committed
+frames of the write-ahead log behind a broken one, is looked for at opening.
+"""
+
+import os
+import zlib
+from collections import defaultdict
+from collections.abc import Callable, Container, Sequence
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import apsw
+import structlog
+
+from connector.errors import ConfigurationError, Unavailable
+from connector.journal.open_file import OpenFiles, write_out
+from connector.journal.recovery import write_ahead_log
+
+FORMAT: Final = 2
+"""Version of the file, in ``PRAGMA user_version``. Format 1 had neither checksums nor accounts."""
+
+HEADROOM: Final = 8 * 1024 * 1024
+"""Most bytes below the limit that only deletions may use: the write-ahead log of a full journal being emptied."""
+
+APPLICATION_ID: Final = 0x57654461  # "WeDa"
+_LARGEST_WAL: Final = 4 * 1024 * 1024
+_DAMAGE: Final = (apsw.CorruptError, apsw.NotADBError, UnicodeDecodeError)
+_LOG = structlog.get_logger("connector.journal")
+
+_MESSAGES: Final = (
+    "CREATE TABLE message (sequence INTEGER PRIMARY KEY, lane TEXT NOT NULL, source TEXT NOT NULL, "
+    "received_at INTEGER NOT NULL, content BLOB NOT NULL, checksum INTEGER) STRICT;"
+    "CREATE INDEX message_by_lane ON message (lane, sequence);"
+    "CREATE TABLE remembered (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT;"
+)
+_ACCOUNTS: Final = (
+    "CREATE TABLE account (source TEXT PRIMARY KEY, accepted INTEGER NOT NULL, published INTEGER NOT NULL, "
+    "buried INTEGER NOT NULL, lost INTEGER NOT NULL, checksum INTEGER NOT NULL) STRICT;"
+)
+
+
+class DamagedFile(Exception):
+    """The file is not whole: what can be read of it has to be saved into a new one."""
+
+
+class StoredRow(NamedTuple):
+    """One row: a message (or dead letter) in bytes.
+
+    Attributes:
+        sequence: Its place in the order.
+        lane: What is kept in order.
+        source: Who sent it.
+        received_at: Epoch milliseconds.
+        content: The request and its open records, encoded.
+        checksum: CRC-32 of all the rest; None in rows that format 1 wrote.
+    """
+
+    sequence: int
+    lane: str
+    source: str
+    received_at: int
+    content: bytes
+    checksum: int | None = None
+
+    def sealed(self) -> "StoredRow":
+        """The row with its checksum."""
+        return self._replace(checksum=self._sum())
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the checksum, if there is one, is that of the row."""
+        return self.checksum is None or self.checksum == self._sum()
+
+    def _sum(self) -> int:
+        place = f"{self.sequence}\x00{self.lane}\x00{self.source}\x00{self.received_at}\x00"
+        return zlib.crc32(self.content, zlib.crc32(place.encode()))
+
+
+class StoredAccount(NamedTuple):
+    """The ledger of one source since the journal's creation.
+
+    Attributes:
+        source: Who sent the messages.
+        accepted: Messages and dead letters that became safe.
+        published: Those that are in Kafka.
+        buried: Messages that Kafka refused for their own sake after they were accepted.
+        lost: Rows that a damaged file did not give back.
+    """
+
+    source: str
+    accepted: int = 0
+    published: int = 0
+    buried: int = 0
+    lost: int = 0
+
+    @property
+    def checksum(self) -> int:
+        """CRC-32 of the columns."""
+        return zlib.crc32("\x00".join(map(str, self)).encode())
+
+
+class JournalFile:
+    """The open database.
+
+    Args:
+        path: The file; made with mode 0600 where there is none.
+        max_bytes: Bound of database and write-ahead log together.
+        vfs: SQLite's file system layer, by name.
+
+    Raises:
+        DamagedFile: It is no whole database, or its log is broken.
+        ConfigurationError: It cannot be used: no right to write, another program's, of a newer version.
+    """
+
+    def __init__(self, path: Path, max_bytes: int, vfs: str | None = None) -> None:
+        self._max_bytes = max_bytes
+        self._wal_limit = min(_LARGEST_WAL, max_bytes // 8)
+        self._path = path
+        self._wal = path.with_name(path.name + "-wal")
+        self._room = 0
+        self._added = 0
+        self._stored: int | None = None
+        self._changes: defaultdict[str, list[int]] = defaultdict(lambda: [0, 0, 0])
+        try:
+            self._database = self._open(vfs)
+        except (apsw.Error, OSError) as error:
+            raise ConfigurationError(
+                f"WEDA_JOURNAL__PATH: {path} cannot be used as the journal ({error}); "
+                "give a path on a writable local disk"
+            ) from error
+        self._open_files = OpenFiles(path, self._wal)
+
+    # --- transactions ---
+
+    def transact(self, runs: Sequence[Callable[["JournalFile"], Any]]) -> list[Any]:
+        """Run all in one transaction; each outcome is its result, or the refusal that it met.
+
+        Raises:
+            DamagedFile: The file turned out not to be whole.
+        """
+        self._room = self._max_bytes - headroom(self._max_bytes) - self.used()
+        self._changes.clear()
+        self._added = 0
+        try:
+            with self._database:
+                outcomes = [self._outcome(run) for run in runs]
+                self._settle_accounts()
+            if self._stored is not None:
+                self._stored += self._added
+        except _DAMAGE as error:
+            raise DamagedFile(str(error)) from error
+        self._open_files.note()
+        return outcomes
+
+    def read(self, run: Callable[["JournalFile"], Any]) -> Any:
+        """Run what writes nothing; gives its result, or the refusal that it met.
+
+        Raises:
+            DamagedFile: The file turned out not to be whole.
+        """
+        try:
+            return self._outcome(run)
+        except _DAMAGE as error:
+            raise DamagedFile(str(error)) from error
+
+    def checkpoint(self) -> None:
+        """Move the write-ahead log into the database, once it has grown enough."""
+        if self._wal_size() >= self._wal_limit:
+            self._database.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+            self._open_files.note()
+
+    def close(self) -> None:
+        """Checkpoint and close."""
+        self._database.close()
+
+    def abandon(self) -> None:
+        """Close a file that failed, whatever it says to that, and leave its log as it is."""
+        try:
+            self._database.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+            self._database.close(force=True)
+        except (apsw.Error, OSError) as error:
+            _LOG.warning("closing the failed journal", error=str(error))
+
+    # --- its place ---
+
+    def lost(self) -> str:
+        """What has become of the file at its path, or of its log, where that is no longer what is written here."""
+        return self._open_files.lost(written=True)
+
+    def others(self) -> list[Path]:
+        """What stands in the place of this file or of its log, and is not open here."""
+        return [path for path in (self._path, self._wal) if not self._open_files.is_known(path)]
+
+    def write_out(self, to: Path) -> None:
+        """Write everything into a new file, and bring that to the disk.
+
+        Raises:
+            apsw.Error, OSError: It cannot be written.
+        """
+        write_out(self._database, to)
+
+    # --- what is there ---
+
+    def verify(self) -> None:
+        """Read everything: the structure, and the checksum of each row.
+
+        Raises:
+            DamagedFile: Something is not as it was written.
+        """
+        try:
+            verdict = self._database.pragma("integrity_check", 1)
+            broken = next((row.sequence for row in self.rows() if not row.is_whole), None)
+            stored = int(self._one("SELECT count(*) FROM message"))
+        except _DAMAGE as error:
+            raise DamagedFile(str(error)) from error
+        if verdict == "ok" and self._stored not in {None, stored}:
+            verdict = "rows that were written are not there"
+        self._stored = stored
+        if verdict != "ok" or broken is not None:
+            raise DamagedFile(verdict if verdict != "ok" else f"the checksum of row {broken} is wrong")
+
+    def rows(self) -> "map[StoredRow]":
+        """Every row in the order of its sequence; the columns of the table, so that they may be changed meanwhile."""
+        return map(StoredRow._make, self._database.execute("SELECT * FROM message ORDER BY sequence"))
+
+    def lanes(self) -> dict[str, int]:
+        """Rows of each lane that has some."""
+        return dict(self._database.execute("SELECT lane, count(*) FROM message GROUP BY lane"))
+
+    def sources(self) -> dict[str, int]:
+        """Rows of each source that has some."""
+        return dict(self._database.execute("SELECT source, count(*) FROM message GROUP BY source"))
+
+    def accounts(self) -> list[StoredAccount]:
+        """The ledger of each source."""
+        query = "SELECT source, accepted, published, buried, lost FROM account"
+        return [StoredAccount(*columns) for columns in self._database.execute(query)]
+
+    def next_sequence(self) -> int:
+        """The first sequence that is free."""
+        return (self._one("SELECT max(sequence) FROM message") or 0) + 1
+
+    def oldest(self) -> tuple[int, int] | None:
+        """``sequence`` and ``received_at`` of the first row in the order."""
+        rows = list(self._database.execute("SELECT sequence, received_at FROM message ORDER BY sequence LIMIT 1"))
+        return rows[0] if rows else None
+
+    def used(self) -> int:
+        """Bytes in use: database and write-ahead log."""
+        pages: int = self._database.pragma("page_count") - self._database.pragma("freelist_count")
+        return pages * self._page_size + self._wal_size()
+
+    def first_rows(self, after: str, lanes: int, depth: int, skip: Container[str]) -> list[list[StoredRow]]:
+        """The first rows of the lanes that follow a lane, but for some.
+
+        Raises:
+            DamagedFile: A row is not as it was written.
+        """
+        found: list[list[StoredRow]] = []
+        while len(found) < lanes and (lane := self._next_lane(after)) is not None:
+            if lane not in skip:
+                found.append(self._head(lane, depth))
+            after = lane
+        return found
+
+    def recall(self, name: str) -> int:
+        """A kept number, or 0."""
+        return self._one("SELECT value FROM remembered WHERE name = ?", (name,)) or 0
+
+    def recall_all(self, prefix: str, after: str = "", most: int = -1) -> dict[str, int]:
+        """Kept numbers whose name starts so, those behind a name, in the order of names; all of them, or so many."""
+        query = "SELECT name, value FROM remembered WHERE name > ? AND substr(name, 1, ?) = ? ORDER BY name LIMIT ?"
+        return dict(self._database.execute(query, (after, len(prefix), prefix, most)))
+
+    # --- what changes it ---
+
+    def insert(self, row: StoredRow, note: tuple[str, int] | None = None) -> None:
+        """Add a row, if there is room, and keep a number with it: its source has had one more accepted."""
+        self._room -= len(row.content)  # until the next checkpoint it stands in the log and in the database
+        if self._room < 0:
+            raise Unavailable(
+                "the journal cannot take the message: it is full (WEDA_JOURNAL__MAX_BYTES)", retry_after=5
+            )
+        self._database.execute("INSERT INTO message VALUES (?, ?, ?, ?, ?, ?)", row)
+        self._added += 1
+        if note is not None:
+            self.remember(*note)
+        self._count(row.source, accepted=1)
+
+    def replace(self, row: StoredRow) -> None:
+        """Put a row in the place of the one with the same sequence; where there is none, nothing.
+
+        A row that changes its lane has become its own dead letter.
+        """
+        before = self._one("SELECT lane FROM message WHERE sequence = ?", (row.sequence,))
+        if before is None:
+            return
+        self._database.execute("REPLACE INTO message VALUES (?, ?, ?, ?, ?, ?)", row)
+        if before != row.lane:
+            self._count(row.source, accepted=1, buried=1)
+
+    def delete(self, sequence: int) -> None:
+        """Remove a row that is published."""
+        for (source,) in self._delete(sequence):
+            self._count(source, published=1)
+
+    def disown(self, sequence: int, note: tuple[str, int] | None = None) -> None:
+        """Remove a row whose message was refused though it reached the disk, and the number that was kept with it."""
+        for (source,) in self._delete(sequence):
+            self._count(source, accepted=-1)
+        if note is not None:
+            self.forget([note[0]])
+
+    def add_direct(self, source: str, published: int) -> None:
+        """Count messages that were published and never stood here."""
+        self._count(source, accepted=published, published=published)
+
+    def remember(self, name: str, value: int) -> None:
+        """Keep a number."""
+        self._database.execute("REPLACE INTO remembered VALUES (?, ?)", (name, value))
+
+    def forget(self, names: Sequence[str]) -> None:
+        """Keep these numbers no longer."""
+        self._database.executemany("DELETE FROM remembered WHERE name = ?", [(name,) for name in names])
+
+    def forget_losses(self) -> None:
+        """Take what was lost out of the ledger: whoever had to know does."""
+        for account in self.accounts():
+            self.set_account(account._replace(accepted=account.accepted - account.lost, lost=0))
+
+    def set_account(self, account: StoredAccount) -> None:
+        """Set the ledger of one source."""
+        self._database.execute("REPLACE INTO account VALUES (?, ?, ?, ?, ?, ?)", (*account, account.checksum))
+
+    # --- the parts ---
+
+    def _open(self, vfs: str | None) -> apsw.Connection:
+        self._path.touch(mode=0o600)
+        if self._path.stat().st_size == 0 and self._wal_size():
+            raise DamagedFile("the file is empty, its log is not")  # SQLite would throw the log away
+        flags = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE
+        database = apsw.Connection(str(self._path), flags=flags, vfs=vfs)
+        try:
+            self._prepare(database)
+        except BaseException as error:
+            database.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+            database.close(force=True)
+            if isinstance(error, _DAMAGE):
+                raise DamagedFile(str(error)) from error
+            raise
+        return database
+
+    def _prepare(self, database: apsw.Connection) -> None:
+        self._secure_log()
+        commits = write_ahead_log.commits(self._wal)
+        database.pragma("locking_mode", "exclusive")
+        self._check_kind(database)
+        database.pragma("journal_mode", "wal")
+        database.pragma("synchronous", "full")
+        database.pragma("secure_delete", "on")  # what is published leaves no copy that a salvage would take for a row
+        database.set_busy_timeout(0)
+        database.pragma("wal_autocheckpoint", 0)
+        self._page_size: int = database.pragma("page_size")
+        whole, _ = database.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+        # One commit behind the last whole frame is what a crash leaves; more were synced once, and broken since.
+        if sum(frame > whole for frame in commits) > 1:
+            raise DamagedFile("committed frames of the write-ahead log stand behind a broken one")
+        self._begin_log(database)
+        with database:
+            self._upgrade(database)
+
+    def _secure_log(self) -> None:
+        """Bring to the disk what will be read from the log: where a sync failed before, some of it is in memory alone.
+
+        After a power cut it would be gone, with rows that were taken for found; and a page torn on its way into the
+        database would find no frame that mends it. The folder is synced for the names of both files.
+        """
+        if self._wal_size():
+            write_again(self._wal)
+        sync(self._path.parent)
+
+    def _begin_log(self, database: apsw.Connection) -> None:
+        """Leave nothing behind what will be written: frames of an earlier try would pass for broken ones of ours."""
+        database.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+
+    def _check_kind(self, database: apsw.Connection) -> None:
+        version: int = database.pragma("user_version")
+        kind: int = database.pragma("application_id")
+        tables = database.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+        if kind != APPLICATION_ID and (tables is None or tables[0]):
+            raise ConfigurationError(
+                f"WEDA_JOURNAL__PATH: {self._path} is a database of another program; give another path"
+            )
+        if version > FORMAT:
+            raise ConfigurationError(
+                f"WEDA_JOURNAL__PATH: {self._path} has format {version}, this version knows {FORMAT}: "
+                "run the version that wrote it"
+            )
+
+    @staticmethod
+    def _upgrade(database: apsw.Connection) -> None:
+        version: int = database.pragma("user_version")
+        if version == 0:
+            database.execute(_MESSAGES + _ACCOUNTS)
+            database.pragma("application_id", APPLICATION_ID)
+        if version == 1:
+            database.execute("ALTER TABLE message ADD COLUMN checksum INTEGER;" + _ACCOUNTS)
+            waiting = list(database.execute("SELECT source, count(*) FROM message GROUP BY source"))
+            accounts = [StoredAccount(source, accepted=count) for source, count in waiting]
+            rows = [(*account, account.checksum) for account in accounts]
+            database.executemany("INSERT INTO account VALUES (?, ?, ?, ?, ?, ?)", rows)
+        if version != FORMAT:
+            database.pragma("user_version", FORMAT)
+
+    def _outcome(self, run: Callable[["JournalFile"], Any]) -> Any:
+        try:
+            return run(self)
+        except Unavailable as refusal:
+            return refusal  # the one command's own affair; the others go on
+
+    def _count(self, source: str, *, accepted: int = 0, published: int = 0, buried: int = 0) -> None:
+        changes = self._changes[source]
+        changes[0] += accepted
+        changes[1] += published
+        changes[2] += buried
+
+    def _settle_accounts(self) -> None:
+        if not self._changes:
+            return
+        known = {account.source: account for account in self.accounts()}
+        for source, (accepted, published, buried) in self._changes.items():
+            before = known.get(source, StoredAccount(source))
+            self.set_account(
+                before._replace(
+                    accepted=before.accepted + accepted,
+                    published=before.published + published,
+                    buried=before.buried + buried,
+                )
+            )
+
+    def _delete(self, sequence: int) -> list[tuple[str]]:
+        gone = list(self._database.execute("DELETE FROM message WHERE sequence = ? RETURNING source", (sequence,)))
+        self._added -= len(gone)
+        return gone
+
+    def _next_lane(self, after: str) -> str | None:
+        lane: str | None = self._one("SELECT min(lane) FROM message WHERE lane > ?", (after,))
+        return lane
+
+    def _head(self, lane: str, depth: int) -> list[StoredRow]:
+        query = "SELECT * FROM message WHERE lane = ? ORDER BY sequence LIMIT ?"
+        rows = [StoredRow._make(columns) for columns in self._database.execute(query, (lane, depth))]
+        for row in rows:
+            if not row.is_whole:
+                raise DamagedFile(f"the checksum of row {row.sequence} is wrong")
+        return rows
+
+    def _one(self, query: str, bindings: tuple[Any, ...] = ()) -> Any:
+        row = self._database.execute(query, bindings).fetchone()
+        return None if row is None else row[0]
+
+    def _wal_size(self) -> int:
+        return self._wal.stat().st_size if self._wal.exists() else 0
+
+
+def sync(path: Path) -> None:
+    """Bring a file, or the names in a folder, to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_again(path: Path) -> None:
+    """Bring a file to the disk, with what a failed sync gave up: that can be read until the power fails, no longer."""
+    with path.open("r+b") as file:
+        content = file.read()
+        file.seek(0)
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def headroom(max_bytes: int) -> int:
+    """Bytes below a journal's limit that only deletions may use."""
+    return min(HEADROOM, max_bytes // 4)

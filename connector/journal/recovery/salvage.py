@@ -1,0 +1,363 @@
+"""Save what can be read of a damaged journal into a new file, and set the damaged one aside.
+
+Nothing of the tree that SQLite keeps is trusted: every page of the file, as the write-ahead log has it, is looked at,
+and what stands in a leaf of a table is taken as a row if its checksum holds. The format is that of
+https://www.sqlite.org/fileformat2.html. Every step can be cut short by a crash: the damaged file stays in its place
+until the new one is whole, and :func:`finish` does the rest at the next opening.
+"""
+
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, BinaryIO, Final
+
+import apsw
+import structlog
+
+from connector.errors import ConfigurationError
+from connector.journal.file import APPLICATION_ID, JournalFile, StoredAccount, StoredRow, sync
+from connector.journal.recovery import write_ahead_log
+
+MOST_SET_ASIDE: Final = 3
+"""Damaged files that are kept; of more, the oldest go."""
+
+_TABLE_LEAF: Final = 0x0D
+_FILE_HEADER: Final = 100
+_APPLICATION_ID: Final = slice(68, 72)
+_PAGE_HEADER: Final = 8
+_DEFAULT_PAGE_SIZE: Final = 4096
+_SMALLEST_PAGE: Final = 512
+_MOST_CELLS: Final = 16_384
+_BATCH: Final = 500
+_ROOM: Final = 64 * 1024 * 1024
+_LOG = structlog.get_logger("connector.salvage")
+
+Columns = list[Any]
+"""The values of one record: None, int, float, str or bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Salvaged:
+    """What came of it.
+
+    Attributes:
+        saved: Rows that stand in the new file.
+        lost: Rows that the ledger knows of, or that were found broken, and that do not.
+        set_aside: Where the damaged file is now.
+    """
+
+    saved: int
+    lost: int
+    set_aside: Path
+
+
+def set_aside_files(path: Path) -> list[Path]:
+    """The damaged files beside a journal, oldest first."""
+    return sorted(one for one in path.parent.glob(f"{path.name}.damaged-*") if not one.name.endswith("-wal"))
+
+
+def rescued(path: Path) -> Path:
+    """Where the content of a journal is kept that is open and no longer at its path; the next start goes on with it."""
+    return _beside(path, ".rescued")
+
+
+def set_aside(path: Path, others: Iterable[Path]) -> list[str]:
+    """Rename what stands in the place of a journal, or of its log, and is not it; gives the new names."""
+    stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+    aside = []
+    for other in others:
+        if other.exists():
+            to = _beside(path, f".found-{stamp}{other.name.removeprefix(path.name)}")
+            other.rename(to)
+            aside.append(str(to))
+    return aside
+
+
+def finish(path: Path) -> None:
+    """End a salvage, or a rescue, that a crash cut short after the new file was whole."""
+    whole = rescued(path)
+    if whole.exists():
+        aside = set_aside(path, [path, _beside(path, "-wal")])
+        whole.replace(path)
+        sync(path.parent)
+        _LOG.warning("the journal is what an open file held that was no longer at its path", set_aside=aside)
+    whole = _beside(path, ".salvaged")
+    if whole.exists():
+        _beside(path, "-wal").unlink(missing_ok=True)
+        whole.replace(path)
+        sync(path.parent)
+
+
+def salvage(path: Path, max_bytes: int, is_readable: Callable[[bytes], bool]) -> Salvaged:
+    """Put a new file with what can be read in the place of a damaged journal.
+
+    Args:
+        path: The journal's file, which nobody has open.
+        max_bytes: Bound of the journal.
+        is_readable: Whether the content of a row can be decoded.
+
+    Raises:
+        ConfigurationError: It is no journal at all, or there is no room to save it.
+    """
+    try:
+        draft = _beside(path, ".salvaging")
+        _remove(draft)
+        saved, lost = _copy(path, draft, max_bytes, is_readable)
+        if not saved and not _was_a_journal(path):
+            _remove(draft)
+            raise ConfigurationError(f"WEDA_JOURNAL__PATH: {path} is no journal; give another path")
+        aside = _set_aside(path)
+        draft.replace(_beside(path, ".salvaged"))
+        finish(path)
+    except (OSError, apsw.Error) as error:
+        raise ConfigurationError(
+            f"WEDA_JOURNAL__PATH: {path} is damaged and cannot be saved ({error}): give its disk room for a second copy"
+        ) from error
+    _LOG.error("the journal was damaged: what could be read is saved", saved=saved, lost=lost, set_aside=str(aside))
+    return Salvaged(saved, lost, aside)
+
+
+def _copy(path: Path, draft: Path, max_bytes: int, is_readable: Callable[[bytes], bool]) -> tuple[int, int]:
+    """Write a new file from the old one's pages; gives the rows saved and lost."""
+    there = sum(_beside(path, suffix).stat().st_size for suffix in ("", "-wal") if _beside(path, suffix).exists())
+    new = JournalFile(draft, 2 * max(max_bytes, there) + _ROOM)  # what was there has to fit
+    try:
+        saved = _Saved(new, is_readable)
+        for columns in _records(path):
+            saved.take(columns)
+        lost = saved.settle()
+    finally:
+        new.close()
+    return saved.rows, lost
+
+
+class _Saved:
+    """What was found so far, on its way into the new file."""
+
+    def __init__(self, new: JournalFile, is_readable: Callable[[bytes], bool]) -> None:
+        self._new = new
+        self._is_readable = is_readable
+        self._batch: list[StoredRow] = []
+        self._sequences: set[int] = set()
+        self._broken: dict[str, int] = {}
+        self._accounts: dict[str, StoredAccount] = {}
+        self._remembered: dict[str, int] = {}
+
+    @property
+    def rows(self) -> int:
+        """How many rows were saved."""
+        return len(self._sequences)
+
+    def take(self, columns: Columns) -> None:
+        """Recognise a record by its shape, and keep it if it is whole."""
+        match columns:
+            case [int() as sequence, str() as lane, str() as source, int() as received_at, bytes() as content, *rest]:
+                self._take_row(StoredRow(sequence, lane, source, received_at, content, rest[0] if rest else None))
+            case [_, str() as source, int() as accepted, int() as published, int() as buried, int() as lost, checksum]:
+                account = StoredAccount(source, accepted, published, buried, lost)
+                if account.checksum == checksum:
+                    self._accounts[source] = account
+            case [_, str() as name, int() as value]:
+                self._remembered[name] = max(value, self._remembered.get(name, 0))
+
+    def settle(self) -> int:
+        """Write the rest, and the ledger as far as it is known: what it has and the rows do not is lost; gives that."""
+        self._flush()
+        rows = self._new.sources()
+        for source in {*self._accounts, *rows, *self._broken}:
+            waiting, broken = rows.get(source, 0), self._broken.get(source, 0)
+            account = self._accounts.get(source) or StoredAccount(source, accepted=waiting + broken)
+            # More rows than the ledger knows of: some came back that were published; they are so again.
+            accepted = max(account.accepted, account.published + account.buried + waiting)
+            lost = accepted - account.published - account.buried - waiting
+            settled = account._replace(accepted=accepted, lost=lost)
+            self._new.transact([partial(JournalFile.set_account, account=settled)])
+        kept = self._remembered.items()
+        self._new.transact([partial(JournalFile.remember, name=name, value=value) for name, value in kept])
+        return sum(account.lost for account in self._new.accounts())
+
+    def _take_row(self, row: StoredRow) -> None:
+        if row.sequence in self._sequences:
+            return
+        if not row.is_whole or not self._is_readable(row.content):
+            self._broken[row.source] = self._broken.get(row.source, 0) + 1
+            return
+        self._sequences.add(row.sequence)
+        self._batch.append(row.sealed())
+        if len(self._batch) >= _BATCH:
+            self._flush()
+
+    def _flush(self) -> None:
+        batch, self._batch = self._batch, []
+        self._new.transact([partial(JournalFile.insert, row=row) for row in batch])
+        self._new.checkpoint()
+
+
+def _was_a_journal(path: Path) -> bool:
+    """Of a file without a readable row: its header says so, or what a journal has beside it is there."""
+    with path.open("rb") as file:
+        says_so = file.read(_FILE_HEADER)[_APPLICATION_ID] == APPLICATION_ID.to_bytes(4, "big")
+    return says_so or any(_beside(path, suffix).exists() for suffix in ("-wal", ".repeats"))
+
+
+def _set_aside(path: Path) -> Path:
+    now = time.time_ns() // 1_000_000
+    stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime(now / 1000))
+    aside = _beside(path, f".damaged-{stamp}.{now % 1000:03}Z")
+    for suffix in ("", "-wal"):
+        if _beside(path, suffix).exists():
+            _also_name(_beside(path, suffix), _beside(aside, suffix))
+    for old in set_aside_files(path)[:-MOST_SET_ASIDE]:
+        _LOG.warning("too many damaged journals are kept: the oldest goes", path=str(old))
+        _remove(old)
+    sync(path.parent)
+    return aside
+
+
+def _also_name(file: Path, name: Path) -> None:
+    try:
+        name.hardlink_to(file)
+    except OSError:  # not every file system has links
+        shutil.copy2(file, name)
+
+
+def _remove(file: Path) -> None:
+    file.unlink(missing_ok=True)
+    _beside(file, "-wal").unlink(missing_ok=True)
+
+
+def _beside(path: Path, suffix: str) -> Path:
+    return path.with_name(path.name + suffix)
+
+
+# --- pages and records ---
+
+
+def _records(path: Path) -> Iterator[Columns]:
+    """The records in the leaves of every table: the row's id, then the columns (the first of which may be the id)."""
+    with path.open("rb") as database, _opened_log(path) as log:
+        pages = _Pages(path, database, log)
+        for number in range(1, pages.count + 1):
+            page = pages.read(number)
+            start = _FILE_HEADER if number == 1 else 0
+            if len(page) > start + _PAGE_HEADER and page[start] == _TABLE_LEAF:
+                yield from _cells(pages, page, start)
+
+
+def _opened_log(path: Path) -> BinaryIO:
+    wal = _beside(path, "-wal")
+    return (wal if wal.exists() else Path(os.devnull)).open("rb")
+
+
+class _Pages:
+    """The pages of a database, each as its last committed frame in the log has it."""
+
+    def __init__(self, path: Path, database: BinaryIO, log: BinaryIO) -> None:
+        self._database = database
+        self._log = log
+        self.size = _page_size(database)
+        wal = _beside(path, "-wal")
+        self._in_log = write_ahead_log.pages(wal, self.size) if wal.exists() else {}
+        in_file = path.stat().st_size // self.size
+        self.count = max([in_file, *self._in_log])
+
+    def read(self, number: int) -> bytes:
+        """One page; short or empty where the file ends."""
+        offset = self._in_log.get(number)
+        file = self._database if offset is None else self._log
+        file.seek((number - 1) * self.size if offset is None else offset)
+        return file.read(self.size)
+
+
+def _page_size(database: BinaryIO) -> int:
+    size = int.from_bytes(database.read(18)[16:18], "big")
+    return size if size >= _SMALLEST_PAGE and size & (size - 1) == 0 else _DEFAULT_PAGE_SIZE
+
+
+def _cells(pages: _Pages, page: bytes, start: int) -> Iterator[Columns]:
+    count = int.from_bytes(page[start + 3 : start + 5], "big")
+    for index in range(min(count, _MOST_CELLS)):
+        pointer = start + _PAGE_HEADER + 2 * index
+        offset = int.from_bytes(page[pointer : pointer + 2], "big")
+        try:
+            size, offset = _varint(page, offset)
+            row_id, offset = _varint(page, offset)
+            columns = _columns(_whole_record(pages, page, offset, size))
+        except (IndexError, ValueError):
+            continue  # not a record; its neighbours may be
+        # In a table with an integer key the record has no value for it: its place is the row's id.
+        yield [row_id, *columns[1:]] if columns[:1] == [None] else [None, *columns]
+
+
+def _whole_record(pages: _Pages, page: bytes, offset: int, size: int) -> bytes:
+    """The record's bytes: those in its cell, and those on overflow pages."""
+    most = pages.size - 35
+    if size <= most:
+        return _exactly(page[offset : offset + size], size)
+    least = (pages.size - 12) * 32 // 255 - 23
+    local = least + (size - least) % (pages.size - 4)
+    local = local if local <= most else least
+    record = bytearray(page[offset : offset + local])
+    following = int.from_bytes(_exactly(page[offset + local : offset + local + 4], 4), "big")
+    while len(record) < size:
+        overflow = _exactly(pages.read(following), pages.size) if following else b""
+        if not overflow:
+            raise ValueError("the chain of overflow pages is broken")
+        following = int.from_bytes(overflow[:4], "big")
+        record += overflow[4 : 4 + size - len(record)]
+    return bytes(record)
+
+
+def _columns(record: bytes) -> Columns:
+    end, offset = _varint(record, 0)
+    kinds = []
+    while offset < end:
+        kind, offset = _varint(record, offset)
+        kinds.append(kind)
+    columns = []
+    for kind in kinds:
+        size = _size(kind)
+        columns.append(_value(kind, _exactly(record[offset : offset + size], size)))
+        offset += size
+    return columns
+
+
+_SIZES: Final = (0, 1, 2, 3, 4, 6, 8, 8, 0, 0)
+_FIRST_BLOB: Final = 12
+
+
+def _size(kind: int) -> int:
+    if kind >= _FIRST_BLOB:
+        return (kind - _FIRST_BLOB) // 2
+    return _SIZES[kind]
+
+
+def _value(kind: int, content: bytes) -> Any:
+    if kind == 0:
+        return None
+    if kind in {8, 9}:
+        return kind - 8
+    if kind < _FIRST_BLOB:
+        return int.from_bytes(content, "big", signed=True)  # no column of ours holds a float
+    return content if kind % 2 == 0 else content.decode()
+
+
+def _varint(content: bytes, offset: int) -> tuple[int, int]:
+    """A number of one to nine bytes, and where what follows it stands."""
+    number = 0
+    for index in range(8):
+        byte = content[offset + index]
+        number = number << 7 | byte & 0x7F
+        if byte < 0x80:  # noqa: PLR2004 - the bit that says that more follow
+            return number, offset + index + 1
+    return number << 8 | content[offset + 8], offset + 9
+
+
+def _exactly(content: bytes, size: int) -> bytes:
+    if len(content) != size:
+        raise ValueError(f"{len(content)} bytes where {size} should be")
+    return content

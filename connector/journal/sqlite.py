@@ -1,0 +1,636 @@
+"""The journal: what is accepted and not yet published, durable, bounded, in order.
+
+One SQLite file, one connection, one thread. Every call is a command on that thread; commands that have gathered while
+the last transaction was being synced go into the next one together (group commit), and a call returns when its
+transaction is on the disk (``synchronous=FULL``). The file is held under an exclusive lock by one process. After a
+failed commit the file is not written again until it was reopened and verified; until then every call fails. A file that
+is damaged is salvaged when it is opened; one that turns out to be damaged while it is open is given up, and its owner
+told, who opens it anew.
+
+The protocol is that of lanes: :meth:`Journal.admit` a message, read the :meth:`Journal.first_rows` of lanes,
+:meth:`Journal.remove` what is published. Order within a lane is the order of ``sequence``.
+"""
+
+import asyncio
+import contextlib
+import fcntl
+import os
+import queue
+import threading
+import time
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, Final, NamedTuple, Protocol
+
+import apsw
+import msgspec
+import structlog
+
+from connector import supervision
+from connector.errors import ConfigurationError, ConnectorError, OutsideUnreachable, Unavailable
+from connector.journal.file import DamagedFile, JournalFile, StoredRow, sync
+from connector.journal.open_file import OpenFiles
+from connector.journal.recovery import salvage
+from connector.message.routes import DEAD_LETTERS
+from connector.values import ProducibleRecord, Request
+
+_BATCH: Final = 2_000
+_PART: Final = 5_000
+"""Most numbers that one command reads or removes: a message that has to be written waits for no more."""
+
+_REOPEN_SECONDS: Final = 1.0
+DEAD_LETTER_LANE: Final = "dead-letter/"
+"""What the names of the lanes of dead letters start with: each has one of its own."""
+RESTORE_SECONDS: Final = 10.0
+"""How long the journal's path is left to whoever moves files there, before the journal is written to it again."""
+
+_LOG = structlog.get_logger("connector.journal")
+
+
+class Note(NamedTuple):
+    """A number to keep in the very transaction that writes an admission: both are there after a crash, or neither."""
+
+    name: str
+    value: int
+
+
+class Admission(msgspec.Struct, array_like=True):
+    """One message (or dead letter) on its way to Kafka, with its place in the order.
+
+    Attributes:
+        sequence: Its place, fixed at admission; never used twice while it stands in the journal.
+        lane: What is kept in order: the instance's id; of a dead letter, a name of its own.
+        request: What was received: the metrics' source and, if Kafka refuses the records, the dead letter.
+        records: The records whose streams are open: not yet acknowledged.
+        note: What is kept together with the row when it is written; no part of the row.
+    """
+
+    sequence: int
+    lane: str
+    request: Request
+    records: tuple[ProducibleRecord, ...]
+    note: Note | None = None
+
+    @property
+    def is_dead_letter(self) -> bool:
+        """Whether it is a dead letter rather than a message."""
+        for record in self.records:  # noqa: SIM110 - for every message, and any() takes three times as long
+            if record.stream == DEAD_LETTERS:
+                return True
+        return False
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """The ledger of one source: accepted = published + buried + rows of the journal + lost.
+
+    Attributes:
+        accepted: Messages and dead letters that became safe.
+        published: Those that are in Kafka.
+        buried: Messages that Kafka refused for their own sake after they were accepted.
+        lost: Rows that a damaged file did not give back.
+    """
+
+    accepted: int = 0
+    published: int = 0
+    buried: int = 0
+    lost: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """What a journal held when it was opened.
+
+    Attributes:
+        lanes: Rows of each lane that has some.
+        sources: Rows of each source that has some.
+        next_sequence: The first sequence that is free.
+        accounts: The ledger of each source since the journal's creation.
+    """
+
+    lanes: dict[str, int]
+    sources: dict[str, int]
+    next_sequence: int
+    accounts: dict[str, Account] = field(default_factory=dict)
+
+
+class Oldest(NamedTuple):
+    """The row that has waited longest: its place in the order, and since when in epoch milliseconds."""
+
+    sequence: int
+    waits_since: int
+
+
+@dataclass(frozen=True, slots=True)
+class JournalState:
+    """How full the journal is and since when.
+
+    Attributes:
+        size_bytes: Bytes in use: database and write-ahead log.
+        oldest: The first row in the order, or None where there is none.
+        waiting: Rows by source that this connector has to tell of; None where it counts them itself.
+        lost: Why the file that is open is no longer the one at its path, and what to do; nothing while it is.
+    """
+
+    size_bytes: int
+    oldest: Oldest | None
+    waiting: Mapping[str, int] | None = None
+    lost: str = ""
+
+
+class Journal(Protocol):
+    """A durable, ordered, bounded store of admissions."""
+
+    async def open(self) -> Contents:
+        """Take ownership and tell what is there."""
+
+    async def close(self) -> None:
+        """Finish what was asked and give up ownership."""
+
+    async def admit(self, admission: Admission) -> None:
+        """Return when the admission is on the disk.
+
+        Raises:
+            Unavailable: The journal is full or failing; nothing of it will come back after a restart.
+        """
+
+    async def remove(self, sequence: int) -> None:
+        """Remove a row; returns when its removal is on the disk, however long the disk refuses."""
+
+    async def amend(self, admission: Admission) -> None:
+        """Replace the row of the same sequence, if there is one: fewer open streams, or a dead letter in its place."""
+
+    async def first_rows(
+        self, after: str, lanes: int, depth: int, skip: Container[str] = frozenset()
+    ) -> list[list[Admission]]:
+        """The first ``depth`` rows of the next ``lanes`` lanes in name order after a lane; fewer where they end."""
+
+    async def state(self) -> JournalState:
+        """How full the journal is and since when."""
+
+    async def add_direct(self, published: Mapping[str, int]) -> None:
+        """Add to the ledger, by source, messages that were published and never stood in the journal."""
+
+    async def remember(self, name: str, value: int) -> None:
+        """Keep a number durably, such as the latest time that ids may have used."""
+
+    async def recall(self, name: str) -> int:
+        """A number that was kept, or 0."""
+
+
+class NotingJournal(Journal, Protocol):
+    """A journal that keeps a note with a row, and tells what it has noted."""
+
+    async def recall_all(self, prefix: str) -> dict[str, int]:
+        """Every number whose name starts so."""
+
+    async def forget(self, names: Sequence[str]) -> None:
+        """Keep these numbers no longer."""
+
+
+class _Command:
+    """Work for the journal's thread; ``critical`` work is tried again until the disk takes it."""
+
+    __slots__ = ("adds", "critical", "done", "run", "writes")
+
+    def __init__(
+        self, run: Callable[[JournalFile], Any], *, writes: bool, critical: bool = False, adds: Admission | None = None
+    ) -> None:
+        self.run = run
+        self.writes = writes
+        self.critical = critical
+        self.adds = adds
+        self.done: Future[Any] = Future()
+
+
+class SqliteJournal:
+    """The journal on the local disk.
+
+    Args:
+        path: The database file; made with mode 0600, its folder with 0700.
+        max_bytes: Bound of database and write-ahead log together.
+        vfs: SQLite's file system layer, by name; for fault injection.
+        on_damage: Called on the event loop, once, when the open file turns out to be damaged; every call fails from
+            then on, and what can be read is saved when the journal is opened anew.
+    """
+
+    def __init__(
+        self, path: Path, *, max_bytes: int, vfs: str | None = None, on_damage: Callable[[], None] = lambda: None
+    ) -> None:
+        self._path = path
+        self._max_bytes = max_bytes
+        self._vfs = vfs
+        self._on_damage = on_damage
+        self._commands: queue.SimpleQueue[_Command | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._serve, name="journal", daemon=True)
+        self._file: JournalFile | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._lock: int | None = None
+        self._disowned: list[Admission] = []
+        self._is_damaged = False
+        self._lock_file = OpenFiles()
+        self._lost = ""
+        self._restore_at = 0.0
+        self._restore_problem = ""
+
+    @property
+    def lives(self) -> bool:
+        """Whether its thread does; without it no call is answered."""
+        return self._thread.is_alive()
+
+    async def open(self) -> Contents:
+        """Take the lock, verify what is there, save it into a new file if it is damaged, and tell.
+
+        Raises:
+            OutsideUnreachable: Another process holds the journal.
+            ConfigurationError: The path cannot be used, or the file is of a newer format or not a journal.
+        """
+        self._loop = asyncio.get_running_loop()
+        self._hold(_take_lock(self._path))
+        try:
+            self._file = await asyncio.to_thread(self._open_whole)
+        except BaseException:
+            self._give_lock_back()
+            raise
+        self._thread.start()
+        contents: Contents = await self._ask(_contents, writes=False)
+        return contents
+
+    async def close(self) -> None:
+        """Finish what was asked, checkpoint, and give the lock back."""
+        if self._thread.is_alive():
+            self._commands.put(None)
+            await asyncio.to_thread(self._thread.join)
+        self._give_lock_back()
+
+    async def admit(self, admission: Admission) -> None:
+        """Return when the admission is on the disk; see :class:`Journal`."""
+        row, note = _row(admission), admission.note
+        await self._ask(lambda file: file.insert(row, note), writes=True, adds=admission)
+
+    async def remove(self, sequence: int) -> None:
+        """Return when the row's removal is on the disk."""
+        await self._ask(lambda file: file.delete(sequence), writes=True, critical=True)
+
+    async def amend(self, admission: Admission) -> None:
+        """Return when the row is replaced on the disk."""
+        row = _row(admission)
+        await self._ask(lambda file: file.replace(row), writes=True, critical=True)
+
+    async def first_rows(
+        self, after: str, lanes: int, depth: int, skip: Container[str] = frozenset()
+    ) -> list[list[Admission]]:
+        """The first rows of the next lanes; see :class:`Journal`."""
+        rows: list[list[Admission]] = await self._ask(
+            lambda file: [[_admission(row) for row in lane] for lane in file.first_rows(after, lanes, depth, skip)],
+            writes=False,
+        )
+        return rows
+
+    async def state(self) -> JournalState:
+        """How full the journal is and since when."""
+        state: JournalState = await self._ask(self._state, writes=False)
+        return state
+
+    async def add_direct(self, published: Mapping[str, int]) -> None:
+        """Add to the ledger what was published straight."""
+        for source, count in published.items():
+            await self._ask(partial(JournalFile.add_direct, source=source, published=count), writes=True)
+
+    async def remember(self, name: str, value: int) -> None:
+        """Keep a number durably."""
+        await self._ask(lambda file: file.remember(name, value), writes=True)
+
+    async def recall(self, name: str) -> int:
+        """A number that was kept, or 0."""
+        value: int = await self._ask(lambda file: file.recall(name), writes=False)
+        return value
+
+    async def recall_all(self, prefix: str) -> dict[str, int]:
+        """Every number whose name starts so."""
+        found: dict[str, int] = {}
+        after = ""
+        while True:  # in parts, between which messages are written
+            part = await self._ask(
+                partial(JournalFile.recall_all, prefix=prefix, after=after, most=_PART), writes=False
+            )
+            found |= part
+            if len(part) < _PART:
+                return found
+            after = next(reversed(part))
+
+    async def forget(self, names: Sequence[str]) -> None:
+        """Keep these numbers no longer."""
+        for begin in range(0, len(names), _PART):
+            part = names[begin : begin + _PART]
+            await self._ask(partial(JournalFile.forget, names=part), writes=True)
+
+    async def _ask(
+        self, run: Callable[[JournalFile], Any], *, writes: bool, critical: bool = False, adds: Admission | None = None
+    ) -> Any:
+        command = _Command(run, writes=writes, critical=critical, adds=adds)
+        if not self._thread.is_alive():
+            raise _failing("its thread has ended")
+        self._commands.put(command)
+        return await asyncio.wrap_future(command.done)
+
+    def _open_whole(self) -> JournalFile:
+        """Open the file, salvaged if need be; forget what was lost once nothing is set aside any more."""
+        salvage.finish(self._path)
+        try:
+            file = self._open_verified()
+        except DamagedFile as damage:
+            _LOG.error("the journal is damaged; saving what can be read", damage=str(damage))
+            salvage.salvage(self._path, self._max_bytes, _is_readable)
+            file = self._open_verified()
+        if not salvage.set_aside_files(self._path):
+            file.transact([JournalFile.forget_losses])
+        return file
+
+    def _open_verified(self) -> JournalFile:
+        file = JournalFile(self._path, self._max_bytes, self._vfs)
+        try:
+            file.verify()
+        except DamagedFile:
+            file.abandon()
+            raise
+        return file
+
+    def _hold(self, lock: int) -> None:
+        self._lock = lock
+        self._lock_file = OpenFiles(_lock_of(self._path))
+
+    def _give_lock_back(self) -> None:
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    # --- on the journal's thread ---
+
+    def _serve(self) -> None:
+        """The thread; whatever ends it, nobody waits for it any more."""
+        try:
+            self._work()
+        finally:
+            while not self._commands.empty():
+                command = self._commands.get()
+                if command is not None:
+                    _fail([command], _failing("its thread has ended"))
+
+    def _work(self) -> None:
+        """Gather, run in one transaction, answer; again until told to end."""
+        ending = False
+        retained: list[_Command] = []
+        while not (ending and self._commands.empty()):
+            gathered = self._gather(retained)
+            ending = ending or None in gathered
+            retained = self._run([command for command in gathered if command is not None])
+            if retained and ending:
+                _fail(retained, _failing("the connector stopped while the disk refused"))
+                retained = []
+        if self._file is not None:
+            self._look(self._file)
+            if self._lost:
+                with contextlib.suppress(DamagedFile):  # what can be read is saved at the next start
+                    self._restore(self._file)
+            self._file.close()
+
+    def _gather(self, retained: list[_Command]) -> list[_Command | None]:
+        gathered: list[_Command | None] = list(retained)
+        if not gathered:
+            gathered.append(self._commands.get())
+        while len(gathered) < _BATCH and not self._commands.empty():
+            gathered.append(self._commands.get())
+        return gathered
+
+    def _run(self, commands: list[_Command]) -> list[_Command]:
+        """Run commands in one transaction; gives back those that must be tried again."""
+        if not commands:
+            return []
+        if self._is_damaged:
+            _fail(commands, _failing("it is damaged"))
+            return []
+        try:
+            if self._file is None:
+                self._file = self._reopen()
+            self._look_after(self._file)
+            commands = self._without_additions(commands) if self._lost else commands
+            outcomes = _outcomes(self._file, commands)
+        except DamagedFile as damage:
+            self._give_up(damage)
+            _fail(commands, _failing("it is damaged"))
+            return []
+        except (apsw.Error, OSError, ConfigurationError) as error:
+            _LOG.exception("the journal's disk failed; reopening", error=type(error).__name__)
+            return self._recover(commands)
+        except BaseException as defect:  # noqa: BLE001 - without this thread no call would be answered any more
+            supervision.note_failure("journal", defect)
+            self._give_up(DamagedFile(f"its thread met a defect: {type(defect).__name__}"))
+            _fail(commands, _failing("of a defect of the connector"))
+            return []
+        for command, outcome in zip(commands, outcomes, strict=True):
+            _settle(command, outcome)
+        self._checkpoint()
+        return []
+
+    # --- its place ---
+
+    def _look_after(self, file: JournalFile) -> None:
+        """Notice when the open file is no longer the one at its path; after a while write it there again."""
+        self._look(file)
+        if self._lost and time.monotonic() >= self._restore_at:
+            self._restore_at = time.monotonic() + RESTORE_SECONDS
+            self._restore(file)
+
+    def _look(self, file: JournalFile) -> None:
+        lost = file.lost() or self._lock_file.lost()
+        if lost and not self._lost:
+            _LOG.error("the journal's file is no longer at its path; nothing is taken into it", lost=lost)
+            self._restore_at = time.monotonic() + RESTORE_SECONDS
+            self._rescue(file)
+        elif self._lost and not lost:
+            _LOG.warning("the journal's file is at its path again")
+            salvage.rescued(self._path).unlink(missing_ok=True)  # it would be taken for newer
+        self._lost = lost
+
+    def _rescue(self, file: JournalFile) -> None:
+        """Keep what the open file holds for the next start, should this process end before it is in its place again.
+
+        Raises:
+            DamagedFile: The open file does not give back what was written into it.
+        """
+        file.verify()
+        draft = self._path.with_name(f"{self._path.name}.rescuing")
+        try:
+            file.write_out(draft)
+            draft.replace(salvage.rescued(self._path))
+            sync(self._path.parent)
+        except (apsw.Error, OSError) as error:
+            self._restore_problem = f"cannot be written there again ({error})"
+            _LOG.error("the journal could not be written beside its path", error=str(error))
+
+    def _state(self, file: JournalFile) -> JournalState:
+        oldest = file.oldest()
+        return JournalState(file.used(), None if oldest is None else Oldest(*oldest), lost=self._lost_reason())
+
+    def _lost_reason(self) -> str:
+        if not self._lost:
+            return ""
+        what = self._restore_problem or "is written to its path again within seconds; leave the files there alone"
+        return (
+            f"the journal's file is no longer at its path: {self._lost}. Nothing is accepted; what it holds is "
+            f"published from the open file, and {what}"
+        )
+
+    @staticmethod
+    def _without_additions(commands: list[_Command]) -> list[_Command]:
+        """Refuse what would be gone after a restart; the rest goes on in the open file."""
+        _fail([one for one in commands if one.adds is not None], _failing("its file is no longer at its path"))
+        return [one for one in commands if one.adds is None]
+
+    def _restore(self, file: JournalFile) -> None:
+        """Write what the open file holds to its path, set aside what stands there, and go on with the new one.
+
+        Raises:
+            DamagedFile: The open file does not give back what was written into it.
+        """
+        self._restore_problem = ""
+        try:
+            if self._lock_file.lost():
+                lock = _take_lock(self._path)
+                self._give_lock_back()
+                self._hold(lock)
+            self._rescue(file)
+            if self._restore_problem:
+                return
+            aside = salvage.set_aside(self._path, file.others())
+            self._path.with_name(f"{self._path.name}-wal").unlink(missing_ok=True)
+            salvage.rescued(self._path).replace(self._path)
+            sync(self._path.parent)
+            self._file = self._open_verified()
+        except (apsw.Error, OSError, ConnectorError) as error:
+            self._restore_problem = f"cannot be written there again ({error})"
+            _LOG.error("the journal could not be written to its path again", error=str(error))
+            return
+        file.abandon()
+        self._lost = ""
+        _LOG.warning("the journal was written to its path again", set_aside=aside)
+
+    def _checkpoint(self) -> None:
+        """Keep the write-ahead log small; what it held is committed, so a failure here refuses nobody."""
+        if self._file is None:
+            return
+        try:
+            self._file.checkpoint()
+        except apsw.Error:
+            _LOG.exception("the journal's disk failed at a checkpoint; reopening")
+            self._recover([])
+
+    def _reopen(self) -> JournalFile:
+        """Open a file that failed: verified, and without refused rows that may have reached the disk all the same."""
+        file = self._open_verified()
+        file.transact([partial(JournalFile.disown, sequence=one.sequence, note=one.note) for one in self._disowned])
+        self._disowned = []
+        return file
+
+    def _recover(self, commands: list[_Command]) -> list[_Command]:
+        """After a failed transaction: give the file up, refuse what can be refused, keep the rest for the next try."""
+        self._abandon()
+        self._disowned += [command.adds for command in commands if command.adds is not None]
+        _fail([command for command in commands if not command.critical], _failing("its disk failed"))
+        threading.Event().wait(_REOPEN_SECONDS)
+        return [command for command in commands if command.critical]
+
+    def _give_up(self, damage: DamagedFile) -> None:
+        """The file is damaged: touch it no more, and tell the owner."""
+        _LOG.error("the open journal turned out to be damaged", damage=str(damage))
+        self._abandon()
+        self._is_damaged = True
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._on_damage)
+
+    def _abandon(self) -> None:
+        if self._file is not None:
+            self._file.abandon()
+            self._file = None
+
+
+def _outcomes(file: JournalFile, commands: Sequence[_Command]) -> list[Any]:
+    if any(command.writes for command in commands):
+        return file.transact([command.run for command in commands])
+    return [file.read(command.run) for command in commands]
+
+
+def _contents(file: JournalFile) -> Contents:
+    accounts = {
+        account.source: Account(account.accepted, account.published, account.buried, account.lost)
+        for account in file.accounts()
+    }
+    return Contents(file.lanes(), file.sources(), file.next_sequence(), accounts)
+
+
+_ENCODER = msgspec.msgpack.Encoder()
+_DECODER = msgspec.msgpack.Decoder(tuple[Request, tuple[ProducibleRecord, ...]])
+
+
+def _row(admission: Admission) -> StoredRow:
+    request = admission.request
+    content = _ENCODER.encode((request, admission.records))
+    return StoredRow(admission.sequence, admission.lane, request.source, request.waits_since, content).sealed()
+
+
+def _admission(row: StoredRow) -> Admission:
+    try:
+        request, records = _DECODER.decode(row.content)
+    except msgspec.MsgspecError as error:
+        raise DamagedFile(f"row {row.sequence} is not readable") from error
+    return Admission(row.sequence, row.lane, request, records)
+
+
+def _is_readable(content: bytes) -> bool:
+    try:
+        _DECODER.decode(content)
+    except msgspec.MsgspecError:
+        return False
+    return True
+
+
+def _take_lock(path: Path) -> int:
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor = os.open(_lock_of(path), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise ConfigurationError(f"WEDA_JOURNAL__PATH: {path} cannot be written ({error.strerror})") from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(descriptor)
+        raise OutsideUnreachable(
+            f"the journal {path} is held by another process: stop it, or give WEDA_JOURNAL__PATH another file"
+        ) from error
+    return descriptor
+
+
+def _lock_of(path: Path) -> Path:
+    return path.with_name(path.name + ".lock")
+
+
+def _failing(why: str) -> Unavailable:
+    return Unavailable(f"the journal cannot take the message: {why}", retry_after=5)
+
+
+def _fail(commands: Iterable[_Command], error: Unavailable) -> None:
+    for command in commands:
+        _settle(command, error)
+
+
+def _settle(command: _Command, outcome: Any) -> None:
+    if not command.done.set_running_or_notify_cancel():
+        return  # the asker is gone; what it asked is done
+    if isinstance(outcome, Exception):
+        command.done.set_exception(outcome)
+    else:
+        command.done.set_result(outcome)

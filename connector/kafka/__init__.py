@@ -1,0 +1,1 @@
+"""The adapters of Kafka and its schema registry."""

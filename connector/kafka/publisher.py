@@ -1,0 +1,429 @@
+"""Publish encoded records until they are reported: the one module that knows librdkafka and its threads.
+
+A :class:`KafkaPublisher` owns a producer and a thread that polls it. Callers live on the event loop: they hand over the
+records of one message and are called back there, once, when every record has a delivery report. The poll thread lets
+reports gather for a moment and only notes them down; they cross to the event loop in batches, with one wake-up a batch,
+and are settled there. librdkafka keeps no promise of order across a fatal error, so the
+producer is rebuilt after one: purge, report what was in it as failed, start a new generation, ignore the old one. It is
+rebuilt on demand too: a client that was told of no brokers at all may never connect again (see ``renew``).
+"""
+
+import asyncio
+import json
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from functools import partial
+from typing import Any, Final, Protocol
+
+import structlog
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
+
+from connector import supervision
+from connector.errors import TooLarge, Unconvertible
+from connector.values import ProducibleRecord
+
+QUEUE_KIBIBYTES: Final = 64 * 1024
+"""Bound of librdkafka's queue; what does not fit waits in the journal."""
+
+MAX_RECORD_BYTES: Final = 16 * 1024 * 1024
+"""librdkafka's own limit stands out of the way: the topic's ``max.message.bytes`` is the one that counts."""
+
+_POLL_SECONDS: Final = 0.1
+_GATHER_SECONDS: Final = 0.001
+"""How long reports gather: each visit of the poll thread interrupts the event loop, however little it finds."""
+_PURGE_SECONDS: Final = 10.0
+_DRAIN_SECONDS: Final = 5.0
+_FIRST_PAUSE_SECONDS: Final = 0.05
+_LONGEST_PAUSE_SECONDS: Final = 5.0
+_LOG = structlog.get_logger("connector.publisher")
+_LIBRARY_LOG = logging.getLogger("librdkafka")
+
+_MISSING: Final = frozenset({"UNKNOWN_TOPIC_OR_PART", "UNKNOWN_TOPIC_ID", "_UNKNOWN_TOPIC", "_UNKNOWN_PARTITION"})
+_REFUSALS: Final = frozenset({KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.INVALID_RECORD, KafkaError._INVALID_ARG})
+
+
+class FailureKind(Enum):
+    """What a failed delivery means for the record."""
+
+    UNCERTAIN = "uncertain"
+    """It may be in Kafka or not: publish it again."""
+    REFUSED = "refused"
+    """Its batch was refused for a record's own sake: final only for a record that was sent alone."""
+    TIMESTAMP = "timestamp"
+    """Its batch was refused because a record's timestamp is too far from the brokers' clocks."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a record was not reported as published.
+
+    Attributes:
+        kind: What it means for the record.
+        name: librdkafka's name of the error, such as ``TOPIC_AUTHORIZATION_FAILED``.
+        detail: Its sentence.
+    """
+
+    kind: FailureKind
+    name: str
+    detail: str
+
+    @property
+    def is_of_topic(self) -> bool:
+        """Whether it says something of the topic, or of what may go there, and not of a connection or a producer."""
+        return not self.name.startswith("_") or self.is_of_missing_topic
+
+    @property
+    def is_of_missing_topic(self) -> bool:
+        """Whether the topic, or the partition, is not there."""
+        return self.name in _MISSING
+
+    @property
+    def answer_code(self) -> int:
+        """The ``code`` of a dead letter that this failure makes."""
+        return TooLarge.code if self.name == "MSG_SIZE_TOO_LARGE" else Unconvertible.code
+
+
+Failures = tuple[Failure | None, ...]
+"""One entry a record, in the order in which they were handed over: None where it is published."""
+
+
+class Publisher(Protocol):
+    """Publishes the records of one message and reports once."""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether records are taken now."""
+
+    def publish(self, records: Sequence[ProducibleRecord], report: Callable[[Failures], None]) -> None:
+        """Produce the records; ``report`` is called later, once, on the event loop. Never blocks, never raises."""
+
+    async def start(self) -> None:
+        """Take records from now on."""
+
+    async def stop(self, deadline_seconds: float) -> None:
+        """Flush for at most so long, then report what is left as failed."""
+
+
+class _Batch:
+    """The records of one message on their way; the event loop's alone."""
+
+    __slots__ = ("failures", "generation", "is_reported", "missing", "report")
+
+    def __init__(self, count: int, generation: int, report: Callable[[Failures], None]) -> None:
+        self.failures: list[Failure | None] = [None] * count
+        self.generation = generation
+        self.is_reported = False
+        self.missing = count
+        self.report = report
+
+
+class _DeliveryCallback:
+    """One record on its way: what the poll thread is called back with, and all that it touches."""
+
+    __slots__ = ("_batch", "_index", "_take")
+
+    def __init__(self, batch: _Batch, index: int, take: Callable[[_Batch, int, Failure | None], None]) -> None:
+        self._batch = batch
+        self._index = index
+        self._take = take
+
+    def __call__(self, error: KafkaError | None, message: Message) -> None:
+        """Librdkafka's delivery report."""
+        self._take(self._batch, self._index, _failure(error, message))
+
+
+class KafkaPublisher:
+    """The Kafka adapter.
+
+    Args:
+        properties: librdkafka properties over :func:`producer_properties`.
+        on_rebuild: Called on the event loop after each producer that was rebuilt for an error, not for new properties.
+    """
+
+    def __init__(self, properties: Mapping[str, Any], *, on_rebuild: Callable[[], None] = lambda: None) -> None:
+        self._properties = properties
+        self._on_rebuild = on_rebuild
+        self._lock = threading.RLock()
+        self._producer: Producer | None = None
+        self._broken: str | None = None
+        self._is_planned = False
+        self._unconnected_since: float | None = None
+        self._stopping = False
+        self._thread = threading.Thread(target=self._poll, name="publisher-poll", daemon=True)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._under_way: set[_Batch] = set()
+        self._reports: deque[tuple[_Batch, int, Failure | None]] = deque()
+        self._is_woken = False
+        self._pause = _FIRST_PAUSE_SECONDS
+        self._drain_seconds = 0.0
+        self._ended = threading.Event()
+        self.generation = 0
+
+    @property
+    def is_open(self) -> bool:
+        """Whether records are taken now."""
+        return self._producer is not None and self._broken is None and not self._stopping
+
+    @property
+    def lives(self) -> bool:
+        """Whether its thread does; without it no report comes."""
+        return self._thread.is_alive()
+
+    @property
+    def unconnected_seconds(self) -> float:
+        """How long the producer has had no connection to any broker; 0 while it has one."""
+        since = self._unconnected_since
+        return 0.0 if since is None else time.monotonic() - since
+
+    def renew(self) -> None:
+        """Rebuild a producer that does not connect though brokers can be reached.
+
+        librdkafka forgets its brokers when one that was fenced a moment ago tells it of none (librdkafka#5301). Such a
+        producer has no connection, so nothing of it is under way that could arrive behind what is published anew.
+        """
+        self._unconnected_since = None
+        with self._lock:
+            self._broken, self._is_planned = "no connection to any broker, though they can be reached", False
+
+    def exchange(self, properties: Mapping[str, Any]) -> None:
+        """Rebuild the producer with other properties, such as new credentials, once what it holds is reported.
+
+        What is not reported within a while is purged and published anew, as after a fatal error.
+        """
+        with self._lock:  # a rebuild that has read the old ones is over, and this one comes after it
+            self._properties = properties
+            self._drain_seconds = _DRAIN_SECONDS
+            if self._broken is None:
+                self._broken, self._is_planned = "its properties have changed", True
+
+    async def start(self) -> None:
+        """Build the producer and start polling it.
+
+        Raises:
+            KafkaException: librdkafka refuses its properties.
+        """
+        self._loop = asyncio.get_running_loop()
+        self._producer = self._build()
+        self._thread.start()
+
+    def publish(self, records: Sequence[ProducibleRecord], report: Callable[[Failures], None]) -> None:
+        """Produce the records of one message; see :class:`Publisher`."""
+        with self._lock:
+            batch = _Batch(len(records), self.generation, report)
+            self._under_way.add(batch)
+            for index, record in enumerate(records):
+                failure = self._produce(record, _DeliveryCallback(batch, index, self._note))
+                if failure is not None:
+                    self._note(batch, index, failure)
+        if not records and self._loop is not None:
+            self._loop.call_soon(self._finish, batch)
+
+    async def stop(self, deadline_seconds: float) -> None:
+        """Flush, then end the poll thread and report what is left as failed."""
+        self._stopping = True
+        self._ended.set()
+        if self._producer is not None:
+            await asyncio.to_thread(self._flush, deadline_seconds)
+            await asyncio.to_thread(self._thread.join)
+        self._deliver()
+        self._abandon(self.generation, Failure(FailureKind.UNCERTAIN, "_STOPPED", "the connector stopped"))
+
+    def _build(self) -> Producer:
+        own = {"error_cb": self._client_error, "stats_cb": self._look_at_connections}
+        return Producer({**self._properties, **own}, logger=_LIBRARY_LOG)
+
+    def _look_at_connections(self, statistics: str) -> None:
+        brokers = json.loads(statistics)["brokers"].values()
+        if any(broker["state"] == "UP" for broker in brokers):
+            self._unconnected_since = None
+        elif self._unconnected_since is None:
+            self._unconnected_since = time.monotonic()
+
+    def _produce(self, record: ProducibleRecord, callback: _DeliveryCallback) -> Failure | None:
+        if self._producer is None or self._broken is not None:
+            return Failure(FailureKind.UNCERTAIN, "_CLOSED", "the producer is being rebuilt or was stopped")
+        try:
+            self._producer.produce(
+                record.topic,
+                value=record.value,
+                key=record.key,
+                headers=list(record.headers),
+                timestamp=record.timestamp,
+                on_delivery=callback,
+            )
+        except BufferError:
+            return Failure(FailureKind.UNCERTAIN, "_QUEUE_FULL", "librdkafka's queue is full")
+        except KafkaException as exception:
+            self._note_fatal(exception.args[0])
+            return _failed(exception.args[0])
+        return None
+
+    def _note(self, batch: _Batch, index: int, failure: Failure | None) -> None:
+        """Note a report down, from whichever thread, and see to it that the event loop comes for it."""
+        self._reports.append((batch, index, failure))
+        if not self._is_woken and self._loop is not None:
+            self._is_woken = True
+            self._loop.call_soon_threadsafe(self._deliver)
+
+    def _deliver(self) -> None:
+        """On the event loop: settle every report that has come in since the last wake-up."""
+        self._is_woken = False  # before the first look: whoever notes something down from here on wakes us again
+        for _ in range(len(self._reports)):
+            batch, index, failure = self._reports.popleft()
+            if batch.is_reported:
+                continue  # a late report of an abandoned generation
+            if failure is None:
+                self._pause = _FIRST_PAUSE_SECONDS
+            batch.failures[index] = failure
+            batch.missing -= 1
+            if batch.missing == 0:
+                self._finish(batch)
+
+    def _finish(self, batch: _Batch) -> None:
+        batch.is_reported = True
+        self._under_way.discard(batch)
+        try:
+            batch.report(tuple(batch.failures))
+        except Exception:  # noqa: BLE001 - one raising caller must not keep the others from their reports
+            _LOG.exception("a report could not be taken")
+
+    def _poll(self) -> None:
+        while not self._stopping:
+            try:
+                self._poll_or_rebuild()
+            except BaseException as error:  # noqa: BLE001 - without this thread no report would come any more
+                supervision.note_failure("publisher", error)
+                time.sleep(_POLL_SECONDS)
+
+    def _poll_or_rebuild(self) -> None:
+        producer = self._producer
+        if producer is None:
+            return
+        self._poll_once(producer)
+        if self._broken is not None and not self._stopping:
+            self._rebuild(producer)
+        else:
+            time.sleep(_GATHER_SECONDS)
+
+    def _poll_once(self, producer: Producer) -> None:
+        """Serve callbacks; a fatal error surfaces here as well as in the error callback."""
+        try:
+            producer.poll(_POLL_SECONDS)
+        except KafkaException as exception:
+            self._client_error(exception.args[0])
+
+    def _rebuild(self, producer: Producer) -> None:
+        if self._is_planned:
+            _LOG.info("exchanging the producer", reason=self._broken)
+        else:
+            _LOG.error("rebuilding the producer", reason=self._broken)
+        self._poll_out(producer, self._drain_seconds)
+        self._drain_seconds = 0.0
+        with self._lock:  # who is publishing finishes first; who comes later sees that it is broken
+            producer.purge()
+        self._poll_out(producer, _PURGE_SECONDS)
+        purged = Failure(FailureKind.UNCERTAIN, "_PURGED", "the producer was rebuilt")
+        self._on_loop(partial(self._abandon, self.generation, purged))
+        self._back_off()
+        if self._stopping:
+            return
+        with self._lock:
+            self._producer = self._build()
+            is_planned, self._broken, self._is_planned = self._is_planned, None, False
+            self.generation += 1
+        if not is_planned:
+            self._on_loop(self._on_rebuild)
+
+    def _on_loop(self, act: Callable[[], None]) -> None:
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(act)
+
+    def _back_off(self) -> None:
+        """Before a new producer: longer each time that the one before has published nothing."""
+        self._ended.wait(self._pause)
+        self._pause = min(2 * self._pause, _LONGEST_PAUSE_SECONDS)
+
+    def _poll_out(self, producer: Producer, seconds: float) -> None:
+        deadline = time.monotonic() + seconds
+        while len(producer) > 0 and time.monotonic() < deadline:
+            self._poll_once(producer)
+
+    def _flush(self, seconds: float) -> None:
+        with self._lock:
+            producer, self._producer = self._producer, None
+        if producer is None:
+            return
+        self._poll_out(producer, seconds)
+        producer.purge()
+        self._poll_out(producer, 1.0)
+
+    def _abandon(self, generation: int, failure: Failure) -> None:
+        """On the event loop: report what is left of a generation and those before it as failed."""
+        self._deliver()
+        for batch in [each for each in self._under_way if each.generation <= generation]:
+            batch.failures = [failure] * len(batch.failures)
+            self._finish(batch)
+
+    def _client_error(self, error: KafkaError) -> None:
+        if error.fatal():
+            self._note_fatal(error)
+        _LOG.warning("kafka client", error=error.name(), detail=error.str())
+
+    def _note_fatal(self, error: KafkaError) -> None:
+        if error.fatal() or error.code() == KafkaError._FATAL:
+            with self._lock:
+                self._broken, self._is_planned = f"fatal error of librdkafka: {error}", False
+
+
+def producer_properties(bootstrap_servers: str, overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """The producer's librdkafka properties: idempotent, acknowledged by all, as Java clients partition.
+
+    ``message.timeout.ms=0``: a record is never given up by the clock; what waits too long is in the journal as well.
+    """
+    return {
+        "bootstrap.servers": bootstrap_servers,
+        "client.id": "weda-connector",
+        "enable.idempotence": True,
+        "acks": "all",
+        "message.timeout.ms": 0,
+        "partitioner": "murmur2_random",
+        "compression.type": "lz4",
+        "linger.ms": 5,
+        "queue.buffering.max.kbytes": QUEUE_KIBIBYTES,
+        "queue.buffering.max.messages": 100_000,
+        "message.max.bytes": MAX_RECORD_BYTES,
+        "request.timeout.ms": 10_000,
+        "socket.timeout.ms": 15_000,
+        "socket.keepalive.enable": True,
+        "reconnect.backoff.max.ms": 2_000,
+        "topic.metadata.refresh.interval.ms": 60_000,
+        "statistics.interval.ms": 5_000,
+        **overrides,
+    }
+
+
+def _failure(error: KafkaError | None, message: Message) -> Failure | None:
+    """What a delivery report says; None only if a broker has told where the record stands.
+
+    When an earlier request failed and a later one succeeded, librdkafka concludes that the earlier one was persisted
+    too and reports its records as delivered, without an offset. On a partition without a trace of the producer (a new
+    topic, deleted records) the broker takes any sequence number, and the earlier records are not there.
+    """
+    if error is not None:
+        return _failed(error)
+    if message.offset() is None:
+        return Failure(FailureKind.UNCERTAIN, "_NO_OFFSET", "reported as delivered by conclusion, not by a broker")
+    return None
+
+
+def _failed(error: KafkaError) -> Failure:
+    if error.code() == KafkaError.INVALID_TIMESTAMP:
+        kind = FailureKind.TIMESTAMP
+    else:
+        kind = FailureKind.REFUSED if error.code() in _REFUSALS else FailureKind.UNCERTAIN
+    return Failure(kind, error.name(), error.str())

@@ -1,0 +1,293 @@
+"""The schema registry: ids of our schemas, resolved at the start, kept on disk, and never asked for on the hot path."""
+
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, Final, Self
+
+import structlog
+from confluent_kafka.schema_registry import Schema as RegistrySchema
+from confluent_kafka.schema_registry import SchemaRegistryClient
+from confluent_kafka.schema_registry.common.schema_registry_client import ConfigCompatibilityLevel, ServerConfig
+from confluent_kafka.schema_registry.error import SchemaRegistryError
+
+from connector.errors import ConfigurationError, ConnectorError, OutsideUnreachable, Unreadable
+from connector.message import schemas
+from connector.message.compatibility import breaks
+from connector.message.routes import Route
+from connector.message.schemas import Schema
+from connector.settings import Registry as RegistrySettings
+
+COMPATIBILITY: Final = "FULL_TRANSITIVE"
+"""What a new subject is set to: any version reads any other."""
+
+_SECONDS: Final = 5.0
+_NOT_FOUND: Final = 404
+_CONFLICT: Final = 409
+_DENIED: Final = frozenset({401, 403})
+_LOG = structlog.get_logger("connector.registry")
+
+
+class Unregistered(ConnectorError):
+    """Subjects of ours are not in the registry, or not with our schema."""
+
+    stage = "registry"
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What the registry has to know for one topic.
+
+    Attributes:
+        name: The topic, then ``-value``.
+        topic: The topic.
+        schema: Of its records.
+    """
+
+    name: str
+    topic: str
+    schema: Schema
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """One version of a subject in the registry."""
+
+    number: int
+    schema_id: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """What the records' framing needs.
+
+    Attributes:
+        ids: Topic → the id of the schema of its records.
+        from_registry: Whether the registry has said so now; else they are those of the last start.
+    """
+
+    ids: Mapping[str, int]
+    from_registry: bool
+
+
+def subjects(routes: Iterable[Route]) -> tuple[Subject, ...]:
+    """What the registry has to know for the topics that are written."""
+    return tuple(Subject(route.subject, route.topic, route.schema) for route in routes)
+
+
+class Registry:
+    """A schema registry that speaks Confluent's API. Blocking: from an event loop, call it in a thread.
+
+    Every method raises :class:`OutsideUnreachable` where the registry does not answer or fails, and
+    :class:`ConfigurationError` where it refuses the credentials.
+
+    Args:
+        settings: Where it is; ``url`` is set.
+    """
+
+    def __init__(self, settings: RegistrySettings) -> None:
+        self.url = settings.url or ""
+        try:
+            self._client = SchemaRegistryClient(_configuration(settings))
+        except OSError as error:  # the client opens the files
+            raise ConfigurationError(
+                f"{', '.join(_files_named(settings))}: the registry's client cannot use the file ({error})"
+            ) from error
+
+    def close(self) -> None:
+        """Close its connections."""
+        self._client.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def id_of(self, subject: Subject) -> int | None:
+        """The id of the subject's schema; None where the registry does not have it."""
+        with self._retried():
+            try:
+                registered = self._client.lookup_schema(subject.name, _as_registered(subject.schema))
+            except SchemaRegistryError as error:
+                if error.http_status_code == _NOT_FOUND:
+                    return None
+                raise
+        return registered.schema_id
+
+    def register(self, subject: Subject) -> int:
+        """Register the subject's schema, and hold a new subject to full compatibility; gives the id.
+
+        Raises:
+            Unregistered: The registry finds it incompatible with an earlier version; the message names the field.
+        """
+        with self._retried():
+            is_new = not self._numbers(subject.name)
+            if is_new:
+                self._client.set_config(
+                    subject.name, ServerConfig(compatibility=ConfigCompatibilityLevel(COMPATIBILITY))
+                )
+            try:
+                return self._client.register_schema(subject.name, _as_registered(subject.schema))
+            except SchemaRegistryError as error:
+                if error.http_status_code != _CONFLICT:
+                    raise
+                why = self.incompatibilities(subject) or [str(error.error_message)]
+        raise Unregistered(f"the registry refuses {subject.name}: {'; '.join(why)}")
+
+    def versions(self, name: str) -> list[Version]:
+        """The versions of a subject, oldest first; none where the registry does not have it."""
+        with self._retried():
+            found = [self._client.get_version(name, number) for number in self._numbers(name)]
+        return [Version(each.version or 0, each.schema_id or 0, each.schema.schema_str or "") for each in found]
+
+    def incompatibilities(self, subject: Subject) -> list[str]:
+        """What keeps the subject's schema and the registered versions from reading each other, by field."""
+        found = self.versions(subject.name)
+        complaints = [
+            f"version {each.number}: {why}" for each in found for why in breaks(subject.schema.text, each.text)
+        ]
+        if found and not complaints and not self._accepts(subject):
+            complaints.append("the registry's own check finds it incompatible and does not say where")
+        return complaints
+
+    def schema(self, schema_id: int) -> Schema:
+        """The schema with an id, for readers.
+
+        Raises:
+            Unreadable: The registry has none, or it is no Avro record.
+        """
+        with self._translated():
+            try:
+                text = self._client.get_schema(schema_id).schema_str
+            except SchemaRegistryError as error:
+                if error.http_status_code == _NOT_FOUND:
+                    raise Unreadable(f"the registry has no schema with the id {schema_id}") from error
+                raise
+        return schemas.parse(text or "")
+
+    def _accepts(self, subject: Subject) -> bool:
+        with self._translated():
+            return bool(self._client.test_compatibility_all_versions(subject.name, _as_registered(subject.schema)))
+
+    def _numbers(self, name: str) -> list[int]:
+        try:
+            return list(self._client.get_versions(name))
+        except SchemaRegistryError as error:
+            if error.http_status_code == _NOT_FOUND:
+                return []
+            raise
+
+    @contextmanager
+    def _retried(self) -> Iterator[None]:
+        self._client.clear_caches()  # type: ignore[no-untyped-call]  # what the client remembers is not what the registry says now
+        with self._translated():
+            yield
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except SchemaRegistryError as error:
+            if error.http_status_code in _DENIED:
+                raise ConfigurationError(
+                    f"WEDA_REGISTRY__USERNAME, WEDA_REGISTRY__PASSWORD: the registry {self.url} refuses the "
+                    f"credentials ({error.http_status_code})"
+                ) from error
+            raise OutsideUnreachable(
+                f"the registry {self.url} fails: {error.http_status_code} {error.error_message}"
+            ) from error
+        except ConnectorError:
+            raise
+        except Exception as error:  # whatever HTTP library the client uses
+            raise OutsideUnreachable(
+                f"the registry {self.url} does not answer ({type(error).__name__}): is WEDA_REGISTRY__URL right?"
+            ) from error
+
+
+def resolve(registry: Registry, wanted: Iterable[Subject], cache: Path, *, auto_register: bool) -> Resolved:
+    """The ids of the topics' schemas, from the registry, or from the last start where it is away.
+
+    Args:
+        registry: The registry.
+        wanted: The subjects of the topics that are written.
+        cache: File that keeps the ids from start to start.
+        auto_register: Whether to register what is missing.
+
+    Raises:
+        Unregistered: The registry does not have some of them, and may not be given them.
+        OutsideUnreachable: The registry is away and the ids are not known from an earlier start.
+    """
+    wanted = tuple(wanted)
+    try:
+        ids = {each.topic: registry.register(each) for each in wanted} if auto_register else _known(registry, wanted)
+    except OutsideUnreachable as error:
+        remembered = _remembered(registry.url, wanted, cache)
+        if remembered is None:
+            raise OutsideUnreachable(f"{error.message}; no earlier start has left the ids of the schemas") from error
+        _LOG.warning("the registry is away: the ids of the last start are used", reason=error.message)
+        return Resolved(remembered, from_registry=False)
+    _remember(registry.url, wanted, ids, cache)
+    return Resolved(ids, from_registry=True)
+
+
+def _known(registry: Registry, wanted: Iterable[Subject]) -> dict[str, int]:
+    found = {each: registry.id_of(each) for each in wanted}
+    missing = [each.name for each, schema_id in found.items() if schema_id is None]
+    if missing:
+        raise Unregistered(
+            f"the registry does not have our schemas of {', '.join(missing)}: "
+            "run weda-connector schemas register, or set WEDA_REGISTRY__AUTO_REGISTER=true"
+        )
+    return {each.topic: schema_id for each, schema_id in found.items() if schema_id is not None}
+
+
+def _remembered(url: str, wanted: Iterable[Subject], cache: Path) -> dict[str, int] | None:
+    """The ids of the last start, if it was the same registry and the same schemas."""
+    try:
+        known = json.loads(cache.read_text(encoding="utf-8"))
+        return {each.topic: int(known[url][_cache_key(each)]) for each in wanted}
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _remember(url: str, wanted: Iterable[Subject], ids: Mapping[str, int], cache: Path) -> None:
+    draft = cache.with_name(cache.name + ".part")
+    try:
+        with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:  # noqa: PTH123
+            json.dump({url: {_cache_key(each): ids[each.topic] for each in wanted}}, file)
+        draft.replace(cache)
+    except OSError as error:
+        _LOG.warning("the ids of the schemas were not kept for the next start", error=str(error))
+
+
+def _cache_key(subject: Subject) -> str:
+    return f"{subject.name} {sha256(subject.schema.text.encode()).hexdigest()}"
+
+
+def _as_registered(schema: Schema) -> RegistrySchema:
+    return RegistrySchema(schema.text, "AVRO")
+
+
+def _files_named(settings: RegistrySettings) -> Iterator[str]:
+    for name in ("ca_location", "certificate_location", "key_location"):
+        if getattr(settings, name) is not None:
+            yield f"WEDA_REGISTRY__{name.upper()}"
+
+
+def _configuration(settings: RegistrySettings) -> dict[str, Any]:
+    files = {
+        "ssl.ca.location": settings.ca_location,
+        "ssl.certificate.location": settings.certificate_location,
+        "ssl.key.location": settings.key_location,
+    }
+    configuration: dict[str, Any] = {"url": settings.url, "timeout": _SECONDS, "max.retries": 1, "retries.wait.ms": 200}
+    configuration |= {name: str(path) for name, path in files.items() if path is not None}
+    if settings.username is not None and settings.password is not None:
+        configuration["basic.auth.user.info"] = f"{settings.username}:{settings.password.get_secret_value()}"
+    return configuration

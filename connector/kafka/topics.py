@@ -1,0 +1,571 @@
+"""The topics: those that the settings ask for, those that exist, and what lies between the two.
+
+`TopicAdmin` is the adapter: synchronous, every call within a given time, Kafka's errors translated.
+"""
+
+import time
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import Any, Final, Literal, TypeVar
+
+from confluent_kafka import KafkaError, KafkaException, TopicCollection
+from confluent_kafka.admin import (  # type: ignore[attr-defined] # the package exports them without a word to mypy
+    AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+    NewPartitions,
+    NewTopic,
+    TopicDescription,
+)
+
+from connector.errors import ConfigurationError, ConnectorError, OutsideUnreachable
+from connector.kafka import explain
+from connector.message.routes import CANARY, Route, Routes
+from connector.settings import Settings
+from connector.values import CANARY_SOURCE
+
+DEAD_LETTER_RETENTION_MS: Final = 90 * 24 * 3600 * 1000
+"""Dead letters are kept at least so long (90 days): someone has to look at them first."""
+
+CANARY_RETENTION_MS: Final = 3600 * 1000
+CANARY_ENVIRONMENT: Final = "prod"
+"""What ``envType`` is in the connector's own messages, for prefixes that hold it."""
+
+FOR_EVER: Final = -1
+NO_LIMIT: Final = 2**63 - 1
+DURABLE_REPLICATION: Final = 3
+DURABLE_IN_SYNC: Final = 2
+
+NO_PROPERTIES: Final[Mapping[str, Any]] = MappingProxyType({})
+
+_MIN_INSYNC: Final = "min.insync.replicas"
+_DEFAULT_REPLICATION: Final = "default.replication.factor"
+_BROKERS_DEFAULT: Final = -1
+_MISSING: Final = "UNKNOWN_TOPIC_OR_PART"
+_LEAST_SECONDS: Final = 0.1
+_RETRY_SECONDS: Final = 0.1
+_GRACE_SECONDS: Final = 2.0
+_PROBLEMS_KEPT: Final = 100
+
+LOG_NOTHING: Final = 2
+"""librdkafka's ``log_level`` for clients whose errors are raised: one line says it, not a line for each attempt."""
+
+# librdkafka's names of errors; those of its own start with an underscore.
+_NOT_ALLOWED: Final = frozenset({"TOPIC_AUTHORIZATION_FAILED", "CLUSTER_AUTHORIZATION_FAILED"})
+_PASSING: Final = frozenset(
+    {
+        "_ALL_BROKERS_DOWN",
+        "_RESOLVE",
+        "_TIMED_OUT",
+        "_TIMED_OUT_QUEUE",
+        "_TRANSPORT",
+        "BROKER_NOT_AVAILABLE",
+        "LEADER_NOT_AVAILABLE",
+        "NETWORK_EXCEPTION",
+        "NOT_CONTROLLER",
+        "NOT_LEADER_FOR_PARTITION",
+        "OFFSET_NOT_AVAILABLE",
+        "REQUEST_TIMED_OUT",
+        "THROTTLING_QUOTA_EXCEEDED",
+    }
+)
+_BAD_CREDENTIALS: Final = frozenset({"_AUTHENTICATION", "SASL_AUTHENTICATION_FAILED"})
+
+Action = Literal["create", "alter", "add-partitions", "forbidden"]
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class TopicSpec:
+    """A topic as the settings ask for it.
+
+    Attributes:
+        name: The topic.
+        partitions: How many.
+        replication_factor: Replicas of each partition; None means the brokers' default.
+        config: Kafka's names and values; others are left as they are.
+    """
+
+    name: str
+    partitions: int
+    replication_factor: int | None
+    config: Mapping[str, str]
+
+    def at(self, replication_factor: int) -> "TopicSpec":
+        """The same topic with that replication, and ``min.insync.replicas`` to go with it.
+
+        More in-sync replicas than there are replicas would make the topic unwritable.
+        """
+        config = {**self.config, _MIN_INSYNC: str(min(DURABLE_IN_SYNC, replication_factor))}
+        return replace(self, replication_factor=replication_factor, config=config)
+
+
+@dataclass(frozen=True, slots=True)
+class Broker:
+    """One broker of the cluster.
+
+    Attributes:
+        node_id: Its id.
+        address: ``host:port`` as the cluster names it.
+        answers: It has answered a request of its own.
+    """
+
+    node_id: int
+    address: str
+    answers: bool
+
+
+@dataclass(frozen=True, slots=True)
+class TopicState:
+    """A topic as it exists.
+
+    Attributes:
+        name: The topic.
+        partitions: How many.
+        replication_factor: Replicas of the partition that has the fewest.
+        config: Every value in effect, the brokers' defaults included.
+        in_sync: Of each partition, the ids of the brokers whose replica is in sync, as far as the cluster has noticed.
+    """
+
+    name: str
+    partitions: int
+    replication_factor: int
+    config: Mapping[str, str]
+    in_sync: tuple[frozenset[int], ...] = ()
+
+    def fewest_in_sync(self, silent: Collection[int] = ()) -> int:
+        """Replicas in sync of the partition that has the fewest; those of brokers that do not answer do not count."""
+        return min((len(ids.difference(silent)) for ids in self.in_sync), default=self.replication_factor)
+
+    @property
+    def max_message_bytes(self) -> int:
+        """Bytes of the largest record batch that the topic takes."""
+        return int(self.config["max.message.bytes"])
+
+    @property
+    def min_insync_replicas(self) -> int:
+        """Replicas that have a record before it is acknowledged."""
+        return int(self.config[_MIN_INSYNC])
+
+    @property
+    def timestamp_before_ms(self) -> int:
+        """How far before the brokers' time a record's timestamp may be."""
+        return self._timestamp_limit("before")
+
+    @property
+    def timestamp_after_ms(self) -> int:
+        """How far after the brokers' time it may be."""
+        return self._timestamp_limit("after")
+
+    def _timestamp_limit(self, side: str) -> int:
+        if self.config.get("message.timestamp.type") == "LogAppendTime":
+            return NO_LIMIT
+        both = self.config.get("message.timestamp.difference.max.ms", NO_LIMIT)  # brokers before 3.6
+        return int(self.config.get(f"message.timestamp.{side}.max.ms", both))
+
+    @property
+    def is_durable(self) -> bool:
+        """Whether an acknowledged record survives the loss of any one broker, the leader included."""
+        return (
+            self.replication_factor >= DURABLE_REPLICATION
+            and self.min_insync_replicas >= DURABLE_IN_SYNC
+            and self.config["unclean.leader.election.enable"] == "false"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One thing in which a topic is not as the settings ask for it.
+
+    Attributes:
+        topic: The topic.
+        what: ``topic``, ``partitions``, ``replication.factor`` or the name of a configuration value.
+        wanted: What the settings ask for.
+        actual: What there is.
+        action: What mends it; ``forbidden`` where Kafka cannot, or not without moving records.
+    """
+
+    topic: str
+    what: str
+    wanted: str
+    actual: str
+    action: Action
+
+
+def wanted(settings: Settings) -> tuple[TopicSpec, ...]:
+    """Every topic that the connector writes under these settings."""
+    routes = routes_of(settings)
+    retention = settings.topics.retention_ms
+    specs = [_spec(settings, route.topic, retention, is_state=route.stream.is_state) for route in routes.all]
+    canary = [replace(_spec(settings, route.topic, CANARY_RETENTION_MS), partitions=1) for route in canaries(settings)]
+    letters = _longer(retention, DEAD_LETTER_RETENTION_MS)
+    return (*specs, *canary, *(_spec(settings, topic, letters) for topic in routes.dead_letter_topics))
+
+
+def routes_of(settings: Settings) -> Routes:
+    """The routing table under these settings."""
+    sources = {name: source.env_types for name, source in settings.sources.items()}
+    return Routes(settings.streams, settings.topics.prefix, sources)
+
+
+def canary_routes(settings: Settings) -> Routes:
+    """The routing table of the connector's own messages."""
+    return Routes((CANARY.name,), settings.topics.prefix, {CANARY_SOURCE: (CANARY_ENVIRONMENT,)})
+
+
+def canaries(settings: Settings) -> tuple[Route, ...]:
+    """Where they go; nowhere where they are switched off."""
+    return canary_routes(settings).all if settings.canary.enabled else ()
+
+
+def plan(specs: Iterable[TopicSpec], actual: Mapping[str, TopicState]) -> tuple[Difference, ...]:
+    """What lies between the topics that should exist and those that do, in the order of the specs."""
+    return tuple(difference for spec in specs for difference in _differences(spec, actual.get(spec.name)))
+
+
+class TopicAdmin:
+    """Asks about topics, creates and alters them. Blocking: from an event loop, call it in a thread.
+
+    Every method raises OutsideUnreachable where no broker answers in time, and ConfigurationError where Kafka refuses:
+    the credentials, for want of an ACL (the message names it), or the request itself.
+
+    Args:
+        bootstrap_servers: Brokers as ``host:port``, comma-separated.
+        properties: librdkafka properties as `Settings.load` has checked them; those of producers do no harm.
+    """
+
+    def __init__(self, bootstrap_servers: str, properties: Mapping[str, Any]) -> None:
+        self._problems: deque[KafkaError] = deque(maxlen=_PROBLEMS_KEPT)
+        self.exchange(bootstrap_servers, properties)
+
+    def exchange(self, bootstrap_servers: str, properties: Mapping[str, Any]) -> None:
+        """Ask with these properties from now on, such as new credentials."""
+        own: dict[str, Any] = {"bootstrap.servers": bootstrap_servers, "error_cb": self._problems.append}
+        self._properties = {"log_level": LOG_NOTHING, **properties, **own}
+        self._client = AdminClient(self._properties)
+
+    def brokers(self, timeout: float) -> int:
+        """How many brokers there are, after a round trip to one of them; ``timeout`` in seconds."""
+        return len(self._node_ids(_Deadline(timeout)))
+
+    def each_broker(self, timeout: float) -> tuple[Broker, ...]:
+        """Every broker that the cluster names, each asked itself; ``timeout`` in seconds.
+
+        The list comes from one of them, which may still name others that are gone. A broker that refuses to answer has
+        answered.
+        """
+        deadline = _Deadline(timeout)
+        with self._translated("reach Kafka"):
+            known = self._client.list_topics(timeout=deadline.left).brokers
+        resources = {node_id: ConfigResource(ConfigResource.Type.BROKER, str(node_id)) for node_id in known}
+        asked = {
+            node_id: self._client.describe_configs([resource], request_timeout=deadline.left)[resource]
+            for node_id, resource in resources.items()
+        }
+        return tuple(
+            Broker(node_id, f"{known[node_id].host}:{known[node_id].port}", deadline.is_answered(answer))
+            for node_id, answer in sorted(asked.items())
+        )
+
+    def describe(self, names: Iterable[str], timeout: float) -> dict[str, TopicState]:
+        """The topics among those that exist, by name; ``timeout`` in seconds."""
+        deadline = _Deadline(timeout)
+        found = self._existing(list(names), deadline)
+        resources = [ConfigResource(ConfigResource.Type.TOPIC, name) for name in found]
+        if not resources:
+            return {}
+        with self._translated("read the topics' configuration", acl="DescribeConfigs on Topic"):
+            asked = self._client.describe_configs(resources, request_timeout=deadline.left)
+            configs = {resource.name: deadline.result(answer) for resource, answer in asked.items()}
+        return {name: _state(description, configs[name]) for name, description in found.items()}
+
+    def rights(self, names: Iterable[str], timeout: float) -> dict[str, frozenset[str] | None]:
+        """What our user may do with topics that exist, in Kafka's words such as ``WRITE``; None where it is not told.
+
+        ``timeout`` in seconds.
+        """
+        deadline, names = _Deadline(timeout), list(names)
+        if not names:
+            return {}
+        with self._translated("ask for rights on the topics", acl="Describe on Topic"):
+            asked = self._client.describe_topics(
+                TopicCollection(names), include_authorized_operations=True, request_timeout=deadline.left
+            )
+            found = {name: deadline.result_unless(_MISSING, answer) for name, answer in asked.items()}
+        return {name: _operations(one) for name, one in found.items() if one is not None}
+
+    def create(self, specs: Iterable[TopicSpec], timeout: float) -> None:
+        """Create topics and wait until every partition has a leader; one that exists already is left as it is.
+
+        A broker that was not asked may learn of them, and `describe` see them, some moments later.
+
+        Args:
+            specs: The topics. With no replication factor they get the brokers' default.
+            timeout: Seconds.
+        """
+        deadline = _Deadline(timeout)
+        resolved = self._resolved(list(specs), deadline)
+        if not resolved:
+            return
+        asked = self._client.create_topics([_new_topic(spec) for spec in resolved], request_timeout=deadline.left)
+        for name, answer in asked.items():
+            with self._translated(f"create the topic {name}", acl="Create on Topic or on Cluster"):
+                deadline.result_unless("TOPIC_ALREADY_EXISTS", answer)  # another connector was quicker
+        self._await_leaders([spec.name for spec in resolved], deadline)
+
+    def alter(
+        self, name: str, timeout: float, *, config: Mapping[str, str] | None = None, partitions: int | None = None
+    ) -> None:
+        """Change one topic; what is not named stays.
+
+        Args:
+            name: The topic.
+            timeout: Seconds.
+            config: Values to set.
+            partitions: The new count, more than there are. Keys lie elsewhere from then on: order does not cross it.
+        """
+        deadline = _Deadline(timeout)
+        if config:
+            self._configure(name, config, deadline)
+        if partitions is not None:
+            with self._translated(f"add partitions to the topic {name}", acl="Alter on Topic"):
+                new = [NewPartitions(name, partitions)]
+                deadline.result(self._client.create_partitions(new, request_timeout=deadline.left)[name])
+
+    def _configure(self, name: str, config: Mapping[str, str], deadline: "_Deadline") -> None:
+        change = AlterConfigOpType.SET
+        entries = [ConfigEntry(key, text, incremental_operation=change) for key, text in config.items()]
+        resource = ConfigResource(ConfigResource.Type.TOPIC, name, incremental_configs=entries)
+        with self._translated(f"configure the topic {name}", acl="AlterConfigs on Topic"):
+            asked = self._client.incremental_alter_configs([resource], request_timeout=deadline.left)
+            deadline.result(asked[resource])
+
+    def _node_ids(self, deadline: "_Deadline") -> list[int]:
+        with self._translated("reach Kafka"):
+            return list(self._client.list_topics(timeout=deadline.left).brokers)
+
+    def _existing(self, names: list[str], deadline: "_Deadline") -> dict[str, TopicDescription]:
+        if not names:
+            return {}
+        with self._translated("describe the topics", acl="Describe on Topic"):
+            asked = self._client.describe_topics(TopicCollection(names), request_timeout=deadline.left)
+            found = {name: deadline.result_unless(_MISSING, answer) for name, answer in asked.items()}
+        return {name: description for name, description in found.items() if description is not None}
+
+    def _resolved(self, specs: list[TopicSpec], deadline: "_Deadline") -> list[TopicSpec]:
+        """The specs with the brokers' default replication written out, as far as the brokers tell it."""
+        if all(spec.replication_factor is not None for spec in specs):
+            return specs
+        default = self._default_replication(deadline)
+        if default is None:
+            return specs
+        return [spec if spec.replication_factor is not None else spec.at(default) for spec in specs]
+
+    def _default_replication(self, deadline: "_Deadline") -> int | None:
+        """None where the connector's user may not read it: the brokers then choose both replication values."""
+        resource = ConfigResource(ConfigResource.Type.BROKER, str(self._node_ids(deadline)[0]))
+        with self._translated("read the brokers' configuration"):
+            asked = self._client.describe_configs([resource], request_timeout=deadline.left)
+            config = deadline.result_unless("CLUSTER_AUTHORIZATION_FAILED", asked[resource])
+        value = None if config is None else config[_DEFAULT_REPLICATION].value
+        return None if value is None else int(value)
+
+    def _await_leaders(self, names: list[str], deadline: "_Deadline") -> None:
+        while not self._have_leaders(names, deadline):
+            if deadline.is_over:
+                raise OutsideUnreachable(f"Kafka created {', '.join(names)}, but partitions have no leader yet")
+            time.sleep(_RETRY_SECONDS)
+
+    def _have_leaders(self, names: list[str], deadline: "_Deadline") -> bool:
+        found = self._existing(names, deadline)
+        # A partition without a leader has the node -1, which librdkafka gives as None.
+        return len(found) == len(names) and all(
+            partition.leader is not None and partition.leader.id >= 0
+            for description in found.values()
+            for partition in description.partitions
+        )
+
+    @contextmanager
+    def _translated(self, attempt: str, *, acl: str | None = None) -> Iterator[None]:
+        """As `translated`, with what the connections suffered last as the cause.
+
+        A client that did not reach Kafka is not asked again: it may have been told of no brokers at all by one that
+        was fenced a moment ago, and never connects to any from then on (librdkafka#5301). Nor is one whose credentials
+        were refused: it would keep a token that the broker does not take until the token's time is nearly over.
+        """
+        self._problems.clear()
+        try:
+            with translated(attempt, acl=acl, problems=self._recent_problems, properties=self._properties):
+                yield
+        except ConnectorError as error:
+            if isinstance(error, OutsideUnreachable) or any(map(_is_refusal, self._problems)):
+                self._client = AdminClient(self._properties)
+            raise
+
+    def _recent_problems(self) -> Sequence[KafkaError]:
+        self._client.poll(0)  # or librdkafka keeps them to itself
+        return self._problems
+
+
+@contextmanager
+def translated(
+    attempt: str,
+    *,
+    acl: str | None = None,
+    problems: Callable[[], Iterable[KafkaError]] = tuple,
+    properties: Mapping[str, Any] = NO_PROPERTIES,
+) -> Iterator[None]:
+    """Kafka's errors as the connector's own.
+
+    Args:
+        attempt: What is being done, as in "describe the topics".
+        acl: What Kafka wants granted for it.
+        problems: What befell the connections meanwhile: it says why there was no answer.
+        properties: Those of the client, where the cause may be found out by them.
+
+    Raises:
+        OutsideUnreachable: No broker answered in time.
+        ConfigurationError: Kafka, or librdkafka, refuses.
+    """
+    try:
+        yield
+    except KafkaException as exception:
+        raise _translation(exception.args[0], attempt, acl, problems, properties) from exception
+    except TimeoutError as error:
+        raise OutsideUnreachable(f"cannot {attempt}: Kafka did not answer in time") from error
+
+
+def is_passing(error: KafkaError) -> bool:
+    """Whether an error goes away by itself once the brokers are well; librdkafka only says so of transactions."""
+    return error.name() in _PASSING
+
+
+def _is_refusal(error: KafkaError) -> bool:
+    return error.name() in _BAD_CREDENTIALS
+
+
+def _translation(
+    error: KafkaError,
+    attempt: str,
+    acl: str | None,
+    problems: Callable[[], Iterable[KafkaError]],
+    properties: Mapping[str, Any],
+) -> ConnectorError:
+    if error.name() in _NOT_ALLOWED:
+        grant = f"; grant {acl}" if acl else ""
+        reason = explain.sentence(error.str(), properties)
+        return ConfigurationError(f"WEDA_KAFKA__PROPERTIES: this user may not {attempt}{grant} ({reason})")
+    if not is_passing(error):
+        return ConfigurationError(f"cannot {attempt}: Kafka refuses it: {explain.sentence(error.str(), properties)}")
+    seen = [problem for problem in problems() if problem.name() != "_ALL_BROKERS_DOWN"]
+    refusal = next(filter(_is_refusal, seen), None)
+    if refusal is not None:
+        reason = explain.sentence(refusal.str(), properties)
+        return ConfigurationError(f"WEDA_KAFKA__PROPERTIES: Kafka refuses the credentials: {reason}")
+    reason = explain.sentence(seen[-1].str(), properties) if seen else error.str() + explain.silence(properties)
+    return OutsideUnreachable(f"cannot {attempt}: Kafka is not reachable: {reason}")
+
+
+class _Deadline:
+    """A moment by which everything must have been answered."""
+
+    def __init__(self, seconds: float) -> None:
+        self._at = time.monotonic() + seconds
+
+    @property
+    def left(self) -> float:
+        """Seconds; never so few that librdkafka would refuse them."""
+        return max(_LEAST_SECONDS, self._at - time.monotonic())
+
+    @property
+    def is_over(self) -> bool:
+        return time.monotonic() >= self._at
+
+    def result(self, answer: "Future[_T]") -> _T:
+        """The answer; TimeoutError should librdkafka, which has its own clock, overrun it by far."""
+        return answer.result(self.left + _GRACE_SECONDS)
+
+    def is_answered(self, answer: "Future[Any]") -> bool:
+        """Whether there is an answer, be it a refusal."""
+        try:
+            self.result(answer)
+        except KafkaException as exception:
+            return not is_passing(exception.args[0])
+        except TimeoutError:
+            return False
+        return True
+
+    def result_unless(self, name: str, answer: "Future[_T]") -> _T | None:
+        """The answer, or None where it is the error of that name."""
+        try:
+            return self.result(answer)
+        except KafkaException as exception:
+            if exception.args[0].name() != name:
+                raise
+            return None
+
+
+def _spec(settings: Settings, name: str, retention_ms: int, *, is_state: bool = False) -> TopicSpec:
+    topics = settings.topics
+    deleted = {"cleanup.policy": "delete", "retention.ms": str(retention_ms)}
+    config = {"cleanup.policy": "compact"} if is_state else deleted
+    spec = TopicSpec(name, topics.partitions, topics.replication_factor, config)
+    return spec if topics.replication_factor is None else spec.at(topics.replication_factor)
+
+
+def _longer(one: int, other: int) -> int:
+    return FOR_EVER if FOR_EVER in (one, other) else max(one, other)
+
+
+def _new_topic(spec: TopicSpec) -> NewTopic:
+    replication = _BROKERS_DEFAULT if spec.replication_factor is None else spec.replication_factor
+    return NewTopic(spec.name, spec.partitions, replication, config=dict(spec.config))
+
+
+def _state(description: TopicDescription, config: Mapping[str, ConfigEntry]) -> TopicState:
+    return TopicState(
+        name=description.name,
+        partitions=len(description.partitions),
+        replication_factor=min(len(partition.replicas) for partition in description.partitions),
+        config={name: entry.value for name, entry in config.items() if entry.value is not None},
+        in_sync=tuple(frozenset(node.id for node in partition.isr) for partition in description.partitions),
+    )
+
+
+def _operations(description: TopicDescription) -> frozenset[str] | None:
+    operations = description.authorized_operations
+    return None if operations is None else frozenset(one.name for one in operations)
+
+
+def _differences(spec: TopicSpec, state: TopicState | None) -> Iterator[Difference]:
+    if state is None:
+        yield Difference(spec.name, "topic", _described(spec), "missing", "create")
+        return
+    yield from _partition_difference(spec, state)
+    yield from _replication_difference(spec, state)
+    for name, value in spec.at(state.replication_factor).config.items():
+        actual = state.config.get(name, "not set")
+        if actual != value:
+            yield Difference(spec.name, name, value, actual, "alter")
+
+
+def _partition_difference(spec: TopicSpec, state: TopicState) -> Iterator[Difference]:
+    if spec.partitions != state.partitions:
+        action: Action = "add-partitions" if spec.partitions > state.partitions else "forbidden"
+        yield Difference(spec.name, "partitions", str(spec.partitions), str(state.partitions), action)
+
+
+def _replication_difference(spec: TopicSpec, state: TopicState) -> Iterator[Difference]:
+    if spec.replication_factor not in (None, state.replication_factor):
+        actual = str(state.replication_factor)
+        yield Difference(spec.name, "replication.factor", str(spec.replication_factor), actual, "forbidden")
+
+
+def _described(spec: TopicSpec) -> str:
+    replication = "the brokers' default" if spec.replication_factor is None else spec.replication_factor
+    return f"partitions={spec.partitions}, replication.factor={replication}"

@@ -1,0 +1,51 @@
+"""Whether two versions of a schema can read each other's records, by Apache's own rules, and which field keeps them."""
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from avro.compatibility import ReaderWriterCompatibilityChecker, SchemaCompatibilityType
+from avro.schema import parse
+
+Definition = Mapping[str, Any]
+
+
+def breaks(new: str, old: str) -> list[str]:
+    """What keeps a reader with either schema from reading what was written with the other; empty where nothing does.
+
+    Args:
+        new: A record's schema as JSON.
+        old: Another version of it.
+
+    Returns:
+        A sentence for each field and direction, such as ``field action: a reader with the old schema cannot …``.
+    """
+    newer, older = json.loads(new), json.loads(old)
+    ahead = _unreadable(newer, older, "a reader with the new schema cannot read old records")
+    back = _unreadable(older, newer, "a reader with the old schema cannot read new records")
+    return [*ahead, *back]
+
+
+def _unreadable(reader: Definition, writer: Definition, complaint: str) -> Iterator[str]:
+    """Field by field: the checker names places and reasons apart from each other, and not always."""
+    theirs = {each["name"]: each for each in writer["fields"]}
+    if why := _reason(_is_isolating(reader, None), _is_isolating(writer, None)):
+        yield f"the record {reader['name']}: {complaint}: {why}"
+    for field in reader["fields"]:
+        why = _reason(_is_isolating(reader, field), _is_isolating(reader, theirs.get(field["name"])))
+        if why:
+            yield f"field {field['name']}: {complaint}: {why}"
+
+
+def _is_isolating(record: Definition, field: Definition | None) -> str:
+    """The record with one field at most."""
+    return json.dumps({**record, "fields": [] if field is None else [field]})
+
+
+def _reason(reader: str, writer: str) -> str:
+    checker = ReaderWriterCompatibilityChecker()  # type: ignore[no-untyped-call]
+    result = checker.get_compatibility(parse(reader), parse(writer))
+    if result.compatibility is SchemaCompatibilityType.compatible:
+        return ""
+    kinds = ", ".join(dict.fromkeys(one.value.replace("_", " ") for one in result.incompatibilities))
+    return f"{kinds} ({', '.join(sorted(result.messages))})"

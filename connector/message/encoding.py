@@ -1,0 +1,148 @@
+"""Record → bytes and back, in two framings that differ only in what stands before Avro's binary encoding.
+
+- Single-object encoding: ``C3 01`` and the schema's fingerprint (8 bytes, little-endian); no registry is needed.
+- Confluent's: ``00`` and the schema's id in the registry (4 bytes, big-endian).
+"""
+
+from collections.abc import Callable, Mapping
+from io import BytesIO
+from struct import error as StructError  # noqa: N812 - an exception is named as one
+from typing import Any, Final, Protocol
+
+from fastavro import schemaless_reader, schemaless_writer
+
+from connector.errors import Defect, Unreadable
+from connector.message import schemas
+from connector.message.avro import MISFITS, writer
+from connector.message.schemas import Schema
+
+CONTENT_TYPE: Final = "application/avro"
+"""The media type of every encoded record, whatever its framing."""
+
+MAGIC: Final = b"\xc3\x01"
+REGISTRY_MAGIC: Final = b"\x00"
+_REGISTRY_HEADER_BYTES: Final = len(REGISTRY_MAGIC) + 4
+_HEADER_BYTES: Final = len(MAGIC) + 8
+_UNWRITABLE: Final = (ValueError, TypeError, AttributeError, OverflowError)  # what fastavro raises on a misfit
+
+
+class Framing(Protocol):
+    """What stands before a record's bytes in a topic."""
+
+    def header(self, topic: str, schema: Schema) -> bytes:
+        """The bytes by which a reader finds the schema."""
+
+
+class SingleObjectFraming:
+    """The framing that needs no registry: a reader finds the schema by its fingerprint."""
+
+    def header(self, topic: str, schema: Schema) -> bytes:  # noqa: ARG002 - for all topics
+        """The magic bytes and the fingerprint; see `Framing.header`."""
+        return MAGIC + schema.fingerprint
+
+
+class RegistryFraming:
+    """The framing whose readers ask a schema registry: Confluent's, a zero byte and the schema's id.
+
+    Args:
+        ids: Topic → the id under which the registry has the schema of its records.
+    """
+
+    def __init__(self, ids: Mapping[str, int]) -> None:
+        self._headers = {topic: registry_header(schema_id) for topic, schema_id in ids.items()}
+
+    def header(self, topic: str, schema: Schema) -> bytes:  # noqa: ARG002 - the topic has one
+        """The zero byte and the id; see `Framing.header`."""
+        return self._headers[topic]
+
+
+def registry_header(schema_id: int) -> bytes:
+    """What stands before a record in Confluent's framing: a zero byte and the id, 4 bytes big-endian."""
+    return REGISTRY_MAGIC + schema_id.to_bytes(4, "big")
+
+
+def encode(schema: Schema, value: Mapping[str, Any]) -> bytes:
+    """The record in the single-object encoding.
+
+    Raises:
+        Defect: The value does not fit the schema.
+    """
+    return write(schema, value, header=MAGIC + schema.fingerprint)
+
+
+def write(schema: Schema, value: Mapping[str, Any], *, header: bytes) -> bytes:
+    """The header, then the record in Avro's binary encoding.
+
+    Raises:
+        Defect: The value does not fit the schema: a field missing, unknown, or of another type. The message names the
+            fields and nothing of what they hold.
+    """
+    try:
+        return writer(schema)(header, value)
+    except MISFITS:
+        # not chained: the message of what does not fit may quote the value, and a log would show it
+        raise Defect(f"a record does not fit the schema {schema.name}: {_misfits(schema, value)}") from None
+
+
+def decode(data: bytes, by_id: Callable[[int], Schema] | None = None) -> dict[str, Any]:
+    """The value of a record in either framing, times as epoch milliseconds.
+
+    Args:
+        data: The record's bytes, nothing before or after them.
+        by_id: Gives the schema that a registry has under an id; None where there is no registry.
+
+    Raises:
+        Unreadable: In neither framing, of a schema that is not known, cut short, or too long.
+    """
+    schema, start = schema_of(data, by_id)
+    body = BytesIO(data)
+    body.seek(start)
+    return read(schema, body)
+
+
+def schema_of(data: bytes, by_id: Callable[[int], Schema] | None = None) -> tuple[Schema, int]:
+    """The schema that a record names before its bytes, and where those begin; see `decode`."""
+    if data.startswith(MAGIC) and len(data) >= _HEADER_BYTES:
+        mark = data[len(MAGIC) : _HEADER_BYTES]
+        known = schemas.by_fingerprint()
+        if mark not in known:
+            raise Unreadable(
+                f"the record's schema {mark.hex()} is not known: it comes from another version of the connector"
+            )
+        return known[mark], _HEADER_BYTES
+    if data.startswith(REGISTRY_MAGIC) and len(data) >= _REGISTRY_HEADER_BYTES:
+        if by_id is None:
+            raise Unreadable("the record was published with a schema registry: give WEDA_REGISTRY__URL")
+        return by_id(int.from_bytes(data[1:_REGISTRY_HEADER_BYTES], "big")), _REGISTRY_HEADER_BYTES
+    raise Unreadable("the record is neither in Avro's single-object encoding nor in a registry's framing")
+
+
+def read(schema: Schema, body: BytesIO) -> dict[str, Any]:
+    """The value of a record in Avro's binary encoding, from where the body stands to its end.
+
+    Raises:
+        Unreadable: The bytes are not one whole record of that schema.
+    """
+    try:
+        value = schemaless_reader(body, schema.parsed, None)
+    except (EOFError, ValueError, TypeError, IndexError, OverflowError, MemoryError, StructError) as error:
+        raise Unreadable(f"the bytes are not a record of the schema {schema.name}") from error
+    if not isinstance(value, dict) or body.read(1):
+        raise Unreadable(f"the bytes go on after a record of the schema {schema.name}")
+    return value
+
+
+def _misfits(schema: Schema, value: Mapping[str, Any]) -> str:
+    """The names of the fields that do not fit and how, for an error's message."""
+    types = {each["name"]: each["type"] for each in schema.parsed["fields"]}
+    missing = [name for name in types if name not in value]
+    unfit = [name for name in types if name in value and not _fits(value[name], types[name])]
+    return f"missing {missing}, not of their type {unfit}, unknown to the schema {len(set(value) - set(types))}"
+
+
+def _fits(value: Any, avro_type: Any) -> bool:
+    try:
+        schemaless_writer(BytesIO(), avro_type, value, strict=True, disable_tuple_notation=True)
+    except _UNWRITABLE:
+        return False
+    return True

@@ -1,0 +1,153 @@
+"""The routing table: which kinds of record there are, which messages they take, and where they go.
+
+A topic's name is the prefix, a dot and the stream's name. The prefix may hold ``{source}`` and ``{envType}``; what
+they can become is known beforehand, so that every topic is: the sources' names, and the environments that a source
+allows.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Final
+
+from connector.errors import Unconvertible
+from connector.message.schemas import INSTANCE_EVENT, TASK_EVENT, WORKFLOW_EVENT, Schema, load
+
+DEAD_LETTERS: Final = "dead-letters"
+"""The stream of what could not become a record; it has no schema: its value is the request's bytes."""
+
+SOURCE: Final = "{source}"
+ENVIRONMENT: Final = "{envType}"
+
+WEDA_ENVIRONMENTS: Final = ("pre", "prod")
+"""What ``{envType}`` may become for a source that names no environments of its own."""
+
+ALL_ENVIRONMENTS: Final = "all"
+"""What ``{envType}`` becomes in the topic of dead letters: many of them name no environment, or a wrong one."""
+
+_ONE_SOURCE: Final[Mapping[str, Sequence[str]]] = MappingProxyType({"default": ()})
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """A kind of record and its topic.
+
+    Attributes:
+        name: As in ``WEDA_STREAMS`` and in the labels of metrics.
+        record_type: Full name of the Avro record.
+        message_types: The messages that become a record of it.
+        is_state: The last record of a key is what counts: the topic is compacted, and a deleted instance's value is
+            null.
+    """
+
+    name: str
+    record_type: str
+    message_types: frozenset[str]
+    is_state: bool = False
+
+
+STREAMS: Final = {
+    stream.name: stream
+    for stream in (
+        Stream("events", WORKFLOW_EVENT, frozenset({"Instance", "Task"})),
+        Stream("instances", INSTANCE_EVENT, frozenset({"Instance"})),
+        Stream("tasks", TASK_EVENT, frozenset({"Task"})),
+        Stream("state", INSTANCE_EVENT, frozenset({"Instance"}), is_state=True),
+    )
+}
+
+CANARY: Final = Stream("canary", WORKFLOW_EVENT, frozenset({"Task"}))
+"""The connector's own messages; no setting switches it on as a stream of sources."""
+
+_BY_NAME: Final = {**STREAMS, CANARY.name: CANARY}
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A stream, a topic that it has here, and the schema of its records."""
+
+    stream: Stream
+    topic: str
+    schema: Schema
+
+    @property
+    def subject(self) -> str:
+        """The name of the schema's versions in a registry."""
+        return f"{self.topic}-value"
+
+
+class Routes:
+    """The streams that are switched on, with their topics.
+
+    Args:
+        names: The streams.
+        prefix: What the topics' names start with; may hold ``{source}`` and ``{envType}``.
+        sources: Name → the environments that it allows; none means any, or WeDa's where the prefix holds ``{envType}``.
+    """
+
+    def __init__(
+        self,
+        names: Iterable[str],
+        prefix: str,
+        sources: Mapping[str, Sequence[str]] = _ONE_SOURCE,
+    ) -> None:
+        streams = [_BY_NAME[name] for name in names]
+        self._prefix = prefix
+        self._sources = {name: allowed_environments(prefix, allowed) for name, allowed in sources.items()}
+        scopes = [(name, each) for name, allowed in self._sources.items() for each in allowed or ("",)]
+        prefixes = dict.fromkeys(expanded(prefix, *scope) for scope in scopes)
+        self._by_prefix = {one: _by_message_type(streams, one) for one in prefixes}
+        self._is_fixed = prefix in self._by_prefix
+        self.all = tuple(_route(stream, one) for one in prefixes for stream in streams)
+
+    def of(self, message_type: str, source: str = "default", environment: str | None = None) -> tuple[Route, ...]:
+        """Where the records of one message go, in the order in which they are produced.
+
+        Raises:
+            Unconvertible: The source does not allow the environment (42201).
+        """
+        allowed = self._sources[source]
+        if allowed and environment not in allowed:
+            raise Unconvertible(
+                f"envType is not one that the source {source} allows ({', '.join(allowed)}): "
+                "add it to env_types of the source (WEDA_SOURCES), or send to the source of that environment",
+                code=42201,
+            )
+        prefix = self._prefix if self._is_fixed else expanded(self._prefix, source, environment or "")
+        return self._by_prefix[prefix][message_type]
+
+    def dead_letter_topic(self, source: str) -> str:
+        """Where the dead letters of a source go."""
+        return f"{expanded(self._prefix, source, ALL_ENVIRONMENTS)}.{DEAD_LETTERS}"
+
+    @property
+    def dead_letter_topics(self) -> tuple[str, ...]:
+        """Every topic of dead letters."""
+        return tuple(dict.fromkeys(map(self.dead_letter_topic, self._sources)))
+
+    @property
+    def topics(self) -> tuple[str, ...]:
+        """Every topic that the connector writes."""
+        return (*(route.topic for route in self.all), *self.dead_letter_topics)
+
+
+def expanded(prefix: str, source: str, environment: str) -> str:
+    """The prefix of one source and environment."""
+    return prefix.replace(SOURCE, source).replace(ENVIRONMENT, environment)
+
+
+def allowed_environments(prefix: str, named: Sequence[str]) -> Sequence[str]:
+    """The environments that a source allows; empty where any will do."""
+    return named or (WEDA_ENVIRONMENTS if ENVIRONMENT in prefix else ())
+
+
+def _by_message_type(streams: Iterable[Stream], prefix: str) -> dict[str, tuple[Route, ...]]:
+    streams = tuple(streams)
+    return {
+        kind: tuple(_route(stream, prefix) for stream in streams if kind in stream.message_types)
+        for kind in ("Instance", "Task")
+    }
+
+
+def _route(stream: Stream, prefix: str) -> Route:
+    return Route(stream, f"{prefix}.{stream.name}", load(stream.record_type))

@@ -1,0 +1,194 @@
+"""The Avro schemas of the records: each ``avro/<full.name>.avsc``, read once.
+
+The files are the one definition of every field. What other modules need to know about a field (its kind, the codes of
+its dictionary) is read from them here, so that nothing is said twice; `avro/README.md` is rendered from them too.
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Final, Literal, NamedTuple
+
+from fastavro.schema import SchemaParseException, fingerprint, parse_schema, to_parsing_canonical_form
+
+from connector.errors import ConfigurationError, Unreadable
+
+WORKFLOW_EVENT: Final = "io.weda.workflow.WorkflowEvent"
+INSTANCE_EVENT: Final = "io.weda.workflow.InstanceEvent"
+TASK_EVENT: Final = "io.weda.workflow.TaskEvent"
+ALL: Final = (WORKFLOW_EVENT, INSTANCE_EVENT, TASK_EVENT)
+
+OURS: Final = ("source", "receivedAt", "ingestId", "extras")
+"""The fields that the connector adds to what WeDa sends; the last ones of every record."""
+
+Kind = Literal["string", "int", "boolean", "date", "maps"]
+
+_KINDS: Final[Mapping[str, Kind]] = {
+    '"string"': "string",
+    '"int"': "int",
+    '"boolean"': "boolean",
+    '{"type": "long", "logicalType": "timestamp-millis"}': "date",
+    '{"type": "array", "items": {"type": "map", "values": "string"}}': "maps",
+}
+_CODES: Final = re.compile(r"Codes: (?P<codes>.+?)\. ")
+_NOT_BINARY: Final = frozenset({"doc", "default", "logicalType"})
+
+
+class Code(NamedTuple):
+    """An entry of an open dictionary: the number, WeDa's name for it, and what it means in English."""
+
+    value: int
+    name: str
+    meaning: str
+
+
+@dataclass(frozen=True, slots=True)
+class Schema:
+    """An Avro record schema, equal to another of the same name and text.
+
+    Attributes:
+        name: The full name, as in ``io.weda.workflow.TaskEvent``.
+        text: The schema as JSON on one line, documentation included: what a registry is given.
+        parsed: What fastavro writes and reads by. It has no logical types, so that a time is an int of epoch
+            milliseconds on both ways; the bytes are the same.
+        fingerprint: CRC-64-AVRO of the Parsing Canonical Form, 8 bytes little-endian, as in the single-object encoding.
+        fields: The names of the fields in the order of the bytes.
+    """
+
+    name: str
+    text: str
+    parsed: dict[str, Any] = field(compare=False, repr=False)
+    fingerprint: bytes
+    fields: tuple[str, ...]
+
+
+@cache
+def load(full_name: str) -> Schema:
+    """The schema of one record type, read on the first call.
+
+    Raises:
+        ConfigurationError: Its file is missing or is not the Avro schema of a record of that name.
+    """
+    return read(_folder() / f"{full_name}.avsc")
+
+
+def read(path: Path) -> Schema:
+    """The schema in the file ``<full.name>.avsc``, not cached: for released versions that lie elsewhere.
+
+    Raises:
+        ConfigurationError: The file is missing or is not the Avro schema of a record that is named as the file is.
+    """
+    try:
+        return _schema(json.loads(path.read_text(encoding="utf-8")), full_name=path.stem)
+    except OSError as error:
+        raise ConfigurationError(
+            f"schema {path}: not readable ({error.strerror}); install the connector again"
+        ) from error
+    except (SchemaParseException, ValueError, TypeError, KeyError) as error:
+        raise ConfigurationError(f"schema {path}: not the Avro schema of the record {path.stem}: {error}") from error
+
+
+def parse(text: str) -> Schema:
+    """The schema in a text that came from elsewhere, such as a registry.
+
+    Raises:
+        Unreadable: It is not the Avro schema of a record.
+    """
+    try:
+        definition = json.loads(text)
+        namespace, name = definition.get("namespace", ""), definition["name"]
+        return _schema(definition, full_name=name if "." in name or not namespace else f"{namespace}.{name}")
+    except (SchemaParseException, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise Unreadable(f"not the Avro schema of a record: {error}") from error
+
+
+@cache
+def released() -> Mapping[str, Mapping[str, Schema]]:
+    """Version of the connector → full name → the schema that it was released with, oldest first; never changed again.
+
+    Raises:
+        ConfigurationError: A file among them is not the Avro schema of a record.
+    """
+    folders = sorted((_folder() / "released").iterdir(), key=lambda each: [int(part) for part in each.name.split(".")])
+    return MappingProxyType(
+        {folder.name: {path.stem: read(path) for path in sorted(folder.glob("*.avsc"))} for folder in folders}
+    )
+
+
+@cache
+def by_fingerprint() -> Mapping[bytes, Schema]:
+    """The schemas of all versions by their fingerprints: what a reader of single-object bytes looks up."""
+    older = [schema for version in released().values() for schema in version.values()]
+    return MappingProxyType({schema.fingerprint: schema for schema in (*older, *map(load, ALL))})
+
+
+@cache
+def kinds(schema: Schema) -> Mapping[str, Kind]:
+    """Field → kind, over the fields that WeDa sends, in the schema's order; those of `OURS` are left out.
+
+    A ``date`` is an int of epoch milliseconds, ``maps`` a list of maps of strings.
+
+    Raises:
+        ConfigurationError: A field has a type that the connector has no conversion for.
+    """
+    definitions = json.loads(schema.text)["fields"]
+    return MappingProxyType({each["name"]: _kind(each) for each in definitions if each["name"] not in OURS})
+
+
+@cache
+def codes(schema: Schema, name: str) -> tuple[Code, ...]:
+    """The codes that WeDa documents for a field today; empty for a field that has no dictionary.
+
+    Raises:
+        KeyError: The schema has no such field.
+    """
+    docs = {each["name"]: each["doc"] for each in json.loads(schema.text)["fields"]}
+    match = _CODES.search(docs[name])
+    if match is None:
+        return ()
+    entries = (entry.split(" ", 2) for entry in match["codes"].split("; "))
+    return tuple(Code(int(value), chinese, meaning) for value, chinese, meaning in entries)
+
+
+def _folder() -> Path:
+    """Where the files are: inside the package once installed from a wheel, beside it in a checkout."""
+    package = Path(__file__).resolve().parents[1]
+    installed = package / "avro"
+    return installed if installed.is_dir() else package.parent / "avro"
+
+
+def _schema(definition: Any, *, full_name: str) -> Schema:
+    parsed = parse_schema(_binary(definition))
+    if not isinstance(parsed, dict) or parsed.get("type") != "record" or parsed.get("name") != full_name:
+        raise ValueError("one record of the file's name is expected")
+    return Schema(
+        name=full_name,
+        text=json.dumps(definition, ensure_ascii=False, separators=(",", ":")),
+        parsed=parsed,
+        fingerprint=bytes.fromhex(fingerprint(to_parsing_canonical_form(definition), "CRC-64-AVRO")),
+        fields=tuple(each["name"] for each in definition["fields"]),
+    )
+
+
+def _binary(definition: Any) -> Any:
+    """The definition without what the bytes do not depend on: fastavro is faster without, and leaves times as ints."""
+    if isinstance(definition, list):
+        return [_binary(branch) for branch in definition]
+    if not isinstance(definition, dict):
+        return definition
+    if set(definition) == {"type", "logicalType"}:
+        return _binary(definition["type"])
+    return {name: _binary(value) for name, value in definition.items() if name not in _NOT_BINARY}
+
+
+def _kind(definition: Mapping[str, Any]) -> Kind:
+    declared = definition["type"]
+    branch = declared[1] if isinstance(declared, list) else declared
+    kind = _KINDS.get(json.dumps(branch))
+    if kind is None:
+        raise ConfigurationError(f"schema field {definition['name']}: no conversion to the type {json.dumps(branch)}")
+    return kind

@@ -1,0 +1,73 @@
+"""Where a request comes from: the address that connected, or what a proxy that we trust says of it. Pure."""
+
+import re
+from collections.abc import Iterable, Sequence
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from typing import Final, NamedTuple
+
+from connector.values import Network
+
+Address = IPv4Address | IPv6Address
+
+FORWARDED_FOR: Final = b"x-forwarded-for"
+ORIGIN: Final = "origin"
+"""Where a connection's ASGI state has its `Origin`."""
+
+
+class Origin(NamedTuple):
+    """What a connection says of its sender.
+
+    Attributes:
+        peer: The address that connected; None where it is not known.
+        certificate: The names in the client's certificate, which the listener has verified.
+    """
+
+    peer: str | None
+    certificate: frozenset[str]
+
+
+_WITH_PORT = re.compile(r"\[(?P<v6>[^\]]*)\](?::\d+)?|(?P<v4>[0-9.]+)(?::\d+)?")
+
+NOWHERE: Final = Origin(None, frozenset())
+"""The origin of a connection that says nothing."""
+
+
+def client_address(peer: str | None, headers: Iterable[tuple[bytes, bytes]], trusted: Sequence[Network]) -> str | None:
+    """The address of the sender, as far as it can be known; None where it cannot.
+
+    ``X-Forwarded-For`` is read from its right end: each proxy adds whom it was called by. What stands left of the
+    first address that is no proxy of ours is that sender's own claim, and is not read.
+
+    Args:
+        peer: Who connected.
+        headers: Of the request, in their order.
+        trusted: The networks of the proxies whose word counts.
+    """
+    if not trusted or not is_within(peer, trusted):
+        return peer
+    claimed = b",".join(value for name, value in headers if name == FORWARDED_FOR).decode("latin-1")
+    for hop in reversed([_bare(each) for each in claimed.split(",") if each.strip()]):
+        if not is_within(hop, trusted):
+            return hop
+    return peer
+
+
+def is_within(address: str | None, networks: Iterable[Network]) -> bool:
+    """Whether an address is in one of the networks; what is no address is in none."""
+    parsed = _parsed(address)
+    return parsed is not None and any(parsed in network for network in networks)
+
+
+def _bare(hop: str) -> str:
+    """The address of a hop as proxies write it: some add the port, and brackets around IPv6."""
+    found = _WITH_PORT.fullmatch(hop.strip().strip('"'))
+    return hop.strip() if found is None else found["v6"] or found["v4"]
+
+
+def _parsed(address: str | None) -> Address | None:
+    try:
+        parsed = ip_address(address or "")
+    except ValueError:
+        return None
+    # a listener of both families sees IPv4 senders as ::ffff:a.b.c.d
+    return (parsed.ipv4_mapped or parsed) if isinstance(parsed, IPv6Address) else parsed

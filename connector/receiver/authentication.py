@@ -1,0 +1,166 @@
+"""Which source sent a request: known by its token, its certificate, or the signature of its body.
+
+A token is looked up by its keyed digest, so the time of a check tells nothing about how near a wrong one came, and does
+not grow with the number of tokens.
+"""
+
+import asyncio
+import hashlib
+import secrets
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final, TypeVar
+
+from connector.errors import Forbidden, Unauthenticated
+from connector.receiver.addresses import is_within
+from connector.values import Network, SourceName
+
+REFUSAL_DELAY_SECONDS: Final = 0.25
+"""How long the answer to a wrong credential is held back."""
+
+MOST_HELD: Final = 256
+"""Answers that are held back at once; beyond it wrong credentials are answered at once, and hung up on as all are."""
+
+_WAY_OUT = "send Authorization: Bearer <token> or X-WeDa-Token: <token> with the token that the connector's owner gave"
+_NOBODY: Final[frozenset[str]] = frozenset()
+Key = TypeVar("Key", str, bytes)
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """What one source is known by, several of each so that they can be rotated.
+
+    Attributes:
+        tokens: Texts that it sends.
+        secrets: Keys with which it signs.
+        certificates: Names in its client certificate, or ``sha256:<fingerprint>``.
+        networks: Where its requests may come from; none means anywhere.
+    """
+
+    tokens: tuple[str, ...] = ()
+    secrets: tuple[bytes, ...] = ()
+    certificates: tuple[str, ...] = ()
+    networks: tuple[Network, ...] = ()
+
+    @property
+    def exist(self) -> bool:
+        """Whether there is any; a network alone is none."""
+        return bool(self.tokens or self.secrets or self.certificates)
+
+
+class Authentication:
+    """Checks the credential of a request against its source's.
+
+    Args:
+        sources: The credentials of each source.
+        open_without: Whether a source that has no credential takes requests from anyone.
+    """
+
+    def __init__(self, sources: Mapping[str, Credentials], *, open_without: bool) -> None:
+        self._names = frozenset(sources)
+        self._open_without = open_without
+        self._key = secrets.token_bytes(32)
+        self.replace(sources)
+
+    def replace(self, sources: Mapping[str, Credentials]) -> None:
+        """Let these credentials count from now on; a source that was not there at the start stays unknown.
+
+        A source that is left out is locked, on an open connector too.
+        """
+        self._sources = {name: one for name, one in sources.items() if name in self._names}
+        known = self._sources.items()
+        self._by_token = _owners((self._digest(token), name) for name, one in known for token in one.tokens)
+        self._by_certificate = _owners((each, name) for name, one in known for each in one.certificates)
+
+    def check(
+        self,
+        source: str,
+        token: str | None,
+        *,
+        certificate: frozenset[str] = _NOBODY,
+        address: Callable[[], str | None] = lambda: None,
+        signed: bool = False,
+    ) -> SourceName:
+        """Give the source back as a name of ours, or refuse.
+
+        Args:
+            source: The source that the path names.
+            token: The token of the request, or None.
+            certificate: The names in the client's certificate, if the listener has verified one.
+            address: Gives the sender's address; called only for a source that has networks.
+            signed: Whether the request is signed: with no other credential, a secret of
+                :meth:`secrets_of` must still be the one.
+
+        Raises:
+            Unauthenticated: No credential, a wrong one, or no such source.
+            Forbidden: The credential is another source's, or the sender is in no network of the source.
+        """
+        known = self._sources.get(source)
+        if known is None:
+            raise _stranger(token)
+        if not self._is_known(source, known, token, certificate) and not (signed and known.secrets):
+            raise self._refusal(token, certificate)
+        if known.networks and not is_within(address(), known.networks):
+            raise Forbidden("this source does not send from this address", reason="network")
+        return SourceName(source)
+
+    def knows(self, source: SourceName, token: str | None, certificate: frozenset[str] = _NOBODY) -> bool:
+        """Whether token or certificate is enough, so that a signature is not looked at."""
+        return self._is_known(source, self._sources[source], token, certificate)
+
+    def secrets_of(self, source: SourceName) -> tuple[bytes, ...]:
+        """The keys one of which must have signed the body."""
+        known = self._sources.get(source)  # a reload may have taken it away while the body came
+        return () if known is None else known.secrets
+
+    def _is_known(self, source: str, known: Credentials, token: str | None, certificate: frozenset[str]) -> bool:
+        if token is not None and source in self._by_token.get(self._digest(token), _NOBODY):
+            return True
+        if certificate and not certificate.isdisjoint(known.certificates):
+            return True
+        return self._open_without and not known.exist
+
+    def _refusal(self, token: str | None, certificate: frozenset[str]) -> Unauthenticated | Forbidden:
+        is_another_s = token is not None and self._digest(token) in self._by_token
+        if is_another_s or not certificate.isdisjoint(self._by_certificate):
+            return Forbidden(
+                "the credential is good for another source, not for the one in the path", reason="other_source"
+            )
+        return _stranger(token)
+
+    def _digest(self, token: str) -> bytes:
+        return hashlib.blake2b(token.encode(errors="surrogateescape"), key=self._key, digest_size=16).digest()
+
+
+class RefusalDelay:
+    """Holds back the answers to wrong credentials: each for a moment, and only so many at once."""
+
+    def __init__(self, seconds: float = REFUSAL_DELAY_SECONDS) -> None:
+        self._seconds = seconds
+        self._held = 0
+
+    def hold(self, answer: Callable[[], None]) -> None:
+        """Call ``answer`` after the moment, or at once where too many wait already."""
+        if self._held >= MOST_HELD:
+            answer()
+            return
+        self._held += 1
+        asyncio.get_running_loop().call_later(self._seconds, self._let_go, answer)
+
+    def _let_go(self, answer: Callable[[], None]) -> None:
+        self._held -= 1
+        answer()
+
+
+def _stranger(token: str | None) -> Unauthenticated:
+    if token is None:
+        return Unauthenticated(f"no credential: {_WAY_OUT}", reason="missing")
+    return Unauthenticated(f"the credential is not known: {_WAY_OUT}", reason="unknown")
+
+
+def _owners(pairs: Iterable[tuple[Key, str]]) -> dict[Key, frozenset[str]]:
+    found: defaultdict[Key, set[str]] = defaultdict(set)
+    for key, name in pairs:
+        found[key].add(name)
+    return {key: frozenset(names) for key, names in found.items()}

@@ -1,0 +1,86 @@
+"""Standard Webhooks signatures: whether a request's body was signed with a secret that we know, and just now.
+
+The signed content is ``<webhook-id>.<webhook-timestamp>.<body>``; the signature ``v1`` is its HMAC-SHA256 in Base64.
+Source: the Standard Webhooks specification. Pure: the caller says what time it is.
+"""
+
+import base64
+import hmac
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from connector.errors import Unauthenticated
+from connector.settings.webhooks import WINDOW_SECONDS
+
+HEADERS: Final = ("webhook-id", "webhook-timestamp", "webhook-signature")
+MOST_SIGNATURES: Final = 16
+"""Signatures of one request that are looked at: one for each of the sender's secrets."""
+
+_LONGEST_ID: Final = 256
+_LONGEST_TIMESTAMP: Final = 12
+_VERSION: Final = "v1"
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """What a signed request says in its headers.
+
+    Attributes:
+        identity: ``webhook-id``: the same for each attempt to send one message.
+        timestamp: ``webhook-timestamp``: epoch seconds, as text.
+        signatures: ``webhook-signature``: one or more of ``v1,<Base64>``, between spaces.
+    """
+
+    identity: str
+    timestamp: str
+    signatures: str
+
+    def check_time(self, now: float) -> None:
+        """Refuse a signature of another time before its body is read.
+
+        Args:
+            now: Epoch seconds.
+
+        Raises:
+            Unauthenticated: The headers are not well formed, or the time is outside the window.
+        """
+        if not 0 < len(self.identity) <= _LONGEST_ID:
+            raise Unauthenticated(f"webhook-id is missing or over {_LONGEST_ID} characters", reason="signature")
+        if not (self.timestamp.isascii() and self.timestamp.isdigit() and len(self.timestamp) <= _LONGEST_TIMESTAMP):
+            raise Unauthenticated("webhook-timestamp is no time in epoch seconds", reason="timestamp")
+        if abs(now - int(self.timestamp)) > WINDOW_SECONDS:
+            raise Unauthenticated(
+                f"webhook-timestamp is more than {WINDOW_SECONDS} seconds from the connector's clock: sign it anew, "
+                "and compare the clocks",
+                reason="timestamp",
+            )
+
+    def verify(self, body: bytes, secrets: Iterable[bytes]) -> None:
+        """Refuse a body that none of the secrets has signed.
+
+        Raises:
+            Unauthenticated: No signature is that of a secret over this id, time and body.
+        """
+        content = f"{self.identity}.{self.timestamp}.".encode("latin-1", errors="replace") + body
+        given = _decoded(self.signatures)
+        expected = [hmac.digest(secret, content, "sha256") for secret in secrets]
+        # every pair is compared, so that the time tells nothing about which one came near
+        if not any([hmac.compare_digest(one, other) for one in given for other in expected]):  # noqa: C419
+            raise Unauthenticated(
+                "no signature in webhook-signature is one of the source's secrets over this id, time and body",
+                reason="signature",
+            )
+
+
+def _decoded(signatures: str) -> list[bytes]:
+    """The signatures of our version; what is not Base64 is none."""
+    found = []
+    for one in signatures.split(" ", MOST_SIGNATURES)[:MOST_SIGNATURES]:
+        version, _, text = one.partition(",")
+        if version == _VERSION:
+            try:
+                found.append(base64.b64decode(text, validate=True))
+            except ValueError:
+                continue
+    return found

@@ -1,0 +1,146 @@
+"""TLS of the listeners: certificates that are read again when their files change, and what a client's certificate says.
+
+A connection gets the context that is current when its handshake begins; those that are open keep theirs.
+"""
+
+import hashlib
+import ssl
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from connector.errors import ConfigurationError
+from connector.values import FINGERPRINT
+
+NO_NAMES: Final[frozenset[str]] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Files:
+    """PEM files of one listener.
+
+    Attributes:
+        certificate: Its certificate, and those between it and the authority.
+        key: The key, if it is not in the same file.
+        client_authority: Who vouches for clients; None: clients are not asked for a certificate.
+        setting: What names the files in errors, such as ``WEDA_RECEIVER``.
+    """
+
+    certificate: Path
+    key: Path | None
+    client_authority: Path | None
+    setting: str
+
+    @classmethod
+    def of(
+        cls, certificate: Path | None, key: Path | None, client_authority: Path | None, *, setting: str
+    ) -> "Files | None":
+        """The files of a listener; None for one that speaks plain HTTP."""
+        return None if certificate is None else cls(certificate, key, client_authority, setting)
+
+    @property
+    def all(self) -> tuple[Path, ...]:
+        """Every file."""
+        return tuple(path for path in (self.certificate, self.key, self.client_authority) if path is not None)
+
+
+class ServerTls:
+    """The TLS of a listener.
+
+    Args:
+        files: Where certificate and key are.
+
+    Attributes:
+        context: What the listener is given; it hands each handshake over to the current one.
+
+    Raises:
+        ConfigurationError: A file cannot be read, or certificate and key do not belong together.
+    """
+
+    def __init__(self, files: Files) -> None:
+        self._files = files
+        self._current = _context(files)
+        self._trusted, self._trusted_since = _trusted(files), 0.0
+        self.context = _context(files)
+        self.context.sni_callback = self._hand_over
+
+    def reload(self) -> None:
+        """Read the files again; what cannot be read leaves the context as it is.
+
+        Raises:
+            ConfigurationError: As at the start.
+        """
+        self._current = _context(self._files)
+        if (trusted := _trusted(self._files)) != self._trusted:
+            self._trusted, self._trusted_since = trusted, time.time()
+
+    def _hand_over(self, connection: Any, _name: str | None, _context: ssl.SSLContext) -> int | None:
+        """Use the current context; a session from before other authorities is refused, for it is not verified again."""
+        connection.context = self._current
+        if connection.session_reused and connection.session.time <= self._trusted_since:
+            return ssl.ALERT_DESCRIPTION_BAD_CERTIFICATE
+        return None
+
+
+def names_of(connection: Any) -> frozenset[str]:
+    """What a client is known by in its verified certificate.
+
+    DNS names, URIs and mail addresses of its subjectAltName, the common name where it has none of these, and
+    ``sha256:<fingerprint>`` in lower-case hex.
+
+    Args:
+        connection: The TLS connection as the transport's ``ssl_object`` gives it, or None.
+    """
+    encoded = None if connection is None else connection.getpeercert(binary_form=True)
+    if not encoded:
+        return NO_NAMES
+    certificate = connection.getpeercert() or {}
+    names = {name for name in _names_in(certificate) if not name.startswith(FINGERPRINT)}
+    return frozenset({*names, f"{FINGERPRINT}{hashlib.sha256(encoded).hexdigest()}"})
+
+
+def _names_in(certificate: dict[str, Any]) -> Iterator[str]:
+    alternatives = [value for kind, value in certificate.get("subjectAltName", ()) if kind in {"DNS", "URI", "email"}]
+    if alternatives:
+        yield from alternatives
+        return
+    for part in certificate.get("subject", ()):
+        yield from (value for name, value in part if name == "commonName")
+
+
+def _context(files: Files) -> ssl.SSLContext:
+    try:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
+        context.set_alpn_protocols(["http/1.1"])
+        context.load_cert_chain(files.certificate, files.key, password=_no_password)
+        if files.client_authority is not None:
+            context.load_verify_locations(files.client_authority)
+            context.verify_mode = ssl.CERT_OPTIONAL
+    except (OSError, ssl.SSLError, ValueError) as error:
+        raise ConfigurationError(_problem(files, error)) from error
+    return context
+
+
+def _trusted(files: Files) -> bytes:
+    return b"" if files.client_authority is None else files.client_authority.read_bytes()
+
+
+def _no_password() -> str:
+    raise ValueError("the key is encrypted")
+
+
+def _problem(files: Files, error: Exception) -> str:
+    names = ", ".join(f"{files.setting}__{name}" for name in ("TLS_CERTIFICATE", "TLS_KEY"))
+    if files.client_authority is not None:
+        names += f", {files.setting}__TLS_CLIENT_CA"
+    if isinstance(error, ssl.SSLError):
+        why = f"certificate and key are no PEM or do not belong together ({error.reason or 'unreadable'})"
+    elif isinstance(error, OSError):
+        why = f"a file cannot be read ({error.strerror})"
+    else:
+        why = str(error)
+    return f"{names}: {why}"

@@ -1,0 +1,107 @@
+"""The connector's state, as far as probes and gauges tell it."""
+
+import time
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from connector.journal.file import headroom
+from connector.supervision import Vital
+
+FULL_BELOW: Final = 64 * 1024
+"""Bytes of room below which the journal counts as full: about what a large message takes."""
+
+SLOWEST_RATE: Final = 0.1
+"""Messages a second below which the journal does not count as emptying."""
+
+
+@dataclass
+class Health:
+    """What was last seen of the outside.
+
+    Attributes:
+        journal_limit_bytes: Bound of the journal.
+        kafka: Why messages can or cannot be published now: ``connecting``, ``up``, ``stalled`` or ``down``.
+        journal_bytes: Bytes of the journal in use, or None while its disk does not answer.
+        backlog: Messages in the journal.
+        waiting: The same by source.
+        leaving_rate: Messages a second that leave the journal, averaged over about half a minute.
+        waiting_since: When the oldest message that is not in Kafka began to wait, on the monotonic clock, or None.
+        is_open: The public listener listens.
+        is_closing: The connector is shutting down.
+        is_isolated: Kafka does not answer this replica and does answer another one, which should be asked.
+        needs_journal: Nothing can be accepted without the journal, brokers or not.
+        is_journal_lost: The journal's file is no longer at its path: what goes into it would be gone after a restart.
+        vital: What has to live.
+    """
+
+    journal_limit_bytes: int
+    needs_journal: bool = False
+    kafka: str = "connecting"
+    journal_bytes: int | None = 0
+    backlog: int = 0
+    waiting: dict[str, int] = field(default_factory=dict)
+    leaving_rate: float = 0.0
+    waiting_since: float | None = None
+    is_open: bool = False
+    is_closing: bool = False
+    is_isolated: bool = False
+    is_journal_lost: bool = False
+    vital: Vital = field(default_factory=Vital)
+    problems: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def dead(self) -> list[str]:
+        """Parts that have ended though the connector runs."""
+        return self.vital.dead if self.is_open and not self.is_closing else []
+
+    @property
+    def journal(self) -> str:
+        """``ok``, ``full`` or ``failing``."""
+        if self.journal_bytes is None:
+            return "failing"
+        return "full" if self.journal_room_bytes < FULL_BELOW else "ok"
+
+    @property
+    def journal_room_bytes(self) -> int:
+        """Bytes that the journal still takes: its limit, less what it holds and what only deletions may use."""
+        if self.journal_bytes is None:
+            return 0
+        return max(self.journal_limit_bytes - headroom(self.journal_limit_bytes) - self.journal_bytes, 0)
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether a message can be accepted durably: by the brokers, or by the journal."""
+        if not self.is_open or self.is_closing or self.is_isolated or self.is_journal_lost or self.dead:
+            return False
+        if self.needs_journal and self.journal == "failing":
+            return False
+        return self.journal == "ok" or self.kafka == "up"
+
+    @property
+    def oldest_age_seconds(self) -> float:
+        """Age of the oldest message that is not in Kafka."""
+        return 0.0 if self.waiting_since is None else time.monotonic() - self.waiting_since
+
+    @property
+    def catch_up_seconds(self) -> float | None:
+        """How long the journal takes to empty at the rate of now; None while nothing leaves it."""
+        if not self.backlog:
+            return 0.0
+        return self.backlog / self.leaving_rate if self.leaving_rate >= SLOWEST_RATE else None
+
+    def as_dict(self) -> dict[str, Any]:
+        """The body of ``/readyz``."""
+        return {
+            "ready": self.is_ready,
+            "kafka": self.kafka,
+            "journal": self.journal,
+            "journal_messages": self.backlog,
+            "journal_messages_by_source": self.waiting,
+            "publish_rate": round(self.leaving_rate, 1),
+            "catch_up_seconds": None if self.catch_up_seconds is None else round(self.catch_up_seconds, 1),
+            "journal_bytes": self.journal_bytes,
+            "journal_limit_bytes": self.journal_limit_bytes,
+            "oldest_waiting_seconds": round(self.oldest_age_seconds, 3),
+            "closing": self.is_closing,
+            "problems": self.problems,
+        }
