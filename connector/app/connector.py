@@ -46,18 +46,11 @@ from connector.operations import SECONDS_BETWEEN, Context, History, KafkaReader,
 from connector.operations.timeline import LOOK_BACK
 from connector.receiver.application import Receiver
 from connector.receiver.authentication import Authentication, Credentials
-from connector.receiver.protocol import (
-    MAX_OPERATIONS_CONNECTIONS,
-    SWEEP_SECONDS,
-    OperationsProtocol,
-    Protocol,
-    bounded,
-    sweep,
-)
+from connector.receiver.connection import SWEEP_SECONDS, Listener, sweep
 from connector.receiver.rates import Rates
 from connector.receiver.single_use import SingleUse
 from connector.receiver.tls import Files, ServerTls
-from connector.receiver.tracing import TracedPublisher, TracedReceiver, Tracing
+from connector.receiver.tracing import RequestSpans, TracedPublisher, Tracing
 from connector.replicas.claims import Claims
 from connector.replicas.journal import Link, SharedJournal
 from connector.replicas.lease import MESSAGE_TIMEOUT_SECONDS, LeasedPublisher
@@ -231,8 +224,7 @@ class Connector:
         main = pipeline(self.routes, self.metrics)
         self._open_context(main, journal, delivery, claims)
         self._receiver_app = receiver = self._receiver(main, duplicates, claims)
-        traced = receiver if self._tracing is None else TracedReceiver(receiver, self._tracing.tracer)
-        self.url = await self._serve_receiver(traced, public)
+        self.url = await self._serve_receiver(receiver, public)
         self._stack.callback(self._close_receiver, receiver)
         self.health.is_open = True
         # 10. What may change while it runs: credentials, certificates, the properties of the Kafka clients.
@@ -497,6 +489,7 @@ class Connector:
             rates=self._rates,
             single_use=SingleUse(duplicates, claims),
             trusted_proxies=settings.receiver.trusted_proxies,
+            on_begin=None if self._tracing is None else RequestSpans(self._tracing.tracer).begin,
         )
 
     async def _serve_operations(self, listener: socket.socket) -> str:
@@ -513,16 +506,15 @@ class Connector:
                 "alone"
             )
         tls = self._tls(Files.of(settings.tls_certificate, settings.tls_key, None, setting="WEDA_OPERATIONS"))
-        protocol = bounded(OperationsProtocol, MAX_OPERATIONS_CONNECTIONS, lambda _reason: None)
-        return await self._serve("operations", self._guard, listener, tls, protocol)
+        return await self._serve("operations", self._guard, listener, tls, Listener.operations())
 
-    async def _serve_receiver(self, receiver: Receiver | TracedReceiver, listener: socket.socket) -> str:
+    async def _serve_receiver(self, receiver: Receiver, listener: socket.socket) -> str:
         settings = self._settings.receiver
         tls = self._tls(
             Files.of(settings.tls_certificate, settings.tls_key, settings.tls_client_ca, setting="WEDA_RECEIVER")
         )
-        protocol = bounded(Protocol, settings.max_connections, self.metrics.connection_refused)
-        return await self._serve("receiver", receiver, listener, tls, protocol)
+        bounds = Listener.public(receiver, settings.max_connections, self.metrics.connection_refused)
+        return await self._serve("receiver", receiver, listener, tls, bounds)
 
     def _tls(self, files: Files | None) -> ServerTls | None:
         if files is None:
@@ -532,11 +524,11 @@ class Connector:
         return tls
 
     async def _serve(
-        self, part: str, app: Any, listener: socket.socket, tls: ServerTls | None, http: type[Protocol]
+        self, part: str, app: Any, listener: socket.socket, tls: ServerTls | None, bounds: Listener
     ) -> str:
         config = uvicorn.Config(
             app,
-            http=http,
+            http=bounds.protocol,  # type: ignore[arg-type]  # uvicorn only calls it
             ws="none",
             lifespan="off",
             loop="none",

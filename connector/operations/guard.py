@@ -5,13 +5,13 @@ loopback the rest is closed, and on loopback a page of another site cannot reach
 who sits here: the request must name this machine as its host, and must not come from another origin or site.
 """
 
-import json
 from collections.abc import Awaitable, Callable, Iterator, MutableMapping
 from typing import Any, Final
 from urllib.parse import urlsplit
 
 from fastapi import Request
 
+from connector import answers
 from connector.operations import console
 from connector.operations.guesses import Guesses
 from connector.operations.sessions import COOKIE, Sessions
@@ -86,7 +86,8 @@ class Guard:
         if refusal is None:
             await self._app(scope, receive, send_strictly)
         else:
-            await _answer(send_strictly, *refusal)
+            status, message = refusal
+            await answers.notice(status, message).send(send_strictly)
 
     def _page(self, scope: Scope) -> Application:
         """The application, or the way to the login where the browser has no session.
@@ -144,12 +145,3 @@ def _strict(scope: Scope, headers: list[tuple[bytes, bytes]]) -> Iterator[tuple[
         yield b"content-security-policy", _NOTHING
     if scope["scheme"] == "https":
         yield _HTTPS_FROM_NOW_ON
-
-
-async def _answer(send: Send, status: int, message: str) -> None:
-    body = json.dumps({"message": message}).encode()
-    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
-    if status == 401:  # noqa: PLR2004 - HTTP's own number
-        headers.append((b"www-authenticate", b"Bearer"))
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})

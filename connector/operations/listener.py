@@ -9,7 +9,8 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
-from connector.errors import ConfigurationError, ConnectorError, OutsideUnreachable, Refused
+from connector import answers
+from connector.errors import ConnectorError
 from connector.intake.reprocessing import AlreadyRunning
 from connector.operations import api, console
 from connector.operations.context import Context
@@ -44,7 +45,7 @@ def operations_app(
     sessions, guesses = Sessions(token), Guesses(on_refused)
 
     @app.exception_handler(ConnectorError)
-    async def respond(_: Request, error: Exception) -> JSONResponse:
+    async def respond(_: Request, error: Exception) -> Response:
         return _error_response(error) if isinstance(error, ConnectorError) else JSONResponse({}, 500)
 
     @app.exception_handler(RequestValidationError)
@@ -83,12 +84,8 @@ def operations_app(
     return Guard(app, sessions, guesses, on_loopback=context.is_loopback)
 
 
-def _error_response(error: ConnectorError) -> JSONResponse:
-    status, headers = 500, None
-    if isinstance(error, Refused):
-        status, headers = error.code // 100, {"retry-after": str(error.retry_after)}
-    elif isinstance(error, AlreadyRunning):
-        status = 409
-    elif isinstance(error, OutsideUnreachable | ConfigurationError):
-        status = 502
-    return JSONResponse({"message": error.message}, status, headers)
+def _error_response(error: ConnectorError) -> Response:
+    answer = answers.to_operator(error, status=409 if isinstance(error, AlreadyRunning) else None)
+    response = Response(answer.body, answer.status)
+    response.raw_headers = answer.headers
+    return response

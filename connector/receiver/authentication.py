@@ -7,13 +7,15 @@ not grow with the number of tokens.
 import asyncio
 import hashlib
 import secrets
+import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Final, TypeVar
+from typing import Final, NamedTuple, TypeVar
 
 from connector.errors import Forbidden, Unauthenticated
 from connector.receiver.addresses import is_within
+from connector.receiver.signatures import Signature
 from connector.values import Network, SourceName
 
 REFUSAL_DELAY_SECONDS: Final = 0.25
@@ -49,6 +51,18 @@ class Credentials:
         return bool(self.tokens or self.secrets or self.certificates)
 
 
+class Identity(NamedTuple):
+    """Who sent a request.
+
+    Attributes:
+        source: The source that its path names.
+        signature: What has yet to prove that; None where token or certificate has proven it.
+    """
+
+    source: SourceName
+    signature: Signature | None
+
+
 class Authentication:
     """Checks the credential of a request against its source's.
 
@@ -80,39 +94,46 @@ class Authentication:
         *,
         certificate: frozenset[str] = _NOBODY,
         address: Callable[[], str | None] = lambda: None,
-        signed: bool = False,
-    ) -> SourceName:
-        """Give the source back as a name of ours, or refuse.
+        signature: Signature | None = None,
+    ) -> Identity:
+        """Find out from a request's head who sent it, or refuse it.
+
+        A token or certificate that is enough proves it at once, and a signature beside it is not looked at. A signature
+        alone has to be proven by `verify` once the body is there.
 
         Args:
             source: The source that the path names.
             token: The token of the request, or None.
             certificate: The names in the client's certificate, if the listener has verified one.
             address: Gives the sender's address; called only for a source that has networks.
-            signed: Whether the request is signed: with no other credential, a secret of
-                :meth:`secrets_of` must still be the one.
+            signature: The signature of the request, or None.
 
         Raises:
-            Unauthenticated: No credential, a wrong one, or no such source.
+            Unauthenticated: No credential, a wrong one, no such source, or a signature of another time.
             Forbidden: The credential is another source's, or the sender is in no network of the source.
         """
         known = self._sources.get(source)
         if known is None:
             raise _stranger(token)
-        if not self._is_known(source, known, token, certificate) and not (signed and known.secrets):
+        is_proven = self._is_known(source, known, token, certificate)
+        if not is_proven and not (signature is not None and known.secrets):
             raise self._refusal(token, certificate)
         if known.networks and not is_within(address(), known.networks):
             raise Forbidden("this source does not send from this address", reason="network")
-        return SourceName(source)
+        if is_proven or signature is None:
+            return Identity(SourceName(source), None)
+        signature.check_time(time.time())
+        return Identity(SourceName(source), signature)
 
-    def knows(self, source: SourceName, token: str | None, certificate: frozenset[str] = _NOBODY) -> bool:
-        """Whether token or certificate is enough, so that a signature is not looked at."""
-        return self._is_known(source, self._sources[source], token, certificate)
+    def verify(self, identity: Identity, body: bytes) -> None:
+        """Refuse a body that its source has not signed, where only a signature can prove the source.
 
-    def secrets_of(self, source: SourceName) -> tuple[bytes, ...]:
-        """The keys one of which must have signed the body."""
-        known = self._sources.get(source)  # a reload may have taken it away while the body came
-        return () if known is None else known.secrets
+        Raises:
+            Unauthenticated: No signature is made with one of the source's secrets.
+        """
+        if identity.signature is not None:
+            known = self._sources.get(identity.source)  # a reload may have removed it while the body arrived
+            identity.signature.verify(body, () if known is None else known.secrets)
 
     def _is_known(self, source: str, known: Credentials, token: str | None, certificate: frozenset[str]) -> bool:
         if token is not None and source in self._by_token.get(self._digest(token), _NOBODY):

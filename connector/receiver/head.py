@@ -1,31 +1,30 @@
-"""What a request says before its body, read once: who keeps a connection sends the same head again and again.
-
-Pure, but for the memory that `Heads` is.
-"""
+"""A request's head: its first line and header fields, and what follows from them. Pure."""
 
 import re
 from collections.abc import Sequence
+from email.message import Message as MediaType
 from typing import Final
 
-from connector.errors import Malformed
+from connector.errors import Malformed, WrongMediaType, WrongMethod, WrongPath
+from connector.message import weda
+from connector.message.parsing import BodyKind
 from connector.receiver.signatures import HEADERS as SIGNATURE_HEADERS
 from connector.receiver.signatures import Signature
 
-MOST_HEADS: Final = 256
-"""Heads that are remembered at once."""
+MAX_CONTENT_TYPE: Final = 256
+"""Most characters of a Content-Type: reading its parameters takes the square of them."""
 
-MOST_HEAD_BYTES: Final = 2 * 1024
-"""Of a head that is remembered."""
-
-END: Final = b"\r\n\r\n"
+KINDS: Final = dict.fromkeys(("", *weda.JSON_MEDIA_TYPES), BodyKind.JSON) | {weda.FORM: BodyKind.FORM}
+"""Media type → how a body of it is written; none at all is JSON."""
 
 _REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._:/+=@-]{1,128}")
 _TRACE: Final = re.compile(rb"[0-9a-f-]{1,128}")
+_TOKEN: Final = weda.TOKEN_HEADER.lower().encode()
 _SINGLE: Final = frozenset(
-    {b"authorization", b"x-weda-token", b"content-type", b"content-encoding", b"host"}
+    {b"authorization", _TOKEN, b"content-type", b"content-encoding", b"host"}
     | {name.encode() for name in SIGNATURE_HEADERS}
 )
-"""Headers that must not come twice: which of the two counts is what a proxy in front and we could disagree on."""
+"""Headers that must not come twice: a proxy in front could choose another of the two than the connector."""
 
 
 class Head:
@@ -34,21 +33,18 @@ class Head:
     Args:
         method: In capitals.
         path: Decoded, without the query.
-        headers: Names in lower case, in their order.
+        headers: Names in lower case, in the order they were sent.
 
     Attributes:
         token: The credential that the request presents, or None.
-        signature: What it says of its signature, or None.
-        request_id: The ``x-request-id`` of whoever stands before us, if it is one that a log can hold.
-        traceparent: If it can be one: it goes into every record as it stands.
+        signature: What the request says of its signature, or None.
+        request_id: The ``x-request-id`` of the proxy or sender, if a log can hold it.
+        traceparent: If it can be one: every record carries it unchanged.
         content_type: As sent, or the empty string.
-        is_plain_json: The body is declared as most senders do: nothing is to be read in the headers.
-        is_one_of_many: Nothing in it is this request's alone, so that the same bytes may come again.
     """
 
     __slots__ = (
-        *("_fields", "content_type", "headers", "is_one_of_many", "is_plain_json", "method", "path", "request_id"),
-        *("signature", "token", "traceparent"),
+        *("_fields", "content_type", "headers", "method", "path", "request_id", "signature", "token", "traceparent"),
     )
 
     def __init__(self, method: str, path: str, headers: Sequence[tuple[bytes, bytes]]) -> None:
@@ -61,25 +57,63 @@ class Head:
         self.signature = self._signature() if b"webhook-signature" in fields else None
         self.token = self._token()
         self.content_type = self.header(b"content-type")
-        self.is_plain_json = self.content_type == "application/json" and b"content-encoding" not in fields
-        self.is_one_of_many = self.signature is None and b"x-request-id" not in fields and b"traceparent" not in fields
 
     def header(self, name: bytes) -> str:
         """A header's text, or the empty string."""
         value = self._fields.get(name)
         return "" if value is None else value.decode("latin-1").strip()
 
-    def check_headers(self) -> None:
-        """Refuse a head that could be read in two ways.
+    def source(self) -> str:
+        """The source that the path names, whether there is one of this name or not.
 
         Raises:
+            WrongPath: It is no path of the contract.
+        """
+        path = self.path
+        if path == weda.PATH:
+            return weda.DEFAULT_SOURCE
+        source = path.removeprefix(weda.SOURCES).removesuffix(weda.PATH)
+        if len(source) + len(weda.SOURCES) + len(weda.PATH) != len(path) or not source or "/" in source:
+            raise WrongPath(f"no such address: use {weda.PATH} or {weda.SOURCES}<source>{weda.PATH}")
+        return source
+
+    def check(self) -> None:
+        """Refuse a method that the contract does not have, and a head that can be read in two ways.
+
+        Raises:
+            WrongMethod: It is none of the contract's.
             Malformed: A header that must be single came twice.
         """
+        if self.method not in weda.METHODS:
+            raise WrongMethod(f"the method is {self.method[:16]}: use POST, PUT or GET")
         if len(self.headers) == len(self._fields):
             return
         names = [name for name, _ in self.headers]
         if any(names.count(name) > 1 for name in _SINGLE):
             raise Malformed("a header that must be single came twice: send each once")
+
+    def body_kind(self) -> BodyKind:
+        """How the body is written.
+
+        Raises:
+            WrongMediaType: No body shape has this media type, charset or content encoding.
+        """
+        if self.method == "GET":
+            return BodyKind.QUERY
+        if b"content-encoding" in self._fields and self.header(b"content-encoding").lower() not in {"", "identity"}:
+            raise WrongMediaType("the body has a Content-Encoding: send it plain")
+        text = self.content_type
+        if text in KINDS:
+            return KINDS[text]
+        if len(text) > MAX_CONTENT_TYPE:
+            raise WrongMediaType(f"the Content-Type has more than {MAX_CONTENT_TYPE} characters")
+        media_type, charset = _media_type(text)
+        if charset not in {"", "utf-8", "utf8"}:
+            raise WrongMediaType("the body is declared in another charset: send UTF-8")
+        kind = KINDS.get(media_type)
+        if kind is None:
+            raise WrongMediaType(f"use Content-Type: application/json or {weda.FORM}")
+        return kind
 
     def _fitting(self, name: bytes, form: re.Pattern[bytes]) -> str | None:
         """A header's text, if the whole of it has this form."""
@@ -93,32 +127,11 @@ class Head:
         scheme, _, token = self.header(b"authorization").partition(" ")
         if scheme.lower() == "bearer" and token.strip():
             return token.strip()
-        return self.header(b"x-weda-token") or None
+        return self.header(_TOKEN) or None
 
 
-class Heads:
-    """The heads of a listener's requests that may come again, by their bytes; in memory, bounded."""
-
-    def __init__(self) -> None:
-        self._known: dict[bytes, tuple[Head, int]] = {}
-
-    def of(self, request: bytes) -> tuple[Head, bytes] | None:
-        """Head and body of a request, if it is whole, alone, and its head is known.
-
-        Args:
-            request: What came in one read on a connection that is between two requests.
-        """
-        end = request.find(END) + len(END)
-        known = self._known.get(request[:end])
-        if known is None or len(request) - end != known[1]:
-            return None
-        return known[0], request[end:]
-
-    def keep(self, request: bytes, head: Head, body: bytes) -> None:
-        """Remember the head of a request that was parsed, unless the bytes are more or less than this request."""
-        end = request.find(END) + len(END)
-        if not head.is_one_of_many or end > MOST_HEAD_BYTES or len(request) - end != len(body):
-            return
-        if len(self._known) >= MOST_HEADS:
-            self._known.clear()
-        self._known[request[:end]] = head, len(body)
+def _media_type(text: str) -> tuple[str, str]:
+    """Media type and charset, in lower case."""
+    header = MediaType()
+    header["content-type"] = text
+    return text.partition(";")[0].strip().lower(), str(header.get_param("charset") or "").lower()

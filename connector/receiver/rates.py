@@ -53,7 +53,7 @@ class Rates:
         return AsyncLimiter(most, seconds)
 
 
-class ReadingRoom:
+class BodyMemory:
     """The memory that bodies may take while they arrive in parts; what comes at once needs none of it."""
 
     def __init__(self, most_bytes: int = MAX_READING_BYTES) -> None:

@@ -1,12 +1,12 @@
 """Traces by OpenTelemetry: a span for each request, and one for each record that is produced for it.
 
-Switched on, the receiver and the publisher are each wrapped once, where they are built; switched off, neither knows of
-it. The context travels the way it travels without tracing: as the request's ``traceparent``, which its records carry
-and the journal keeps. So a record that is replayed an hour later still belongs to the trace of its request.
+Switched on, the receiver is built with a hook and the publisher is wrapped; switched off, neither knows of tracing. The
+context travels as it does without: as the request's ``traceparent``, which its records carry and the journal keeps. A
+record that is replayed an hour later still belongs to the trace of its request.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Final
 
@@ -26,20 +26,16 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 
 from connector.errors import ConfigurationError
 from connector.kafka.publisher import Failures, Publisher
-from connector.receiver.application import Answer, Call, Receiver
+from connector.message import weda
+from connector.receiver.application import Call
 from connector.telemetry.logs import TRACE_ID
 from connector.values import ProducibleRecord
 
 _TRACEPARENT: Final = "traceparent"
 _W3C: Final = TraceContextTextMapPropagator()
 _SERVER_ERRORS: Final = 500
-_METHODS: Final = frozenset({"GET", "POST", "PUT"})
-_ROUTE: Final = "/messageDeliver"
-_ROUTE_OF_A_SOURCE: Final = "/sources/{source}/messageDeliver"
+_ROUTE_OF_A_SOURCE: Final = f"{weda.SOURCES}{{source}}{weda.PATH}"
 _LONGEST_PATH: Final = 200
-
-Scope = dict[str, Any]
-Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 
 class Tracing:
@@ -81,62 +77,31 @@ def _named(resource: Any) -> Any:
     return type(resource)(attributes)
 
 
-class TracedReceiver:
-    """A receiver with a server span around each request.
+class RequestSpans:
+    """A server span for each request, from its head to its answer.
 
     Args:
-        receiver: What answers.
         tracer: Makes spans.
     """
 
-    def __init__(self, receiver: Receiver, tracer: Tracer) -> None:
-        self._receiver = receiver
+    def __init__(self, tracer: Tracer) -> None:
         self._tracer = tracer
 
-    @property
-    def is_full(self) -> bool:
-        """Whether as many requests are open as may be."""
-        return self._receiver.is_full
-
-    def take(self, call: Call, body: bytes) -> None:
-        """Answer one request that is whole; see `connector.receiver.Receiver`."""
-        span = self._begin(call.head.method, call.head.path, call.head.header(b"traceparent"))
-        call.trace = _traceparent(span)
-        call.send = partial(_end_and_send, span, call.send)
-        self._receiver.take(call, body)
-
-    async def __call__(self, scope: Scope, receive: Any, send: Send) -> None:
-        """Answer one request of which the body is still to come, or parts of it."""
-        if scope["type"] != "http":
-            return
-        given = dict(scope["headers"]).get(b"traceparent", b"")
-        span = self._begin(scope["method"], scope["path"], given.decode("latin-1"))
-        others = [(name, value) for name, value in scope["headers"] if name != b"traceparent"]
-        with_span = scope | {"headers": [*others, (b"traceparent", _traceparent(span).encode())]}
-        try:
-            await self._receiver(with_span, receive, partial(_note_and_send, span, send))
-        finally:
-            span.end()
-
-    def _begin(self, method: str, path: str, parent: str) -> Span:
-        """A span under the one that the caller's ``traceparent`` names."""
-        span = self._tracer.start_span(
-            _name(method, path), _extracted(parent), SpanKind.SERVER, _request_attributes(method, path)
-        )
+    def begin(self, call: Call) -> None:
+        """Begin the span of a request, as a child of the one in its ``traceparent``; its records name the new one."""
+        method, path = call.head.method, call.head.path
+        parent = _extracted(call.head.header(b"traceparent"))
+        span = self._tracer.start_span(_name(method, path), parent, SpanKind.SERVER, _request_attributes(method, path))
         TRACE_ID.set(format_trace_id(span.get_span_context().trace_id))
-        return span
+        call.trace = _traceparent(span)
+        call.on_end = partial(_end, span)
 
 
-def _end_and_send(span: Span, send: Callable[[Answer, str], None], answer: Answer, request_id: str) -> None:
-    _note(span, answer.status)
+def _end(span: Span, status: int | None) -> None:
+    """End the span of a request; a sender that hung up before its answer has no status."""
+    if status is not None:
+        _note(span, status)
     span.end()
-    send(answer, request_id)
-
-
-async def _note_and_send(span: Span, send: Send, event: dict[str, Any]) -> None:
-    if event["type"] == "http.response.start":
-        _note(span, event["status"])
-    await send(event)
 
 
 def _note(span: Span, status: int) -> None:
@@ -146,20 +111,20 @@ def _note(span: Span, status: int) -> None:
 
 
 def _name(method: str, path: str) -> str:
-    return f"{method} {_route(path)}".strip() if method in _METHODS else "HTTP"
+    return f"{method} {_route(path)}".strip() if method in weda.METHODS else "HTTP"
 
 
 def _request_attributes(method: str, path: str) -> dict[str, str]:
     """What the conventions ask of a server span; a query may hold a message, so it is left out."""
-    shown = method if method in _METHODS else "_OTHER"
+    shown = method if method in weda.METHODS else "_OTHER"
     attributes = {"http.request.method": shown, "url.path": path[:_LONGEST_PATH], "url.scheme": "http"}
     return attributes | {"http.route": _route(path)} if _route(path) else attributes
 
 
 def _route(path: str) -> str:
-    if path.startswith("/sources/") and path.endswith(_ROUTE):
+    if path.startswith(weda.SOURCES) and path.endswith(weda.PATH):
         return _ROUTE_OF_A_SOURCE
-    return _ROUTE if path == _ROUTE else ""
+    return weda.PATH if path == weda.PATH else ""
 
 
 class TracedPublisher:

@@ -21,16 +21,17 @@ from jsonschema import Draft7Validator, Draft202012Validator
 from openapi_spec_validator import validate as validate_openapi
 
 from connector import errors
+from connector.answers import MAX_URL_BYTES
 from connector.errors import Defect, Malformed, Unconvertible
 from connector.kafka.topics import wanted
+from connector.message import weda
 from connector.message.conversion import MESSAGE_TYPES
 from connector.message.encoding import RegistryFraming
 from connector.message.parsing import BodyKind, parse
 from connector.message.routes import STREAMS, Routes
 from connector.message.schemas import ALL, INSTANCE_EVENT, TASK_EVENT, load
-from connector.receiver import application
-from connector.receiver.application import MAX_URL_BYTES
-from connector.receiver.protocol import MAX_HEAD_BYTES
+from connector.receiver import application, head
+from connector.receiver.connection import MAX_HEAD_BYTES
 from connector.settings import Settings
 from tests import asyncapi as official
 from tests.contract.test_http import TABLE, Failing, Served, body_of, message
@@ -369,8 +370,8 @@ def test_the_receiver_is_described_whole():
     content = RECEIVER["components"]["requestBodies"]["Message"]["content"]
 
     assert {*operations} == {"/messageDeliver", "/sources/{source}/messageDeliver"}
-    assert all({method.upper() for method in methods} == {*application._METHODS} for methods in operations.values())
-    assert {*content} == {*application._KINDS} - {""}
+    assert all({method.upper() for method in methods} == {*weda.METHODS} for methods in operations.values())
+    assert {*content} == {*head.KINDS} - {""}
 
 
 def codes_in_the_code():

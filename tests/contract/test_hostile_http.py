@@ -9,7 +9,7 @@ from functools import partial
 
 import pytest
 
-from connector.receiver import protocol
+from connector.receiver import connection as bounds
 from tests.contract.test_http import ANSWER_SECONDS, _both_ways, message, serving  # noqa: F401 - autouse
 
 HEAD = b"POST /messageDeliver HTTP/1.1\r\nhost: x\r\nauthorization: Bearer t-default\r\n"
@@ -106,7 +106,7 @@ async def test_what_can_be_read_in_two_ways_or_none_is_400_and_hung_up_on(served
 
 
 @pytest.mark.parametrize(
-    "request_", [MALFORMED["no host"], MALFORMED["no HTTP"], HEAD + b"a: b\r\n" * (protocol.MAX_HEADERS + 1) + b"\r\n"]
+    "request_", [MALFORMED["no host"], MALFORMED["no HTTP"], HEAD + b"a: b\r\n" * (bounds.MAX_HEADERS + 1) + b"\r\n"]
 )
 async def test_nothing_is_left_of_a_connection_that_was_refused(served, request_):
     for _ in range(3):
@@ -114,7 +114,7 @@ async def test_nothing_is_left_of_a_connection_that_was_refused(served, request_
     await served.until(lambda: not served.state.connections)
     gc.collect()
 
-    assert [one for one in gc.get_objects() if isinstance(one, protocol.Protocol)] == []
+    assert [one for one in gc.get_objects() if isinstance(one, bounds.Connection)] == []
 
 
 CHUNKED = b"transfer-encoding: chunked\r\nconnection: close\r\n\r\n%x\r\n%b\r\n0\r\n%b\r\n"
@@ -158,7 +158,7 @@ async def test_a_connection_that_breaks_while_requests_wait_is_not_written_to(se
 
 
 async def test_a_flood_of_trailers_ends_the_connection(served):
-    trailers = b"a: b\r\n" * (protocol.MAX_HEADERS + 1)
+    trailers = b"a: b\r\n" * (bounds.MAX_HEADERS + 1)
     await exchange(served, HEAD + CHUNKED % (len(BODY), BODY, trailers))
 
     assert refused(served, "head") == 1
@@ -197,9 +197,9 @@ async def test_too_many_requests_at_once_end_the_connection(served):
 @pytest.mark.parametrize(
     ("status", "head"),
     [
-        (431, b"x-a: %s\r\n" % (b"x" * protocol.MAX_HEAD_BYTES)),
+        (431, b"x-a: %s\r\n" % (b"x" * bounds.MAX_HEAD_BYTES)),
         (431, b"x-a: %s\r\n" % (b"x" * 1_000_000)),
-        (431, b"a: b\r\n" * (protocol.MAX_HEADERS + 1)),
+        (431, b"a: b\r\n" * (bounds.MAX_HEADERS + 1)),
         (431, b"a: b\r\n" * 100_000),
     ],
     ids=["a long header", "a very long header", "many headers", "very many headers"],
@@ -241,7 +241,7 @@ async def test_a_slow_head_behind_an_answer_is_hung_up_on_too(served):
     await served.until(lambda: served.state.connections)
     (connection,) = served.state.connections
     await served.until(lambda: connection._late_at is not None and connection.cycle is not None)
-    protocol.sweep(served.state.connections)
+    bounds.sweep(served.state.connections)
     connection.end_if_late(connection._late_at + 0.01)
 
     assert [status for status, _ in await asked] == [200, 408]
@@ -301,9 +301,9 @@ async def test_who_does_not_read_its_answers_does_not_keep_its_connection(served
         await served.until(partial(answered, served, asked))
     now = time.monotonic()
     connection.end_if_late(now)
-    connection.end_if_late(now + protocol.ANSWER_SECONDS - 0.01)
+    connection.end_if_late(now + bounds.ANSWER_SECONDS - 0.01)
     assert connection in served.state.connections
-    connection.end_if_late(now + protocol.ANSWER_SECONDS + 0.01)
+    connection.end_if_late(now + bounds.ANSWER_SECONDS + 0.01)
     await served.until(lambda: not served.state.connections)
 
     assert refused(served, "slow") == 1
@@ -423,11 +423,11 @@ async def test_a_thousand_open_bodies_take_bounded_memory():
             writers.append(writer)
         await asyncio.gather(*(writer.drain() for writer in writers), return_exceptions=True)
         await asyncio.sleep(0.5)
-        held = served.receiver._room._taken
+        held = served.receiver._body_memory._taken
         for writer in writers:
             writer.transport.abort()
-        await served.until(lambda: served.receiver._room._taken == 0)
+        await served.until(lambda: served.receiver._body_memory._taken == 0)
 
-        assert 0 < held <= served.receiver._room._most
+        assert 0 < held <= served.receiver._body_memory._most
         assert served.outcomes().get("refused", 0) > 0
         assert (await served.ask(BODY)).code == 0

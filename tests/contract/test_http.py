@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import dataclasses
 import gc
 import hashlib
 import json
@@ -30,13 +31,12 @@ from connector.message import encoding, typed
 from connector.message.encoding import SingleObjectFraming
 from connector.message.ingest_ids import IngestIds
 from connector.message.routes import Routes
-from connector.receiver import application, protocol
+from connector.receiver import application
 from connector.receiver.application import Call, Receiver
 from connector.receiver.authentication import Authentication, Credentials, RefusalDelay
-from connector.receiver.protocol import Protocol
+from connector.receiver.connection import REST_SECONDS, Listener
 from connector.receiver.rates import Rates
 from connector.receiver.single_use import SingleUse
-from connector.receiver.wire import REST_SECONDS
 from connector.telemetry.metrics import OUTCOMES, Metrics
 from connector.telemetry.recent import Recent
 from connector.testing import InMemoryJournal, InMemoryPublisher
@@ -72,10 +72,10 @@ class Answer:
 class Served:
     """A receiver on a port of this machine, and the parts behind it.
 
-    ``http`` is how: by ASGI alone, or with the short way for requests that are whole.
+    ``by_asgi_alone``: without the short way for requests that are whole.
     """
 
-    http = Protocol
+    by_asgi_alone = False
 
     def __init__(
         self,
@@ -144,8 +144,10 @@ class Served:
         await self._listen()
 
     async def _listen(self):
-        bound = protocol.bounded(self.http, self._max_connections, self.metrics.connection_refused)
-        config = uvicorn.Config(self.receiver, http=bound, ws="none", lifespan="off", log_config=None)
+        listener = Listener.public(self.receiver, self._max_connections, self.metrics.connection_refused)
+        if self.by_asgi_alone:
+            listener = dataclasses.replace(listener, receiver=None)
+        config = uvicorn.Config(self.receiver, http=listener.protocol, ws="none", lifespan="off", log_config=None)
         config.load()
         self.config = config
         self.state = ServerState()
@@ -214,17 +216,10 @@ class Served:
         return {outcome: count for outcome, count in counted.items() if count}
 
 
-class LongWay(Protocol):
-    """Every request goes by ASGI."""
-
-    def _may_be_short(self):
-        return False
-
-
-@pytest.fixture(params=[LongWay, Protocol], ids=["asgi", "wire"], autouse=True)
+@pytest.fixture(params=[True, False], ids=["asgi", "whole"], autouse=True)
 def _both_ways(request, monkeypatch):
     """Whatever is promised here holds on both ways into the receiver."""
-    monkeypatch.setattr(Served, "http", request.param)
+    monkeypatch.setattr(Served, "by_asgi_alone", request.param)
 
 
 @asynccontextmanager
@@ -835,7 +830,7 @@ async def test_a_connection_that_rests_is_closed():
 
 async def test_a_connection_that_was_refused_for_want_of_room_is_left_alone_for_a_while(monkeypatch):
     """P7: refusing must not take the time in which others are accepted; the first refusal comes at once."""
-    monkeypatch.setattr(Served, "http", Protocol)
+    monkeypatch.setattr(Served, "by_asgi_alone", False)
     async with serving(max_in_flight=1, publish_wait=60) as served, connected(served) as (one, one_writer):
         served.publisher.hold()
         one_writer.write(b"".join(posted("i-0")))

@@ -15,6 +15,7 @@ LAYERS = (
     {"errors"},
     {"values", "text", "supervision"},
     {"message"},
+    {"answers"},
     {"settings"},
     {"journal"},
     {"kafka"},
@@ -35,6 +36,7 @@ PURE = (
     "errors",
     "values",
     "text",
+    "message.weda",
     "message.parsing",
     "message.conversion",
     "message.typed",
@@ -43,6 +45,7 @@ PURE = (
     "message.redact",
     "delivery.lanes",
     "receiver.addresses",
+    "receiver.head",
     "receiver.signatures",
 )
 """Modules without I/O, clock, log or metric."""

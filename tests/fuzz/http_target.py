@@ -11,7 +11,7 @@ import structlog
 import uvicorn
 from uvicorn.server import ServerState
 
-from connector.receiver.protocol import Protocol, bounded
+from connector.receiver.connection import Listener
 from tests.contract.test_http import Served
 
 TOKEN = b"authorization: Bearer t-default\r\n"
@@ -109,7 +109,7 @@ class Fuzzed(Served):
     async def _listen(self) -> None:
         config = uvicorn.Config(
             self.receiver,
-            http=bounded(Protocol, 64, self.metrics.connection_refused),
+            http=Listener.public(self.receiver, 64, self.metrics.connection_refused).protocol,
             ws="none",
             lifespan="off",
             log_config=None,
@@ -138,7 +138,7 @@ class Fuzzed(Served):
             await asyncio.wait(tasks, timeout=5)
         assert not self.state.tasks, "a request outlives its connection"
         assert self.receiver._open_requests == 0
-        assert self.receiver._room._taken == 0
+        assert self.receiver._body_memory._taken == 0
         self.publisher.published.clear()
         return bytes(transport.written)
 

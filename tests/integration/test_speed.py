@@ -23,7 +23,7 @@ from connector.message.ingest_ids import IngestIds
 from connector.message.routes import Routes
 from connector.receiver.application import Receiver
 from connector.receiver.authentication import Authentication, Credentials
-from connector.receiver.protocol import Protocol, bounded
+from connector.receiver.connection import Listener
 from connector.receiver.rates import Rates
 from connector.receiver.single_use import SingleUse
 from connector.telemetry import logs
@@ -144,7 +144,7 @@ async def measured():
     application, delivery = await receiver()
     gc.collect()
     gc.freeze()  # as in a running connector: what the tests before have left is not walked over
-    floor, ours = Served(bare.app, "httptools"), Served(application, bounded(Protocol, 1024, print))
+    floor, ours = Served(bare.app, "httptools"), Served(application, Listener.public(application, 1024, print).protocol)
     pairs = [(await floor.round(), await ours.round()) for _ in range(ROUNDS)]
     gc.unfreeze()
     await delivery.stop(1)

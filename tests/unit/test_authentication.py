@@ -19,7 +19,7 @@ def guarded(**tokens):
 
 @pytest.mark.parametrize("token", ["old", "new"])
 def test_each_of_several_tokens_is_good_while_they_are_rotated(token):
-    assert guarded().check("default", token) == "default"
+    assert guarded().check("default", token).source == "default"
 
 
 def test_a_token_that_was_taken_away_is_good_no_more():
@@ -63,14 +63,14 @@ def test_no_message_tells_a_token_or_the_one_that_was_presented():
 
 @pytest.mark.parametrize("presented", [None, "", "anything"])
 def test_an_open_connector_takes_a_source_without_a_token_from_anyone(presented):
-    assert of_tokens({"default": []}, open_without=True).check("default", presented) == "default"
+    assert of_tokens({"default": []}, open_without=True).check("default", presented).source == "default"
 
 
 def test_an_open_connector_still_guards_a_source_that_has_a_token():
     opened = of_tokens(TOKENS, open_without=True)
 
-    assert opened.check("locked", None) == "locked"
-    assert opened.check("default", "new") == "default"
+    assert opened.check("locked", None).source == "locked"
+    assert opened.check("default", "new").source == "default"
     with pytest.raises(Unauthenticated):
         opened.check("default", None)
     with pytest.raises(Forbidden):

@@ -11,6 +11,7 @@ from importlib.metadata import version
 from typing import Any, Final
 from urllib.parse import parse_qsl
 
+from connector.answers import MAX_URL_BYTES
 from connector.errors import (
     ConnectorError,
     Defect,
@@ -27,7 +28,7 @@ from connector.errors import (
 from connector.message import conversion, parsing
 from connector.message.parsing import ENVELOPE
 from connector.message.schemas import INSTANCE_EVENT, OURS, TASK_EVENT, WORKFLOW_EVENT, Kind, kinds, load
-from connector.receiver import application, protocol, signatures
+from connector.receiver import application, connection, signatures
 from connector.settings import Settings
 from connector.settings.webhooks import WINDOW_SECONDS
 from connector.simulator import Shape
@@ -114,7 +115,7 @@ def _operation(path: str, method: str, settings: Settings) -> Document:
         "summary": _METHOD_SUMMARIES[method],
     }
     if method == "get":
-        operation["description"] = f"The whole URL is at most {application.MAX_URL_BYTES} bytes."
+        operation["description"] = f"The whole URL is at most {MAX_URL_BYTES} bytes."
         operation["parameters"] = [{"$ref": "#/components/parameters/msgContext"}]
     else:
         operation["description"] = f"The body is at most {settings.receiver.max_body_bytes} bytes."
@@ -255,9 +256,9 @@ def _answers(settings: Settings) -> dict[int, Answer]:
             _REFUSED,
         ),
         431: Answer(
-            f"The head is over {protocol.MAX_HEAD_BYTES} bytes or {protocol.MAX_HEADERS} header fields.",
+            f"The head is over {connection.MAX_HEAD_BYTES} bytes or {connection.MAX_HEADERS} header fields.",
             _NOTHING,
-            (protocol.HEAD_TOO_LARGE,),
+            (connection.HEAD_TOO_LARGE,),
             {},
         ),
         500: Answer(
@@ -292,7 +293,7 @@ def _response(answer: Answer) -> Document:
     first = answer.errors[0]
     response: Document = {"description": f"{answer.when} Kept: {answer.kept[0].lower()}{answer.kept[1:]}"}
     response["headers"] = dict(answer.headers)
-    if first is not protocol.HEAD_TOO_LARGE:  # answered before there is a request
+    if first is not connection.HEAD_TOO_LARGE:  # answered before there is a request
         response["headers"] |= _REQUEST_ID
     narrowed = {
         "code": {"enum": [error.code for error in answer.errors]},
