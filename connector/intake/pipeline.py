@@ -36,7 +36,7 @@ from connector.message import conversion, typed
 from connector.message.conversion import Event, EventSummary
 from connector.message.encoding import Framing
 from connector.message.ingest_ids import IngestIds
-from connector.message.parsing import BodyKind, parse
+from connector.message.parsing import BodyKind, Message, parse
 from connector.message.redact import Privacy
 from connector.message.routes import Route, Routes
 from connector.replicas.claims import Claims
@@ -89,19 +89,20 @@ class Reader:
             Unreadable: The bytes hold no message.
             Unconvertible: The message cannot become a record.
         """
-        if self._privacy is not None:
-            body, kind = self._privacy.applied(body, kind)
-        event = typed.read(body, self._zone) if kind is BodyKind.JSON else None
-        return conversion.convert(parse(body, kind), self._zone) if event is None else event
+        event = typed.read(body, self._zone) if kind is BodyKind.JSON and self._privacy is None else None
+        return conversion.convert(self._message(body, kind), self._zone) if event is None else event
 
     def instance_id(self, body: bytes, kind: BodyKind) -> InstanceId | None:
         """The instance of a message that cannot become a record, where that much can be read."""
         try:
-            if self._privacy is not None:
-                body, kind = self._privacy.applied(body, kind)
-            return conversion.readable_instance_id(parse(body, kind))
+            return conversion.readable_instance_id(self._message(body, kind))
         except Exception:  # noqa: BLE001 - a defect may be here as well, and what was received is kept all the same
             return None
+
+    def _message(self, body: bytes, kind: BodyKind) -> Message:
+        """The message, without what must not be published."""
+        message = parse(body, kind)
+        return message if self._privacy is None else self._privacy.applied(message)
 
 
 class Pipeline:

@@ -87,6 +87,20 @@ class Message:
         self._enveloped = enveloped
         self._tokens: Mapping[str, bytes] | None = None
 
+    def replaced(self, fields: Mapping[str, Any], tokens: Mapping[str, str]) -> "Message":
+        """This message with other fields, and the fingerprint of those.
+
+        Args:
+            fields: All that it has from now on.
+            tokens: The JSON text of those that are not as they were sent.
+
+        Raises:
+            Unconvertible: Some text of the message as it was sent has no UTF-8 form.
+        """
+        changed = Message(fields, text=self._text, enveloped=self._enveloped, fingerprint=_fingerprint(fields)[0])
+        changed._tokens = {**self._read_tokens(), **{name: text.encode() for name, text in tokens.items()}}
+        return changed
+
     def token(self, name: str) -> str:
         """The JSON text of a field as it was sent, every digit and space kept.
 
@@ -270,14 +284,14 @@ def _refuse_constant(name: str) -> NoReturn:
 def _message(fields: Mapping[str, Any], text: str, *, enveloped: bool) -> Message:
     if len(text) > MAX_TEXT:
         _check_texts(fields)
+    fingerprint, is_text = _fingerprint(fields)
+    return Message(fields, text=text, enveloped=enveloped, fingerprint=fingerprint, lone_surrogate=not is_text)
+
+
+def _fingerprint(fields: Mapping[str, Any]) -> tuple[bytes, bool]:
+    """The fingerprint of a message's fields, and whether all their text has a UTF-8 form."""
     canonical, is_text = _canonical(fields)
-    return Message(
-        fields,
-        text=text,
-        enveloped=enveloped,
-        fingerprint=hashlib.sha256(canonical).digest()[:16],
-        lone_surrogate=not is_text,
-    )
+    return hashlib.sha256(canonical).digest()[:16], is_text
 
 
 def _canonical(fields: Mapping[str, Any]) -> tuple[bytes, bool]:

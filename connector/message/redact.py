@@ -1,8 +1,8 @@
-"""What of a message the topics do not get to see: fields left out, and texts replaced by keyed pseudonyms.
+"""Redaction: fields of a message that are left out, and texts that are replaced by keyed pseudonyms.
 
-It is done to the message as it was read, before it is converted: the record, its headers and its fingerprint are those
-of what is left. A pseudonym is ``~<key>.<digest>``: eight hex digits that tell which key made it, and 32 of HMAC-SHA256
-over the text, so that equal texts stay equal while the key stays, in all fields alike.
+It applies to a parsed message before it is converted, so that record, headers and fingerprint hold nothing of what was
+taken out. A pseudonym is ``~<key>.<digest>``: eight hex digits that identify the key, and 32 of HMAC-SHA256 over the
+text. While the key stays, equal texts have equal pseudonyms, in whichever fields.
 """
 
 import hmac
@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 from connector.errors import Unreadable
-from connector.message.parsing import ENVELOPE, BodyKind, load, lone_surrogate, parse
+from connector.message.parsing import Message, load, lone_surrogate
 from connector.message.schemas import WORKFLOW_EVENT, kinds
 from connector.message.schemas import load as load_schema
 
@@ -35,43 +35,40 @@ class Privacy:
         self.take_key(key)
 
     def take_key(self, key: str | None) -> None:
-        """Use another key from now on; its pseudonyms are other ones."""
+        """Use another key from now on; the same text gets another pseudonym."""
         self._key = (key or "").encode()
         self._prefix = f"~{hmac.digest(self._key, b'weda-connector key', 'sha256').hex()[:_KEY_DIGITS]}."
 
-    def applied(self, body: bytes, kind: BodyKind) -> tuple[bytes, BodyKind]:
-        """The message of a request with all that taken out, as JSON in the default envelope.
+    def applied(self, message: Message) -> Message:
+        """The message with all that taken out, its fingerprint included.
 
         Raises:
-            EmptyBody: There is nothing in it.
-            Unreadable: The bytes hold no message.
-            Unconvertible: Some text has no UTF-8 form.
+            Unconvertible: Some text, of a field that is taken out too, has no UTF-8 form.
         """
-        message = parse(body, kind)
         if message.lone_surrogate:
             raise lone_surrogate()
-        fields = ",".join(
-            f"{json.dumps(name)}:{self._token(name, value, message.token)}"
-            for name, value in message.fields.items()
-            if name not in self._redact
-        )
-        return f'{{"{ENVELOPE}":{{{fields}}}}}'.encode(), BodyKind.JSON
+        kept = {name: value for name, value in message.fields.items() if name not in self._redact}
+        replaced = {
+            name: self._replaced(name, value, message)
+            for name, value in kept.items()
+            if name in self._pseudonyms and value is not None
+        }
+        tokens = {name: json.dumps(value) for name, value in replaced.items()}
+        return message.replaced({**kept, **replaced}, tokens)
 
     def pseudonym(self, text: str) -> str:
-        """What stands for a text; the empty one says nothing and stays."""
+        """The pseudonym of a text; the empty text says nothing, and stays."""
         if not text:
             return text
         return (
             self._prefix + hmac.digest(self._key, text.encode(errors="surrogatepass"), "sha256").hex()[:_DIGEST_DIGITS]
         )
 
-    def _token(self, name: str, value: Any, token: Any) -> str:
-        """The JSON text of a field: as it was sent, or of its pseudonym."""
-        if value is None or name not in self._pseudonyms:
-            return str(token(name))
+    def _replaced(self, name: str, value: Any, message: Message) -> Any:
+        """What a field becomes: maps of pseudonyms, or one for its text; a number's text is as it was sent."""
         if name in _MAPS:
-            return json.dumps(self._within(_opened(value)))
-        return json.dumps(self.pseudonym(value if isinstance(value, str) else token(name)))
+            return self._within(_opened(value))
+        return self.pseudonym(value if isinstance(value, str) else message.token(name))
 
     def _within(self, value: Any) -> Any:
         """A value of maps: every key and every text in it is replaced, its shape stays."""
@@ -85,7 +82,7 @@ class Privacy:
 
 
 def _opened(value: Any) -> Any:
-    """The maps in JSON text; what is none stays text, and is refused later as what it is."""
+    """The maps in JSON text; text that is no JSON stays, and the conversion refuses it."""
     if not isinstance(value, str) or not value.strip():
         return value
     try:

@@ -62,11 +62,11 @@ def execute(data: bytes) -> None:
     how, body = data[:1], data[1:]
     kind = KINDS[how[0] % len(KINDS)] if how else BodyKind.JSON
     try:
-        if how and how[0] // len(KINDS) % 2:
-            body, kind = PRIVACY.applied(body, kind)
         if kind is BodyKind.JSON:
             typed.read(body, ZONE)
         message = parse(body, kind)
+        if how and how[0] // len(KINDS) % 2:
+            message = PRIVACY.applied(message)
     except (EmptyBody, Unreadable, Unconvertible):
         return
     readable_instance_id(message)
