@@ -11,7 +11,7 @@ from itertools import pairwise
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
-from connector.message import conversion, parsing
+from connector.message import conversion, parsing, weda
 from connector.message.encoding import decode, encode
 from connector.message.schemas import ALL, INSTANCE_EVENT, OURS, TASK_EVENT, WORKFLOW_EVENT, codes, load, released
 from connector.values import IngestId, Request
@@ -189,7 +189,7 @@ def sample_record(record_type: str) -> dict[str, Any]:
 
 
 def _converted(record_type: str) -> tuple[conversion.Event, Request]:
-    body = json.dumps({parsing.ENVELOPE: json.dumps(sample_message(record_type))}).encode()
+    body = json.dumps({weda.ENVELOPE: json.dumps(sample_message(record_type))}).encode()
     message = parsing.parse(body, parsing.BodyKind.JSON)
     request = Request("default", body, "application/json", _RECEIVED_AT[record_type], _TRACE)
     return conversion.convert(message, _ZONE), request

@@ -23,6 +23,7 @@ from connector.kafka.publisher import Failures, KafkaPublisher, producer_propert
 from connector.kafka.reader import Decoded, read_records, topic_of
 from connector.kafka.registry import Registry, subjects
 from connector.kafka.topics import Broker, Difference, TopicAdmin, TopicSpec, TopicState, plan, routes_of, wanted
+from connector.message import weda
 from connector.message.routes import DEAD_LETTERS
 from connector.replicas.journal import DatabaseRefusal, Unanswered
 from connector.settings import DEFAULT_SOURCE, EMBEDDED, Settings
@@ -42,7 +43,6 @@ _CLOCK_SECONDS: Final = 5.0
 _CHECK_RETENTION_MS: Final = 3_600_000
 _EARLIEST: Final = 1_700_000_000
 _INSTANCE: Final = "doctor-"
-_PATH: Final = "/messageDeliver"
 _OK: Final = 200
 _FLIGHT: Final = "end to end"
 _PASSAGE: Final = "through the connector"
@@ -321,7 +321,7 @@ def _through_connector(settings: Settings, servers: str, url: str) -> Finding:
     instance = f"{_INSTANCE}{secrets.token_hex(8)}"
     source = DEFAULT_SOURCE if DEFAULT_SOURCE in settings.sources else next(iter(settings.sources))
     environment = next(iter(settings.sources[source].env_types), "pre")
-    message = {"msgType": "Instance", "instanceId": instance, "msgId": instance, "envType": environment}
+    message = {"msgType": weda.INSTANCE, "instanceId": instance, "msgId": instance, "envType": environment}
     message |= {"processKey": MARK, "processName": MARK, "flowTitle": "a check by weda-connector doctor"}
     try:
         status, text = asyncio.run(_post(settings, url, source, message))
@@ -340,12 +340,12 @@ def _through_connector(settings: Settings, servers: str, url: str) -> Finding:
 
 async def _post(settings: Settings, url: str, source: str, message: Mapping[str, str]) -> tuple[int, str]:
     tokens = settings.sources[source].tokens
-    headers = {"x-weda-token": tokens[0].get_secret_value()} if tokens else {}
-    address = f"{url.rstrip('/').removesuffix(_PATH)}/sources/{source}{_PATH}"
+    headers = {weda.TOKEN_HEADER: tokens[0].get_secret_value()} if tokens else {}
+    address = f"{url.rstrip('/').removesuffix(weda.PATH)}{weda.SOURCES}{source}{weda.PATH}"
     timeout = aiohttp.ClientTimeout(total=_SECONDS)
     async with (
         aiohttp.ClientSession(timeout=timeout, headers=headers) as session,
-        session.post(address, json={"msgContext": message}) as answer,
+        session.post(address, json={weda.ENVELOPE: message}) as answer,
     ):
         return answer.status, await answer.text()
 

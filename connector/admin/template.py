@@ -13,6 +13,7 @@ import yaml
 
 from connector.errors import ConnectorError
 from connector.kafka.topics import DURABLE_REPLICATION, TopicAdmin
+from connector.message.weda import TOKEN_HEADER
 from connector.settings import EMBEDDED, Settings
 
 USUAL_SERVERS: Final = "localhost:9092"
@@ -88,7 +89,7 @@ def _remarks(found: Found) -> dict[str, str]:
         brokers = f"{found.brokers} found: fewer than 3 brokers lose acknowledged records with one of them."
     else:
         brokers = f"{found.brokers} found."
-    return {"kafka.bootstrap_servers": brokers, "token": "Made for you: WeDa sends it as X-WeDa-Token."}
+    return {"kafka.bootstrap_servers": brokers, "token": f"Made for you: WeDa sends it as {TOKEN_HEADER}."}
 
 
 def _settings(chosen: Mapping[str, Any], remarks: Mapping[str, str]) -> Iterator[str]:

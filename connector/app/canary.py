@@ -19,6 +19,7 @@ from connector.errors import ConnectorError
 from connector.intake.pipeline import Pipeline, Result
 from connector.kafka.reader import end_offset
 from connector.kafka.topics import CANARY_ENVIRONMENT, LOG_NOTHING
+from connector.message import weda
 from connector.message.conversion import EventSummary
 from connector.message.parsing import BodyKind
 from connector.values import CANARY_SOURCE, Request
@@ -164,5 +165,5 @@ class _Reader:
 
 
 def _request(name: str) -> Request:
-    message = {"msgType": "Task", "instanceId": name, "envType": CANARY_ENVIRONMENT, "flowTitle": "canary"}
+    message = {"msgType": weda.TASK, "instanceId": name, "envType": CANARY_ENVIRONMENT, "flowTitle": "canary"}
     return Request(CANARY_SOURCE, msgspec.json.encode(message), "application/json", time.time_ns() // 1_000_000)

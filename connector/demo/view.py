@@ -15,6 +15,7 @@ from rich.text import Text
 
 from connector.demo.reader import Event
 from connector.demo.scene import Scene
+from connector.message import weda
 
 SUMMARY_SECONDS: Final = 3.0
 STORIES_IN_LINES: Final = 2
@@ -54,10 +55,10 @@ def say(text: str) -> None:
 def introduction(url: str, operations_url: str, bootstrap_servers: str, seed: int, *, is_embedded: bool) -> str:
     """Where everything is, and how to take part."""
     broker = "in memory, gone with this demo" if is_embedded else "yours; what the demo publishes stays there"
-    message = msgspec.json.encode({"msgContext": _OWN_MESSAGE}).decode()
+    message = msgspec.json.encode({weda.ENVELOPE: _OWN_MESSAGE}).decode()
     return "\n".join(
         (
-            f"POST here        {url}/messageDeliver",
+            f"POST here        {url}{weda.PATH}",
             f"metrics          {operations_url}/metrics",
             f"readiness        {operations_url}/readyz",
             f"API documents    {operations_url}/api/docs",
@@ -65,7 +66,7 @@ def introduction(url: str, operations_url: str, bootstrap_servers: str, seed: in
             f"seed             {seed}",
             "",
             "Send a message of your own (twice: it is published once):",
-            f"curl {url}/messageDeliver -H 'Content-Type: application/json' -d {shlex.quote(message)}",
+            f"curl {url}{weda.PATH} -H 'Content-Type: application/json' -d {shlex.quote(message)}",
             "",
         )
     )
@@ -73,7 +74,7 @@ def introduction(url: str, operations_url: str, bootstrap_servers: str, seed: in
 
 _OWN_MESSAGE: Final = {
     "msgId": "my-1",
-    "msgType": "Instance",
+    "msgType": weda.INSTANCE,
     "instanceId": "my-instance",
     "action": 22,
     "actionName": "触发流程实例",

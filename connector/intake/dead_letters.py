@@ -10,8 +10,9 @@ from connector.errors import ConnectorError
 from connector.journal.sqlite import Note
 from connector.kafka.publisher import Failure
 from connector.kafka.reader import Decoded
-from connector.message.parsing import ENVELOPE, BodyKind
+from connector.message.parsing import BodyKind
 from connector.message.routes import DEAD_LETTERS
+from connector.message.weda import ENVELOPE
 from connector.values import InstanceId, ProducibleRecord, Request
 
 _POSITION = re.compile(r" \((?:line \d+, column \d+|byte \d+)[^)]*\)")

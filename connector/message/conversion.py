@@ -16,19 +16,16 @@ from urllib.parse import quote
 import msgspec
 
 from connector.errors import Unconvertible, Unreadable
+from connector.message import weda
 from connector.message.encoding import CONTENT_TYPE, write
 from connector.message.parsing import Message, is_overflow, load, lone_surrogate
 from connector.message.schemas import WORKFLOW_EVENT, Schema, codes, kinds
 from connector.message.schemas import load as load_schema
 from connector.values import Headers, IngestId, InstanceId, Request
 
-MESSAGE_TYPES: Final = {"instance": "Instance", "task": "Task"}
-
-_WHOLE: Final = "pass the whole msgContext on, unchanged"
+_WHOLE: Final = f"pass the whole {weda.ENVELOPE} on, unchanged"
 _AS_SENT: Final = "pass this field on as WeDa sends it"
 
-_DELETE_INSTANCE: Final = 18  # action 删除流程实例
-_DELETED: Final = 5  # instanceStatus 已删除
 INT_MIN: Final = -(2**31)
 INT_MAX: Final = 2**31 - 1
 MAX_IDENTIFIER: Final = 1024
@@ -174,8 +171,8 @@ def convert(message: Message, zone: tzinfo) -> Event:
 
 def is_deletion(event: Event) -> bool:
     """Whether the message says that its instance is deleted."""
-    return event.message_type == MESSAGE_TYPES["instance"] and (
-        event.field("action") == _DELETE_INSTANCE or event.field("instanceStatus") == _DELETED
+    return event.message_type == weda.INSTANCE and (
+        event.field("action") == weda.DELETE_INSTANCE or event.field("instanceStatus") == weda.INSTANCE_DELETED
     )
 
 
@@ -270,7 +267,7 @@ def _event_id(event: Event, ingest_id: IngestId, fingerprint: str, *, conflict: 
 
 
 def _message_type(value: Any) -> str:
-    message_type = MESSAGE_TYPES.get(value.lower()) if isinstance(value, str) else None
+    message_type = weda.MESSAGE_TYPES.get(value.lower()) if isinstance(value, str) else None
     if message_type is None:
         raise Unconvertible(f"msgType is missing or neither Instance nor Task: {_WHOLE}", code=42202)
     return message_type

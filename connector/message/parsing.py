@@ -19,6 +19,7 @@ from urllib.parse import parse_qs
 import msgspec
 
 from connector.errors import EmptyBody, Unconvertible, Unreadable
+from connector.message.weda import ENVELOPE, FORM, TEMPLATE
 
 MAX_NESTING: Final = 64
 """Deepest nesting of objects and lists that a body may have."""
@@ -31,14 +32,12 @@ may have."""
 MAX_TEXT: Final = 1024 * 1024
 """Most characters of one text or name: Kafka's own default for the bytes of a record."""
 
-ENVELOPE: Final = "msgContext"
-_FORM: Final = "application/x-www-form-urlencoded"
 # a string, ended or not, is taken whole: no text makes this look at a character twice
 _STRING: Final = r'"(?:[^"\\]|\\.)*+"?'
 _STRING_OR_BRACKET = re.compile(rf"{_STRING}|[\[\]{{}}]", re.DOTALL)
 _STRING_OR_MARK = re.compile(rf"{_STRING}|[\[{{,]", re.DOTALL)
 _SHAPE_HINT = f'send {{"{ENVELOPE}": "<JSON text>"}}, the message object itself, or a form field {ENVELOPE}'
-_JSON_HINT = f'make the body {{"{ENVELOPE}": {{{{params.{ENVELOPE}}}}}}}, the placeholder without quotes around it'
+_JSON_HINT = f"make the body {TEMPLATE}, the placeholder without quotes around it"
 _STEPS: Final = {"{": 1, "[": 1, "}": -1, "]": -1}
 
 _DECODER = msgspec.json.Decoder()
@@ -57,7 +56,7 @@ class BodyKind(StrEnum):
     @classmethod
     def of(cls, content_type: str) -> "BodyKind":
         """How a body that was taken is written, by its media type."""
-        return cls.FORM if content_type.partition(";")[0].strip().lower() == _FORM else cls.JSON
+        return cls.FORM if content_type.partition(";")[0].strip().lower() == FORM else cls.JSON
 
 
 class Message:

@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import Final
 
 from connector.errors import Unconvertible
+from connector.message import weda
 from connector.message.schemas import INSTANCE_EVENT, TASK_EVENT, WORKFLOW_EVENT, Schema, load
 
 DEAD_LETTERS: Final = "dead-letters"
@@ -18,9 +19,6 @@ DEAD_LETTERS: Final = "dead-letters"
 
 SOURCE: Final = "{source}"
 ENVIRONMENT: Final = "{envType}"
-
-WEDA_ENVIRONMENTS: Final = ("pre", "prod")
-"""What ``{envType}`` may become for a source that names no environments of its own."""
 
 ALL_ENVIRONMENTS: Final = "all"
 """What ``{envType}`` becomes in the topic of dead letters: many of them name no environment, or a wrong one."""
@@ -49,14 +47,14 @@ class Stream:
 STREAMS: Final = {
     stream.name: stream
     for stream in (
-        Stream("events", WORKFLOW_EVENT, frozenset({"Instance", "Task"})),
-        Stream("instances", INSTANCE_EVENT, frozenset({"Instance"})),
-        Stream("tasks", TASK_EVENT, frozenset({"Task"})),
-        Stream("state", INSTANCE_EVENT, frozenset({"Instance"}), is_state=True),
+        Stream("events", WORKFLOW_EVENT, frozenset({weda.INSTANCE, weda.TASK})),
+        Stream("instances", INSTANCE_EVENT, frozenset({weda.INSTANCE})),
+        Stream("tasks", TASK_EVENT, frozenset({weda.TASK})),
+        Stream("state", INSTANCE_EVENT, frozenset({weda.INSTANCE}), is_state=True),
     )
 }
 
-CANARY: Final = Stream("canary", WORKFLOW_EVENT, frozenset({"Task"}))
+CANARY: Final = Stream("canary", WORKFLOW_EVENT, frozenset({weda.TASK}))
 """The connector's own messages; no setting switches it on as a stream of sources."""
 
 _BY_NAME: Final = {**STREAMS, CANARY.name: CANARY}
@@ -138,14 +136,14 @@ def expanded(prefix: str, source: str, environment: str) -> str:
 
 def allowed_environments(prefix: str, named: Sequence[str]) -> Sequence[str]:
     """The environments that a source allows; empty where any will do."""
-    return named or (WEDA_ENVIRONMENTS if ENVIRONMENT in prefix else ())
+    return named or (weda.ENVIRONMENTS if ENVIRONMENT in prefix else ())
 
 
 def _by_message_type(streams: Iterable[Stream], prefix: str) -> dict[str, tuple[Route, ...]]:
     streams = tuple(streams)
     return {
         kind: tuple(_route(stream, prefix) for stream in streams if kind in stream.message_types)
-        for kind in ("Instance", "Task")
+        for kind in weda.MESSAGE_TYPES.values()
     }
 
 

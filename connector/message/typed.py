@@ -12,6 +12,7 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from connector.errors import Unconvertible
+from connector.message import weda
 from connector.message.avro import members_writer
 from connector.message.conversion import (
     COMPACT_MINUTES_UNTIL,
@@ -44,7 +45,7 @@ _MAPS: Final = tuple(name for name, kind in _KINDS.items() if kind == "maps")
 def _members() -> list[Any]:
     """Name, type and default of every field, in the order of their names: that of the canonical JSON."""
     needed = {
-        "msgType": Literal["Instance", "Task"],
+        "msgType": Literal[weda.INSTANCE, weda.TASK],
         "instanceId": Annotated[str, Meta(min_length=1, max_length=MAX_IDENTIFIER)],
     }
     types = {name: _IDENTIFIER if name in IDENTIFIERS else _TYPES[kind] for name, kind in _KINDS.items()}

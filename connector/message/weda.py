@@ -1,18 +1,19 @@
 """What is WeDa's own: the names and shapes that its requests have, and that no setting changes.
 
-The fields and the dictionaries of codes are not here: `avro/*.avsc` defines them (see `connector.message.schemas`). The
-simulator has these names a second time, on purpose: it must not know what the connector expects.
+The fields and the dictionaries of codes are not here: `avro/*.avsc` defines them (see `connector.message.schemas`);
+of the codes only those are here that the connector acts on. The simulator repeats these names on purpose: it plays WeDa
+and must not know what the connector expects.
 """
 
+from types import MappingProxyType
 from typing import Final
 
 PATH: Final = "/messageDeliver"
-"""Where WeDa sends the messages of the source ``default``."""
+"""Where WeDa sends the messages of the default source."""
 
 SOURCES: Final = "/sources/"
 """What stands before the name of another source, and that before `PATH`."""
 
-DEFAULT_SOURCE: Final = "default"
 METHODS: Final = ("GET", "POST", "PUT")
 
 TOKEN_HEADER: Final = "X-WeDa-Token"  # noqa: S105 - a name
@@ -42,7 +43,17 @@ INSTANCE: Final = "Instance"
 TASK: Final = "Task"
 """``msgType`` of a message about one person's task."""
 
-MESSAGE_TYPES: Final = (INSTANCE, TASK)
+MESSAGE_TYPES: Final = MappingProxyType({name.lower(): name for name in (INSTANCE, TASK)})
+"""``msgType`` in lower case → as it is published; WeDa's spelling differs from platform to platform."""
+
+ENVIRONMENTS: Final = ("pre", "prod")
+"""The values of ``envType``."""
+
+WITHDRAW: Final = 5
+"""``action`` 撤销: a task was withdrawn."""
+
+SEND_BACK: Final = 6
+"""``action`` 回退: a task was sent back."""
 
 DELETE_INSTANCE: Final = 18
 """``action`` 删除流程实例: an instance was deleted."""

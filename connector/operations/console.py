@@ -26,12 +26,13 @@ from connector.errors import ConnectorError, OutsideUnreachable, Unreadable
 from connector.intake.dead_letters import DeadLetter, Selection
 from connector.intake.reprocessing import MOST_ATTEMPTS
 from connector.kafka.topics import Broker, TopicState
-from connector.message.parsing import ENVELOPE, load
+from connector.message.parsing import load
+from connector.message.weda import ENVELOPE, TEMPLATE
 from connector.operations import timeline
 from connector.operations.api import find
 from connector.operations.api_page import operations
 from connector.operations.context import Context
-from connector.operations.diagnosis import TEMPLATE, diagnose
+from connector.operations.diagnosis import diagnose
 from connector.operations.guesses import Guesses
 from connector.operations.sessions import COOKIE, SESSION_SECONDS, Sessions
 from connector.operations.translations import LANGUAGES, language_of, translated

@@ -5,12 +5,9 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from connector.errors import ConnectorError
-from connector.message.parsing import ENVELOPE, BodyKind, parse
+from connector.message.parsing import BodyKind, parse
+from connector.message.weda import ENVELOPE
 from connector.telemetry.recent import RecentRequest
-
-TEMPLATE: Final = '{"msgContext": {{params.msgContext}}}'
-"""The body template of WeDa, the first of the guide for process owners. Forms and queries it cannot make without a
-change of the text: it encodes nothing."""
 
 _WANTED: Final = ("msgId", "msgType", "instanceId", "action", "envType", "processKey")
 _QUOTED: Final = b'"{'

@@ -5,6 +5,7 @@ from dataclasses import dataclass, fields
 from typing import Any, Final
 
 from connector.kafka.reader import Decoded
+from connector.message import weda
 
 LOOK_BACK: Final = 5_000
 """How many records before the end of each partition are looked at."""
@@ -20,7 +21,10 @@ LONGEST_TEXT: Final = 200
 """Most characters of a comment, and of any other text of a step; the whole is in the record."""
 
 _NOBODY: Final = ("userName", "name", "nickName")
-_BACK: Final = {6: ("rollbackElementName", "rollbackElementId"), 5: ("revokeElementName", "revokeElementId")}
+_BACK: Final = {
+    weda.SEND_BACK: ("rollbackElementName", "rollbackElementId"),
+    weda.WITHDRAW: ("revokeElementName", "revokeElementId"),
+}
 _COLUMN: Final = 132
 _ROW: Final = 44
 _TOP: Final = 40

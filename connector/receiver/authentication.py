@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple, TypeVar
 
 from connector.errors import Forbidden, Unauthenticated
+from connector.message.weda import TOKEN_HEADER
 from connector.receiver.addresses import is_within
 from connector.receiver.signatures import Signature
 from connector.values import Network, SourceName
@@ -24,7 +25,9 @@ REFUSAL_DELAY_SECONDS: Final = 0.25
 MOST_HELD: Final = 256
 """Answers that are held back at once; beyond it wrong credentials are answered at once, and hung up on as all are."""
 
-_WAY_OUT = "send Authorization: Bearer <token> or X-WeDa-Token: <token> with the token that the connector's owner gave"
+_WAY_OUT: Final = (
+    f"send Authorization: Bearer <token> or {TOKEN_HEADER}: <token> with the token that the connector's owner gave"
+)
 _NOBODY: Final[frozenset[str]] = frozenset()
 Key = TypeVar("Key", str, bytes)
 

@@ -10,6 +10,7 @@ from connector.message import weda
 from connector.message.parsing import BodyKind
 from connector.receiver.signatures import HEADERS as SIGNATURE_HEADERS
 from connector.receiver.signatures import Signature
+from connector.settings import DEFAULT_SOURCE
 
 MAX_CONTENT_TYPE: Final = 256
 """Most characters of a Content-Type: reading its parameters takes the square of them."""
@@ -71,7 +72,7 @@ class Head:
         """
         path = self.path
         if path == weda.PATH:
-            return weda.DEFAULT_SOURCE
+            return DEFAULT_SOURCE
         source = path.removeprefix(weda.SOURCES).removesuffix(weda.PATH)
         if len(source) + len(weda.SOURCES) + len(weda.PATH) != len(path) or not source or "/" in source:
             raise WrongPath(f"no such address: use {weda.PATH} or {weda.SOURCES}<source>{weda.PATH}")

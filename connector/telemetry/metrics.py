@@ -17,8 +17,9 @@ from prometheus_client.metrics_core import Metric
 from connector.errors import CREDENTIAL_REASONS, ConnectorError, Unreadable
 from connector.journal.sqlite import Account, Admission, Contents
 from connector.kafka.publisher import Failure
-from connector.message.conversion import DICTIONARIES, MESSAGE_TYPES, EventSummary
+from connector.message.conversion import DICTIONARIES, EventSummary
 from connector.message.routes import DEAD_LETTERS, STREAMS
+from connector.message.weda import MESSAGE_TYPES
 from connector.supervision import PARTS
 from connector.telemetry.counters import Count, Counter, Durations, Gauge, Histogram
 from connector.values import UNKNOWN_SOURCE, ProducibleRecord

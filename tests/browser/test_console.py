@@ -15,8 +15,8 @@ import aiohttp
 import pytest
 from playwright.async_api import Browser, Page, Request
 
+from connector.message.weda import TEMPLATE
 from connector.operations import timeline, translations
-from connector.operations.diagnosis import TEMPLATE
 from connector.simulator import Plan, play
 from connector.telemetry.recent import REQUESTS_KEPT
 from tests.browser import chromium, rules

@@ -25,7 +25,6 @@ from connector.answers import MAX_URL_BYTES
 from connector.errors import Defect, Malformed, Unconvertible
 from connector.kafka.topics import wanted
 from connector.message import weda
-from connector.message.conversion import MESSAGE_TYPES
 from connector.message.encoding import RegistryFraming
 from connector.message.parsing import BodyKind, parse
 from connector.message.routes import STREAMS, Routes
@@ -310,7 +309,7 @@ def test_the_types_of_events_are_those_of_the_messages():
     described = TOPICS["components"]["schemas"]["RecordHeaders"]["properties"]["ce_type"]["enum"]
 
     assert {*described} == told
-    assert len(described) == len(MESSAGE_TYPES)
+    assert len(described) == len(weda.MESSAGE_TYPES)
 
 
 @pytest.mark.parametrize("deletion", [{"action": 18}, {"instanceStatus": 5}])

@@ -25,9 +25,9 @@ from connector.errors import (
     WrongMethod,
     WrongPath,
 )
-from connector.message import conversion, parsing
-from connector.message.parsing import ENVELOPE
+from connector.message import parsing, weda
 from connector.message.schemas import INSTANCE_EVENT, OURS, TASK_EVENT, WORKFLOW_EVENT, Kind, kinds, load
+from connector.message.weda import ENVELOPE
 from connector.receiver import application, connection, signatures
 from connector.settings import Settings
 from connector.settings.webhooks import WINDOW_SECONDS
@@ -35,10 +35,8 @@ from connector.simulator import Shape
 from tools.descriptions import samples
 from tools.descriptions.notation import Document, prose
 
-PATHS: Final = ("/messageDeliver", "/sources/{source}/messageDeliver")
+PATHS: Final = (weda.PATH, f"{weda.SOURCES}{{source}}{weda.PATH}")
 METHODS: Final = ("post", "put", "get")
-JSON_TYPES: Final = ("application/json", "text/plain", "application/octet-stream")
-FORM_TYPE: Final = "application/x-www-form-urlencoded"
 
 _TYPES: Final = {"instance": INSTANCE_EVENT, "task": TASK_EVENT}
 
@@ -136,8 +134,8 @@ def _request_body(settings: Settings) -> Document:
         "description": prose(_BODY.format(limit=limit, **bounds)),
         "required": True,
         "content": {
-            **{media_type: _json_content(media_type) for media_type in JSON_TYPES},
-            FORM_TYPE: {"schema": {"$ref": "#/components/schemas/Form"}, "examples": _references((Shape.FORM,))},
+            **{media_type: _json_content(media_type) for media_type in weda.JSON_MEDIA_TYPES},
+            weda.FORM: {"schema": {"$ref": "#/components/schemas/Form"}, "examples": _references((Shape.FORM,))},
         },
         "x-max-bytes": limit,
     }
@@ -504,7 +502,7 @@ _SCHEMAS: Final[Document] = {
 
 _REQUIRED: Final[Document] = {
     "instanceId": {"anyOf": [{"type": "string", "pattern": r"\S"}, {"type": "number"}]},
-    "msgType": {"type": "string", "pattern": f"^({'|'.join(map(_any_case, conversion.MESSAGE_TYPES))})$"},
+    "msgType": {"type": "string", "pattern": f"^({'|'.join(map(_any_case, weda.MESSAGE_TYPES))})$"},
 }
 _KIND_NAMES: Final[Mapping[Kind, str]] = {
     "string": "Text",
