@@ -1,4 +1,4 @@
-"""Whether two versions of a schema can read each other's records, by Apache's own rules, and which field keeps them."""
+"""Whether two versions of a schema can read each other's records, by Avro's own rules, and which field breaks it."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -11,7 +11,7 @@ Definition = Mapping[str, Any]
 
 
 def breaks(new: str, old: str) -> list[str]:
-    """What keeps a reader with either schema from reading what was written with the other; empty where nothing does.
+    """Why a reader with one schema cannot read what was written with the other; empty where it can.
 
     Args:
         new: A record's schema as JSON.
@@ -27,18 +27,18 @@ def breaks(new: str, old: str) -> list[str]:
 
 
 def _unreadable(reader: Definition, writer: Definition, complaint: str) -> Iterator[str]:
-    """Field by field: the checker names places and reasons apart from each other, and not always."""
+    """Field by field: for a whole record the checker does not always say which reason belongs to which field."""
     theirs = {each["name"]: each for each in writer["fields"]}
-    if why := _reason(_is_isolating(reader, None), _is_isolating(writer, None)):
+    if why := _reason(_with_only(reader, None), _with_only(writer, None)):
         yield f"the record {reader['name']}: {complaint}: {why}"
     for field in reader["fields"]:
-        why = _reason(_is_isolating(reader, field), _is_isolating(reader, theirs.get(field["name"])))
+        why = _reason(_with_only(reader, field), _with_only(reader, theirs.get(field["name"])))
         if why:
             yield f"field {field['name']}: {complaint}: {why}"
 
 
-def _is_isolating(record: Definition, field: Definition | None) -> str:
-    """The record with one field at most."""
+def _with_only(record: Definition, field: Definition | None) -> str:
+    """The record with this field and no other, or with none."""
     return json.dumps({**record, "fields": [] if field is None else [field]})
 
 

@@ -1,8 +1,8 @@
-"""What the connector publishes: one message converted to one event, and the event to its records.
+"""From a message to the event that it reports, and from the event to its records. Pure.
 
-Pure. Field names stay WeDa's own. Every value that a source sent is either typed in a field or kept as JSON text in
-``extras``; what has no place is an :class:`~connector.errors.Unconvertible`, never a guess. The lenient readings
-(numbers as text, both map shapes, every form of a date) are those of the data dictionary in ``avro/README.md``.
+Field names stay WeDa's own. Every value that a source sent is either typed in a field or kept as JSON text in
+``extras``; a value that fits neither is an :class:`~connector.errors.Unconvertible`, never a guess. What is read
+leniently (numbers as text, both map shapes, every form of a date) is in the data dictionary, ``avro/README.md``.
 """
 
 import json
@@ -51,7 +51,7 @@ _LOOSE_DATE = re.compile(
     r"(?:(?:T| +)(?P<hour>[0-9]{1,2}):(?P<minute>[0-9]{1,2})(?::(?P<second>[0-9]{1,2})(?P<rest>[.,][0-9]{1,9})?)?"
     r" ?(?P<zone>Z|[+-][0-9]{2}:?[0-9]{2})?)?"
 )
-_FIRST_MIDNIGHT = datetime(1970, 1, 1)  # noqa: DTZ001 - in whichever zone: databases show "no date" so
+_FIRST_MIDNIGHT = datetime(1970, 1, 1)  # noqa: DTZ001 - in any zone: databases show "no date" like this
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
 
@@ -62,7 +62,7 @@ Maps = list[dict[str, str]]
 
 
 class EventSummary(msgspec.Struct, frozen=True, gc=False):
-    """What log, metrics and lists say of an event, once its records are made.
+    """What log, metrics and lists say of an event; it outlives the event.
 
     Attributes:
         instance_id: The key.
@@ -86,13 +86,13 @@ class EventSummary(msgspec.Struct, frozen=True, gc=False):
 
 
 class Event:
-    """The fact that a message tells, typed.
+    """The fact that a message reports, typed.
 
     Attributes:
-        message: What it was read from; its tokens go to ``extras``.
+        message: Its source; fields without a place are taken from it as JSON text.
         instance_id: The key.
         message_type: ``Instance`` or ``Task``.
-        fields: Every field of ``WorkflowEvent`` but ours.
+        fields: Every field of ``WorkflowEvent`` but those that the connector adds.
         unknown_fields: Names that the schema does not know, in the message's order.
     """
 
@@ -123,7 +123,7 @@ class Event:
 
     @property
     def summary(self) -> EventSummary:
-        """What is said of it."""
+        """What log, metrics and lists say of it."""
         field = self.field
         return EventSummary(
             self.instance_id,
@@ -187,7 +187,7 @@ def readable_instance_id(message: Message) -> InstanceId | None:
 
 
 def record_value(event: Event, schema: Schema, request: Request, ingest_id: IngestId) -> dict[str, Any]:
-    """The fields of one record: those that its schema knows, the others as JSON text in ``extras``, then ours."""
+    """The fields of one record: those of its schema, the others as JSON text in ``extras``, then the connector's."""
     fields = event.fields
     own = {
         "source": request.source,
@@ -201,7 +201,7 @@ def record_value(event: Event, schema: Schema, request: Request, ingest_id: Inge
 
 
 def _extras(event: Event, fields: Mapping[str, Any], schema: Schema) -> dict[str, str]:
-    """What the schema has no field for, as JSON text; a null that some other schema knows is nothing to keep."""
+    """The fields that the schema does not have, as JSON text; a null in a field of another schema is not kept."""
     if schema.name == WORKFLOW_EVENT:
         return {name: event.message.token(name) for name in event.unknown_fields}
     known = kinds(schema)
@@ -338,7 +338,7 @@ def _date(value: Any, _message: Message, name: str, zone: tzinfo) -> int | None:
 
 
 def date(value: Any, name: str, zone: tzinfo) -> int | None:
-    """Epoch milliseconds of a date in any of its forms; None for what says that there is no date.
+    """Epoch milliseconds of a date in any of its forms; None for a value that says that there is no date.
 
     Digits that are a calendar date are that date, never a number: `20260302` is no second of 1970.
     """
@@ -363,7 +363,7 @@ def date(value: Any, name: str, zone: tzinfo) -> int | None:
 
 
 def _date_number(value: Any) -> float | None:
-    """The number that a date is; None for what is no number."""
+    """The number in which a date is written; None for what is no number."""
     if not isinstance(value, str):
         return value if isinstance(value, int | float) and not isinstance(value, bool) else None
     if not _NUMBER.fullmatch(value):
@@ -374,7 +374,7 @@ def _date_number(value: Any) -> float | None:
 def _compact(number: float) -> datetime | None:
     """The calendar date of 1970 to 2100 whose digits a number has: a day, or a minute, second or millisecond of one.
 
-    Hours alone (yyyyMMddHH) are seconds of the years 2032 to 2036 as well, and stay that.
+    Hours without minutes (yyyyMMddHH) could be seconds of the years 2032 to 2036, and are read as those.
     """
     if not _COMPACT_BETWEEN[0] <= number < _COMPACT_BETWEEN[1] or number != int(number):
         return None
@@ -394,7 +394,7 @@ def _scaled(number: float) -> int:
 
 
 def _calendar(value: Any) -> datetime | None:
-    """The date that a text is, as people and databases write it; without a zone where it names none."""
+    """The date in a text, as people and databases write it; naive where it names no zone."""
     if not isinstance(value, str):
         return None
     loose = _LOOSE_DATE.fullmatch(value)
@@ -458,7 +458,7 @@ def _listed(value: Any) -> list[Any] | None:
 
 
 def _token_maps(maps: list[dict[str, Any]], text: str, *, bare: bool) -> Maps:
-    """The same maps, with values that are no text as the JSON text that was sent."""
+    """The same maps, with every value that is no text as the JSON text that was sent."""
     raw = [_ONE_MAP.decode(text)] if bare else [one for one in _MANY_MAPS.decode(text) if one is not None]
     return [
         {key: value if isinstance(value, str) else str(memoryview(tokens[key]), "utf-8") for key, value in one.items()}

@@ -1,4 +1,4 @@
-"""Record → bytes and back, in two framings that differ only in what stands before Avro's binary encoding.
+"""Record → bytes and back, in two framings that differ only in the header before Avro's binary encoding.
 
 - Single-object encoding: ``C3 01`` and the schema's fingerprint (8 bytes, little-endian); no registry is needed.
 - Confluent's: ``00`` and the schema's id in the registry (4 bytes, big-endian).
@@ -27,7 +27,7 @@ _UNWRITABLE: Final = (ValueError, TypeError, AttributeError, OverflowError)  # w
 
 
 class Framing(Protocol):
-    """What stands before a record's bytes in a topic."""
+    """The header before a record's bytes in a topic."""
 
     def header(self, topic: str, schema: Schema) -> bytes:
         """The bytes by which a reader finds the schema."""
@@ -37,7 +37,7 @@ class SingleObjectFraming:
     """The framing that needs no registry: a reader finds the schema by its fingerprint."""
 
     def header(self, topic: str, schema: Schema) -> bytes:  # noqa: ARG002 - for all topics
-        """The magic bytes and the fingerprint; see `Framing.header`."""
+        """The magic bytes and the fingerprint. See `Framing.header`."""
         return MAGIC + schema.fingerprint
 
 
@@ -52,12 +52,12 @@ class RegistryFraming:
         self._headers = {topic: registry_header(schema_id) for topic, schema_id in ids.items()}
 
     def header(self, topic: str, schema: Schema) -> bytes:  # noqa: ARG002 - the topic has one
-        """The zero byte and the id; see `Framing.header`."""
+        """The zero byte and the id. See `Framing.header`."""
         return self._headers[topic]
 
 
 def registry_header(schema_id: int) -> bytes:
-    """What stands before a record in Confluent's framing: a zero byte and the id, 4 bytes big-endian."""
+    """The header of a record in Confluent's framing: a zero byte and the id, 4 bytes big-endian."""
     return REGISTRY_MAGIC + schema_id.to_bytes(4, "big")
 
 
@@ -80,7 +80,7 @@ def write(schema: Schema, value: Mapping[str, Any], *, header: bytes) -> bytes:
     try:
         return writer(schema)(header, value)
     except MISFITS:
-        # not chained: the message of what does not fit may quote the value, and a log would show it
+        # not chained: the original error may quote the value, and a log would show it
         raise Defect(f"a record does not fit the schema {schema.name}: {_misfits(schema, value)}") from None
 
 
@@ -92,7 +92,7 @@ def decode(data: bytes, by_id: Callable[[int], Schema] | None = None) -> dict[st
         by_id: Gives the schema that a registry has under an id; None where there is no registry.
 
     Raises:
-        Unreadable: In neither framing, of a schema that is not known, cut short, or too long.
+        Unreadable: The record is in neither framing, its schema is not known, or it is cut short or too long.
     """
     schema, start = schema_of(data, by_id)
     body = BytesIO(data)
@@ -103,13 +103,13 @@ def decode(data: bytes, by_id: Callable[[int], Schema] | None = None) -> dict[st
 def schema_of(data: bytes, by_id: Callable[[int], Schema] | None = None) -> tuple[Schema, int]:
     """The schema that a record names before its bytes, and where those begin; see `decode`."""
     if data.startswith(MAGIC) and len(data) >= _HEADER_BYTES:
-        mark = data[len(MAGIC) : _HEADER_BYTES]
+        fingerprint = data[len(MAGIC) : _HEADER_BYTES]
         known = schemas.by_fingerprint()
-        if mark not in known:
+        if fingerprint not in known:
             raise Unreadable(
-                f"the record's schema {mark.hex()} is not known: it comes from another version of the connector"
+                f"the record's schema {fingerprint.hex()} is not known: it comes from another version of the connector"
             )
-        return known[mark], _HEADER_BYTES
+        return known[fingerprint], _HEADER_BYTES
     if data.startswith(REGISTRY_MAGIC) and len(data) >= _REGISTRY_HEADER_BYTES:
         if by_id is None:
             raise Unreadable("the record was published with a schema registry: give WEDA_REGISTRY__URL")
@@ -118,7 +118,7 @@ def schema_of(data: bytes, by_id: Callable[[int], Schema] | None = None) -> tupl
 
 
 def read(schema: Schema, body: BytesIO) -> dict[str, Any]:
-    """The value of a record in Avro's binary encoding, from where the body stands to its end.
+    """The value of a record in Avro's binary encoding, from the body's position to its end.
 
     Raises:
         Unreadable: The bytes are not one whole record of that schema.

@@ -1,7 +1,7 @@
 """``ingestId``: UUIDv7 text that never goes backwards in one connector, clock steps and restarts included.
 
 RFC 9562, section 5.7: 48 bits of milliseconds, then bits that grow within the millisecond (method 2, monotonic random).
-A clock that steps back does not take the ids with it: they go on counting in the latest millisecond that was used.
+When the clock steps back, the ids do not: they go on counting in the latest millisecond that was used.
 """
 
 import secrets
@@ -40,12 +40,12 @@ class IngestIds:
         else:
             self._count_on()
         begins = self._milliseconds, self._counter >> _LOW_BITS
-        if begins != self._written:  # within a millisecond most ids differ in their last digits alone
+        if begins != self._written:  # within a millisecond most ids differ only in their last digits
             self._written, self._text = begins, _beginning(*begins)
         return IngestId(f"{self._text}{self._counter & _LOW:08x}")
 
     def _count_on(self) -> None:
-        if not self._steps:  # many at a time: each call of the operating system is dear
+        if not self._steps:  # many at a time: each call into the operating system is expensive
             self._steps.frombytes(secrets.token_bytes(_STEPS * self._steps.itemsize))
         counter = self._counter + 1 + self._steps.pop()
         if counter >> _RANDOM_BITS:
@@ -60,7 +60,7 @@ class IngestIds:
 
 
 def _beginning(milliseconds: int, counter: int) -> str:
-    """An id but for its last eight digits: time, version 7, 12 bits, variant, 30 bits."""
+    """An id without its last eight digits: time, version 7, 12 bits, variant, 30 bits."""
     high, low = counter >> 30, counter & ((1 << 30) - 1)
     digits = f"{milliseconds << 48 | 7 << 44 | high << 32 | 0b10 << 30 | low:024x}"
     return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"

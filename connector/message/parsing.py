@@ -1,7 +1,7 @@
-"""What sources send: the bytes of one request, read as one message.
+"""From the bytes of a request to the message in them.
 
 A WeDa body template can render the same message in several shapes (a JSON envelope around JSON text or an object,
-the bare object, a form, a query string); :func:`parse` recognises each and gives one :class:`Message`. Pure: no I/O, no
+the bare object, a form, a query string). :func:`parse` recognises each and gives one :class:`Message`. Pure: no I/O, no
 clock. Source of the shapes: Tencent Cloud WeDa documentation, 流程消息订阅 and HTTP methods of custom APIs.
 """
 
@@ -32,10 +32,10 @@ may have."""
 MAX_TEXT: Final = 1024 * 1024
 """Most characters of one text or name: Kafka's own default for the bytes of a record."""
 
-# a string, ended or not, is taken whole: no text makes this look at a character twice
+# a string, closed or not, is matched whole, so that no text makes this look at a character twice
 _STRING: Final = r'"(?:[^"\\]|\\.)*+"?'
 _STRING_OR_BRACKET = re.compile(rf"{_STRING}|[\[\]{{}}]", re.DOTALL)
-_STRING_OR_MARK = re.compile(rf"{_STRING}|[\[{{,]", re.DOTALL)
+_STRING_OR_VALUE = re.compile(rf"{_STRING}|[\[{{,]", re.DOTALL)
 _SHAPE_HINT = f'send {{"{ENVELOPE}": "<JSON text>"}}, the message object itself, or a form field {ENVELOPE}'
 _JSON_HINT = f"make the body {TEMPLATE}, the placeholder without quotes around it"
 _STEPS: Final = {"{": 1, "[": 1, "}": -1, "]": -1}
@@ -55,7 +55,7 @@ class BodyKind(StrEnum):
 
     @classmethod
     def of(cls, content_type: str) -> "BodyKind":
-        """How a body that was taken is written, by its media type."""
+        """How an accepted body is written, by its media type."""
         return cls.FORM if content_type.partition(";")[0].strip().lower() == FORM else cls.JSON
 
 
@@ -63,7 +63,7 @@ class Message:
     """One parsed message.
 
     Attributes:
-        fields: The message object, WeDa's names, values as parsed from ``text``, or from its envelope.
+        fields: The message object: WeDa's names, values as parsed.
         fingerprint: First 16 bytes of SHA-256 over the canonical JSON (sorted keys, no spaces, UTF-8) of ``fields``.
         lone_surrogate: Some text holds half of a surrogate pair, so it has no UTF-8 form.
     """
@@ -150,7 +150,7 @@ def load(text: str) -> Any:
 
 
 def may_hold_too_many(text: str | bytes) -> bool:
-    """Whether JSON could hold more than :data:`MAX_VALUES` members and elements: cheap, and never wrong about a no."""
+    """Whether JSON may hold more than :data:`MAX_VALUES` members and elements: cheap, and False only if it does not."""
     if len(text) <= 2 * MAX_VALUES:  # each takes two characters at least
         return False
     if isinstance(text, str):
@@ -245,9 +245,9 @@ def _check_nesting(text: str) -> None:
 
 
 def _check_count(text: str) -> None:
-    """An object or list of n has a bracket that opens it and n - 1 commas; what stands in strings is neither."""
-    marks = (match for match in _STRING_OR_MARK.finditer(text) if text[match.start()] != '"')
-    if next(itertools.islice(marks, MAX_VALUES, None), None) is not None:
+    """An object or list of n has an opening bracket and n - 1 commas; those within strings do not count."""
+    found = (match for match in _STRING_OR_VALUE.finditer(text) if text[match.start()] != '"')
+    if next(itertools.islice(found, MAX_VALUES, None), None) is not None:
         raise Unreadable(f"the JSON has more than {MAX_VALUES} members and elements", code=40007)
 
 
@@ -265,7 +265,7 @@ def _check_texts(value: Any) -> None:
 
 
 def _load_plainly(text: str) -> Any:
-    """Parse what the fast decoder refused: it tells bad JSON from lone surrogates and huge numbers, which are kept."""
+    """Parse what the fast decoder refused: lone surrogates and huge numbers are no bad JSON, and are kept."""
     try:
         return json.loads(text, parse_constant=_refuse_constant)
     except json.JSONDecodeError as error:

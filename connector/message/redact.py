@@ -2,7 +2,7 @@
 
 It applies to a parsed message before it is converted, so that record, headers and fingerprint hold nothing of what was
 taken out. A pseudonym is ``~<key>.<digest>``: eight hex digits that identify the key, and 32 of HMAC-SHA256 over the
-text. While the key stays, equal texts have equal pseudonyms, in whichever fields.
+text. While the key stays, equal texts have equal pseudonyms, in all fields.
 """
 
 import hmac
@@ -21,12 +21,12 @@ _DIGEST_DIGITS: Final = 32
 
 
 class Privacy:
-    """Takes out of messages what must not be published.
+    """Removes from messages what must not be published.
 
     Args:
         redact: Fields that are left out.
         pseudonyms: Fields whose texts are replaced.
-        key: Of the pseudonyms; none where there are none.
+        key: The pseudonyms' key; None where there are none.
     """
 
     def __init__(self, redact: Iterable[str], pseudonyms: Iterable[str], key: str | None) -> None:
@@ -40,7 +40,7 @@ class Privacy:
         self._prefix = f"~{hmac.digest(self._key, b'weda-connector key', 'sha256').hex()[:_KEY_DIGITS]}."
 
     def applied(self, message: Message) -> Message:
-        """The message with all that taken out, its fingerprint included.
+        """The message without those fields and texts, and with the fingerprint of what is left.
 
         Raises:
             Unconvertible: Some text, of a field that is taken out too, has no UTF-8 form.
@@ -71,7 +71,7 @@ class Privacy:
         return self.pseudonym(value if isinstance(value, str) else message.token(name))
 
     def _within(self, value: Any) -> Any:
-        """A value of maps: every key and every text in it is replaced, its shape stays."""
+        """A value of maps with every key and every text in it replaced, in the same shape."""
         if isinstance(value, dict):
             return {self.pseudonym(key): self._within(inner) for key, inner in value.items()}
         if isinstance(value, list):

@@ -1,8 +1,7 @@
-"""The routing table: which kinds of record there are, which messages they take, and where they go.
+"""The routing table: the streams, which messages become their records, and their topics.
 
-A topic's name is the prefix, a dot and the stream's name. The prefix may hold ``{source}`` and ``{envType}``; what
-they can become is known beforehand, so that every topic is: the sources' names, and the environments that a source
-allows.
+A topic's name is the prefix, a dot and the stream's name. The prefix may hold ``{source}`` and ``{envType}``. Their
+values are known in advance (the sources' names, and the environments that a source allows), and so is every topic.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,13 +14,13 @@ from connector.message import weda
 from connector.message.schemas import INSTANCE_EVENT, TASK_EVENT, WORKFLOW_EVENT, Schema, load
 
 DEAD_LETTERS: Final = "dead-letters"
-"""The stream of what could not become a record; it has no schema: its value is the request's bytes."""
+"""The stream of requests that could not become records. It has no schema: a value is a request's bytes."""
 
 SOURCE: Final = "{source}"
 ENVIRONMENT: Final = "{envType}"
 
 ALL_ENVIRONMENTS: Final = "all"
-"""What ``{envType}`` becomes in the topic of dead letters: many of them name no environment, or a wrong one."""
+"""The value of ``{envType}`` in topics of dead letters, many of which name no environment, or a wrong one."""
 
 _ONE_SOURCE: Final[Mapping[str, Sequence[str]]] = MappingProxyType({"default": ()})
 
@@ -33,9 +32,8 @@ class Stream:
     Attributes:
         name: As in ``WEDA_STREAMS`` and in the labels of metrics.
         record_type: Full name of the Avro record.
-        message_types: The messages that become a record of it.
-        is_state: The last record of a key is what counts: the topic is compacted, and a deleted instance's value is
-            null.
+        message_types: The messages that become its records.
+        is_state: Only the last record of a key counts: the topic is compacted, and a deleted instance's value is null.
     """
 
     name: str
@@ -55,14 +53,14 @@ STREAMS: Final = {
 }
 
 CANARY: Final = Stream("canary", WORKFLOW_EVENT, frozenset({weda.TASK}))
-"""The connector's own messages; no setting switches it on as a stream of sources."""
+"""The stream of the connector's own messages; sources cannot use it."""
 
 _BY_NAME: Final = {**STREAMS, CANARY.name: CANARY}
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """A stream, a topic that it has here, and the schema of its records."""
+    """A stream, one of its topics, and the schema of its records."""
 
     stream: Stream
     topic: str
@@ -75,11 +73,11 @@ class Route:
 
 
 class Routes:
-    """The streams that are switched on, with their topics.
+    """The streams that are enabled, with their topics.
 
     Args:
         names: The streams.
-        prefix: What the topics' names start with; may hold ``{source}`` and ``{envType}``.
+        prefix: The start of the topics' names; may hold ``{source}`` and ``{envType}``.
         sources: Name → the environments that it allows; none means any, or WeDa's where the prefix holds ``{envType}``.
     """
 
@@ -99,7 +97,7 @@ class Routes:
         self.all = tuple(_route(stream, one) for one in prefixes for stream in streams)
 
     def of(self, message_type: str, source: str = "default", environment: str | None = None) -> tuple[Route, ...]:
-        """Where the records of one message go, in the order in which they are produced.
+        """The routes of one message's records, in the order in which they are produced.
 
         Raises:
             Unconvertible: The source does not allow the environment (42201).
@@ -115,7 +113,7 @@ class Routes:
         return self._by_prefix[prefix][message_type]
 
     def dead_letter_topic(self, source: str) -> str:
-        """Where the dead letters of a source go."""
+        """The topic of a source's dead letters."""
         return f"{expanded(self._prefix, source, ALL_ENVIRONMENTS)}.{DEAD_LETTERS}"
 
     @property
@@ -130,12 +128,12 @@ class Routes:
 
 
 def expanded(prefix: str, source: str, environment: str) -> str:
-    """The prefix of one source and environment."""
+    """The prefix with its placeholders replaced."""
     return prefix.replace(SOURCE, source).replace(ENVIRONMENT, environment)
 
 
 def allowed_environments(prefix: str, named: Sequence[str]) -> Sequence[str]:
-    """The environments that a source allows; empty where any will do."""
+    """The environments that a source allows; empty means any."""
     return named or (weda.ENVIRONMENTS if ENVIRONMENT in prefix else ())
 
 

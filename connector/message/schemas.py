@@ -1,7 +1,7 @@
 """The Avro schemas of the records: each ``avro/<full.name>.avsc``, read once.
 
-The files are the one definition of every field. What other modules need to know about a field (its kind, the codes of
-its dictionary) is read from them here, so that nothing is said twice; `avro/README.md` is rendered from them too.
+The files are the only definition of every field. Whatever other modules need to know about a field (its kind, the codes
+of its dictionary) is read from them here; `avro/README.md` is generated from them too.
 """
 
 import json
@@ -23,7 +23,7 @@ TASK_EVENT: Final = "io.weda.workflow.TaskEvent"
 ALL: Final = (WORKFLOW_EVENT, INSTANCE_EVENT, TASK_EVENT)
 
 OURS: Final = ("source", "receivedAt", "ingestId", "extras")
-"""The fields that the connector adds to what WeDa sends; the last ones of every record."""
+"""The fields that the connector adds to WeDa's; the last ones of every record."""
 
 Kind = Literal["string", "int", "boolean", "date", "maps"]
 
@@ -53,8 +53,8 @@ class Schema:
     Attributes:
         name: The full name, as in ``io.weda.workflow.TaskEvent``.
         text: The schema as JSON on one line, documentation included: what a registry is given.
-        parsed: What fastavro writes and reads by. It has no logical types, so that a time is an int of epoch
-            milliseconds on both ways; the bytes are the same.
+        parsed: The schema for fastavro. It has no logical types, so that a time is an int of epoch milliseconds in
+            both directions; the bytes are the same.
         fingerprint: CRC-64-AVRO of the Parsing Canonical Form, 8 bytes little-endian, as in the single-object encoding.
         fields: The names of the fields in the order of the bytes.
     """
@@ -77,7 +77,7 @@ def load(full_name: str) -> Schema:
 
 
 def read(path: Path) -> Schema:
-    """The schema in the file ``<full.name>.avsc``, not cached: for released versions that lie elsewhere.
+    """The schema in the file ``<full.name>.avsc``, not cached: for released versions, which are elsewhere.
 
     Raises:
         ConfigurationError: The file is missing or is not the Avro schema of a record that is named as the file is.
@@ -93,7 +93,7 @@ def read(path: Path) -> Schema:
 
 
 def parse(text: str) -> Schema:
-    """The schema in a text that came from elsewhere, such as a registry.
+    """The schema in a text that came from outside, such as a registry.
 
     Raises:
         Unreadable: It is not the Avro schema of a record.
@@ -121,7 +121,7 @@ def released() -> Mapping[str, Mapping[str, Schema]]:
 
 @cache
 def by_fingerprint() -> Mapping[bytes, Schema]:
-    """The schemas of all versions by their fingerprints: what a reader of single-object bytes looks up."""
+    """The schemas of all versions by the fingerprints that single-object bytes begin with."""
     older = [schema for version in released().values() for schema in version.values()]
     return MappingProxyType({schema.fingerprint: schema for schema in (*older, *map(load, ALL))})
 
@@ -155,7 +155,7 @@ def codes(schema: Schema, name: str) -> tuple[Code, ...]:
 
 
 def _folder() -> Path:
-    """Where the files are: inside the package once installed from a wheel, beside it in a checkout."""
+    """The files' folder: inside the package if it was installed from a wheel, beside it in a checkout."""
     package = Path(__file__).resolve().parents[1]
     installed = package / "avro"
     return installed if installed.is_dir() else package.parent / "avro"
@@ -175,7 +175,7 @@ def _schema(definition: Any, *, full_name: str) -> Schema:
 
 
 def _binary(definition: Any) -> Any:
-    """The definition without what the bytes do not depend on: fastavro is faster without, and leaves times as ints."""
+    """The definition reduced to what determines the bytes: fastavro is faster with it, and leaves times as ints."""
     if isinstance(definition, list):
         return [_binary(branch) for branch in definition]
     if not isinstance(definition, dict):

@@ -1,7 +1,7 @@
-"""The common message, read and typed in one pass: JSON whose every field has the type that WeDa documents.
+"""A fast path for common messages: JSON in which every field has its documented type, read and typed in one pass.
 
-What `read` gives is what `connector.messages.parse` and `connector.records.convert` give (a property test compares
-them); whatever is unusual (an unknown field, a number as text, a form, a mistake) it leaves to them. Pure.
+`read` gives what `connector.message.parsing.parse` and `connector.message.conversion.convert` give (a property test
+compares them). Whatever is unusual (an unknown field, a number as text, a form, a mistake) is left to them. Pure.
 """
 
 from datetime import tzinfo
@@ -32,7 +32,7 @@ _TYPES: Final[dict[str, Any]] = {
     "string": str,
     "int": Annotated[int, Meta(ge=INT_MIN, le=INT_MAX)],
     "boolean": bool,
-    # milliseconds of the years 1976 to 2594: no digits of a date are among them
+    # milliseconds of the years 1976 to 2594, which cannot be the digits of a date
     "date": Annotated[int, Meta(gt=COMPACT_MINUTES_UNTIL, lt=COMPACT_SECONDS_FROM)] | str,
     "maps": list[dict[str, str]] | dict[str, str],
 }
@@ -69,7 +69,7 @@ _WRITERS: Final = {
     )
     for name in (WORKFLOW_EVENT, INSTANCE_EVENT, TASK_EVENT)
 }
-"""Record type → its writer, and the fields that it has no place for."""
+"""Record type → its writer, and the fields of the message that it does not have."""
 _ENVELOPE: Final = msgspec.json.Decoder(_Envelope)
 _FIELDS: Final = msgspec.json.Decoder(_Fields)
 _CANONICAL: Final = msgspec.json.Encoder(order="deterministic")
@@ -77,7 +77,7 @@ _UNUSUAL: Final = (msgspec.MsgspecError, UnicodeError, RecursionError)
 
 
 def read(body: bytes, zone: tzinfo) -> Event | None:
-    """The event that a JSON body tells, or None where the body has to be read the long way.
+    """The event in a JSON body, or None where the body has to be parsed and converted step by step.
 
     Args:
         body: The bytes of a request whose media type is JSON.
@@ -103,7 +103,7 @@ def _read_bare(body: bytes, zone: tzinfo) -> Event | None:
 
 
 class _TypedMessage(Message):
-    """A message whose fields are typed already; what was sent is seldom asked for."""
+    """A message whose fields are typed already; the fields as sent are computed when they are asked for."""
 
     __slots__ = ("_typed",)
 
@@ -116,13 +116,13 @@ class _TypedMessage(Message):
         self.lone_surrogate = False
 
     @property
-    def fields(self) -> dict[str, Any]:  # type: ignore[override]  # worked out when it is asked for
+    def fields(self) -> dict[str, Any]:  # type: ignore[override]  # computed on demand
         """What was sent, typed."""
         return {name: value for name, value in msgspec.structs.asdict(self._typed).items() if value is not UNSET}
 
 
 class _TypedEvent(Event):
-    """An event whose record is written from the typed fields as they are."""
+    """An event whose record is written from the typed fields directly."""
 
     __slots__ = ("_typed",)
 
@@ -134,8 +134,8 @@ class _TypedEvent(Event):
         self._typed = typed
 
     @property
-    def fields(self) -> dict[str, Any]:  # type: ignore[override]  # worked out when it is asked for
-        """Every field of ``WorkflowEvent`` but ours."""
+    def fields(self) -> dict[str, Any]:  # type: ignore[override]  # computed on demand
+        """Every field of ``WorkflowEvent`` but those that the connector adds."""
         held = msgspec.structs.asdict(self._typed)
         return {name: None if value is UNSET else value for name, value in held.items()}
 
@@ -167,7 +167,7 @@ def _event(typed: Any, text: str | bytes, zone: tzinfo, *, enveloped: bool) -> E
 
 
 def _date(text: str, name: str, zone: tzinfo) -> int | None:
-    """Milliseconds, or None for a text that is none of the usual or says that there is no date."""
+    """Milliseconds, or None for an unusual text or one that says that there is no date."""
     try:
         return date(text, name, zone)
     except Unconvertible:

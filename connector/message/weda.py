@@ -12,7 +12,7 @@ PATH: Final = "/messageDeliver"
 """Where WeDa sends the messages of the default source."""
 
 SOURCES: Final = "/sources/"
-"""What stands before the name of another source, and that before `PATH`."""
+"""The path of another source is this, its name, then `PATH`."""
 
 METHODS: Final = ("GET", "POST", "PUT")
 

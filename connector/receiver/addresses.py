@@ -1,4 +1,4 @@
-"""Where a request comes from: the address that connected, or what a proxy that we trust says of it. Pure."""
+"""Where a request comes from: the address that connected, or what a trusted proxy says of it. Pure."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -11,7 +11,7 @@ Address = IPv4Address | IPv6Address
 
 FORWARDED_FOR: Final = b"x-forwarded-for"
 ORIGIN: Final = "origin"
-"""Where a connection's ASGI state has its `Origin`."""
+"""The key of the `Origin` in a connection's ASGI state."""
 
 
 class Origin(NamedTuple):
@@ -29,19 +29,19 @@ class Origin(NamedTuple):
 _WITH_PORT = re.compile(r"\[(?P<v6>[^\]]*)\](?::\d+)?|(?P<v4>[0-9.]+)(?::\d+)?")
 
 NOWHERE: Final = Origin(None, frozenset())
-"""The origin of a connection that says nothing."""
+"""The origin of a connection about which nothing is known."""
 
 
 def client_address(peer: str | None, headers: Iterable[tuple[bytes, bytes]], trusted: Sequence[Network]) -> str | None:
     """The address of the sender, as far as it can be known; None where it cannot.
 
-    ``X-Forwarded-For`` is read from its right end: each proxy adds whom it was called by. What stands left of the
-    first address that is no proxy of ours is that sender's own claim, and is not read.
+    ``X-Forwarded-For`` is read from the right, because each proxy appends the address that called it. Everything left
+    of the first address that is no trusted proxy is that sender's own claim, and is ignored.
 
     Args:
         peer: Who connected.
         headers: Of the request, in their order.
-        trusted: The networks of the proxies whose word counts.
+        trusted: The networks of the trusted proxies.
     """
     if not trusted or not is_within(peer, trusted):
         return peer
@@ -53,7 +53,7 @@ def client_address(peer: str | None, headers: Iterable[tuple[bytes, bytes]], tru
 
 
 def is_within(address: str | None, networks: Iterable[Network]) -> bool:
-    """Whether an address is in one of the networks; what is no address is in none."""
+    """Whether an address is in one of the networks; a text that is no address is in none."""
     parsed = _parsed(address)
     return parsed is not None and any(parsed in network for network in networks)
 
@@ -69,5 +69,5 @@ def _parsed(address: str | None) -> Address | None:
         parsed = ip_address(address or "")
     except ValueError:
         return None
-    # a listener of both families sees IPv4 senders as ::ffff:a.b.c.d
+    # a dual-stack listener sees IPv4 senders as ::ffff:a.b.c.d
     return (parsed.ipv4_mapped or parsed) if isinstance(parsed, IPv6Address) else parsed

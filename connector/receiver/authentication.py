@@ -1,7 +1,7 @@
-"""Which source sent a request: known by its token, its certificate, or the signature of its body.
+"""Which source sent a request: its token, its client certificate or the signature of its body proves it.
 
-A token is looked up by its keyed digest, so the time of a check tells nothing about how near a wrong one came, and does
-not grow with the number of tokens.
+A token is looked up by its keyed digest, so the time of a check does not show how close a wrong one was, and does not
+grow with the number of tokens.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ REFUSAL_DELAY_SECONDS: Final = 0.25
 """How long the answer to a wrong credential is held back."""
 
 MOST_HELD: Final = 256
-"""Answers that are held back at once; beyond it wrong credentials are answered at once, and hung up on as all are."""
+"""Most answers that are held back at the same time; beyond it wrong credentials are answered immediately."""
 
 _WAY_OUT: Final = (
     f"send Authorization: Bearer <token> or {TOKEN_HEADER}: <token> with the token that the connector's owner gave"
@@ -34,13 +34,13 @@ Key = TypeVar("Key", str, bytes)
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """What one source is known by, several of each so that they can be rotated.
+    """The credentials of one source; there may be several of each, so that they can be rotated.
 
     Attributes:
-        tokens: Texts that it sends.
+        tokens: Tokens that it sends.
         secrets: Keys with which it signs.
         certificates: Names in its client certificate, or ``sha256:<fingerprint>``.
-        networks: Where its requests may come from; none means anywhere.
+        networks: Where its requests may come from; empty means anywhere.
     """
 
     tokens: tuple[str, ...] = ()
@@ -50,7 +50,7 @@ class Credentials:
 
     @property
     def exist(self) -> bool:
-        """Whether there is any; a network alone is none."""
+        """Whether there is any; a network is no credential."""
         return bool(self.tokens or self.secrets or self.certificates)
 
 
@@ -81,9 +81,10 @@ class Authentication:
         self.replace(sources)
 
     def replace(self, sources: Mapping[str, Credentials]) -> None:
-        """Let these credentials count from now on; a source that was not there at the start stays unknown.
+        """Use these credentials from now on.
 
-        A source that is left out is locked, on an open connector too.
+        A source that did not exist at the start stays unknown. A source that is missing is locked, on an open connector
+        too.
         """
         self._sources = {name: one for name, one in sources.items() if name in self._names}
         known = self._sources.items()

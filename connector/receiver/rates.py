@@ -1,4 +1,4 @@
-"""What one sender may take of the connector: requests a second, and bytes of bodies that are still on their way."""
+"""Limits on what senders take: requests a second of each source, and memory for bodies that are still arriving."""
 
 import contextlib
 import math
@@ -10,14 +10,14 @@ from aiolimiter import AsyncLimiter
 from connector.errors import Overloaded
 
 MAX_READING_BYTES: Final = 64 * 1024 * 1024
-"""Bytes of unfinished bodies that are held at once, over all connections."""
+"""Most bytes of unfinished bodies in memory at once, over all connections."""
 
 
 class Rates:
-    """How many requests a second each source may send; a source without a rate costs nothing.
+    """Limits how many requests a second each source sends.
 
     Args:
-        rates: Requests a second, by source; fractions too. One second's worth, and at least one, may come at once.
+        rates: Requests a second, by source; fractions too. One second's worth, and at least one, may arrive at once.
     """
 
     def __init__(self, rates: Mapping[str, float]) -> None:
@@ -25,7 +25,7 @@ class Rates:
         self.replace(rates)
 
     def replace(self, rates: Mapping[str, float]) -> None:
-        """Let these rates count from now on; a rate that stays keeps its count."""
+        """Apply these rates from now on; a rate that has not changed keeps its count."""
         found = {name: (max(rate, 1.0), max(rate, 1.0) / rate) for name, rate in rates.items()}
         self._limiters = {name: self._limiter(name, *shape) for name, shape in found.items()}
 
@@ -44,7 +44,7 @@ class Rates:
                 retry_after=math.ceil(limiter.time_period / limiter.max_rate),
             )
         with contextlib.suppress(StopIteration):
-            limiter.acquire().send(None)  # there is room: it ends without a pause
+            limiter.acquire().send(None)  # it has capacity, so it ends without awaiting anything
 
     def _limiter(self, name: str, most: float, seconds: float) -> AsyncLimiter:
         before = self._limiters.get(name)
@@ -54,14 +54,14 @@ class Rates:
 
 
 class BodyMemory:
-    """The memory that bodies may take while they arrive in parts; what comes at once needs none of it."""
+    """The memory of bodies that arrive in parts, over all connections; a body that arrives at once needs none of it."""
 
     def __init__(self, most_bytes: int = MAX_READING_BYTES) -> None:
         self._most = most_bytes
         self._taken = 0
 
     def take(self, count: int) -> None:
-        """Hold so many bytes more.
+        """Reserve so many bytes.
 
         Raises:
             Overloaded: All of it is taken.
@@ -71,5 +71,5 @@ class BodyMemory:
         self._taken += count
 
     def give_back(self, count: int) -> None:
-        """Hold so many bytes less."""
+        """Release so many bytes."""
         self._taken -= count

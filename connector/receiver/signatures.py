@@ -1,4 +1,4 @@
-"""Standard Webhooks signatures: whether a request's body was signed with a secret that we know, and just now.
+"""Standard Webhooks signatures: whether a request's body was signed with a source's secret, and recently.
 
 The signed content is ``<webhook-id>.<webhook-timestamp>.<body>``; the signature ``v1`` is its HMAC-SHA256 in Base64.
 Source: the Standard Webhooks specification. Pure: the caller says what time it is.
@@ -15,7 +15,7 @@ from connector.settings.webhooks import WINDOW_SECONDS
 
 HEADERS: Final = ("webhook-id", "webhook-timestamp", "webhook-signature")
 MOST_SIGNATURES: Final = 16
-"""Signatures of one request that are looked at: one for each of the sender's secrets."""
+"""Most signatures of one request that are checked: one for each of the sender's secrets."""
 
 _LONGEST_ID: Final = 256
 _LONGEST_TIMESTAMP: Final = 12
@@ -37,13 +37,13 @@ class Signature:
     signatures: str
 
     def check_time(self, now: float) -> None:
-        """Refuse a signature of another time before its body is read.
+        """Refuse a signature that is too old or too new, before the body is read.
 
         Args:
             now: Epoch seconds.
 
         Raises:
-            Unauthenticated: The headers are not well formed, or the time is outside the window.
+            Unauthenticated: A header is malformed, or the time is outside the window.
         """
         if not 0 < len(self.identity) <= _LONGEST_ID:
             raise Unauthenticated(f"webhook-id is missing or over {_LONGEST_ID} characters", reason="signature")
@@ -57,15 +57,15 @@ class Signature:
             )
 
     def verify(self, body: bytes, secrets: Iterable[bytes]) -> None:
-        """Refuse a body that none of the secrets has signed.
+        """Refuse a body that was signed with none of the secrets.
 
         Raises:
-            Unauthenticated: No signature is that of a secret over this id, time and body.
+            Unauthenticated: No signature is one of a secret over this id, time and body.
         """
         content = f"{self.identity}.{self.timestamp}.".encode("latin-1", errors="replace") + body
         given = _decoded(self.signatures)
         expected = [hmac.digest(secret, content, "sha256") for secret in secrets]
-        # every pair is compared, so that the time tells nothing about which one came near
+        # every pair is compared, so that the time does not show which one was close
         if not any([hmac.compare_digest(one, other) for one in given for other in expected]):  # noqa: C419
             raise Unauthenticated(
                 "no signature in webhook-signature is one of the source's secrets over this id, time and body",
@@ -74,7 +74,7 @@ class Signature:
 
 
 def _decoded(signatures: str) -> list[bytes]:
-    """The signatures of our version; what is not Base64 is none."""
+    """The signatures of version ``v1``, without what is not Base64."""
     found = []
     for one in signatures.split(" ", MOST_SIGNATURES)[:MOST_SIGNATURES]:
         version, _, text = one.partition(",")

@@ -1,9 +1,9 @@
-"""Signed requests count once: what was accepted under a ``webhook-id`` is not accepted again.
+"""Protection against replay attacks: a signed request is accepted once under its ``webhook-id``.
 
-The same id with the same body is the sender's own second attempt, or somebody's replay of it: either is told what came
-of the first, and nothing of it goes further. The same id with another body is refused. What was refused is forgotten,
-so that it can be sent again. The memory is the index of repeats, or that of all replicas: bounded, and kept across
-restarts.
+The same id with the same body is a retry of the sender, or somebody's replay of it: it gets the outcome of the first
+request, and is not processed. The same id with another body is refused. A request that was refused is forgotten, so
+that it can be sent again. The ids are kept in the deduplication index, or in that of all replicas, which is bounded and
+survives restarts.
 """
 
 from collections.abc import Callable
@@ -23,15 +23,15 @@ from connector.replicas.claims import Claims
 _LOG = structlog.get_logger("connector.receiver")
 
 Accept = Callable[[OnDone], None]
-"""Brings a request further, and has it told once what became of it."""
+"""Passes a request on, and calls back once with its outcome."""
 
 
 class SingleUse:
-    """Lets each signed request through once.
+    """Accepts each signed request once.
 
     Args:
-        duplicates: The memory of this connector.
-        claims: The way to that of all replicas, where there are others: it is asked for what is new here.
+        duplicates: The index of this connector.
+        claims: The index of all replicas, if there are others; it is asked for ids that are new here.
     """
 
     def __init__(self, duplicates: Duplicates, claims: Claims | None = None) -> None:
@@ -39,10 +39,18 @@ class SingleUse:
         self._claims = claims
 
     def once(self, source: str, signature: Signature, body: bytes, accept: Accept, on_done: OnDone) -> None:
-        """Accept a request whose signature is verified, unless it was accepted before; tell once what became of it.
+        """Accept a request whose signature is verified, unless it was accepted before.
+
+        Args:
+            source: Whose request it is.
+            signature: Holds its ``webhook-id``.
+            body: What was signed.
+            accept: Called where the request is new.
+            on_done: Called once with the outcome.
 
         Raises:
-            Unauthenticated: Its id came before with another body; told where another replica knows that.
+            Unauthenticated: Its id came before with another body. If only another replica knows that, ``on_done`` gets
+                the error.
         """
         dedup_key = dedup_key_of("webhook", source, signature.identity, sha256(body).digest()[:16])
         dedup_state = self._duplicates.dedup_state(dedup_key)
@@ -59,16 +67,16 @@ class SingleUse:
             if self._claims is None:
                 accept(decide)
             else:
-                self._claims.under_way(_once_of_all(self._claims, dedup_key, accept, decide))
+                self._claims.under_way(_once_among_replicas(self._claims, dedup_key, accept, decide))
 
 
-async def _once_of_all(claims: Claims, dedup_key: DedupKey, accept: Accept, on_done: OnDone) -> None:
+async def _once_among_replicas(claims: Claims, dedup_key: DedupKey, accept: Accept, on_done: OnDone) -> None:
     try:
         dedup_state = await claims.see(dedup_key)
     except Unavailable as refusal:
         on_done(refusal, None)
-    except Exception:  # noqa: BLE001 - who waits is told, whatever it was
-        _LOG.exception("a signed request could not be let in")
+    except Exception:  # noqa: BLE001 - the sender gets an answer, whatever it was
+        _LOG.exception("a signed request could not be accepted")
         on_done(Defect("a defect of the connector"), None)
     else:
         _admit(claims, dedup_key, dedup_state, accept, on_done)

@@ -1,6 +1,6 @@
-"""TLS of the listeners: certificates that are read again when their files change, and what a client's certificate says.
+"""TLS of the listeners: certificates that are reloaded when their files change, and the names in client certificates.
 
-A connection gets the context that is current when its handshake begins; those that are open keep theirs.
+A connection uses the context that is current when its handshake begins; open connections keep theirs.
 """
 
 import hashlib
@@ -22,10 +22,10 @@ class Files:
     """PEM files of one listener.
 
     Attributes:
-        certificate: Its certificate, and those between it and the authority.
+        certificate: The listener's certificate, and the intermediate ones.
         key: The key, if it is not in the same file.
-        client_authority: Who vouches for clients; None: clients are not asked for a certificate.
-        setting: What names the files in errors, such as ``WEDA_RECEIVER``.
+        client_authority: The CAs of client certificates; None: clients are not asked for one.
+        setting: The prefix of the settings that errors name, such as ``WEDA_RECEIVER``.
     """
 
     certificate: Path
@@ -53,7 +53,7 @@ class ServerTls:
         files: Where certificate and key are.
 
     Attributes:
-        context: What the listener is given; it hands each handshake over to the current one.
+        context: The listener's; it passes each handshake on to the current context.
 
     Raises:
         ConfigurationError: A file cannot be read, or certificate and key do not belong together.
@@ -67,7 +67,7 @@ class ServerTls:
         self.context.sni_callback = self._hand_over
 
     def reload(self) -> None:
-        """Read the files again; what cannot be read leaves the context as it is.
+        """Read the files again; if one cannot be read, the context stays.
 
         Raises:
             ConfigurationError: As at the start.
@@ -77,7 +77,7 @@ class ServerTls:
             self._trusted, self._trusted_since = trusted, time.time()
 
     def _hand_over(self, connection: Any, _name: str | None, _context: ssl.SSLContext) -> int | None:
-        """Use the current context; a session from before other authorities is refused, for it is not verified again."""
+        """Use the current context; refuse a session from before the CAs changed: resuming it verifies nothing."""
         connection.context = self._current
         if connection.session_reused and connection.session.time <= self._trusted_since:
             return ssl.ALERT_DESCRIPTION_BAD_CERTIFICATE
@@ -85,10 +85,10 @@ class ServerTls:
 
 
 def names_of(connection: Any) -> frozenset[str]:
-    """What a client is known by in its verified certificate.
+    """The names of a client in its verified certificate.
 
-    DNS names, URIs and mail addresses of its subjectAltName, the common name where it has none of these, and
-    ``sha256:<fingerprint>`` in lower-case hex.
+    They are the DNS names, URIs and mail addresses of its subjectAltName, or the common name if it has none of these,
+    and ``sha256:<fingerprint>`` in lower-case hex.
 
     Args:
         connection: The TLS connection as the transport's ``ssl_object`` gives it, or None.
