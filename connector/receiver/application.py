@@ -222,7 +222,9 @@ class Receiver:
 
     def _accept(self, call: Call, body: bytes) -> None:
         """Finish the authentication of a request, and hand it to the pipeline, which answers it later."""
-        self._check_size(len(body))
+        is_query = call.head.method == "GET"
+        if not is_query:  # the bound of a URL is another
+            self._check_size(len(body))
         call.size = len(body)
         identity = call.identity
         assert identity is not None, "begin comes before take"  # noqa: S101 - for the type checker
@@ -231,7 +233,7 @@ class Receiver:
             self._admit(call, identity)
         kind = call.head.body_kind()
         call.body = body
-        content_type = "" if call.head.method == "GET" else call.head.content_type
+        content_type = "" if is_query else call.head.content_type
         request = Request(call.source, body, content_type, call.received_at, call.trace)
         on_done = partial(self._answer, call)
         if identity.signature is None:
