@@ -74,8 +74,8 @@ WORDS = """## Columns
 | out of order | after a message of the same instance that was sent only after this one's answer had been read |
 | repeats | duplicate records in a topic: the last records of an instance, published again after a crash; a message of \
 the last second before a SIGKILL that is sent again; a message without `msgId` that is sent twice |
-| lost with the disk | accepted, but lost with the bytes of the journal file that the scenario destroyed; the connector \
-counts and reports them itself |
+| lost with the disk | accepted, but lost with the bytes of the journal file that the scenario destroyed; the \
+connector counts and reports them itself |
 | back after s | seconds from the end of the last fault until the backlog was published; checked twice per second |
 | oldest s | the highest age of the oldest waiting message that the connector reported during the run |
 """
