@@ -80,13 +80,13 @@ async def receiver():
         publish_wait_seconds=60,
     )
     delivery.connect()
-    repeats = Duplicates(window_seconds=3600, max_entries=10_000)
+    duplicates = Duplicates(window_seconds=3600, max_entries=10_000)
     reader = Reader(ZoneInfo("Asia/Shanghai"))
     pipeline = Pipeline(
         routes=Routes(["events"], "weda.workflow"),
         framing=SingleObjectFraming(),
         delivery=delivery,
-        repeats=repeats,
+        duplicates=duplicates,
         ingest_ids=IngestIds(),
         metrics=metrics,
         reader=reader,
@@ -102,7 +102,7 @@ async def receiver():
         max_body_bytes=512 * 1024,
         max_in_flight=1024,
         rates=Rates({}),
-        single_use=SingleUse(repeats),
+        single_use=SingleUse(duplicates),
         trusted_proxies=(),
     )
     return application, delivery
