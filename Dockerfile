@@ -1,4 +1,4 @@
-# The Python that the tests run on. A digest in its place (python@sha256:…) fixes the base to the byte.
+# The Python version that the tests run on. Use a digest (python@sha256:…) to pin the base image exactly.
 ARG PYTHON=3.11-slim-bookworm
 
 FROM python:${PYTHON} AS build
@@ -24,13 +24,13 @@ LABEL org.opencontainers.image.title="weda-connector" \
       org.opencontainers.image.licenses="Apache-2.0" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}"
-# The numbers are fixed: volumes belong to them, and Kubernetes cannot tell from a name that it is not root.
+# The ids are fixed: volumes belong to them, and Kubernetes cannot verify from a name that the user is not root.
 RUN groupadd --gid 10001 weda \
  && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /var/lib/weda-connector --shell /usr/sbin/nologin weda \
  && install --directory --owner 10001 --group 10001 --mode 0750 /var/lib/weda-connector
 COPY --from=build /opt/weda-connector /opt/weda-connector
 ENV PATH=/opt/weda-connector/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
-# Where the journal is by default (var/journal.db); nothing else is written to, so the root file system may be read-only.
+# The default place of the journal (var/journal.db). Nothing else is written, so the root file system may be read-only.
 WORKDIR /var/lib/weda-connector
 VOLUME /var/lib/weda-connector
 USER 10001:10001

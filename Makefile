@@ -15,7 +15,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 AS_ROOT = $(if $(filter 0,$(shell id -u)),,sudo)
 PACKAGES := openjdk-17-jdk-headless maven nodejs npm postgresql kcat haproxy chromium fonts-noto-cjk
 SYFT := anchore/syft:v1.57.1
-.PHONY: help demo test test-kubernetes test-compose test-kind lint workflows format bench faults fuzz \
+.PHONY: help docs site publish-site demo test test-kubernetes test-compose test-kind lint workflows format bench faults fuzz \
 	release release-check release-tag release-notes image-sbom packages sbom lock clean
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -104,12 +104,21 @@ workflows: $(VENV)/.dev ## actionlint and zizmor over .github
 sbom: $(VENV)/.dev ## the bill of materials of what is installed with the connector: dist/sbom.cdx.json (CycloneDX)
 	@$(BIN)/python -m tests.supply materials dist/sbom.cdx.json
 
+site: $(VENV)/.dev ## build the documents as one site, strictly, into dist/site
+	@$(BIN)/python -m tools.site build
+
+publish-site: $(VENV)/.dev ## push that site as the documents of a version, to the branch gh-pages (VERSION=0.1.0)
+	@$(BIN)/python -m tools.site publish $(VERSION)
+
+docs: $(VENV)/.dev ## serve that site on http://127.0.0.1:8000
+	@$(BIN)/python -m tools.site serve
+
 lock: $(VENV)/.dev ## resolve requirements/ again, with hashes
 	@$(BIN)/uv pip compile -q pyproject.toml --universal --python-version 3.11 --generate-hashes --no-header --upgrade -o requirements/run.txt
 	@$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --group build -c requirements/run.txt -o requirements/build.txt
 	@$(BIN)/uv pip compile -q pyproject.toml --universal --python-version 3.11 --generate-hashes --no-header --extra otlp -c requirements/run.txt -o requirements/otlp.txt
 	@$(BIN)/uv pip compile -q pyproject.toml --universal --python-version 3.11 --generate-hashes --no-header --extra postgresql -c requirements/run.txt -o requirements/postgresql.txt
-	@$(BIN)/uv pip compile -q pyproject.toml --universal --python-version 3.11 --generate-hashes --no-header --extra postgresql --group build --group dev -c requirements/run.txt -o requirements/dev.txt
+	@$(BIN)/uv pip compile -q pyproject.toml --universal --python-version 3.11 --generate-hashes --no-header --extra postgresql --group build --group docs --group dev -c requirements/run.txt -o requirements/dev.txt
 
 clean: ## remove what the targets made
 	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist

@@ -176,7 +176,7 @@ def test_the_migration_reaches_the_database_by_the_same_certificates_and_variabl
 def test_without_the_owner_s_address_somebody_else_migrates():
     assert ("Job", f"{NAME}-migration") not in kinds(ONLY)
     assert "weda-connector journal migrate" in rendering.texts(ONLY)["NOTES.txt"]
-    assert "No Job makes its tables" not in rendering.texts(SHARED)["NOTES.txt"]
+    assert "No Job creates its tables" not in rendering.texts(SHARED)["NOTES.txt"]
 
 
 def test_a_migration_that_hangs_or_fails_ends_the_upgrade():

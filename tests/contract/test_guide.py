@@ -37,7 +37,7 @@ def test_every_code_of_a_sender_is_explained():
     text = GUIDES["en"].read_text(encoding="utf-8")
     numbers = [tuple(map(int, found)) for found in re.findall(r"(\d{5})–(\d{5})", text)]
     numbers += [(int(one), int(one)) for one in re.findall(r"\b\d{5}\b", text)]
-    sources = [path.read_text(encoding="utf-8") for path in sorted((ROOT / "connector").glob("*.py"))]
+    sources = [path.read_text(encoding="utf-8") for path in sorted((ROOT / "connector").rglob("*.py"))]
     used = {int(one) for source in sources for one in re.findall(r"code(?:: int)? ?= ?(4\d{4})\b", source)}
 
     assert len(used) > 15

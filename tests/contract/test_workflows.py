@@ -10,7 +10,7 @@ import yaml
 ROOT = Path(__file__).parents[2]
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 PINNED = re.compile(r"uses: [\w./-]+@[0-9a-f]{40}  # v\d+(\.\d+)*$")
-ONLY_ON_A_FORGE = ("helm push ", "cosign sign ", "cosign attest ", "gh release create ")
+ONLY_ON_A_FORGE = ("gh auth", "helm push ", "cosign sign ", "cosign attest ", "gh release create ")
 
 every = pytest.mark.parametrize("workflow", WORKFLOWS, ids=lambda path: path.name)
 

@@ -1,6 +1,6 @@
-"""What the fault runs measured, as ``docs/reliability.md``: rendered from the figures in the JSON file beside it.
+"""The results of the fault runs, as ``docs/reliability.md``, rendered from the figures in the JSON file next to it.
 
-Each scenario's row stands for itself, with its own date and machine, so one can be measured again and merged.
+Each row is independent, with its own date and machine, so a single scenario can be measured again and merged.
 """
 
 import json
@@ -54,57 +54,57 @@ HEAD = """# Reliability
 
 Written by `make faults`; do not edit.
 
-Each row is one run of the connector's own process against real Apache Kafka: a sender that knows the connector by its
-documents alone sends for many workflow instances at once, one request at a time for each, and writes down what it was
-answered, while the connector, its journal or the brokers are broken on purpose. When all is whole again and the
-backlog is published, an independent consumer reads every topic to its end and each accepted message is looked for: it
-must be there, be what was sent, and stand in its order. A second consumer follows the topics all the while, and a
-second program checks the recorded run again, under the names that Jepsen gives such anomalies.
+Each row is one run of the real connector process against real Apache Kafka. A sender, which knows the connector only
+from its documents, sends messages of many workflow instances at once, one request at a time per instance, and records
+the answers. Meanwhile faults are injected into the connector, its journal or the brokers. When everything works again
+and the backlog is published, an independent consumer reads every topic to its end and looks for each accepted message:
+it must be present, unchanged and in order. A second consumer follows the topics during the whole run, and a second
+program checks the recorded run again, using Jepsen's names for the anomalies.
 """
 
-WORDS = """## The words
+WORDS = """## Columns
 
-| column | says |
+| column | meaning |
 | --- | --- |
-| brokers | how many; with three, two must have each record (`min.insync.replicas=2`) |
+| brokers | number of brokers; with three, two must have each record (`min.insync.replicas=2`) |
 | sent | different messages; each may have been sent several times |
-| accepted | the sender read `{"code":0}`: from then on the message is the connector's to keep |
-| refused | told to come back later (429, 503), and never accepted; the rest of the sent had no answer |
-| missing | accepted, and in the end absent from one of its topics |
-| out of order | behind a message of its instance that was sent after its answer had been read |
-| repeats | records that say again what another record of their topic says: a tail that appears again after a crash, \
-a message of the last second before a SIGKILL that is sent again, one without `msgId` that is sent twice |
-| lost with the disk | accepted, and gone with bytes of the journal's file that the scenario destroyed: counted and \
-told by the connector itself |
-| back after s | seconds from the end of the last fault until the backlog was published; seen twice a second |
-| oldest s | the highest age of the oldest waiting message that the connector showed meanwhile |
+| accepted | the sender read `{"code":0}`: from then on the connector must not lose the message |
+| refused | answered 429 or 503 (retry later), and never accepted; the remaining messages got no answer |
+| missing | accepted, but missing from one of its topics at the end |
+| out of order | after a message of the same instance that was sent only after this one's answer had been read |
+| repeats | duplicate records in a topic: the last records of an instance, published again after a crash; a message of \
+the last second before a SIGKILL that is sent again; a message without `msgId` that is sent twice |
+| lost with the disk | accepted, but lost with the bytes of the journal file that the scenario destroyed; the \
+connector counts and reports them itself |
+| back after s | seconds from the end of the last fault until the backlog was published; checked twice per second |
+| oldest s | the highest age of the oldest waiting message that the connector reported during the run |
 """
 
 LIMITS = """## What is not covered
 
-- One machine: connector, brokers and load share its cores and its disk, and the network between them is the loopback
-  interface. Nothing is measured of networks that lose, delay or reorder packets, or of brokers far apart.
-- Processes are killed and disks fill up or lie, but the power stays on: that what was synced to disk survives a power
-  cut is the file system's promise, not a finding here.
-- One connector at a time, or three that share a journal. Connectors with journals of their own behind one address are
-  not compared with each other.
-- A schema registry takes part in `registry-gone` alone; elsewhere records are framed as Avro single objects.
-- Runs of a minute or two, a few hundred messages a second. What takes days to show is not in this table.
-- One version of Kafka. A row is one run with one seed: seldom races need many, so run it again with others.
+- Everything runs on one machine: connector, brokers and load share its cores and its disk, and the network is the
+  loopback interface. Networks that lose, delay or reorder packets, and distant brokers, are not covered.
+- Processes are killed, and disks fill up or lie, but the power stays on. That synced data survives a power cut is a
+  guarantee of the file system and is not tested here.
+- One connector at a time, or three that share a journal. Connectors with separate journals behind one address are not
+  covered.
+- Only `registry-gone` uses a schema registry; all others use Avro single-object encoding.
+- Runs take a minute or two, with a few hundred messages per second. Problems that take days to appear are not covered.
+- One version of Kafka. A row is one run with one seed. Rare races need many runs, so repeat it with other seeds.
 """
 
 PLOT = "![Seconds until the backlog was published, and the age of the oldest message, per scenario](reliability.svg)"
 
-AGAIN = """## Once more
+AGAIN = """## Run it again
 
 ```sh
-make faults                                        # all of them; more than half an hour
+make faults                                        # all scenarios; more than half an hour
 make faults FAULTS_ARGS="{example} --write docs/reliability.md"
 ```
 
-The second line repeats one row, with its seed, and merges it into this page. Without `--write` the page stays as it is,
-`--list` names the scenarios, `--record FOLDER` keeps what a run was judged by, and
-`python -m tests.faults check FILE` judges it once more.
+The second command repeats one row, with its seed, and merges it into this page. Without `--write` the page stays
+unchanged. `--list` lists the scenarios, `--record FOLDER` saves the recorded run, and
+`python -m tests.faults check FILE` checks it again.
 """
 
 

@@ -88,7 +88,7 @@ def test_an_alert_has_its_section_in_the_runbooks(alert):
 
     assert base == RUNBOOKS
     assert f"`{alert['alert']}`" in by_anchor[anchor], "the section names its alert"
-    assert all(f"**{part}.**" in by_anchor[anchor] for part in ("Means", "See", "Do"))
+    assert all(f"**{part}.**" in by_anchor[anchor] for part in ("Meaning", "Diagnosis", "Action"))
 
 
 def test_what_is_cut_short_for_the_tests_is_still_what_promtool_accepts(tmp_path):

@@ -11,7 +11,7 @@ import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -274,6 +274,15 @@ class KafkaCluster:
     def start_all(self) -> None:
         """Start every node that does not run, together, and wait until they serve."""
         self._start([node for node in self._nodes if not self.running(node)])
+
+    def replace_with_an_empty_one(self) -> None:
+        """Kill every broker and start others at the same addresses: another cluster, with no topics."""
+        self.kill_all()
+        for node in self._nodes:
+            shutil.rmtree(self.storage(node))
+        self._plan = replace(self._plan, cluster_id=Plan.draw(1, {}, {}).cluster_id)
+        self._format()
+        self.start_all()
 
     def stop(self) -> None:
         """Kill everything and remove the state folder."""
