@@ -6,13 +6,13 @@ journal that is full. Both live on one event loop and keep nothing that outlives
 """
 
 import asyncio
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Final
 
 from connector.errors import Unavailable
-from connector.journal.sqlite import Account, Admission, Contents, JournalState, Oldest
+from connector.journal.model import Account, Admission, Contents, JournalState, Oldest
 from connector.kafka.publisher import Failure, FailureKind, Failures
 from connector.values import ProducibleRecord
 
@@ -174,7 +174,7 @@ class InMemoryJournal:
             self._count(admission.request.source, accepted=1, buried=1)
 
     async def first_rows(
-        self, after: str, lanes: int, depth: int, skip: Container[str] = frozenset()
+        self, after: str, lanes: int, depth: int, skip: frozenset[str] = frozenset()
     ) -> list[list[Admission]]:
         """The first ``depth`` rows of the next ``lanes`` lanes in name order after a lane."""
         await asyncio.sleep(0)
@@ -212,9 +212,7 @@ class InMemoryJournal:
 
     def _count(self, source: str, *, accepted: int = 0, published: int = 0, buried: int = 0) -> None:
         before = self.accounts.get(source, Account())
-        self.accounts[source] = Account(
-            before.accepted + accepted, before.published + published, before.buried + buried, before.lost
-        )
+        self.accounts[source] = before.plus(accepted=accepted, published=published, buried=buried)
 
 
 def _place(row: Admission) -> tuple[str, int]:

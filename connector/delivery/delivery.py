@@ -22,10 +22,10 @@ import structlog
 
 from connector import supervision
 from connector.delivery.ages import Ages
-from connector.delivery.deadlines import Deadlines
-from connector.delivery.lanes import Completion, Durability, Entry, JournaledLanes, Lane, LaneCounts, Lanes, Row
+from connector.delivery.completion import Completion, Durability
+from connector.delivery.lanes import Entry, JournaledLanes, Lane, LaneCounts, Lanes, Row
 from connector.errors import Unavailable
-from connector.journal.sqlite import DEAD_LETTER_LANE, Admission, Contents, Journal, Note, Oldest
+from connector.journal.model import DEAD_LETTER_LANE, Admission, Contents, Journal, Note, Oldest
 from connector.kafka.publisher import Failure, FailureKind, Failures, Publisher
 from connector.values import ProducibleRecord, Request
 
@@ -134,11 +134,10 @@ class Delivery:
         self._ledger = ledger
         self._make_dead_letter = make_dead_letter
         self._restamp = restamp
-        self._ages = Ages(contents.next_sequence if journaled is None else None)
+        self._ages = Ages(contents.next_sequence or None)
         self._failing: dict[str, tuple[float, Failure]] = {}
         self._restamps_until = 0.0
         self._publish_wait = publish_wait_seconds
-        self._overdues = Deadlines(publish_wait_seconds)
         self._lanes = Lanes(LaneCounts(contents.lanes) if journaled is None else journaled)
         self._next_sequence = contents.next_sequence
         self._loop = asyncio.get_running_loop()
@@ -183,11 +182,6 @@ class Delivery:
         return min(waiting, default=None)
 
     @property
-    def waiting_dead_letters(self) -> int | None:
-        """How many of them are dead letters; None where a shared journal has to be asked."""
-        return self._lanes.journaled.letters
-
-    @property
     def failing(self) -> dict[str, Failure]:
         """Why Kafka does not take records, by topic, as it has said in the last half minute."""
         now = self._loop.time()
@@ -207,7 +201,7 @@ class Delivery:
         *,
         note: Note | None = None,
         reservation: Reservation | None = None,
-    ) -> Completion:
+    ) -> Completion[Durability]:
         """Fix a message's place in its lane and bring it on its way.
 
         Args:
@@ -221,7 +215,7 @@ class Delivery:
         Returns:
             Why the message is safe; or :class:`~connector.errors.Unavailable` if it is not.
         """
-        completion = Completion()
+        completion: Completion[Durability] = Completion()
         if reservation is None:
             reservation = Reservation(self._next_sequence, is_behind_rows=False)
             self._next_sequence += 1
@@ -233,7 +227,9 @@ class Delivery:
             self._send(lane, entry)
         return completion
 
-    def admit_dead_letter(self, request: Request, record: ProducibleRecord, note: Note | None = None) -> Completion:
+    def admit_dead_letter(
+        self, request: Request, record: ProducibleRecord, note: Note | None = None
+    ) -> Completion[Durability]:
         """The same for a dead letter, which waits for nothing and holds nothing up."""
         return self.admit(f"{DEAD_LETTER_LANE}{self._next_sequence}", request, (record,), note=note)
 
@@ -256,7 +252,7 @@ class Delivery:
 
     def _send(self, name: str, entry: Entry) -> None:
         self._waiting_since[entry.admission.sequence] = entry.since
-        entry.timer = self._overdues.begin(partial(self._overdue, entry))
+        entry.timer = self._loop.call_later(self._publish_wait, self._overdue, entry)
         lane = self._lanes.busy(name)
         if lane.in_flight is None:
             self._produce(lane, entry)
@@ -359,14 +355,14 @@ class Delivery:
         if not entry.is_counted:
             entry.is_counted = True
             self._ledger.accepted(entry.admission)
-        self._decide(entry, durability)
+        self._complete(entry, durability)
 
     @staticmethod
-    def _decide(entry: Entry, result: Durability | Unavailable) -> None:
-        """Tell who waits; what goes wrong there is no matter of the lane."""
+    def _complete(entry: Entry, result: Durability | Unavailable) -> None:
+        """Tell the callers; an error of theirs must not stop the lane."""
         try:
             if entry.completion is not None:
-                entry.completion.decide(result)
+                entry.completion.complete(result)
         except Exception:  # noqa: BLE001 - the lane goes on whatever its listeners do
             _LOG.exception("what becomes of a message could not be told")
 
@@ -407,12 +403,12 @@ class Delivery:
         try:
             await self._journal.admit(admission)
         except Unavailable as refusal:
-            self._lanes.journaled.remove(admission.lane)
+            self._lanes.journaled.written(admission.lane, is_stored=False)
             entry.row = Row.NONE
             self._refuse(entry, refusal)
             return
         entry.row = Row.STORED
-        self._lanes.journaled.stored(admission.lane)
+        self._lanes.journaled.written(admission.lane, is_stored=True)
         if entry.is_published:
             self._removals_pending.add(admission.sequence)
             await self._remove(admission)
@@ -431,7 +427,7 @@ class Delivery:
         if lane is not None and lane.in_flight is entry:
             return
         self._forget(entry)
-        self._decide(entry, refusal)
+        self._complete(entry, refusal)
 
     async def _remove(self, admission: Admission) -> None:
         try:
@@ -570,7 +566,7 @@ class Delivery:
             for row in rows
             if row.sequence not in self._removals_pending and row.sequence not in self._removed_since_read
         ]
-        is_busy = self._lanes.get(name) is not None or self._lanes.journaled.is_held(name)
+        is_busy = self._lanes.get(name) is not None or self._lanes.journaled.may_grow_in_front(name)
         # What failed is published again only when all before it is struck: else a crash could bring back, behind a tail
         # that appeared again, what stands before it.
         is_busy = is_busy or (name in self._backing_off and rows[0].sequence in self._removals_pending)
@@ -616,13 +612,8 @@ class Delivery:
             self._reported(lane, entry, tuple(failures))
 
     async def _one_report(self, record: ProducibleRecord) -> Failures:
-        reported: asyncio.Future[Failures] = self._loop.create_future()
-
-        def report(failures: Failures) -> None:
-            if not reported.done():
-                reported.set_result(failures)
-
-        self._publisher.publish((record,), report)
+        reported: Completion[Failures] = Completion()
+        self._publisher.publish((record,), reported.complete)
         return await reported
 
     async def _refused_alone(self, lane: Lane, entry: Entry, failure: Failure) -> None:
@@ -635,7 +626,9 @@ class Delivery:
         else:
             letter = self._make_dead_letter(admission.request, admission.records, failure)
             dead_letter_lane = f"{DEAD_LETTER_LANE}{admission.sequence}"
+            self._lanes.journaled.add(dead_letter_lane)
             await self._journal.amend(Admission(admission.sequence, dead_letter_lane, admission.request, (letter,)))
-            self._lanes.journaled.moved(admission.lane, dead_letter_lane)
+            self._lanes.journaled.written(dead_letter_lane, is_stored=True)
+            self._lanes.journaled.removed(admission.lane)
             self._ledger.buried(admission, failure)
         self._release(admission.lane)

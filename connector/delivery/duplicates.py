@@ -20,8 +20,8 @@ import apsw
 import structlog
 
 from connector import supervision
-from connector.delivery.lanes import Completion, Durability
-from connector.errors import Unavailable
+from connector.delivery.completion import Completion, Durability
+from connector.errors import ConnectorError
 from connector.journal.open_file import OpenFiles, write_out
 
 _GENERATIONS: Final = 16
@@ -64,7 +64,7 @@ class Duplicates:
         self._span = window_seconds / (_GENERATIONS - 1)
         self._most = max(max_entries // _GENERATIONS, 1)
         self._generations: deque[_Generation] = deque([_Generation()])
-        self._pending: dict[bytes, dict[bytes, Completion]] = {}
+        self._pending: dict[bytes, dict[bytes, Completion[Durability]]] = {}
         self._unwritten: list[DedupKey] = []
         self._is_written = is_written
         self.window_seconds = window_seconds
@@ -81,7 +81,7 @@ class Duplicates:
             return DedupState.NEW if pending is None else DedupState.CONFLICT
         return DedupState.SAFE if any(fingerprint in each for each in found) else DedupState.CONFLICT
 
-    def outcome(self, one: DedupKey) -> Completion:
+    def outcome(self, one: DedupKey) -> Completion[Durability]:
         """What becomes of the first message with a pending mark.
 
         Raises:
@@ -90,7 +90,7 @@ class Duplicates:
         key, fingerprint = one
         return self._pending[key][fingerprint]
 
-    def begin(self, one: DedupKey, completion: Completion) -> None:
+    def begin(self, one: DedupKey, completion: Completion[Durability]) -> None:
         """A message with the mark is on its way; it is remembered when it is safe, forgotten when it is refused."""
         key, fingerprint = one
         before = self._pending.get(key)
@@ -114,13 +114,13 @@ class Duplicates:
     def __len__(self) -> int:
         return sum(len(generation.keys) for generation in self._generations)
 
-    def _end(self, one: DedupKey, result: Durability | Unavailable) -> None:
+    def _end(self, one: DedupKey, result: Durability | ConnectorError) -> None:
         key, fingerprint = one
         pending = self._pending[key]
         del pending[fingerprint]
         if not pending:
             del self._pending[key]
-        if isinstance(result, Durability) and result is not Durability.REPEATED:
+        if isinstance(result, Durability) and result is not Durability.ELSEWHERE:
             self.remember((one,))
             if self._is_written:
                 self._unwritten.append(one)

@@ -10,104 +10,92 @@ Pure bookkeeping for one thread: no I/O, no clock. The memory of a lane exists o
 
 import zlib
 from array import array
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from enum import Enum
 from typing import Final, Protocol
 
-from connector.delivery.deadlines import Deadline
-from connector.errors import Unavailable
-from connector.journal.sqlite import DEAD_LETTER_LANE, Admission
+from connector.delivery.completion import Completion, Durability
+from connector.journal.model import DEAD_LETTER_LANE, Admission
 
 _SLOTS: Final = 1 << 20
+
+
+class JournaledLanes(Protocol):
+    """Which lanes have rows in the journal, as far as this process has to know."""
+
+    @property
+    def total(self) -> int:
+        """Rows of the lanes that this process publishes, those about to be written included."""
+
+    def add(self, lane: str) -> None:
+        """A row of the lane is about to be written; the caller says with :meth:`written` what came of it."""
+
+    def written(self, lane: str, *, is_stored: bool) -> None:
+        """The row is on the disk, or will never be."""
+
+    def removed(self, lane: str) -> None:
+        """The removal of a row of the lane is on the disk."""
+
+    def may_grow_in_front(self, lane: str) -> bool:
+        """Whether messages of the lane may still come that belong before rows that were already read."""
+
+    def __contains__(self, lane: str) -> bool:
+        """Whether a message of the lane has to go behind rows."""
 
 
 class LaneCounts:
     """How many rows of the journal each lane has, in fixed memory (4 MiB).
 
-    Lanes share slots by hash, so a lane may look occupied because of another one: its messages then take the way
-    through the journal, which is slower and never wrong.
+    Lanes share slots by hash, so a lane may look journaled because of another one: its messages then go through the
+    journal, which is slower and never wrong.
+
+    Args:
+        rows: Rows of each lane that has some.
 
     Attributes:
         total: Rows of all lanes.
+        dead_letters: How many of them are dead letters.
     """
 
     def __init__(self, rows: Mapping[str, int]) -> None:
         self._slots = array("I", bytes(4 * _SLOTS))
         self.total = 0
-        self._letters = 0
+        self.dead_letters = 0
         for lane, count in rows.items():
-            self._slots[_slot(lane)] += count
-            self.total += count
-            self._letters += count if lane.startswith(DEAD_LETTER_LANE) else 0
-
-    @property
-    def letters(self) -> int:
-        """How many of the rows are dead letters."""
-        return self._letters
+            self._change(lane, count)
 
     def add(self, lane: str) -> None:
-        """A row of the lane is about to be written."""
-        self._slots[_slot(lane)] += 1
-        self.total += 1
-        self._letters += lane.startswith(DEAD_LETTER_LANE)
+        """A row of the lane is about to be written: from now on it counts."""
+        self._change(lane, 1)
 
-    def stored(self, lane: str) -> None:
-        """It is on the disk."""
-
-    def remove(self, lane: str) -> None:
-        """It never got there."""
-        self._slots[_slot(lane)] -= 1
-        self.total -= 1
-        self._letters -= lane.startswith(DEAD_LETTER_LANE)
+    def written(self, lane: str, *, is_stored: bool) -> None:
+        """It counts no more if it was not stored."""
+        if not is_stored:
+            self._change(lane, -1)
 
     def removed(self, lane: str) -> None:
         """A row of the lane is gone from the disk."""
-        self.remove(lane)
+        self._change(lane, -1)
 
-    def moved(self, lane: str, to: str) -> None:
-        """A row of the lane is in another one now."""
-        self.add(to)
-        self.remove(lane)
-
-    def is_held(self, lane: str) -> bool:  # noqa: ARG002 - here admission and place are one step
-        """Whether something of the lane may come that stands before the rows that were read."""
+    def may_grow_in_front(self, lane: str) -> bool:  # noqa: ARG002 - the same for every lane
+        """Never: a message is numbered in the step in which it takes its place in the lane."""
         return False
 
     def __contains__(self, lane: str) -> bool:
         return self._slots[_slot(lane)] > 0
 
+    def _change(self, lane: str, by: int) -> None:
+        self._slots[_slot(lane)] += by
+        self.total += by
+        if lane.startswith(DEAD_LETTER_LANE):
+            self.dead_letters += by
 
-class JournaledLanes(Protocol):
-    """Which lanes have rows in the journal; see :class:`LaneCounts`, and for what each call tells."""
 
-    @property
-    def total(self) -> int:
-        """Rows."""
+class Timer(Protocol):
+    """What is to be called later, unless it is cancelled: a handle of the event loop."""
 
-    @property
-    def letters(self) -> int | None:
-        """How many of them are dead letters; None where the journal has to be asked."""
-
-    def add(self, lane: str) -> None:
-        """A row of the lane is about to be written."""
-
-    def stored(self, lane: str) -> None:
-        """It is written."""
-
-    def remove(self, lane: str) -> None:
-        """It was not."""
-
-    def removed(self, lane: str) -> None:
-        """A row of the lane is gone."""
-
-    def moved(self, lane: str, to: str) -> None:
-        """A row of the lane is in another one now."""
-
-    def is_held(self, lane: str) -> bool:
-        """Whether something of the lane may come that stands before the rows that were read."""
-
-    def __contains__(self, lane: str) -> bool:
-        """Whether a message of the lane has to go behind rows."""
+    def cancel(self) -> None:
+        """Do not call it."""
 
 
 class Row(Enum):
@@ -116,52 +104,6 @@ class Row(Enum):
     NONE = "none"
     PENDING = "pending"
     STORED = "stored"
-
-
-class Durability(Enum):
-    """Why a message is safe."""
-
-    PUBLISHED = "published"
-    JOURNALED = "journaled"
-    REPEATED = "repeated"
-    """Another replica has it."""
-
-
-class Completion:
-    """What becomes of a message, decided once: why it is safe, or why it is not.
-
-    Attributes:
-        result: None until it is decided.
-    """
-
-    __slots__ = ("_then", "result")
-
-    def __init__(self) -> None:
-        self.result: Durability | Unavailable | None = None
-        self._then: list[Callable[[Durability | Unavailable], None]] = []
-
-    @classmethod
-    def of(cls, result: Durability | Unavailable) -> "Completion":
-        """A fate that is decided."""
-        completion = cls()
-        completion.decide(result)
-        return completion
-
-    def then(self, act: Callable[[Durability | Unavailable], None]) -> None:
-        """Call ``act`` with the result, as soon as there is one."""
-        if self.result is None:
-            self._then.append(act)
-        else:
-            act(self.result)
-
-    def decide(self, result: Durability | Unavailable) -> None:
-        """Decide it, unless it is decided already, and tell everyone."""
-        if self.result is not None:
-            return
-        self.result = result
-        acts, self._then = self._then, []
-        for act in acts:
-            act(result)
 
 
 class Entry:
@@ -179,12 +121,14 @@ class Entry:
 
     __slots__ = ("admission", "completion", "is_counted", "is_published", "row", "since", "timer")
 
-    def __init__(self, admission: Admission, *, row: Row, completion: Completion | None, since: float) -> None:
+    def __init__(
+        self, admission: Admission, *, row: Row, completion: Completion[Durability] | None, since: float
+    ) -> None:
         self.admission = admission
         self.since = since
         self.row = row
         self.completion = completion
-        self.timer: Deadline | None = None
+        self.timer: Timer | None = None
         self.is_counted = completion is None
         self.is_published = False
 

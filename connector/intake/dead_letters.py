@@ -7,7 +7,7 @@ from hashlib import blake2b
 from typing import Final
 
 from connector.errors import ConnectorError
-from connector.journal.sqlite import Note
+from connector.journal.model import Note
 from connector.kafka.publisher import Failure
 from connector.kafka.reader import Decoded
 from connector.message.parsing import ENVELOPE, BodyKind

@@ -9,14 +9,15 @@ import asyncio
 import math
 import time
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import Any, Final
 
 import structlog
 
-from connector.delivery.duplicates import DedupState, dedup_key_of
+from connector.delivery.duplicates import dedup_key_of
+from connector.delivery.order import DoneElsewhere, Order
 from connector.errors import (
     ConnectorError,
     EmptyBody,
@@ -29,9 +30,8 @@ from connector.errors import (
 )
 from connector.intake.dead_letters import NOTED, DeadLetter, Selection, general, of_record, position
 from connector.intake.pipeline import Outcome, Pipeline
-from connector.journal.sqlite import Note, NotingJournal
+from connector.journal.model import Journal
 from connector.kafka.reader import Decoded, Readers
-from connector.replicas.claims import Claims
 
 MOST_ATTEMPTS: Final = 5
 """How often a message is tried, the first time included, unless someone asks for more."""
@@ -55,12 +55,6 @@ class AlreadyRunning(ConnectorError):
 
     stage = "replay"
     retriable = True
-
-
-class ReprocessedElsewhere(ConnectorError):
-    """Another replica has replayed the letter."""
-
-    stage = "replay"
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,29 +157,25 @@ class DeadLetters:
     Args:
         pipeline: Takes the messages.
         journal: Notes what was replayed.
+        order: Admits a letter once, whichever replica reprocesses it.
         sources: Names of the configured sources.
         read: Reads the topics of dead letters.
-        claims: Where replicas share the journal: which of them replays a letter.
-        in_journal: How many dead letters wait in the journal.
     """
 
     def __init__(
         self,
         pipeline: Pipeline,
-        journal: NotingJournal,
+        journal: Journal,
+        order: Order,
+        *,
         sources: Iterable[str],
         read: ReadTopic,
-        claims: Claims | None = None,
-        *,
-        in_journal: Callable[[], Awaitable[int]],
     ) -> None:
-        self._in_journal = in_journal
         self._pipeline = pipeline
         self._journal = journal
+        self._order = order
         self._sources = frozenset(sources)
         self._read = read
-        self._claims = claims
-        self._playing: dict[str, asyncio.Task[Outcome]] = {}
         self._room = Readers()
         self._task: asyncio.Task[None] | None = None
         self.progress: Progress | None = None
@@ -198,7 +188,7 @@ class DeadLetters:
         """
         async with self._room.place():
             noted = await self._journal.recall_all(NOTED)
-            in_journal = await self._in_journal()
+            in_journal = await self._order.waiting_dead_letters()
             found = await asyncio.to_thread(_list, self._read, noted, selection, most)
             return replace(found, in_journal=in_journal)
 
@@ -236,11 +226,9 @@ class DeadLetters:
         return _Run(
             self._pipeline,
             self._journal,
-            claims=self._claims,
-            playing=self._playing,
+            self._order,
             sources=self._sources,
             most_attempts=most_attempts,
-            in_journal=self._in_journal,
         )
 
     async def stop(self) -> None:
@@ -276,19 +264,15 @@ class _Run:
     def __init__(
         self,
         pipeline: Pipeline,
-        journal: NotingJournal,
+        journal: Journal,
+        order: Order,
         *,
-        claims: Claims | None,
-        playing: dict[str, asyncio.Task[Outcome]],
         sources: frozenset[str],
         most_attempts: int,
-        in_journal: Callable[[], Awaitable[int]],
     ) -> None:
-        self._in_journal = in_journal
         self._pipeline = pipeline
         self._journal = journal
-        self._claims = claims
-        self._playing = playing
+        self._order = order
         self._sources = sources
         self._most_attempts = most_attempts
         self._held: set[str] = set()
@@ -305,7 +289,7 @@ class _Run:
             found = await asyncio.to_thread(self._waiting, read, noted, selection)
             if is_first:
                 progress.total, is_first = found.total, False
-                progress.in_journal = await self._in_journal()
+                progress.in_journal = await self._order.waiting_dead_letters()
                 await self._journal.forget(found.expired)
             if not found.letters:
                 return
@@ -357,7 +341,7 @@ class _Run:
     async def _play_one(self, letter: DeadLetter, progress: Progress) -> None:
         try:
             outcome = await self._accepted(letter)
-        except (TooLarge, ReprocessedElsewhere) as error:
+        except (TooLarge, DoneElsewhere) as error:
             self._refused(letter, error.message, progress)
         except (EmptyBody, Unreadable, Unconvertible) as error:
             self._failed(letter, error, progress)
@@ -386,43 +370,15 @@ class _Run:
                 return outcome
 
     async def _once(self, letter: DeadLetter) -> Outcome:
-        """Bring it through the pipeline, once among all; who waits no longer leaves it on its way.
+        """Bring it through the pipeline, once among all replicas.
 
         Raises:
-            ReprocessedElsewhere: Another replica has, meanwhile, and did not say that the message is accepted.
+            DoneElsewhere: Another replica has, meanwhile, and what became of the message is not known here.
         """
-        if self._claims is None:
-            return await self._replay(letter)
-        name = letter.note.name
-        playing = self._playing.get(name)
-        if playing is not None:  # a replay that was stopped has left it on its way
-            await asyncio.shield(playing)
-            return Outcome.DUPLICATE
-        playing = self._playing[name] = asyncio.create_task(self._once_of_all(self._claims, letter, name))
-        playing.add_done_callback(partial(self._played, name))
-        return await asyncio.shield(playing)
-
-    def _played(self, name: str, playing: asyncio.Task[Outcome]) -> None:
-        del self._playing[name]
-        if not playing.cancelled():
-            playing.exception()  # whoever has asked may be gone
-
-    async def _once_of_all(self, claims: Claims, letter: DeadLetter, name: str) -> Outcome:
-        dedup_key = dedup_key_of("replay", letter.source, name, bytes.fromhex(name.removeprefix(NOTED)))
-        if await claims.see(dedup_key) is DedupState.SAFE:
-            return Outcome.DUPLICATE
-        try:
-            await self._check_not_played(letter.note)
-            outcome = await self._replay(letter)
-        except Exception:
-            claims.settle(dedup_key, is_safe=False)  # if it is noted, that is in the note
-            raise
-        claims.settle(dedup_key, is_safe=True)
-        return outcome
-
-    async def _check_not_played(self, note: Note) -> None:
-        if await self._journal.recall(note.name) == note.value:
-            raise ReprocessedElsewhere("another replica has replayed it meanwhile: what is behind it waits")
+        note = letter.note
+        dedup_key = dedup_key_of("replay", letter.source, note.name, bytes.fromhex(note.name.removeprefix(NOTED)))
+        outcome = await self._order.run_once(note, dedup_key, partial(self._replay, letter))
+        return Outcome.DUPLICATE if outcome is None else outcome
 
     async def _replay(self, letter: DeadLetter) -> Outcome:
         return await self._pipeline.replay(letter, time.time_ns() // 1_000_000)

@@ -8,7 +8,7 @@ frames of the write-ahead log behind a broken one, is looked for at opening.
 import os
 import zlib
 from collections import defaultdict
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -16,6 +16,7 @@ import apsw
 import structlog
 
 from connector.errors import ConfigurationError, Unavailable
+from connector.journal.model import Account
 from connector.journal.open_file import OpenFiles, write_out
 from connector.journal.recovery import write_ahead_log
 
@@ -77,29 +78,6 @@ class StoredRow(NamedTuple):
     def _sum(self) -> int:
         place = f"{self.sequence}\x00{self.lane}\x00{self.source}\x00{self.received_at}\x00"
         return zlib.crc32(self.content, zlib.crc32(place.encode()))
-
-
-class StoredAccount(NamedTuple):
-    """The ledger of one source since the journal's creation.
-
-    Attributes:
-        source: Who sent the messages.
-        accepted: Messages and dead letters that became safe.
-        published: Those that are in Kafka.
-        buried: Messages that Kafka refused for their own sake after they were accepted.
-        lost: Rows that a damaged file did not give back.
-    """
-
-    source: str
-    accepted: int = 0
-    published: int = 0
-    buried: int = 0
-    lost: int = 0
-
-    @property
-    def checksum(self) -> int:
-        """CRC-32 of the columns."""
-        return zlib.crc32("\x00".join(map(str, self)).encode())
 
 
 class JournalFile:
@@ -234,10 +212,10 @@ class JournalFile:
         """Rows of each source that has some."""
         return dict(self._database.execute("SELECT source, count(*) FROM message GROUP BY source"))
 
-    def accounts(self) -> list[StoredAccount]:
+    def accounts(self) -> dict[str, Account]:
         """The ledger of each source."""
         query = "SELECT source, accepted, published, buried, lost FROM account"
-        return [StoredAccount(*columns) for columns in self._database.execute(query)]
+        return {source: Account(*counts) for source, *counts in self._database.execute(query)}
 
     def next_sequence(self) -> int:
         """The first sequence that is free."""
@@ -253,7 +231,7 @@ class JournalFile:
         pages: int = self._database.pragma("page_count") - self._database.pragma("freelist_count")
         return pages * self._page_size + self._wal_size()
 
-    def first_rows(self, after: str, lanes: int, depth: int, skip: Container[str]) -> list[list[StoredRow]]:
+    def first_rows(self, after: str, lanes: int, depth: int, skip: frozenset[str]) -> list[list[StoredRow]]:
         """The first rows of the lanes that follow a lane, but for some.
 
         Raises:
@@ -327,13 +305,13 @@ class JournalFile:
         self._database.executemany("DELETE FROM remembered WHERE name = ?", [(name,) for name in names])
 
     def forget_losses(self) -> None:
-        """Take what was lost out of the ledger: whoever had to know does."""
-        for account in self.accounts():
-            self.set_account(account._replace(accepted=account.accepted - account.lost, lost=0))
+        """Take what was lost out of the ledger: the operators have dealt with it."""
+        for source, account in self.accounts().items():
+            self.set_account(source, account._replace(accepted=account.accepted - account.lost, lost=0))
 
-    def set_account(self, account: StoredAccount) -> None:
+    def set_account(self, source: str, account: Account) -> None:
         """Set the ledger of one source."""
-        self._database.execute("REPLACE INTO account VALUES (?, ?, ?, ?, ?, ?)", (*account, account.checksum))
+        _set_account(self._database, source, account)
 
     # --- the parts ---
 
@@ -408,10 +386,8 @@ class JournalFile:
             database.pragma("application_id", APPLICATION_ID)
         if version == 1:
             database.execute("ALTER TABLE message ADD COLUMN checksum INTEGER;" + _ACCOUNTS)
-            waiting = list(database.execute("SELECT source, count(*) FROM message GROUP BY source"))
-            accounts = [StoredAccount(source, accepted=count) for source, count in waiting]
-            rows = [(*account, account.checksum) for account in accounts]
-            database.executemany("INSERT INTO account VALUES (?, ?, ?, ?, ?, ?)", rows)
+            for source, count in list(database.execute("SELECT source, count(*) FROM message GROUP BY source")):
+                _set_account(database, source, Account(accepted=count))
         if version != FORMAT:
             database.pragma("user_version", FORMAT)
 
@@ -430,16 +406,10 @@ class JournalFile:
     def _settle_accounts(self) -> None:
         if not self._changes:
             return
-        known = {account.source: account for account in self.accounts()}
+        known = self.accounts()
         for source, (accepted, published, buried) in self._changes.items():
-            before = known.get(source, StoredAccount(source))
-            self.set_account(
-                before._replace(
-                    accepted=before.accepted + accepted,
-                    published=before.published + published,
-                    buried=before.buried + buried,
-                )
-            )
+            before = known.get(source, Account())
+            self.set_account(source, before.plus(accepted=accepted, published=published, buried=buried))
 
     def _delete(self, sequence: int) -> list[tuple[str]]:
         gone = list(self._database.execute("DELETE FROM message WHERE sequence = ? RETURNING source", (sequence,)))
@@ -464,6 +434,11 @@ class JournalFile:
 
     def _wal_size(self) -> int:
         return self._wal.stat().st_size if self._wal.exists() else 0
+
+
+def _set_account(database: apsw.Connection, source: str, account: Account) -> None:
+    columns = source, *account, account.checksum(source)
+    database.execute("REPLACE INTO account VALUES (?, ?, ?, ?, ?, ?)", columns)
 
 
 def sync(path: Path) -> None:

@@ -20,9 +20,9 @@ import msgspec
 
 from connector.errors import ConfigurationError, OutsideUnreachable
 from connector.journal.file import APPLICATION_ID, FORMAT, DamagedFile, StoredRow
+from connector.journal.model import Account, Admission
 from connector.journal.recovery import write_ahead_log
 from connector.journal.recovery.write_ahead_log import Frame
-from connector.journal.sqlite import Account, Admission
 from connector.values import ProducibleRecord, Request
 
 _DAMAGE: Final = (apsw.CorruptError, apsw.NotADBError, apsw.SQLError, UnicodeDecodeError)

@@ -18,12 +18,11 @@ import os
 import queue
 import threading
 import time
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final
 
 import apsw
 import msgspec
@@ -32,9 +31,9 @@ import structlog
 from connector import supervision
 from connector.errors import ConfigurationError, ConnectorError, OutsideUnreachable, Unavailable
 from connector.journal.file import DamagedFile, JournalFile, StoredRow, sync
+from connector.journal.model import Admission, Contents, JournalState, Oldest
 from connector.journal.open_file import OpenFiles
 from connector.journal.recovery import salvage
-from connector.message.routes import DEAD_LETTERS
 from connector.values import ProducibleRecord, Request
 
 _BATCH: Final = 2_000
@@ -42,153 +41,10 @@ _PART: Final = 5_000
 """Most numbers that one command reads or removes: a message that has to be written waits for no more."""
 
 _REOPEN_SECONDS: Final = 1.0
-DEAD_LETTER_LANE: Final = "dead-letter/"
-"""What the names of the lanes of dead letters start with: each has one of its own."""
 RESTORE_SECONDS: Final = 10.0
 """How long the journal's path is left to whoever moves files there, before the journal is written to it again."""
 
 _LOG = structlog.get_logger("connector.journal")
-
-
-class Note(NamedTuple):
-    """A number to keep in the very transaction that writes an admission: both are there after a crash, or neither."""
-
-    name: str
-    value: int
-
-
-class Admission(msgspec.Struct, array_like=True):
-    """One message (or dead letter) on its way to Kafka, with its place in the order.
-
-    Attributes:
-        sequence: Its place, fixed at admission; never used twice while it stands in the journal.
-        lane: What is kept in order: the instance's id; of a dead letter, a name of its own.
-        request: What was received: the metrics' source and, if Kafka refuses the records, the dead letter.
-        records: The records whose streams are open: not yet acknowledged.
-        note: What is kept together with the row when it is written; no part of the row.
-    """
-
-    sequence: int
-    lane: str
-    request: Request
-    records: tuple[ProducibleRecord, ...]
-    note: Note | None = None
-
-    @property
-    def is_dead_letter(self) -> bool:
-        """Whether it is a dead letter rather than a message."""
-        for record in self.records:  # noqa: SIM110 - for every message, and any() takes three times as long
-            if record.stream == DEAD_LETTERS:
-                return True
-        return False
-
-
-@dataclass(frozen=True, slots=True)
-class Account:
-    """The ledger of one source: accepted = published + buried + rows of the journal + lost.
-
-    Attributes:
-        accepted: Messages and dead letters that became safe.
-        published: Those that are in Kafka.
-        buried: Messages that Kafka refused for their own sake after they were accepted.
-        lost: Rows that a damaged file did not give back.
-    """
-
-    accepted: int = 0
-    published: int = 0
-    buried: int = 0
-    lost: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Contents:
-    """What a journal held when it was opened.
-
-    Attributes:
-        lanes: Rows of each lane that has some.
-        sources: Rows of each source that has some.
-        next_sequence: The first sequence that is free.
-        accounts: The ledger of each source since the journal's creation.
-    """
-
-    lanes: dict[str, int]
-    sources: dict[str, int]
-    next_sequence: int
-    accounts: dict[str, Account] = field(default_factory=dict)
-
-
-class Oldest(NamedTuple):
-    """The row that has waited longest: its place in the order, and since when in epoch milliseconds."""
-
-    sequence: int
-    waits_since: int
-
-
-@dataclass(frozen=True, slots=True)
-class JournalState:
-    """How full the journal is and since when.
-
-    Attributes:
-        size_bytes: Bytes in use: database and write-ahead log.
-        oldest: The first row in the order, or None where there is none.
-        waiting: Rows by source that this connector has to tell of; None where it counts them itself.
-        lost: Why the file that is open is no longer the one at its path, and what to do; nothing while it is.
-    """
-
-    size_bytes: int
-    oldest: Oldest | None
-    waiting: Mapping[str, int] | None = None
-    lost: str = ""
-
-
-class Journal(Protocol):
-    """A durable, ordered, bounded store of admissions."""
-
-    async def open(self) -> Contents:
-        """Take ownership and tell what is there."""
-
-    async def close(self) -> None:
-        """Finish what was asked and give up ownership."""
-
-    async def admit(self, admission: Admission) -> None:
-        """Return when the admission is on the disk.
-
-        Raises:
-            Unavailable: The journal is full or failing; nothing of it will come back after a restart.
-        """
-
-    async def remove(self, sequence: int) -> None:
-        """Remove a row; returns when its removal is on the disk, however long the disk refuses."""
-
-    async def amend(self, admission: Admission) -> None:
-        """Replace the row of the same sequence, if there is one: fewer open streams, or a dead letter in its place."""
-
-    async def first_rows(
-        self, after: str, lanes: int, depth: int, skip: Container[str] = frozenset()
-    ) -> list[list[Admission]]:
-        """The first ``depth`` rows of the next ``lanes`` lanes in name order after a lane; fewer where they end."""
-
-    async def state(self) -> JournalState:
-        """How full the journal is and since when."""
-
-    async def add_direct(self, published: Mapping[str, int]) -> None:
-        """Add to the ledger, by source, messages that were published and never stood in the journal."""
-
-    async def remember(self, name: str, value: int) -> None:
-        """Keep a number durably, such as the latest time that ids may have used."""
-
-    async def recall(self, name: str) -> int:
-        """A number that was kept, or 0."""
-
-
-class NotingJournal(Journal, Protocol):
-    """A journal that keeps a note with a row, and tells what it has noted."""
-
-    async def recall_all(self, prefix: str) -> dict[str, int]:
-        """Every number whose name starts so."""
-
-    async def forget(self, names: Sequence[str]) -> None:
-        """Keep these numbers no longer."""
 
 
 class _Command:
@@ -281,7 +137,7 @@ class SqliteJournal:
         await self._ask(lambda file: file.replace(row), writes=True, critical=True)
 
     async def first_rows(
-        self, after: str, lanes: int, depth: int, skip: Container[str] = frozenset()
+        self, after: str, lanes: int, depth: int, skip: frozenset[str] = frozenset()
     ) -> list[list[Admission]]:
         """The first rows of the next lanes; see :class:`Journal`."""
         rows: list[list[Admission]] = await self._ask(
@@ -565,11 +421,7 @@ def _outcomes(file: JournalFile, commands: Sequence[_Command]) -> list[Any]:
 
 
 def _contents(file: JournalFile) -> Contents:
-    accounts = {
-        account.source: Account(account.accepted, account.published, account.buried, account.lost)
-        for account in file.accounts()
-    }
-    return Contents(file.lanes(), file.sources(), file.next_sequence(), accounts)
+    return Contents(file.lanes(), file.sources(), file.next_sequence(), file.accounts())
 
 
 _ENCODER = msgspec.msgpack.Encoder()

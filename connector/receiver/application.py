@@ -33,7 +33,7 @@ from connector.errors import (
     WrongMethod,
     WrongPath,
 )
-from connector.intake.pipeline import Outcome, Pipeline, Result
+from connector.intake.pipeline import Accepted, Outcome, Pipeline
 from connector.message.conversion import EventSummary
 from connector.message.parsing import BodyKind
 from connector.receiver.addresses import NOWHERE, ORIGIN, Origin, client_address
@@ -176,25 +176,28 @@ class Receiver:
             kind, content_type = _kind_of(call.head), call.head.content_type
         call.body = body
         request = Request(call.source, body, content_type, call.received_at, call.trace)
-        on_done = partial(self._answer, call)
         if call.to_verify is None:
-            self._pipeline.accept(request, kind, on_done)
+            done = self._pipeline.accept(request, kind)
         else:
             accept = partial(self._pipeline.accept, request, kind)
-            self._single_use.once(call.source, call.to_verify, body, accept, on_done)
+            done = self._single_use.once(call.source, call.to_verify, body, accept)
+        done.then(partial(self._answer, call))
 
     def _fail(self, call: "Call", error: Exception) -> None:
         """Answer a request that did not get as far as the pipeline."""
         if isinstance(error, ConnectorError):
-            self._answer(call, error, None)
+            self._answer(call, error)
             return
         _LOG.error("a defect of the connector", exc_info=error)
-        self._answer(call, Defect("a defect of the connector"), None)
+        self._answer(call, Defect("a defect of the connector"))
 
-    def _answer(self, call: "Call", result: Result, summary: EventSummary | None) -> None:
+    def _answer(self, call: "Call", result: Accepted | ConnectorError) -> None:
         self._open_requests -= 1
+        summary = None
         if isinstance(result, ConnectorError):
             _forget_the_way(result)
+        else:
+            summary = result.summary
         answer = _answer_of(result)
         if isinstance(result, WrongCredential):
             self._metrics.credential_refused(result.reason)
@@ -387,8 +390,8 @@ def _forget_the_way(error: ConnectorError) -> None:
     error.__traceback__ = error.__cause__ = error.__context__ = None
 
 
-def _answer_of(result: Result) -> Answer:
-    return _ACCEPTED[result] if isinstance(result, Outcome) else _refused(result)
+def _answer_of(result: Accepted | ConnectorError) -> Answer:
+    return _refused(result) if isinstance(result, ConnectorError) else _ACCEPTED[result.outcome]
 
 
 def _refused(error: ConnectorError) -> Answer:

@@ -16,7 +16,7 @@ import hashlib
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
@@ -26,7 +26,7 @@ import structlog
 from connector import supervision
 from connector.delivery.duplicates import DedupKey, DedupState
 from connector.errors import OutcomeUnknown, Unavailable
-from connector.journal.sqlite import DEAD_LETTER_LANE, Admission, Contents, JournalState, Oldest
+from connector.journal.model import DEAD_LETTER_LANE, Admission, Contents, JournalState, Oldest
 from connector.replicas.lease import GRANT_SECONDS, Lease
 from connector.values import ProducibleRecord, Request
 
@@ -221,33 +221,29 @@ class RemoteLanes:
         """A row of the lane is about to be written."""
         self._about[lane] += 1
 
-    def stored(self, lane: str) -> None:
-        """It is written: verdicts tell of it from now on."""
-        self.backlog = max(self.backlog, 1)
+    def written(self, lane: str, *, is_stored: bool) -> None:
+        """The write has ended; what was stored is known to verdicts from now on."""
+        if is_stored:
+            self.backlog = max(self.backlog, 1)
         self._less(self._about, lane)
 
-    def remove(self, lane: str) -> None:
-        """It was not written."""
-        self._less(self._about, lane)
-
-    def removed(self, lane: str) -> None:
-        """A row is gone; verdicts tell."""
-
-    def moved(self, lane: str, to: str) -> None:
-        """A row is in another lane now; verdicts tell."""
+    def removed(self, lane: str) -> None:  # noqa: ARG002 - verdicts know of which lane
+        """A row is gone. The count stays above 0 until the database says so: others may have written more."""
+        if self.backlog > 1:
+            self.backlog -= 1
 
     def is_held(self, lane: str) -> bool:
-        """Whether something of the lane may come that stands before the rows that were read."""
+        """Whether something of the lane is in memory."""
         return lane in self._held or lane in self._about
+
+    def may_grow_in_front(self, lane: str) -> bool:
+        """Whether a claim of the lane may have been numbered before the rows that were read."""
+        return self.is_held(lane)
 
     @property
     def total(self) -> int:
         """Rows of this replica's lanes, as far as is known: those that others write are counted once a second."""
         return self.backlog + len(self._about)
-
-    @property
-    def letters(self) -> None:
-        """Not known here: `SharedJournal.waiting_dead_letters` asks."""
 
     def __contains__(self, lane: str) -> bool:
         return lane in self._about
@@ -370,11 +366,10 @@ class SharedJournal:
         await self._change(self._next.amends, admission.sequence, admission)
 
     async def first_rows(
-        self, after: str, lanes: int, depth: int, skip: Container[str] = frozenset()
+        self, after: str, lanes: int, depth: int, skip: frozenset[str] = frozenset()
     ) -> list[list[Admission]]:
         """The first rows of the next lanes of this replica's."""
-        names = skip if isinstance(skip, Iterable) else ()
-        wanted = (self._me, _name(after), [_name(one) for one in names], lanes, depth)
+        wanted = (self._me, _name(after), [_name(one) for one in skip], lanes, depth)
         rows = await self._read(_HEADS, wanted)
         found: dict[bytes, list[Admission]] = {}
         for lane, sequence, content in rows:
@@ -383,19 +378,23 @@ class SharedJournal:
         return list(found.values())
 
     async def state(self) -> JournalState:
-        """How full it is, and since when; each row is counted by one replica.
+        """How full it is, and since when.
 
         Raises:
             Unavailable: The database does not answer, or gives this replica no lease: it can take nothing.
         """
         self._check_lease()
         [(size, sequence, received_at)] = await self._read(_OLDEST)
-        counted: list[tuple[Any, ...]] = []
-        if sequence is not None:
-            about = {"me": self._me, "lease": GRANT_SECONDS, "silence": _SPEAKING_SECONDS}
-            counted = await self._read(_WAITING, about)
-        oldest = None if sequence is None else Oldest(sequence, received_at)
-        return JournalState(size, oldest, dict(counted))
+        return JournalState(size, None if sequence is None else Oldest(sequence, received_at))
+
+    async def waiting_by_source(self) -> dict[str, int]:
+        """How many rows of each source this replica reports; each row is reported by one replica.
+
+        Raises:
+            Unavailable: The database does not answer.
+        """
+        about = {"me": self._me, "lease": GRANT_SECONDS, "silence": _SPEAKING_SECONDS}
+        return {str(source): int(count) for source, count in await self._read(_WAITING, about)}
 
     async def waiting_dead_letters(self) -> int:
         """How many of the rows of all replicas are dead letters.
@@ -405,9 +404,6 @@ class SharedJournal:
         """
         [(count,)] = await self._read(_LETTERS, (_name(DEAD_LETTER_LANE), _name(_BEHIND_LETTERS)))
         return int(count)
-
-    async def add_direct(self, published: Mapping[str, int]) -> None:
-        """Nothing: what is published straight leaves no trace here."""
 
     async def remember(self, name: str, value: int) -> None:
         """Keep the greatest number of all replicas."""

@@ -15,7 +15,7 @@ from prometheus_client import Gauge as LabelledGauge
 from prometheus_client.metrics_core import Metric
 
 from connector.errors import CREDENTIAL_REASONS, ConnectorError, Unreadable
-from connector.journal.sqlite import Account, Admission, Contents
+from connector.journal.model import Account, Admission, Contents
 from connector.kafka.publisher import Failure
 from connector.message.conversion import DICTIONARIES, MESSAGE_TYPES, EventSummary
 from connector.message.routes import DEAD_LETTERS, STREAMS

@@ -19,7 +19,8 @@ import apsw
 import pytest
 
 from connector.intake.dead_letters import dead_letter
-from connector.journal.sqlite import Admission, SqliteJournal
+from connector.journal.model import Admission
+from connector.journal.sqlite import SqliteJournal
 from connector.message.conversion import timestamp_text
 from connector.values import ProducibleRecord, Request
 from tests.faults.stage import Connector as Process

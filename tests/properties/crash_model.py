@@ -9,10 +9,10 @@ from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from connector.delivery.completion import Completion, Durability
 from connector.delivery.delivery import Delivery
-from connector.delivery.lanes import Completion, Durability
 from connector.errors import Unavailable
-from connector.journal.sqlite import Account, Admission, Contents, JournalState
+from connector.journal.model import Account, Admission, Contents, JournalState
 from connector.kafka.publisher import Failure, FailureKind, Failures
 from connector.message.routes import DEAD_LETTERS
 from connector.values import ProducibleRecord, Request
@@ -346,7 +346,7 @@ class World:
         self.sent: list[Sent] = []
         self.step = 0
         self.disturbances: list[int] = []
-        self._open: list[tuple[Sent, Completion]] = []
+        self._open: list[tuple[Sent, Completion[Durability]]] = []
         self._start(Disk())
 
     # --- what a history is made of ---

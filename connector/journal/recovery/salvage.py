@@ -19,7 +19,8 @@ import apsw
 import structlog
 
 from connector.errors import ConfigurationError
-from connector.journal.file import APPLICATION_ID, JournalFile, StoredAccount, StoredRow, sync
+from connector.journal.file import APPLICATION_ID, JournalFile, StoredRow, sync
+from connector.journal.model import Account
 from connector.journal.recovery import write_ahead_log
 
 MOST_SET_ASIDE: Final = 3
@@ -144,7 +145,7 @@ class _Saved:
         self._batch: list[StoredRow] = []
         self._sequences: set[int] = set()
         self._broken: dict[str, int] = {}
-        self._accounts: dict[str, StoredAccount] = {}
+        self._accounts: dict[str, Account] = {}
         self._remembered: dict[str, int] = {}
 
     @property
@@ -158,8 +159,8 @@ class _Saved:
             case [int() as sequence, str() as lane, str() as source, int() as received_at, bytes() as content, *rest]:
                 self._take_row(StoredRow(sequence, lane, source, received_at, content, rest[0] if rest else None))
             case [_, str() as source, int() as accepted, int() as published, int() as buried, int() as lost, checksum]:
-                account = StoredAccount(source, accepted, published, buried, lost)
-                if account.checksum == checksum:
+                account = Account(accepted, published, buried, lost)
+                if account.checksum(source) == checksum:
                     self._accounts[source] = account
             case [_, str() as name, int() as value]:
                 self._remembered[name] = max(value, self._remembered.get(name, 0))
@@ -170,15 +171,15 @@ class _Saved:
         rows = self._new.sources()
         for source in {*self._accounts, *rows, *self._broken}:
             waiting, broken = rows.get(source, 0), self._broken.get(source, 0)
-            account = self._accounts.get(source) or StoredAccount(source, accepted=waiting + broken)
+            account = self._accounts.get(source, Account(accepted=waiting + broken))
             # More rows than the ledger knows of: some came back that were published; they are so again.
             accepted = max(account.accepted, account.published + account.buried + waiting)
             lost = accepted - account.published - account.buried - waiting
             settled = account._replace(accepted=accepted, lost=lost)
-            self._new.transact([partial(JournalFile.set_account, account=settled)])
+            self._new.transact([partial(JournalFile.set_account, source=source, account=settled)])
         kept = self._remembered.items()
         self._new.transact([partial(JournalFile.remember, name=name, value=value) for name, value in kept])
-        return sum(account.lost for account in self._new.accounts())
+        return sum(account.lost for account in self._new.accounts().values())
 
     def _take_row(self, row: StoredRow) -> None:
         if row.sequence in self._sequences:
