@@ -180,7 +180,7 @@ class Pipeline:
         event = self._reader.read(letter.body, letter.kind)
         self._routes.of(event.message_type, letter.source, event.field("envType"))
 
-    async def replay(self, letter: DeadLetter, now: int) -> Outcome:
+    async def reprocess(self, letter: DeadLetter, now: int) -> Outcome:
         """Make the message of a dead letter safe, or another dead letter in its place, by way of the journal.
 
         The journal notes the letter in the same transaction, so that whatever happens it is replayed once.
@@ -199,7 +199,7 @@ class Pipeline:
         """
         request = letter.request(now)
         try:
-            outcome, completion = self._replay(letter, request, self._reader.read(letter.body, letter.kind))
+            outcome, completion = self._admit_again(letter, request, self._reader.read(letter.body, letter.kind))
         except (EmptyBody, Unreadable, Unconvertible) as error:
             instance_id = self._reader.instance_id(letter.body, letter.kind)
             completion = self._admit_dead_letter(request, error, instance_id, None, letter.note)
@@ -209,7 +209,9 @@ class Pipeline:
         durability = await completion
         return Outcome.DUPLICATE if durability is Durability.ELSEWHERE else outcome
 
-    def _replay(self, letter: DeadLetter, request: Request, event: Event) -> tuple[Outcome, Completion[Durability]]:
+    def _admit_again(
+        self, letter: DeadLetter, request: Request, event: Event
+    ) -> tuple[Outcome, Completion[Durability]]:
         # What Kafka refused is known as accepted, and is not in every topic.
         dedup_key = None if letter.streams else self._dedup_key(request, event)
         dedup_state = DedupState.NEW if dedup_key is None else self._duplicates.dedup_state(dedup_key)

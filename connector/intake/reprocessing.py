@@ -192,7 +192,7 @@ class DeadLetters:
             found = await asyncio.to_thread(_list, self._read, noted, selection, most)
             return replace(found, in_journal=in_journal)
 
-    async def is_replayed(self, letter: DeadLetter) -> bool:
+    async def is_reprocessed(self, letter: DeadLetter) -> bool:
         """Whether its message went through the pipeline again."""
         return await self._journal.recall(letter.note.name) == letter.note.value
 
@@ -219,7 +219,7 @@ class DeadLetters:
             raise AlreadyRunning("a replay is running: wait for its end, or stop it")
         self.progress = Progress()
         run = self._run(most_attempts)
-        self._task = asyncio.create_task(_play(run, self._read, selection, self.progress))
+        self._task = asyncio.create_task(_drive(run, self._read, selection, self.progress))
         return self.progress
 
     def _run(self, most_attempts: int) -> "_Run":
@@ -238,11 +238,11 @@ class DeadLetters:
             await asyncio.gather(self._task, return_exceptions=True)
 
 
-async def _play(run: "_Run", read: ReadTopic, selection: Selection, progress: Progress) -> None:
+async def _drive(run: "_Run", read: ReadTopic, selection: Selection, progress: Progress) -> None:
     began = time.monotonic()
     try:
         async for batch in run.batches(read, selection, progress):
-            await run.play(batch, progress)
+            await run.reprocess(batch, progress)
         progress.state = "ended"
     except asyncio.CancelledError:
         progress.state = "stopped"
@@ -297,7 +297,7 @@ class _Run:
             if len(found.letters) == found.total:
                 return
 
-    async def play(self, letters: Iterable[DeadLetter], progress: Progress) -> None:
+    async def reprocess(self, letters: Iterable[DeadLetter], progress: Progress) -> None:
         """Replay letters: those of one instance in their order, several instances at once."""
         lanes = await asyncio.to_thread(_by_lane, letters)
         room = asyncio.Semaphore(_AT_ONCE)
@@ -305,7 +305,7 @@ class _Run:
             async with asyncio.TaskGroup() as group:
                 for lane in lanes.values():
                     await room.acquire()
-                    task = group.create_task(self._play_lane(lane, progress))
+                    task = group.create_task(self._reprocess_lane(lane, progress))
                     task.add_done_callback(lambda _: room.release())
         except ExceptionGroup as failures:
             raise failures.exceptions[0] from failures
@@ -321,10 +321,10 @@ class _Run:
             except (EmptyBody, Unreadable, Unconvertible) as error:
                 self._failed(letter, error, progress)
 
-    async def _play_lane(self, letters: list[DeadLetter], progress: Progress) -> None:
+    async def _reprocess_lane(self, letters: list[DeadLetter], progress: Progress) -> None:
         for letter in letters:
             if not self._is_settled(letter, progress):
-                await self._play_one(letter, progress)
+                await self._reprocess_one(letter, progress)
 
     def _is_settled(self, letter: DeadLetter, progress: Progress) -> bool:
         """Count what is not tried at all."""
@@ -338,7 +338,7 @@ class _Run:
             return False
         return True
 
-    async def _play_one(self, letter: DeadLetter, progress: Progress) -> None:
+    async def _reprocess_one(self, letter: DeadLetter, progress: Progress) -> None:
         try:
             outcome = await self._accepted(letter)
         except (TooLarge, DoneElsewhere) as error:
@@ -377,11 +377,11 @@ class _Run:
         """
         note = letter.note
         dedup_key = dedup_key_of("replay", letter.source, note.name, bytes.fromhex(note.name.removeprefix(NOTED)))
-        outcome = await self._order.run_once(note, dedup_key, partial(self._replay, letter))
+        outcome = await self._order.run_once(note, dedup_key, partial(self._admit, letter))
         return Outcome.DUPLICATE if outcome is None else outcome
 
-    async def _replay(self, letter: DeadLetter) -> Outcome:
-        return await self._pipeline.replay(letter, time.time_ns() // 1_000_000)
+    async def _admit(self, letter: DeadLetter) -> Outcome:
+        return await self._pipeline.reprocess(letter, time.time_ns() // 1_000_000)
 
     def _failed(self, letter: DeadLetter, error: ConnectorError, progress: Progress) -> None:
         progress.failed += 1

@@ -5,6 +5,7 @@ for each source, unless the file was damaged. What SQLite does not see, a byte t
 frames of the write-ahead log behind a broken one, is looked for at opening.
 """
 
+import fcntl
 import os
 import zlib
 from collections import defaultdict
@@ -13,10 +14,11 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import apsw
+import msgspec
 import structlog
 
-from connector.errors import ConfigurationError, Unavailable
-from connector.journal.model import Account
+from connector.errors import ConfigurationError, OutsideUnreachable, Unavailable
+from connector.journal.model import Account, Admission
 from connector.journal.open_file import OpenFiles, write_out
 from connector.journal.recovery import write_ahead_log
 
@@ -25,6 +27,12 @@ FORMAT: Final = 2
 
 HEADROOM: Final = 8 * 1024 * 1024
 """Most bytes below the limit that only deletions may use: the write-ahead log of a full journal being emptied."""
+
+LOG: Final = "-wal"
+"""What SQLite adds to the journal's name for its write-ahead log."""
+
+LOCK: Final = ".lock"
+"""What is added for the file whose lock the journal's owner holds."""
 
 APPLICATION_ID: Final = 0x57654461  # "WeDa"
 _LARGEST_WAL: Final = 4 * 1024 * 1024
@@ -66,6 +74,33 @@ class StoredRow(NamedTuple):
     content: bytes
     checksum: int | None = None
 
+    @classmethod
+    def of(cls, admission: Admission) -> "StoredRow":
+        """The row of an admission, with its checksum."""
+        request = admission.request
+        row = cls(admission.sequence, admission.lane, request.source, request.waits_since, admission.content)
+        return row.sealed()
+
+    def admission(self) -> Admission:
+        """What is stored in it.
+
+        Raises:
+            DamagedFile: The content cannot be read.
+        """
+        try:
+            return Admission.of_content(self.sequence, self.lane, self.content)
+        except msgspec.MsgspecError as error:
+            raise DamagedFile(f"row {self.sequence} is not readable") from error
+
+    def check(self) -> None:
+        """Compare it with its checksum.
+
+        Raises:
+            DamagedFile: It is not as it was written.
+        """
+        if not self.is_whole:
+            raise DamagedFile(f"the checksum of row {self.sequence} is wrong")
+
     def sealed(self) -> "StoredRow":
         """The row with its checksum."""
         return self._replace(checksum=self._sum())
@@ -97,7 +132,7 @@ class JournalFile:
         self._max_bytes = max_bytes
         self._wal_limit = min(_LARGEST_WAL, max_bytes // 8)
         self._path = path
-        self._wal = path.with_name(path.name + "-wal")
+        self._wal = beside(path, LOG)
         self._room = 0
         self._added = 0
         self._stored: int | None = None
@@ -317,8 +352,7 @@ class JournalFile:
 
     def _open(self, vfs: str | None) -> apsw.Connection:
         self._path.touch(mode=0o600)
-        if self._path.stat().st_size == 0 and self._wal_size():
-            raise DamagedFile("the file is empty, its log is not")  # SQLite would throw the log away
+        check_not_emptied(self._path, self._wal)
         flags = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE
         database = apsw.Connection(str(self._path), flags=flags, vfs=vfs)
         try:
@@ -335,7 +369,7 @@ class JournalFile:
         self._secure_log()
         commits = write_ahead_log.commits(self._wal)
         database.pragma("locking_mode", "exclusive")
-        self._check_kind(database)
+        check_kind(database, self._path, "WEDA_JOURNAL__PATH")
         database.pragma("journal_mode", "wal")
         database.pragma("synchronous", "full")
         database.pragma("secure_delete", "on")  # what is published leaves no copy that a salvage would take for a row
@@ -343,9 +377,7 @@ class JournalFile:
         database.pragma("wal_autocheckpoint", 0)
         self._page_size: int = database.pragma("page_size")
         whole, _ = database.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
-        # One commit behind the last whole frame is what a crash leaves; more were synced once, and broken since.
-        if sum(frame > whole for frame in commits) > 1:
-            raise DamagedFile("committed frames of the write-ahead log stand behind a broken one")
+        check_commits(commits, whole)
         self._begin_log(database)
         with database:
             self._upgrade(database)
@@ -363,20 +395,6 @@ class JournalFile:
     def _begin_log(self, database: apsw.Connection) -> None:
         """Leave nothing behind what will be written: frames of an earlier try would pass for broken ones of ours."""
         database.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
-
-    def _check_kind(self, database: apsw.Connection) -> None:
-        version: int = database.pragma("user_version")
-        kind: int = database.pragma("application_id")
-        tables = database.execute("SELECT count(*) FROM sqlite_schema").fetchone()
-        if kind != APPLICATION_ID and (tables is None or tables[0]):
-            raise ConfigurationError(
-                f"WEDA_JOURNAL__PATH: {self._path} is a database of another program; give another path"
-            )
-        if version > FORMAT:
-            raise ConfigurationError(
-                f"WEDA_JOURNAL__PATH: {self._path} has format {version}, this version knows {FORMAT}: "
-                "run the version that wrote it"
-            )
 
     @staticmethod
     def _upgrade(database: apsw.Connection) -> None:
@@ -424,8 +442,7 @@ class JournalFile:
         query = "SELECT * FROM message WHERE lane = ? ORDER BY sequence LIMIT ?"
         rows = [StoredRow._make(columns) for columns in self._database.execute(query, (lane, depth))]
         for row in rows:
-            if not row.is_whole:
-                raise DamagedFile(f"the checksum of row {row.sequence} is wrong")
+            row.check()
         return rows
 
     def _one(self, query: str, bindings: tuple[Any, ...] = ()) -> Any:
@@ -433,7 +450,81 @@ class JournalFile:
         return None if row is None else row[0]
 
     def _wal_size(self) -> int:
-        return self._wal.stat().st_size if self._wal.exists() else 0
+        return size(self._wal)
+
+
+def check_kind(database: apsw.Connection, path: Path, setting: str) -> int:
+    """The format of an open database; 0 if nothing was ever written into it.
+
+    Args:
+        database: The open file.
+        path: The journal's path, for the error.
+        setting: What the user gave the path with, for the error.
+
+    Raises:
+        ConfigurationError: It is another program's, or of a newer format.
+    """
+    version: int = database.pragma("user_version")
+    tables = database.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+    if database.pragma("application_id") != APPLICATION_ID and (tables is None or tables[0]):
+        raise ConfigurationError(f"{setting}: {path} is a database of another program; give another path")
+    if version > FORMAT:
+        raise ConfigurationError(
+            f"{setting}: {path} has format {version}, this version knows {FORMAT}: run the version that wrote it"
+        )
+    return version
+
+
+def check_not_emptied(path: Path, wal: Path) -> None:
+    """SQLite would throw away the log of an empty file.
+
+    Raises:
+        DamagedFile: The file is empty, its log is not.
+    """
+    if size(path) == 0 and size(wal):
+        raise DamagedFile("the file is empty, its log is not")
+
+
+def check_commits(commits: Sequence[int], whole: int) -> None:
+    """SQLite takes a write-ahead log with a broken frame for a shorter one, and would lose what follows.
+
+    Args:
+        commits: Numbers of the frames that end a transaction.
+        whole: How many frames are as they were written, from the first on.
+
+    Raises:
+        DamagedFile: One commit behind the last whole frame is what a crash leaves; there are more, so they were synced
+            once and were broken since.
+    """
+    if sum(frame > whole for frame in commits) > 1:
+        raise DamagedFile("committed frames of the write-ahead log stand behind a broken one")
+
+
+def beside(path: Path, suffix: str) -> Path:
+    """A file that belongs to a journal."""
+    return path.with_name(path.name + suffix)
+
+
+def size(file: Path) -> int:
+    """Bytes of a file; 0 where there is none."""
+    return file.stat().st_size if file.exists() else 0
+
+
+def lock(descriptor: int, path: Path, otherwise: str) -> None:
+    """Hold a journal's open lock file, exclusively, until it is closed.
+
+    Args:
+        descriptor: The open lock file.
+        path: The journal.
+        otherwise: What to do if another process holds it.
+
+    Raises:
+        OutsideUnreachable: Another process holds it.
+    """
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        raise OutsideUnreachable(f"the journal {path} is held by another process: {otherwise}") from error
 
 
 def _set_account(database: apsw.Connection, source: str, account: Account) -> None:

@@ -18,6 +18,10 @@ DEAD_LETTER_LANE: Final = "dead-letter/"
 """What the names of the lanes of dead letters start with: each has one of its own."""
 
 
+_ENCODER: Final = msgspec.msgpack.Encoder()
+_DECODER: Final = msgspec.msgpack.Decoder(tuple[Request, tuple[ProducibleRecord, ...]])
+
+
 class Note(NamedTuple):
     """A number to keep in the very transaction that writes an admission: both are there after a crash, or neither."""
 
@@ -41,6 +45,21 @@ class Admission(msgspec.Struct, array_like=True):
     request: Request
     records: tuple[ProducibleRecord, ...]
     note: Note | None = None
+
+    @classmethod
+    def of_content(cls, sequence: int, lane: str, content: bytes) -> "Admission":
+        """An admission as it was stored; see :attr:`content`.
+
+        Raises:
+            msgspec.MsgspecError: The content is not readable.
+        """
+        request, records = _DECODER.decode(content)
+        return cls(sequence, lane, request, records)
+
+    @property
+    def content(self) -> bytes:
+        """What a journal stores of it besides sequence and lane: MessagePack of request and open records."""
+        return _ENCODER.encode((self.request, self.records))
 
     @property
     def is_dead_letter(self) -> bool:

@@ -13,7 +13,6 @@ The protocol is that of lanes: :meth:`Journal.admit` a message, read the :meth:`
 
 import asyncio
 import contextlib
-import fcntl
 import os
 import queue
 import threading
@@ -25,16 +24,14 @@ from pathlib import Path
 from typing import Any, Final
 
 import apsw
-import msgspec
 import structlog
 
 from connector import supervision
 from connector.errors import ConfigurationError, ConnectorError, OutsideUnreachable, Unavailable
-from connector.journal.file import DamagedFile, JournalFile, StoredRow, sync
+from connector.journal.file import LOCK, LOG, DamagedFile, JournalFile, StoredRow, beside, lock, sync
 from connector.journal.model import Admission, Contents, JournalState, Oldest
 from connector.journal.open_file import OpenFiles
 from connector.journal.recovery import salvage
-from connector.values import ProducibleRecord, Request
 
 _BATCH: Final = 2_000
 _PART: Final = 5_000
@@ -124,7 +121,7 @@ class SqliteJournal:
 
     async def admit(self, admission: Admission) -> None:
         """Return when the admission is on the disk; see :class:`Journal`."""
-        row, note = _row(admission), admission.note
+        row, note = StoredRow.of(admission), admission.note
         await self._ask(lambda file: file.insert(row, note), writes=True, adds=admission)
 
     async def remove(self, sequence: int) -> None:
@@ -133,7 +130,7 @@ class SqliteJournal:
 
     async def amend(self, admission: Admission) -> None:
         """Return when the row is replaced on the disk."""
-        row = _row(admission)
+        row = StoredRow.of(admission)
         await self._ask(lambda file: file.replace(row), writes=True, critical=True)
 
     async def first_rows(
@@ -141,7 +138,7 @@ class SqliteJournal:
     ) -> list[list[Admission]]:
         """The first rows of the next lanes; see :class:`Journal`."""
         rows: list[list[Admission]] = await self._ask(
-            lambda file: [[_admission(row) for row in lane] for lane in file.first_rows(after, lanes, depth, skip)],
+            lambda file: [[row.admission() for row in lane] for lane in file.first_rows(after, lanes, depth, skip)],
             writes=False,
         )
         return rows
@@ -200,7 +197,7 @@ class SqliteJournal:
             file = self._open_verified()
         except DamagedFile as damage:
             _LOG.error("the journal is damaged; saving what can be read", damage=str(damage))
-            salvage.salvage(self._path, self._max_bytes, _is_readable)
+            salvage.salvage(self._path, self._max_bytes)
             file = self._open_verified()
         if not salvage.set_aside_files(self._path):
             file.transact([JournalFile.forget_losses])
@@ -217,7 +214,7 @@ class SqliteJournal:
 
     def _hold(self, lock: int) -> None:
         self._lock = lock
-        self._lock_file = OpenFiles(_lock_of(self._path))
+        self._lock_file = OpenFiles(beside(self._path, LOCK))
 
     def _give_lock_back(self) -> None:
         if self._lock is not None:
@@ -319,7 +316,7 @@ class SqliteJournal:
             DamagedFile: The open file does not give back what was written into it.
         """
         file.verify()
-        draft = self._path.with_name(f"{self._path.name}.rescuing")
+        draft = beside(self._path, ".rescuing")
         try:
             file.write_out(draft)
             draft.replace(salvage.rescued(self._path))
@@ -363,7 +360,7 @@ class SqliteJournal:
             if self._restore_problem:
                 return
             aside = salvage.set_aside(self._path, file.others())
-            self._path.with_name(f"{self._path.name}-wal").unlink(missing_ok=True)
+            beside(self._path, LOG).unlink(missing_ok=True)
             salvage.rescued(self._path).replace(self._path)
             sync(self._path.parent)
             self._file = self._open_verified()
@@ -424,50 +421,18 @@ def _contents(file: JournalFile) -> Contents:
     return Contents(file.lanes(), file.sources(), file.next_sequence(), file.accounts())
 
 
-_ENCODER = msgspec.msgpack.Encoder()
-_DECODER = msgspec.msgpack.Decoder(tuple[Request, tuple[ProducibleRecord, ...]])
-
-
-def _row(admission: Admission) -> StoredRow:
-    request = admission.request
-    content = _ENCODER.encode((request, admission.records))
-    return StoredRow(admission.sequence, admission.lane, request.source, request.waits_since, content).sealed()
-
-
-def _admission(row: StoredRow) -> Admission:
-    try:
-        request, records = _DECODER.decode(row.content)
-    except msgspec.MsgspecError as error:
-        raise DamagedFile(f"row {row.sequence} is not readable") from error
-    return Admission(row.sequence, row.lane, request, records)
-
-
-def _is_readable(content: bytes) -> bool:
-    try:
-        _DECODER.decode(content)
-    except msgspec.MsgspecError:
-        return False
-    return True
-
-
 def _take_lock(path: Path) -> int:
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor = os.open(_lock_of(path), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        descriptor = os.open(beside(path, LOCK), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise ConfigurationError(f"WEDA_JOURNAL__PATH: {path} cannot be written ({error.strerror})") from error
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
+        lock(descriptor, path, "stop it, or give WEDA_JOURNAL__PATH another file")
+    except OutsideUnreachable:
         os.close(descriptor)
-        raise OutsideUnreachable(
-            f"the journal {path} is held by another process: stop it, or give WEDA_JOURNAL__PATH another file"
-        ) from error
+        raise
     return descriptor
-
-
-def _lock_of(path: Path) -> Path:
-    return path.with_name(path.name + ".lock")
 
 
 def _failing(why: str) -> Unavailable:

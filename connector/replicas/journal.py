@@ -20,7 +20,6 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
-import msgspec
 import structlog
 
 from connector import supervision
@@ -28,7 +27,6 @@ from connector.delivery.duplicates import DedupKey, DedupState
 from connector.errors import OutcomeUnknown, Unavailable
 from connector.journal.model import DEAD_LETTER_LANE, Admission, Contents, JournalState, Oldest
 from connector.replicas.lease import GRANT_SECONDS, Lease
-from connector.values import ProducibleRecord, Request
 
 _BATCH: Final = 500
 _BATCH_SECONDS: Final = 2.0
@@ -43,9 +41,6 @@ _FORGETS: Final = 10_000
 _FORGET_SECONDS: Final = 10.0
 _LOST: Final = "WL001"
 _LOG = structlog.get_logger("connector.journal")
-
-_ENCODER = msgspec.msgpack.Encoder()
-_DECODER = msgspec.msgpack.Decoder(tuple[Request, tuple[ProducibleRecord, ...]])
 
 _REGISTER: Final = (
     "INSERT INTO weda_replica (owner, lease_until) VALUES (%s, clock_timestamp() + make_interval(secs => %s)) "
@@ -373,8 +368,7 @@ class SharedJournal:
         rows = await self._read(_HEADS, wanted)
         found: dict[bytes, list[Admission]] = {}
         for lane, sequence, content in rows:
-            request, records = _DECODER.decode(content)
-            found.setdefault(lane, []).append(Admission(sequence, lane.decode(), request, records))
+            found.setdefault(lane, []).append(Admission.of_content(sequence, lane.decode(), content))
         return list(found.values())
 
     async def state(self) -> JournalState:
@@ -498,7 +492,7 @@ class SharedJournal:
             raise _failing("this replica has no lease on it now")
 
     async def _store(self, admission: Admission, dedup_key: DedupKey | None, *, is_behind: bool) -> None:
-        content = _ENCODER.encode((admission.request, admission.records))
+        content = admission.content
         if self._bytes + len(content) > self._max_bytes:
             raise Unavailable("the shared journal is full (WEDA_JOURNAL__MAX_BYTES): send it again", retry_after=5)
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -574,7 +568,7 @@ class SharedJournal:
             [*batch.removals],
             [sequence for sequence, _ in amends],
             [_name(one.lane) for _, one in amends],
-            [_ENCODER.encode((one.request, one.records)) for _, one in amends],
+            [one.content for _, one in amends],
             [None if row.is_behind else row.admission.sequence for row in rows],
             [_name(row.admission.lane) for row in rows],
             *_keys_of([row.dedup_key for row in rows]),

@@ -328,7 +328,7 @@ class Metrics:
         """It waits in the journal."""
         self._journal(admission.request.source, 1)
 
-    def buried(self, admission: Admission, failure: Failure) -> None:
+    def dead_lettered(self, admission: Admission, failure: Failure) -> None:
         """Kafka refused an accepted message for its own sake: a dead letter stands in its place."""
         account = self._accounts[admission.request.source]
         account.buried += 1

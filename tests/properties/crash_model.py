@@ -308,7 +308,7 @@ class Ledger:
     def removed(self, _: Admission) -> None:
         self.journaled_now -= 1
 
-    def buried(self, _: Admission, failure: Failure) -> None:
+    def dead_lettered(self, _: Admission, failure: Failure) -> None:
         self.counts["buried"] += 1
         self.counts["accepted"] += 1
 
@@ -478,7 +478,7 @@ class World:
                 self.journal,
                 contents,
                 ledger=self.ledger,
-                make_dead_letter=_bury,
+                make_dead_letter=_dead_letter,
                 publish_wait_seconds=WAIT_SECONDS,
             )
             delivery.connect()
@@ -521,5 +521,5 @@ def _record(sent: Sent, stream: str) -> ProducibleRecord:
     return ProducibleRecord(stream, stream, sent.instance.encode(), str(sent.number).encode(), (), 0)
 
 
-def _bury(request: Request, records: tuple[ProducibleRecord, ...], _: Failure) -> ProducibleRecord:
+def _dead_letter(request: Request, records: tuple[ProducibleRecord, ...], _: Failure) -> ProducibleRecord:
     return ProducibleRecord(DEAD_LETTERS, DEAD_LETTERS, records[0].key, request.body, (), 0)

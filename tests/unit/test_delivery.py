@@ -43,7 +43,7 @@ class CountingLedger:
     def removed(self, admission: Admission) -> None:
         self.counts["journaled"] -= 1
 
-    def buried(self, admission: Admission, failure: Failure) -> None:
+    def dead_lettered(self, admission: Admission, failure: Failure) -> None:
         self.counts["buried"] += 1
         self.counts["accepted"] += 1
 
