@@ -568,7 +568,7 @@ class Delivery:
         ]
         is_busy = self._lanes.get(name) is not None or self._lanes.journaled.may_grow_in_front(name)
         # A row that failed may be in Kafka all the same: published again, it is a repeated tail. That waits until the
-        # removals of the published rows in front of it are on the disk. Otherwise a crash could lose these removals, and
+        # removals of the published rows in front of it are on the disk. Otherwise a crash could lose the removals, and
         # the restart would publish those rows again, behind the repeated tail although they belong in front of it.
         is_busy = is_busy or (name in self._backing_off and rows[0].sequence in self._removals_pending)
         if not fresh or is_busy or not self._publisher.is_open:
