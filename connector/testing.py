@@ -1,7 +1,7 @@
-"""Kafka and the disk in memory, for tests: ours, and those of whoever builds on the connector.
+"""Kafka and the disk in memory, for tests: the connector's own, and those of code that builds on it.
 
-`InMemoryPublisher` and `InMemoryJournal` stand where `connector.publisher.KafkaPublisher` and
-`connector.journal.SqliteJournal` do, and can be told to misbehave as those can: reports that fail or do not come, a
+`InMemoryPublisher` and `InMemoryJournal` replace `connector.kafka.publisher.KafkaPublisher` and
+`connector.journal.sqlite.SqliteJournal`, and can be made to fail as those can: reports that fail or do not come, a
 journal that is full. Both live on one event loop and keep nothing that outlives them.
 """
 
@@ -128,7 +128,7 @@ class InMemoryJournal:
         self._remembered: dict[str, int] = {}
 
     async def open(self) -> Contents:
-        """Tell what is there."""
+        """Return what is there."""
         rows = self.rows.values()
         return Contents(
             lanes=_counted(row.lane for row in rows),

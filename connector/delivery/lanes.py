@@ -1,8 +1,8 @@
 """The order of each instance, fixed at admission: what may go to the publisher now, what waits.
 
 Each instance has one lane. At most one of its messages is with librdkafka. A lane is *direct* while none of its
-messages stands in the journal; as soon as one does, every message behind it goes to the journal too, and the lane is
-direct again only after the removal of its last row is on the disk. So the sequence alone decides what is next, and a
+messages is in the journal; as soon as one is, every message behind it goes to the journal too, and the lane is direct
+again only after the removal of its last row is on the disk. So the sequence alone decides what is next, and a
 crash can at most repeat the unacknowledged tail of an instance, whole and in order.
 
 Pure bookkeeping for one thread: no I/O, no clock. The memory of a lane exists only while it is busy.
@@ -99,7 +99,7 @@ class Timer(Protocol):
 
 
 class Row(Enum):
-    """Whether an admission stands in the journal."""
+    """Whether an admission has a row in the journal."""
 
     NONE = "none"
     PENDING = "pending"
@@ -111,9 +111,9 @@ class Entry:
 
     Attributes:
         admission: What is to be published; its records shrink to those that are still open.
-        row: Whether it stands in the journal.
-        completion: Decided once. None for what was read from the journal.
-        timer: Comes due when it has waited for Kafka long enough; only while it is in memory alone.
+        row: Whether it has a row in the journal.
+        completion: Completed when it is safe, or refused. None for a row that was read from the journal.
+        timer: Runs out after the publish wait; only while it has no row.
         is_counted: The ledger knows that it was accepted.
         is_published: Every record is acknowledged.
         since: When it began to wait, on the monotonic clock.

@@ -1,4 +1,4 @@
-"""The seam between one connector and several: who fixes a message's place in the order of its instance.
+"""The seam between one connector and several: where a message's place in the order of its instance is fixed.
 
 A connector with a journal of its own fixes it alone (:class:`LocalOrder`). Replicas that share a journal agree on it
 (`connector.replicas.order`). Everything above this module works with either.
@@ -102,7 +102,7 @@ class SingleUses:
         return joined
 
     def end(self, dedup_key: DedupKey, refusal: ConnectorError | None) -> None:
-        """End a use that was new here; those that joined it are told."""
+        """End a use that was new here, and complete those that joined it."""
         self._duplicates.outcome(dedup_key).complete(Durability.PUBLISHED if refusal is None else _to_retry(refusal))
 
 
@@ -148,7 +148,7 @@ def _join(joined: Completion[DedupState], result: Durability | ConnectorError) -
 
 
 def _to_retry(refusal: ConnectorError) -> Unavailable:
-    """What a duplicate is told whose first was refused."""
+    """The error of a duplicate whose first was refused."""
     if isinstance(refusal, OutcomeUnknown):
         return OutcomeUnknown(refusal.message)
     return Unavailable("the same request was just refused: send it again")

@@ -1,4 +1,4 @@
-"""The story of one message in five steps: parse, convert, recognise a repeat, encode, deliver.
+"""The story of one message in five steps: parse, convert, recognise a duplicate, encode, admit.
 
 What cannot become a record is kept as a dead letter before its error is answered; what cannot be kept is refused, so
 that the source sends it again. Nothing is answered as accepted that is not safe.
@@ -106,13 +106,13 @@ class Pipeline:
 
     Args:
         routes: Which records a message becomes, and their topics.
-        framing: What stands before a record's bytes.
+        framing: The bytes in front of an encoded record.
         order: Admits messages, and has them published in order.
         duplicates: What was seen within the window.
         ingest_ids: Makes ``ingestId``.
         metrics: Who counts.
         reader: Bytes to event.
-        max_in_flight: Most messages that may be on their way to safety at once.
+        max_in_flight: Most messages that may be admitted and not yet safe.
         reply_deadline_seconds: When an answer must be out.
         topic_limits: ``max.message.bytes`` of each topic, kept up to date by its owner.
     """
@@ -183,7 +183,7 @@ class Pipeline:
     async def reprocess(self, letter: DeadLetter, now: int) -> Outcome:
         """Make the message of a dead letter safe, or another dead letter in its place, by way of the journal.
 
-        The journal notes the letter in the same transaction, so that whatever happens it is replayed once.
+        The journal notes the letter in the same transaction, so that it is reprocessed once, whatever happens.
 
         Args:
             letter: A dead letter of a source that is known here.
@@ -258,7 +258,7 @@ class Pipeline:
         summary: EventSummary,
         encoded: tuple[ProducibleRecord, ...],
         dedup_key: DedupKey | None,
-        conflict: bool,  # noqa: FBT001 - as the standing was
+        conflict: bool,  # noqa: FBT001 - by place, as the others
         note: Note | None = None,
     ) -> Completion[Durability]:
         in_conflict = partial(self._encode, request, event, conflict=True)
@@ -348,7 +348,7 @@ class Pipeline:
         dedup_key: DedupKey | None,
         landed: Callable[[Durability | ConnectorError], None],
     ) -> None:
-        """Count what is on its way to safety, answered or not, and remember it once it is safe."""
+        """Count what is not safe yet, answered or not, and remember its key once it is."""
         self._in_flight += 1
         completion.then(landed)
         if dedup_key is not None:

@@ -1,8 +1,8 @@
-"""The dead letters of a running connector: listed, counted, and replayed through its own pipeline.
+"""The dead letters of a running connector: listed, counted, and reprocessed through its own pipeline.
 
-One replay runs at a time. The letters of an instance are replayed one after the other, in the order in which they were
+One run at a time. The letters of an instance are reprocessed one after the other, in the order in which they were
 received; one that fails again holds back those behind it. The journal notes each letter in the transaction that writes
-its message, so that a replay that ends in the middle, however it does, goes on where it was when it is started again.
+its message, so that a run that ends early, for whatever reason, continues where it was when it is started again.
 """
 
 import asyncio
@@ -51,7 +51,7 @@ ReadTopic = Callable[[], Iterator[Decoded]]
 
 
 class AlreadyRunning(ConnectorError):
-    """Another replay is running."""
+    """Another run is under way."""
 
     stage = "replay"
     retriable = True
@@ -66,7 +66,7 @@ class Reason:
         stage: Where on the way they failed.
         reason: What is wrong and what to do, without where in the body.
         source: Who sent them.
-        waiting: Letters that were not replayed yet.
+        waiting: Letters that were not reprocessed yet.
         replayed: Those that were.
         positions: Where in their bodies, the most frequent first; some of them.
     """
@@ -107,10 +107,10 @@ class Listing:
 
 @dataclass
 class Progress:
-    """How far a replay has come.
+    """How far a run has come.
 
     Attributes:
-        total: Letters that it is to replay.
+        total: Letters that it is to reprocess.
         accepted: Messages that are safe now.
         repeats: Messages that had been accepted meanwhile: nothing was published.
         failed: Letters that failed again; each is a new dead letter with one attempt more.
@@ -122,7 +122,7 @@ class Progress:
         message: Why it is broken.
         seconds: How long it has taken.
         dry_run: Nothing was done: so it would have come.
-        in_journal: Dead letters that waited in the journal at the beginning; this replay leaves them out.
+        in_journal: Dead letters that waited in the journal at the beginning; this run leaves them out.
         unreachable: It is broken because Kafka did not answer.
     """
 
@@ -143,7 +143,7 @@ class Progress:
 
     @property
     def done(self) -> int:
-        """Letters whose fate is known."""
+        """Letters whose outcome is known."""
         return self.accepted + self.repeats + self.failed + self.refused + self.held_back + self.exhausted
 
     def as_dict(self) -> dict[str, Any]:
@@ -156,7 +156,7 @@ class DeadLetters:
 
     Args:
         pipeline: Takes the messages.
-        journal: Notes what was replayed.
+        journal: Notes what was reprocessed.
         order: Admits a letter once, whichever replica reprocesses it.
         sources: Names of the configured sources.
         read: Reads the topics of dead letters.
@@ -197,7 +197,7 @@ class DeadLetters:
         return await self._journal.recall(letter.note.name) == letter.note.value
 
     async def dry_run(self, selection: Selection, most_attempts: int) -> Progress:
-        """What a replay would come to, as far as that can be said beforehand; nothing is done."""
+        """What a run would do, as far as that is known beforehand; nothing is done."""
         run = self._run(most_attempts)
         progress, began = Progress(dry_run=True), time.monotonic()
         async with self._room.place():
@@ -210,7 +210,7 @@ class DeadLetters:
             await asyncio.to_thread(run.dry_run, batch, progress)
 
     def start(self, selection: Selection, most_attempts: int) -> Progress:
-        """Begin to replay; :attr:`progress` tells how far it has come.
+        """Start a run; :attr:`progress` shows how far it has come.
 
         Raises:
             AlreadyRunning: One is running.
@@ -232,7 +232,7 @@ class DeadLetters:
         )
 
     async def stop(self) -> None:
-        """End the replay, if one runs; letters that are on their way become safe all the same."""
+        """End the run, if there is one; letters that are admitted become safe all the same."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
@@ -250,7 +250,7 @@ async def _drive(run: "_Run", read: ReadTopic, selection: Selection, progress: P
     except ConnectorError as error:
         progress.state, progress.message = "broken", error.message
         progress.unreachable = isinstance(error, OutsideUnreachable)
-    except Exception:  # noqa: BLE001 - whoever waits for the end has to be told of it
+    except Exception:  # noqa: BLE001 - the progress has to say so
         progress.state, progress.message = "broken", "a defect of the connector; its log says more"
         _LOG.exception("a replay failed")
     finally:
@@ -259,7 +259,7 @@ async def _drive(run: "_Run", read: ReadTopic, selection: Selection, progress: P
 
 
 class _Run:
-    """One replay: what it has tried, and whose letters it holds back."""
+    """One run: what it has tried, and whose letters it holds back."""
 
     def __init__(
         self,
@@ -282,7 +282,7 @@ class _Run:
     async def batches(
         self, read: ReadTopic, selection: Selection, progress: Progress
     ) -> AsyncIterator[list[DeadLetter]]:
-        """The letters to replay, oldest first, as many at a time as memory allows; letters that come later are not."""
+        """The letters to reprocess, oldest first, as many at a time as memory allows; without those that come later."""
         is_first = True
         while True:
             noted = await self._journal.recall_all(NOTED)
@@ -298,7 +298,7 @@ class _Run:
                 return
 
     async def reprocess(self, letters: Iterable[DeadLetter], progress: Progress) -> None:
-        """Replay letters: those of one instance in their order, several instances at once."""
+        """Reprocess letters: those of one instance in their order, several instances at once."""
         lanes = await asyncio.to_thread(_by_lane, letters)
         room = asyncio.Semaphore(_AT_ONCE)
         try:
@@ -347,7 +347,7 @@ class _Run:
             self._failed(letter, error, progress)
         except (Overloaded, Unavailable):
             raise
-        except Exception:  # noqa: BLE001 - one letter must not keep the others from being replayed
+        except Exception:  # noqa: BLE001 - one letter must not keep back the others
             _LOG.exception("a defect of the connector; the dead letter stays", place=letter.note.name)
             self._refused(letter, "a defect of the connector; its log says more", progress)
         else:
@@ -431,7 +431,7 @@ class _Found:
 
     def take(self, letter: DeadLetter) -> None:
         if letter.note.name in self.names:
-            return  # it stands there twice
+            return  # it is there twice
         self.names.add(letter.note.name)
         self.letters.append(letter)
         self.size += _size(letter)
@@ -452,7 +452,7 @@ def _list(read: ReadTopic, noted: Mapping[str, int], selection: Selection, most:
     for letter in filter(selection.takes, map(of_record, read())):
         name = letter.note.name
         if name in names:
-            continue  # it stands there twice
+            continue  # it is there twice
         names.add(name)
         replayed = name in noted
         why = letter.code, letter.stage, letter.general_reason, letter.source

@@ -204,7 +204,7 @@ class JournalFile:
         return self._open_files.lost(written=True)
 
     def others(self) -> list[Path]:
-        """What stands in the place of this file or of its log, and is not open here."""
+        """Files at the paths of this file and its log that are not the ones open here."""
         return [path for path in (self._path, self._wal) if not self._open_files.is_known(path)]
 
     def write_out(self, to: Path) -> None:
@@ -292,7 +292,7 @@ class JournalFile:
 
     def insert(self, row: StoredRow, note: tuple[str, int] | None = None) -> None:
         """Add a row, if there is room, and keep a number with it: its source has had one more accepted."""
-        self._room -= len(row.content)  # until the next checkpoint it stands in the log and in the database
+        self._room -= len(row.content)  # until the next checkpoint it takes room in the log and in the database
         if self._room < 0:
             raise Unavailable(
                 "the journal cannot take the message: it is full (WEDA_JOURNAL__MAX_BYTES)", retry_after=5
@@ -385,15 +385,15 @@ class JournalFile:
     def _secure_log(self) -> None:
         """Bring to the disk what will be read from the log: where a sync failed before, some of it is in memory alone.
 
-        After a power cut it would be gone, with rows that were taken for found; and a page torn on its way into the
-        database would find no frame that mends it. The folder is synced for the names of both files.
+        After a power cut it would be gone, and with it rows that this process had already read; and a page that is torn
+        in the database would have no frame in the log to repair it. The folder is synced for the names of both files.
         """
         if self._wal_size():
             write_again(self._wal)
         sync(self._path.parent)
 
     def _begin_log(self, database: apsw.Connection) -> None:
-        """Leave nothing behind what will be written: frames of an earlier try would pass for broken ones of ours."""
+        """Truncate the log: old frames behind new ones would look like broken frames of this process."""
         database.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
 
     @staticmethod

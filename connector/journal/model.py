@@ -30,10 +30,10 @@ class Note(NamedTuple):
 
 
 class Admission(msgspec.Struct, array_like=True):
-    """One message (or dead letter) on its way to Kafka, with its place in the order.
+    """One message (or dead letter) to be published, with its position in the order.
 
     Attributes:
-        sequence: Its place, fixed at admission; never used twice while it stands in the journal.
+        sequence: Its position, fixed at admission; not used twice while it is in the journal.
         lane: What is kept in order: the instance's id; of a dead letter, a name of its own.
         request: What was received: the metrics' source and, if Kafka refuses the records, the dead letter.
         records: The records whose streams are open: not yet acknowledged.
@@ -139,7 +139,7 @@ class Journal(Protocol):
     """A durable, ordered, bounded store of admissions."""
 
     async def open(self) -> Contents:
-        """Take ownership and tell what is there."""
+        """Take ownership, and return what is there."""
 
     async def close(self) -> None:
         """Finish what was asked and give up ownership."""

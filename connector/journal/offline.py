@@ -1,7 +1,7 @@
-"""A journal that nobody owns, read as it lies on the disk: nothing is written, mended, migrated or given up.
+"""A journal without an owner, read as it is on the disk: nothing is written, repaired or migrated.
 
-What a connector would do at opening (salvage, migrate, finish what a crash cut short) stays for whoever owns the
-journal next. Both formats are read, and a write-ahead log that a killed connector has left behind.
+What a connector does at opening (salvage, migrate, finish what a crash cut short) is left to the next owner. Both
+formats are read, and a write-ahead log that a killed connector has left behind.
 """
 
 import os
@@ -169,7 +169,7 @@ class DetachedJournal:
 
     @contextmanager
     def _reading(self) -> Iterator[None]:
-        """SQLite's errors as ours."""
+        """Translate SQLite's errors."""
         try:
             yield
         except _DAMAGE as error:
@@ -234,7 +234,7 @@ def _lock_file(path: Path) -> int | None:
 
 
 def _opened(path: Path, *, has_log: bool) -> apsw.Connection:
-    """The database without a trace: no shared memory, no new log, no lock of SQLite's own; ours is held."""
+    """Open the database and leave nothing on the disk: no shared memory, no new log, no lock but the journal's."""
     how = "mode=ro" if has_log else "immutable=1"  # without a log SQLite would begin one
     database = apsw.Connection(
         f"file:{quote(str(path.absolute()))}?{how}",

@@ -1,14 +1,11 @@
 """The journal: what is accepted and not yet published, durable, bounded, in order.
 
-One SQLite file, one connection, one thread. Every call is a command on that thread; commands that have gathered while
-the last transaction was being synced go into the next one together (group commit), and a call returns when its
-transaction is on the disk (``synchronous=FULL``). The file is held under an exclusive lock by one process. After a
-failed commit the file is not written again until it was reopened and verified; until then every call fails. A file that
-is damaged is salvaged when it is opened; one that turns out to be damaged while it is open is given up, and its owner
-told, who opens it anew.
-
-The protocol is that of lanes: :meth:`Journal.admit` a message, read the :meth:`Journal.first_rows` of lanes,
-:meth:`Journal.remove` what is published. Order within a lane is the order of ``sequence``.
+One SQLite file, one connection, one thread. Every call is a command on that thread; commands that came while the last
+transaction was being synced go into the next one together (group commit), and a call returns when its transaction is on
+the disk (``synchronous=FULL``). One process holds the file under an exclusive lock. After a failed commit the file is
+not written again until it is reopened and verified; until then every call fails. A damaged file is salvaged when it is
+opened. If the damage is found while it is open, the file is abandoned and ``on_damage`` is called: the connector
+restarts in its process, and opens it again.
 """
 
 import asyncio
@@ -39,7 +36,7 @@ _PART: Final = 5_000
 
 _REOPEN_SECONDS: Final = 1.0
 RESTORE_SECONDS: Final = 10.0
-"""How long the journal's path is left to whoever moves files there, before the journal is written to it again."""
+"""How long the journal's path is left alone after its file is gone, before the journal is written to it again."""
 
 _LOG = structlog.get_logger("connector.journal")
 
@@ -67,7 +64,7 @@ class SqliteJournal:
         max_bytes: Bound of database and write-ahead log together.
         vfs: SQLite's file system layer, by name; for fault injection.
         on_damage: Called on the event loop, once, when the open file turns out to be damaged; every call fails from
-            then on, and what can be read is saved when the journal is opened anew.
+            then on, and what can be read is saved when the journal is opened again.
     """
 
     def __init__(
@@ -95,7 +92,7 @@ class SqliteJournal:
         return self._thread.is_alive()
 
     async def open(self) -> Contents:
-        """Take the lock, verify what is there, save it into a new file if it is damaged, and tell.
+        """Take the lock, verify the file, salvage it if it is damaged, and return what it holds.
 
         Raises:
             OutsideUnreachable: Another process holds the journal.
@@ -224,7 +221,7 @@ class SqliteJournal:
     # --- on the journal's thread ---
 
     def _serve(self) -> None:
-        """The thread; whatever ends it, nobody waits for it any more."""
+        """The thread; however it ends, no caller is left waiting."""
         try:
             self._work()
         finally:
@@ -234,7 +231,7 @@ class SqliteJournal:
                     _fail([command], _failing("its thread has ended"))
 
     def _work(self) -> None:
-        """Gather, run in one transaction, answer; again until told to end."""
+        """Gather commands, run them in one transaction, answer; until the end is asked for."""
         ending = False
         retained: list[_Command] = []
         while not (ending and self._commands.empty()):
@@ -345,7 +342,7 @@ class SqliteJournal:
         return [one for one in commands if one.adds is None]
 
     def _restore(self, file: JournalFile) -> None:
-        """Write what the open file holds to its path, set aside what stands there, and go on with the new one.
+        """Write what the open file holds to its path, set aside what is there, and continue with the new file.
 
         Raises:
             DamagedFile: The open file does not give back what was written into it.
@@ -398,7 +395,7 @@ class SqliteJournal:
         return [command for command in commands if command.critical]
 
     def _give_up(self, damage: DamagedFile) -> None:
-        """The file is damaged: touch it no more, and tell the owner."""
+        """The file is damaged: stop using it, and call ``on_damage``."""
         _LOG.error("the open journal turned out to be damaged", damage=str(damage))
         self._abandon()
         self._is_damaged = True

@@ -299,7 +299,7 @@ class Ledger:
     def published_directly(self, _: Admission) -> None:
         self.passed += 1
 
-    def record_published(self, _: ProducibleRecord) -> None:
+    def record_published(self, _: ProducibleRecord, seconds: float) -> None:
         """Not of interest here."""
 
     def journaled(self, _: Admission) -> None:

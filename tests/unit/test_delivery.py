@@ -34,7 +34,7 @@ class CountingLedger:
     def published_directly(self, admission: Admission) -> None:
         self.counts["passed_by"] += 1
 
-    def record_published(self, record: ProducibleRecord) -> None:
+    def record_published(self, record: ProducibleRecord, seconds: float) -> None:
         self.records += 1
 
     def journaled(self, admission: Admission) -> None:

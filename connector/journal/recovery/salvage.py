@@ -1,7 +1,7 @@
 """Save what can be read of a damaged journal into a new file, and set the damaged one aside.
 
 Nothing of the tree that SQLite keeps is trusted: every page of the file, as the write-ahead log has it, is looked at,
-and what stands in a leaf of a table is taken as a row if its checksum holds. The format is that of
+and what is found in a leaf of a table is taken as a row if its checksum holds. The format is that of
 https://www.sqlite.org/fileformat2.html. Every step can be cut short by a crash: the damaged file stays in its place
 until the new one is whole, and :func:`finish` does the rest at the next opening.
 """
@@ -46,7 +46,7 @@ class Salvaged:
     """What came of it.
 
     Attributes:
-        saved: Rows that stand in the new file.
+        saved: Rows that are in the new file.
         lost: Rows that the ledger knows of, or that were found broken, and that do not.
         set_aside: Where the damaged file is now.
     """
@@ -67,7 +67,7 @@ def rescued(path: Path) -> Path:
 
 
 def set_aside(path: Path, others: Iterable[Path]) -> list[str]:
-    """Rename what stands in the place of a journal, or of its log, and is not it; gives the new names."""
+    """Rename files at the paths of a journal and its log that are not its own; returns the new names."""
     stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
     aside = []
     for other in others:
@@ -136,7 +136,7 @@ def _copy(path: Path, draft: Path, max_bytes: int) -> tuple[int, int]:
 
 
 class _Saved:
-    """What was found so far, on its way into the new file."""
+    """What was found so far, and is being written into the new file."""
 
     def __init__(self, new: JournalFile) -> None:
         self._new = new
