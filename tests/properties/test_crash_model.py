@@ -110,7 +110,7 @@ def check_rest(world: World) -> None:
     assert world.ledger.imbalance == 0, f"the ledger at rest: {world.ledger.counts}, {world.ledger.journaled_now}"
     assert world.journal.disk.rows == {}
     assert len(world.delivery._lanes) == 0
-    assert world.delivery.oldest_in_memory is None
+    assert world.delivery.waiting_since(None) is None
 
 
 @settings(max_examples=HISTORIES, deadline=None, suppress_health_check=list(HealthCheck))

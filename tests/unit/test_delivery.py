@@ -377,8 +377,9 @@ async def test_stop_journals_what_is_not_acknowledged(bench):
 
 async def test_a_cancelled_waiter_leaves_its_message_on_its_way(bench):
     bench.publisher.hold()
-    safe = bench.admit("a", "1")
-    safe.cancel()
+    waiter = asyncio.ensure_future(bench.admit("a", "1"))
+    await asyncio.sleep(0)
+    waiter.cancel()
     second = bench.admit("a", "2")
     bench.publisher.release()
     assert await second is Durability.PUBLISHED
