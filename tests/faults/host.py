@@ -51,7 +51,7 @@ POINTS: Final = {
     "before a commit of the journal": Point(JournalFile, "transact", "before"),
     "after a commit, before its answers": Point(JournalFile, "transact", "after"),
     "before a checkpoint": Point(JournalFile, "checkpoint", "before"),
-    "a row is published, not struck": Point(Delivery, "_strike", "before"),
+    "a row is published, not struck": Point(Delivery, "_remove", "before"),
     "replay takes a lane": Point(Delivery, "_take", "before"),
     "start: the journal is open": Point(SqliteJournal, "open", "after"),
     "start: before the topics": Point(Connector, "_look_at_topics", "before"),
