@@ -5,7 +5,6 @@ import sys
 
 import pytest
 
-from connector.delivery.completion import Completion, Durability
 from connector.delivery.lanes import Entry, LaneCounts, Lanes, Row, _slot
 from connector.journal.model import Admission
 from connector.values import Request
@@ -120,14 +119,3 @@ def test_a_lane_with_something_behind_is_not_forgotten(place):
 
 def test_an_entry_that_was_read_from_the_journal_is_counted_already():
     assert entry(Row.STORED).is_counted
-
-
-def test_a_fate_is_decided_once_and_told_to_all_even_those_who_ask_later():
-    completion, told = Completion(), []
-    completion.then(told.append)
-    completion.complete(Durability.JOURNALED)
-    completion.complete(Durability.PUBLISHED)
-    completion.then(told.append)
-
-    assert told == [Durability.JOURNALED, Durability.JOURNALED]
-    assert completion.result is Durability.JOURNALED
