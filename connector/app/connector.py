@@ -26,7 +26,7 @@ from connector.app.canary import Canary, Uncounted
 from connector.app.files import Rotation
 from connector.delivery.delivery import Delivery
 from connector.delivery.duplicates import Duplicates, DuplicatesFile
-from connector.delivery.lanes import LaneCounts
+from connector.delivery.lanes import JournaledLanes, LaneCounts
 from connector.delivery.order import LocalOrder, Order
 from connector.errors import ConfigurationError, ConnectorError, OutsideUnreachable, Unavailable
 from connector.intake import dead_letters
@@ -35,7 +35,7 @@ from connector.intake.reprocessing import DeadLetters
 from connector.journal.model import Contents, Journal, JournalState
 from connector.journal.sqlite import SqliteJournal
 from connector.kafka.embedded import EmbeddedBroker
-from connector.kafka.publisher import Failure, FailureKind, KafkaPublisher, producer_properties
+from connector.kafka.publisher import Failure, FailureKind, KafkaPublisher, Publisher, producer_properties
 from connector.kafka.reader import Decoded, read_records, record_at
 from connector.kafka.registry import Registry, Subject, resolve, subjects
 from connector.kafka.timestamps import Timestamps
@@ -313,41 +313,46 @@ class Connector:
     async def _start_delivery(
         self, journal: Journal, contents: Contents, duplicates: Duplicates
     ) -> tuple[Delivery, Order]:
-        settings = self._settings
-        shared = self._shared
-        counts = LaneCounts(contents.lanes)
         self.publisher = KafkaPublisher(self._producer_properties(), on_rebuild=self.metrics.producer_rebuilds.inc)
         await self.publisher.start()
         self.health.vital.needs("publisher", lambda: self.publisher.lives)
         tracing = self._tracing
         publisher = self.publisher if tracing is None else TracedPublisher(self.publisher, tracing.tracer)
-        delivery = Delivery(
-            publisher if shared is None else LeasedPublisher(publisher, shared.lease),
+        delivery, order = self._order(publisher, journal, contents, duplicates)
+        self.health.vital.needs("replay", lambda: delivery.lives)
+        grace = self._settings.receiver.shutdown_grace_seconds * (1 - _STOP_SHARE)
+        self._stack.push_async_callback(delivery.stop, grace)
+        self._stack.push_async_callback(self._end_watchers)
+        return delivery, order
+
+    def _order(
+        self, publisher: Publisher, journal: Journal, contents: Contents, duplicates: Duplicates
+    ) -> tuple[Delivery, Order]:
+        """Choose the order of a connector with its own journal, or of a replica."""
+        if self._shared is None:
+            counts = LaneCounts(contents.lanes)
+            delivery = self._delivery(publisher, journal, contents, counts)
+            return delivery, LocalOrder(delivery, duplicates, counts)
+        shared = self._shared
+        delivery = self._delivery(LeasedPublisher(publisher, shared.lease), journal, contents, shared.remote_lanes)
+        patience = self._settings.receiver.reply_deadline_seconds
+        order = SharedOrder(shared, delivery, duplicates, self.metrics, reply_deadline_seconds=patience)
+        self._stack.push_async_callback(order.stop)
+        return delivery, order
+
+    def _delivery(
+        self, publisher: Publisher, journal: Journal, contents: Contents, journaled: JournaledLanes
+    ) -> Delivery:
+        return Delivery(
+            publisher,
             journal,
             contents,
             ledger=self.metrics,
             make_dead_letter=self._dead_letter_of_refusal,
-            publish_wait_seconds=settings.kafka.publish_wait_seconds,
-            journaled=counts if shared is None else shared.remote_lanes,
+            publish_wait_seconds=self._settings.kafka.publish_wait_seconds,
+            journaled=journaled,
             restamp=self._timestamps.taken,
         )
-        order: Order
-        if shared is None:
-            order = LocalOrder(delivery, duplicates, counts)
-        else:
-            order = SharedOrder(
-                shared,
-                delivery,
-                duplicates,
-                self.metrics,
-                reply_deadline_seconds=settings.receiver.reply_deadline_seconds,
-            )
-            self._stack.push_async_callback(order.stop)
-        self.health.vital.needs("replay", lambda: delivery.lives)
-        grace = settings.receiver.shutdown_grace_seconds * (1 - _STOP_SHARE)
-        self._stack.push_async_callback(delivery.stop, grace)
-        self._stack.push_async_callback(self._end_watchers)
-        return delivery, order
 
     def _producer_properties(self) -> dict[str, Any]:
         properties = producer_properties(self.bootstrap_servers, self._settings.kafka.properties)
