@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Final
 
 from bench.produce import make_records
-from connector.journal.sqlite import Admission, SqliteJournal
+from connector.journal.model import Admission
+from connector.journal.sqlite import SqliteJournal
 from connector.values import Request
 
 TOPIC: Final = "weda.workflow.events"

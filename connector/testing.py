@@ -1,18 +1,18 @@
-"""Kafka and the disk in memory, for tests: ours, and those of whoever builds on the connector.
+"""Kafka and the disk in memory, for tests: the connector's own, and those of code that builds on it.
 
-`InMemoryPublisher` and `InMemoryJournal` stand where `connector.publisher.KafkaPublisher` and
-`connector.journal.SqliteJournal` do, and can be told to misbehave as those can: reports that fail or do not come, a
+`InMemoryPublisher` and `InMemoryJournal` replace `connector.kafka.publisher.KafkaPublisher` and
+`connector.journal.sqlite.SqliteJournal`, and can be made to fail as those can: reports that fail or do not come, a
 journal that is full. Both live on one event loop and keep nothing that outlives them.
 """
 
 import asyncio
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Final
 
 from connector.errors import Unavailable
-from connector.journal.sqlite import Account, Admission, Contents, JournalState, Oldest
+from connector.journal.model import Account, Admission, Contents, JournalState, Oldest
 from connector.kafka.publisher import Failure, FailureKind, Failures
 from connector.values import ProducibleRecord
 
@@ -128,7 +128,7 @@ class InMemoryJournal:
         self._remembered: dict[str, int] = {}
 
     async def open(self) -> Contents:
-        """Tell what is there."""
+        """Return what is there."""
         rows = self.rows.values()
         return Contents(
             lanes=_counted(row.lane for row in rows),
@@ -174,7 +174,7 @@ class InMemoryJournal:
             self._count(admission.request.source, accepted=1, buried=1)
 
     async def first_rows(
-        self, after: str, lanes: int, depth: int, skip: Container[str] = frozenset()
+        self, after: str, lanes: int, depth: int, skip: frozenset[str] = frozenset()
     ) -> list[list[Admission]]:
         """The first ``depth`` rows of the next ``lanes`` lanes in name order after a lane."""
         await asyncio.sleep(0)
@@ -212,9 +212,7 @@ class InMemoryJournal:
 
     def _count(self, source: str, *, accepted: int = 0, published: int = 0, buried: int = 0) -> None:
         before = self.accounts.get(source, Account())
-        self.accounts[source] = Account(
-            before.accepted + accepted, before.published + published, before.buried + buried, before.lost
-        )
+        self.accounts[source] = before.plus(accepted=accepted, published=published, buried=buried)
 
 
 def _place(row: Admission) -> tuple[str, int]:

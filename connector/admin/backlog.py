@@ -18,8 +18,9 @@ from connector.delivery.delivery import Delivery
 from connector.errors import ConfigurationError, ConnectorError
 from connector.intake import dead_letters
 from connector.journal.file import DamagedFile
+from connector.journal.model import Admission
 from connector.journal.offline import Backlog, DetachedJournal, detached
-from connector.journal.sqlite import Admission, SqliteJournal
+from connector.journal.sqlite import SqliteJournal
 from connector.kafka.publisher import Failure, KafkaPublisher, producer_properties
 from connector.kafka.topics import TopicAdmin, routes_of
 from connector.message.conversion import timestamp_text

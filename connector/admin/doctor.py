@@ -4,6 +4,7 @@ Each check looks at one thing outside, changes nothing that others use, and says
 """
 
 import asyncio
+import contextlib
 import os
 import secrets
 import shutil
@@ -18,6 +19,7 @@ from typing import Any, Final, Literal
 import aiohttp
 
 from connector.app.connector import linked
+from connector.delivery.completion import Completion
 from connector.errors import ConfigurationError, ConnectorError, OutsideUnreachable
 from connector.kafka.publisher import Failures, KafkaPublisher, producer_properties
 from connector.kafka.reader import Decoded, read_records, topic_of
@@ -259,11 +261,13 @@ async def _fly(settings: Settings, servers: str, topic: str, admin: TopicAdmin) 
     now = time.time_ns() // 1_000_000
     record = ProducibleRecord("doctor", topic, key.encode(), MARK.encode(), (), now)
     publisher = KafkaPublisher(producer_properties(servers, settings.kafka.properties))
-    reported: asyncio.Future[Failures] = asyncio.get_running_loop().create_future()
+    reported: Completion[Failures] = Completion()
     began = time.monotonic()
     await publisher.start()
-    publisher.publish((record,), reported.set_result)
-    await asyncio.wait((reported,), timeout=_FLIGHT_SECONDS)
+    publisher.publish((record,), reported.complete)
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_FLIGHT_SECONDS):
+            await reported
     milliseconds = (time.monotonic() - began) * 1000
     await publisher.stop(1)
     failure = (await reported)[0]

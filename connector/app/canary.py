@@ -16,7 +16,7 @@ import structlog
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from connector.errors import ConnectorError
-from connector.intake.pipeline import Pipeline, Result
+from connector.intake.pipeline import Pipeline
 from connector.kafka.reader import end_offset
 from connector.kafka.topics import CANARY_ENVIRONMENT, LOG_NOTHING
 from connector.message import weda
@@ -104,24 +104,15 @@ class Canary:
         self._number += 1
         name = f"canary-{self._run}-{self._number}"
         began = time.monotonic()
-        result = await self._accepted(_request(name))
-        if isinstance(result, ConnectorError):
+        try:
+            await self._pipeline.accept(_request(name), BodyKind.JSON)
+        except ConnectorError as refusal:
             self._watch.canary_refused()
-            _LOG.warning("the canary was not accepted", reason=result.message)
+            _LOG.warning("the canary was not accepted", reason=refusal.message)
             return
         while not await reader.sees(name.encode()):
             pass
         self._watch.canary_read(time.monotonic() - began)
-
-    async def _accepted(self, request: Request) -> Result:
-        done: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
-
-        def on_done(result: Result, _: EventSummary | None) -> None:
-            if not done.done():
-                done.set_result(result)
-
-        self._pipeline.accept(request, BodyKind.JSON, on_done)
-        return await done
 
 
 class _Reader:

@@ -26,13 +26,16 @@ from connector.app.canary import Canary, Uncounted
 from connector.app.files import Rotation
 from connector.delivery.delivery import Delivery
 from connector.delivery.duplicates import Duplicates, DuplicatesFile
+from connector.delivery.lanes import JournaledLanes, LaneCounts
+from connector.delivery.order import LocalOrder, Order
 from connector.errors import ConfigurationError, ConnectorError, OutsideUnreachable, Unavailable
 from connector.intake import dead_letters
 from connector.intake.pipeline import Counts, Pipeline, Reader
 from connector.intake.reprocessing import DeadLetters
-from connector.journal.sqlite import Contents, SqliteJournal
+from connector.journal.model import Contents, Journal, JournalState
+from connector.journal.sqlite import SqliteJournal
 from connector.kafka.embedded import EmbeddedBroker
-from connector.kafka.publisher import Failure, FailureKind, KafkaPublisher, producer_properties
+from connector.kafka.publisher import Failure, FailureKind, KafkaPublisher, Publisher, producer_properties
 from connector.kafka.reader import Decoded, read_records, record_at
 from connector.kafka.registry import Registry, Subject, resolve, subjects
 from connector.kafka.timestamps import Timestamps
@@ -51,9 +54,9 @@ from connector.receiver.rates import Rates
 from connector.receiver.single_use import SingleUse
 from connector.receiver.tls import Files, ServerTls
 from connector.receiver.tracing import RequestSpans, TracedPublisher, Tracing
-from connector.replicas.claims import Claims
 from connector.replicas.journal import Link, SharedJournal
 from connector.replicas.lease import MESSAGE_TIMEOUT_SECONDS, LeasedPublisher
+from connector.replicas.order import SharedOrder
 from connector.settings import EMBEDDED, Settings
 from connector.settings.webhooks import secret_bytes
 from connector.telemetry import logs
@@ -93,10 +96,6 @@ _FLOOR: Final = "ingest_floor"
 _EVENTS: Final = "events"
 _STOP_SHARE: Final = 0.3
 _LOG = structlog.get_logger("connector.app")
-
-
-AnyJournal = SqliteJournal | SharedJournal
-"""A journal of its own, or one that replicas share."""
 
 
 class Connector:
@@ -181,7 +180,8 @@ class Connector:
         contents = await journal.open()
         self.health.vital.needs("journal", lambda: journal.lives)
         self._stack.push_async_callback(journal.close)
-        self._stack.push_async_callback(self._add_direct, journal)
+        if isinstance(journal, SqliteJournal):  # it has a ledger
+            self._stack.push_async_callback(self._add_direct, journal)
         self.metrics.recovered(contents)
         self.metrics.journal_limit.set(settings.journal.max_bytes)
         # 3. The operations listener, so that probes see the rest come; it is the last but one to go.
@@ -200,7 +200,7 @@ class Connector:
         # 6. The broker in memory, where that is asked for.
         self._start_embedded()
         # 7. The publisher, and delivery with what the journal held.
-        delivery, claims = await self._start_delivery(journal, contents)
+        delivery, order = await self._start_delivery(journal, contents, duplicates)
         self._watch("lag", self._measure_lag)
         # 8. The topics; while the brokers are away, messages go to the journal.
         admin = TopicAdmin(self.bootstrap_servers, settings.kafka.properties)
@@ -208,13 +208,13 @@ class Connector:
         self._watch("brokers", partial(self._connect_and_watch, admin, delivery))
         self._watch("gauges", partial(self._set_gauges, journal, delivery))
         self._watch("ids", partial(self._keep_reserving, journal, ingest_ids))
-        self._watch("ledger", partial(self._keep_adding_direct, journal))
+        if isinstance(journal, SqliteJournal):
+            self._watch("ledger", partial(self._keep_adding_direct, journal))
         self._watch("history", self._keep_history)
         # 9. The public listener; the canary and replayed dead letters, which go in behind its door.
         pipeline = partial(
             self._pipeline,
-            delivery=delivery,
-            claims=claims,
+            order=order,
             duplicates=duplicates,
             ingest_ids=ingest_ids,
             framing=framing,
@@ -222,8 +222,8 @@ class Connector:
         if self._canaries:
             self._watch("canary", partial(self._run_canary, delivery, pipeline(canary_routes(settings), Uncounted())))
         main = pipeline(self.routes, self.metrics)
-        self._open_context(main, journal, delivery, claims)
-        self._receiver_app = receiver = self._receiver(main, duplicates, claims)
+        self._open_context(main, journal, order)
+        self._receiver_app = receiver = self._receiver(main, order)
         self.url = await self._serve_receiver(receiver, public)
         self._stack.callback(self._close_receiver, receiver)
         self.health.is_open = True
@@ -242,7 +242,7 @@ class Connector:
 
     # --- the parts ---
 
-    def _journal(self) -> AnyJournal:
+    def _journal(self) -> SqliteJournal | SharedJournal:
         settings = self._settings
         url = _revealed(settings.journal.url)
         if url is None:
@@ -302,36 +302,49 @@ class Connector:
             bootstrap_servers=self.bootstrap_servers,
         )
 
-    async def _start_delivery(self, journal: AnyJournal, contents: Contents) -> tuple[Delivery, Claims | None]:
-        settings = self._settings
-        shared = journal if isinstance(journal, SharedJournal) else None
+    async def _start_delivery(
+        self, journal: Journal, contents: Contents, duplicates: Duplicates
+    ) -> tuple[Delivery, Order]:
         self.publisher = KafkaPublisher(self._producer_properties(), on_rebuild=self.metrics.producer_rebuilds.inc)
         await self.publisher.start()
         self.health.vital.needs("publisher", lambda: self.publisher.lives)
         tracing = self._tracing
         publisher = self.publisher if tracing is None else TracedPublisher(self.publisher, tracing.tracer)
-        delivery = Delivery(
-            publisher if shared is None else LeasedPublisher(publisher, shared.lease),
+        delivery, order = self._order(publisher, journal, contents, duplicates)
+        self.health.vital.needs("replay", lambda: delivery.lives)
+        grace = self._settings.receiver.shutdown_grace_seconds * (1 - _STOP_SHARE)
+        self._stack.push_async_callback(delivery.stop, grace)
+        self._stack.push_async_callback(self._end_watchers)
+        return delivery, order
+
+    def _order(
+        self, publisher: Publisher, journal: Journal, contents: Contents, duplicates: Duplicates
+    ) -> tuple[Delivery, Order]:
+        """Choose the order of a connector with its own journal, or of a replica."""
+        if self._shared is None:
+            counts = LaneCounts(contents.lanes)
+            delivery = self._delivery(publisher, journal, contents, counts)
+            return delivery, LocalOrder(delivery, duplicates, counts)
+        shared = self._shared
+        delivery = self._delivery(LeasedPublisher(publisher, shared.lease), journal, contents, shared.remote_lanes)
+        patience = self._settings.receiver.reply_deadline_seconds
+        order = SharedOrder(shared, delivery, duplicates, self.metrics, reply_deadline_seconds=patience)
+        self._stack.push_async_callback(order.stop)
+        return delivery, order
+
+    def _delivery(
+        self, publisher: Publisher, journal: Journal, contents: Contents, journaled: JournaledLanes
+    ) -> Delivery:
+        return Delivery(
+            publisher,
             journal,
             contents,
             ledger=self.metrics,
             make_dead_letter=self._dead_letter_of_refusal,
-            publish_wait_seconds=settings.kafka.publish_wait_seconds,
-            journaled=None if shared is None else shared.remote_lanes,
+            publish_wait_seconds=self._settings.kafka.publish_wait_seconds,
+            journaled=journaled,
             restamp=self._timestamps.taken,
         )
-        claims = (
-            None
-            if shared is None
-            else Claims(shared, delivery, self.metrics, reply_deadline_seconds=settings.receiver.reply_deadline_seconds)
-        )
-        if claims is not None:
-            self._stack.push_async_callback(claims.stop)
-        self.health.vital.needs("replay", lambda: delivery.lives)
-        grace = settings.receiver.shutdown_grace_seconds * (1 - _STOP_SHARE)
-        self._stack.push_async_callback(delivery.stop, grace)
-        self._stack.push_async_callback(self._end_watchers)
-        return delivery, claims
 
     def _producer_properties(self) -> dict[str, Any]:
         properties = producer_properties(self.bootstrap_servers, self._settings.kafka.properties)
@@ -368,22 +381,13 @@ class Connector:
             is_embedded=settings.kafka.bootstrap_servers == EMBEDDED,
         )
 
-    def _open_context(self, pipeline: Pipeline, journal: AnyJournal, delivery: Delivery, claims: Claims | None) -> None:
+    def _open_context(self, pipeline: Pipeline, journal: Journal, order: Order) -> None:
         """Let people work with what the connector has."""
         self.context.reader = KafkaReader(
             self._read_dead_letter, self._read_event, self._read_instance, self._read_topics
         )
-
-        async def in_journal() -> int:
-            return (
-                (delivery.waiting_dead_letters or 0)
-                if self._shared is None
-                else await self._shared.waiting_dead_letters()
-            )
-
-        sources = self._settings.sources
         self.context.dead_letters = DeadLetters(
-            pipeline, journal, sources, self._read_dead_letters, claims, in_journal=in_journal
+            pipeline, journal, order, sources=self._settings.sources, read=self._read_dead_letters
         )
         self._stack.push_async_callback(self.context.dead_letters.stop)
 
@@ -452,8 +456,7 @@ class Connector:
         routes: Routes,
         counts: Counts,
         *,
-        delivery: Delivery,
-        claims: Claims | None,
+        order: Order,
         duplicates: Duplicates,
         ingest_ids: IngestIds,
         framing: Framing,
@@ -462,7 +465,7 @@ class Connector:
         return Pipeline(
             routes=routes,
             framing=framing,
-            delivery=delivery,
+            order=order,
             duplicates=duplicates,
             ingest_ids=ingest_ids,
             metrics=counts,
@@ -470,10 +473,9 @@ class Connector:
             max_in_flight=settings.receiver.max_in_flight,
             reply_deadline_seconds=settings.receiver.reply_deadline_seconds,
             topic_limits=self._topic_limits,
-            claims=claims,
         )
 
-    def _receiver(self, pipeline: Pipeline, duplicates: Duplicates, claims: Claims | None) -> Receiver:
+    def _receiver(self, pipeline: Pipeline, order: Order) -> Receiver:
         settings = self._settings
         self._authentication = Authentication(
             _credentials(settings), open_without=settings.auth == "none" or not settings.credentials_exist
@@ -487,7 +489,7 @@ class Connector:
             max_body_bytes=settings.receiver.max_body_bytes,
             max_in_flight=settings.receiver.max_in_flight,
             rates=self._rates,
-            single_use=SingleUse(duplicates, claims),
+            single_use=SingleUse(order),
             trusted_proxies=settings.receiver.trusted_proxies,
             on_begin=None if self._tracing is None else RequestSpans(self._tracing.tracer).begin,
         )
@@ -762,15 +764,15 @@ class Connector:
                 self.metrics.registry_up.set(0)
             await asyncio.sleep(_REGISTRY_SECONDS)
 
-    async def _set_gauges(self, journal: AnyJournal, delivery: Delivery) -> None:
+    async def _set_gauges(self, journal: Journal, delivery: Delivery) -> None:
         while True:
             try:
                 async with asyncio.timeout(_ASK_SECONDS):
                     state = await journal.state()
+                    if self._shared is not None:
+                        await self._count_rows(self._shared, state)
                 self._note_lost_journal(state.lost)
                 self.health.journal_bytes = None if state.lost else state.size_bytes
-                if state.waiting is not None:
-                    self.metrics.journal_counts(state.waiting)
                 self.health.waiting_since = delivery.waiting_since(state.oldest)
                 self._note_problem("journal", state.lost)
             except (TimeoutError, Unavailable) as error:
@@ -780,6 +782,10 @@ class Connector:
             self._publish_gauges(delivery)
             self._look_at_process()
             await asyncio.sleep(_GAUGES_SECONDS)
+
+    async def _count_rows(self, shared: SharedJournal, state: JournalState) -> None:
+        """Report the rows of a shared journal, which the ledger of one replica does not know."""
+        self.metrics.journal_counts({} if state.oldest is None else await shared.waiting_by_source())
 
     def _note_lost_journal(self, lost: str) -> None:
         """Without its file the journal keeps nothing for a restart, not even how far ids have gone: take nothing."""
@@ -832,7 +838,7 @@ class Connector:
             await asyncio.sleep(_LAG_SECONDS)
             self.metrics.event_loop_lag.observe(loop.time() - due)
 
-    async def _keep_reserving(self, journal: AnyJournal, ingest_ids: IngestIds) -> None:
+    async def _keep_reserving(self, journal: Journal, ingest_ids: IngestIds) -> None:
         while True:
             await asyncio.sleep(_RESERVE_SECONDS)
             try:
@@ -840,7 +846,7 @@ class Connector:
             except Unavailable as error:
                 _LOG.warning("the journal did not take the reservation of ids", reason=error.message)
 
-    async def _keep_adding_direct(self, journal: AnyJournal) -> None:
+    async def _keep_adding_direct(self, journal: SqliteJournal) -> None:
         while True:
             await asyncio.sleep(_DIRECT_SECONDS)
             await self._add_direct(journal)
@@ -850,7 +856,7 @@ class Connector:
             self.context.history.take()
             await asyncio.sleep(SECONDS_BETWEEN)
 
-    async def _add_direct(self, journal: AnyJournal) -> None:
+    async def _add_direct(self, journal: SqliteJournal) -> None:
         """Tell the journal's ledger what was published without it."""
         taken = self.metrics.take_published_directly()
         try:
@@ -860,7 +866,7 @@ class Connector:
             _LOG.warning("the journal did not take the ledger", reason=error.message)
 
     @staticmethod
-    async def _reserve(journal: AnyJournal, ingest_ids: IngestIds) -> None:
+    async def _reserve(journal: Journal, ingest_ids: IngestIds) -> None:
         """Note durably how far ids may go, so that none goes backwards after a restart, clock steps included."""
         latest = max(time.time_ns() // 1_000_000, ingest_ids.latest)
         await journal.remember(_FLOOR, latest + _RESERVE_MILLISECONDS)

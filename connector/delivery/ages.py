@@ -1,8 +1,8 @@
-"""Since when messages wait, by a clock that nobody sets: the wall clock may have been hours ahead, and may step.
+"""How long messages have waited, by the monotonic clock: the wall clock may have been hours ahead, and may step.
 
-The order of a process's own sequences is the order in which they came, so a few looks at the counter tell when each was
-drawn. Of what an earlier process or another replica has received only the wall clock of that time is known: it is
-believed as far as it is not in the future, and from the first look on time passes here.
+A process draws its own sequences in order, so samples of the counter are enough to tell when each was drawn. Of a
+message that an earlier process or another replica received, only the wall clock of that time is known: it is used
+unless it is in the future, and from the first look on the monotonic clock counts.
 """
 
 import time

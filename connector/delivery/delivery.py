@@ -1,10 +1,10 @@
 """From admission to published: straight to Kafka, or through the journal and replay.
 
 A message goes to the publisher when its lane is free. If Kafka has not acknowledged it after the publish wait, it is
-written to the journal and thereby safe; while nothing at all is acknowledged the publisher is *stalled* and messages go
-to the journal at once. A failed delivery counts as possibly persisted: the message goes to the journal and is published
-again from the head of its lane. Replay takes the heads of journaled lanes round-robin, so that a hot instance starves
-nobody, and strikes each row once its records are acknowledged.
+written to the journal and thereby safe. While nothing at all is acknowledged the publisher is *stalled*, and messages
+go to the journal at once. A failed delivery counts as possibly persisted: the message goes to the journal and is
+published again from the head of its lane. Replay takes the first rows of the journaled lanes round-robin, so that a
+busy instance does not delay the others, and removes each row once its records are acknowledged.
 
 Everything here runs on the event loop; only the publisher and the journal have threads.
 """
@@ -22,10 +22,10 @@ import structlog
 
 from connector import supervision
 from connector.delivery.ages import Ages
-from connector.delivery.deadlines import Deadlines
-from connector.delivery.lanes import Completion, Durability, Entry, JournaledLanes, Lane, LaneCounts, Lanes, Row
+from connector.delivery.completion import Completion, Durability
+from connector.delivery.lanes import Entry, JournaledLanes, Lane, LaneCounts, Lanes, Row
 from connector.errors import Unavailable
-from connector.journal.sqlite import DEAD_LETTER_LANE, Admission, Contents, Journal, Note, Oldest
+from connector.journal.model import DEAD_LETTER_LANE, Admission, Contents, Journal, Note, Oldest
 from connector.kafka.publisher import Failure, FailureKind, Failures, Publisher
 from connector.values import ProducibleRecord, Request
 
@@ -49,16 +49,16 @@ _LOG = structlog.get_logger("connector.delivery")
 
 
 class Ledger(Protocol):
-    """Who counts what becomes of admissions; the metrics in a running connector."""
+    """Counts the outcomes of admissions; the metrics of a running connector."""
 
     def accepted(self, admission: Admission) -> None:
-        """It became safe."""
+        """It is safe: published or in the journal."""
 
     def published(self, admission: Admission) -> None:
         """Every record of it is acknowledged."""
 
     def published_directly(self, admission: Admission) -> None:
-        """It is published and never stood in the journal, which therefore cannot count it."""
+        """It was published without a row in the journal, which therefore cannot count it."""
 
     def record_published(self, record: ProducibleRecord, seconds: float) -> None:
         """One record is acknowledged, so long after its message began to wait."""
@@ -69,16 +69,16 @@ class Ledger(Protocol):
     def removed(self, admission: Admission) -> None:
         """It waits in the journal no longer: it is published."""
 
-    def buried(self, admission: Admission, failure: Failure) -> None:
-        """Kafka refused it for its own sake: a dead letter stands in its place."""
+    def dead_lettered(self, admission: Admission, failure: Failure) -> None:
+        """Kafka refused its record, and would again: a dead letter has replaced it."""
 
 
 MakeDeadLetter = Callable[[Request, tuple[ProducibleRecord, ...], Failure], ProducibleRecord]
-"""Makes the dead letter of a message that Kafka refused for its own sake."""
+"""Makes the dead letter of a message whose record Kafka refused, and would again."""
 
 
 Restamp = Callable[[ProducibleRecord], ProducibleRecord]
-"""Gives a record whose timestamp Kafka may have refused one that its topic takes; the same record if it is not that."""
+"""Gives a record a timestamp that its topic takes; returns the same record if its timestamp is not the problem."""
 
 
 def _as_it_is(record: ProducibleRecord) -> ProducibleRecord:
@@ -87,11 +87,11 @@ def _as_it_is(record: ProducibleRecord) -> ProducibleRecord:
 
 @dataclass(frozen=True, slots=True)
 class Reservation:
-    """A place in a lane that was fixed elsewhere.
+    """A position in a lane that a shared journal has given.
 
     Attributes:
-        sequence: In the order that lane and journal share.
-        is_behind_rows: Whether rows of the lane stand before it.
+        sequence: The position, in the order that lane and journal share.
+        is_behind_rows: Whether the lane has rows in front of it.
     """
 
     sequence: int
@@ -99,22 +99,22 @@ class Reservation:
 
 
 class Delivery:
-    """Brings admitted messages to Kafka, in order per lane, whatever happens in between.
+    """Publishes admitted messages, in order per lane, through outages and restarts.
 
     Args:
         publisher: Where records go.
         journal: Where messages wait; already opened.
         contents: What the journal held when it was opened.
-        ledger: Who counts.
+        ledger: Counts the outcomes.
         make_dead_letter: Makes dead letters of refused records.
         restamp: Replaces timestamps that Kafka refuses.
         journaled: Which lanes the journal holds; those of ``contents`` if not given.
         publish_wait_seconds: How long a message waits for Kafka before it goes to the journal.
 
     Attributes:
-        removed: Rows that were taken out of the journal since the start.
-        is_stalled: Nothing is acknowledged at the moment.
-        is_connected: The topics are there.
+        removed: Rows that were removed from the journal since the start.
+        is_stalled: Kafka has acknowledged nothing for the publish wait.
+        is_connected: The topics exist.
     """
 
     def __init__(
@@ -134,11 +134,10 @@ class Delivery:
         self._ledger = ledger
         self._make_dead_letter = make_dead_letter
         self._restamp = restamp
-        self._ages = Ages(contents.next_sequence if journaled is None else None)
+        self._ages = Ages(contents.next_sequence or None)
         self._failing: dict[str, tuple[float, Failure]] = {}
         self._restamps_until = 0.0
         self._publish_wait = publish_wait_seconds
-        self._overdues = Deadlines(publish_wait_seconds)
         self._lanes = Lanes(LaneCounts(contents.lanes) if journaled is None else journaled)
         self._next_sequence = contents.next_sequence
         self._loop = asyncio.get_running_loop()
@@ -161,18 +160,18 @@ class Delivery:
 
     @property
     def lives(self) -> bool:
-        """Whether replay goes on, where it has begun."""
+        """Whether replay runs, if it was started."""
         return self._replayer is None or not self._replayer.done()
 
     @property
     def waiting_rows(self) -> int:
-        """Rows in the journal, those about to be written or struck included."""
+        """Rows in the journal, those about to be written or removed included."""
         return self._lanes.journaled.total
 
     def waiting_since(self, oldest: Oldest | None) -> float | None:
-        """Since when the oldest message waits that is not yet published, on the monotonic clock; None: there is none.
+        """When the oldest unpublished message began to wait, on the monotonic clock; None if there is none.
 
-        To be asked again and again: the ages of messages come of it.
+        Call it every second or so: it notes which sequences were drawn when.
 
         Args:
             oldest: The first row of the journal.
@@ -183,18 +182,13 @@ class Delivery:
         return min(waiting, default=None)
 
     @property
-    def waiting_dead_letters(self) -> int | None:
-        """How many of them are dead letters; None where a shared journal has to be asked."""
-        return self._lanes.journaled.letters
-
-    @property
     def failing(self) -> dict[str, Failure]:
-        """Why Kafka does not take records, by topic, as it has said in the last half minute."""
+        """Why Kafka refuses records, by topic, from the delivery reports of the last 30 seconds."""
         now = self._loop.time()
         return {topic: failure for topic, (at, failure) in self._failing.items() if now - at < _FAILING_SECONDS}
 
     def connect(self) -> None:
-        """The topics are there: publish from now on. Until then every message goes to the journal."""
+        """Publish from now on, since the topics exist. Until then every message goes to the journal."""
         self.is_connected = True
         if self._replayer is None:
             self._replayer = asyncio.create_task(supervision.forever("replay", self._replay))
@@ -207,21 +201,21 @@ class Delivery:
         *,
         note: Note | None = None,
         reservation: Reservation | None = None,
-    ) -> Completion:
-        """Fix a message's place in its lane and bring it on its way.
+    ) -> Completion[Durability]:
+        """Fix a message's position in its lane, and publish it or write it to the journal.
 
         Args:
             lane: What is kept in order: the instance's id.
             request: What was received.
             records: Its records, all of which must be acknowledged.
-            note: A number that the journal must keep if, and only if, the message is safe; it goes through the journal
-                for that.
-            reservation: Its place, where that is fixed already.
+            note: A number that the journal must keep if, and only if, the message is safe. A message with a note always
+                goes through the journal.
+            reservation: Its position, if a shared journal has given one.
 
         Returns:
-            Why the message is safe; or :class:`~connector.errors.Unavailable` if it is not.
+            Why the message is safe; its error is :class:`~connector.errors.Unavailable`.
         """
-        completion = Completion()
+        completion: Completion[Durability] = Completion()
         if reservation is None:
             reservation = Reservation(self._next_sequence, is_behind_rows=False)
             self._next_sequence += 1
@@ -233,12 +227,14 @@ class Delivery:
             self._send(lane, entry)
         return completion
 
-    def admit_dead_letter(self, request: Request, record: ProducibleRecord, note: Note | None = None) -> Completion:
-        """The same for a dead letter, which waits for nothing and holds nothing up."""
+    def admit_dead_letter(
+        self, request: Request, record: ProducibleRecord, note: Note | None = None
+    ) -> Completion[Durability]:
+        """Admit a dead letter, in a lane of its own."""
         return self.admit(f"{DEAD_LETTER_LANE}{self._next_sequence}", request, (record,), note=note)
 
     async def stop(self, deadline_seconds: float) -> None:
-        """Publish what is on its way for at most so long; put into the journal what is not acknowledged then."""
+        """Flush for at most so long, then write to the journal what is not acknowledged."""
         self._stopping = True
         if self._replayer is not None:
             self._replayer.cancel()
@@ -256,7 +252,7 @@ class Delivery:
 
     def _send(self, name: str, entry: Entry) -> None:
         self._waiting_since[entry.admission.sequence] = entry.since
-        entry.timer = self._overdues.begin(partial(self._overdue, entry))
+        entry.timer = self._loop.call_later(self._publish_wait, self._overdue, entry)
         lane = self._lanes.busy(name)
         if lane.in_flight is None:
             self._produce(lane, entry)
@@ -269,7 +265,7 @@ class Delivery:
         self._publisher.publish(entry.admission.records, partial(self._reported, lane, entry))
 
     def _overdue(self, entry: Entry) -> None:
-        """An entry has waited long enough: its lane goes to the journal; if nothing moves at all, everything does."""
+        """The publish wait is over: write the lane to the journal. With no report meanwhile, publishing is stalled."""
         entry.timer = None
         lane = self._lanes.get(entry.admission.lane)
         if lane is not None and lane.in_flight is entry and self._silent_seconds() >= self._publish_wait:
@@ -332,7 +328,7 @@ class Delivery:
             self._background(self._remove(entry.admission))
 
     def _advance(self, name: str, lane: Lane) -> None:
-        """What is next in a lane whose message in flight was reported."""
+        """Produce the next message of a lane after a report."""
         if lane.in_flight is None and lane.read_ahead:
             if self._is_isolating or self._stopping or not self._publisher.is_open:
                 self._drop_read_ahead(lane)
@@ -346,7 +342,7 @@ class Delivery:
         self._release(name)
 
     def _release(self, name: str) -> None:
-        """A lane may have come to rest: if the journal has more of it, replay goes on there."""
+        """Forget the lane if it is idle; replay may find rows of it."""
         self._lanes.release(name)
         self._wake_replay()
 
@@ -355,18 +351,18 @@ class Delivery:
             self._work_available.set()
 
     def _settle(self, entry: Entry, durability: Durability) -> None:
-        """The message is safe: count it once, tell who waits."""
+        """The message is safe: count it once, and complete it."""
         if not entry.is_counted:
             entry.is_counted = True
             self._ledger.accepted(entry.admission)
-        self._decide(entry, durability)
+        self._complete(entry, durability)
 
     @staticmethod
-    def _decide(entry: Entry, result: Durability | Unavailable) -> None:
-        """Tell who waits; what goes wrong there is no matter of the lane."""
+    def _complete(entry: Entry, result: Durability | Unavailable) -> None:
+        """Tell the callers; an error of theirs must not stop the lane."""
         try:
             if entry.completion is not None:
-                entry.completion.decide(result)
+                entry.completion.complete(result)
         except Exception:  # noqa: BLE001 - the lane goes on whatever its listeners do
             _LOG.exception("what becomes of a message could not be told")
 
@@ -381,7 +377,7 @@ class Delivery:
     # --- into the journal ---
 
     def _spill(self, name: str, *behind: Entry) -> None:
-        """Write what a lane has in memory to the journal, in order, and what comes behind it."""
+        """Write what a lane has in memory to the journal, in order, then the entries behind it."""
         lane = self._lanes.get(name)
         entries: list[Entry] = []
         if lane is not None:
@@ -407,12 +403,12 @@ class Delivery:
         try:
             await self._journal.admit(admission)
         except Unavailable as refusal:
-            self._lanes.journaled.remove(admission.lane)
+            self._lanes.journaled.written(admission.lane, is_stored=False)
             entry.row = Row.NONE
             self._refuse(entry, refusal)
             return
         entry.row = Row.STORED
-        self._lanes.journaled.stored(admission.lane)
+        self._lanes.journaled.written(admission.lane, is_stored=True)
         if entry.is_published:
             self._removals_pending.add(admission.sequence)
             await self._remove(admission)
@@ -423,7 +419,7 @@ class Delivery:
         self._waiting_since.pop(admission.sequence, None)
 
     def _refuse(self, entry: Entry, refusal: Unavailable) -> None:
-        """The journal did not take it. What is in flight may land yet: its fate, and its repeats', stay open."""
+        """The journal refused it. While it is in flight it may still be published: its completion stays open."""
         lane = self._lanes.get(entry.admission.lane)
         if entry.is_published:
             self._ledger.published_directly(entry.admission)
@@ -431,13 +427,13 @@ class Delivery:
         if lane is not None and lane.in_flight is entry:
             return
         self._forget(entry)
-        self._decide(entry, refusal)
+        self._complete(entry, refusal)
 
     async def _remove(self, admission: Admission) -> None:
         try:
             await self._journal.remove(admission.sequence)
         except Unavailable:
-            return  # the journal is gone for good; its next owner publishes the row once more
+            return  # the journal has failed for good; its next owner publishes the row again
         self._removals_pending.discard(admission.sequence)
         self._removed_since_read.add(admission.sequence)
         self.removed += 1
@@ -452,7 +448,7 @@ class Delivery:
     # --- failed deliveries ---
 
     def _retry(self, lane: Lane, entry: Entry, failed: list[tuple[ProducibleRecord, Failure]]) -> None:
-        """Bring a message whose delivery failed back to the head of its lane, by way of the journal."""
+        """Put a message whose delivery failed back at the head of its lane, in the journal."""
         admission = entry.admission
         records, failures = self._still_open(failed), [failure for _, failure in failed]
         is_restamped = any(record is not before for record, (before, _) in zip(records, failed, strict=True))
@@ -479,7 +475,7 @@ class Delivery:
             self._background(self._amend(entry.admission))
 
     def _still_open(self, failed: list[tuple[ProducibleRecord, Failure]]) -> tuple[ProducibleRecord, ...]:
-        """What has to be published again, and how."""
+        """The records to publish again, with other timestamps where those were refused."""
         for record, failure in failed:
             if failure.is_of_topic:
                 self._failing[record.topic] = self._loop.time(), failure
@@ -494,7 +490,7 @@ class Delivery:
             await self._journal.amend(admission)
 
     def _back_off(self, name: str) -> None:
-        """Leave a lane alone for a while, longer each time."""
+        """Do not replay a lane for a while, longer each time."""
         attempts = self._backing_off.get(name, (0.0, 0))[1]
         seconds = min(_FIRST_BACKOFF_SECONDS * 2**attempts, _MAX_BACKOFF_SECONDS)
         if len(self._backing_off) < _MAX_BACKING_OFF:
@@ -508,7 +504,7 @@ class Delivery:
     # --- replay ---
 
     async def _replay(self) -> None:
-        """Round and round over the journaled lanes, a few rows of each, while there is room in memory."""
+        """Read the journaled lanes in rounds, a few rows of each, while there is room in memory."""
         while True:
             self._work_available.clear()
             started = await self._safe_round()
@@ -519,16 +515,16 @@ class Delivery:
                         await self._work_available.wait()
 
     async def _safe_round(self) -> int:
-        """A round; whatever goes wrong in it, replay goes on."""
+        """One round; an error in it does not end replay."""
         try:
             return await self._round()
-        except Exception:  # noqa: BLE001 - what is accepted must not wait for a restart
+        except Exception:  # noqa: BLE001 - accepted messages must not wait for a restart
             _LOG.exception("a round of replay failed")
             await asyncio.sleep(_FAILED_ROUND_SECONDS)
             return 0
 
     async def _round(self) -> int:
-        """Take the heads of every journaled lane once that is neither busy nor resting; gives the rows started."""
+        """Start the first rows of each journaled lane that is neither busy nor backing off; returns how many."""
         after = ""
         started = 0
         while self._can_replay():
@@ -563,16 +559,17 @@ class Delivery:
             return []
 
     async def _take(self, rows: list[Admission]) -> int:
-        """Start a lane that was read from the journal, unless it became busy meanwhile; gives the rows taken."""
+        """Start publishing rows of a lane, unless it became busy since they were read; returns how many were taken."""
         name = rows[0].lane
         fresh = [
             row
             for row in rows
             if row.sequence not in self._removals_pending and row.sequence not in self._removed_since_read
         ]
-        is_busy = self._lanes.get(name) is not None or self._lanes.journaled.is_held(name)
-        # What failed is published again only when all before it is struck: else a crash could bring back, behind a tail
-        # that appeared again, what stands before it.
+        is_busy = self._lanes.get(name) is not None or self._lanes.journaled.may_grow_in_front(name)
+        # A row that failed may be in Kafka all the same: published again, it is a repeated tail. That waits until the
+        # removals of the published rows in front of it are on the disk. Otherwise a crash could lose the removals, and
+        # the restart would publish those rows again, behind the repeated tail although they belong in front of it.
         is_busy = is_busy or (name in self._backing_off and rows[0].sequence in self._removals_pending)
         if not fresh or is_busy or not self._publisher.is_open:
             return 0
@@ -588,14 +585,14 @@ class Delivery:
         return len(entries)
 
     def _entry(self, row: Admission) -> Entry:
-        """A row of the journal, with other timestamps where Kafka refuses those of its kind just now."""
+        """The entry of a row; while Kafka refuses timestamps, its records may get others."""
         since = self._ages.since(row.sequence, row.request.waits_since)
         if self._loop.time() < self._restamps_until:
             row = msgspec.structs.replace(row, records=tuple(map(self._restamp, row.records)))
         return Entry(row, row=Row.STORED, completion=None, since=since)
 
     async def _publish_alone(self, lane: Lane, entry: Entry) -> None:
-        """Find out whether Kafka refuses a record for its own sake: publish it with nothing else on the way."""
+        """Publish a record with nothing else in flight: then a refusal is about this record, not about a batch."""
         lane.in_flight = entry
         self._is_isolating = True
         try:
@@ -616,13 +613,8 @@ class Delivery:
             self._reported(lane, entry, tuple(failures))
 
     async def _one_report(self, record: ProducibleRecord) -> Failures:
-        reported: asyncio.Future[Failures] = self._loop.create_future()
-
-        def report(failures: Failures) -> None:
-            if not reported.done():
-                reported.set_result(failures)
-
-        self._publisher.publish((record,), report)
+        reported: Completion[Failures] = Completion()
+        self._publisher.publish((record,), reported.complete)
         return await reported
 
     async def _refused_alone(self, lane: Lane, entry: Entry, failure: Failure) -> None:
@@ -635,7 +627,9 @@ class Delivery:
         else:
             letter = self._make_dead_letter(admission.request, admission.records, failure)
             dead_letter_lane = f"{DEAD_LETTER_LANE}{admission.sequence}"
+            self._lanes.journaled.add(dead_letter_lane)
             await self._journal.amend(Admission(admission.sequence, dead_letter_lane, admission.request, (letter,)))
-            self._lanes.journaled.moved(admission.lane, dead_letter_lane)
-            self._ledger.buried(admission, failure)
+            self._lanes.journaled.written(dead_letter_lane, is_stored=True)
+            self._lanes.journaled.removed(admission.lane)
+            self._ledger.dead_lettered(admission, failure)
         self._release(admission.lane)

@@ -1,9 +1,9 @@
-"""What was seen within the window, so that a repeat is published once.
+"""The messages accepted within the window, so that a duplicate is published once.
 
-A repeat has the same source, the same ``msgId`` and the same content (fingerprint). While the first of them is on its
-way a repeat joins it and meets the same fate; once it is safe a repeat is answered at once. The same ``msgId`` with
-other content is no repeat but a *conflict*: it is published, under a ``ce_id`` of its own. The index is bounded in
-entries, and is written behind to a file of its own, in batches: a kill forgets at most the last second.
+A duplicate has the same source, the same ``msgId`` and the same content (fingerprint). While the first message is being
+published or written, a duplicate joins it and gets the same outcome; once it is safe, a duplicate is answered at once.
+The same ``msgId`` with other content is a *conflict*: it is published, under a ``ce_id`` of its own. The index is
+bounded in entries, and is written behind to a file of its own, in batches: a kill forgets at most the last second.
 """
 
 import asyncio
@@ -20,24 +20,24 @@ import apsw
 import structlog
 
 from connector import supervision
-from connector.delivery.lanes import Completion, Durability
-from connector.errors import Unavailable
+from connector.delivery.completion import Completion, Durability
+from connector.errors import ConnectorError
 from connector.journal.open_file import OpenFiles, write_out
 
 _GENERATIONS: Final = 16
 _WRITE_SECONDS: Final = 0.5
 _WAL_LIMIT: Final = 1024 * 1024
 _MOST_KEPT: Final = 100_000
-"""Marks that wait while the file cannot be written."""
+"""Most keys that wait while the file cannot be written."""
 
 _LOG = structlog.get_logger("connector.repeats")
 
 DedupKey = tuple[bytes, bytes]
-"""What is recognised: 16 bytes that stand for the source and its id, and the fingerprint of the content."""
+"""How a duplicate is recognised: 16 bytes that hash source and id, and the fingerprint of the content."""
 
 
 class DedupState(Enum):
-    """What is known of a mark."""
+    """What is known of a key."""
 
     NEW = "new"
     CONFLICT = "conflict"
@@ -46,31 +46,31 @@ class DedupState(Enum):
 
 
 def dedup_key_of(kind: str, source: str, identity: str, fingerprint: bytes) -> DedupKey:
-    """The mark of a message (its ``msgId``) or of a dead letter (its media type)."""
+    """The key of a message (by its ``msgId``), a dead letter (by its media type) or a signed request."""
     text = f"{kind}\x00{source}\x00{identity}".encode()
     return hashlib.blake2b(text, digest_size=16).digest(), fingerprint
 
 
 class Duplicates:
-    """The index: generations of marks, the oldest of which is forgotten as a whole.
+    """The index: generations of keys, the oldest of which is forgotten as a whole.
 
     Args:
-        window_seconds: How long a mark is remembered at least.
+        window_seconds: How long a key is remembered at least.
         max_entries: Bound of the index; beyond it the oldest sixteenth goes early.
-        is_written: Whether someone takes what is to be written; else the index is for this process alone.
+        is_written: Whether new keys are collected for :meth:`take_unwritten`.
     """
 
     def __init__(self, *, window_seconds: float, max_entries: int, is_written: bool = True) -> None:
         self._span = window_seconds / (_GENERATIONS - 1)
         self._most = max(max_entries // _GENERATIONS, 1)
         self._generations: deque[_Generation] = deque([_Generation()])
-        self._pending: dict[bytes, dict[bytes, Completion]] = {}
+        self._pending: dict[bytes, dict[bytes, Completion[Durability]]] = {}
         self._unwritten: list[DedupKey] = []
         self._is_written = is_written
         self.window_seconds = window_seconds
 
     def dedup_state(self, one: DedupKey) -> DedupState:
-        """What is known of a mark."""
+        """What is known of a key."""
         key, fingerprint = one
         pending = self._pending.get(key)
         if pending is not None and fingerprint in pending:
@@ -81,17 +81,17 @@ class Duplicates:
             return DedupState.NEW if pending is None else DedupState.CONFLICT
         return DedupState.SAFE if any(fingerprint in each for each in found) else DedupState.CONFLICT
 
-    def outcome(self, one: DedupKey) -> Completion:
-        """What becomes of the first message with a pending mark.
+    def outcome(self, one: DedupKey) -> Completion[Durability]:
+        """The completion of the first message with a pending key.
 
         Raises:
-            KeyError: The mark is not pending.
+            KeyError: The key is not pending.
         """
         key, fingerprint = one
         return self._pending[key][fingerprint]
 
-    def begin(self, one: DedupKey, completion: Completion) -> None:
-        """A message with the mark is on its way; it is remembered when it is safe, forgotten when it is refused."""
+    def begin(self, one: DedupKey, completion: Completion[Durability]) -> None:
+        """A message with the key is admitted; the key is remembered once it is safe, forgotten if it is refused."""
         key, fingerprint = one
         before = self._pending.get(key)
         if before is None:
@@ -101,26 +101,26 @@ class Duplicates:
         completion.then(partial(self._end, one))
 
     def remember(self, keys: Iterable[DedupKey]) -> None:
-        """Take up marks that are known to be safe."""
+        """Add keys of safe messages."""
         for key, fingerprint in keys:
             newest = self._newest()
             newest[key] = (*newest.get(key, ())[-7:], fingerprint)
 
     def take_unwritten(self) -> list[DedupKey]:
-        """The marks that became safe since the last call."""
+        """The keys that became safe since the last call."""
         unwritten, self._unwritten = self._unwritten, []
         return unwritten
 
     def __len__(self) -> int:
         return sum(len(generation.keys) for generation in self._generations)
 
-    def _end(self, one: DedupKey, result: Durability | Unavailable) -> None:
+    def _end(self, one: DedupKey, result: Durability | ConnectorError) -> None:
         key, fingerprint = one
         pending = self._pending[key]
         del pending[fingerprint]
         if not pending:
             del self._pending[key]
-        if isinstance(result, Durability) and result is not Durability.REPEATED:
+        if isinstance(result, Durability) and result is not Durability.ELSEWHERE:
             self.remember((one,))
             if self._is_written:
                 self._unwritten.append(one)
@@ -135,7 +135,7 @@ class Duplicates:
         return newest.keys
 
     def _forget_the_old(self) -> None:
-        """A generation is as old as its youngest mark may be: it took up marks for one span."""
+        """A generation goes when its youngest possible key is out of the window: it took keys for one span."""
         horizon = time.monotonic() - self.window_seconds - self._span
         while len(self._generations) > 1 and self._generations[0].born <= horizon:
             self._generations.popleft()
@@ -144,7 +144,7 @@ class Duplicates:
 
 
 class _Generation:
-    """Marks that were taken up within one span of time."""
+    """Keys that were added within one span of time."""
 
     __slots__ = ("born", "keys")
 
@@ -168,7 +168,7 @@ class DuplicatesFile:
         self._writer: asyncio.Task[None] | None = None
         self._log = path.with_name(f"{path.name}-wal")
         self._open_files = OpenFiles()
-        self._marks: list[DedupKey] = []
+        self._waiting_keys: list[DedupKey] = []
 
     async def start(self) -> None:
         """Load what is within the window and begin to write behind."""
@@ -183,7 +183,7 @@ class DuplicatesFile:
 
     @property
     def lives(self) -> bool:
-        """Whether marks are written."""
+        """Whether keys are written."""
         return self._writer is not None and not self._writer.done()
 
     async def stop(self) -> None:
@@ -201,14 +201,14 @@ class DuplicatesFile:
             await self._write()
 
     async def _write(self) -> None:
-        self._marks += self._duplicates.take_unwritten()
+        self._waiting_keys += self._duplicates.take_unwritten()
         try:
-            await asyncio.to_thread(self._append, self._marks)
+            await asyncio.to_thread(self._append, self._waiting_keys)
         except (apsw.Error, OSError) as error:
-            del self._marks[:-_MOST_KEPT]
+            del self._waiting_keys[:-_MOST_KEPT]
             _LOG.warning("the index of repeats was not written", error=str(error))
         else:
-            self._marks = []
+            self._waiting_keys = []
 
     def _open(self) -> list[DedupKey]:
         self._path.touch(mode=0o600)
@@ -239,7 +239,7 @@ class DuplicatesFile:
             self._database.execute("DELETE FROM mark WHERE seen_at <= ?", (self._horizon(),))
 
     def _restore(self, database: apsw.Connection) -> None:
-        """Write what the open file holds to its path again, over whatever stands there, and go on with that."""
+        """Write what the open file holds to its path again, over whatever is there, and use that from now on."""
         draft = self._path.with_name(f"{self._path.name}.restoring")
         write_out(database, draft)
         self._log.unlink(missing_ok=True)

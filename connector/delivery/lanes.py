@@ -1,8 +1,8 @@
 """The order of each instance, fixed at admission: what may go to the publisher now, what waits.
 
 Each instance has one lane. At most one of its messages is with librdkafka. A lane is *direct* while none of its
-messages stands in the journal; as soon as one does, every message behind it goes to the journal too, and the lane is
-direct again only after the removal of its last row is on the disk. So the sequence alone decides what is next, and a
+messages is in the journal; as soon as one is, every message behind it goes to the journal too, and the lane is direct
+again only after the removal of its last row is on the disk. So the sequence alone decides what is next, and a
 crash can at most repeat the unacknowledged tail of an instance, whole and in order.
 
 Pure bookkeeping for one thread: no I/O, no clock. The memory of a lane exists only while it is busy.
@@ -10,158 +10,100 @@ Pure bookkeeping for one thread: no I/O, no clock. The memory of a lane exists o
 
 import zlib
 from array import array
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from enum import Enum
 from typing import Final, Protocol
 
-from connector.delivery.deadlines import Deadline
-from connector.errors import Unavailable
-from connector.journal.sqlite import DEAD_LETTER_LANE, Admission
+from connector.delivery.completion import Completion, Durability
+from connector.journal.model import DEAD_LETTER_LANE, Admission
 
 _SLOTS: Final = 1 << 20
 
 
-class LaneCounts:
-    """How many rows of the journal each lane has, in fixed memory (4 MiB).
-
-    Lanes share slots by hash, so a lane may look occupied because of another one: its messages then take the way
-    through the journal, which is slower and never wrong.
-
-    Attributes:
-        total: Rows of all lanes.
-    """
-
-    def __init__(self, rows: Mapping[str, int]) -> None:
-        self._slots = array("I", bytes(4 * _SLOTS))
-        self.total = 0
-        self._letters = 0
-        for lane, count in rows.items():
-            self._slots[_slot(lane)] += count
-            self.total += count
-            self._letters += count if lane.startswith(DEAD_LETTER_LANE) else 0
-
-    @property
-    def letters(self) -> int:
-        """How many of the rows are dead letters."""
-        return self._letters
-
-    def add(self, lane: str) -> None:
-        """A row of the lane is about to be written."""
-        self._slots[_slot(lane)] += 1
-        self.total += 1
-        self._letters += lane.startswith(DEAD_LETTER_LANE)
-
-    def stored(self, lane: str) -> None:
-        """It is on the disk."""
-
-    def remove(self, lane: str) -> None:
-        """It never got there."""
-        self._slots[_slot(lane)] -= 1
-        self.total -= 1
-        self._letters -= lane.startswith(DEAD_LETTER_LANE)
-
-    def removed(self, lane: str) -> None:
-        """A row of the lane is gone from the disk."""
-        self.remove(lane)
-
-    def moved(self, lane: str, to: str) -> None:
-        """A row of the lane is in another one now."""
-        self.add(to)
-        self.remove(lane)
-
-    def is_held(self, lane: str) -> bool:  # noqa: ARG002 - here admission and place are one step
-        """Whether something of the lane may come that stands before the rows that were read."""
-        return False
-
-    def __contains__(self, lane: str) -> bool:
-        return self._slots[_slot(lane)] > 0
-
-
 class JournaledLanes(Protocol):
-    """Which lanes have rows in the journal; see :class:`LaneCounts`, and for what each call tells."""
+    """Which lanes have rows in the journal, as far as this process has to know."""
 
     @property
     def total(self) -> int:
-        """Rows."""
-
-    @property
-    def letters(self) -> int | None:
-        """How many of them are dead letters; None where the journal has to be asked."""
+        """Rows of the lanes that this process publishes, those about to be written included."""
 
     def add(self, lane: str) -> None:
-        """A row of the lane is about to be written."""
+        """A row of the lane is about to be written; the caller says with :meth:`written` what came of it."""
 
-    def stored(self, lane: str) -> None:
-        """It is written."""
-
-    def remove(self, lane: str) -> None:
-        """It was not."""
+    def written(self, lane: str, *, is_stored: bool) -> None:
+        """The row is on the disk, or will never be."""
 
     def removed(self, lane: str) -> None:
-        """A row of the lane is gone."""
+        """The removal of a row of the lane is on the disk."""
 
-    def moved(self, lane: str, to: str) -> None:
-        """A row of the lane is in another one now."""
-
-    def is_held(self, lane: str) -> bool:
-        """Whether something of the lane may come that stands before the rows that were read."""
+    def may_grow_in_front(self, lane: str) -> bool:
+        """Whether messages of the lane may still come that belong before rows that were already read."""
 
     def __contains__(self, lane: str) -> bool:
         """Whether a message of the lane has to go behind rows."""
 
 
+class LaneCounts:
+    """How many rows of the journal each lane has, in fixed memory (4 MiB).
+
+    Lanes share slots by hash, so a lane may look journaled because of another one: its messages then go through the
+    journal, which is slower and never wrong.
+
+    Args:
+        rows: Rows of each lane that has some.
+
+    Attributes:
+        total: Rows of all lanes.
+        dead_letters: How many of them are dead letters.
+    """
+
+    def __init__(self, rows: Mapping[str, int]) -> None:
+        self._slots = array("I", bytes(4 * _SLOTS))
+        self.total = 0
+        self.dead_letters = 0
+        for lane, count in rows.items():
+            self._change(lane, count)
+
+    def add(self, lane: str) -> None:
+        """A row of the lane is about to be written: from now on it counts."""
+        self._change(lane, 1)
+
+    def written(self, lane: str, *, is_stored: bool) -> None:
+        """It counts no more if it was not stored."""
+        if not is_stored:
+            self._change(lane, -1)
+
+    def removed(self, lane: str) -> None:
+        """A row of the lane is gone from the disk."""
+        self._change(lane, -1)
+
+    def may_grow_in_front(self, lane: str) -> bool:  # noqa: ARG002 - the same for every lane
+        """Never: a message is numbered in the step in which it takes its place in the lane."""
+        return False
+
+    def __contains__(self, lane: str) -> bool:
+        return self._slots[_slot(lane)] > 0
+
+    def _change(self, lane: str, by: int) -> None:
+        self._slots[_slot(lane)] += by
+        self.total += by
+        if lane.startswith(DEAD_LETTER_LANE):
+            self.dead_letters += by
+
+
+class Timer(Protocol):
+    """What is to be called later, unless it is cancelled: a handle of the event loop."""
+
+    def cancel(self) -> None:
+        """Do not call it."""
+
+
 class Row(Enum):
-    """Whether an admission stands in the journal."""
+    """Whether an admission has a row in the journal."""
 
     NONE = "none"
     PENDING = "pending"
     STORED = "stored"
-
-
-class Durability(Enum):
-    """Why a message is safe."""
-
-    PUBLISHED = "published"
-    JOURNALED = "journaled"
-    REPEATED = "repeated"
-    """Another replica has it."""
-
-
-class Completion:
-    """What becomes of a message, decided once: why it is safe, or why it is not.
-
-    Attributes:
-        result: None until it is decided.
-    """
-
-    __slots__ = ("_then", "result")
-
-    def __init__(self) -> None:
-        self.result: Durability | Unavailable | None = None
-        self._then: list[Callable[[Durability | Unavailable], None]] = []
-
-    @classmethod
-    def of(cls, result: Durability | Unavailable) -> "Completion":
-        """A fate that is decided."""
-        completion = cls()
-        completion.decide(result)
-        return completion
-
-    def then(self, act: Callable[[Durability | Unavailable], None]) -> None:
-        """Call ``act`` with the result, as soon as there is one."""
-        if self.result is None:
-            self._then.append(act)
-        else:
-            act(self.result)
-
-    def decide(self, result: Durability | Unavailable) -> None:
-        """Decide it, unless it is decided already, and tell everyone."""
-        if self.result is not None:
-            return
-        self.result = result
-        acts, self._then = self._then, []
-        for act in acts:
-            act(result)
 
 
 class Entry:
@@ -169,9 +111,9 @@ class Entry:
 
     Attributes:
         admission: What is to be published; its records shrink to those that are still open.
-        row: Whether it stands in the journal.
-        completion: Decided once. None for what was read from the journal.
-        timer: Comes due when it has waited for Kafka long enough; only while it is in memory alone.
+        row: Whether it has a row in the journal.
+        completion: Completed when it is safe, or refused. None for a row that was read from the journal.
+        timer: Runs out after the publish wait; only while it has no row.
         is_counted: The ledger knows that it was accepted.
         is_published: Every record is acknowledged.
         since: When it began to wait, on the monotonic clock.
@@ -179,12 +121,14 @@ class Entry:
 
     __slots__ = ("admission", "completion", "is_counted", "is_published", "row", "since", "timer")
 
-    def __init__(self, admission: Admission, *, row: Row, completion: Completion | None, since: float) -> None:
+    def __init__(
+        self, admission: Admission, *, row: Row, completion: Completion[Durability] | None, since: float
+    ) -> None:
         self.admission = admission
         self.since = since
         self.row = row
         self.completion = completion
-        self.timer: Deadline | None = None
+        self.timer: Timer | None = None
         self.is_counted = completion is None
         self.is_published = False
 

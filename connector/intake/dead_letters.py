@@ -7,7 +7,7 @@ from hashlib import blake2b
 from typing import Final
 
 from connector.errors import ConnectorError
-from connector.journal.sqlite import Note
+from connector.journal.model import Note
 from connector.kafka.publisher import Failure
 from connector.kafka.reader import Decoded
 from connector.message.parsing import BodyKind
@@ -22,17 +22,17 @@ _PARSER_WORDS = re.compile(r"(?<=^the text is not JSON): (?:Expecting|Invalid|Un
 """What followed the position in reasons before 0.2."""
 
 NOTED: Final = "replayed/"
-"""What the names of the journal's notes about replayed dead letters start with."""
+"""What the names of the journal's notes about reprocessed dead letters start with."""
 
 _STREAMS: Final = "weda.streams"
 
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """A dead letter as it stands in its topic.
+    """A dead letter as it was read from its topic.
 
     Attributes:
-        topic: Where it stands, with partition and offset.
+        topic: The topic that it was read from.
         partition: The partition's number.
         offset: Its place in the partition.
         instance_id: The instance, where it was readable.
@@ -63,7 +63,7 @@ class DeadLetter:
 
     @property
     def note(self) -> Note:
-        """What the journal keeps once it is replayed: the same for a letter that stands in its topic twice (P4)."""
+        """What the journal keeps once it is reprocessed; the same for a letter that is in its topic twice (P4)."""
         what = f"{self.topic}\0{self.source}\0{self.content_type}\0{self.received_at}\0{self.attempt}\0{self.code}\0"
         return Note(f"{NOTED}{blake2b(what.encode() + self.body, digest_size=16).hexdigest()}", self.received_at)
 
@@ -79,7 +79,7 @@ class DeadLetter:
         return BodyKind.QUERY if is_query else BodyKind.of(self.content_type)
 
     def request(self, now: int) -> Request:
-        """The request anew, received when it was; ``now`` in epoch milliseconds."""
+        """The request of the next attempt, received when the first was; ``now`` in epoch milliseconds."""
         return Request(
             self.source, self.body, self.content_type, self.received_at, attempt=self.attempt + 1, replayed_at=now
         )

@@ -1,4 +1,4 @@
-"""The story of one message in five steps: parse, convert, recognise a repeat, encode, deliver.
+"""The story of one message in five steps: parse, convert, recognise a duplicate, encode, admit.
 
 What cannot become a record is kept as a dead letter before its error is answered; what cannot be kept is refused, so
 that the source sends it again. Nothing is answered as accepted that is not safe.
@@ -10,14 +10,13 @@ from datetime import tzinfo
 from enum import Enum
 from functools import partial
 from hashlib import sha256
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import structlog
 
-from connector.delivery.deadlines import Deadline, Deadlines
-from connector.delivery.delivery import Delivery
+from connector.delivery.completion import Completion, Durability
 from connector.delivery.duplicates import DedupKey, DedupState, Duplicates, dedup_key_of
-from connector.delivery.lanes import Completion, Durability
+from connector.delivery.order import Arrival, Order
 from connector.errors import (
     ConnectorError,
     Defect,
@@ -25,13 +24,12 @@ from connector.errors import (
     OutcomeUnknown,
     Overloaded,
     TooLarge,
-    Unavailable,
     Unconvertible,
     Unreadable,
 )
 from connector.intake import dead_letters
 from connector.intake.dead_letters import DeadLetter
-from connector.journal.sqlite import Note
+from connector.journal.model import Note
 from connector.message import conversion, typed
 from connector.message.conversion import Event, EventSummary
 from connector.message.encoding import Framing
@@ -39,7 +37,6 @@ from connector.message.ingest_ids import IngestIds
 from connector.message.parsing import BodyKind, Message, parse
 from connector.message.redact import Privacy
 from connector.message.routes import Route, Routes
-from connector.replicas.claims import Claims
 from connector.values import OVERHEAD_AT_MOST, IngestId, InstanceId, ProducibleRecord, Request
 
 _LOG = structlog.get_logger("connector.pipeline")
@@ -62,11 +59,11 @@ class Counts(Protocol):
         """A request was kept as a dead letter, or is a repeat of one."""
 
 
-Result = Outcome | ConnectorError
-"""What becomes of a request."""
+class Accepted(NamedTuple):
+    """A request that was answered as accepted, and the summary of its event for the log."""
 
-OnDone = Callable[[Result, EventSummary | None], None]
-"""Who is told what became of a request, and the gist of its event if it was accepted."""
+    outcome: Outcome
+    summary: EventSummary | None
 
 
 class Reader:
@@ -110,16 +107,15 @@ class Pipeline:
 
     Args:
         routes: Which records a message becomes, and their topics.
-        framing: What stands before a record's bytes.
-        delivery: Brings records to Kafka, or keeps them in the journal.
+        framing: The bytes in front of an encoded record.
+        order: Admits messages, and has them published in order.
         duplicates: What was seen within the window.
         ingest_ids: Makes ``ingestId``.
         metrics: Who counts.
         reader: Bytes to event.
-        max_in_flight: Most messages that may be on their way to safety at once.
+        max_in_flight: Most messages that may be admitted and not yet safe.
         reply_deadline_seconds: When an answer must be out.
         topic_limits: ``max.message.bytes`` of each topic, kept up to date by its owner.
-        claims: The way in where other replicas let messages in too.
     """
 
     def __init__(
@@ -127,7 +123,7 @@ class Pipeline:
         *,
         routes: Routes,
         framing: Framing,
-        delivery: Delivery,
+        order: Order,
         duplicates: Duplicates,
         ingest_ids: IngestIds,
         metrics: Counts,
@@ -135,19 +131,17 @@ class Pipeline:
         max_in_flight: int,
         reply_deadline_seconds: float,
         topic_limits: Mapping[str, int],
-        claims: Claims | None = None,
     ) -> None:
         self._routes = routes
         self._framing = framing
-        self._delivery = delivery
+        self._order = order
         self._duplicates = duplicates
         self._ingest_ids = ingest_ids
         self._metrics = metrics
         self._reader = reader
         self._max_in_flight = max_in_flight
-        self._deadlines = Deadlines(reply_deadline_seconds)
+        self._reply_deadline = reply_deadline_seconds
         self._topic_limits = topic_limits
-        self._claims = claims
         self._in_flight = 0
 
     def check_room(self) -> None:
@@ -159,22 +153,24 @@ class Pipeline:
         if self._in_flight >= self._max_in_flight:
             raise Overloaded("too many messages are on their way (WEDA_RECEIVER__MAX_IN_FLIGHT): send it again")
 
-    def accept(self, request: Request, kind: BodyKind, on_done: OnDone) -> None:
-        """Make a request's message safe, and tell once what became of it, now or later.
+    def accept(self, request: Request, kind: BodyKind) -> Completion[Accepted]:
+        """Make a request's message safe.
 
-        Told is `Outcome`, or one of
+        Returns:
+            Complete at the reply deadline at the latest; its errors are
 
-        - EmptyBody: There is nothing in it.
-        - Unreadable, Unconvertible, Defect: It cannot become a record; it is kept as a dead letter.
-        - TooLarge: A topic would refuse its record.
-        - Unavailable: It cannot be made safe now; nothing of it is kept.
-        - OutcomeUnknown: It was not safe in time; whatever is told, the message goes its way.
+            - EmptyBody: There is nothing in it.
+            - Unreadable, Unconvertible, Defect: It cannot become a record; it is kept as a dead letter.
+            - TooLarge: A topic would refuse its record.
+            - Unavailable: It cannot be made safe now; nothing of it is kept.
+            - OutcomeUnknown: It was not safe in time; it may be published all the same.
         """
-        pending = _PendingRequest(request, on_done)
+        pending = _Pending(request)
         try:
             self._take(pending, kind)
         except ConnectorError as error:
             pending.finish(error)
+        return pending.done
 
     def dry_run(self, letter: DeadLetter) -> None:
         """Find out whether a dead letter would become records now; nothing is kept.
@@ -185,10 +181,10 @@ class Pipeline:
         event = self._reader.read(letter.body, letter.kind)
         self._routes.of(event.message_type, letter.source, event.field("envType"))
 
-    async def replay(self, letter: DeadLetter, now: int) -> Outcome:
+    async def reprocess(self, letter: DeadLetter, now: int) -> Outcome:
         """Make the message of a dead letter safe, or another dead letter in its place, by way of the journal.
 
-        The journal notes the letter in the same transaction, so that whatever happens it is replayed once.
+        The journal notes the letter in the same transaction, so that it is reprocessed once, whatever happens.
 
         Args:
             letter: A dead letter of a source that is known here.
@@ -204,17 +200,19 @@ class Pipeline:
         """
         request = letter.request(now)
         try:
-            outcome, completion = self._replay(letter, request, self._reader.read(letter.body, letter.kind))
+            outcome, completion = self._admit_again(letter, request, self._reader.read(letter.body, letter.kind))
         except (EmptyBody, Unreadable, Unconvertible) as error:
             instance_id = self._reader.instance_id(letter.body, letter.kind)
             completion = self._admit_dead_letter(request, error, instance_id, None, letter.note)
             completion.then(partial(self._kept, request.source, error))
-            await _decided(completion)
+            await completion
             raise
-        durability = await _decided(completion)
-        return Outcome.DUPLICATE if durability is Durability.REPEATED else outcome
+        durability = await completion
+        return Outcome.DUPLICATE if durability is Durability.ELSEWHERE else outcome
 
-    def _replay(self, letter: DeadLetter, request: Request, event: Event) -> tuple[Outcome, Completion]:
+    def _admit_again(
+        self, letter: DeadLetter, request: Request, event: Event
+    ) -> tuple[Outcome, Completion[Durability]]:
         # What Kafka refused is known as accepted, and is not in every topic.
         dedup_key = None if letter.streams else self._dedup_key(request, event)
         dedup_state = DedupState.NEW if dedup_key is None else self._duplicates.dedup_state(dedup_key)
@@ -227,7 +225,7 @@ class Pipeline:
         lacking = tuple(record for record in encoded if not letter.streams or record.stream in letter.streams)
         return Outcome.ACCEPTED, self._admit(request, event, event.summary, lacking, dedup_key, conflict, letter.note)
 
-    def _take(self, pending: "_PendingRequest", kind: BodyKind) -> None:
+    def _take(self, pending: "_Pending", kind: BodyKind) -> None:
         try:
             self._deliver(pending, self._reader.read(pending.request.body, kind))
         except (Unreadable, Unconvertible, Defect) as error:
@@ -238,7 +236,7 @@ class Pipeline:
             _LOG.exception("a defect of the connector", error=type(defect).__name__)
             self._keep(pending, Defect("a defect of the connector; the request is kept as a dead letter"), kind)
 
-    def _deliver(self, pending: "_PendingRequest", event: Event) -> None:
+    def _deliver(self, pending: "_Pending", event: Event) -> None:
         request = pending.request
         pending.summary = summary = event.summary
         dedup_key = self._dedup_key(request, event)
@@ -247,12 +245,12 @@ class Pipeline:
             pending.finish(Outcome.DUPLICATE)
             return
         if dedup_key is not None and dedup_state is DedupState.PENDING:
-            pending.follow(self._duplicates.outcome(dedup_key), Outcome.DUPLICATE, self._deadlines)
+            pending.follow(self._duplicates.outcome(dedup_key), Outcome.DUPLICATE, self._reply_deadline)
             return
         conflict = dedup_state is DedupState.CONFLICT
         encoded = self._encode(request, event, conflict=conflict)
         completion = self._admit(request, event, summary, encoded, dedup_key, conflict)
-        pending.follow(completion, Outcome.ACCEPTED, self._deadlines)
+        pending.follow(completion, Outcome.ACCEPTED, self._reply_deadline)
 
     def _admit(  # noqa: PLR0917 - by place, for every message
         self,
@@ -261,20 +259,17 @@ class Pipeline:
         summary: EventSummary,
         encoded: tuple[ProducibleRecord, ...],
         dedup_key: DedupKey | None,
-        conflict: bool,  # noqa: FBT001 - as the standing was
+        conflict: bool,  # noqa: FBT001 - by place, as the others
         note: Note | None = None,
-    ) -> Completion:
-        if self._claims is None:
-            completion = self._delivery.admit(event.instance_id, request, encoded, note=note)
-        else:
-            again = partial(self._encode, request, event, conflict=True)
-            completion = self._claims.admit(event.instance_id, request, dedup_key, encoded, again, note=note)
+    ) -> Completion[Durability]:
+        in_conflict = partial(self._encode, request, event, conflict=True)
+        completion = self._order.admit(Arrival(event.instance_id, request, encoded, dedup_key, in_conflict, note))
         self._watch(completion, dedup_key, partial(self._landed, request.source, summary, conflict))
         return completion
 
-    def _landed(self, source: str, summary: EventSummary, conflict: bool, result: Durability | Unavailable) -> None:  # noqa: FBT001
+    def _landed(self, source: str, summary: EventSummary, conflict: bool, result: Durability | ConnectorError) -> None:  # noqa: FBT001
         self._in_flight -= 1
-        if isinstance(result, Durability) and result is not Durability.REPEATED:
+        if isinstance(result, Durability) and result is not Durability.ELSEWHERE:
             self._metrics.message_accepted(source, summary, conflict=conflict)
 
     def _dedup_key(self, request: Request, event: Event) -> DedupKey | None:
@@ -310,7 +305,7 @@ class Pipeline:
                 "raise the topic's limit or send less"
             )
 
-    def _keep(self, pending: "_PendingRequest", error: ConnectorError, kind: BodyKind) -> None:
+    def _keep(self, pending: "_Pending", error: ConnectorError, kind: BodyKind) -> None:
         """Keep what could not become a record; identical bytes within the window are kept once, and counted again."""
         request = pending.request
         pending.summary = None
@@ -328,9 +323,9 @@ class Pipeline:
                 request, error, self._reader.instance_id(request.body, kind), dedup_key
             )
         completion.then(partial(self._kept, request.source, error))
-        pending.follow(completion, error, self._deadlines)
+        pending.follow(completion, error, self._reply_deadline)
 
-    def _kept(self, source: str, error: ConnectorError, result: Durability | Unavailable) -> None:
+    def _kept(self, source: str, error: ConnectorError, result: Durability | ConnectorError) -> None:
         if isinstance(result, Durability):
             self._metrics.dead_letter_kept(source, error)
 
@@ -341,77 +336,68 @@ class Pipeline:
         instance_id: InstanceId | None,
         dedup_key: DedupKey | None,
         note: Note | None = None,
-    ) -> Completion:
+    ) -> Completion[Durability]:
         letter = dead_letters.of_error(self._routes.dead_letter_topic(request.source), request, error, instance_id)
         self._check_size(letter)
-        if self._claims is None:
-            completion = self._delivery.admit_dead_letter(request, letter, note)
-        else:
-            completion = self._claims.admit_dead_letter(request, dedup_key, letter, note)
+        completion = self._order.admit(Arrival(None, request, (letter,), dedup_key, note=note))
         self._watch(completion, dedup_key, self._letter_landed)
         return completion
 
     def _watch(
-        self, completion: Completion, dedup_key: DedupKey | None, landed: Callable[[Durability | Unavailable], None]
+        self,
+        completion: Completion[Durability],
+        dedup_key: DedupKey | None,
+        landed: Callable[[Durability | ConnectorError], None],
     ) -> None:
-        """Count what is on its way to safety, answered or not, and remember it once it is safe."""
+        """Count what is not safe yet, answered or not, and remember its key once it is."""
         self._in_flight += 1
         completion.then(landed)
         if dedup_key is not None:
             self._duplicates.begin(dedup_key, completion)
 
-    def _letter_landed(self, _result: Durability | Unavailable) -> None:
+    def _letter_landed(self, _result: Durability | ConnectorError) -> None:
         self._in_flight -= 1
 
 
-async def _decided(completion: Completion) -> Durability:
-    """Why a message is safe, once it is, however long that takes; whoever waits no longer leaves it as it is.
-
-    Raises:
-        Unavailable: The message is not safe.
-    """
-    decided: asyncio.Future[Durability | Unavailable] = asyncio.get_running_loop().create_future()
-    completion.then(lambda result: None if decided.done() else decided.set_result(result))
-    result = await decided
-    if isinstance(result, Unavailable):
-        raise result
-    return result
-
-
-class _PendingRequest:
-    """One request on its way: told once what became of it, when that is known or when the answer is due.
+class _Pending:
+    """One request whose answer is due at a deadline, known or not.
 
     Attributes:
-        summary: What is said of its event, where it is readable.
+        request: What was received.
+        summary: What the answer's log line says of its event, where that is readable.
+        done: Completed once: with the outcome, with an error, or at the deadline.
     """
 
-    __slots__ = ("_deadline", "_told", "_wanted", "request", "summary")
+    __slots__ = ("_timer", "_wanted", "done", "request", "summary")
 
-    def __init__(self, request: Request, on_done: OnDone) -> None:
+    def __init__(self, request: Request) -> None:
         self.request = request
         self.summary: EventSummary | None = None
-        self._told: OnDone | None = on_done
-        self._wanted: Result = Outcome.ACCEPTED
-        self._deadline: Deadline | None = None
+        self.done: Completion[Accepted] = Completion()
+        self._wanted: Outcome | ConnectorError = Outcome.ACCEPTED
+        self._timer: asyncio.TimerHandle | None = None
 
-    def finish(self, result: Result) -> None:
-        """Tell it, unless something was told before."""
-        on_done, self._told = self._told, None
-        if on_done is not None:
-            on_done(result, self.summary if isinstance(result, Outcome) else None)
+    def finish(self, result: Outcome | ConnectorError) -> None:
+        """Complete it, unless the deadline did."""
+        self.done.complete(Accepted(result, self.summary) if isinstance(result, Outcome) else result)
 
-    def follow(self, completion: Completion, wanted: Result, deadlines: Deadlines) -> None:
-        """Tell what is wanted once the message is safe; or that it is not."""
+    def follow(
+        self, completion: Completion[Durability], wanted: Outcome | ConnectorError, deadline_seconds: float
+    ) -> None:
+        """Finish with what is wanted once the message is safe; with the refusal if it is not."""
         self._wanted = wanted
-        self._deadline = deadlines.begin(self._overdue)
-        completion.then(self._decided)
+        self._timer = asyncio.get_running_loop().call_later(deadline_seconds, self._overdue)
+        completion.then(self._settle)
 
-    def _decided(self, result: Durability | Unavailable) -> None:
-        if self._deadline is not None:
-            self._deadline.cancel()
-        is_repeat = result is Durability.REPEATED and self._wanted is Outcome.ACCEPTED
-        wanted = Outcome.DUPLICATE if is_repeat else self._wanted
-        self.finish(wanted if isinstance(result, Durability) else result)
+    def _settle(self, result: Durability | ConnectorError) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        if isinstance(result, ConnectorError):
+            self.finish(result)
+        elif result is Durability.ELSEWHERE and self._wanted is Outcome.ACCEPTED:
+            self.finish(Outcome.DUPLICATE)
+        else:
+            self.finish(self._wanted)
 
     def _overdue(self) -> None:
         self.finish(

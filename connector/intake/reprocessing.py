@@ -1,22 +1,23 @@
-"""The dead letters of a running connector: listed, counted, and replayed through its own pipeline.
+"""The dead letters of a running connector: listed, counted, and reprocessed through its own pipeline.
 
-One replay runs at a time. The letters of an instance are replayed one after the other, in the order in which they were
+One run at a time. The letters of an instance are reprocessed one after the other, in the order in which they were
 received; one that fails again holds back those behind it. The journal notes each letter in the transaction that writes
-its message, so that a replay that ends in the middle, however it does, goes on where it was when it is started again.
+its message, so that a run that ends early, for whatever reason, continues where it was when it is started again.
 """
 
 import asyncio
 import math
 import time
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import Any, Final
 
 import structlog
 
-from connector.delivery.duplicates import DedupState, dedup_key_of
+from connector.delivery.duplicates import dedup_key_of
+from connector.delivery.order import DoneElsewhere, Order
 from connector.errors import (
     ConnectorError,
     EmptyBody,
@@ -29,9 +30,8 @@ from connector.errors import (
 )
 from connector.intake.dead_letters import NOTED, DeadLetter, Selection, general, of_record, position
 from connector.intake.pipeline import Outcome, Pipeline
-from connector.journal.sqlite import Note, NotingJournal
+from connector.journal.model import Journal
 from connector.kafka.reader import Decoded, Readers
-from connector.replicas.claims import Claims
 
 MOST_ATTEMPTS: Final = 5
 """How often a message is tried, the first time included, unless someone asks for more."""
@@ -51,16 +51,10 @@ ReadTopic = Callable[[], Iterator[Decoded]]
 
 
 class AlreadyRunning(ConnectorError):
-    """Another replay is running."""
+    """Another run is under way."""
 
     stage = "replay"
     retriable = True
-
-
-class ReprocessedElsewhere(ConnectorError):
-    """Another replica has replayed the letter."""
-
-    stage = "replay"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +66,7 @@ class Reason:
         stage: Where on the way they failed.
         reason: What is wrong and what to do, without where in the body.
         source: Who sent them.
-        waiting: Letters that were not replayed yet.
+        waiting: Letters that were not reprocessed yet.
         replayed: Those that were.
         positions: Where in their bodies, the most frequent first; some of them.
     """
@@ -113,10 +107,10 @@ class Listing:
 
 @dataclass
 class Progress:
-    """How far a replay has come.
+    """How far a run has come.
 
     Attributes:
-        total: Letters that it is to replay.
+        total: Letters that it is to reprocess.
         accepted: Messages that are safe now.
         repeats: Messages that had been accepted meanwhile: nothing was published.
         failed: Letters that failed again; each is a new dead letter with one attempt more.
@@ -128,7 +122,7 @@ class Progress:
         message: Why it is broken.
         seconds: How long it has taken.
         dry_run: Nothing was done: so it would have come.
-        in_journal: Dead letters that waited in the journal at the beginning; this replay leaves them out.
+        in_journal: Dead letters that waited in the journal at the beginning; this run leaves them out.
         unreachable: It is broken because Kafka did not answer.
     """
 
@@ -149,7 +143,7 @@ class Progress:
 
     @property
     def done(self) -> int:
-        """Letters whose fate is known."""
+        """Letters whose outcome is known."""
         return self.accepted + self.repeats + self.failed + self.refused + self.held_back + self.exhausted
 
     def as_dict(self) -> dict[str, Any]:
@@ -162,30 +156,26 @@ class DeadLetters:
 
     Args:
         pipeline: Takes the messages.
-        journal: Notes what was replayed.
+        journal: Notes what was reprocessed.
+        order: Admits a letter once, whichever replica reprocesses it.
         sources: Names of the configured sources.
         read: Reads the topics of dead letters.
-        claims: Where replicas share the journal: which of them replays a letter.
-        in_journal: How many dead letters wait in the journal.
     """
 
     def __init__(
         self,
         pipeline: Pipeline,
-        journal: NotingJournal,
+        journal: Journal,
+        order: Order,
+        *,
         sources: Iterable[str],
         read: ReadTopic,
-        claims: Claims | None = None,
-        *,
-        in_journal: Callable[[], Awaitable[int]],
     ) -> None:
-        self._in_journal = in_journal
         self._pipeline = pipeline
         self._journal = journal
+        self._order = order
         self._sources = frozenset(sources)
         self._read = read
-        self._claims = claims
-        self._playing: dict[str, asyncio.Task[Outcome]] = {}
         self._room = Readers()
         self._task: asyncio.Task[None] | None = None
         self.progress: Progress | None = None
@@ -198,16 +188,16 @@ class DeadLetters:
         """
         async with self._room.place():
             noted = await self._journal.recall_all(NOTED)
-            in_journal = await self._in_journal()
+            in_journal = await self._order.waiting_dead_letters()
             found = await asyncio.to_thread(_list, self._read, noted, selection, most)
             return replace(found, in_journal=in_journal)
 
-    async def is_replayed(self, letter: DeadLetter) -> bool:
+    async def is_reprocessed(self, letter: DeadLetter) -> bool:
         """Whether its message went through the pipeline again."""
         return await self._journal.recall(letter.note.name) == letter.note.value
 
     async def dry_run(self, selection: Selection, most_attempts: int) -> Progress:
-        """What a replay would come to, as far as that can be said beforehand; nothing is done."""
+        """What a run would do, as far as that is known beforehand; nothing is done."""
         run = self._run(most_attempts)
         progress, began = Progress(dry_run=True), time.monotonic()
         async with self._room.place():
@@ -220,7 +210,7 @@ class DeadLetters:
             await asyncio.to_thread(run.dry_run, batch, progress)
 
     def start(self, selection: Selection, most_attempts: int) -> Progress:
-        """Begin to replay; :attr:`progress` tells how far it has come.
+        """Start a run; :attr:`progress` shows how far it has come.
 
         Raises:
             AlreadyRunning: One is running.
@@ -229,32 +219,30 @@ class DeadLetters:
             raise AlreadyRunning("a replay is running: wait for its end, or stop it")
         self.progress = Progress()
         run = self._run(most_attempts)
-        self._task = asyncio.create_task(_play(run, self._read, selection, self.progress))
+        self._task = asyncio.create_task(_drive(run, self._read, selection, self.progress))
         return self.progress
 
     def _run(self, most_attempts: int) -> "_Run":
         return _Run(
             self._pipeline,
             self._journal,
-            claims=self._claims,
-            playing=self._playing,
+            self._order,
             sources=self._sources,
             most_attempts=most_attempts,
-            in_journal=self._in_journal,
         )
 
     async def stop(self) -> None:
-        """End the replay, if one runs; letters that are on their way become safe all the same."""
+        """End the run, if there is one; letters that are admitted become safe all the same."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
 
 
-async def _play(run: "_Run", read: ReadTopic, selection: Selection, progress: Progress) -> None:
+async def _drive(run: "_Run", read: ReadTopic, selection: Selection, progress: Progress) -> None:
     began = time.monotonic()
     try:
         async for batch in run.batches(read, selection, progress):
-            await run.play(batch, progress)
+            await run.reprocess(batch, progress)
         progress.state = "ended"
     except asyncio.CancelledError:
         progress.state = "stopped"
@@ -262,7 +250,7 @@ async def _play(run: "_Run", read: ReadTopic, selection: Selection, progress: Pr
     except ConnectorError as error:
         progress.state, progress.message = "broken", error.message
         progress.unreachable = isinstance(error, OutsideUnreachable)
-    except Exception:  # noqa: BLE001 - whoever waits for the end has to be told of it
+    except Exception:  # noqa: BLE001 - the progress has to say so
         progress.state, progress.message = "broken", "a defect of the connector; its log says more"
         _LOG.exception("a replay failed")
     finally:
@@ -271,24 +259,20 @@ async def _play(run: "_Run", read: ReadTopic, selection: Selection, progress: Pr
 
 
 class _Run:
-    """One replay: what it has tried, and whose letters it holds back."""
+    """One run: what it has tried, and whose letters it holds back."""
 
     def __init__(
         self,
         pipeline: Pipeline,
-        journal: NotingJournal,
+        journal: Journal,
+        order: Order,
         *,
-        claims: Claims | None,
-        playing: dict[str, asyncio.Task[Outcome]],
         sources: frozenset[str],
         most_attempts: int,
-        in_journal: Callable[[], Awaitable[int]],
     ) -> None:
-        self._in_journal = in_journal
         self._pipeline = pipeline
         self._journal = journal
-        self._claims = claims
-        self._playing = playing
+        self._order = order
         self._sources = sources
         self._most_attempts = most_attempts
         self._held: set[str] = set()
@@ -298,14 +282,14 @@ class _Run:
     async def batches(
         self, read: ReadTopic, selection: Selection, progress: Progress
     ) -> AsyncIterator[list[DeadLetter]]:
-        """The letters to replay, oldest first, as many at a time as memory allows; letters that come later are not."""
+        """The letters to reprocess, oldest first, as many at a time as memory allows; without those that come later."""
         is_first = True
         while True:
             noted = await self._journal.recall_all(NOTED)
             found = await asyncio.to_thread(self._waiting, read, noted, selection)
             if is_first:
                 progress.total, is_first = found.total, False
-                progress.in_journal = await self._in_journal()
+                progress.in_journal = await self._order.waiting_dead_letters()
                 await self._journal.forget(found.expired)
             if not found.letters:
                 return
@@ -313,15 +297,15 @@ class _Run:
             if len(found.letters) == found.total:
                 return
 
-    async def play(self, letters: Iterable[DeadLetter], progress: Progress) -> None:
-        """Replay letters: those of one instance in their order, several instances at once."""
+    async def reprocess(self, letters: Iterable[DeadLetter], progress: Progress) -> None:
+        """Reprocess letters: those of one instance in their order, several instances at once."""
         lanes = await asyncio.to_thread(_by_lane, letters)
         room = asyncio.Semaphore(_AT_ONCE)
         try:
             async with asyncio.TaskGroup() as group:
                 for lane in lanes.values():
                     await room.acquire()
-                    task = group.create_task(self._play_lane(lane, progress))
+                    task = group.create_task(self._reprocess_lane(lane, progress))
                     task.add_done_callback(lambda _: room.release())
         except ExceptionGroup as failures:
             raise failures.exceptions[0] from failures
@@ -337,10 +321,10 @@ class _Run:
             except (EmptyBody, Unreadable, Unconvertible) as error:
                 self._failed(letter, error, progress)
 
-    async def _play_lane(self, letters: list[DeadLetter], progress: Progress) -> None:
+    async def _reprocess_lane(self, letters: list[DeadLetter], progress: Progress) -> None:
         for letter in letters:
             if not self._is_settled(letter, progress):
-                await self._play_one(letter, progress)
+                await self._reprocess_one(letter, progress)
 
     def _is_settled(self, letter: DeadLetter, progress: Progress) -> bool:
         """Count what is not tried at all."""
@@ -354,16 +338,16 @@ class _Run:
             return False
         return True
 
-    async def _play_one(self, letter: DeadLetter, progress: Progress) -> None:
+    async def _reprocess_one(self, letter: DeadLetter, progress: Progress) -> None:
         try:
             outcome = await self._accepted(letter)
-        except (TooLarge, ReprocessedElsewhere) as error:
+        except (TooLarge, DoneElsewhere) as error:
             self._refused(letter, error.message, progress)
         except (EmptyBody, Unreadable, Unconvertible) as error:
             self._failed(letter, error, progress)
         except (Overloaded, Unavailable):
             raise
-        except Exception:  # noqa: BLE001 - one letter must not keep the others from being replayed
+        except Exception:  # noqa: BLE001 - one letter must not keep back the others
             _LOG.exception("a defect of the connector; the dead letter stays", place=letter.note.name)
             self._refused(letter, "a defect of the connector; its log says more", progress)
         else:
@@ -386,46 +370,18 @@ class _Run:
                 return outcome
 
     async def _once(self, letter: DeadLetter) -> Outcome:
-        """Bring it through the pipeline, once among all; who waits no longer leaves it on its way.
+        """Bring it through the pipeline, once among all replicas.
 
         Raises:
-            ReprocessedElsewhere: Another replica has, meanwhile, and did not say that the message is accepted.
+            DoneElsewhere: Another replica has, meanwhile, and what became of the message is not known here.
         """
-        if self._claims is None:
-            return await self._replay(letter)
-        name = letter.note.name
-        playing = self._playing.get(name)
-        if playing is not None:  # a replay that was stopped has left it on its way
-            await asyncio.shield(playing)
-            return Outcome.DUPLICATE
-        playing = self._playing[name] = asyncio.create_task(self._once_of_all(self._claims, letter, name))
-        playing.add_done_callback(partial(self._played, name))
-        return await asyncio.shield(playing)
+        note = letter.note
+        dedup_key = dedup_key_of("replay", letter.source, note.name, bytes.fromhex(note.name.removeprefix(NOTED)))
+        outcome = await self._order.run_once(note, dedup_key, partial(self._admit, letter))
+        return Outcome.DUPLICATE if outcome is None else outcome
 
-    def _played(self, name: str, playing: asyncio.Task[Outcome]) -> None:
-        del self._playing[name]
-        if not playing.cancelled():
-            playing.exception()  # whoever has asked may be gone
-
-    async def _once_of_all(self, claims: Claims, letter: DeadLetter, name: str) -> Outcome:
-        dedup_key = dedup_key_of("replay", letter.source, name, bytes.fromhex(name.removeprefix(NOTED)))
-        if await claims.see(dedup_key) is DedupState.SAFE:
-            return Outcome.DUPLICATE
-        try:
-            await self._check_not_played(letter.note)
-            outcome = await self._replay(letter)
-        except Exception:
-            claims.settle(dedup_key, is_safe=False)  # if it is noted, that is in the note
-            raise
-        claims.settle(dedup_key, is_safe=True)
-        return outcome
-
-    async def _check_not_played(self, note: Note) -> None:
-        if await self._journal.recall(note.name) == note.value:
-            raise ReprocessedElsewhere("another replica has replayed it meanwhile: what is behind it waits")
-
-    async def _replay(self, letter: DeadLetter) -> Outcome:
-        return await self._pipeline.replay(letter, time.time_ns() // 1_000_000)
+    async def _admit(self, letter: DeadLetter) -> Outcome:
+        return await self._pipeline.reprocess(letter, time.time_ns() // 1_000_000)
 
     def _failed(self, letter: DeadLetter, error: ConnectorError, progress: Progress) -> None:
         progress.failed += 1
@@ -475,7 +431,7 @@ class _Found:
 
     def take(self, letter: DeadLetter) -> None:
         if letter.note.name in self.names:
-            return  # it stands there twice
+            return  # it is there twice
         self.names.add(letter.note.name)
         self.letters.append(letter)
         self.size += _size(letter)
@@ -496,7 +452,7 @@ def _list(read: ReadTopic, noted: Mapping[str, int], selection: Selection, most:
     for letter in filter(selection.takes, map(of_record, read())):
         name = letter.note.name
         if name in names:
-            continue  # it stands there twice
+            continue  # it is there twice
         names.add(name)
         replayed = name in noted
         why = letter.code, letter.stage, letter.general_reason, letter.source

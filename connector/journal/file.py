@@ -5,17 +5,20 @@ for each source, unless the file was damaged. What SQLite does not see, a byte t
 frames of the write-ahead log behind a broken one, is looked for at opening.
 """
 
+import fcntl
 import os
 import zlib
 from collections import defaultdict
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import apsw
+import msgspec
 import structlog
 
-from connector.errors import ConfigurationError, Unavailable
+from connector.errors import ConfigurationError, OutsideUnreachable, Unavailable
+from connector.journal.model import Account, Admission
 from connector.journal.open_file import OpenFiles, write_out
 from connector.journal.recovery import write_ahead_log
 
@@ -24,6 +27,12 @@ FORMAT: Final = 2
 
 HEADROOM: Final = 8 * 1024 * 1024
 """Most bytes below the limit that only deletions may use: the write-ahead log of a full journal being emptied."""
+
+LOG: Final = "-wal"
+"""What SQLite adds to the journal's name for its write-ahead log."""
+
+LOCK: Final = ".lock"
+"""What is added for the file whose lock the journal's owner holds."""
 
 APPLICATION_ID: Final = 0x57654461  # "WeDa"
 _LARGEST_WAL: Final = 4 * 1024 * 1024
@@ -65,6 +74,33 @@ class StoredRow(NamedTuple):
     content: bytes
     checksum: int | None = None
 
+    @classmethod
+    def of(cls, admission: Admission) -> "StoredRow":
+        """The row of an admission, with its checksum."""
+        request = admission.request
+        row = cls(admission.sequence, admission.lane, request.source, request.waits_since, admission.content)
+        return row.sealed()
+
+    def admission(self) -> Admission:
+        """What is stored in it.
+
+        Raises:
+            DamagedFile: The content cannot be read.
+        """
+        try:
+            return Admission.of_content(self.sequence, self.lane, self.content)
+        except msgspec.MsgspecError as error:
+            raise DamagedFile(f"row {self.sequence} is not readable") from error
+
+    def check(self) -> None:
+        """Compare it with its checksum.
+
+        Raises:
+            DamagedFile: It is not as it was written.
+        """
+        if not self.is_whole:
+            raise DamagedFile(f"the checksum of row {self.sequence} is wrong")
+
     def sealed(self) -> "StoredRow":
         """The row with its checksum."""
         return self._replace(checksum=self._sum())
@@ -77,29 +113,6 @@ class StoredRow(NamedTuple):
     def _sum(self) -> int:
         place = f"{self.sequence}\x00{self.lane}\x00{self.source}\x00{self.received_at}\x00"
         return zlib.crc32(self.content, zlib.crc32(place.encode()))
-
-
-class StoredAccount(NamedTuple):
-    """The ledger of one source since the journal's creation.
-
-    Attributes:
-        source: Who sent the messages.
-        accepted: Messages and dead letters that became safe.
-        published: Those that are in Kafka.
-        buried: Messages that Kafka refused for their own sake after they were accepted.
-        lost: Rows that a damaged file did not give back.
-    """
-
-    source: str
-    accepted: int = 0
-    published: int = 0
-    buried: int = 0
-    lost: int = 0
-
-    @property
-    def checksum(self) -> int:
-        """CRC-32 of the columns."""
-        return zlib.crc32("\x00".join(map(str, self)).encode())
 
 
 class JournalFile:
@@ -119,7 +132,7 @@ class JournalFile:
         self._max_bytes = max_bytes
         self._wal_limit = min(_LARGEST_WAL, max_bytes // 8)
         self._path = path
-        self._wal = path.with_name(path.name + "-wal")
+        self._wal = beside(path, LOG)
         self._room = 0
         self._added = 0
         self._stored: int | None = None
@@ -191,7 +204,7 @@ class JournalFile:
         return self._open_files.lost(written=True)
 
     def others(self) -> list[Path]:
-        """What stands in the place of this file or of its log, and is not open here."""
+        """Files at the paths of this file and its log that are not the ones open here."""
         return [path for path in (self._path, self._wal) if not self._open_files.is_known(path)]
 
     def write_out(self, to: Path) -> None:
@@ -234,10 +247,10 @@ class JournalFile:
         """Rows of each source that has some."""
         return dict(self._database.execute("SELECT source, count(*) FROM message GROUP BY source"))
 
-    def accounts(self) -> list[StoredAccount]:
+    def accounts(self) -> dict[str, Account]:
         """The ledger of each source."""
         query = "SELECT source, accepted, published, buried, lost FROM account"
-        return [StoredAccount(*columns) for columns in self._database.execute(query)]
+        return {source: Account(*counts) for source, *counts in self._database.execute(query)}
 
     def next_sequence(self) -> int:
         """The first sequence that is free."""
@@ -253,7 +266,7 @@ class JournalFile:
         pages: int = self._database.pragma("page_count") - self._database.pragma("freelist_count")
         return pages * self._page_size + self._wal_size()
 
-    def first_rows(self, after: str, lanes: int, depth: int, skip: Container[str]) -> list[list[StoredRow]]:
+    def first_rows(self, after: str, lanes: int, depth: int, skip: frozenset[str]) -> list[list[StoredRow]]:
         """The first rows of the lanes that follow a lane, but for some.
 
         Raises:
@@ -279,7 +292,7 @@ class JournalFile:
 
     def insert(self, row: StoredRow, note: tuple[str, int] | None = None) -> None:
         """Add a row, if there is room, and keep a number with it: its source has had one more accepted."""
-        self._room -= len(row.content)  # until the next checkpoint it stands in the log and in the database
+        self._room -= len(row.content)  # until the next checkpoint it takes room in the log and in the database
         if self._room < 0:
             raise Unavailable(
                 "the journal cannot take the message: it is full (WEDA_JOURNAL__MAX_BYTES)", retry_after=5
@@ -327,20 +340,19 @@ class JournalFile:
         self._database.executemany("DELETE FROM remembered WHERE name = ?", [(name,) for name in names])
 
     def forget_losses(self) -> None:
-        """Take what was lost out of the ledger: whoever had to know does."""
-        for account in self.accounts():
-            self.set_account(account._replace(accepted=account.accepted - account.lost, lost=0))
+        """Take what was lost out of the ledger: the operators have dealt with it."""
+        for source, account in self.accounts().items():
+            self.set_account(source, account._replace(accepted=account.accepted - account.lost, lost=0))
 
-    def set_account(self, account: StoredAccount) -> None:
+    def set_account(self, source: str, account: Account) -> None:
         """Set the ledger of one source."""
-        self._database.execute("REPLACE INTO account VALUES (?, ?, ?, ?, ?, ?)", (*account, account.checksum))
+        _set_account(self._database, source, account)
 
     # --- the parts ---
 
     def _open(self, vfs: str | None) -> apsw.Connection:
         self._path.touch(mode=0o600)
-        if self._path.stat().st_size == 0 and self._wal_size():
-            raise DamagedFile("the file is empty, its log is not")  # SQLite would throw the log away
+        check_not_emptied(self._path, self._wal)
         flags = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE
         database = apsw.Connection(str(self._path), flags=flags, vfs=vfs)
         try:
@@ -357,7 +369,7 @@ class JournalFile:
         self._secure_log()
         commits = write_ahead_log.commits(self._wal)
         database.pragma("locking_mode", "exclusive")
-        self._check_kind(database)
+        check_kind(database, self._path, "WEDA_JOURNAL__PATH")
         database.pragma("journal_mode", "wal")
         database.pragma("synchronous", "full")
         database.pragma("secure_delete", "on")  # what is published leaves no copy that a salvage would take for a row
@@ -365,9 +377,7 @@ class JournalFile:
         database.pragma("wal_autocheckpoint", 0)
         self._page_size: int = database.pragma("page_size")
         whole, _ = database.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
-        # One commit behind the last whole frame is what a crash leaves; more were synced once, and broken since.
-        if sum(frame > whole for frame in commits) > 1:
-            raise DamagedFile("committed frames of the write-ahead log stand behind a broken one")
+        check_commits(commits, whole)
         self._begin_log(database)
         with database:
             self._upgrade(database)
@@ -375,30 +385,16 @@ class JournalFile:
     def _secure_log(self) -> None:
         """Bring to the disk what will be read from the log: where a sync failed before, some of it is in memory alone.
 
-        After a power cut it would be gone, with rows that were taken for found; and a page torn on its way into the
-        database would find no frame that mends it. The folder is synced for the names of both files.
+        After a power cut it would be gone, and with it rows that this process had already read; and a page that is torn
+        in the database would have no frame in the log to repair it. The folder is synced for the names of both files.
         """
         if self._wal_size():
             write_again(self._wal)
         sync(self._path.parent)
 
     def _begin_log(self, database: apsw.Connection) -> None:
-        """Leave nothing behind what will be written: frames of an earlier try would pass for broken ones of ours."""
+        """Truncate the log: old frames behind new ones would look like broken frames of this process."""
         database.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
-
-    def _check_kind(self, database: apsw.Connection) -> None:
-        version: int = database.pragma("user_version")
-        kind: int = database.pragma("application_id")
-        tables = database.execute("SELECT count(*) FROM sqlite_schema").fetchone()
-        if kind != APPLICATION_ID and (tables is None or tables[0]):
-            raise ConfigurationError(
-                f"WEDA_JOURNAL__PATH: {self._path} is a database of another program; give another path"
-            )
-        if version > FORMAT:
-            raise ConfigurationError(
-                f"WEDA_JOURNAL__PATH: {self._path} has format {version}, this version knows {FORMAT}: "
-                "run the version that wrote it"
-            )
 
     @staticmethod
     def _upgrade(database: apsw.Connection) -> None:
@@ -408,10 +404,8 @@ class JournalFile:
             database.pragma("application_id", APPLICATION_ID)
         if version == 1:
             database.execute("ALTER TABLE message ADD COLUMN checksum INTEGER;" + _ACCOUNTS)
-            waiting = list(database.execute("SELECT source, count(*) FROM message GROUP BY source"))
-            accounts = [StoredAccount(source, accepted=count) for source, count in waiting]
-            rows = [(*account, account.checksum) for account in accounts]
-            database.executemany("INSERT INTO account VALUES (?, ?, ?, ?, ?, ?)", rows)
+            for source, count in list(database.execute("SELECT source, count(*) FROM message GROUP BY source")):
+                _set_account(database, source, Account(accepted=count))
         if version != FORMAT:
             database.pragma("user_version", FORMAT)
 
@@ -430,16 +424,10 @@ class JournalFile:
     def _settle_accounts(self) -> None:
         if not self._changes:
             return
-        known = {account.source: account for account in self.accounts()}
+        known = self.accounts()
         for source, (accepted, published, buried) in self._changes.items():
-            before = known.get(source, StoredAccount(source))
-            self.set_account(
-                before._replace(
-                    accepted=before.accepted + accepted,
-                    published=before.published + published,
-                    buried=before.buried + buried,
-                )
-            )
+            before = known.get(source, Account())
+            self.set_account(source, before.plus(accepted=accepted, published=published, buried=buried))
 
     def _delete(self, sequence: int) -> list[tuple[str]]:
         gone = list(self._database.execute("DELETE FROM message WHERE sequence = ? RETURNING source", (sequence,)))
@@ -454,8 +442,7 @@ class JournalFile:
         query = "SELECT * FROM message WHERE lane = ? ORDER BY sequence LIMIT ?"
         rows = [StoredRow._make(columns) for columns in self._database.execute(query, (lane, depth))]
         for row in rows:
-            if not row.is_whole:
-                raise DamagedFile(f"the checksum of row {row.sequence} is wrong")
+            row.check()
         return rows
 
     def _one(self, query: str, bindings: tuple[Any, ...] = ()) -> Any:
@@ -463,7 +450,86 @@ class JournalFile:
         return None if row is None else row[0]
 
     def _wal_size(self) -> int:
-        return self._wal.stat().st_size if self._wal.exists() else 0
+        return size(self._wal)
+
+
+def check_kind(database: apsw.Connection, path: Path, setting: str) -> int:
+    """The format of an open database; 0 if nothing was ever written into it.
+
+    Args:
+        database: The open file.
+        path: The journal's path, for the error.
+        setting: What the user gave the path with, for the error.
+
+    Raises:
+        ConfigurationError: It is another program's, or of a newer format.
+    """
+    version: int = database.pragma("user_version")
+    tables = database.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+    if database.pragma("application_id") != APPLICATION_ID and (tables is None or tables[0]):
+        raise ConfigurationError(f"{setting}: {path} is a database of another program; give another path")
+    if version > FORMAT:
+        raise ConfigurationError(
+            f"{setting}: {path} has format {version}, this version knows {FORMAT}: run the version that wrote it"
+        )
+    return version
+
+
+def check_not_emptied(path: Path, wal: Path) -> None:
+    """SQLite would throw away the log of an empty file.
+
+    Raises:
+        DamagedFile: The file is empty, its log is not.
+    """
+    if size(path) == 0 and size(wal):
+        raise DamagedFile("the file is empty, its log is not")
+
+
+def check_commits(commits: Sequence[int], whole: int) -> None:
+    """SQLite takes a write-ahead log with a broken frame for a shorter one, and would lose what follows.
+
+    Args:
+        commits: Numbers of the frames that end a transaction.
+        whole: How many frames are as they were written, from the first on.
+
+    Raises:
+        DamagedFile: One commit behind the last whole frame is what a crash leaves; there are more, so they were synced
+            once and were broken since.
+    """
+    if sum(frame > whole for frame in commits) > 1:
+        raise DamagedFile("committed frames of the write-ahead log stand behind a broken one")
+
+
+def beside(path: Path, suffix: str) -> Path:
+    """A file that belongs to a journal."""
+    return path.with_name(path.name + suffix)
+
+
+def size(file: Path) -> int:
+    """Bytes of a file; 0 where there is none."""
+    return file.stat().st_size if file.exists() else 0
+
+
+def lock(descriptor: int, path: Path, otherwise: str) -> None:
+    """Hold a journal's open lock file, exclusively, until it is closed.
+
+    Args:
+        descriptor: The open lock file.
+        path: The journal.
+        otherwise: What to do if another process holds it.
+
+    Raises:
+        OutsideUnreachable: Another process holds it.
+    """
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        raise OutsideUnreachable(f"the journal {path} is held by another process: {otherwise}") from error
+
+
+def _set_account(database: apsw.Connection, source: str, account: Account) -> None:
+    columns = source, *account, account.checksum(source)
+    database.execute("REPLACE INTO account VALUES (?, ?, ?, ?, ?, ?)", columns)
 
 
 def sync(path: Path) -> None:

@@ -1,12 +1,10 @@
-"""A journal that nobody owns, read as it lies on the disk: nothing is written, mended, migrated or given up.
+"""A journal without an owner, read as it is on the disk: nothing is written, repaired or migrated.
 
-What a connector would do at opening (salvage, migrate, finish what a crash cut short) stays for whoever owns the
-journal next. Both formats are read, and a write-ahead log that a killed connector has left behind.
+What a connector does at opening (salvage, migrate, finish what a crash cut short) is left to the next owner. Both
+formats are read, and a write-ahead log that a killed connector has left behind.
 """
 
-import fcntl
 import os
-import struct
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,20 +14,25 @@ from typing import Any, Final
 from urllib.parse import quote
 
 import apsw
-import msgspec
 
-from connector.errors import ConfigurationError, OutsideUnreachable
-from connector.journal.file import APPLICATION_ID, FORMAT, DamagedFile, StoredRow
+from connector.errors import ConfigurationError
+from connector.journal.file import (
+    FORMAT,
+    LOCK,
+    LOG,
+    DamagedFile,
+    StoredRow,
+    beside,
+    check_commits,
+    check_kind,
+    check_not_emptied,
+    lock,
+    size,
+)
+from connector.journal.model import Account, Admission
 from connector.journal.recovery import write_ahead_log
-from connector.journal.recovery.write_ahead_log import Frame
-from connector.journal.sqlite import Account, Admission
-from connector.values import ProducibleRecord, Request
 
 _DAMAGE: Final = (apsw.CorruptError, apsw.NotADBError, apsw.SQLError, UnicodeDecodeError)
-_CONTENT: Final = msgspec.msgpack.Decoder(tuple[Request, tuple[ProducibleRecord, ...]])
-_LOG_HEADER: Final = struct.Struct(">8I")
-_FRAME_HEADER: Final = 24
-_PLACE: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,13 +73,14 @@ class DetachedJournal:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._file = _beside(path, ".salvaged") if _beside(path, ".salvaged").exists() else path
-        self._wal = _beside(self._file, "-wal")
-        self._check_log()
+        self._file = beside(path, ".salvaged") if beside(path, ".salvaged").exists() else path
+        self._wal = beside(self._file, LOG)
+        check_not_emptied(self._file, self._wal)
+        check_commits(write_ahead_log.commits(self._wal), write_ahead_log.whole_frames(self._wal))
         with self._reading():
-            self._database = _opened(self._file, has_log=_size(self._wal) > 0)
+            self._database = _opened(self._file, has_log=size(self._wal) > 0)
         with self._reading():
-            self._format = self._check_kind()
+            self._format = check_kind(self._database, path, "--journal")
 
     def close(self) -> None:
         """Close the file, and leave its log as it is."""
@@ -110,7 +114,9 @@ class DetachedJournal:
         )
         with self._reading():
             for columns in self._database.execute(query, (after,)):
-                yield _admission(StoredRow._make(columns))
+                row = StoredRow._make(columns)
+                row.check()
+                yield row.admission()
 
     def count(self, through: int | None = None) -> int:
         """How many messages wait, or how many of them up to a sequence."""
@@ -150,33 +156,11 @@ class DetachedJournal:
         with self._reading():
             return {source: Account(*columns) for source, *columns in self._database.execute(query)}
 
-    def _check_kind(self) -> int:
-        """The file's format; 0 of one in which nothing was ever written."""
-        version: int = self._database.pragma("user_version")
-        tables = self._one("SELECT count(*) FROM sqlite_schema")
-        if tables and self._database.pragma("application_id") != APPLICATION_ID:
-            raise ConfigurationError(f"--journal: {self._path} is a database of another program")
-        if version > FORMAT:
-            raise ConfigurationError(
-                f"--journal: {self._path} has format {version}, this version knows {FORMAT}: "
-                "use the version that wrote it"
-            )
-        return version
-
-    def _check_log(self) -> None:
-        """SQLite takes a broken log for a shorter one; the connector does not, and neither does whoever looks."""
-        if _size(self._file) == 0 and _size(self._wal):
-            raise DamagedFile("the file is empty, its log is not")
-        whole = _whole_frames(self._wal)
-        # One commit behind the last whole frame is what a crash leaves; more were synced once, and broken since.
-        if sum(frame > whole for frame in write_ahead_log.commits(self._wal)) > 1:
-            raise DamagedFile("committed frames of the write-ahead log stand behind a broken one")
-
     def _used(self) -> int:
         with self._reading():
             pages: int = self._database.pragma("page_count") - self._database.pragma("freelist_count")
             page_size: int = self._database.pragma("page_size")
-        return pages * page_size + _size(self._wal)
+        return pages * page_size + size(self._wal)
 
     def _one(self, query: str, bindings: tuple[Any, ...] = ()) -> Any:
         with self._reading():
@@ -185,7 +169,7 @@ class DetachedJournal:
 
     @contextmanager
     def _reading(self) -> Iterator[None]:
-        """SQLite's errors as ours."""
+        """Translate SQLite's errors."""
         try:
             yield
         except _DAMAGE as error:
@@ -218,7 +202,7 @@ def check_exists(path: Path) -> None:
     Raises:
         ConfigurationError: There is no journal.
     """
-    if not any(_beside(path, suffix).is_file() for suffix in ("", "-wal", ".salvaged")):
+    if not any(beside(path, suffix).is_file() for suffix in ("", LOG, ".salvaged")):
         raise ConfigurationError(f"--journal (WEDA_JOURNAL__PATH): there is no journal at {path}")
 
 
@@ -233,33 +217,24 @@ def _locked(path: Path) -> Iterator[None]:
         yield
         return
     try:
-        _lock(descriptor, path)
+        lock(descriptor, path, "ask its connector with --operations-url, or stop it")
         yield
     finally:
         os.close(descriptor)
 
 
 def _lock_file(path: Path) -> int | None:
-    lock = _beside(path, ".lock")
+    file = beside(path, LOCK)
     try:
-        return os.open(lock, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        return os.open(file, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError:
-        if lock.exists():
+        if file.exists():
             raise
         return None
 
 
-def _lock(descriptor: int, path: Path) -> None:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        raise OutsideUnreachable(
-            f"the journal {path} is held by another process: ask its connector with --operations-url, or stop it"
-        ) from error
-
-
 def _opened(path: Path, *, has_log: bool) -> apsw.Connection:
-    """The database without a trace: no shared memory, no new log, no lock of SQLite's own; ours is held."""
+    """Open the database and leave nothing on the disk: no shared memory, no new log, no lock but the journal's."""
     how = "mode=ro" if has_log else "immutable=1"  # without a log SQLite would begin one
     database = apsw.Connection(
         f"file:{quote(str(path.absolute()))}?{how}",
@@ -269,46 +244,3 @@ def _opened(path: Path, *, has_log: bool) -> apsw.Connection:
     database.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
     database.pragma("locking_mode", "exclusive")
     return database
-
-
-def _admission(row: StoredRow) -> Admission:
-    if not row.is_whole:
-        raise DamagedFile(f"the checksum of row {row.sequence} is wrong")
-    try:
-        request, records = _CONTENT.decode(row.content)
-    except msgspec.MsgspecError as error:
-        raise DamagedFile(f"row {row.sequence} is not readable") from error
-    return Admission(row.sequence, row.lane, request, records)
-
-
-def _whole_frames(wal: Path) -> int:
-    """How many frames of the log are as they were written, from the first on."""
-    whole, before = -1, (0, 0)
-    for frame, summed_up in _summed_up(wal):
-        if frame.number != whole + 1 or not frame.follows(before, summed_up):
-            break
-        whole, before = frame.number, frame.checksum
-    return max(whole, 0)
-
-
-def _summed_up(wal: Path) -> Iterator[tuple[Frame, bytes]]:
-    """The log's header, as a frame with the number 0, and its frames; each with the bytes of its checksum."""
-    if _size(wal) < _LOG_HEADER.size:
-        return
-    with wal.open("rb") as log:
-        header = log.read(_LOG_HEADER.size)
-        _, _, page_size, *_, first, second = _LOG_HEADER.unpack(header)
-        order = ">" if header[3] & 1 else "<"
-        yield Frame(0, 0, is_commit=False, offset=0, checksum=(first, second), order=order), header[:_FRAME_HEADER]
-        for frame in write_ahead_log.frames(wal):
-            log.seek(frame.offset - _FRAME_HEADER)
-            content = log.read(_FRAME_HEADER + page_size)
-            yield frame, content[:_PLACE] + content[_FRAME_HEADER:]
-
-
-def _size(file: Path) -> int:
-    return file.stat().st_size if file.exists() else 0
-
-
-def _beside(path: Path, suffix: str) -> Path:
-    return path.with_name(path.name + suffix)

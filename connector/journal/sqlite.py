@@ -1,194 +1,44 @@
 """The journal: what is accepted and not yet published, durable, bounded, in order.
 
-One SQLite file, one connection, one thread. Every call is a command on that thread; commands that have gathered while
-the last transaction was being synced go into the next one together (group commit), and a call returns when its
-transaction is on the disk (``synchronous=FULL``). The file is held under an exclusive lock by one process. After a
-failed commit the file is not written again until it was reopened and verified; until then every call fails. A file that
-is damaged is salvaged when it is opened; one that turns out to be damaged while it is open is given up, and its owner
-told, who opens it anew.
-
-The protocol is that of lanes: :meth:`Journal.admit` a message, read the :meth:`Journal.first_rows` of lanes,
-:meth:`Journal.remove` what is published. Order within a lane is the order of ``sequence``.
+One SQLite file, one connection, one thread. Every call is a command on that thread; commands that came while the last
+transaction was being synced go into the next one together (group commit), and a call returns when its transaction is on
+the disk (``synchronous=FULL``). One process holds the file under an exclusive lock. After a failed commit the file is
+not written again until it is reopened and verified; until then every call fails. A damaged file is salvaged when it is
+opened. If the damage is found while it is open, the file is abandoned and ``on_damage`` is called: the connector
+restarts in its process, and opens it again.
 """
 
 import asyncio
 import contextlib
-import fcntl
 import os
 import queue
 import threading
 import time
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final
 
 import apsw
-import msgspec
 import structlog
 
 from connector import supervision
 from connector.errors import ConfigurationError, ConnectorError, OutsideUnreachable, Unavailable
-from connector.journal.file import DamagedFile, JournalFile, StoredRow, sync
+from connector.journal.file import LOCK, LOG, DamagedFile, JournalFile, StoredRow, beside, lock, sync
+from connector.journal.model import Admission, Contents, JournalState, Oldest
 from connector.journal.open_file import OpenFiles
 from connector.journal.recovery import salvage
-from connector.message.routes import DEAD_LETTERS
-from connector.values import ProducibleRecord, Request
 
 _BATCH: Final = 2_000
 _PART: Final = 5_000
 """Most numbers that one command reads or removes: a message that has to be written waits for no more."""
 
 _REOPEN_SECONDS: Final = 1.0
-DEAD_LETTER_LANE: Final = "dead-letter/"
-"""What the names of the lanes of dead letters start with: each has one of its own."""
 RESTORE_SECONDS: Final = 10.0
-"""How long the journal's path is left to whoever moves files there, before the journal is written to it again."""
+"""How long the journal's path is left alone after its file is gone, before the journal is written to it again."""
 
 _LOG = structlog.get_logger("connector.journal")
-
-
-class Note(NamedTuple):
-    """A number to keep in the very transaction that writes an admission: both are there after a crash, or neither."""
-
-    name: str
-    value: int
-
-
-class Admission(msgspec.Struct, array_like=True):
-    """One message (or dead letter) on its way to Kafka, with its place in the order.
-
-    Attributes:
-        sequence: Its place, fixed at admission; never used twice while it stands in the journal.
-        lane: What is kept in order: the instance's id; of a dead letter, a name of its own.
-        request: What was received: the metrics' source and, if Kafka refuses the records, the dead letter.
-        records: The records whose streams are open: not yet acknowledged.
-        note: What is kept together with the row when it is written; no part of the row.
-    """
-
-    sequence: int
-    lane: str
-    request: Request
-    records: tuple[ProducibleRecord, ...]
-    note: Note | None = None
-
-    @property
-    def is_dead_letter(self) -> bool:
-        """Whether it is a dead letter rather than a message."""
-        for record in self.records:  # noqa: SIM110 - for every message, and any() takes three times as long
-            if record.stream == DEAD_LETTERS:
-                return True
-        return False
-
-
-@dataclass(frozen=True, slots=True)
-class Account:
-    """The ledger of one source: accepted = published + buried + rows of the journal + lost.
-
-    Attributes:
-        accepted: Messages and dead letters that became safe.
-        published: Those that are in Kafka.
-        buried: Messages that Kafka refused for their own sake after they were accepted.
-        lost: Rows that a damaged file did not give back.
-    """
-
-    accepted: int = 0
-    published: int = 0
-    buried: int = 0
-    lost: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Contents:
-    """What a journal held when it was opened.
-
-    Attributes:
-        lanes: Rows of each lane that has some.
-        sources: Rows of each source that has some.
-        next_sequence: The first sequence that is free.
-        accounts: The ledger of each source since the journal's creation.
-    """
-
-    lanes: dict[str, int]
-    sources: dict[str, int]
-    next_sequence: int
-    accounts: dict[str, Account] = field(default_factory=dict)
-
-
-class Oldest(NamedTuple):
-    """The row that has waited longest: its place in the order, and since when in epoch milliseconds."""
-
-    sequence: int
-    waits_since: int
-
-
-@dataclass(frozen=True, slots=True)
-class JournalState:
-    """How full the journal is and since when.
-
-    Attributes:
-        size_bytes: Bytes in use: database and write-ahead log.
-        oldest: The first row in the order, or None where there is none.
-        waiting: Rows by source that this connector has to tell of; None where it counts them itself.
-        lost: Why the file that is open is no longer the one at its path, and what to do; nothing while it is.
-    """
-
-    size_bytes: int
-    oldest: Oldest | None
-    waiting: Mapping[str, int] | None = None
-    lost: str = ""
-
-
-class Journal(Protocol):
-    """A durable, ordered, bounded store of admissions."""
-
-    async def open(self) -> Contents:
-        """Take ownership and tell what is there."""
-
-    async def close(self) -> None:
-        """Finish what was asked and give up ownership."""
-
-    async def admit(self, admission: Admission) -> None:
-        """Return when the admission is on the disk.
-
-        Raises:
-            Unavailable: The journal is full or failing; nothing of it will come back after a restart.
-        """
-
-    async def remove(self, sequence: int) -> None:
-        """Remove a row; returns when its removal is on the disk, however long the disk refuses."""
-
-    async def amend(self, admission: Admission) -> None:
-        """Replace the row of the same sequence, if there is one: fewer open streams, or a dead letter in its place."""
-
-    async def first_rows(
-        self, after: str, lanes: int, depth: int, skip: Container[str] = frozenset()
-    ) -> list[list[Admission]]:
-        """The first ``depth`` rows of the next ``lanes`` lanes in name order after a lane; fewer where they end."""
-
-    async def state(self) -> JournalState:
-        """How full the journal is and since when."""
-
-    async def add_direct(self, published: Mapping[str, int]) -> None:
-        """Add to the ledger, by source, messages that were published and never stood in the journal."""
-
-    async def remember(self, name: str, value: int) -> None:
-        """Keep a number durably, such as the latest time that ids may have used."""
-
-    async def recall(self, name: str) -> int:
-        """A number that was kept, or 0."""
-
-
-class NotingJournal(Journal, Protocol):
-    """A journal that keeps a note with a row, and tells what it has noted."""
-
-    async def recall_all(self, prefix: str) -> dict[str, int]:
-        """Every number whose name starts so."""
-
-    async def forget(self, names: Sequence[str]) -> None:
-        """Keep these numbers no longer."""
 
 
 class _Command:
@@ -214,7 +64,7 @@ class SqliteJournal:
         max_bytes: Bound of database and write-ahead log together.
         vfs: SQLite's file system layer, by name; for fault injection.
         on_damage: Called on the event loop, once, when the open file turns out to be damaged; every call fails from
-            then on, and what can be read is saved when the journal is opened anew.
+            then on, and what can be read is saved when the journal is opened again.
     """
 
     def __init__(
@@ -242,7 +92,7 @@ class SqliteJournal:
         return self._thread.is_alive()
 
     async def open(self) -> Contents:
-        """Take the lock, verify what is there, save it into a new file if it is damaged, and tell.
+        """Take the lock, verify the file, salvage it if it is damaged, and return what it holds.
 
         Raises:
             OutsideUnreachable: Another process holds the journal.
@@ -268,7 +118,7 @@ class SqliteJournal:
 
     async def admit(self, admission: Admission) -> None:
         """Return when the admission is on the disk; see :class:`Journal`."""
-        row, note = _row(admission), admission.note
+        row, note = StoredRow.of(admission), admission.note
         await self._ask(lambda file: file.insert(row, note), writes=True, adds=admission)
 
     async def remove(self, sequence: int) -> None:
@@ -277,15 +127,15 @@ class SqliteJournal:
 
     async def amend(self, admission: Admission) -> None:
         """Return when the row is replaced on the disk."""
-        row = _row(admission)
+        row = StoredRow.of(admission)
         await self._ask(lambda file: file.replace(row), writes=True, critical=True)
 
     async def first_rows(
-        self, after: str, lanes: int, depth: int, skip: Container[str] = frozenset()
+        self, after: str, lanes: int, depth: int, skip: frozenset[str] = frozenset()
     ) -> list[list[Admission]]:
         """The first rows of the next lanes; see :class:`Journal`."""
         rows: list[list[Admission]] = await self._ask(
-            lambda file: [[_admission(row) for row in lane] for lane in file.first_rows(after, lanes, depth, skip)],
+            lambda file: [[row.admission() for row in lane] for lane in file.first_rows(after, lanes, depth, skip)],
             writes=False,
         )
         return rows
@@ -344,7 +194,7 @@ class SqliteJournal:
             file = self._open_verified()
         except DamagedFile as damage:
             _LOG.error("the journal is damaged; saving what can be read", damage=str(damage))
-            salvage.salvage(self._path, self._max_bytes, _is_readable)
+            salvage.salvage(self._path, self._max_bytes)
             file = self._open_verified()
         if not salvage.set_aside_files(self._path):
             file.transact([JournalFile.forget_losses])
@@ -361,7 +211,7 @@ class SqliteJournal:
 
     def _hold(self, lock: int) -> None:
         self._lock = lock
-        self._lock_file = OpenFiles(_lock_of(self._path))
+        self._lock_file = OpenFiles(beside(self._path, LOCK))
 
     def _give_lock_back(self) -> None:
         if self._lock is not None:
@@ -371,7 +221,7 @@ class SqliteJournal:
     # --- on the journal's thread ---
 
     def _serve(self) -> None:
-        """The thread; whatever ends it, nobody waits for it any more."""
+        """The thread; however it ends, no caller is left waiting."""
         try:
             self._work()
         finally:
@@ -381,7 +231,7 @@ class SqliteJournal:
                     _fail([command], _failing("its thread has ended"))
 
     def _work(self) -> None:
-        """Gather, run in one transaction, answer; again until told to end."""
+        """Gather commands, run them in one transaction, answer; until the end is asked for."""
         ending = False
         retained: list[_Command] = []
         while not (ending and self._commands.empty()):
@@ -463,7 +313,7 @@ class SqliteJournal:
             DamagedFile: The open file does not give back what was written into it.
         """
         file.verify()
-        draft = self._path.with_name(f"{self._path.name}.rescuing")
+        draft = beside(self._path, ".rescuing")
         try:
             file.write_out(draft)
             draft.replace(salvage.rescued(self._path))
@@ -492,7 +342,7 @@ class SqliteJournal:
         return [one for one in commands if one.adds is None]
 
     def _restore(self, file: JournalFile) -> None:
-        """Write what the open file holds to its path, set aside what stands there, and go on with the new one.
+        """Write what the open file holds to its path, set aside what is there, and continue with the new file.
 
         Raises:
             DamagedFile: The open file does not give back what was written into it.
@@ -507,7 +357,7 @@ class SqliteJournal:
             if self._restore_problem:
                 return
             aside = salvage.set_aside(self._path, file.others())
-            self._path.with_name(f"{self._path.name}-wal").unlink(missing_ok=True)
+            beside(self._path, LOG).unlink(missing_ok=True)
             salvage.rescued(self._path).replace(self._path)
             sync(self._path.parent)
             self._file = self._open_verified()
@@ -545,7 +395,7 @@ class SqliteJournal:
         return [command for command in commands if command.critical]
 
     def _give_up(self, damage: DamagedFile) -> None:
-        """The file is damaged: touch it no more, and tell the owner."""
+        """The file is damaged: stop using it, and call ``on_damage``."""
         _LOG.error("the open journal turned out to be damaged", damage=str(damage))
         self._abandon()
         self._is_damaged = True
@@ -565,57 +415,21 @@ def _outcomes(file: JournalFile, commands: Sequence[_Command]) -> list[Any]:
 
 
 def _contents(file: JournalFile) -> Contents:
-    accounts = {
-        account.source: Account(account.accepted, account.published, account.buried, account.lost)
-        for account in file.accounts()
-    }
-    return Contents(file.lanes(), file.sources(), file.next_sequence(), accounts)
-
-
-_ENCODER = msgspec.msgpack.Encoder()
-_DECODER = msgspec.msgpack.Decoder(tuple[Request, tuple[ProducibleRecord, ...]])
-
-
-def _row(admission: Admission) -> StoredRow:
-    request = admission.request
-    content = _ENCODER.encode((request, admission.records))
-    return StoredRow(admission.sequence, admission.lane, request.source, request.waits_since, content).sealed()
-
-
-def _admission(row: StoredRow) -> Admission:
-    try:
-        request, records = _DECODER.decode(row.content)
-    except msgspec.MsgspecError as error:
-        raise DamagedFile(f"row {row.sequence} is not readable") from error
-    return Admission(row.sequence, row.lane, request, records)
-
-
-def _is_readable(content: bytes) -> bool:
-    try:
-        _DECODER.decode(content)
-    except msgspec.MsgspecError:
-        return False
-    return True
+    return Contents(file.lanes(), file.sources(), file.next_sequence(), file.accounts())
 
 
 def _take_lock(path: Path) -> int:
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor = os.open(_lock_of(path), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        descriptor = os.open(beside(path, LOCK), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise ConfigurationError(f"WEDA_JOURNAL__PATH: {path} cannot be written ({error.strerror})") from error
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
+        lock(descriptor, path, "stop it, or give WEDA_JOURNAL__PATH another file")
+    except OutsideUnreachable:
         os.close(descriptor)
-        raise OutsideUnreachable(
-            f"the journal {path} is held by another process: stop it, or give WEDA_JOURNAL__PATH another file"
-        ) from error
+        raise
     return descriptor
-
-
-def _lock_of(path: Path) -> Path:
-    return path.with_name(path.name + ".lock")
 
 
 def _failing(why: str) -> Unavailable:

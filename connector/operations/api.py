@@ -66,7 +66,7 @@ def router(context: Context) -> APIRouter:
         letter = await find(context, topic, partition, offset)
         if letter is None:
             raise HTTPException(404, _NOTHING_THERE)
-        return letter_as_dict(letter, replayed=await context.letters.is_replayed(letter))
+        return letter_as_dict(letter, replayed=await context.letters.is_reprocessed(letter))
 
     @api.post("/replays", status_code=202)
     async def replay(order: Order) -> dict[str, Any]:

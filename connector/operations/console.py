@@ -255,7 +255,7 @@ class _Console:
     async def letter(self, request: Request) -> Response:
         """One dead letter with its bytes."""
         found = await self._found(request)
-        replayed = await self._context.letters.is_replayed(found)
+        replayed = await self._context.letters.is_reprocessed(found)
         arrived, read = await asyncio.to_thread(_shown, found.body, _LETTER_BYTES, _LETTER_BYTES)
         return await self.page(
             request,

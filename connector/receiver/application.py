@@ -29,7 +29,7 @@ from connector.errors import (
     Unavailable,
     WrongCredential,
 )
-from connector.intake.pipeline import Outcome, Pipeline, Result
+from connector.intake.pipeline import Accepted, Pipeline
 from connector.message.conversion import EventSummary
 from connector.receiver.addresses import NOWHERE, ORIGIN, Origin, client_address
 from connector.receiver.authentication import Authentication, Identity, RefusalDelay
@@ -235,12 +235,12 @@ class Receiver:
         call.body = body
         content_type = "" if is_query else call.head.content_type
         request = Request(call.source, body, content_type, call.received_at, call.trace)
-        on_done = partial(self._answer, call)
         if identity.signature is None:
-            self._pipeline.accept(request, kind, on_done)
+            done = self._pipeline.accept(request, kind)
         else:
             accept = partial(self._pipeline.accept, request, kind)
-            self._single_use.once(call.source, identity.signature, body, accept, on_done)
+            done = self._single_use.once(call.source, identity.signature, body, accept)
+        done.then(partial(self._answer, call))
 
     def _admit(self, call: Call, identity: Identity) -> None:
         """The source is proven: from here on what it does counts as its own."""
@@ -307,19 +307,18 @@ class Receiver:
     def _fail(self, call: Call, error: Exception) -> None:
         """Answer a request that did not reach the pipeline."""
         if isinstance(error, ConnectorError):
-            self._answer(call, error, None)
+            self._answer(call, error)
             return
         _LOG.error(_DEFECT, exc_info=error)
-        self._answer(call, Defect(_DEFECT), None)
+        self._answer(call, Defect(_DEFECT))
 
-    def _answer(self, call: Call, result: Result, summary: EventSummary | None) -> None:
+    def _answer(self, call: Call, result: Accepted | ConnectorError) -> None:
         self._open_requests -= 1
-        error = result if isinstance(result, ConnectorError) else None
-        if error is None:
-            answer = answers.ACCEPTED
+        if isinstance(result, ConnectorError):
+            _drop_frames(result)
+            error, summary, answer = result, None, answers.to_source(result)
         else:
-            _drop_frames(error)
-            answer = answers.to_source(error)
+            error, summary, answer = None, result.summary, answers.ACCEPTED
         if isinstance(error, WrongCredential):
             self._metrics.credential_refused(error.reason)
             self._refusal_delay.hold(partial(call.answer, answer))
@@ -329,7 +328,7 @@ class Receiver:
         if call.body is not None:
             self._recent.came(call.source, _recent(call, call.body, error, summary))
 
-    def _note(self, call: Call, status: int, result: Result, summary: EventSummary | None) -> None:
+    def _note(self, call: Call, status: int, result: Accepted | ConnectorError, summary: EventSummary | None) -> None:
         """Count a request, and write its canonical line."""
         outcome, seconds = _outcome_of(result), time.perf_counter() - call.started
         self._metrics.request_ended(call.source, outcome, seconds)
@@ -362,10 +361,10 @@ def _drop_frames(error: ConnectorError) -> None:
     error.__traceback__ = error.__cause__ = error.__context__ = None
 
 
-def _outcome_of(result: Result) -> str:
+def _outcome_of(result: Accepted | ConnectorError) -> str:
     """The label of metrics and log."""
-    if isinstance(result, Outcome):
-        return result.value
+    if isinstance(result, Accepted):
+        return result.outcome.value
     if isinstance(result, Rejected):
         return "rejected"
     if isinstance(result, Refused):

@@ -1,13 +1,12 @@
 """The journal that replicas share: a PostgreSQL database, in which each lane has at most one owner.
 
-Whoever has a message of an instance on its way owns the instance's lane, and it alone publishes; a message that reaches
-another replica meanwhile is written behind what is there, for the owner to publish. A lane is given up when nothing of
-it is left, and taken over when its owner's lease has run out. Everything that a replica asks goes in *turns*: what has
-gathered while the last one was under way goes into the next one together, one statement and one transaction each
-(group commit). The statements are functions of the database (``connector/migrations``), so that no transaction ever
-waits for a network.
+The replica that is publishing a message of an instance owns the instance's lane, and it alone publishes. A message that
+another replica receives meanwhile is written behind the rows there, for the owner to publish. A lane is released when
+nothing of it is left, and taken over when its owner's lease has run out. Requests are sent in *batches*: those that
+came while the last batch was under way go into the next one, one statement and one transaction (group commit). The
+statements are functions of the database (``migrations/``), so that no transaction ever waits for a network.
 
-A replica whose lease has run out is lost for good: its owner starts anew, under another name.
+A replica whose lease has run out does not continue: the connector restarts in its process, under another name.
 """
 
 import asyncio
@@ -16,19 +15,17 @@ import hashlib
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
-import msgspec
 import structlog
 
 from connector import supervision
 from connector.delivery.duplicates import DedupKey, DedupState
 from connector.errors import OutcomeUnknown, Unavailable
-from connector.journal.sqlite import DEAD_LETTER_LANE, Admission, Contents, JournalState, Oldest
+from connector.journal.model import DEAD_LETTER_LANE, Admission, Contents, JournalState, Oldest
 from connector.replicas.lease import GRANT_SECONDS, Lease
-from connector.values import ProducibleRecord, Request
 
 _BATCH: Final = 500
 _BATCH_SECONDS: Final = 2.0
@@ -44,16 +41,13 @@ _FORGET_SECONDS: Final = 10.0
 _LOST: Final = "WL001"
 _LOG = structlog.get_logger("connector.journal")
 
-_ENCODER = msgspec.msgpack.Encoder()
-_DECODER = msgspec.msgpack.Decoder(tuple[Request, tuple[ProducibleRecord, ...]])
-
 _REGISTER: Final = (
     "INSERT INTO weda_replica (owner, lease_until) VALUES (%s, clock_timestamp() + make_interval(secs => %s)) "
     "ON CONFLICT DO NOTHING"
 )
 _RENEW: Final = "SELECT backlog, bytes FROM weda_renew(%s, make_interval(secs => %s), %s)"
 _REACH: Final = (
-    "WITH told AS (UPDATE weda_replica SET reaches_kafka = %(mine)s, "
+    "WITH reported AS (UPDATE weda_replica SET reaches_kafka = %(mine)s, "
     "reached_kafka_at = clock_timestamp() - make_interval(secs => %(reached)s) "
     "WHERE owner = %(me)s AND (reaches_kafka OR %(mine)s)) "
     "SELECT EXISTS (SELECT FROM weda_replica WHERE owner <> %(me)s AND reaches_kafka "
@@ -103,13 +97,13 @@ _FORGET: Final = "SELECT weda_forget(make_interval(secs => %s), %s, %s)"
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What the database says of a message that is about to be let in.
+    """The database's answer to a claim.
 
     Attributes:
-        dedup_state: Of its mark: new, in conflict, pending elsewhere, or safe.
+        dedup_state: Of the message's key: new, in conflict, pending on another replica, or safe.
         sequence: Its place in the order.
         is_mine: Whether its lane is this replica's.
-        has_backlog: Whether rows of its lane stand before it.
+        has_backlog: Whether its lane has rows in front of it.
     """
 
     dedup_state: DedupState
@@ -136,7 +130,7 @@ class _Row:
 
 @dataclass(slots=True)
 class _Change:
-    """The removal of a row, or what stands in its place from now on."""
+    """The removal of a row, or what replaces it."""
 
     admission: Admission | None
     done: asyncio.Future[None]
@@ -176,7 +170,7 @@ class DatabaseRefusal(Exception):
 
 
 class Link(Protocol):
-    """One connection to the database, made anew after whatever broke it."""
+    """One connection to the database, made again after it broke."""
 
     async def ask(self, sql: str, parameters: Any, *, seconds: float) -> list[tuple[Any, ...]]:
         """Run one statement, a transaction of its own.
@@ -191,16 +185,16 @@ class Link(Protocol):
 
 
 class RemoteLanes:
-    """Which lanes this replica has something of, between the database's answers; stands where an occupancy does.
+    """The lanes of which this replica has something in memory, as `connector.delivery.lanes.JournaledLanes`.
 
-    Whether rows stand before a message is told by its verdict. What a verdict cannot know of is what this replica
-    itself is about to write, and what it has claimed and not yet brought on its way.
+    A message's verdict says whether its lane has rows. A verdict cannot know what this replica is about to write, or
+    has claimed and not yet admitted.
 
     Args:
         on_free: Called with a lane of which nothing is left in memory.
 
     Attributes:
-        backlog: Rows of this replica's lanes, as the database told last.
+        backlog: Rows of this replica's lanes, as the database last answered.
     """
 
     def __init__(self, on_free: Callable[[str], None]) -> None:
@@ -210,44 +204,40 @@ class RemoteLanes:
         self.backlog = 0
 
     def hold(self, lane: str) -> None:
-        """A message of the lane is being claimed, or on its way."""
+        """A message of the lane is being claimed, or is in memory."""
         self._held[lane] += 1
 
     def let_go(self, lane: str) -> None:
-        """It is on its way no longer."""
+        """It is in memory no longer."""
         self._less(self._held, lane)
 
     def add(self, lane: str) -> None:
         """A row of the lane is about to be written."""
         self._about[lane] += 1
 
-    def stored(self, lane: str) -> None:
-        """It is written: verdicts tell of it from now on."""
-        self.backlog = max(self.backlog, 1)
+    def written(self, lane: str, *, is_stored: bool) -> None:
+        """The write has ended; what was stored is known to verdicts from now on."""
+        if is_stored:
+            self.backlog = max(self.backlog, 1)
         self._less(self._about, lane)
 
-    def remove(self, lane: str) -> None:
-        """It was not written."""
-        self._less(self._about, lane)
-
-    def removed(self, lane: str) -> None:
-        """A row is gone; verdicts tell."""
-
-    def moved(self, lane: str, to: str) -> None:
-        """A row is in another lane now; verdicts tell."""
+    def removed(self, lane: str) -> None:  # noqa: ARG002 - verdicts know of which lane
+        """A row is gone. The count stays above 0 until the database says so: others may have written more."""
+        if self.backlog > 1:
+            self.backlog -= 1
 
     def is_held(self, lane: str) -> bool:
-        """Whether something of the lane may come that stands before the rows that were read."""
+        """Whether something of the lane is in memory."""
         return lane in self._held or lane in self._about
+
+    def may_grow_in_front(self, lane: str) -> bool:
+        """Whether a claim of the lane may have been numbered before the rows that were read."""
+        return self.is_held(lane)
 
     @property
     def total(self) -> int:
         """Rows of this replica's lanes, as far as is known: those that others write are counted once a second."""
         return self.backlog + len(self._about)
-
-    @property
-    def letters(self) -> None:
-        """Not known here: `SharedJournal.waiting_dead_letters` asks."""
 
     def __contains__(self, lane: str) -> bool:
         return lane in self._about
@@ -300,7 +290,7 @@ class SharedJournal:
         self._asked = asyncio.Event()
         self._closing = False
         self._tasks: list[asyncio.Task[None]] = []
-        self._marks: dict[int, DedupKey] = {}
+        self._keys: dict[int, DedupKey] = {}
         self._bytes = 0
         self.lease = Lease()
         self.remote_lanes = RemoteLanes(self._release)
@@ -359,7 +349,7 @@ class SharedJournal:
 
     async def admit(self, admission: Admission) -> None:
         """Return when the row is committed in a lane of this replica's."""
-        await self._store(admission, self._marks.get(admission.sequence), is_behind=False)
+        await self._store(admission, self._keys.get(admission.sequence), is_behind=False)
 
     async def remove(self, sequence: int) -> None:
         """Return when the row's removal is committed, while its lane is this replica's."""
@@ -370,32 +360,34 @@ class SharedJournal:
         await self._change(self._next.amends, admission.sequence, admission)
 
     async def first_rows(
-        self, after: str, lanes: int, depth: int, skip: Container[str] = frozenset()
+        self, after: str, lanes: int, depth: int, skip: frozenset[str] = frozenset()
     ) -> list[list[Admission]]:
         """The first rows of the next lanes of this replica's."""
-        names = skip if isinstance(skip, Iterable) else ()
-        wanted = (self._me, _name(after), [_name(one) for one in names], lanes, depth)
+        wanted = (self._me, _name(after), [_name(one) for one in skip], lanes, depth)
         rows = await self._read(_HEADS, wanted)
         found: dict[bytes, list[Admission]] = {}
         for lane, sequence, content in rows:
-            request, records = _DECODER.decode(content)
-            found.setdefault(lane, []).append(Admission(sequence, lane.decode(), request, records))
+            found.setdefault(lane, []).append(Admission.of_content(sequence, lane.decode(), content))
         return list(found.values())
 
     async def state(self) -> JournalState:
-        """How full it is, and since when; each row is counted by one replica.
+        """How full it is, and since when.
 
         Raises:
             Unavailable: The database does not answer, or gives this replica no lease: it can take nothing.
         """
         self._check_lease()
         [(size, sequence, received_at)] = await self._read(_OLDEST)
-        counted: list[tuple[Any, ...]] = []
-        if sequence is not None:
-            about = {"me": self._me, "lease": GRANT_SECONDS, "silence": _SPEAKING_SECONDS}
-            counted = await self._read(_WAITING, about)
-        oldest = None if sequence is None else Oldest(sequence, received_at)
-        return JournalState(size, oldest, dict(counted))
+        return JournalState(size, None if sequence is None else Oldest(sequence, received_at))
+
+    async def waiting_by_source(self) -> dict[str, int]:
+        """How many rows of each source this replica reports; each row is reported by one replica.
+
+        Raises:
+            Unavailable: The database does not answer.
+        """
+        about = {"me": self._me, "lease": GRANT_SECONDS, "silence": _SPEAKING_SECONDS}
+        return {str(source): int(count) for source, count in await self._read(_WAITING, about)}
 
     async def waiting_dead_letters(self) -> int:
         """How many of the rows of all replicas are dead letters.
@@ -405,9 +397,6 @@ class SharedJournal:
         """
         [(count,)] = await self._read(_LETTERS, (_name(DEAD_LETTER_LANE), _name(_BEHIND_LETTERS)))
         return int(count)
-
-    async def add_direct(self, published: Mapping[str, int]) -> None:
-        """Nothing: what is published straight leaves no trace here."""
 
     async def remember(self, name: str, value: int) -> None:
         """Keep the greatest number of all replicas."""
@@ -457,12 +446,12 @@ class SharedJournal:
         await self._store(admission, dedup_key, is_behind=True)
 
     def note_key(self, sequence: int, dedup_key: DedupKey) -> None:
-        """The message's mark: if it becomes a row, it is safe."""
-        self._marks[sequence] = dedup_key
+        """The key of a message: it is safe if the message becomes a row."""
+        self._keys[sequence] = dedup_key
 
     def drop_key(self, sequence: int) -> None:
         """The message is no row and becomes none."""
-        self._marks.pop(sequence, None)
+        self._keys.pop(sequence, None)
 
     def hold(self, lane: str) -> None:
         """Before a claim."""
@@ -473,16 +462,16 @@ class SharedJournal:
         self.remote_lanes.let_go(lane)
 
     def mark_published(self, dedup_key: DedupKey) -> None:
-        """A message with the mark is published; written behind."""
+        """A message with the key is published; written behind."""
         self._next.safe.append(dedup_key)
         self._asked.set()
 
     def mark_void(self, dedup_key: DedupKey) -> None:
-        """A message with the mark was refused; written behind."""
+        """A message with the key was refused; written behind."""
         self._next.void.append(dedup_key)
         self._asked.set()
 
-    # --- turns ---
+    # --- batches ---
 
     def _release(self, lane: str) -> None:
         self._next.released.add(lane)
@@ -502,7 +491,7 @@ class SharedJournal:
             raise _failing("this replica has no lease on it now")
 
     async def _store(self, admission: Admission, dedup_key: DedupKey | None, *, is_behind: bool) -> None:
-        content = _ENCODER.encode((admission.request, admission.records))
+        content = admission.content
         if self._bytes + len(content) > self._max_bytes:
             raise Unavailable("the shared journal is full (WEDA_JOURNAL__MAX_BYTES): send it again", retry_after=5)
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -531,7 +520,7 @@ class SharedJournal:
                 await self._run_batch(batch)
 
     def _gather(self) -> _Batch:
-        """What goes into the next turn: everything but what is too much for one."""
+        """What goes into the next batch: everything that fits."""
         batch, rest = self._next, _Batch()
         self._next = rest
         batch.claims, rest.claims = batch.claims[:_BATCH], batch.claims[_BATCH:]
@@ -578,7 +567,7 @@ class SharedJournal:
             [*batch.removals],
             [sequence for sequence, _ in amends],
             [_name(one.lane) for _, one in amends],
-            [_ENCODER.encode((one.request, one.records)) for _, one in amends],
+            [one.content for _, one in amends],
             [None if row.is_behind else row.admission.sequence for row in rows],
             [_name(row.admission.lane) for row in rows],
             *_keys_of([row.dedup_key for row in rows]),
@@ -606,9 +595,9 @@ class SharedJournal:
             self.remote_lanes.backlog = max(self.remote_lanes.backlog, 1)
 
     async def _fail(self, batch: _Batch, failing: Unavailable) -> None:
-        """A turn whose outcome is unknown, or which was rolled back: refuse what can be, ask the rest once more.
+        """A batch was rolled back, or its outcome is unknown: refuse what can be refused, and ask the rest again.
 
-        What is asked once more may have been done: all of it can be done twice.
+        What is asked again may have been done already; all of it can be done twice.
         """
         for claim in batch.claims:
             _set(claim.verdict, failing)
@@ -737,8 +726,8 @@ def _second_key(dedup_key: DedupKey) -> bytes:
     return hashlib.blake2b(dedup_key[0] + dedup_key[1], digest_size=16).digest()
 
 
-def _both_keys(marks: Iterable[DedupKey]) -> Iterable[tuple[bytes, bytes]]:
-    for dedup_key in marks:
+def _both_keys(keys: Iterable[DedupKey]) -> Iterable[tuple[bytes, bytes]]:
+    for dedup_key in keys:
         yield dedup_key[0], dedup_key[1]
         yield _second_key(dedup_key), dedup_key[1]
 
@@ -762,7 +751,7 @@ def _failing(why: str) -> Unavailable:
 
 
 def _in_doubt(failing: Unavailable) -> OutcomeUnknown:
-    """The same of a row that may have been committed: nobody has told."""
+    """The same for a row that may have been committed."""
     return OutcomeUnknown(f"{failing.message}; it may be published all the same", retry_after=failing.retry_after)
 
 
@@ -771,6 +760,6 @@ def _set(future: asyncio.Future[Any], outcome: Any) -> None:
         return
     if isinstance(outcome, Exception):
         future.set_exception(outcome)
-        future.exception()  # who asked may be gone
+        future.exception()  # the caller may be gone
     else:
         future.set_result(outcome)

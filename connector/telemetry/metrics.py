@@ -15,7 +15,7 @@ from prometheus_client import Gauge as LabelledGauge
 from prometheus_client.metrics_core import Metric
 
 from connector.errors import CREDENTIAL_REASONS, ConnectorError, Unreadable
-from connector.journal.sqlite import Account, Admission, Contents
+from connector.journal.model import Account, Admission, Contents
 from connector.kafka.publisher import Failure
 from connector.message.conversion import DICTIONARIES, EventSummary
 from connector.message.routes import DEAD_LETTERS, STREAMS
@@ -329,7 +329,7 @@ class Metrics:
         """It waits in the journal."""
         self._journal(admission.request.source, 1)
 
-    def buried(self, admission: Admission, failure: Failure) -> None:
+    def dead_lettered(self, admission: Admission, failure: Failure) -> None:
         """Kafka refused an accepted message for its own sake: a dead letter stands in its place."""
         account = self._accounts[admission.request.source]
         account.buried += 1

@@ -24,6 +24,8 @@ from uvicorn.server import ServerState
 
 from connector.delivery.delivery import Delivery
 from connector.delivery.duplicates import Duplicates
+from connector.delivery.lanes import LaneCounts
+from connector.delivery.order import LocalOrder
 from connector.errors import Defect
 from connector.intake import dead_letters, pipeline
 from connector.intake.pipeline import Pipeline, Reader
@@ -106,20 +108,24 @@ class Served:
         self._publish_wait = publish_wait
 
     async def start(self):
+        contents = await self.journal.open()
+        counts = LaneCounts(contents.lanes)
         self.delivery = Delivery(
             self.publisher,
             self.journal,
-            await self.journal.open(),
+            contents,
             ledger=self.metrics,
             make_dead_letter=partial(dead_letters.of_refusal, self.routes.dead_letter_topic),
             publish_wait_seconds=self._publish_wait,
+            journaled=counts,
         )
         duplicates = Duplicates(window_seconds=3600, max_entries=1000)
+        order = LocalOrder(self.delivery, duplicates, counts)
         reader = Reader(ZoneInfo("Asia/Shanghai"), self._privacy)
         pipeline = Pipeline(
             routes=self.routes,
             framing=self._framing,
-            delivery=self.delivery,
+            order=order,
             duplicates=duplicates,
             ingest_ids=IngestIds(),
             metrics=self.metrics,
@@ -136,7 +142,7 @@ class Served:
             max_body_bytes=512 * 1024,
             max_in_flight=self._max_in_flight,
             rates=Rates(self._rates),
-            single_use=SingleUse(duplicates),
+            single_use=SingleUse(order),
             trusted_proxies=self._trusted_proxies,
             refusal_delay=RefusalDelay(0.01),
         )

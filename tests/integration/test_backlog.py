@@ -19,7 +19,8 @@ import apsw
 import pytest
 
 from connector.intake.dead_letters import dead_letter
-from connector.journal.sqlite import Admission, SqliteJournal
+from connector.journal.model import Admission
+from connector.journal.sqlite import SqliteJournal
 from connector.message.conversion import timestamp_text
 from connector.values import ProducibleRecord, Request
 from tests.faults.stage import Connector as Process
@@ -470,11 +471,11 @@ async def test_a_salvage_that_a_crash_cut_short_counts_as_done(path):
 AS_NOBODY = """
 import os, sys
 from pathlib import Path
-from connector.backlog import told_of_file
+from connector.admin.backlog import status_of_file
 
 if os.getuid() == 0:
     os.seteuid(65534)  # root may write everywhere
-print(told_of_file(Path(sys.argv[1]))["journal_messages"])
+print(status_of_file(Path(sys.argv[1]))["journal_messages"])
 """
 
 

@@ -13,8 +13,9 @@ import apsw
 import pytest
 
 from connector.errors import ConfigurationError
+from connector.journal.model import Account, Admission, Contents
 from connector.journal.recovery import salvage
-from connector.journal.sqlite import Account, Admission, Contents, SqliteJournal
+from connector.journal.sqlite import SqliteJournal
 from connector.values import ProducibleRecord, Request
 from tests.integration.test_journal import LIMIT, opened
 

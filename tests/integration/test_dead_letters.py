@@ -21,7 +21,7 @@ from connector.admin.client import Remote
 from connector.errors import ConnectorError
 from connector.intake.dead_letters import Selection
 from connector.journal.file import JournalFile, StoredRow
-from connector.journal.sqlite import Note
+from connector.journal.model import Note
 from connector.kafka.topics import TopicAdmin
 from tests.faults.stage import TOKEN as STAGE_TOKEN
 from tests.faults.stage import Connector as Process

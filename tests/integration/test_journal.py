@@ -13,7 +13,8 @@ import apsw
 import pytest
 
 from connector.errors import OutsideUnreachable, Unavailable
-from connector.journal.sqlite import Account, Admission, SqliteJournal
+from connector.journal.model import Account, Admission
+from connector.journal.sqlite import SqliteJournal
 from connector.values import ProducibleRecord, Request
 
 LIMIT = 64 * 1024 * 1024

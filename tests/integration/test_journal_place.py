@@ -10,7 +10,8 @@ import pytest
 from connector.delivery.duplicates import Duplicates, DuplicatesFile, dedup_key_of
 from connector.errors import Unavailable
 from connector.journal import sqlite as journal_module
-from connector.journal.sqlite import Admission, SqliteJournal
+from connector.journal.model import Admission
+from connector.journal.sqlite import SqliteJournal
 from connector.values import Request
 from tests.integration.test_log_sink import serve  # noqa: F401 - a fixture
 from tests.servers.reading import read_topic

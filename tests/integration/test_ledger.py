@@ -9,7 +9,8 @@ import aiohttp
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from connector.journal.sqlite import Account, SqliteJournal
+from connector.journal.model import Account
+from connector.journal.sqlite import SqliteJournal
 from tests.faults.stage import TOKEN as STAGE_TOKEN
 from tests.faults.stage import Connector as Process
 from tests.integration.conftest import Running

@@ -14,7 +14,7 @@ import pytest
 
 from connector.delivery.duplicates import DedupState, dedup_key_of
 from connector.errors import ConfigurationError, Unavailable
-from connector.journal.sqlite import Admission
+from connector.journal.model import Admission
 from connector.replicas.database import DatabaseLink
 from connector.replicas.journal import SharedJournal, Verdict
 from connector.settings import REDACTED, Settings
@@ -373,7 +373,7 @@ async def test_every_row_is_told_of_by_one_replica(one, other, database):
     await other.admit(admission((await claimed(other, "j")).sequence, "j", source="hr"))
     states = [await each.state() for each in (one, other)]
 
-    assert [state.waiting for state in states] == [{"default": 1}, {"hr": 1}]
+    assert [await each.waiting_by_source() for each in (one, other)] == [{"default": 1}, {"hr": 1}]
     assert {state.size_bytes for state in states} == {database.ask("SELECT sum(length(content)) FROM weda_row")[0][0]}
 
 

@@ -17,6 +17,8 @@ from bench import bare
 from bench.load import CONNECTIONS, TOKEN, Plan, Requests
 from connector.delivery.delivery import Delivery
 from connector.delivery.duplicates import Duplicates
+from connector.delivery.lanes import LaneCounts
+from connector.delivery.order import LocalOrder
 from connector.intake.pipeline import Pipeline, Reader
 from connector.message.encoding import SingleObjectFraming
 from connector.message.ingest_ids import IngestIds
@@ -81,11 +83,12 @@ async def receiver():
     )
     delivery.connect()
     duplicates = Duplicates(window_seconds=3600, max_entries=10_000)
+    order = LocalOrder(delivery, duplicates, LaneCounts({}))
     reader = Reader(ZoneInfo("Asia/Shanghai"))
     pipeline = Pipeline(
         routes=Routes(["events"], "weda.workflow"),
         framing=SingleObjectFraming(),
-        delivery=delivery,
+        order=order,
         duplicates=duplicates,
         ingest_ids=IngestIds(),
         metrics=metrics,
@@ -102,7 +105,7 @@ async def receiver():
         max_body_bytes=512 * 1024,
         max_in_flight=1024,
         rates=Rates({}),
-        single_use=SingleUse(duplicates),
+        single_use=SingleUse(order),
         trusted_proxies=(),
     )
     return application, delivery

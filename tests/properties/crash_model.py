@@ -9,10 +9,10 @@ from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from connector.delivery.completion import Completion, Durability
 from connector.delivery.delivery import Delivery
-from connector.delivery.lanes import Completion, Durability
 from connector.errors import Unavailable
-from connector.journal.sqlite import Account, Admission, Contents, JournalState
+from connector.journal.model import Account, Admission, Contents, JournalState
 from connector.kafka.publisher import Failure, FailureKind, Failures
 from connector.message.routes import DEAD_LETTERS
 from connector.values import ProducibleRecord, Request
@@ -308,7 +308,7 @@ class Ledger:
     def removed(self, _: Admission) -> None:
         self.journaled_now -= 1
 
-    def buried(self, _: Admission, failure: Failure) -> None:
+    def dead_lettered(self, _: Admission, failure: Failure) -> None:
         self.counts["buried"] += 1
         self.counts["accepted"] += 1
 
@@ -346,7 +346,7 @@ class World:
         self.sent: list[Sent] = []
         self.step = 0
         self.disturbances: list[int] = []
-        self._open: list[tuple[Sent, Completion]] = []
+        self._open: list[tuple[Sent, Completion[Durability]]] = []
         self._start(Disk())
 
     # --- what a history is made of ---
@@ -478,7 +478,7 @@ class World:
                 self.journal,
                 contents,
                 ledger=self.ledger,
-                make_dead_letter=_bury,
+                make_dead_letter=_dead_letter,
                 publish_wait_seconds=WAIT_SECONDS,
             )
             delivery.connect()
@@ -521,5 +521,5 @@ def _record(sent: Sent, stream: str) -> ProducibleRecord:
     return ProducibleRecord(stream, stream, sent.instance.encode(), str(sent.number).encode(), (), 0)
 
 
-def _bury(request: Request, records: tuple[ProducibleRecord, ...], _: Failure) -> ProducibleRecord:
+def _dead_letter(request: Request, records: tuple[ProducibleRecord, ...], _: Failure) -> ProducibleRecord:
     return ProducibleRecord(DEAD_LETTERS, DEAD_LETTERS, records[0].key, request.body, (), 0)

@@ -27,9 +27,10 @@ from hypothesis import strategies as st
 
 from connector.errors import ConfigurationError, Unavailable
 from connector.journal import file, sqlite
-from connector.journal.file import JournalFile, StoredAccount, StoredRow
+from connector.journal.file import JournalFile, StoredRow
+from connector.journal.model import Account, Admission
 from connector.journal.recovery import salvage
-from connector.journal.sqlite import Account, Admission, SqliteJournal
+from connector.journal.sqlite import SqliteJournal
 from connector.values import ProducibleRecord, Request
 from tests.properties.crash_disk import CrashDisk, Fault
 
@@ -97,20 +98,18 @@ class State:
     """What a journal's file holds."""
 
     rows: dict[int, StoredRow] = field(default_factory=dict)
-    accounts: dict[str, StoredAccount] = field(default_factory=dict)
+    accounts: dict[str, Account] = field(default_factory=dict)
     remembered: int = 0
 
     @staticmethod
     def of(file: JournalFile) -> "State":
         """What can be read of it."""
         rows = {row.sequence: row for row in file.rows()}
-        return State(rows, {account.source: account for account in file.accounts()}, file.recall("floor"))
+        return State(rows, file.accounts(), file.recall("floor"))
 
     def count(self, source: str, *, accepted: int = 0, published: int = 0, buried: int = 0) -> None:
-        before = self.accounts.get(source, StoredAccount(source))
-        self.accounts[source] = StoredAccount(
-            source, before.accepted + accepted, before.published + published, before.buried + buried
-        )
+        before = self.accounts.get(source, Account())
+        self.accounts[source] = before.plus(accepted=accepted, published=published, buried=buried)
 
     @property
     def is_balanced(self) -> bool:

@@ -14,14 +14,15 @@ from typing import Self
 import pytest
 
 from connector.delivery.delivery import Delivery
-from connector.delivery.duplicates import dedup_key_of
+from connector.delivery.duplicates import Duplicates, dedup_key_of
+from connector.delivery.order import Arrival
 from connector.errors import Unavailable
-from connector.journal.sqlite import Contents
+from connector.journal.model import Contents
 from connector.kafka.publisher import Failure, FailureKind, Failures
-from connector.replicas.claims import Claims
 from connector.replicas.database import DatabaseLink
 from connector.replicas.journal import SharedJournal
 from connector.replicas.lease import LeasedPublisher
+from connector.replicas.order import SharedOrder
 from connector.telemetry.metrics import Metrics
 from connector.values import ProducibleRecord, Request
 from tests.faults.checks import tail_breaks
@@ -91,21 +92,24 @@ class Replica:
             journaled=self.journal.remote_lanes,
         )
         self._delivery.connect()
-        self.claims = Claims(self.journal, self._delivery, ledger, reply_deadline_seconds=0.8)
+        duplicates = Duplicates(window_seconds=3600, max_entries=1000, is_written=False)
+        self.order = SharedOrder(self.journal, self._delivery, duplicates, ledger, reply_deadline_seconds=0.8)
         return self
 
     async def __aexit__(self, *_: object) -> None:
         await self._delivery.stop(1)
-        await self.claims.stop()
+        await self.order.stop()
         await self.journal.close()
 
     async def take(self, instance: str, number: int) -> bool:
         request = Request("default", b"body", "application/json", number)
         record = ProducibleRecord("events", "t", instance.encode(), str(number).encode(), (), number)
         seen = dedup_key_of("message", "default", f"{instance}/{number}", b"f" * 16)
-        decided = asyncio.get_running_loop().create_future()
-        self.claims.admit(instance, request, seen, (record,)).then(decided.set_result)
-        return not isinstance(await decided, Unavailable)
+        try:
+            await self.order.admit(Arrival(instance, request, (record,), seen))
+        except Unavailable:
+            return False
+        return True
 
 
 class Senders:

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
+from connector.delivery.completion import Completion, Durability
 from connector.delivery.delivery import Delivery
-from connector.delivery.lanes import Completion, Durability
 from connector.errors import Unavailable
-from connector.journal.sqlite import Admission
+from connector.journal.model import Admission
 from connector.kafka.publisher import Failure
 from connector.message.routes import DEAD_LETTERS
 from connector.testing import TIMED_OUT, TOO_LARGE, InMemoryJournal, InMemoryPublisher
@@ -43,7 +43,7 @@ class CountingLedger:
     def removed(self, admission: Admission) -> None:
         self.counts["journaled"] -= 1
 
-    def buried(self, admission: Admission, failure: Failure) -> None:
+    def dead_lettered(self, admission: Admission, failure: Failure) -> None:
         self.counts["buried"] += 1
         self.counts["accepted"] += 1
 
@@ -51,20 +51,6 @@ class CountingLedger:
     def imbalance(self) -> int:
         counts = self.counts
         return counts["accepted"] - counts["published"] - counts["buried"] - counts["journaled"]
-
-
-def future_of(completion: Completion) -> asyncio.Future[Durability]:
-    """A future that a test can await; it raises what a refused message is told."""
-    future: asyncio.Future[Durability] = asyncio.get_running_loop().create_future()
-
-    def decided(result: Durability | Unavailable) -> None:
-        if isinstance(result, Unavailable):
-            future.set_exception(result)
-        else:
-            future.set_result(result)
-
-    completion.then(decided)
-    return future
 
 
 class Bench:
@@ -89,9 +75,9 @@ class Bench:
         if connect:
             self.delivery.connect()
 
-    def admit(self, lane: str, value: str, *, streams: tuple[str, ...] = ("events",)) -> asyncio.Future[Durability]:
+    def admit(self, lane: str, value: str, *, streams: tuple[str, ...] = ("events",)) -> Completion[Durability]:
         records = tuple(record(lane, value, stream=stream) for stream in streams)
-        return future_of(self.delivery.admit(lane, Request("default", b"body", "", 1_763_000_000_000), records))
+        return self.delivery.admit(lane, Request("default", b"body", "", 1_763_000_000_000), records)
 
     def values(self, lane: str) -> list[str]:
         return [one.value.decode() for one in self.publisher.published if one.key == lane.encode()]
@@ -262,7 +248,7 @@ async def test_a_dead_letter_that_kafka_refuses_stays_and_blocks_nothing(bench):
     """P5."""
     bench.publisher.fail_next(2, TOO_LARGE)
     letter = record("a", "letter", stream=DEAD_LETTERS)
-    safe = future_of(bench.delivery.admit_dead_letter(Request("default", b"letter", "", 1), letter))
+    safe = bench.delivery.admit_dead_letter(Request("default", b"letter", "", 1), letter)
     assert await safe is Durability.JOURNALED
     await asyncio.sleep(0.3)
 
@@ -291,7 +277,7 @@ async def test_what_is_in_flight_when_the_journal_is_full_has_an_open_fate(bench
     bench.journal.is_full = True
     first = bench.admit("a", "1")
     await asyncio.sleep(2 * WAIT)
-    assert not first.done()
+    assert first.result is None
 
     bench.publisher.release()
 
@@ -391,8 +377,9 @@ async def test_stop_journals_what_is_not_acknowledged(bench):
 
 async def test_a_cancelled_waiter_leaves_its_message_on_its_way(bench):
     bench.publisher.hold()
-    safe = bench.admit("a", "1")
-    safe.cancel()
+    waiter = asyncio.ensure_future(bench.admit("a", "1"))
+    await asyncio.sleep(0)
+    waiter.cancel()
     second = bench.admit("a", "2")
     bench.publisher.release()
     assert await second is Durability.PUBLISHED

@@ -5,8 +5,8 @@ import sys
 
 import pytest
 
-from connector.delivery.lanes import Completion, Durability, Entry, LaneCounts, Lanes, Row, _slot
-from connector.journal.sqlite import Admission
+from connector.delivery.lanes import Entry, LaneCounts, Lanes, Row, _slot
+from connector.journal.model import Admission
 from connector.values import Request
 
 
@@ -33,9 +33,9 @@ def test_a_lane_is_journaled_from_its_first_row_to_its_last():
     journaled = LaneCounts({})
     journaled.add("i-1")
     journaled.add("i-1")
-    journaled.remove("i-1")
+    journaled.removed("i-1")
     assert "i-1" in journaled
-    journaled.remove("i-1")
+    journaled.removed("i-1")
 
     assert "i-1" not in journaled
     assert journaled.total == 0
@@ -55,9 +55,9 @@ def test_lanes_that_share_a_slot_wait_for_each_other_and_are_never_lost():
     journaled = LaneCounts({one: 1})
     assert other in journaled
     journaled.add(other)
-    journaled.remove(one)
+    journaled.removed(one)
     assert one in journaled
-    journaled.remove(other)
+    journaled.removed(other)
 
     assert one not in journaled
     assert other not in journaled
@@ -69,7 +69,7 @@ def test_occupancy_never_misses_a_row_whatever_comes_and_goes(seed):
     for _ in range(20_000):
         name = f"i-{chance.randrange(200)}"
         if rows.get(name) and chance.random() < 0.5:
-            journaled.remove(name)
+            journaled.removed(name)
             rows[name] -= 1
         else:
             journaled.add(name)
@@ -119,14 +119,3 @@ def test_a_lane_with_something_behind_is_not_forgotten(place):
 
 def test_an_entry_that_was_read_from_the_journal_is_counted_already():
     assert entry(Row.STORED).is_counted
-
-
-def test_a_fate_is_decided_once_and_told_to_all_even_those_who_ask_later():
-    completion, told = Completion(), []
-    completion.then(told.append)
-    completion.decide(Durability.JOURNALED)
-    completion.decide(Durability.PUBLISHED)
-    completion.then(told.append)
-
-    assert told == [Durability.JOURNALED, Durability.JOURNALED]
-    assert completion.result is Durability.JOURNALED

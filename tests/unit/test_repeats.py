@@ -6,8 +6,8 @@ import time
 
 import pytest
 
+from connector.delivery.completion import Completion, Durability
 from connector.delivery.duplicates import DedupState, Duplicates, DuplicatesFile, dedup_key_of
-from connector.delivery.lanes import Completion, Durability
 from connector.errors import Unavailable
 
 ONE = dedup_key_of("message", "default", "m-1", b"a" * 16)
@@ -95,7 +95,7 @@ def test_a_repeat_joins_the_one_that_is_on_its_way():
 
     assert duplicates.dedup_state(ONE) is DedupState.PENDING
     assert duplicates.outcome(ONE) is completion
-    completion.decide(Durability.PUBLISHED)
+    completion.complete(Durability.PUBLISHED)
     assert duplicates.dedup_state(ONE) is DedupState.SAFE
     assert duplicates.take_unwritten() == [ONE]
     assert duplicates.take_unwritten() == []
@@ -117,7 +117,7 @@ def test_what_was_refused_is_forgotten():
     duplicates = index()
     completion = Completion()
     duplicates.begin(ONE, completion)
-    completion.decide(Unavailable("full"))
+    completion.complete(Unavailable("full"))
 
     assert duplicates.dedup_state(ONE) is duplicates.dedup_state(OTHER_CONTENT) is DedupState.NEW
     assert duplicates.take_unwritten() == []
@@ -171,7 +171,7 @@ async def kept(path, *keys):
     for one in keys:
         completion = Completion()
         duplicates.begin(one, completion)
-        completion.decide(Durability.PUBLISHED)
+        completion.complete(Durability.PUBLISHED)
     await file.stop()
     return known
 
@@ -190,7 +190,7 @@ async def test_the_index_is_written_behind_while_the_connector_runs(tmp_path, mo
     await file.start()
     completion = Completion()
     duplicates.begin(ONE, completion)
-    completion.decide(Durability.PUBLISHED)
+    completion.complete(Durability.PUBLISHED)
     await asyncio.sleep(0.2)
     copied = sqlite3.connect(tmp_path / "repeats").execute("SELECT id, fingerprint FROM mark").fetchall()
     await file.stop()

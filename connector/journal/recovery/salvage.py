@@ -1,7 +1,7 @@
 """Save what can be read of a damaged journal into a new file, and set the damaged one aside.
 
 Nothing of the tree that SQLite keeps is trusted: every page of the file, as the write-ahead log has it, is looked at,
-and what stands in a leaf of a table is taken as a row if its checksum holds. The format is that of
+and what is found in a leaf of a table is taken as a row if its checksum holds. The format is that of
 https://www.sqlite.org/fileformat2.html. Every step can be cut short by a crash: the damaged file stays in its place
 until the new one is whole, and :func:`finish` does the rest at the next opening.
 """
@@ -9,7 +9,7 @@ until the new one is whole, and :func:`finish` does the rest at the next opening
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,7 +19,8 @@ import apsw
 import structlog
 
 from connector.errors import ConfigurationError
-from connector.journal.file import APPLICATION_ID, JournalFile, StoredAccount, StoredRow, sync
+from connector.journal.file import APPLICATION_ID, LOG, DamagedFile, JournalFile, StoredRow, beside, sync
+from connector.journal.model import Account
 from connector.journal.recovery import write_ahead_log
 
 MOST_SET_ASIDE: Final = 3
@@ -45,7 +46,7 @@ class Salvaged:
     """What came of it.
 
     Attributes:
-        saved: Rows that stand in the new file.
+        saved: Rows that are in the new file.
         lost: Rows that the ledger knows of, or that were found broken, and that do not.
         set_aside: Where the damaged file is now.
     """
@@ -62,16 +63,16 @@ def set_aside_files(path: Path) -> list[Path]:
 
 def rescued(path: Path) -> Path:
     """Where the content of a journal is kept that is open and no longer at its path; the next start goes on with it."""
-    return _beside(path, ".rescued")
+    return beside(path, ".rescued")
 
 
 def set_aside(path: Path, others: Iterable[Path]) -> list[str]:
-    """Rename what stands in the place of a journal, or of its log, and is not it; gives the new names."""
+    """Rename files at the paths of a journal and its log that are not its own; returns the new names."""
     stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
     aside = []
     for other in others:
         if other.exists():
-            to = _beside(path, f".found-{stamp}{other.name.removeprefix(path.name)}")
+            to = beside(path, f".found-{stamp}{other.name.removeprefix(path.name)}")
             other.rename(to)
             aside.append(str(to))
     return aside
@@ -81,37 +82,36 @@ def finish(path: Path) -> None:
     """End a salvage, or a rescue, that a crash cut short after the new file was whole."""
     whole = rescued(path)
     if whole.exists():
-        aside = set_aside(path, [path, _beside(path, "-wal")])
+        aside = set_aside(path, [path, beside(path, LOG)])
         whole.replace(path)
         sync(path.parent)
         _LOG.warning("the journal is what an open file held that was no longer at its path", set_aside=aside)
-    whole = _beside(path, ".salvaged")
+    whole = beside(path, ".salvaged")
     if whole.exists():
-        _beside(path, "-wal").unlink(missing_ok=True)
+        beside(path, LOG).unlink(missing_ok=True)
         whole.replace(path)
         sync(path.parent)
 
 
-def salvage(path: Path, max_bytes: int, is_readable: Callable[[bytes], bool]) -> Salvaged:
+def salvage(path: Path, max_bytes: int) -> Salvaged:
     """Put a new file with what can be read in the place of a damaged journal.
 
     Args:
         path: The journal's file, which nobody has open.
         max_bytes: Bound of the journal.
-        is_readable: Whether the content of a row can be decoded.
 
     Raises:
         ConfigurationError: It is no journal at all, or there is no room to save it.
     """
     try:
-        draft = _beside(path, ".salvaging")
+        draft = beside(path, ".salvaging")
         _remove(draft)
-        saved, lost = _copy(path, draft, max_bytes, is_readable)
+        saved, lost = _copy(path, draft, max_bytes)
         if not saved and not _was_a_journal(path):
             _remove(draft)
             raise ConfigurationError(f"WEDA_JOURNAL__PATH: {path} is no journal; give another path")
         aside = _set_aside(path)
-        draft.replace(_beside(path, ".salvaged"))
+        draft.replace(beside(path, ".salvaged"))
         finish(path)
     except (OSError, apsw.Error) as error:
         raise ConfigurationError(
@@ -121,12 +121,12 @@ def salvage(path: Path, max_bytes: int, is_readable: Callable[[bytes], bool]) ->
     return Salvaged(saved, lost, aside)
 
 
-def _copy(path: Path, draft: Path, max_bytes: int, is_readable: Callable[[bytes], bool]) -> tuple[int, int]:
+def _copy(path: Path, draft: Path, max_bytes: int) -> tuple[int, int]:
     """Write a new file from the old one's pages; gives the rows saved and lost."""
-    there = sum(_beside(path, suffix).stat().st_size for suffix in ("", "-wal") if _beside(path, suffix).exists())
+    there = sum(beside(path, suffix).stat().st_size for suffix in ("", LOG) if beside(path, suffix).exists())
     new = JournalFile(draft, 2 * max(max_bytes, there) + _ROOM)  # what was there has to fit
     try:
-        saved = _Saved(new, is_readable)
+        saved = _Saved(new)
         for columns in _records(path):
             saved.take(columns)
         lost = saved.settle()
@@ -136,15 +136,14 @@ def _copy(path: Path, draft: Path, max_bytes: int, is_readable: Callable[[bytes]
 
 
 class _Saved:
-    """What was found so far, on its way into the new file."""
+    """What was found so far, and is being written into the new file."""
 
-    def __init__(self, new: JournalFile, is_readable: Callable[[bytes], bool]) -> None:
+    def __init__(self, new: JournalFile) -> None:
         self._new = new
-        self._is_readable = is_readable
         self._batch: list[StoredRow] = []
         self._sequences: set[int] = set()
         self._broken: dict[str, int] = {}
-        self._accounts: dict[str, StoredAccount] = {}
+        self._accounts: dict[str, Account] = {}
         self._remembered: dict[str, int] = {}
 
     @property
@@ -158,8 +157,8 @@ class _Saved:
             case [int() as sequence, str() as lane, str() as source, int() as received_at, bytes() as content, *rest]:
                 self._take_row(StoredRow(sequence, lane, source, received_at, content, rest[0] if rest else None))
             case [_, str() as source, int() as accepted, int() as published, int() as buried, int() as lost, checksum]:
-                account = StoredAccount(source, accepted, published, buried, lost)
-                if account.checksum == checksum:
+                account = Account(accepted, published, buried, lost)
+                if account.checksum(source) == checksum:
                     self._accounts[source] = account
             case [_, str() as name, int() as value]:
                 self._remembered[name] = max(value, self._remembered.get(name, 0))
@@ -170,20 +169,20 @@ class _Saved:
         rows = self._new.sources()
         for source in {*self._accounts, *rows, *self._broken}:
             waiting, broken = rows.get(source, 0), self._broken.get(source, 0)
-            account = self._accounts.get(source) or StoredAccount(source, accepted=waiting + broken)
+            account = self._accounts.get(source, Account(accepted=waiting + broken))
             # More rows than the ledger knows of: some came back that were published; they are so again.
             accepted = max(account.accepted, account.published + account.buried + waiting)
             lost = accepted - account.published - account.buried - waiting
             settled = account._replace(accepted=accepted, lost=lost)
-            self._new.transact([partial(JournalFile.set_account, account=settled)])
+            self._new.transact([partial(JournalFile.set_account, source=source, account=settled)])
         kept = self._remembered.items()
         self._new.transact([partial(JournalFile.remember, name=name, value=value) for name, value in kept])
-        return sum(account.lost for account in self._new.accounts())
+        return sum(account.lost for account in self._new.accounts().values())
 
     def _take_row(self, row: StoredRow) -> None:
         if row.sequence in self._sequences:
             return
-        if not row.is_whole or not self._is_readable(row.content):
+        if not row.is_whole or not _is_readable(row):
             self._broken[row.source] = self._broken.get(row.source, 0) + 1
             return
         self._sequences.add(row.sequence)
@@ -197,20 +196,28 @@ class _Saved:
         self._new.checkpoint()
 
 
+def _is_readable(row: StoredRow) -> bool:
+    try:
+        row.admission()
+    except DamagedFile:
+        return False
+    return True
+
+
 def _was_a_journal(path: Path) -> bool:
     """Of a file without a readable row: its header says so, or what a journal has beside it is there."""
     with path.open("rb") as file:
         says_so = file.read(_FILE_HEADER)[_APPLICATION_ID] == APPLICATION_ID.to_bytes(4, "big")
-    return says_so or any(_beside(path, suffix).exists() for suffix in ("-wal", ".repeats"))
+    return says_so or any(beside(path, suffix).exists() for suffix in (LOG, ".repeats"))
 
 
 def _set_aside(path: Path) -> Path:
     now = time.time_ns() // 1_000_000
     stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime(now / 1000))
-    aside = _beside(path, f".damaged-{stamp}.{now % 1000:03}Z")
-    for suffix in ("", "-wal"):
-        if _beside(path, suffix).exists():
-            _also_name(_beside(path, suffix), _beside(aside, suffix))
+    aside = beside(path, f".damaged-{stamp}.{now % 1000:03}Z")
+    for suffix in ("", LOG):
+        if beside(path, suffix).exists():
+            _also_name(beside(path, suffix), beside(aside, suffix))
     for old in set_aside_files(path)[:-MOST_SET_ASIDE]:
         _LOG.warning("too many damaged journals are kept: the oldest goes", path=str(old))
         _remove(old)
@@ -227,11 +234,7 @@ def _also_name(file: Path, name: Path) -> None:
 
 def _remove(file: Path) -> None:
     file.unlink(missing_ok=True)
-    _beside(file, "-wal").unlink(missing_ok=True)
-
-
-def _beside(path: Path, suffix: str) -> Path:
-    return path.with_name(path.name + suffix)
+    beside(file, LOG).unlink(missing_ok=True)
 
 
 # --- pages and records ---
@@ -249,7 +252,7 @@ def _records(path: Path) -> Iterator[Columns]:
 
 
 def _opened_log(path: Path) -> BinaryIO:
-    wal = _beside(path, "-wal")
+    wal = beside(path, LOG)
     return (wal if wal.exists() else Path(os.devnull)).open("rb")
 
 
@@ -260,7 +263,7 @@ class _Pages:
         self._database = database
         self._log = log
         self.size = _page_size(database)
-        wal = _beside(path, "-wal")
+        wal = beside(path, LOG)
         self._in_log = write_ahead_log.pages(wal, self.size) if wal.exists() else {}
         in_file = path.stat().st_size // self.size
         self.count = max([in_file, *self._in_log])

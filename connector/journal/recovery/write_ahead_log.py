@@ -12,6 +12,7 @@ from typing import Final, NamedTuple
 
 _HEADER: Final = struct.Struct(">8I")
 _FRAME: Final = struct.Struct(">6I")
+_PLACE: Final = 8  # bytes of a frame's header that its checksum covers
 _ORDER: Final = {0x377F0682: "<", 0x377F0683: ">"}
 _WORD: Final = 0xFFFFFFFF
 _PAGE_SIZES: Final = frozenset(1 << power for power in range(9, 17))
@@ -70,6 +71,31 @@ def commits(path: Path) -> list[int]:
     return [frame.number for frame in frames(path) if frame.is_commit]
 
 
+def whole_frames(path: Path) -> int:
+    """How many frames of the log are as they were written, from the first on."""
+    whole, before = -1, (0, 0)
+    for frame, summed_up in _summed_up(path):
+        if frame.number != whole + 1 or not frame.follows(before, summed_up):
+            break
+        whole, before = frame.number, frame.checksum
+    return max(whole, 0)
+
+
+def _summed_up(path: Path) -> Iterator[tuple[Frame, bytes]]:
+    """The log's header, as a frame with the number 0, and its frames; each with the bytes of its checksum."""
+    if not path.exists() or path.stat().st_size < _HEADER.size:
+        return
+    with path.open("rb") as log:
+        header = log.read(_HEADER.size)
+        _, _, page_size, *_, first, second = _HEADER.unpack(header)
+        order = ">" if header[3] & 1 else "<"
+        yield Frame(0, 0, is_commit=False, offset=0, checksum=(first, second), order=order), header[: _FRAME.size]
+        for frame in frames(path):
+            log.seek(frame.offset - _FRAME.size)
+            content = log.read(_FRAME.size + page_size)
+            yield frame, content[:_PLACE] + content[_FRAME.size :]
+
+
 def pages(path: Path, page_size: int) -> dict[int, int]:
     """Page → where its last committed version stands in the log, versions that are known to be broken left out."""
     found: dict[int, int] = {}
@@ -80,7 +106,7 @@ def pages(path: Path, page_size: int) -> dict[int, int]:
             log.seek(frame.offset - _FRAME.size)
             content = log.read(_FRAME.size + page_size)
             is_known = before[0] == frame.number - 1 and frame.number > 1
-            if not is_known or frame.follows(before[1], content[:8] + content[_FRAME.size :]):
+            if not is_known or frame.follows(before[1], content[:_PLACE] + content[_FRAME.size :]):
                 pending[frame.page] = frame.offset
             before = frame.number, frame.checksum
             if frame.is_commit:

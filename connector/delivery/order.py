@@ -1,0 +1,154 @@
+"""The seam between one connector and several: where a message's place in the order of its instance is fixed.
+
+A connector with a journal of its own fixes it alone (:class:`LocalOrder`). Replicas that share a journal agree on it
+(`connector.replicas.order`). Everything above this module works with either.
+"""
+
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import NamedTuple, Protocol, TypeVar
+
+from connector.delivery.completion import Completion, Durability
+from connector.delivery.delivery import Delivery
+from connector.delivery.duplicates import DedupKey, DedupState, Duplicates
+from connector.delivery.lanes import LaneCounts
+from connector.errors import ConnectorError, OutcomeUnknown, Unavailable
+from connector.journal.model import Note
+from connector.values import ProducibleRecord, Request
+
+T = TypeVar("T")
+
+
+class Arrival(NamedTuple):
+    """A message, or a dead letter, that is new to this connector and is to be admitted.
+
+    Attributes:
+        lane: What is kept in order: the instance's id. None for a dead letter, which is ordered with nothing.
+        request: What was received.
+        records: Its records; of a dead letter, one.
+        dedup_key: By which a duplicate of it is recognised, if it has an id.
+        in_conflict: Makes the records again, should the same id have come to another replica with other content.
+        note: A number that the journal keeps if, and only if, the message is safe.
+    """
+
+    lane: str | None
+    request: Request
+    records: tuple[ProducibleRecord, ...]
+    dedup_key: DedupKey | None = None
+    in_conflict: Callable[[], tuple[ProducibleRecord, ...]] | None = None
+    note: Note | None = None
+
+
+class DoneElsewhere(ConnectorError):
+    """Another replica has done the same work meanwhile."""
+
+    stage = "replay"
+
+
+class Order(Protocol):
+    """Admits messages so that those of an instance are published in the order of their admission."""
+
+    def admit(self, arrival: Arrival) -> Completion[Durability]:
+        """Fix the message's place in its lane and send it on; its error is ``Unavailable``: it is not kept."""
+
+    def use(self, dedup_key: DedupKey) -> Completion[DedupState]:
+        """Begin to use a key that may be used once, such as the id of a signed request.
+
+        Returns:
+            ``NEW``: the caller has to :meth:`end_use`. ``SAFE``: it was used before. ``CONFLICT``: it was used with
+            other content. Never ``PENDING``: that is waited for, and fails as the first use failed.
+        """
+
+    def end_use(self, dedup_key: DedupKey, refusal: ConnectorError | None) -> None:
+        """What the key was used for was accepted; or refused, and then the key may be used again."""
+
+    async def run_once(self, note: Note, dedup_key: DedupKey, work: Callable[[], Awaitable[T]]) -> T | None:
+        """Run work that ends with a note in the journal, unless another replica has run it.
+
+        Cancelling the caller may leave the work to finish.
+
+        Returns:
+            What the work returned; None if it was done before.
+
+        Raises:
+            DoneElsewhere: It is noted, by whom is not known.
+            Unavailable: It cannot be found out now.
+        """
+
+    async def waiting_dead_letters(self) -> int:
+        """How many dead letters wait in the journal, of all replicas."""
+
+
+class SingleUses:
+    """Keys that may be used once, as far as this process knows.
+
+    Args:
+        duplicates: The memory.
+    """
+
+    def __init__(self, duplicates: Duplicates) -> None:
+        self._duplicates = duplicates
+
+    def begin(self, dedup_key: DedupKey) -> Completion[DedupState] | None:
+        """Begin to use a key; None if that is new here, else what is known of its first use."""
+        dedup_state = self._duplicates.dedup_state(dedup_key)
+        if dedup_state is DedupState.NEW:
+            self._duplicates.begin(dedup_key, Completion())
+            return None
+        if dedup_state is not DedupState.PENDING:
+            return Completion.of(dedup_state)
+        joined: Completion[DedupState] = Completion()
+        self._duplicates.outcome(dedup_key).then(partial(_join, joined))
+        return joined
+
+    def end(self, dedup_key: DedupKey, refusal: ConnectorError | None) -> None:
+        """End a use that was new here, and complete those that joined it."""
+        self._duplicates.outcome(dedup_key).complete(Durability.PUBLISHED if refusal is None else _to_retry(refusal))
+
+
+class LocalOrder:
+    """The order that one connector fixes alone.
+
+    Args:
+        delivery: Numbers the messages as they are admitted, and publishes them.
+        duplicates: What this connector has accepted within the window.
+        journaled: The rows that delivery counts.
+    """
+
+    def __init__(self, delivery: Delivery, duplicates: Duplicates, journaled: LaneCounts) -> None:
+        self._delivery = delivery
+        self._journaled = journaled
+        self._uses = SingleUses(duplicates)
+
+    def admit(self, arrival: Arrival) -> Completion[Durability]:
+        """Number the message and publish it, or write it to the journal."""
+        if arrival.lane is None:
+            return self._delivery.admit_dead_letter(arrival.request, arrival.records[0], arrival.note)
+        return self._delivery.admit(arrival.lane, arrival.request, arrival.records, note=arrival.note)
+
+    def use(self, dedup_key: DedupKey) -> Completion[DedupState]:
+        """Begin to use a key; see `Order`."""
+        return self._uses.begin(dedup_key) or Completion.of(DedupState.NEW)
+
+    def end_use(self, dedup_key: DedupKey, refusal: ConnectorError | None) -> None:
+        """End a use; see `Order`."""
+        self._uses.end(dedup_key, refusal)
+
+    async def run_once(self, note: Note, dedup_key: DedupKey, work: Callable[[], Awaitable[T]]) -> T | None:  # noqa: ARG002 - nobody else could run it
+        """Run the work."""
+        return await work()
+
+    async def waiting_dead_letters(self) -> int:
+        """How many dead letters wait in the journal."""
+        return self._journaled.dead_letters
+
+
+def _join(joined: Completion[DedupState], result: Durability | ConnectorError) -> None:
+    joined.complete(DedupState.SAFE if isinstance(result, Durability) else result)
+
+
+def _to_retry(refusal: ConnectorError) -> Unavailable:
+    """The error of a duplicate whose first was refused."""
+    if isinstance(refusal, OutcomeUnknown):
+        return OutcomeUnknown(refusal.message)
+    return Unavailable("the same request was just refused: send it again")

@@ -1,0 +1,224 @@
+"""The order that replicas agree on: a message's place is claimed in the shared journal before it is published.
+
+One question to the database a message: is it a duplicate, which replica owns its lane, do rows stand before it? A
+message whose lane this replica owns is published by `connector.delivery`, as everywhere; one whose lane another replica
+owns is written behind the rows there, for the owner to publish. So of two messages of an instance, whichever replicas
+received them, the later one is published later.
+"""
+
+import asyncio
+import secrets
+from collections.abc import Awaitable, Callable, Coroutine
+from functools import partial
+from typing import Any, Final, TypeVar
+
+import structlog
+
+from connector.delivery.completion import Completion, Durability
+from connector.delivery.delivery import Delivery, Ledger, Reservation
+from connector.delivery.duplicates import DedupKey, DedupState, Duplicates
+from connector.delivery.order import Arrival, DoneElsewhere, SingleUses
+from connector.errors import ConnectorError, Defect, OutcomeUnknown, Unavailable
+from connector.journal.model import DEAD_LETTER_LANE, Admission, Note
+from connector.replicas.journal import SharedJournal, Verdict
+
+_LOOK_AGAIN_SECONDS: Final = 0.05
+_LOG = structlog.get_logger("connector.claims")
+
+T = TypeVar("T")
+
+
+class SharedOrder:
+    """The order of a replica among others.
+
+    Args:
+        journal: What the replicas share.
+        delivery: Publishes the messages of the lanes that this replica owns.
+        duplicates: What this replica has accepted within the window; it is asked before the database is.
+        ledger: Who counts.
+        reply_deadline_seconds: How long a duplicate waits for the outcome of its first.
+    """
+
+    def __init__(
+        self,
+        journal: SharedJournal,
+        delivery: Delivery,
+        duplicates: Duplicates,
+        ledger: Ledger,
+        *,
+        reply_deadline_seconds: float,
+    ) -> None:
+        self._journal = journal
+        self._delivery = delivery
+        self._uses = SingleUses(duplicates)
+        self._ledger = ledger
+        self._patience = reply_deadline_seconds
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._running: dict[str, asyncio.Task[Any]] = {}
+
+    async def stop(self) -> None:
+        """Wait for what is under way; delivery has to be stopped before, so that none of it stays open."""
+        while self._tasks:
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def waiting_dead_letters(self) -> int:
+        """How many dead letters wait in the journal, of all replicas."""
+        return await self._journal.waiting_dead_letters()
+
+    # --- messages ---
+
+    def admit(self, arrival: Arrival) -> Completion[Durability]:
+        """Claim the message's place, then publish it or write it behind the rows of its lane."""
+        completion: Completion[Durability] = Completion()
+        lane = f"{DEAD_LETTER_LANE}{secrets.token_hex(16)}" if arrival.lane is None else arrival.lane
+        self._journal.hold(lane)
+        self._background(self._admit(completion, lane, arrival))
+        return completion
+
+    async def _admit(self, completion: Completion[Durability], lane: str, arrival: Arrival) -> None:
+        result: Durability | ConnectorError = OutcomeUnknown(
+            "a defect of the connector: send it again with the same msgId"
+        )
+        try:
+            result = await self._claimed(lane, arrival)
+        except Unavailable as refusal:
+            result = refusal
+        except Exception:  # noqa: BLE001 - the sender gets an answer, whatever it was
+            _LOG.exception("a message could not be let in")
+        finally:
+            self._journal.let_go(lane)
+            completion.complete(result)
+
+    async def _claimed(self, lane: str, arrival: Arrival) -> Durability:
+        dedup_key = arrival.dedup_key
+        verdict = await self._claim(lane, dedup_key)
+        if verdict.dedup_state is DedupState.SAFE:
+            return Durability.ELSEWHERE
+        try:
+            records = arrival.records
+            if verdict.dedup_state is DedupState.CONFLICT and arrival.in_conflict is not None:
+                records = arrival.in_conflict()
+            admission = Admission(verdict.sequence, lane, arrival.request, records, arrival.note)
+            return await self._admitted(admission, dedup_key, verdict)
+        except Exception:
+            if dedup_key is not None:
+                self._journal.mark_void(dedup_key)
+            raise
+
+    async def _claim(self, lane: str, dedup_key: DedupKey | None) -> Verdict:
+        """The verdict on a claim; while another replica has a message of the same key under way, wait for that."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self._patience
+        while True:
+            verdict = await self._journal.claim(lane, dedup_key)
+            if verdict.dedup_state is not DedupState.PENDING:
+                return verdict
+            if loop.time() >= deadline:
+                raise OutcomeUnknown("another replica has the same message under way: send it again", retry_after=1)
+            await asyncio.sleep(_LOOK_AGAIN_SECONDS)
+
+    async def _admitted(self, admission: Admission, dedup_key: DedupKey | None, verdict: Verdict) -> Durability:
+        if not verdict.is_mine:
+            await self._journal.append(admission, dedup_key)
+            self._ledger.accepted(admission)
+            self._ledger.journaled(admission)
+            return Durability.JOURNALED
+        if dedup_key is not None:
+            self._journal.note_key(admission.sequence, dedup_key)
+        try:
+            durability = await self._delivered(admission, verdict)
+        finally:
+            self._journal.drop_key(admission.sequence)
+        if dedup_key is not None and durability is Durability.PUBLISHED:
+            self._journal.mark_published(dedup_key)
+        return durability
+
+    def _delivered(self, admission: Admission, verdict: Verdict) -> Completion[Durability]:
+        reservation = Reservation(admission.sequence, is_behind_rows=verdict.has_backlog)
+        return self._delivery.admit(
+            admission.lane, admission.request, admission.records, note=admission.note, reservation=reservation
+        )
+
+    # --- what may be done once ---
+
+    def use(self, dedup_key: DedupKey) -> Completion[DedupState]:
+        """Begin to use a key that no replica has used; see `connector.delivery.order.Order`."""
+        known = self._uses.begin(dedup_key)
+        if known is not None:
+            return known
+        begun: Completion[DedupState] = Completion()
+        self._background(self._use(dedup_key, begun))
+        return begun
+
+    async def _use(self, dedup_key: DedupKey, begun: Completion[DedupState]) -> None:
+        known: DedupState | ConnectorError = Defect("a defect of the connector")
+        try:
+            known = await self._see(dedup_key)
+        except Unavailable as refusal:
+            known = refusal
+        except Exception:  # noqa: BLE001 - the sender gets an answer, whatever it was
+            _LOG.exception("a signed request could not be let in")
+        if known is DedupState.CONFLICT:
+            self._journal.mark_void(dedup_key)
+            self._uses.end(dedup_key, Unavailable("the key was used with other content"))
+        elif known is not DedupState.NEW:
+            self._uses.end(dedup_key, known if isinstance(known, ConnectorError) else None)
+        begun.complete(known)
+
+    def end_use(self, dedup_key: DedupKey, refusal: ConnectorError | None) -> None:
+        """End a use, here and, written behind, for all replicas."""
+        self._settle(dedup_key, is_safe=refusal is None)
+        self._uses.end(dedup_key, refusal)
+
+    async def run_once(self, note: Note, dedup_key: DedupKey, work: Callable[[], Awaitable[T]]) -> T | None:
+        """Run work that no other replica has run; see `connector.delivery.order.Order`."""
+        running = self._running.get(note.name)
+        if running is not None:  # its caller was cancelled, and left it to finish
+            await asyncio.shield(running)
+            return None
+        running = self._running[note.name] = asyncio.create_task(self._run_once(note, dedup_key, work))
+        running.add_done_callback(partial(self._ran, note.name))
+        result: T | None = await asyncio.shield(running)
+        return result
+
+    async def _run_once(self, note: Note, dedup_key: DedupKey, work: Callable[[], Awaitable[T]]) -> T | None:
+        if await self._see(dedup_key) is DedupState.SAFE:
+            return None
+        try:
+            await self._check_not_noted(note)
+            result = await work()
+        except Exception:
+            self._settle(dedup_key, is_safe=False)  # where the work was done, the note says so
+            raise
+        self._settle(dedup_key, is_safe=True)
+        return result
+
+    async def _check_not_noted(self, note: Note) -> None:
+        if await self._journal.recall(note.name) == note.value:
+            raise DoneElsewhere("another replica has replayed it meanwhile: what is behind it waits")
+
+    def _ran(self, name: str, running: asyncio.Task[Any]) -> None:
+        del self._running[name]
+        if not running.cancelled():
+            running.exception()  # the caller may be gone
+
+    async def _see(self, dedup_key: DedupKey) -> DedupState:
+        """What all replicas know of a key that is no message's; NEW and CONFLICT have to be settled.
+
+        Raises:
+            Unavailable: The database does not answer, or another replica holds the key for too long.
+        """
+        lane = f"mark/{dedup_key[0].hex()}"
+        self._journal.hold(lane)
+        try:
+            return (await self._claim(lane, dedup_key)).dedup_state
+        finally:
+            self._journal.let_go(lane)
+
+    def _settle(self, dedup_key: DedupKey, *, is_safe: bool) -> None:
+        (self._journal.mark_published if is_safe else self._journal.mark_void)(dedup_key)
+
+    def _background(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
