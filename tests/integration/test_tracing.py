@@ -160,9 +160,9 @@ async def test_switched_off_nothing_stands_in_the_way(start, collector, monkeypa
     serve, deliver = Connector._serve, connector.Delivery
     built = []
 
-    async def noting_serve(connector, application, *rest):
+    async def noting_serve(connector, part, application, *rest):
         built.append(application)
-        return await serve(connector, application, *rest)
+        return await serve(connector, part, application, *rest)
 
     def noting_delivery(publisher, *rest, **more):
         built.append(publisher)
