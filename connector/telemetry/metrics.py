@@ -10,8 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from prometheus_client import CollectorRegistry, ProcessCollector, disable_created_metrics
-from prometheus_client import Gauge as LabelledGauge
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, disable_created_metrics
 
 from connector.errors import CREDENTIAL_REASONS, ConnectorError
 from connector.journal.sqlite import Account, Admission, Contents
@@ -19,7 +18,7 @@ from connector.kafka.publisher import Failure
 from connector.message.conversion import DICTIONARIES, MESSAGE_TYPES, EventSummary
 from connector.message.routes import DEAD_LETTERS
 from connector.supervision import PARTS
-from connector.telemetry.counters import Count, Counter, Durations, Gauge, Histogram
+from connector.telemetry.gauges import LateGauge
 from connector.values import UNKNOWN_SOURCE, ProducibleRecord
 
 PREFIX: Final = "weda_connector_"
@@ -77,8 +76,9 @@ class Metrics:
         self._accounts: defaultdict[str, _Account] = defaultdict(_Account)
         self._fields: set[str] = set()
         self._told: dict[str, int] = {}
-        self._streams: dict[str, tuple[Count, Count, Durations]] = {}
-        self._answers: dict[tuple[str, str], tuple[Count, Durations]] = {}
+        self._shown: dict[Counter, int] = {}
+        self._streams: dict[str, tuple[Counter, Counter, Histogram]] = {}
+        self._answers: dict[tuple[str, str], tuple[Counter, Histogram]] = {}
         self.requests = self._counter("requests", "HTTP requests that were answered", "source", "outcome")
         self.request_duration = self._histogram(
             "request_duration_seconds", "Received to answered", _REQUEST_BUCKETS, "source", "outcome"
@@ -106,7 +106,7 @@ class Metrics:
             "event_loop_lag_seconds",
             "How late the event loop comes to what is due: no answer leaves meanwhile",
             _LAG_BUCKETS,
-        ).labels()
+        )
         self.journal_messages = self._labelled("journal_messages", "Messages that wait in the journal", "source")
         self.journal_bytes = self._gauge("journal_bytes", "Bytes of the journal in use")
         self.journal_limit = self._gauge("journal_limit_bytes", "Bound of the journal in bytes")
@@ -135,14 +135,14 @@ class Metrics:
         )
         self.canary_round_trip = self._histogram(
             "canary_round_trip_seconds", "Sending of a canary to its record read back from Kafka", _PUBLISH_BUCKETS
-        ).labels()
-        self.canary_refused_total = self._counter("canary_refused", "Canaries that were not accepted").labels()
+        )
+        self.canary_refused_total = self._counter("canary_refused", "Canaries that were not accepted")
         self.canary_interval = self._gauge("canary_interval_seconds", "From one canary to the next; 0: there is none")
         self.canary_age = self._gauge(
             "canary_age_seconds",
             "Since the last canary that came back was sent, or since the start; 0: there is none",
         )
-        self.producer_rebuilds = self._counter("producer_rebuilds", "Producers rebuilt after an error").labels()
+        self.producer_rebuilds = self._counter("producer_rebuilds", "Producers rebuilt after an error")
         self.ready = self._gauge("ready", "1 while a message can be accepted durably, as /readyz says")
         self.credentials_refused = self._counter(
             "credentials_refused", "Requests whose credential was not enough", "reason"
@@ -163,7 +163,7 @@ class Metrics:
         self.log_lines_dropped = self._counter(
             "log_lines_dropped",
             "Lines of the log that were not written",
-        ).labels()
+        )
         self.broker_up = self._gauge("broker_up", "1 while the brokers answer")
         self.registry_up = self._gauge("registry_up", "1 while the schema registry answers; 1 too where there is none")
         self.durability_degraded = self._gauge(
@@ -183,7 +183,7 @@ class Metrics:
             known = self.requests.labels(source, outcome), self.request_duration.labels(source, outcome)
             self._answers[source, outcome] = known
         count, duration = known
-        count.value += 1
+        count.inc()
         duration.observe(seconds)
 
     def credential_refused(self, reason: str) -> None:
@@ -220,13 +220,13 @@ class Metrics:
     def restarted(self, counts: Mapping[str, int]) -> None:
         """So often the process has started anew, by reason: one of :data:`RESTART_REASONS`."""
         for reason in RESTART_REASONS:
-            self.restarts_total.labels(reason).value = counts.get(reason, 0)
+            self._raise_to(self.restarts_total.labels(reason), counts.get(reason, 0))
 
     def process_counts(self, part_restarts: Mapping[str, int], log_lines_dropped: int) -> None:
         """What the process counts for itself, whichever connector it runs: restarts of parts, lines not logged."""
         for part in PARTS:
-            self.part_restarts.labels(part).value = part_restarts.get(part, 0)
-        self.log_lines_dropped.value = log_lines_dropped
+            self._raise_to(self.part_restarts.labels(part), part_restarts.get(part, 0))
+        self._raise_to(self.log_lines_dropped, log_lines_dropped)
 
     def without_canary(self) -> None:
         """The connector sends itself no messages."""
@@ -311,8 +311,8 @@ class Metrics:
             count, size = self.records_published.labels(stream), self.record_bytes.labels(stream)
             known = self._streams[stream] = (count, size, self.publish_duration.labels(stream))
         count, size, duration = known
-        count.value += 1
-        size.value += len(record.value or b"")
+        count.inc()
+        size.inc(len(record.value or b""))
         duration.observe(seconds)
 
     def published_directly(self, admission: Admission) -> None:
@@ -390,14 +390,19 @@ class Metrics:
         self.restarted({})
         self.process_counts({}, 0)
 
+    def _raise_to(self, counter: Counter, count: int) -> None:
+        """Show a count that is kept elsewhere, and may have grown before this counter was made."""
+        counter.inc(count - self._shown.get(counter, 0))
+        self._shown[counter] = count
+
     def _counter(self, name: str, documentation: str, *labels: str) -> Counter:
-        return Counter(PREFIX + name, documentation, labels, self.registry)
+        return Counter(PREFIX + name, documentation, labels, registry=self.registry)
 
-    def _gauge(self, name: str, documentation: str) -> Gauge:
-        return Gauge(PREFIX + name, documentation, self.registry)
+    def _gauge(self, name: str, documentation: str) -> LateGauge:
+        return LateGauge(PREFIX + name, documentation, registry=self.registry)
 
-    def _labelled(self, name: str, documentation: str, *labels: str) -> LabelledGauge:
-        return LabelledGauge(PREFIX + name, documentation, labels, registry=self.registry)
+    def _labelled(self, name: str, documentation: str, *labels: str) -> Gauge:
+        return Gauge(PREFIX + name, documentation, labels, registry=self.registry)
 
     def _histogram(self, name: str, documentation: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
-        return Histogram(PREFIX + name, documentation, labels, self.registry, buckets)
+        return Histogram(PREFIX + name, documentation, labels, registry=self.registry, buckets=buckets)

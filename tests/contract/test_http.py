@@ -209,7 +209,7 @@ class Served:
         counted = {}
         for source in (*self.sources, "unknown"):
             for outcome in OUTCOMES:
-                count = int(self.metrics.requests.labels(source, outcome).value)
+                count = int(self.metrics.requests.labels(source, outcome)._value.get())
                 counted[outcome] = counted.get(outcome, 0) + count
         return {outcome: count for outcome, count in counted.items() if count}
 

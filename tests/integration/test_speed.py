@@ -86,7 +86,7 @@ async def receiver():
         routes=Routes(["events"], "weda.workflow"),
         framing=SingleObjectFraming(),
         delivery=delivery,
-        repeats=repeats,
+        duplicates=repeats,
         ingest_ids=IngestIds(),
         metrics=metrics,
         reader=reader,
