@@ -470,11 +470,11 @@ async def test_a_salvage_that_a_crash_cut_short_counts_as_done(path):
 AS_NOBODY = """
 import os, sys
 from pathlib import Path
-from connector.backlog import told_of_file
+from connector.admin.backlog import status_of_file
 
 if os.getuid() == 0:
     os.seteuid(65534)  # root may write everywhere
-print(told_of_file(Path(sys.argv[1]))["journal_messages"])
+print(status_of_file(Path(sys.argv[1]))["journal_messages"])
 """
 
 

@@ -299,7 +299,7 @@ async def test_a_browser_is_held_to_the_operations_listener_s_own_pages_and_to_t
         _, _, headers = await serving.get(path)
         assert headers["x-content-type-options"] == "nosniff"
         assert headers["x-frame-options"] == "DENY"
-        assert headers["referrer-policy"] == "no-referrer"
+        assert headers["referrer-policy"] == "same-origin"
         assert headers["cache-control"] == "no-store"
         assert "frame-ancestors 'none'" in headers["content-security-policy"]
         assert "server" not in headers
