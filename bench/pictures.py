@@ -4,8 +4,8 @@ import statistics
 from collections.abc import Sequence
 
 from bench.results import WHAT, Growth, Results
-from docs import charts
-from docs.charts import Caption
+from tools import charts
+from tools.charts import Caption
 
 
 def draw(results: Results) -> dict[str, str]:

@@ -20,8 +20,9 @@ from types import MappingProxyType
 from typing import Any, Final, Self
 
 from connector.errors import Unreadable
-from connector.kafka.reader import Decoded, follow_records, read_records, topic_of
+from connector.kafka.reader import Decoded, follow_records, read_records
 from connector.kafka.registry import Registry
+from connector.message.routes import STREAMS, Routes
 from connector.settings import Registry as RegistrySettings
 
 PREFIX: Final = "weda.workflow"
@@ -105,7 +106,7 @@ class Events:
         self._stack = ExitStack()
         self._is_stopped = False
         by_id = None if known is None else self._stack.enter_context(Registry(known)).schema
-        where: dict[str, Any] = {"stream": stream, "topic": topic_of(stream, prefix), "by_id": by_id}
+        where: dict[str, Any] = {"stream": stream, "topic": Routes(STREAMS, prefix).topic(stream), "by_id": by_id}
         ends: dict[str, Any] = {"idle_seconds": idle_seconds, "is_stopped": lambda: self._is_stopped}
         self._records: Iterator[Decoded] = (
             read_records(bootstrap_servers, properties, from_beginning=True, until_end=until_end, **where, **ends)

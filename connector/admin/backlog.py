@@ -11,7 +11,6 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
-import aiohttp
 import msgspec
 
 from connector.delivery.delivery import Delivery
@@ -24,12 +23,11 @@ from connector.journal.sqlite import SqliteJournal
 from connector.kafka.publisher import Failure, KafkaPublisher, producer_properties
 from connector.kafka.topics import TopicAdmin, routes_of
 from connector.message.conversion import timestamp_text
-from connector.message.routes import DEAD_LETTERS, Routes
-from connector.settings import Settings
+from connector.message.routes import Routes
+from connector.settings import DEFAULT_SOURCE, Settings
 from connector.telemetry.metrics import Metrics
 from connector.values import ProducibleRecord, Request
 
-_ASK_SECONDS: Final = 3.0
 _ADMIN_SECONDS: Final = 10.0
 _LOOK_SECONDS: Final = 0.2
 _FLUSH_SECONDS: Final = 10.0
@@ -67,32 +65,6 @@ class Progress:
 
 
 # --- what waits ---
-
-
-async def status_of_connector(url: str, token: str | None) -> dict[str, Any] | None:
-    """What a running connector says of itself and of its journal; None where none answers.
-
-    Args:
-        url: Of its operations listener.
-        token: Of the same.
-
-    Raises:
-        ConfigurationError: The listener wants another token.
-    """
-    timeout = aiohttp.ClientTimeout(total=_ASK_SECONDS)
-    headers = {} if token is None else {"authorization": f"Bearer {token}"}
-    address = f"{url.rstrip('/')}/api/status"
-    try:
-        async with (
-            aiohttp.ClientSession(timeout=timeout, headers=headers) as session,
-            session.get(address) as answer,
-        ):
-            if answer.status == 401:  # noqa: PLR2004 - Unauthorized
-                raise ConfigurationError(f"WEDA_OPERATIONS__TOKEN: {url} wants its token; give it with --token")
-            status = await answer.json(content_type=None)
-    except (aiohttp.ClientError, TimeoutError, ValueError):
-        return None
-    return status if isinstance(status, dict) and "journal_messages" in status else None
 
 
 def status_of_file(path: Path) -> dict[str, Any]:
@@ -362,7 +334,7 @@ def _check_topics(admin: TopicAdmin, backlog: Backlog, routes: Routes) -> None:
     """The records say themselves where they go; their dead letters go where the settings say, or beside them."""
     admin.brokers(_ADMIN_SECONDS)
     topics = {topic for _, topic in backlog.topics}
-    letters = {_letters_beside(stream, topic) for stream, topic in backlog.topics if topic not in routes.topics}
+    letters = {_dead_letter_topic(stream, topic) for stream, topic in backlog.topics if topic not in routes.topics}
     known = routes.dead_letter_topics if not topics.isdisjoint(routes.topics) else ()
     names = sorted({*topics, *letters, *known})
     existing = admin.describe(names, _ADMIN_SECONDS)
@@ -457,12 +429,12 @@ class _Draining:
         """That of the settings, if they are those that the record's topic comes from; else the one beside it."""
         if record.topic in self._routes.topics:
             return self._routes.dead_letter_topic(source)
-        return _letters_beside(record.stream, record.topic)
+        return _dead_letter_topic(record.stream, record.topic)
 
 
-def _letters_beside(stream: str, topic: str) -> str:
-    """The dead-letter topic of a connector with a prefix that is not known."""
-    return f"{topic.removesuffix(stream)}{DEAD_LETTERS}"
+def _dead_letter_topic(stream: str, topic: str) -> str:
+    """The dead-letter topic of a connector whose prefix is not in the settings, but in the name of a topic."""
+    return Routes((), topic.removesuffix(f".{stream}")).dead_letter_topic(DEFAULT_SOURCE)
 
 
 def _damaged(path: Path, damage: DamagedFile) -> ConnectorError:

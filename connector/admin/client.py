@@ -11,6 +11,7 @@ from connector.errors import ConfigurationError, ConnectorError, OutsideUnreacha
 from connector.settings import Operations
 
 _SECONDS: Final = 120.0
+_STATUS_SECONDS: Final = 3.0
 _POLL_SECONDS: Final = 0.25
 _UNAUTHORIZED: Final = 401
 _NOT_FOUND: Final = 404
@@ -23,6 +24,10 @@ class NotThere(ConnectorError):
     """The connector has nothing of that name."""
 
 
+class WrongToken(ConfigurationError):
+    """The connector wants another token."""
+
+
 class Remote:
     """One running connector; an async context manager.
 
@@ -31,16 +36,18 @@ class Remote:
 
     Args:
         settings: Where its operations listener is, and its token.
+        timeout_seconds: How long a call may take.
     """
 
-    def __init__(self, settings: Operations) -> None:
+    def __init__(self, settings: Operations, *, timeout_seconds: float = _SECONDS) -> None:
+        self._timeout = aiohttp.ClientTimeout(total=timeout_seconds)
         self._url = settings.url.rstrip("/")
         self._token = None if settings.token is None else settings.token.get_secret_value()
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
         headers = {} if self._token is None else {"authorization": f"Bearer {self._token}"}
-        self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=_SECONDS), headers=headers)
+        self._session = aiohttp.ClientSession(timeout=self._timeout, headers=headers)
         return self
 
     async def __aexit__(
@@ -107,12 +114,28 @@ class Remote:
 
     def _refusal(self, status: int, message: str) -> ConnectorError:
         if status == _UNAUTHORIZED:
-            return ConfigurationError(f"WEDA_OPERATIONS__TOKEN: {self._url} wants its token; give it with --token")
+            return WrongToken(f"WEDA_OPERATIONS__TOKEN: {self._url} wants its token; give it with --token")
         if status == _NOT_FOUND:
             return NotThere(message)
         if status == _CONFLICT:
             return ConnectorError(message)
         return ConfigurationError(message) if status in _REFUSED else OutsideUnreachable(f"{self._url}: {message}")
+
+
+async def status_if_running(settings: Operations) -> dict[str, Any] | None:
+    """What a running connector says of itself and of its journal; None where none answers.
+
+    Raises:
+        WrongToken: The listener wants another token.
+    """
+    try:
+        async with Remote(settings, timeout_seconds=_STATUS_SECONDS) as remote:
+            status = await remote.status()
+    except WrongToken:
+        raise
+    except ConnectorError:
+        return None
+    return status if isinstance(status, dict) and "journal_messages" in status else None
 
 
 def _is_many(value: Any) -> bool:

@@ -22,11 +22,11 @@ from connector.app.connector import linked
 from connector.delivery.completion import Completion
 from connector.errors import ConfigurationError, ConnectorError, OutsideUnreachable
 from connector.kafka.publisher import Failures, KafkaPublisher, producer_properties
-from connector.kafka.reader import Decoded, read_records, topic_of
+from connector.kafka.reader import Decoded, read_records
 from connector.kafka.registry import Registry, subjects
 from connector.kafka.topics import Broker, Difference, TopicAdmin, TopicSpec, TopicState, plan, routes_of, wanted
 from connector.message import weda
-from connector.message.routes import DEAD_LETTERS
+from connector.message.routes import DEAD_LETTERS, STREAMS, Routes
 from connector.replicas.journal import DatabaseRefusal, Unanswered
 from connector.settings import DEFAULT_SOURCE, EMBEDDED, Settings
 from connector.values import ProducibleRecord
@@ -335,7 +335,7 @@ def _through_connector(settings: Settings, servers: str, url: str) -> Finding:
         )
     if status != _OK:
         return Finding(_PASSAGE, "failed", f"the connector answers {status}: {text}", "the answer says what to do")
-    topic = topic_of("events", settings.topics.prefix, source, environment)
+    topic = Routes(STREAMS, settings.topics.prefix).topic("events", source, environment)
     if next(_records(settings, servers, topic, instance, _FLIGHT_SECONDS), None) is None:
         found = f"accepted, and not in {topic} after {_FLIGHT_SECONDS:.0f} s"
         return Finding(_PASSAGE, "failed", found, "it is safe in the journal: see /readyz of its operations listener")

@@ -1,36 +1,37 @@
-"""A message of our own that goes the whole way every few seconds, and is read back from Kafka: does it still come out?
+"""The canary: a message of the connector's own that is published every few seconds and read back from Kafka.
 
-It enters where a source's request has been read and authenticated, and goes through parsing, conversion, encoding, its
-lane and Kafka to a topic of its own. One is under way at a time, so an outage leaves one in the journal, not thousands.
+It enters where a source's request has been read and authenticated, and passes through parsing, conversion, encoding,
+its lane and Kafka to a topic of its own. One is in flight at a time, so an outage leaves one in the journal, not
+thousands.
 """
 
 import asyncio
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, TypeVar
 
 import msgspec
 import structlog
-from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka import Message
 
 from connector.errors import ConnectorError
 from connector.intake.pipeline import Pipeline
-from connector.kafka.reader import end_offset
-from connector.kafka.topics import CANARY_ENVIRONMENT, LOG_NOTHING
+from connector.kafka.reader import TopicReader
+from connector.kafka.topics import CANARY_ENVIRONMENT
 from connector.message import weda
 from connector.message.conversion import EventSummary
 from connector.message.parsing import BodyKind
 from connector.values import CANARY_SOURCE, Request
 
-_LISTEN_SECONDS: Final = 0.5
 _AGAIN_SECONDS: Final = 1.0
 _LOG = structlog.get_logger("connector.canary")
+_T = TypeVar("_T")
 
 
 class Watch(Protocol):
-    """Who counts the canaries; the metrics in a running connector."""
+    """Counts the canaries; the metrics in a running connector."""
 
     def canary_read(self, seconds: float) -> None:
         """One came back, so many seconds after it was sent."""
@@ -40,7 +41,7 @@ class Watch(Protocol):
 
 
 class Uncounted:
-    """In place of the metrics in the canary's pipeline: what it says is no business of anybody."""
+    """In place of the metrics in the canary's pipeline: its messages are not a source's."""
 
     def message_accepted(self, source: str, summary: EventSummary, *, conflict: bool) -> None:
         """Count nothing."""
@@ -50,12 +51,12 @@ class Uncounted:
 
 
 class Canary:
-    """Sends one message after the other, each when the one before is back.
+    """Sends one message after the other, each once the one before was read back.
 
     Args:
-        pipeline: The way of the messages, to the canary's topic.
+        pipeline: Publishes to the canary's topic.
         topic: That topic; it exists.
-        watch: Who counts.
+        watch: Counts them.
         bootstrap_servers: Brokers as ``host:port``, comma-separated.
         properties: librdkafka properties; those of producers do no harm.
         interval_seconds: From one to the next.
@@ -77,30 +78,30 @@ class Canary:
         self._interval = interval_seconds
         self._run = secrets.token_hex(6)
         self._number = 0
-        self._configuration = {
-            "log_level": LOG_NOTHING,
-            **properties,
-            "bootstrap.servers": bootstrap_servers,
-            "group.id": "weda-connector-canary",  # the client wants one; without commits it never exists
-            "enable.auto.commit": False,
-            "isolation.level": "read_committed",
-        }
+        self._bootstrap_servers = bootstrap_servers
+        self._properties = properties
 
     async def run(self) -> None:
         """Send and read back until cancelled."""
-        thread = ThreadPoolExecutor(1, "canary")
-        reader = _Reader(self._configuration, self._topic, thread)
+        records = _Records(self._bootstrap_servers, self._properties, self._topic)
         try:
-            await reader.open()
             while True:
-                began = time.monotonic()
-                await self._send_and_wait(reader)
-                await asyncio.sleep(max(self._interval - (time.monotonic() - began), 0))
+                await records.open()
+                try:
+                    await self._keep_sending(records)
+                except ConnectorError as error:
+                    _LOG.warning("the canary cannot be read back", reason=error.message)
+                await asyncio.sleep(_AGAIN_SECONDS)
         finally:
-            reader.close()
-            thread.shutdown(wait=False)  # it may be waiting for a broker, and the event loop has senders to answer
+            records.close()
 
-    async def _send_and_wait(self, reader: "_Reader") -> None:
+    async def _keep_sending(self, records: "_Records") -> None:
+        while True:
+            began = time.monotonic()
+            await self._send_and_wait(records)
+            await asyncio.sleep(max(self._interval - (time.monotonic() - began), 0))
+
+    async def _send_and_wait(self, records: "_Records") -> None:
         self._number += 1
         name = f"canary-{self._run}-{self._number}"
         began = time.monotonic()
@@ -110,49 +111,65 @@ class Canary:
             self._watch.canary_refused()
             _LOG.warning("the canary was not accepted", reason=refusal.message)
             return
-        while not await reader.sees(name.encode()):
+        while await records.next_key() != name.encode():
             pass
         self._watch.canary_read(time.monotonic() - began)
 
 
-class _Reader:
-    """A consumer of the canary's topic, from where it ends now; it lives on one thread."""
+class _Records:
+    """The canary's topic, read from where it ends now, on a thread of its own."""
 
-    def __init__(self, configuration: Mapping[str, Any], topic: str, thread: ThreadPoolExecutor) -> None:
-        self._consumer = Consumer(dict(configuration))
-        self._topic = topic
-        self._thread = thread
+    def __init__(self, bootstrap_servers: str, properties: Mapping[str, Any], topic: str) -> None:
+        self._where = (bootstrap_servers, properties, topic)
+        self._thread = ThreadPoolExecutor(1, "canary")
+        self._is_stopped = False
+        self._reader: TopicReader | None = None
+        self._messages: Iterator[Message] = iter(())
 
     async def open(self) -> None:
-        """Find the ends, however long the brokers take to tell them."""
-        while not await self._on_thread(self._assign):  # noqa: ASYNC110 - brokers set no event
+        """Find the end of the topic, however long the brokers are away."""
+        while not await self._on_thread(self._has_opened):  # noqa: ASYNC110 - brokers set no event
             await asyncio.sleep(_AGAIN_SECONDS)
 
-    async def sees(self, key: bytes) -> bool:
-        """Whether the next record that comes within a moment has this key."""
-        return await self._on_thread(lambda: self._next_key() == key)
+    async def next_key(self) -> bytes | None:
+        """The key of the next record; None once it is closed.
+
+        Raises:
+            ConnectorError: Kafka refuses to let the topic be read.
+        """
+        return await self._on_thread(self._next_key)
 
     def close(self) -> None:
-        """Close it, after whatever the thread does now."""
-        self._thread.submit(self._consumer.close)
+        """Close it once the thread has noticed; nobody waits for it: it may be waiting for a broker."""
+        self._is_stopped = True
+        self._thread.submit(self._close_reader)
+        self._thread.shutdown(wait=False)
 
-    def _assign(self) -> bool:
+    async def _on_thread(self, work: Callable[[], _T]) -> _T:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+
+    # --- on the thread ---
+
+    def _has_opened(self) -> bool:
+        self._close_reader()
+        self._reader = TopicReader(*self._where, is_stopped=lambda: self._is_stopped)
         try:
-            partitions = self._consumer.list_topics(self._topic, timeout=_AGAIN_SECONDS).topics[self._topic].partitions
-            places = [TopicPartition(self._topic, number) for number in partitions]
-            for place in places:
-                place.offset = end_offset(self._consumer, place, within=_AGAIN_SECONDS)
-        except KafkaException:
+            if not self._reader.partitions():
+                return False
+            self._reader.assign(from_beginning=False, back=0)
+        except ConnectorError:
             return False
-        self._consumer.assign(places)
-        return bool(places)
+        self._messages = self._reader.messages(until_end=False)
+        return True
 
     def _next_key(self) -> bytes | None:
-        message = self._consumer.poll(_LISTEN_SECONDS)
-        return None if message is None or message.error() is not None else message.key()
+        message = next(self._messages, None)
+        return None if message is None else message.key()
 
-    async def _on_thread(self, work: Any) -> bool:
-        return bool(await asyncio.get_running_loop().run_in_executor(self._thread, work))
+    def _close_reader(self) -> None:
+        if self._reader is not None:
+            self._reader.close()
+            self._reader = None
 
 
 def _request(name: str) -> Request:

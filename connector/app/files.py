@@ -1,4 +1,4 @@
-"""Files that may change while the connector runs: seen by what the file system says of them, and read again."""
+"""Files that may change while the connector runs: their modification is noticed, and they are read again."""
 
 import asyncio
 from collections.abc import Callable, Iterable
@@ -7,33 +7,33 @@ from pathlib import Path
 from typing import Final
 
 LOOK_SECONDS: Final = 1.0
-"""How often the files are looked at."""
+"""How often the files are checked."""
 
 Stamp = tuple[tuple[int, int, int] | None, ...]
 
 
 @dataclass
-class _Followed:
+class _Watched:
     files: Callable[[], Iterable[Path]]
     act: Callable[[], None]
     stamp: Stamp
 
 
-class Rotation:
-    """Acts when files have changed; one that is replaced, by a rename or through a symbolic link, has changed too."""
+class WatchedFiles:
+    """Acts when files have changed; replacing one, by a rename or through a symbolic link, is a change too."""
 
     def __init__(self) -> None:
-        self._followed: list[_Followed] = []
+        self._watched: list[_Watched] = []
 
-    def follow(self, files: Callable[[], Iterable[Path]], act: Callable[[], None]) -> None:
-        """Call ``act``, on the event loop, after one of the files has changed; which they are is asked each time."""
-        self._followed.append(_Followed(files, act, _stamp(files())))
+    def watch(self, files: Callable[[], Iterable[Path]], act: Callable[[], None]) -> None:
+        """Call ``act`` on the event loop after one of the files has changed; ``files`` is called at every check."""
+        self._watched.append(_Watched(files, act, _stamp(files())))
 
     async def run(self) -> None:
-        """Look again and again; what an action raises ends it."""
+        """Check the files until cancelled; an exception of an action ends it."""
         while True:
             await asyncio.sleep(LOOK_SECONDS)
-            for one in self._followed:
+            for one in self._watched:
                 stamp = await asyncio.to_thread(_stamp, tuple(one.files()))
                 if stamp != one.stamp:
                     one.stamp = stamp

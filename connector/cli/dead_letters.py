@@ -7,27 +7,26 @@ import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Final, Self, TypeVar
+from typing import Annotated, Any, Final, TypeVar
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from connector.admin.client import Remote
 from connector.cli.output import print_json
+from connector.cli.progress import Progress
 from connector.cli.tail import plain
 from connector.cli.topics import File, Json
 from connector.errors import OutsideUnreachable
 from connector.intake.reprocessing import MOST_ATTEMPTS
-from connector.kafka.reader import topic_of
 from connector.message.conversion import timestamp_text
-from connector.message.routes import DEAD_LETTERS
-from connector.settings import Settings
+from connector.message.routes import STREAMS, Routes
+from connector.settings import DEFAULT_SOURCE, Settings
 
 EXIT_CHECK_FAILED: Final = 1
-SECONDS_BETWEEN_LINES: Final = 5.0
 
 _AGO: Final = re.compile(r"(\d{1,6})\s*([smhd])")
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -185,8 +184,8 @@ def replay(
     if dry_run:
         report = _asked(settings, lambda remote: remote.dry_run(order))
     else:
-        with _Display() as display:
-            report = _asked(settings, lambda remote: _until_interrupted(remote, order, display.show))
+        with Progress() as shown:
+            report = _asked(settings, lambda remote: _until_interrupted(remote, order, partial(_show, shown)))
     if as_json:
         print_json(report)
     else:
@@ -227,7 +226,7 @@ async def _found(remote: Remote, topic: str | None, partition: int, offset: int)
     """The letter; where no topic is named, in that of the default source."""
     if topic is None:
         prefix = (await remote.settings())["topics"]["prefix"]
-        topic = topic_of(DEAD_LETTERS, prefix)
+        topic = Routes(STREAMS, prefix).dead_letter_topic(DEFAULT_SOURCE)
     return await remote.dead_letter(topic, partition, offset)
 
 
@@ -279,31 +278,5 @@ def _summary(report: Mapping[str, Any]) -> str:
     return "\n".join([head, *(lines or ["none is waiting"])])
 
 
-class _Display:
-    """Shows progress on stderr: a bar on a terminal, else a line every few seconds."""
-
-    def __init__(self) -> None:
-        self._bar = Progress(
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.description}"),
-            TimeRemainingColumn(),
-            console=Console(stderr=True),
-            disable=not sys.stderr.isatty(),
-        )
-        self._task = self._bar.add_task("replayed", total=None)
-        self._next = time.monotonic() + SECONDS_BETWEEN_LINES
-
-    def __enter__(self) -> Self:
-        self._bar.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.stop()
-
-    def show(self, report: Mapping[str, Any]) -> None:
-        """Tell, if it is time to."""
-        self._bar.update(self._task, completed=report["done"], total=report["total"] or None)
-        if self._bar.disable and time.monotonic() >= self._next:
-            self._next = time.monotonic() + SECONDS_BETWEEN_LINES
-            print(f"{report['done']} of {report['total']} replayed", file=sys.stderr)
+def _show(shown: Progress, report: Mapping[str, Any]) -> None:
+    shown.show(f"{report['done']} of {report['total']} replayed", report["done"], report["total"] or None)

@@ -3,22 +3,20 @@
 import asyncio
 import signal
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
-from types import TracebackType
-from typing import Annotated, Any, Final, Self
+from typing import Annotated, Any, Final
 
 import typer
 import uvloop
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
-from rich.progress import Progress as Bar
 from rich.table import Table
 
 from connector.admin import backlog
-from connector.admin.backlog import Drained, End, Progress
+from connector.admin.backlog import Drained, End
+from connector.admin.client import status_if_running
 from connector.cli.output import print_json
+from connector.cli.progress import Progress
 from connector.cli.topics import File, Json, Servers, servers_of
 from connector.errors import ConfigurationError, OutsideUnreachable
 from connector.settings import Settings
@@ -26,8 +24,6 @@ from connector.telemetry import logs
 
 EXIT_CHECK_FAILED: Final = 1
 EXIT_UNREACHABLE: Final = 3
-SECONDS_BETWEEN_LINES: Final = 5.0
-SECONDS_BETWEEN_BARS: Final = 0.1
 _PATH: Final = "journal.path"
 
 journal = typer.Typer(no_args_is_help=True, help="What waits on disk; read it out; publish what a lost node has left.")
@@ -95,8 +91,8 @@ def export(
     3 another process holds the journal.
     """
     settings = _of_file(Settings.load(file=file, flags={_PATH: path}), has_path=path is not None)
-    with _Display("written") as display:
-        count = backlog.export(settings.journal.path, to, on_progress=display.show)
+    with Progress() as shown:
+        count = backlog.export(settings.journal.path, to, on_progress=lambda one: _show(shown, one, "written"))
     if as_json:
         print_json({"exported": count, "to": str(to)})
     else:
@@ -137,9 +133,9 @@ def drain(
     if dry_run:
         _dry_run(settings, servers, as_json=as_json)
         return
-    with _Display("published") as display, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+    with Progress() as shown, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         logs.configure(settings.log.level, settings.log.format)  # above the bar, where there is one
-        drained = runner.run(_until_interrupted(settings, servers, give_up_seconds, display))
+        drained = runner.run(_until_interrupted(settings, servers, give_up_seconds, shown))
     _print_drained(drained, give_up_seconds, as_json=as_json)
     raise typer.Exit(_exit_code(drained))
 
@@ -180,9 +176,9 @@ def migrate(*, file: File = None, as_json: Json = False) -> None:
 
 def _status(settings: Settings, *, has_path: bool, has_url: bool) -> dict[str, Any]:
     """The connector's own view unless a file was named; an address that was named has to answer."""
-    url, token = settings.operations.url, settings.operations.token
+    url = settings.operations.url
     if has_url or not has_path:
-        status = asyncio.run(backlog.status_of_connector(url, None if token is None else token.get_secret_value()))
+        status = asyncio.run(status_if_running(settings.operations))
         if status is not None:
             return {"connector": url, **status}
         if has_url and not has_path:
@@ -254,11 +250,17 @@ def _catch_up(status: dict[str, Any]) -> str:
 # --- drain ---
 
 
-async def _until_interrupted(settings: Settings, servers: str, give_up_seconds: float, display: "_Display") -> Drained:
+async def _until_interrupted(settings: Settings, servers: str, give_up_seconds: float, shown: Progress) -> Drained:
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    return await backlog.drain(settings, servers, give_up_seconds=give_up_seconds, stop=stop, on_progress=display.show)
+    return await backlog.drain(
+        settings,
+        servers,
+        give_up_seconds=give_up_seconds,
+        stop=stop,
+        on_progress=lambda one: _show(shown, one, "published"),
+    )
 
 
 def _dry_run(settings: Settings, servers: str, *, as_json: bool) -> None:
@@ -291,43 +293,9 @@ def _exit_code(drained: Drained) -> int:
     return EXIT_UNREACHABLE if drained.end is End.STUCK else EXIT_CHECK_FAILED
 
 
-class _Display:
-    """Shows progress on stderr: a bar on a terminal, else a line every few seconds."""
-
-    def __init__(self, done: str) -> None:
-        self._done = done
-        self._next = 0.0 if sys.stderr.isatty() else time.monotonic() + SECONDS_BETWEEN_LINES
-        self._bar = Bar(
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.description}"),
-            console=Console(stderr=True),
-            disable=not sys.stderr.isatty(),
-        )
-        self._task = self._bar.add_task(done, total=None)
-
-    def __enter__(self) -> Self:
-        self._bar.start()
-        return self
-
-    def __exit__(self, _: type[BaseException] | None, __: BaseException | None, ___: TracebackType | None) -> None:
-        self._bar.stop()
-
-    def show(self, progress: Progress) -> None:
-        """Tell, if it is time to."""
-        now = time.monotonic()
-        is_last = not progress.left and not self._bar.disable  # a bar that stops short of its end worries people
-        if now < self._next and not is_last:
-            return
-        total = progress.done + progress.left
-        if self._bar.disable:
-            self._next = now + SECONDS_BETWEEN_LINES
-            print(f"{progress.done} of {total} {self._said(progress)}", file=sys.stderr)
-        else:
-            self._next = now + SECONDS_BETWEEN_BARS
-            self._bar.update(self._task, completed=progress.done, total=total, description=self._said(progress))
-
-    def _said(self, progress: Progress) -> str:
-        left = progress.seconds_left
-        rest = "" if left is None else f", about {left:.0f} s left"
-        return f"{self._done}, {progress.rate:.0f} a second{rest}"
+def _show(shown: Progress, progress: backlog.Progress, done: str) -> None:
+    total = progress.done + progress.left
+    left = progress.seconds_left
+    rest = "" if left is None else f", about {left:.0f} s left"
+    text = f"{progress.done} of {total} {done}, {progress.rate:.0f} a second{rest}"
+    shown.show(text, progress.done, total)

@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 import uvloop
 
-from connector.app.connector import Reload, run
+from connector.app.reload import Reload
+from connector.app.run import run
 from connector.settings import Settings
 from connector.telemetry import logs
 

@@ -4,22 +4,18 @@ import asyncio
 import secrets
 import signal
 import sys
-import time
 from pathlib import Path
-from types import TracebackType
-from typing import Annotated, Self
+from typing import Annotated
 
 import msgspec
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from connector.cli.progress import Progress
 from connector.errors import ConfigurationError
 from connector.simulator import Answer, Outcome, Plan, Shape, Summary, play
 
 EXIT_NOT_ALL_ACCEPTED = 1
 EXIT_UNREACHABLE = 3
-SECONDS_BETWEEN_LINES = 5.0
 
 
 def simulate(
@@ -88,16 +84,16 @@ def _announced(seed: int | None) -> int:
 
 
 def _played(plan: Plan) -> Summary:
-    with _Display(plan.instances) as display:
-        return asyncio.run(_until_interrupted(plan, display))
+    with Progress() as shown:
+        return asyncio.run(_until_interrupted(plan, _Counts(plan.instances, shown)))
 
 
-async def _until_interrupted(plan: Plan, display: "_Display") -> Summary:
+async def _until_interrupted(plan: Plan, counts: "_Counts") -> Summary:
     """Play the plan; Ctrl-C and SIGTERM end it at once, with what has been counted."""
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    return await play(plan, on_answer=display.show, stop=stop)
+    return await play(plan, on_answer=counts.add, stop=stop)
 
 
 def _last_line(summary: Summary) -> str:
@@ -111,37 +107,18 @@ def _exit_code(summary: Summary) -> int:
     return 0 if summary.accepted == summary.sent else EXIT_NOT_ALL_ACCEPTED
 
 
-class _Display:
-    """Shows progress on stderr: a bar on a terminal, else a line every few seconds."""
+class _Counts:
+    """Answers by outcome, and the instances that they complete."""
 
-    def __init__(self, instances: int | None) -> None:
+    def __init__(self, instances: int | None, shown: Progress) -> None:
+        self._instances = instances
+        self._shown = shown
         self._counts = dict.fromkeys(Outcome, 0)
-        self._next_line = time.monotonic() + SECONDS_BETWEEN_LINES
-        self._bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            TextColumn("{task.completed:.0f} instances"),
-            TimeElapsedColumn(),
-            console=Console(stderr=True),
-            disable=not sys.stderr.isatty(),
-        )
-        self._task = self._bar.add_task("starting", total=instances)
+        self._done = 0.0
 
-    def __enter__(self) -> Self:
-        self._bar.start()
-        return self
-
-    def __exit__(self, _: type[BaseException] | None, __: BaseException | None, ___: TracebackType | None) -> None:
-        self._bar.stop()
-
-    def show(self, answer: Answer) -> None:
+    def add(self, answer: Answer) -> None:
         """Count one answer."""
         self._counts[answer.outcome] += 1
-        if not self._bar.disable:
-            self._bar.update(self._task, advance=1 / answer.of, description=self._line())
-        elif time.monotonic() >= self._next_line:
-            self._next_line = time.monotonic() + SECONDS_BETWEEN_LINES
-            print(self._line(), file=sys.stderr)
-
-    def _line(self) -> str:
-        return " ".join(f"{outcome} {count}" for outcome, count in self._counts.items())
+        self._done += 1 / answer.of
+        text = " ".join(f"{outcome} {count}" for outcome, count in self._counts.items())
+        self._shown.show(text, self._done, self._instances)

@@ -11,9 +11,10 @@ import typer
 
 from connector.cli.output import print_json
 from connector.cli.topics import File, Servers, servers_of
-from connector.kafka.reader import Decoded, read_records, topic_of
+from connector.kafka.reader import Decoded, read_records
 from connector.kafka.registry import Registry
 from connector.message.conversion import timestamp_text
+from connector.message.routes import STREAMS, Routes
 from connector.settings import DEFAULT_SOURCE, Settings
 
 _LONGEST: Final = 200
@@ -66,7 +67,7 @@ def tail(
             servers_of(settings, embedded="give the address that its connector prints with --bootstrap-servers"),
             settings.kafka.properties,
             stream=stream,
-            topic=topic_of(stream, settings.topics.prefix, source, env_type),
+            topic=Routes(STREAMS, settings.topics.prefix).topic(stream, source, env_type),
             by_id=stack.enter_context(Registry(settings.registry)).schema if settings.registry.url else None,
             from_beginning=from_beginning,
             until_end=until_end,

@@ -11,12 +11,13 @@ from typing import Any, Final, TypeVar
 
 from connector.app.connector import Connector
 from connector.demo.options import Options
-from connector.demo.reader import REACH_SECONDS, Reader
+from connector.demo.reader import Event, Reader
 from connector.demo.scene import Scene
 from connector.demo.view import View, introduction, say, view_of
 from connector.errors import OutsideUnreachable
-from connector.kafka.reader import topic_of
+from connector.kafka.reader import REACH_SECONDS
 from connector.kafka.topics import TopicAdmin
+from connector.message.routes import STREAMS, Routes
 from connector.settings import Settings
 from connector.simulator import Plan, play
 from connector.telemetry import logs
@@ -86,17 +87,22 @@ class _Demo:
     async def play(self) -> Scene:
         """From the first message to the last event; the connector is still up afterwards."""
         plan = self._options.plan(self._connector.url)
-        topic = topic_of(EVENTS, self._settings.topics.prefix)
-        async with Reader(self._connector.bootstrap_servers, self._settings.kafka.properties, topic) as reader:
-            self._introduce()
-            try:
-                with view_of(self._scene) as view:
-                    _configure_logs(self._settings)
-                    await self._play(plan, reader, view)
-            finally:
+        topic = Routes(STREAMS, self._settings.topics.prefix).topic(EVENTS)
+        servers, properties = self._connector.bootstrap_servers, self._settings.kafka.properties
+        reader = Reader(servers, properties, topic, self._appeared)
+        self._introduce()
+        try:
+            with view_of(self._scene) as view:
                 _configure_logs(self._settings)
-                await self._end_tasks()
+                await self._play(plan, reader, view)
+        finally:
+            reader.end()
+            _configure_logs(self._settings)
+            await self._end_tasks()
         return self._scene
+
+    def _appeared(self, event: Event) -> None:
+        self._scene.appeared([event], time.monotonic())
 
     def _introduce(self) -> None:
         connector, options = self._connector, self._options
@@ -105,7 +111,9 @@ class _Demo:
 
     async def _play(self, plan: Plan, reader: Reader, view: View) -> None:
         stop = asyncio.Event()
-        following = self._task(reader.follow(lambda events: self._scene.appeared(events, time.monotonic())))
+        started = asyncio.Event()
+        following = self._task(reader.follow(started))
+        await self._either(following, started)
         showing = self._task(self._keep_showing(view))
         playing = self._task(play(plan, on_answer=self._scene.answered, stop=stop))
         playing.add_done_callback(lambda _: self._note_that_all_ended())
@@ -127,6 +135,15 @@ class _Demo:
         with suppress(asyncio.CancelledError):
             await showing
         self._scene.note = "ended"
+
+    @staticmethod
+    async def _either(following: "asyncio.Task[None]", started: asyncio.Event) -> None:
+        """Until the topic is being read; raises what ended the reading before that."""
+        waiting = asyncio.create_task(started.wait())
+        await asyncio.wait({following, waiting}, return_when=asyncio.FIRST_COMPLETED)
+        waiting.cancel()
+        if following.done():
+            await following
 
     async def _all_appeared(self, following: "asyncio.Task[None]") -> None:
         ledger, deadline = self._scene.ledger, time.monotonic() + _BACKLOG_SECONDS

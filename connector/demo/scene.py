@@ -59,7 +59,7 @@ class Scene:
         self.strangers: deque[Event] = deque(maxlen=_STRANGERS)
         self.stories = 0
         self.note = ""
-        self._work_available: deque[News] = deque(maxlen=_MOST_NEWS)
+        self._news: deque[News] = deque(maxlen=_MOST_NEWS)
         self._unidentified: deque[tuple[float, Event]] = deque(maxlen=_UNIDENTIFIED)
         self._latencies: deque[float] = deque(maxlen=_LATENCIES)
         self._counts: deque[tuple[float, int, int, int]] = deque()
@@ -89,7 +89,7 @@ class Scene:
             _, event = self._unidentified.popleft()
             if not ledger.is_ours(event.value["instanceId"]):
                 self.strangers.append(event)
-                self._work_available.append(News(0, event))
+                self._news.append(News(0, event))
 
     def rates(self) -> dict[str, float]:
         """Messages a second of the last seconds: sent, accepted, published."""
@@ -109,8 +109,8 @@ class Scene:
 
     def news(self) -> list[News]:
         """The followed story's and other senders' events since the last call."""
-        news = list(self._work_available)
-        self._work_available.clear()
+        news = list(self._news)
+        self._news.clear()
         return news
 
     def _tell(self, instance_id: str, event: Event, now: float) -> None:
@@ -120,7 +120,7 @@ class Scene:
         if self.story is not None and self.story.instance_id == instance_id:
             self.story.at = now
             self.story.steps.append(event)
-            self._work_available.append(News(self.stories, event))
+            self._news.append(News(self.stories, event))
 
     def _is_told(self, now: float) -> bool:
         """Whether there is no story, or one to which nothing is added any more."""

@@ -13,7 +13,7 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaExcepti
 from connector.errors import Unavailable, Unreadable
 from connector.kafka.topics import LOG_NOTHING, is_passing, translated
 from connector.message.encoding import decode
-from connector.message.routes import ALL_ENVIRONMENTS, DEAD_LETTERS, STREAMS, expanded
+from connector.message.routes import DEAD_LETTERS
 from connector.message.schemas import Schema
 
 REACH_SECONDS: Final = 5.0
@@ -84,23 +84,6 @@ class Readers:
             self._room.release()
 
 
-def topic_of(stream: str, prefix: str, source: str = "default", environment: str = "prod") -> str:
-    """The topic of a stream, the dead letters' included.
-
-    Args:
-        stream: Its name.
-        prefix: What the topics' names start with.
-        source: What ``{source}`` stands for in it.
-        environment: What ``{envType}`` stands for in it.
-
-    Raises:
-        KeyError: There is no such stream.
-    """
-    if stream == DEAD_LETTERS:
-        return f"{expanded(prefix, source, ALL_ENVIRONMENTS)}.{DEAD_LETTERS}"
-    return f"{expanded(prefix, source, environment)}.{STREAMS[stream].name}"
-
-
 def read_records(
     bootstrap_servers: str,
     properties: Mapping[str, Any],
@@ -125,7 +108,7 @@ def read_records(
         bootstrap_servers: Brokers as ``host:port``, comma-separated.
         properties: librdkafka properties as `Settings.load` has checked them; those of producers do no harm.
         stream: The stream's name.
-        topic: Its topic, as `topic_of` names it.
+        topic: Its topic, as `Routes.topic` names it.
         by_id: Gives the schema that a registry has under an id; None where there is no registry.
         from_beginning: Start with the oldest record, not with the next one. A topic that appears later is always read
             from its beginning.
@@ -142,7 +125,7 @@ def read_records(
         ConfigurationError: Kafka refuses the credentials, or for want of an ACL.
     """
     ends: dict[str, Any] = {"idle_seconds": idle_seconds, "is_stopped": is_stopped}
-    with closing(_Reader(bootstrap_servers, properties, topic, **ends)) as reader:
+    with closing(TopicReader(bootstrap_servers, properties, topic, **ends)) as reader:
         exists = bool(reader.partitions())
         if not exists and not until_end:
             on_missing(topic)
@@ -150,7 +133,7 @@ def read_records(
         reader.assign(from_beginning=from_beginning or not exists, back=back)
         for message in reader.messages(until_end=until_end):
             if key is None or message.key() == key.encode():
-                yield _decoded(stream, topic, message, by_id)
+                yield decoded(stream, topic, message, by_id)
                 reader.rest()
 
 
@@ -170,13 +153,12 @@ def record_at(
         OutsideUnreachable: Kafka does not answer within :data:`REACH_SECONDS`.
         ConfigurationError: Kafka refuses the credentials, or for want of an ACL.
     """
-    ends: dict[str, Any] = {"idle_seconds": None, "is_stopped": lambda: False}
-    with closing(_Reader(bootstrap_servers, properties, topic, **ends)) as reader:
+    with closing(TopicReader(bootstrap_servers, properties, topic)) as reader:
         if partition not in reader.partitions():
             return None
         reader.assign_at(partition, offset)
         message = next(reader.messages(until_end=True), None)
-    return _decoded(stream, topic, message, by_id) if message is not None and message.offset() == offset else None
+    return decoded(stream, topic, message, by_id) if message is not None and message.offset() == offset else None
 
 
 def follow_records(
@@ -198,7 +180,7 @@ def follow_records(
         bootstrap_servers: Brokers as ``host:port``, comma-separated.
         properties: librdkafka properties.
         stream: The stream's name.
-        topic: Its topic, as `topic_of` names it.
+        topic: Its topic, as `Routes.topic` names it.
         group: The consumer group; the partitions are shared among all who read as it.
         by_id: Gives the schema that a registry has under an id; None where there is no registry.
         idle_seconds: End after so long without a record; None means never.
@@ -208,20 +190,20 @@ def follow_records(
         ConfigurationError: Kafka refuses the credentials, or for want of an ACL.
     """
     ends: dict[str, Any] = {"idle_seconds": idle_seconds, "is_stopped": is_stopped}
-    with closing(_Reader(bootstrap_servers, properties, topic, group=group, **ends)) as reader:
+    with closing(TopicReader(bootstrap_servers, properties, topic, group=group, **ends)) as reader:
         reader.join()
         for message in reader.messages(until_end=False):
-            yield _decoded(stream, topic, message, by_id)
+            yield decoded(stream, topic, message, by_id)
             reader.mark_read(message)
             reader.rest()
 
 
-def passes(error: KafkaError) -> bool:
+def _passes(error: KafkaError) -> bool:
     """Whether a reader only has to wait: the brokers are away or electing, or the topic is very new."""
     return is_passing(error) or error.name() in _NEW_TOPIC
 
 
-def end_offset(consumer: Consumer, place: TopicPartition, *, within: float = REACH_SECONDS) -> int:
+def _end_offset(consumer: Consumer, place: TopicPartition, *, within: float = REACH_SECONDS) -> int:
     """Where a partition ends; the leader of a new topic, or a new leader, may need a moment to know.
 
     Raises:
@@ -232,13 +214,22 @@ def end_offset(consumer: Consumer, place: TopicPartition, *, within: float = REA
         try:
             return int(consumer.get_watermark_offsets(place, timeout=within)[1])
         except KafkaException as exception:
-            if not passes(exception.args[0]) or time.monotonic() >= deadline:
+            if not _passes(exception.args[0]) or time.monotonic() >= deadline:
                 raise
         time.sleep(_AGAIN_SECONDS)
 
 
-class _Reader:
-    """A consumer of one topic, with a clock that runs while no record comes."""
+class TopicReader:
+    """A consumer of one topic. Blocking: it belongs to one thread.
+
+    Args:
+        bootstrap_servers: Brokers as ``host:port``, comma-separated.
+        properties: librdkafka properties.
+        topic: The topic.
+        idle_seconds: Reading ends after so long without a record; None means never.
+        is_stopped: Asked a few times a second; reading ends once it says yes.
+        group: The consumer group; None reads without one and commits nothing.
+    """
 
     def __init__(
         self,
@@ -246,8 +237,8 @@ class _Reader:
         properties: Mapping[str, Any],
         topic: str,
         *,
-        idle_seconds: float | None,
-        is_stopped: Callable[[], bool],
+        idle_seconds: float | None = None,
+        is_stopped: Callable[[], bool] = lambda: False,
         group: str | None = None,
     ) -> None:
         self._topic = topic
@@ -271,10 +262,11 @@ class _Reader:
         self._assigned: list[TopicPartition] = []
 
     def close(self) -> None:
+        """Leave the group and close the connections."""
         self._consumer.close()
 
     def rest(self) -> None:
-        """Start the clock anew."""
+        """Restart the clock of ``idle_seconds``."""
         self._since = time.monotonic()
 
     def partitions(self) -> list[int]:
@@ -320,7 +312,7 @@ class _Reader:
             with translated(_ATTEMPT.format(self._topic), acl=_ACL, problems=self._recent_problems):
                 message = self._consumer.poll(_POLL_SECONDS)
                 error = None if message is None else message.error()
-                if error is not None and error.name() != _END and not passes(error):
+                if error is not None and error.name() != _END and not _passes(error):
                     raise KafkaException(error)
                 if message is not None and (error is None or error.name() == _END):
                     self._progress()
@@ -350,14 +342,15 @@ class _Reader:
 
     def _end(self, partition: TopicPartition) -> int:
         with translated(_ATTEMPT.format(self._topic), acl=_ACL, problems=self._recent_problems):
-            return end_offset(self._consumer, partition, within=self._left)
+            return _end_offset(self._consumer, partition, within=self._left)
 
     def _recent_problems(self) -> deque[KafkaError]:
         self._consumer.poll(0)  # or librdkafka keeps them to itself
         return self._problems
 
 
-def _decoded(stream: str, topic: str, message: Message, by_id: Callable[[int], Schema] | None) -> Decoded:
+def decoded(stream: str, topic: str, message: Message, by_id: Callable[[int], Schema] | None = None) -> Decoded:
+    """A record with its value decoded, where a schema reads it."""
     key = message.key()
     headers = cast("list[tuple[str, bytes | None]]", message.headers() or [])
     return Decoded(

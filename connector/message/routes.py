@@ -116,6 +116,16 @@ class Routes:
         """The topic of a source's dead letters."""
         return f"{expanded(self._prefix, source, ALL_ENVIRONMENTS)}.{DEAD_LETTERS}"
 
+    def topic(self, stream: str, source: str = "default", environment: str = "prod") -> str:
+        """The topic of a stream for one source and environment, of the dead letters too.
+
+        Raises:
+            KeyError: There is no such stream.
+        """
+        if stream == DEAD_LETTERS:
+            return self.dead_letter_topic(source)
+        return f"{expanded(self._prefix, source, environment)}.{_BY_NAME[stream].name}"
+
     @property
     def dead_letter_topics(self) -> tuple[str, ...]:
         """Every topic of dead letters."""

@@ -95,7 +95,7 @@ async def find(context: Context, topic: str, partition: int, offset: int) -> Dea
     Raises:
         OutsideUnreachable, ConfigurationError: Kafka cannot be read.
     """
-    record = await context.read(lambda reader: reader.letter(topic, partition, offset))
+    record = await context.read(lambda reader: reader.dead_letter(topic, partition, offset))
     return None if record is None else of_record(record)
 
 

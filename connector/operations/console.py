@@ -18,7 +18,7 @@ from zoneinfo import ZoneInfo
 
 import yaml
 from fastapi import APIRouter, Request, Response
-from fastapi.responses import HTMLResponse, RedirectResponse
+from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup, escape
 
@@ -28,9 +28,8 @@ from connector.intake.reprocessing import MOST_ATTEMPTS
 from connector.kafka.topics import Broker, TopicState
 from connector.message.parsing import load
 from connector.message.weda import ENVELOPE, TEMPLATE
-from connector.operations import timeline
+from connector.operations import api_docs, timeline
 from connector.operations.api import find
-from connector.operations.api_page import operations
 from connector.operations.context import Context
 from connector.operations.diagnosis import diagnose
 from connector.operations.guesses import Guesses
@@ -42,7 +41,9 @@ from connector.text import visible
 ROOT: Final = "/console/"
 LOGIN: Final = f"{ROOT}login"
 DOCUMENTS: Final = "/api/docs"
-"""The page on the API for whoever has the token and no session."""
+"""The page on the API for those who have the token and no session."""
+
+_OPENAPI: Final = "/api/openapi.json"
 
 PAGES: Final = (
     ("", "Overview"),
@@ -60,7 +61,8 @@ HEADERS: Final[Mapping[str, str]] = {
 }
 """Those of a page; what every answer of the listener carries comes from `connector.operations.guard`."""
 
-_STATIC: Final = {"console.css": "text/css", "console.js": "text/javascript", "icon.svg": "image/svg+xml"}
+_OWN: Final = {"console.css": "text/css", "console.js": "text/javascript", "icon.svg": "image/svg+xml"}
+_STATIC: Final = {**_OWN, **api_docs.ASSETS}
 _LANGUAGE: Final = "weda_language"
 _YEAR_SECONDS: Final = 365 * 24 * 3600
 _MOST_FORM_BYTES: Final = 16 * 1024
@@ -121,6 +123,7 @@ def router(context: Context, sessions: Sessions, guesses: Guesses) -> APIRouter:
         ("topics", console.topics),
         ("settings", console.settings),
         ("api", console.api),
+        ("openapi.json", console.openapi),
         ("login", console.login_form),
         ("static/{name}", _static),
     ):
@@ -279,16 +282,16 @@ class _Console:
         return found
 
     async def replay(self, request: Request) -> Response:
-        """Rehearse a replay, or begin it."""
+        """Do a dry run of a replay, or start the replay."""
         form = await self._form(request)
         filters = _filters(form)
         selection = _selection(filters)
         if form.get("act") == "replay":
             self._context.letters.start(selection, MOST_ATTEMPTS)
             return RedirectResponse(f"{ROOT}replays", 303)
-        dry_run_of = await self._context.letters.dry_run(selection, MOST_ATTEMPTS)
+        dry_run = await self._context.letters.dry_run(selection, MOST_ATTEMPTS)
         return await self.page(
-            request, "rehearsal.html", progress=dry_run_of.as_dict(), filters=filters, query=urlencode(filters)
+            request, "dry_run.html", progress=dry_run.as_dict(), filters=filters, query=urlencode(filters)
         )
 
     async def replays(self, request: Request) -> Response:
@@ -329,8 +332,13 @@ class _Console:
         return await self.page(request, "settings.html", text=text)
 
     async def api(self, request: Request) -> Response:
-        """The operations of the listener's own API."""
-        return await self.page(request, "api.html", operations=operations(request.app.openapi()))
+        """Swagger's page of the listener's own API; it loads the document where its reader may."""
+        document = _OPENAPI if request.url.path == DOCUMENTS else f"{ROOT}openapi.json"
+        return api_docs.page(document, f"{ROOT}static/", f"{ROOT}static/icon.svg")
+
+    async def openapi(self, request: Request) -> Response:
+        """The OpenAPI document for a browser with a session."""
+        return JSONResponse(request.app.openapi())
 
     async def login_form(self, request: Request) -> Response:
         """Where the token is given."""
@@ -407,6 +415,8 @@ async def _static(request: Request) -> Response:
 
 @cache
 def _content(name: str) -> bytes:
+    if name in api_docs.ASSETS:
+        return api_docs.asset(name)
     return resources.files("connector.operations").joinpath("static", name).read_bytes()
 
 

@@ -1,16 +1,16 @@
-"""What the listener's API and pages work with; it fills up while the connector starts."""
+"""What the API and the pages of the operations listener work with."""
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from connector.errors import Unavailable
 from connector.intake.reprocessing import DeadLetters
-from connector.kafka.reader import Decoded, Readers
-from connector.kafka.topics import Broker, TopicSpec, TopicState
+from connector.kafka.reader import Readers
 from connector.message.routes import Route
 from connector.operations.history import History
+from connector.operations.kafka_reader import KafkaReader
 from connector.telemetry.health import Health
 from connector.telemetry.recent import Recent
 
@@ -18,38 +18,34 @@ _T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
-class KafkaReader:
-    """What is read from Kafka when someone asks; every call blocks.
+class Running:
+    """What exists only once the connector is up.
 
     Attributes:
-        letter: The dead letter at a topic, partition and offset.
-        event: The record of the events there.
-        instance: The last records of one instance, in their order.
-        topics: The topics that should be, those of them that are, and the brokers, each asked itself.
+        dead_letters: Lists and reprocesses them.
+        reader: Reads the topics.
+        schema_ids: Topic → the id that a registry has given its schema; empty without a registry.
     """
 
-    letter: Callable[[str, int, int], Decoded | None]
-    event: Callable[[str, int, int], Decoded | None]
-    instance: Callable[[str], Iterator[Decoded]]
-    topics: Callable[[], tuple[tuple[TopicSpec, ...], dict[str, TopicState], tuple[Broker, ...]]]
+    dead_letters: DeadLetters
+    reader: KafkaReader
+    schema_ids: Mapping[str, int]
 
 
-@dataclass
+@dataclass(frozen=True, slots=True)
 class Context:
-    """The parts of one connector, as far as they are there.
+    """The parts of one connector that the listener shows; it is there before the connector is up.
 
     Attributes:
         version: The connector's.
         settings: Gives the effective settings, secrets redacted.
         health: The connector's state.
         history: How its counters grew.
-        recent: What arrived last.
+        recent: The latest requests.
         routes: The streams and their topics.
-        schema_ids: Topic → the id that a registry has given its schema.
         is_loopback: Only this machine reaches the listener.
         is_embedded: The broker is in memory.
-        dead_letters: None until the connector is up.
-        reader: None until then.
+        running: Gives the rest; None while the connector starts.
     """
 
     version: str
@@ -60,10 +56,8 @@ class Context:
     routes: tuple[Route, ...]
     is_loopback: bool
     is_embedded: bool
-    schema_ids: dict[str, int] = field(default_factory=dict)
-    dead_letters: DeadLetters | None = None
-    reader: KafkaReader | None = None
-    _room: Readers = field(default_factory=Readers, repr=False)
+    running: Callable[[], Running | None]
+    _readers: Readers = field(default_factory=Readers, repr=False)
 
     @property
     def letters(self) -> DeadLetters:
@@ -72,22 +66,27 @@ class Context:
         Raises:
             Unavailable: The connector is not up yet.
         """
-        if self.dead_letters is None:
-            raise _starting()
-        return self.dead_letters
+        return self._up().dead_letters
+
+    @property
+    def schema_ids(self) -> Mapping[str, int]:
+        """Topic → the id of its schema; empty while the connector starts."""
+        running = self.running()
+        return {} if running is None else running.schema_ids
 
     async def read(self, what: Callable[[KafkaReader], _T]) -> _T:
-        """Read from Kafka, in a thread; who comes while others read waits for a moment.
+        """Read from Kafka, in a thread; the number of concurrent readers is bounded.
 
         Raises:
-            Unavailable: The connector is not up yet, or others read for too long.
+            Unavailable: The connector is not up yet, or the other readers take too long.
             OutsideUnreachable, ConfigurationError: Kafka cannot be read.
         """
-        if self.reader is None:
-            raise _starting()
-        async with self._room.place():
-            return await asyncio.to_thread(what, self.reader)
+        reader = self._up().reader
+        async with self._readers.place():
+            return await asyncio.to_thread(what, reader)
 
-
-def _starting() -> Unavailable:
-    return Unavailable("the connector is starting: ask again", retry_after=1)
+    def _up(self) -> Running:
+        running = self.running()
+        if running is None:
+            raise Unavailable("the connector is starting: ask again", retry_after=1)
+        return running

@@ -29,16 +29,6 @@ CHINESE: Final[Mapping[str, str]] = {
         "当前使用内嵌 broker：记录只在内存中，随进程消失。仅供体验，不可用于生产。"
     ),
     "This page cannot be shown": "无法显示此页面",
-    # API
-    "What this listener answers to programs. With WEDA_OPERATIONS__TOKEN set, send it as Authorization: Bearer.": (
-        "此端口供程序调用的接口。设置了 WEDA_OPERATIONS__TOKEN 时，以 Authorization: Bearer 发送。"
-    ),
-    "Name": "名称",
-    "Where": "位置",
-    "Type": "类型",
-    "Default": "默认值",
-    "Meaning": "含义",
-    "needed": "必填",
     # overview
     "Messages cannot be accepted now.": "目前无法接收消息。",
     "Messages are accepted; something needs attention.": "正在接收消息，但有情况需要关注。",
@@ -167,9 +157,9 @@ CHINESE: Final[Mapping[str, str]] = {
     "Attempt": "尝试次数",
     "Bytes": "内容",
     "First bytes": "开头的字节",
-    "Rehearse a replay of these": "预演重放这些死信",
+    "Dry run of a replay of these": "试运行：重放这些死信",
     "Nothing is replayed yet: first you see what it would come to.": "此时还不会重放，先看看结果会怎样。",
-    "Rehearsal": "预演",
+    "Dry run": "试运行",
     "Nothing was done. This is what a replay would come to; dead letters:": (
         "没有执行任何操作。重放的结果将会如下，死信数："
     ),

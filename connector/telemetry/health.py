@@ -4,6 +4,8 @@ import time
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+import structlog
+
 from connector.journal.file import headroom
 from connector.supervision import Vital
 
@@ -12,6 +14,8 @@ FULL_BELOW: Final = 64 * 1024
 
 SLOWEST_RATE: Final = 0.1
 """Messages a second below which the journal does not count as emptying."""
+
+_LOG = structlog.get_logger("connector.app")
 
 
 @dataclass
@@ -32,6 +36,7 @@ class Health:
         needs_journal: Nothing can be accepted without the journal, brokers or not.
         is_journal_lost: The journal's file is no longer at its path: what goes into it would be gone after a restart.
         vital: What has to live.
+        problems: What is wrong, in words, by what it is about.
     """
 
     journal_limit_bytes: int
@@ -48,6 +53,15 @@ class Health:
     is_journal_lost: bool = False
     vital: Vital = field(default_factory=Vital)
     problems: dict[str, str] = field(default_factory=dict)
+
+    def note_problem(self, about: str, problem: str) -> None:
+        """Show a problem, and log it when it is new; an empty text ends it."""
+        if problem and self.problems.get(about) != problem:
+            _LOG.warning("a problem outside", about=about, problem=problem)
+        if problem:
+            self.problems[about] = problem
+        else:
+            self.problems.pop(about, None)
 
     @property
     def dead(self) -> list[str]:

@@ -10,18 +10,16 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from prometheus_client import CollectorRegistry, ProcessCollector, disable_created_metrics
-from prometheus_client import Gauge as LabelledGauge
-from prometheus_client.metrics_core import Metric
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, disable_created_metrics
 
-from connector.errors import CREDENTIAL_REASONS, ConnectorError, Unreadable
+from connector.errors import CREDENTIAL_REASONS, ConnectorError
 from connector.journal.model import Account, Admission, Contents
 from connector.kafka.publisher import Failure
 from connector.message.conversion import DICTIONARIES, EventSummary
-from connector.message.routes import DEAD_LETTERS, STREAMS
+from connector.message.routes import DEAD_LETTERS
 from connector.message.weda import MESSAGE_TYPES
 from connector.supervision import PARTS
-from connector.telemetry.counters import Count, Counter, Durations, Gauge, Histogram
+from connector.telemetry.gauges import LateGauge
 from connector.values import UNKNOWN_SOURCE, ProducibleRecord
 
 PREFIX: Final = "weda_connector_"
@@ -32,8 +30,8 @@ OPERATIONS_REASONS: Final = ("missing", "unknown")
 RELOAD_OUTCOMES: Final = ("applied", "failed")
 RESTART_REASONS: Final = ("journal", "lease", "part")
 OTHER: Final = "other"
-_MOST_FIELDS: Final = 20
-_LONGEST_FIELD: Final = 64
+MOST_FIELDS: Final = 20
+LONGEST_FIELD: Final = 64
 _REQUEST_BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 0.8, 1.0, 2.5)
 _ACTIONS: Final[Mapping[int | None, str]] = {code: str(code) for code in DICTIONARIES["action"] if code is not None}
 disable_created_metrics()  # type: ignore[no-untyped-call]
@@ -79,8 +77,9 @@ class Metrics:
         self._accounts: defaultdict[str, _Account] = defaultdict(_Account)
         self._fields: set[str] = set()
         self._told: dict[str, int] = {}
-        self._streams: dict[str, tuple[Count, Count, Durations]] = {}
-        self._answers: dict[tuple[str, str], tuple[Count, Durations]] = {}
+        self._shown: dict[Counter, int] = {}
+        self._streams: dict[str, tuple[Counter, Counter, Histogram]] = {}
+        self._answers: dict[tuple[str, str], tuple[Counter, Histogram]] = {}
         self.requests = self._counter("requests", "HTTP requests that were answered", "source", "outcome")
         self.request_duration = self._histogram(
             "request_duration_seconds", "Received to answered", _REQUEST_BUCKETS, "source", "outcome"
@@ -108,7 +107,7 @@ class Metrics:
             "event_loop_lag_seconds",
             "How late the event loop comes to what is due: no answer leaves meanwhile",
             _LAG_BUCKETS,
-        ).labels()
+        )
         self.journal_messages = self._labelled("journal_messages", "Messages that wait in the journal", "source")
         self.journal_bytes = self._gauge("journal_bytes", "Bytes of the journal in use")
         self.journal_limit = self._gauge("journal_limit_bytes", "Bound of the journal in bytes")
@@ -137,14 +136,14 @@ class Metrics:
         )
         self.canary_round_trip = self._histogram(
             "canary_round_trip_seconds", "Sending of a canary to its record read back from Kafka", _PUBLISH_BUCKETS
-        ).labels()
-        self.canary_refused_total = self._counter("canary_refused", "Canaries that were not accepted").labels()
+        )
+        self.canary_refused_total = self._counter("canary_refused", "Canaries that were not accepted")
         self.canary_interval = self._gauge("canary_interval_seconds", "From one canary to the next; 0: there is none")
         self.canary_age = self._gauge(
             "canary_age_seconds",
             "Since the last canary that came back was sent, or since the start; 0: there is none",
         )
-        self.producer_rebuilds = self._counter("producer_rebuilds", "Producers rebuilt after an error").labels()
+        self.producer_rebuilds = self._counter("producer_rebuilds", "Producers rebuilt after an error")
         self.ready = self._gauge("ready", "1 while a message can be accepted durably, as /readyz says")
         self.credentials_refused = self._counter(
             "credentials_refused", "Requests whose credential was not enough", "reason"
@@ -165,7 +164,7 @@ class Metrics:
         self.log_lines_dropped = self._counter(
             "log_lines_dropped",
             "Lines of the log that were not written",
-        ).labels()
+        )
         self.broker_up = self._gauge("broker_up", "1 while the brokers answer")
         self.registry_up = self._gauge("registry_up", "1 while the schema registry answers; 1 too where there is none")
         self.durability_degraded = self._gauge(
@@ -185,7 +184,7 @@ class Metrics:
             known = self.requests.labels(source, outcome), self.request_duration.labels(source, outcome)
             self._answers[source, outcome] = known
         count, duration = known
-        count.value += 1
+        count.inc()
         duration.observe(seconds)
 
     def credential_refused(self, reason: str) -> None:
@@ -222,13 +221,13 @@ class Metrics:
     def restarted(self, counts: Mapping[str, int]) -> None:
         """So often the process has started anew, by reason: one of :data:`RESTART_REASONS`."""
         for reason in RESTART_REASONS:
-            self.restarts_total.labels(reason).value = counts.get(reason, 0)
+            self._raise_to(self.restarts_total.labels(reason), counts.get(reason, 0))
 
     def process_counts(self, part_restarts: Mapping[str, int], log_lines_dropped: int) -> None:
         """What the process counts for itself, whichever connector it runs: restarts of parts, lines not logged."""
         for part in PARTS:
-            self.part_restarts.labels(part).value = part_restarts.get(part, 0)
-        self.log_lines_dropped.value = log_lines_dropped
+            self._raise_to(self.part_restarts.labels(part), part_restarts.get(part, 0))
+        self._raise_to(self.log_lines_dropped, log_lines_dropped)
 
     def without_canary(self) -> None:
         """The connector sends itself no messages."""
@@ -313,8 +312,8 @@ class Metrics:
             count, size = self.records_published.labels(stream), self.record_bytes.labels(stream)
             known = self._streams[stream] = (count, size, self.publish_duration.labels(stream))
         count, size, duration = known
-        count.value += 1
-        size.value += len(record.value or b"")
+        count.inc()
+        size.inc(len(record.value or b""))
         duration.observe(seconds)
 
     def published_directly(self, admission: Admission) -> None:
@@ -350,7 +349,7 @@ class Metrics:
         """Known names, and the first twenty others; a label value is never what a source chooses without bound."""
         if name in self._fields:
             return name
-        if len(self._fields) >= _MOST_FIELDS or len(name) > _LONGEST_FIELD:
+        if len(self._fields) >= MOST_FIELDS or len(name) > LONGEST_FIELD:
             return OTHER
         self._fields.add(name)
         return name
@@ -392,63 +391,19 @@ class Metrics:
         self.restarted({})
         self.process_counts({}, 0)
 
+    def _raise_to(self, counter: Counter, count: int) -> None:
+        """Show a count that is kept elsewhere, and may have grown before this counter was made."""
+        counter.inc(count - self._shown.get(counter, 0))
+        self._shown[counter] = count
+
     def _counter(self, name: str, documentation: str, *labels: str) -> Counter:
-        return Counter(PREFIX + name, documentation, labels, self.registry)
+        return Counter(PREFIX + name, documentation, labels, registry=self.registry)
 
-    def _gauge(self, name: str, documentation: str) -> Gauge:
-        return Gauge(PREFIX + name, documentation, self.registry)
+    def _gauge(self, name: str, documentation: str) -> LateGauge:
+        return LateGauge(PREFIX + name, documentation, registry=self.registry)
 
-    def _labelled(self, name: str, documentation: str, *labels: str) -> LabelledGauge:
-        return LabelledGauge(PREFIX + name, documentation, labels, registry=self.registry)
+    def _labelled(self, name: str, documentation: str, *labels: str) -> Gauge:
+        return Gauge(PREFIX + name, documentation, labels, registry=self.registry)
 
     def _histogram(self, name: str, documentation: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
-        return Histogram(PREFIX + name, documentation, labels, self.registry, buckets)
-
-
-def documentation() -> str:
-    """The text of ``docs/metrics.md``: every metric with its type and labels, read from the registry."""
-    metrics = Metrics(version="", sources=(), streams=STREAMS)
-    metrics.dead_letter_kept(UNKNOWN_SOURCE, Unreadable(""))  # its labels show only on a value
-    rows = [
-        f"| `{_exposed(family)}` | {family.type} | {_labels(family)} | {family.documentation} |"
-        for family in metrics.registry.collect()
-    ]
-    return "\n".join([_INTRODUCTION, "| metric | type | labels | what it says |", "|---|---|---|---|", *rows, ""])
-
-
-def _exposed(family: Metric) -> str:
-    return f"{family.name}_total" if family.type == "counter" else family.name
-
-
-def _labels(family: Metric) -> str:
-    return _listed(dict.fromkeys(name for sample in family.samples for name in sample.labels if name != "le"))
-
-
-def _listed(values: Iterable[str]) -> str:
-    return ", ".join(f"`{value}`" for value in values)
-
-
-_INTRODUCTION: Final = f"""\
-# Metrics
-
-Generated by `python -m tools.reference metrics > docs/metrics.md`; do not edit.
-
-Prometheus text on `/metrics` of the operations listener; no token is needed. Counters begin at 0 with each start. The
-columns of `{PREFIX}ledger_imbalance` go on since the journal's creation: they are kept in it.
-
-Every label has a closed set of values; an `instanceId`, a user or a title is never one:
-
-- `source`: a configured source, or `{UNKNOWN_SOURCE}`
-- `outcome`: {_listed(OUTCOMES)}
-- `stream`: {_listed((*STREAMS, DEAD_LETTERS))}
-- `env_type`: {_listed((*ENVIRONMENTS, OTHER))}
-- `msg_type`: {_listed(MESSAGE_TYPES.values())}
-- `action`: a code that WeDa documents, or `{OTHER}`
-- `field`: of codes {_listed(DICTIONARIES)}; of unknown fields the first {_MOST_FIELDS} names
-  of at most {_LONGEST_FIELD} characters, then `{OTHER}`
-- `stage`, `code`: as in the answer to the source
-- `reason`: of credentials {_listed(CREDENTIAL_REASONS)}; of connections {_listed(CONNECTION_REASONS)}
-- `outcome` of reloads: {_listed(RELOAD_OUTCOMES)}
-- `reason` of starts anew: {_listed(RESTART_REASONS)}
-- `part`: {_listed(PARTS)}
-"""
+        return Histogram(PREFIX + name, documentation, labels, registry=self.registry, buckets=buckets)

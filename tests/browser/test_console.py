@@ -218,7 +218,7 @@ async def test_a_replay_goes_from_click_to_topic(browser, running, start, topic_
     await log_in(watched)
     await watched.go("dead-letters")
     await page.click("text=42201 >> nth=0")
-    await page.click("text=Rehearse")
+    await page.click("text=Dry run of a replay")
     text = await page.inner_text("main")
     assert "A replay would mend nothing now." in text
     assert re.search(r"3 ×\s+42201 envType is not one that the source hr allows", text), text
@@ -234,9 +234,9 @@ async def test_a_replay_goes_from_click_to_topic(browser, running, start, topic_
     await log_in(watched)
     before = len(await records(mended, f"{topic_prefix}.events"))
     await watched.go("dead-letters?code=42201")
-    await page.click("text=Rehearse")
+    await page.click("text=Dry run of a replay")
     assert re.search(r"accepted\s+9", await page.inner_text("main"))
-    await picture(page, "rehearsal")
+    await picture(page, "dry-run")
     assert len(await records(mended, f"{topic_prefix}.events")) == before
     await page.click("text=Replay now")
     await page.get_by_text("The replay has ended.").wait_for()
@@ -342,11 +342,16 @@ async def test_the_page_on_the_api_shows_all_of_it_and_loads_nothing_from_elsewh
 
     assert answer is not None
     assert "unsafe" not in answer.headers["content-security-policy"]
-    assert await watched.page.locator("h2").all_inner_texts() == [
-        f"{method.upper()} {path}" for path, methods in paths.items() for method in methods
-    ]
-    text = await watched.page.inner_text("main")
-    for word in ("max_attempts", "array of integer", "Most letters that are listed.", "dry_run", "202"):
+    page = watched.page
+    await page.locator(".opblock").first.wait_for()
+    shown = [text.split() for text in await page.locator(".opblock-summary-path-description-wrapper").all_inner_texts()]
+    methods = await page.locator(".opblock-summary-method").all_inner_texts()
+    assert sorted(
+        (method, words[0].replace("\u200b", "")) for method, words in zip(methods, shown, strict=True)
+    ) == sorted((method.upper(), path) for path, operations in paths.items() for method in operations)
+    await page.locator(".opblock-post .opblock-summary").first.click()
+    text = await page.inner_text("#swagger-ui")
+    for word in ("max_attempts", "dry_run", "202", "Replay dead letters"):
         assert word in text
     assert watched.complaints == []
     assert watched.hosts == {urlsplit(origin).netloc}

@@ -74,8 +74,10 @@ def clean(**more: str) -> dict[str, str]:
 def test_the_instructions_make_a_connector_with_its_schemas(image):
     """The wheel brings avro/; the environment is complete, with what a shared journal and traces need."""
     python = image / "opt" / "weda-connector" / "bin" / "python"
-    program = "from connector import schemas; print(*(schemas.load(name).name for name in schemas.ALL), sep='\\n')"
-    program += "; from connector import database, migration"
+    program = (
+        "from connector.message import schemas; print(*(schemas.load(name).name for name in schemas.ALL), sep='\\n')"
+    )
+    program += "; from connector.replicas import database, migrate"
     program += (
         "; from opentelemetry.exporter.otlp.proto.http import trace_exporter; from opentelemetry.sdk import trace"
     )

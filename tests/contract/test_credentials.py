@@ -104,7 +104,7 @@ async def test_a_credential_has_the_outcome_that_the_table_says(served, row, mon
         names = frozenset({f"{shown['certificate']}.example"})
         monkeypatch.setattr("connector.receiver.connection.names_of", lambda _: names)
     answer = await ask(served, shown)
-    counts = {reason: served.metrics.credentials_refused.labels(reason).value for reason in CREDENTIAL_REASONS}
+    counts = {reason: served.metrics.credentials_refused.labels(reason)._value.get() for reason in CREDENTIAL_REASONS}
     refused = {reason: count for reason, count in counts.items() if count}
 
     assert answer.status == row["status"]

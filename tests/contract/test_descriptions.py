@@ -8,7 +8,6 @@ import re
 import subprocess
 import sys
 from contextlib import asynccontextmanager
-from html.parser import HTMLParser
 from io import BytesIO
 from itertools import product
 from pathlib import Path
@@ -35,14 +34,13 @@ from connector.settings import Settings
 from tests import asyncapi as official
 from tests.contract.test_http import TABLE, Failing, Served, body_of, message
 from tools import dictionary
-from tools.descriptions import asyncapi, openapi, page, samples
+from tools.descriptions import asyncapi, openapi, samples
 from tools.descriptions.notation import yaml_text
 
 ROOT = Path(__file__).parents[2]
-DOCUMENTS = {"asyncapi": "asyncapi.yaml", "openapi": "openapi.yaml", "html": "interfaces.html"}
+DOCUMENTS = {"asyncapi": "asyncapi.yaml", "openapi": "openapi.yaml"}
 TOPICS = yaml.safe_load((ROOT / "docs" / "asyncapi.yaml").read_text(encoding="utf-8"))
 RECEIVER = yaml.safe_load((ROOT / "docs" / "openapi.yaml").read_text(encoding="utf-8"))
-PAGE = (ROOT / "docs" / "interfaces.html").read_text(encoding="utf-8")
 OF_TWO_SOURCES = {
     "streams": ["events", "state"],
     "topics": {"prefix": "weda.{source}.{envType}", "replication_factor": 3, "retention_ms": -1},
@@ -122,8 +120,6 @@ def test_the_command_describes_the_topics_and_limits_of_a_configuration(tmp_path
 
     assert yaml.safe_load(printed["asyncapi"])["channels"]["events"]["address"] == "weda.{source}.{envType}.events"
     assert yaml.safe_load(printed["openapi"])["components"]["requestBodies"]["Message"]["x-max-bytes"] == 65536
-    assert "{envType}" in printed["html"]
-    assert "65536 bytes" in printed["html"]
 
 
 def test_the_command_names_a_bad_setting(tmp_path):
@@ -718,91 +714,3 @@ def test_a_sample_that_becomes_a_record_is_no_refusal():
         samples.refusal(BodyKind.JSON, message(envType="prod"))
     with pytest.raises(Defect):
         samples.stranger(samples.TOKENS["default"])
-
-
-# --- the page ---
-
-
-class Tags(HTMLParser):
-    """The tags of a page, and whether each that was opened was closed in its turn."""
-
-    VOID = frozenset({"meta", "br"})
-
-    def __init__(self, text):
-        super().__init__()
-        self.open, self.attributes, self.names, self.text = [], [], [], []
-        self.feed(text)
-
-    def handle_starttag(self, tag, attrs):
-        self.names.append(tag)
-        self.attributes += [(tag, *each) for each in attrs]
-        if tag not in self.VOID:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        self.text.append(data)
-
-
-TAGS = Tags(PAGE)
-TEXT = "".join(TAGS.text)
-
-
-def test_the_page_names_every_channel_record_header_and_field():
-    assert [each["address"] for each in TOPICS["channels"].values() if each["address"] not in TEXT] == []
-    assert [name for name in TOPICS["components"]["messages"] if f'<h3 id="{name}">' not in PAGE] == []
-    headers = [
-        *TOPICS["components"]["schemas"]["RecordHeaders"]["properties"],
-        *TOPICS["components"]["messages"]["DeadLetter"]["headers"]["properties"],
-    ]
-    fields = load("io.weda.workflow.WorkflowEvent").fields
-    assert [name for name in (*headers, *fields) if f'<th scope="row"><code>{name}</code></th>' not in PAGE] == []
-
-
-def test_the_page_names_every_path_answer_media_type_and_example():
-    for path in RECEIVER["paths"]:
-        assert PAGE.count(f"<td><code>{path}</code></td>") == 3
-    assert [code for code in answers() if f"<td><code>{code}</code></td>" not in PAGE] == []
-    assert [
-        each["message"] for each in answers().values() if each.get("message", "") not in TEXT.replace('\\"', '"')
-    ] == []
-    content = RECEIVER["components"]["requestBodies"]["Message"]["content"]
-    assert [each for each in content if f"<code>{each}</code>" not in PAGE] == []
-    assert [name for name in RECEIVER["components"]["examples"] if f"(<code>{name}</code>)" not in PAGE] == []
-
-
-def test_the_page_loads_nothing():
-    addresses = [value for _, name, value in TAGS.attributes if name in {"href", "src", "srcset", "data", "action"}]
-
-    assert {*TAGS.names} & {"script", "link", "img", "iframe", "object", "embed", "base", "form"} == set()
-    assert [address for address in addresses if not address.startswith("#")] == []
-    assert re.findall(r"@import|url\(", PAGE) == []
-    assert ("meta", "content", "default-src 'none'; style-src 'unsafe-inline'") in TAGS.attributes
-
-
-def test_the_page_is_whole_and_small():
-    ids = [value for _, name, value in TAGS.attributes if name == "id"]
-
-    assert TAGS.open == []
-    assert len(ids) == len({*ids})
-    assert {value.removeprefix("#") for _, name, value in TAGS.attributes if name == "href"} <= {*ids}
-    assert len(PAGE.encode()) < 400_000
-    assert "prefers-color-scheme: dark" in PAGE
-
-
-def test_every_section_of_the_page_has_its_line_in_chinese():
-    sections = re.findall(r'<section id="\w+">\n<h2>[^<]+</h2>\n<p lang="zh-CN" class="zh">([^<]+)</p>', PAGE)
-
-    assert len(sections) == TAGS.names.count("section") == 9
-    assert all(re.search(r"[\u4e00-\u9fff]", text) for text in sections)
-
-
-def test_the_page_shows_the_parameters_of_addresses():
-    settings = Settings.model_validate(OF_TWO_SOURCES)
-    shown = page.render(asyncapi.document(settings), openapi.document(settings))
-
-    assert "weda.{source}.{envType}.state" in shown
-    assert "<code>pre</code> <code>prod</code> <code>uat</code>" in shown
-    assert Tags(shown).open == []

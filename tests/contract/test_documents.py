@@ -19,8 +19,8 @@ from connector.message.encoding import encode
 from connector.message.routes import STREAMS, Routes
 from connector.message.schemas import ALL, INSTANCE_EVENT, TASK_EVENT, load
 from connector.settings import Settings
-from connector.telemetry import metrics
 from tools import dictionary
+from tools.reference import metrics_page
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
@@ -95,13 +95,13 @@ def test_the_metrics_document_is_what_the_module_prints():
         encoding="utf-8",
     )
 
-    assert metrics.documentation() == printed.stdout
+    assert metrics_page() == printed.stdout
     assert printed.stdout == read(ROOT / "docs" / "metrics.md")
 
 
 @everywhere
 def test_a_named_metric_exists(document):
-    known = set(re.findall(r"^\| `(weda_connector_\w+)`", metrics.documentation(), re.MULTILINE))
+    known = set(re.findall(r"^\| `(weda_connector_\w+)`", metrics_page(), re.MULTILINE))
 
     assert set(re.findall(r"\bweda_connector_[a-z_]*[a-z]\b", read(document))) <= known
 

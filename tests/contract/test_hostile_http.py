@@ -57,7 +57,7 @@ def answered(served, count):
 
 
 def refused(served, reason):
-    return served.metrics.connections_refused.labels(reason).value
+    return served.metrics.connections_refused.labels(reason)._value.get()
 
 
 MALFORMED = {

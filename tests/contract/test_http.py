@@ -217,7 +217,7 @@ class Served:
         counted = {}
         for source in (*self.sources, "unknown"):
             for outcome in OUTCOMES:
-                count = int(self.metrics.requests.labels(source, outcome).value)
+                count = int(self.metrics.requests.labels(source, outcome)._value.get())
                 counted[outcome] = counted.get(outcome, 0) + count
         return {outcome: count for outcome, count in counted.items() if count}
 
@@ -500,7 +500,7 @@ async def test_identical_bytes_are_one_dead_letter_and_counted_again(served):
 
     assert [answer.status for answer in answers] == [422] * 3
     assert len(served.letters) == 1
-    assert served.metrics.dead_letters.labels("default", "convert", str(code)).value == 3
+    assert served.metrics.dead_letters.labels("default", "convert", str(code))._value.get() == 3
 
 
 async def test_a_name_that_a_source_made_up_is_a_label_only_if_it_is_short(served):

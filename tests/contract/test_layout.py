@@ -69,7 +69,6 @@ IMPURE_CALLS = {"open", "print", "input", "now", "today", "utcnow", "sleep", "cr
 THREADS = {
     "app.canary": {"concurrent"},
     "consuming": {"concurrent"},
-    "demo.reader": {"concurrent"},
     "journal.sqlite": {"threading", "queue", "concurrent"},
     "kafka.publisher": {"threading"},
     "kafka.topics": {"concurrent"},
@@ -77,7 +76,7 @@ THREADS = {
 }
 """The modules that own a thread, and the modules that serve threads which they may import."""
 READERS_OF_THE_ENVIRONMENT = {
-    "settings",
+    "settings.models",
     "demo.options",  # chooses which of the user's variables `Settings.load` gets to see
 }
 

@@ -18,8 +18,8 @@ import pytest
 from connector.message.schemas import WORKFLOW_EVENT, load
 from connector.simulator.dictionaries import ACTION_NAMES, TASK_STATUS_AFTER, Action, Status
 from connector.simulator.wording import OPEN_TASK_STATUSES
-from docs import charts, fortnight, questions
-from docs.fortnight import END, HOUR, MONDAY, OUTAGE, ZONE, Fortnight
+from tools import charts, fortnight, questions
+from tools.fortnight import END, HOUR, MONDAY, OUTAGE, ZONE, Fortnight
 
 ROOT = Path(__file__).parents[2]
 DOCUMENT = ROOT / "docs" / "questions.md"
@@ -43,7 +43,7 @@ def written(tmp_path_factory):
     folder = tmp_path_factory.mktemp("questions")
     data = tmp_path_factory.mktemp("data")
     environment = {**os.environ, "TZ": "America/New_York", "PYTHONHASHSEED": "1", "LC_ALL": "C"}
-    command = [sys.executable, str(ROOT / "docs" / "questions.py"), "--to", str(folder), "--data", str(data)]
+    command = [sys.executable, "-m", "tools.questions", "--to", str(folder), "--data", str(data)]
     subprocess.run(command, cwd=ROOT, env=environment, check=True)
     return folder, data
 

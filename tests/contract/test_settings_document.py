@@ -13,7 +13,8 @@ from typer.testing import CliRunner
 
 from connector.cli.config import config
 from connector.errors import ConfigurationError
-from connector.settings import REDACTED, Settings, documentation, environment_name
+from connector.settings import REDACTED, Settings, environment_name
+from tools.reference import settings_page
 
 ROOT = Path(__file__).parents[2]
 SECRET = "hunter2-planted-secret"
@@ -86,7 +87,7 @@ def test_the_document_is_what_the_module_prints():
         encoding="utf-8",
     )
 
-    assert documentation() == printed.stdout
+    assert settings_page() == printed.stdout
     assert printed.stdout == (ROOT / "docs" / "settings.md").read_text(encoding="utf-8")
 
 

@@ -16,7 +16,8 @@ from joserfc.jwk import ECKey
 from structlog.testing import capture_logs
 
 from connector.admin import doctor
-from connector.app.connector import Connector, Reload
+from connector.app.connector import Connector
+from connector.app.reload import Reload
 from connector.settings import Settings
 from tests.integration.conftest import TOKEN, Running
 from tests.servers import KafkaCluster, read_topic

@@ -207,8 +207,8 @@ async def test_a_producer_that_never_connects_is_replaced_once_the_brokers_are_k
     start, kafka, topic_prefix, monkeypatch
 ):
     """P8: librdkafka's client may forget every broker; nobody has to restart the connector for that."""
-    monkeypatch.setattr("connector.app.connector._UNCONNECTED_SECONDS", 1.0)
-    monkeypatch.setattr("connector.app.connector._ASK_SECONDS", 0.5)
+    monkeypatch.setattr("connector.app.brokers.UNCONNECTED_SECONDS", 1.0)
+    monkeypatch.setattr("connector.app.brokers.ASK_SECONDS", 0.5)
     build = KafkaPublisher._build
 
     def lost(publisher: KafkaPublisher) -> Producer:

@@ -227,7 +227,7 @@ async def test_without_auto_registration_what_is_missing_stops_the_start(
 async def test_a_registry_that_goes_away_later_is_told_and_has_no_other_effect(
     start: Start, breakable: SchemaRegistry, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("connector.app.connector._REGISTRY_SECONDS", 0.2)
+    monkeypatch.setattr("connector.app.watch.REGISTRY_SECONDS", 0.2)
     running = await start(registry__url=breakable.url, registry__auto_register=True)
     assert await running.post(INSTANCE) == (200, {"code": 0})
     assert await running.metric("weda_connector_registry_up") == 1
@@ -246,7 +246,7 @@ async def test_a_registry_that_goes_away_later_is_told_and_has_no_other_effect(
 async def test_a_registry_that_has_lost_our_schemas_is_told(
     start: Start, breakable: SchemaRegistry, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("connector.app.connector._REGISTRY_SECONDS", 0.2)
+    monkeypatch.setattr("connector.app.watch.REGISTRY_SECONDS", 0.2)
     running = await start(registry__url=breakable.url, registry__auto_register=True)
 
     await asyncio.to_thread(breakable.restart)

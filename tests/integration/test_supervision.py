@@ -7,7 +7,7 @@ import aiohttp
 import pytest
 
 from connector import supervision
-from connector.app.connector import Connector
+from connector.app.gauges import Gauges
 from connector.errors import Unavailable
 from connector.journal.sqlite import SqliteJournal
 from connector.kafka.publisher import KafkaPublisher
@@ -45,7 +45,7 @@ async def test_watchers_that_fail_are_restarted_and_counted(start, monkeypatch):
     monkeypatch.setattr(supervision, "AGAIN_SECONDS", 0.05)
     running = await start()
     before = await running.metric("weda_connector_part_restarts_total", part="gauges")
-    monkeypatch.setattr(Connector, "_publish_gauges", fail)
+    monkeypatch.setattr(Gauges, "_publish", fail)
     await asyncio.sleep(1)
     monkeypatch.undo()
     await asyncio.sleep(1.2)
@@ -93,7 +93,7 @@ async def test_a_connector_whose_journals_thread_has_died_can_still_be_stopped_a
 
 async def test_a_defect_on_the_journals_thread_makes_the_connector_start_again(start):
     running = await start()
-    open_journal = running.connector.context.dead_letters._journal
+    open_journal = running.connector.context.letters._journal
     with pytest.raises(Unavailable):
         await open_journal._ask(lambda _file: {}["a defect"], writes=True)
 

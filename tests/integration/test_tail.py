@@ -16,7 +16,7 @@ from connector.errors import OutsideUnreachable
 from connector.intake.dead_letters import dead_letter
 from connector.kafka.embedded import EmbeddedBroker
 from connector.kafka.publisher import producer_properties
-from connector.kafka.reader import Decoded, read_records, topic_of
+from connector.kafka.reader import Decoded, read_records
 from connector.message.conversion import convert, headers, record_value
 from connector.message.encoding import encode
 from connector.message.parsing import BodyKind, parse
@@ -59,7 +59,7 @@ def servers(request: pytest.FixtureRequest, topic_prefix: str) -> str:
         return request.getfixturevalue("embedded")
     kafka: KafkaCluster = request.getfixturevalue("kafka")
     for stream in (*STREAMS, "dead-letters"):
-        kafka.create_topic(topic_of(stream, topic_prefix), partitions=3)
+        kafka.create_topic(Routes(STREAMS, topic_prefix).topic(stream), partitions=3)
     return kafka.bootstrap_servers
 
 
@@ -85,7 +85,7 @@ def records_of(prefix: str, instance: str, **fields: object) -> list[ProducibleR
 def letter(prefix: str, body: bytes, instance: str | None = None) -> ProducibleRecord:
     request = Request("default", body, "text/plain", RECEIVED_AT)
     return dead_letter(
-        topic_of("dead-letters", prefix),
+        Routes(STREAMS, prefix).topic("dead-letters"),
         request,
         code=40001,
         stage="parse",
@@ -106,7 +106,13 @@ def read(servers: str, prefix: str, stream: str = "events", **options: object) -
     """What there is, from the beginning."""
     reading = {"from_beginning": True, "until_end": True, **options}
     return list(
-        read_records(servers, {"acks": "all", "linger.ms": 5}, stream=stream, topic=topic_of(stream, prefix), **reading)
+        read_records(
+            servers,
+            {"acks": "all", "linger.ms": 5},
+            stream=stream,
+            topic=Routes(STREAMS, prefix).topic(stream),
+            **reading,
+        )
     )
 
 
@@ -177,7 +183,7 @@ def test_a_record_of_an_unknown_schema_is_read_as_its_bytes(servers: str, topic_
 def test_reading_starts_with_the_next_record(servers: str, topic_prefix: str) -> None:
     """What is published once reading has begun is read, and nothing older."""
     publish(servers, records_of(topic_prefix, "old"))
-    reading = read_records(servers, {}, stream="events", topic=topic_of("events", topic_prefix), idle_seconds=SECONDS)
+    reading = read_records(servers, {}, stream="events", topic=f"{topic_prefix}.events", idle_seconds=SECONDS)
     later = threading.Timer(2, publish, [servers, records_of(topic_prefix, "new")])
     later.start()
 
@@ -196,7 +202,7 @@ def test_a_topic_that_is_missing_is_waited_for_and_read_whole(embedded: str, top
         embedded,
         {},
         stream="events",
-        topic=topic_of("events", topic_prefix),
+        topic=Routes(STREAMS, topic_prefix).topic("events"),
         idle_seconds=SECONDS,
         on_missing=missing.append,
     )
@@ -218,7 +224,7 @@ def test_reading_goes_on_when_the_broker_is_back(topic_prefix: str) -> None:
         servers = broker.bootstrap_servers
         publish(servers, records_of(topic_prefix, "before")[:1])
         reading = read_records(
-            servers, {}, stream="events", topic=topic_of("events", topic_prefix), from_beginning=True
+            servers, {}, stream="events", topic=Routes(STREAMS, topic_prefix).topic("events"), from_beginning=True
         )
         assert next(reading).key == "before"
 

@@ -21,7 +21,7 @@ import pytest
 from confluent_kafka.admin import NewPartitions
 
 from connector import supervision
-from connector.app import connector
+from connector.app import brokers, connector, watch
 from connector.journal.sqlite import SqliteJournal
 from connector.telemetry import logs
 from tests.integration.conftest import Running
@@ -85,8 +85,8 @@ def disk() -> Iterator[FailingDisk]:
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch) -> None:
     """Topics and registry are looked at every second, not every half minute."""
-    monkeypatch.setattr(connector, "_TOPICS_SECONDS", 1.0)
-    monkeypatch.setattr(connector, "_REGISTRY_SECONDS", 1.0)
+    monkeypatch.setattr(brokers, "TOPICS_SECONDS", 1.0)
+    monkeypatch.setattr(watch, "REGISTRY_SECONDS", 1.0)
 
 
 @pytest.fixture

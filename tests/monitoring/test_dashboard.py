@@ -8,11 +8,11 @@ from collections.abc import Iterator
 import pytest
 
 from connector.simulator import Plan, play
-from docs import dashboard, dashboard_picture
 from tests.integration.conftest import TOKEN
 from tests.monitoring.rules import ROOT
 from tests.servers import Prometheus
 from tests.servers.monitoring import tool
+from tools import dashboard, dashboard_picture
 
 SECONDS = 12
 PICTURE = ROOT / "docs" / "dashboard.svg"

@@ -6,7 +6,7 @@ import socket
 
 import uvloop
 
-from connector.app.connector import ACCEPTS_PER_ITERATION, duplicated_listeners
+from connector.app.server import ACCEPTS_PER_ITERATION, duplicated_listeners
 
 SENDERS = 64
 

@@ -1,12 +1,11 @@
-"""Writes docs/questions.md and its plots: ``python docs/questions.py``.
+"""Writes docs/questions.md and its plots: ``python -m tools.questions``.
 
 The words stand in ``docs/questions/questions.md.tmpl``, each question as a file of SQL beside it. The SQL is run over a
-simulated fortnight (`docs.fortnight`); what comes out are the tables and the plots. The same code gives the same bytes:
-no clock of the machine takes part.
+simulated fortnight (`tools.fortnight`) and gives the tables and the plots. The same code gives the same bytes: the
+machine's clock is not used.
 
 ``--to FOLDER`` writes elsewhere; ``--data FOLDER`` also leaves the topic and the loads there, to try other questions.
 """
-# ruff: noqa: INP001 - a script beside the documents, no package
 
 import argparse
 import re
@@ -20,11 +19,11 @@ from typing import Any, Final
 import duckdb
 
 from connector.message.schemas import WORKFLOW_EVENT, Kind, kinds, load
-from docs import charts
-from docs.charts import Caption
-from docs.fortnight import Fortnight
+from tools import charts
+from tools.charts import Caption
+from tools.fortnight import Fortnight
 
-HOME: Final = Path(__file__).parent
+HOME: Final = Path(__file__).parents[1] / "docs"
 FOLDER: Final = "questions"
 DOCUMENT: Final = "questions.md"
 TEMPLATE: Final = HOME / FOLDER / "questions.md.tmpl"

@@ -1,10 +1,9 @@
-"""Draws docs/dashboard.svg, the Grafana dashboard's panels with real data: ``python -m docs.dashboard_picture``.
+"""Draws docs/dashboard.svg, the Grafana dashboard's panels with real data: ``python -m tools.dashboard_picture``.
 
 No Grafana takes part: the layout, the titles and the queries are those of the dashboard's file, the numbers come from a
 real Prometheus that has watched a real connector, a real Kafka broker and a played WeDa for two minutes, in the middle
 of which the broker was frozen; only the drawing is our own.
 """
-# ruff: noqa: INP001 - a script beside the documents, no package
 
 import asyncio
 import json
@@ -21,10 +20,10 @@ from typing import Any, Final
 from connector.app.connector import Connector
 from connector.settings import Settings
 from connector.simulator import Plan, play
-from docs import dashboard
 from tests.servers import KafkaCluster, Prometheus
+from tools import dashboard
 
-PICTURE: Final = Path(__file__).with_name("dashboard.svg")
+PICTURE: Final = Path(__file__).parents[1] / "docs" / "dashboard.svg"
 SECONDS: Final = 120
 FROZEN: Final = (50, 80)
 """From when to when, in seconds, the broker is frozen."""
@@ -131,7 +130,7 @@ async def _freeze(kafka: KafkaCluster) -> None:
 
 
 def _answers(prometheus: Prometheus, start: float, end: float) -> Mapping[str, Any]:
-    board = json.loads(dashboard.FILE.read_text(encoding="utf-8"))
+    board: dict[str, Any] = json.loads(dashboard.FILE.read_text(encoding="utf-8"))
     for panel in board["panels"]:
         for target in panel.get("targets", ()):
             found = prometheus.query_range(asked(target["expr"], rate="6s"), start=start, end=end, step=STEP)
@@ -219,7 +218,7 @@ def _graph(panel: Mapping[str, Any], lines: Sequence[Line], box: Box) -> Iterato
 def _stacked(lines: Sequence[Line]) -> list[tuple[Points, Points]]:
     """Each line on top of the ones before, with the one under it."""
     under = dict.fromkeys(sorted({x for line in lines for x, _ in line.points}), 0.0)
-    piled = []
+    piled: list[tuple[Points, Points]] = []
     for line in lines:
         values = dict(line.points)
         floor = list(under.items())

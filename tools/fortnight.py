@@ -4,7 +4,6 @@ The simulator tells each instance and words its messages; here they get office h
 some are late or are sent twice, and the connector's own conversion, encoding and places in the topic. The same seed
 gives the same fortnight, to the byte: no clock of the machine takes part.
 """
-# ruff: noqa: INP001 - a module beside the documents, no package
 
 import csv
 import json

@@ -1,14 +1,13 @@
-"""Writes the Grafana dashboard, helm/dashboards/weda-connector.json: ``python -m docs.dashboard``.
+"""Writes the Grafana dashboard, helm/dashboards/weda-connector.json: ``python -m tools.dashboard``.
 
 Its rows follow a message: how it goes as a whole, then hop by hop, what waits, what it means to the business, and the
 process itself. It asks for nothing that a connector does not expose by itself: it works without the rules.
 """
-# ruff: noqa: INP001 - a script beside the documents, no package
 
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final, TypeVar
 
 from grafana_foundation_sdk.builders import common, dashboard, prometheus, stat, statetimeline, timeseries
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
@@ -38,6 +37,7 @@ from connector.simulator.dictionaries import ACTION_NAMES
 FILE: Final = Path(__file__).parents[1] / "helm" / "dashboards" / "weda-connector.json"
 DATA_SOURCE: Final = DataSourceRef(type_val="prometheus", uid="${datasource}")
 HIGH: Final = 7
+_Panel = TypeVar("_Panel", stat.Panel, timeseries.Panel, statetimeline.Panel)
 """Of a panel with a graph, in Grafana's units."""
 
 OF: Final = 'job="$job", instance=~"$instance"'
@@ -82,9 +82,7 @@ def built() -> dashboard.Dashboard:
         .tooltip(DashboardCursorSync.CROSSHAIR)
         .link(_link_to_alerts())
         .with_variable(dashboard.DatasourceVariable("datasource").label("Data source").type("prometheus"))
-        .with_variable(
-            _choice("job", "Job", "label_values(weda_connector_build_info, job)", duplicated_listeners=False)
-        )
+        .with_variable(_choice("job", "Job", "label_values(weda_connector_build_info, job)", several=False))
         .with_variable(_choice("instance", "Instance", 'label_values(weda_connector_build_info{job="$job"}, instance)'))
         .with_variable(_choice("source", "Source", f"label_values(weda_connector_requests_total{{{OF}}}, source)"))
     )
@@ -379,7 +377,7 @@ def _process() -> Sequence[Panel]:
 
 def _number(title: str, description: str, query: str, *, unit: str = "short", steps: Steps = PLAIN) -> stat.Panel:
     panel = stat.Panel().unit(unit).thresholds(_thresholds(steps)).height(4).span(4).no_value("no data")
-    return _told(panel, title, description, {"": query})
+    return _described(panel, title, description, {"": query})
 
 
 def _graph(
@@ -401,17 +399,17 @@ def _graph(
         panel.fill_opacity(40).stacking(common.StackingConfig().mode(StackingMode.NORMAL))
     for name, shown in (names or {}).items():
         panel.override_by_name(name, [DynamicConfigValue(id_val="displayName", value=shown)])
-    return _told(panel, title, description, queries)
+    return _described(panel, title, description, queries)
 
 
 def _states(title: str, description: str, queries: Queries) -> statetimeline.Panel:
     panel = statetimeline.Panel().height(HIGH).span(12).legend(_legend())
     panel.thresholds(_thresholds(((None, "red"), (1, "green"))))
     shown = {"0": ValueMappingResult(text="no", color="red"), "1": ValueMappingResult(text="yes", color="green")}
-    return _told(panel.mappings([ValueMap(options=shown)]), title, description, queries)
+    return _described(panel.mappings([ValueMap(options=shown)]), title, description, queries)
 
 
-def _told(panel: Any, title: str, description: str, queries: Queries) -> Any:
+def _described(panel: _Panel, title: str, description: str, queries: Queries) -> _Panel:
     panel.title(title).description(description).datasource(DATA_SOURCE)
     for number, (legend, query) in enumerate(queries.items()):
         target = prometheus.Dataquery().expr(query).ref_id("ABCDEF"[number]).datasource(DATA_SOURCE)
@@ -433,7 +431,7 @@ def _legend() -> common.VizLegendOptions:
     )
 
 
-def _choice(name: str, label: str, query: str, *, duplicated_listeners: bool = True) -> dashboard.QueryVariable:
+def _choice(name: str, label: str, query: str, *, several: bool = True) -> dashboard.QueryVariable:
     variable = (
         dashboard.QueryVariable(name)
         .label(label)
@@ -442,9 +440,7 @@ def _choice(name: str, label: str, query: str, *, duplicated_listeners: bool = T
         .refresh(VariableRefresh.ON_TIME_RANGE_CHANGED)
         .sort(VariableSort.ALPHABETICAL_ASC)
     )
-    return (
-        variable.multi(multi=True).include_all(include_all=True).all_value(".*") if duplicated_listeners else variable
-    )
+    return variable.multi(multi=True).include_all(include_all=True).all_value(".*") if several else variable
 
 
 def _link_to_alerts() -> dashboard.DashboardLink:

@@ -1,8 +1,7 @@
-"""Draws docs/demo.svg, what a terminal shows of the demo: ``python docs/demo_picture.py``.
+"""Draws docs/demo.svg, what a terminal shows of the demo: ``python -m tools.demo_picture``.
 
 The demo really runs, for a few seconds, on an embedded broker; its lines are the picture.
 """
-# ruff: noqa: INP001 - a script beside the documents, no package
 
 import re
 import subprocess
@@ -14,7 +13,7 @@ from typing import Final
 from rich.console import Console
 from rich.text import Text
 
-PICTURE: Final = Path(__file__).with_name("demo.svg")
+PICTURE: Final = Path(__file__).parents[1] / "docs" / "demo.svg"
 DEMO: Final = ("demo", "--instances", "4", "--rate", "10", "--seconds", "6", "--seed", "7", "--port", "0")
 COMMAND: Final = 'make demo DEMO_ARGS="--instances 4 --rate 10 --seconds 6"'
 WIDTH: Final = 108
@@ -26,9 +25,7 @@ _LENGTH: Final = re.compile(r' textLength="[^"]*"')  # rich takes a Chinese lett
 
 def main() -> None:
     """Run the demo and draw it."""
-    done = subprocess.run(  # noqa: S603 - our own command
-        [sys.executable, "-m", "connector", *DEMO], capture_output=True, check=True, encoding="utf-8"
-    )
+    done = subprocess.run([sys.executable, "-m", "connector", *DEMO], capture_output=True, check=True, encoding="utf-8")
     PICTURE.write_text(drawn(done.stdout), encoding="utf-8")
 
 

@@ -3,7 +3,6 @@
 Each function takes labels and numbers and returns the whole picture as text, the same for the same input. Every picture
 has a title, a description for those who do not see it, axes with round marks, and colours for light and for dark pages.
 """
-# ruff: noqa: INP001 - a module beside the documents, no package
 
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence

@@ -1,0 +1,182 @@
+"""The watcher of brokers and topics: connects, creates missing topics, and shows what has changed."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Sequence
+from typing import Final
+
+import structlog
+
+from connector.delivery.delivery import Delivery
+from connector.errors import ConnectorError
+from connector.kafka.limits import TopicLimits
+from connector.kafka.publisher import KafkaPublisher
+from connector.kafka.timestamps import Timestamps
+from connector.kafka.topics import TopicAdmin, TopicSpec, TopicState, canaries, routes_of, wanted
+from connector.replicas.journal import SharedJournal
+from connector.settings import EMBEDDED, Settings
+from connector.telemetry.health import Health
+from connector.telemetry.metrics import Metrics
+
+ASK_SECONDS: Final = 3.0
+"""How long a broker may take to answer, and how often the brokers are asked."""
+
+TOPICS_SECONDS: Final = 30.0
+"""How often the topics are described."""
+
+UNCONNECTED_SECONDS: Final = 20.0
+"""How long the producer may have no connection while the brokers answer, before it is built again."""
+
+ASK_AT_START_SECONDS: Final = 1.0
+AGAIN_SECONDS: Final = 0.5
+_CREATE_SECONDS: Final = 15.0
+_REPLICA_ASKS_SECONDS: Final = 1.0
+"""How often a replica asks the brokers: the others are informed of each answer."""
+
+_LOG = structlog.get_logger("connector.app")
+
+
+class TopicChanges:
+    """Signs that the topics are no longer as they were described: they have to be described again."""
+
+    def __init__(self) -> None:
+        self._signalled = asyncio.Event()
+        self._is_missing = False
+
+    def signal(self) -> None:
+        """Kafka has refused a record that should have fitted its topic."""
+        self._signalled.set()
+
+    def note_missing(self, *, is_missing: bool) -> None:
+        """Kafka does, or does not, say that a topic is missing."""
+        if is_missing and not self._is_missing:
+            self._signalled.set()
+        self._is_missing = is_missing
+
+    async def within(self, seconds: float) -> bool:
+        """Whether there is a sign, or one comes within so many seconds."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._signalled.wait()
+        was_set = self._signalled.is_set()
+        self._signalled.clear()
+        return was_set or self._is_missing
+
+
+class BrokerWatch:
+    """Watches the brokers and the topics of one connector.
+
+    Args:
+        settings: Which topics there should be, and whether to create them.
+        admin: Asks the brokers.
+        delivery: Connected once the topics are there.
+        publisher: Built again when it does not find the brokers.
+        shared: The shared journal, which informs the other replicas; None without one.
+        changes: When the topics have to be described again.
+        limits: Where the topics' limits are recorded.
+        timestamps: Where the topics' limits of timestamps are recorded.
+        health: Where the state is shown.
+        metrics: Where it is counted.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        admin: TopicAdmin,
+        delivery: Delivery,
+        publisher: KafkaPublisher,
+        *,
+        shared: SharedJournal | None,
+        changes: TopicChanges,
+        limits: TopicLimits,
+        timestamps: Timestamps,
+        health: Health,
+        metrics: Metrics,
+    ) -> None:
+        self._settings = settings
+        self._admin = admin
+        self._delivery = delivery
+        self._publisher = publisher
+        self._shared = shared
+        self._changes = changes
+        self._limits = limits
+        self._timestamps = timestamps
+        self._health = health
+        self._metrics = metrics
+        self._topics = (*routes_of(settings).topics, *(route.topic for route in canaries(settings)))
+        self._partitions: dict[str, int] = {}
+
+    async def connect(self, within: float) -> None:
+        """Create missing topics and let delivery publish, if the brokers answer within so many seconds."""
+        try:
+            await asyncio.to_thread(self._admin.brokers, within)
+            await self._describe_topics()
+        except ConnectorError as error:
+            self._note_brokers(is_up=False, problem=error.message)
+        else:
+            self._note_brokers(is_up=True)
+            self._delivery.connect()
+
+    async def run(self) -> None:
+        """Connect if that has not succeeded yet, then watch brokers and topics until cancelled."""
+        while not self._delivery.is_connected:
+            await self.connect(ASK_SECONDS)
+            await asyncio.sleep(AGAIN_SECONDS)
+        described = time.monotonic()
+        while True:
+            if await self._changes.within(ASK_SECONDS if self._shared is None else _REPLICA_ASKS_SECONDS):
+                described = -TOPICS_SECONDS
+            try:
+                await asyncio.to_thread(self._admin.brokers, ASK_SECONDS)
+                self._note_brokers(is_up=True)
+                if self._publisher.unconnected_seconds >= UNCONNECTED_SECONDS:
+                    self._publisher.renew()
+                if time.monotonic() - described >= TOPICS_SECONDS:
+                    await self._describe_topics()
+                    described = time.monotonic()
+            except ConnectorError as error:
+                self._note_brokers(is_up=False, problem=error.message)
+
+    async def _describe_topics(self) -> None:
+        """Describe the topics; create those that are missing, now or since the start, where that is allowed."""
+        if self._settings.kafka.bootstrap_servers == EMBEDDED:
+            self._metrics.durability_degraded.set(1)
+            return  # the mock cluster creates topics itself, and cannot describe them
+        states = await asyncio.to_thread(self._admin.describe, self._topics, ASK_SECONDS)
+        missing = [spec for spec in wanted(self._settings) if spec.name not in states]
+        if missing and self._settings.topics.create:
+            await self._create(missing)
+            states = await asyncio.to_thread(self._admin.describe, self._topics, ASK_SECONDS)
+        for name, state in states.items():
+            self._limits.note(name, state.max_message_bytes)
+            self._timestamps.note(state)
+            self._note_partitions(state)
+        degraded = [name for name, state in states.items() if not state.is_durable]
+        self._metrics.durability_degraded.set(1 if degraded else 0)
+        problem = f"weaker than 3 replicas and 2 in sync: {', '.join(degraded)}" if degraded else ""
+        self._health.note_problem("durability", problem)
+        absent = [name for name in self._topics if name not in states]
+        self._health.note_problem("topics", f"missing: {', '.join(absent)}" if absent else "")
+
+    async def _create(self, missing: Sequence[TopicSpec]) -> None:
+        names = [spec.name for spec in missing]
+        lost = [name for name in names if name in self._partitions]
+        await asyncio.to_thread(self._admin.create, missing, _CREATE_SECONDS)
+        if lost:
+            _LOG.warning("topics were gone, and are created again, empty", topics=lost)
+        else:
+            _LOG.info("topics created", topics=names)
+
+    def _note_partitions(self, state: TopicState) -> None:
+        before = self._partitions.setdefault(state.name, state.partitions)
+        if before != state.partitions:
+            self._metrics.partition_count_changed.set(1)
+            self._health.note_problem("partitions", f"{state.name} went from {before} to {state.partitions}")
+
+    def _note_brokers(self, *, is_up: bool, problem: str = "") -> None:
+        self._metrics.broker_up.set(1 if is_up else 0)
+        self._health.kafka = "up" if is_up else "down"
+        if self._shared is not None:
+            self._shared.note_kafka(answers=is_up)
+        self._health.note_problem("brokers", problem)

@@ -1,0 +1,158 @@
+"""The watcher of the connector's own state: journal, ledger, parts; shown in gauges, probes and problems."""
+
+import asyncio
+import math
+import time
+from collections.abc import Mapping
+from typing import Final
+
+import structlog
+
+from connector import supervision
+from connector.app.brokers import ASK_SECONDS, TopicChanges
+from connector.app.watch import Restarts
+from connector.delivery.delivery import Delivery
+from connector.errors import Unavailable
+from connector.journal.model import Journal, JournalState
+from connector.kafka.publisher import Failure, FailureKind
+from connector.receiver.application import Receiver
+from connector.replicas.journal import SharedJournal
+from connector.telemetry import logs
+from connector.telemetry.health import Health
+from connector.telemetry.metrics import Metrics
+
+_GAUGES_SECONDS: Final = 0.5
+_RATE_SECONDS: Final = 30.0
+_ISOLATED: Final = (
+    "Kafka answers another replica and not this one, which accepts nothing: check its network and its node"
+)
+_CLOCKS_DIFFER: Final = (
+    "the clock of this machine and the brokers' are too far apart for the topic's message.timestamp.after.max.ms or "
+    "message.timestamp.before.max.ms: set the clocks (NTP); what waits is then published with the time of then"
+)
+_LOG = structlog.get_logger("connector.app")
+
+
+class Gauges:
+    """Shows the state of one connector twice a second.
+
+    Args:
+        journal: Its journal.
+        shared: The same, if replicas share it.
+        delivery: What waits, and why.
+        receiver: Refuses requests once the journal's file is gone.
+        changes: Told when Kafka says that a topic is missing.
+        restarts: Asked for a new start when a part has ended for good.
+        health: Where the state is shown.
+        metrics: Where it is shown as gauges.
+    """
+
+    def __init__(
+        self,
+        journal: Journal,
+        shared: SharedJournal | None,
+        delivery: Delivery,
+        receiver: Receiver,
+        *,
+        changes: TopicChanges,
+        restarts: Restarts,
+        health: Health,
+        metrics: Metrics,
+    ) -> None:
+        self._journal = journal
+        self._shared = shared
+        self._delivery = delivery
+        self._receiver = receiver
+        self._changes = changes
+        self._restarts = restarts
+        self._health = health
+        self._metrics = metrics
+        self._removals = _Rate()
+
+    async def run(self) -> None:
+        """Look and publish until cancelled."""
+        while True:
+            await self._look_at_journal()
+            self._publish()
+            self._look_at_process()
+            await asyncio.sleep(_GAUGES_SECONDS)
+
+    async def _look_at_journal(self) -> None:
+        health = self._health
+        try:
+            async with asyncio.timeout(ASK_SECONDS):
+                state = await self._journal.state()
+                if self._shared is not None:
+                    await self._count_rows(self._shared, state)
+            # Without its file the journal keeps nothing across a restart, not even the ids in use: accept nothing.
+            health.is_journal_lost = self._receiver.is_journal_lost = bool(state.lost)
+            health.journal_bytes = None if state.lost else state.size_bytes
+            health.waiting_since = self._delivery.waiting_since(state.oldest)
+            health.note_problem("journal", state.lost)
+        except (TimeoutError, Unavailable) as error:
+            health.journal_bytes = None
+            cause = "" if self._shared is None else self._shared.problem
+            health.note_problem("journal", cause or str(error) or "it does not answer")
+
+    async def _count_rows(self, shared: SharedJournal, state: JournalState) -> None:
+        """Report the rows of a shared journal, which the ledger of one replica does not know."""
+        self._metrics.journal_counts({} if state.oldest is None else await shared.waiting_by_source())
+
+    def _look_at_process(self) -> None:
+        """Show what this process cannot do; a part that has ended for good needs a new start of everything."""
+        health = self._health
+        self._metrics.process_counts(supervision.restarts, logs.dropped_lines())
+        health.note_problem("log", logs.problem())
+        dead = health.dead
+        health.note_problem("parts", f"ended: {', '.join(dead)}" if dead else supervision.problem())
+        if dead and not self._restarts.wanted.is_set():
+            _LOG.error("parts of the connector have ended; starting again as a whole", parts=dead)
+            self._restarts.request("part")
+
+    def _publish(self) -> None:
+        health, metrics, delivery = self._health, self._metrics, self._delivery
+        health.is_isolated = self._shared is not None and self._shared.is_isolated
+        health.note_problem("replica", _ISOLATED if health.is_isolated else "")
+        self._note_failing(delivery.failing)
+        health.backlog = delivery.waiting_rows
+        health.waiting = metrics.waiting
+        self._removals.note(delivery.removed)
+        health.leaving_rate = self._removals.per_second
+        if health.kafka in {"up", "stalled"}:
+            health.kafka = "stalled" if delivery.is_stalled else "up"
+        metrics.ready.set(health.is_ready)
+        metrics.journal_up.set(health.journal_bytes is not None)
+        metrics.journal_bytes.set(health.journal_bytes or 0)
+        metrics.journal_room.set(health.journal_room_bytes)
+        metrics.journal_oldest_age.set(health.oldest_age_seconds)
+        metrics.published_through.set(time.time() - health.oldest_age_seconds)
+        metrics.settle_ledger()
+
+    def _note_failing(self, failing: Mapping[str, Failure]) -> None:
+        """Show why Kafka does not take records."""
+        problem = "; ".join(f"{topic}: {_reason(failure)}" for topic, failure in failing.items())
+        self._health.note_problem("publishing", problem)
+        self._changes.note_missing(is_missing=any(failure.is_of_missing_topic for failure in failing.values()))
+
+
+class _Rate:
+    """How fast a count grows: exponentially weighted, over about half a minute."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._at = time.monotonic()
+        self.per_second = 0.0
+
+    def note(self, count: int) -> None:
+        """Record the count of now."""
+        now = time.monotonic()
+        elapsed = max(now - self._at, 0.001)
+        weight = 1 - math.exp(-elapsed / _RATE_SECONDS)
+        self.per_second += weight * ((count - self._count) / elapsed - self.per_second)
+        self._count, self._at = count, now
+
+
+def _reason(failure: Failure) -> str:
+    """Why Kafka does not take a record, and the way out where it is not obvious from Kafka's own words."""
+    said = f"{failure.name} ({failure.detail})"
+    return f"{said}: {_CLOCKS_DIFFER}" if failure.kind is FailureKind.TIMESTAMP else said

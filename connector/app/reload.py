@@ -1,0 +1,108 @@
+"""Changes that take effect without a restart: credentials, certificates, the properties of the Kafka clients."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import structlog
+
+from connector.app.files import WatchedFiles
+from connector.errors import ConfigurationError
+from connector.receiver.tls import Files, ServerTls
+from connector.settings import Settings
+from connector.telemetry.health import Health
+from connector.telemetry.metrics import Metrics
+
+_LOG = structlog.get_logger("connector.app")
+
+
+@dataclass(frozen=True, slots=True)
+class Reload:
+    """How to read the settings again.
+
+    Attributes:
+        load: Reads them; raises ConfigurationError.
+        files: The files that they come from.
+    """
+
+    load: Callable[[], Settings]
+    files: tuple[Path, ...]
+
+
+class Reloader:
+    """Reads changed files, and passes the new settings to the parts that can take them over.
+
+    A file that cannot be read changes nothing; it is counted and shown as a problem.
+
+    Args:
+        settings: The settings at the start.
+        reload: How to read them again; None where they never change.
+        health: Where problems are shown.
+        metrics: Where reloads are counted.
+
+    Attributes:
+        settings: The settings in effect now.
+    """
+
+    def __init__(self, settings: Settings, reload: Reload | None, health: Health, metrics: Metrics) -> None:
+        self.settings = settings
+        self._health = health
+        self._metrics = metrics
+        self._files = WatchedFiles()
+        self._on_settings: list[Callable[[Settings], None]] = []
+        self._on_properties: list[Callable[[], None]] = []
+        if reload is not None:
+            self._files.watch(lambda: reload.files, partial(self._reloading, "settings", partial(self._take, reload)))
+        self._files.watch(self._files_of_clients, self._exchange_clients)
+
+    def on_settings(self, take: Callable[[Settings], None]) -> None:
+        """Call ``take`` with the new settings after every change of them."""
+        self._on_settings.append(take)
+
+    def on_properties(self, exchange: Callable[[], None]) -> None:
+        """Call ``exchange`` when the Kafka clients have to be built again: new properties, or new certificates."""
+        self._on_properties.append(exchange)
+
+    def tls(self, files: Files | None) -> ServerTls | None:
+        """The TLS of a listener, reloaded when its files change; None without files."""
+        if files is None:
+            return None
+        tls = ServerTls(files)
+        self._files.watch(lambda: files.all, partial(self._reloading, files.setting, tls.reload))
+        return tls
+
+    async def run(self) -> None:
+        """Check the files until cancelled."""
+        await self._files.run()
+
+    def _reloading(self, about: str, act: Callable[[], None]) -> None:
+        try:
+            act()
+        except ConfigurationError as error:
+            self._metrics.reloads.labels("failed").inc()
+            self._health.note_problem(about, error.message)
+            return
+        self._metrics.reloads.labels("applied").inc()
+        self._health.note_problem(about, "")
+        _LOG.info("changed files were read", about=about)
+
+    def _take(self, reload: Reload) -> None:
+        before, newer = self.settings, reload.load()
+        self.settings = settings = before.rotated(newer)
+        for take in self._on_settings:
+            take(settings)
+        if settings.kafka.properties != before.kafka.properties:
+            self._exchange_clients()
+        changed = ", ".join(settings.changed(newer))
+        problem = f"changed, and in effect only after a restart: {changed}" if changed else ""
+        self._health.note_problem("restart", problem)
+
+    def _files_of_clients(self) -> list[Path]:
+        """Certificates and keys that the Kafka clients read when they are built."""
+        properties = self.settings.kafka.properties
+        return [Path(str(path)) for name, path in properties.items() if name.endswith(".location")]
+
+    def _exchange_clients(self) -> None:
+        for exchange in self._on_properties:
+            exchange()

@@ -1,0 +1,51 @@
+"""FastAPI's Swagger page of the listener's API; scripts and styles come from this listener, not from another host."""
+
+import base64
+import hashlib
+import re
+from importlib import resources
+from typing import Final
+
+from fastapi.openapi.docs import get_swagger_ui_html
+from fastapi.responses import HTMLResponse
+
+ASSETS: Final = {"swagger-ui-bundle.js": "text/javascript", "swagger-ui.css": "text/css"}
+"""The files of Swagger UI that the page loads, with their types."""
+
+_INLINE: Final = re.compile(rb"<script>(.*?)</script>", re.DOTALL)
+
+
+def page(openapi_url: str, assets_url: str, icon_url: str) -> HTMLResponse:
+    """The page.
+
+    Args:
+        openapi_url: Where the browser loads the OpenAPI document.
+        assets_url: Where it loads :data:`ASSETS`; ends with a slash.
+        icon_url: Where it loads the icon.
+    """
+    response = get_swagger_ui_html(
+        openapi_url=openapi_url,
+        title="weda-connector API",
+        swagger_js_url=f"{assets_url}swagger-ui-bundle.js",
+        swagger_css_url=f"{assets_url}swagger-ui.css",
+        swagger_favicon_url=icon_url,
+        swagger_ui_parameters={"validatorUrl": None},  # else the page asks swagger.io about the document
+    )
+    response.headers["content-security-policy"] = _policy(bytes(response.body))
+    return response
+
+
+def asset(name: str) -> bytes:
+    """The content of one of :data:`ASSETS`."""
+    return resources.files("fastapi_offline").joinpath("static", name).read_bytes()
+
+
+def _policy(body: bytes) -> str:
+    """Allow this host and the page's own inline script, by its hash."""
+    hashes = " ".join(
+        f"'sha256-{base64.b64encode(hashlib.sha256(script).digest()).decode()}'" for script in _INLINE.findall(body)
+    )
+    return (
+        f"default-src 'none'; script-src 'self' {hashes}; style-src 'self'; img-src 'self' data:; "
+        "connect-src 'self'; form-action 'none'; base-uri 'none'; frame-ancestors 'none'"
+    )

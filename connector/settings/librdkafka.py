@@ -1,0 +1,99 @@
+"""librdkafka's own properties: which of them the connector decides, and whether librdkafka takes the others."""
+
+import logging
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from confluent_kafka import KafkaException, Producer
+
+from connector.settings.types import EMBEDDED, REDACTED, Property, refusal
+
+SECRETIVE: Final = re.compile(r"password|secret|key|token|jaas|^(topic\.)?sasl\.", re.IGNORECASE)
+# What our publisher sets and a property may repeat but not change: librdkafka's name → the values that keep the
+# promise (none: never to be set) and why.
+_PROMISED: Final[Mapping[str, tuple[tuple[str, ...], str]]] = {
+    "acks": (("all", "-1"), "an accepted message is in all in-sync replicas"),
+    "enable.idempotence": (("true", "t", "1"), "retries must neither repeat nor reorder records"),
+    "max.in.flight.requests.per.connection": (tuple("54321"), "more than 5 breaks the order of retries"),
+    "message.timeout.ms": (("0",), "the publisher decides how long a message waits"),
+    "partitioner": (("murmur2_random",), "a key must lie where Java clients look for it"),
+    "retries": (("2147483647",), "a record is retried until the publisher gives up"),
+    "transactional.id": ((), "records are published outside transactions"),
+    "enable.gapless.guarantee": ((), "one failed record would stop the whole producer"),
+    "delivery.report.only.error": ((), "an answer waits for the report of success"),
+    "enabled_events": ((), "it can switch delivery reports off"),
+    "bootstrap.servers": ((), "use WEDA_KAFKA__BOOTSTRAP_SERVERS"),
+    "logger": ((), "it is not a librdkafka property"),
+}
+_ALIASES: Final[Mapping[str, str]] = {
+    "request.required.acks": "acks",
+    "max.in.flight": "max.in.flight.requests.per.connection",
+    "delivery.timeout.ms": "message.timeout.ms",
+    "message.send.max.retries": "retries",
+    "metadata.broker.list": "bootstrap.servers",
+}
+_SEARCHED: Final = "probe"
+"""What librdkafka takes for ``ssl.ca.location`` to look for the system's certificates."""
+
+
+def check_properties(properties: Mapping[str, Property], *, name: str = "WEDA_KAFKA__PROPERTIES") -> None:
+    """Ask librdkafka whether it takes these properties beside ours; nothing is sent to a broker.
+
+    Args:
+        properties: librdkafka's names and values.
+        name: how the user wrote the setting.
+
+    Raises:
+        ConfigurationError: librdkafka does not know a property, or refuses a value.
+    """
+    _check_files(properties, name)
+    silent = logging.getLogger("connector.settings.librdkafka")
+    silent.disabled = True  # warnings are the real client's to say
+    ours = {"enable.idempotence": True, "acks": "all", "partitioner": "murmur2_random", "message.timeout.ms": 0}
+    try:
+        Producer({**ours, **properties, "logger": silent})
+    except KafkaException as error:
+        raise refusal(name, _mask_secrets(error.args[0].str(), properties)) from None
+    except (TypeError, ValueError, AttributeError):  # names that the Python client keeps for objects
+        raise refusal(name, "a property is no librdkafka property but takes a Python object") from None
+
+
+def _check_files(properties: Mapping[str, Property], name: str) -> None:
+    """Name a file that is missing or unreadable: librdkafka says ``BIO lib``, and not which one."""
+    for key, value in properties.items():
+        if not key.endswith(".location") or value == _SEARCHED:
+            continue
+        try:
+            path = Path(str(value))
+            if not path.is_dir():
+                path.open("rb").close()
+        except (OSError, ValueError) as error:
+            why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+            raise refusal(name, _mask_secrets(f"{key}: cannot read {value} ({why})", properties)) from None
+
+
+def check_promise(name: str, value: str) -> None:
+    """Refuse a librdkafka property that would break what the connector promises."""
+    plain = plain_name(name)
+    if plain.startswith("test.mock."):
+        raise ValueError(f"{name} must not be set: use WEDA_KAFKA__BOOTSTRAP_SERVERS={EMBEDDED}")
+    allowed, why = _PROMISED.get(plain, ((value,), ""))
+    if value in allowed:
+        return
+    wanted = f"must be {allowed[0]}" if allowed else "must not be set"
+    raise ValueError(f"{name} {wanted}: {why}")
+
+
+def plain_name(name: str) -> str:
+    """One name for what librdkafka takes under several; its topic properties it takes under ``topic.`` too."""
+    plain = name.removeprefix("topic.")
+    return _ALIASES.get(plain, plain)
+
+
+def _mask_secrets(text: str, properties: Mapping[str, Property]) -> str:
+    for name, value in properties.items():
+        if SECRETIVE.search(name) and str(value):
+            text = text.replace(str(value), REDACTED)
+    return text

@@ -1,0 +1,248 @@
+"""Reading settings from the environment, a YAML file and flags; every problem names the setting as it was written.
+
+The functions take the model whose settings they read: its groups and fields say which names there are.
+"""
+
+import json
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, Final, get_origin
+
+import yaml
+from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
+
+from connector.errors import ConfigurationError
+from connector.settings.types import KIB, SIZE_READER, Group, nearest, refusal
+
+PREFIX: Final = "WEDA_"
+BY_FILE: Final = "_FILE"
+
+
+def environment_name(setting: str) -> str:
+    """The variable of a dotted setting: ``kafka.properties`` → ``WEDA_KAFKA__PROPERTIES``."""
+    return PREFIX + setting.replace(".", "__").upper()
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A value and the name under which the user wrote it."""
+
+    name: str
+    value: object
+
+
+@cache
+def known_settings(model: type[Group]) -> dict[str, FieldInfo]:
+    """Every setting by its dotted name, in the order of the models."""
+    return dict(_walk(model, ""))
+
+
+def _walk(group: type[Group], prefix: str) -> Iterator[tuple[str, FieldInfo]]:
+    for name, field in group.model_fields.items():
+        if _is_group(field):
+            yield from _walk(field.annotation, f"{name}.")  # type: ignore[arg-type] # _is_group has said so
+        else:
+            yield prefix + name, field
+
+
+def _is_group(field: FieldInfo) -> bool:
+    return isinstance(field.annotation, type) and issubclass(field.annotation, Group)
+
+
+def show_default(field: FieldInfo) -> str:
+    """The default as it could be written in the environment; empty text where there is none."""
+    default = field.default
+    if default is None:
+        return ""
+    if SIZE_READER in field.metadata:
+        return _show_size(default)
+    if isinstance(default, bool):
+        return str(default).lower()
+    if isinstance(default, tuple):
+        return ",".join(default)
+    if isinstance(default, dict):
+        return json.dumps(
+            {name: value.model_dump(mode="json", exclude_defaults=True) for name, value in default.items()}
+        )
+    return str(default)
+
+
+def _show_size(count: int) -> str:
+    """Bytes in the largest unit that divides them: 524288 → ``512KiB``."""
+    for power, unit in ((3, "GiB"), (2, "MiB"), (1, "KiB")):
+        if count % KIB**power == 0:
+            return f"{count // KIB**power}{unit}"
+    return str(count)
+
+
+def read_environment(model: type[Group], environment: Mapping[str, str], needed: Collection[str]) -> dict[str, Written]:
+    """The settings that are variables, as written; an unknown ``WEDA_`` name raises ConfigurationError."""
+    known = {environment_name(setting): setting for setting in known_settings(model)}
+    written = {}
+    for variable in sorted(name for name in environment if name.startswith(PREFIX)):
+        name = variable if variable in known else variable.removesuffix(BY_FILE)
+        if name not in known:
+            raise refusal(variable, f"unknown setting; {nearest(variable.upper(), known)}")
+        if name != variable and name in environment:
+            raise refusal(variable, f"{name} is set as well; keep one of the two")
+        if known[name] not in needed:
+            continue
+        text = environment[variable] if name == variable else _read_value(variable, environment[variable])
+        written[known[name]] = Written(variable, _parse_text(model, variable, known[name], text))
+    return written
+
+
+def read_flags(model: type[Group], flags: Mapping[str, object]) -> dict[str, Written]:
+    """The settings that were given as flags; None means that a flag was not given."""
+    known = known_settings(model)
+    written = {}
+    for setting, value in flags.items():
+        name = f"flag: {setting}"
+        if setting not in known:
+            raise refusal(name, f"unknown setting; {nearest(setting, known)}")
+        if value is not None:
+            parsed = _parse_text(model, name, setting, value) if isinstance(value, str) else value
+            written[setting] = Written(name, parsed)
+    return written
+
+
+def read_file(model: type[Group], file: Path | None) -> dict[str, Written]:
+    """The settings of a YAML file; none without a file."""
+    if file is None:
+        return {}
+    known = known_settings(model)
+    written = {}
+    for setting, value in _flatten(model, _load_yaml(file)):
+        name = f"file: {setting}"
+        if setting not in known:
+            group, dot, _ = setting.rpartition(".")
+            beside = [other for other in known if other.startswith(group + dot)] if dot else model.model_fields
+            raise refusal(name, f"unknown setting; {nearest(setting, beside)}")
+        written[setting] = Written(name, value)
+    return written
+
+
+def _load_yaml(file: Path) -> Mapping[object, object]:
+    """The tree of a configuration file; an empty file is an empty tree."""
+    text = _read_text("file", file)
+    try:
+        _refuse_repeated(yaml.compose(text, Loader=yaml.SafeLoader))
+        tree = yaml.safe_load(text)
+    except yaml.MarkedYAMLError as error:
+        # The library's own words may quote the text around the problem, and that may be a secret.
+        mark = error.problem_mark
+        where = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        raise refusal("file", f"{file} is not YAML{where}; quote values that hold special characters") from None
+    except (yaml.YAMLError, ValueError, RecursionError):
+        raise refusal("file", f"{file} is not YAML that can be read; quote values that are no numbers") from None
+    if tree is None:
+        return {}
+    if not isinstance(tree, dict):
+        raise refusal("file", f"{file} must hold settings by name, such as `kafka:`")
+    return tree
+
+
+def _refuse_repeated(root: yaml.Node | None) -> None:
+    """YAML would let the last of two equal names win, and a group written twice would lose its first half."""
+    waiting = [("file: ", root)]
+    seen = set()  # an alias can lead back to where it stands
+    while waiting:
+        path, node = waiting.pop()
+        if not isinstance(node, yaml.MappingNode) or id(node) in seen:
+            continue
+        seen.add(id(node))
+        names = set()
+        for key, value in node.value:
+            if not isinstance(key, yaml.ScalarNode):  # the loader refuses it
+                continue
+            if key.value in names:
+                raise refusal(f"{path}{key.value}", f"is written twice, again at line {key.start_mark.line + 1}")
+            names.add(key.value)
+            waiting.append((f"{path}{key.value}.", value))
+
+
+def _flatten(model: type[Group], tree: Mapping[object, object]) -> Iterator[tuple[str, object]]:
+    """Dotted names and values of a file's tree, in its order; a group left empty has none."""
+    for name, value in tree.items():
+        if "." in str(name):
+            raise refusal(
+                f"file: {name}", "write the name after the dot on a line of its own, indented below its group"
+            )
+        field = model.model_fields.get(str(name))
+        if field is None or not _is_group(field):
+            yield str(name), value
+        elif isinstance(value, dict):
+            yield from ((f"{name}.{inner}", nested) for inner, nested in value.items())
+        elif value is not None:
+            raise refusal(f"file: {name}", "must hold settings by name, indented below it")
+
+
+def _read_value(variable: str, path: str) -> str:
+    """The text of the file that a ``…_FILE`` variable names, without the newline at its end."""
+    return _read_text(variable, Path(path)).removesuffix("\n").removesuffix("\r")
+
+
+def _read_text(name: str, path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError:
+        raise refusal(name, f"{path} is not UTF-8 text") from None
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not a path"
+        raise refusal(name, f"{path} cannot be read: {reason}") from None
+
+
+def _parse_text(model: type[Group], name: str, setting: str, text: str) -> object:
+    """What text from the environment or a flag means: JSON for what is built of parts, else the text itself."""
+    kind = get_origin(known_settings(model)[setting].annotation)
+    if kind is tuple and not text.lstrip().startswith("["):
+        return tuple(part.strip() for part in text.split(",")) if text.strip() else ()
+    if kind not in {tuple, dict}:
+        return text
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise refusal(name, f"is not JSON: {error.msg} at line {error.lineno}, column {error.colno}") from None
+    except (ValueError, RecursionError):
+        raise refusal(name, "is not JSON that can be read") from None
+
+
+def build_tree(written: Mapping[str, Written]) -> dict[str, Any]:
+    """Values by dotted name as the tree that the models validate."""
+    tree: dict[str, Any] = {}
+    for setting, value in written.items():
+        group, _, name = setting.rpartition(".")
+        branch = tree.setdefault(group, {}) if group else tree
+        branch[name] = value.value
+    return tree
+
+
+def translate(
+    model: type[Group], problem: ErrorDetails, written: Mapping[str, Written], *, parts: Iterable[str]
+) -> ConfigurationError:
+    """Pydantic's problem as ours: named as the user wrote it, without the value."""
+    if problem["type"] == "between_settings":
+        pair = problem["ctx"]["settings"]
+        guilty = next((setting for setting in pair if setting in written), pair[0])
+        return refusal(name_as_written(guilty, written), problem["msg"])
+    place = [str(step) for step in problem["loc"] if step != "[key]"]
+    depth = 1 if place[0] in known_settings(model) else 2
+    inner = ".".join(place[depth:])
+    return refusal(name_as_written(".".join(place[:depth]), written), f"{inner} {_say(problem, parts)}".strip())
+
+
+def _say(problem: ErrorDetails, parts: Iterable[str]) -> str:
+    if problem["type"] == "value_error":
+        return str(problem["ctx"]["error"])
+    if problem["type"] == "extra_forbidden":  # only a source has parts that can be unknown this deep
+        return f"is unknown; {nearest(str(problem['loc'][-1]), parts)}"
+    text = problem["msg"].removeprefix("Input ")
+    return text[:1].lower() + text[1:]
+
+
+def name_as_written(setting: str, written: Mapping[str, Written]) -> str:
+    """What the user called a setting, or its variable where the user did not write it."""
+    return written[setting].name if setting in written else environment_name(setting)
