@@ -8,8 +8,8 @@ from prometheus_client.metrics_core import Metric
 
 from connector.errors import CREDENTIAL_REASONS, Unreadable
 from connector.message.conversion import DICTIONARIES
-from connector.message.weda import MESSAGE_TYPES
 from connector.message.routes import DEAD_LETTERS, STREAMS
+from connector.message.weda import MESSAGE_TYPES
 from connector.settings import Settings
 from connector.supervision import PARTS
 from connector.telemetry.metrics import (
