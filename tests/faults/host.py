@@ -18,7 +18,7 @@ from typing import Any, Final, Literal
 
 import apsw
 
-from connector.app.connector import Connector
+from connector.app.brokers import BrokerWatch
 from connector.cli import main
 from connector.delivery.delivery import Delivery
 from connector.intake.pipeline import Pipeline
@@ -51,10 +51,10 @@ POINTS: Final = {
     "before a commit of the journal": Point(JournalFile, "transact", "before"),
     "after a commit, before its answers": Point(JournalFile, "transact", "after"),
     "before a checkpoint": Point(JournalFile, "checkpoint", "before"),
-    "a row is published, not struck": Point(Delivery, "_remove", "before"),
+    "a row is published, not removed": Point(Delivery, "_remove", "before"),
     "replay takes a lane": Point(Delivery, "_take", "before"),
     "start: the journal is open": Point(SqliteJournal, "open", "after"),
-    "start: before the topics": Point(Connector, "_look_at_topics", "before"),
+    "start: before the topics": Point(BrokerWatch, "_describe_topics", "before"),
     "stop: before delivery ends": Point(Delivery, "stop", "before"),
     "stop: before the journal closes": Point(SqliteJournal, "close", "before"),
 }
