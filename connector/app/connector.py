@@ -145,13 +145,18 @@ class Connector:
         if self._tracing is not None:
             self._stack.push_async_callback(self._tracing.stop)
         # 2. The journal: what an earlier run has accepted.
-        journal = self._journal()
-        shared = journal if isinstance(journal, SharedJournal) else None
+        local: SqliteJournal | None = None
+        shared: SharedJournal | None = None
+        journal: SqliteJournal | SharedJournal
+        if self._is_replica:
+            journal = shared = self._shared_journal()
+        else:
+            journal = local = self._local_journal()
         contents = await journal.open()
         self.health.vital.needs("journal", lambda: journal.lives)
         self._stack.push_async_callback(journal.close)
-        if isinstance(journal, SqliteJournal):  # it has a ledger
-            self._stack.push_async_callback(add_direct, journal, self.metrics)
+        if local is not None:  # it has a ledger
+            self._stack.push_async_callback(add_direct, local, self.metrics)
         self.metrics.recovered(contents)
         self.metrics.journal_limit.set(settings.journal.max_bytes)
         # 3. The operations listener, so that probes see the rest start; of the listeners it is the last to stop.
@@ -173,8 +178,8 @@ class Connector:
         # 7. The topics; while the brokers are away, messages go to the journal.
         await self._start_watching_brokers(delivery, shared)
         self._watchers.start("ids", partial(keep_reserving, journal, ingest_ids))
-        if isinstance(journal, SqliteJournal):
-            self._watchers.start("ledger", partial(keep_adding_direct, journal, self.metrics))
+        if local is not None:
+            self._watchers.start("ledger", partial(keep_adding_direct, local, self.metrics))
         self._watchers.start("history", partial(keep_history, self.context.history))
         # 8. The public listener; the canary and reprocessed dead letters, which enter behind it.
         pipeline = partial(self._pipeline, order=order, duplicates=duplicates, ingest_ids=ingest_ids, framing=framing)
@@ -258,17 +263,15 @@ class Connector:
         )
         return "127.0.0.1"
 
-    def _journal(self) -> SqliteJournal | SharedJournal:
+    def _local_journal(self) -> SqliteJournal:
+        settings = self._settings.journal
+        on_damage = partial(self._restarts.request, "journal")
+        return SqliteJournal(settings.path, max_bytes=settings.max_bytes, on_damage=on_damage)
+
+    def _shared_journal(self) -> SharedJournal:
         settings = self._settings
-        url = _revealed(settings.journal.url)
-        if url is None:
-            return SqliteJournal(
-                settings.journal.path,
-                max_bytes=settings.journal.max_bytes,
-                on_damage=partial(self._restarts.request, "journal"),
-            )
         return SharedJournal(
-            linked(url),
+            linked(_revealed(settings.journal.url) or ""),
             max_bytes=settings.journal.max_bytes,
             repeats_within=settings.repeats.window_seconds,
             most_repeats=settings.repeats.max_entries,
