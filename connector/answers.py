@@ -95,9 +95,9 @@ def to_source(error: ConnectorError) -> Answer:
     A connection ends with a wrong credential, so that each guess costs one, and with bytes that can be read in two
     ways, because what follows them can be too.
     """
-    told = {"code": error.code, "message": error.message, "stage": error.stage, "retriable": error.retriable}
+    body = {"code": error.code, "message": error.message, "stage": error.stage, "retriable": error.retriable}
     is_last = isinstance(error, WrongCredential | Malformed)
-    return Answer(error.code // 100, msgspec.json.encode(told), _headers_of(error), is_last=is_last)
+    return Answer(error.code // 100, msgspec.json.encode(body), _headers_of(error), is_last=is_last)
 
 
 def to_operator(error: ConnectorError, status: int | None = None) -> Answer:

@@ -1,4 +1,4 @@
-"""The backlog of a journal: told, read out, and published without the connector that accepted it."""
+"""The backlog of a journal: counted, exported, and published without the connector that accepted it."""
 
 import asyncio
 import base64

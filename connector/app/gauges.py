@@ -41,7 +41,7 @@ class Gauges:
         shared: The same, if replicas share it.
         delivery: What waits, and why.
         receiver: Refuses requests once the journal's file is gone.
-        changes: Told when Kafka says that a topic is missing.
+        changes: Notified when Kafka says that a topic is missing.
         restarts: Asked for a new start when a part has ended for good.
         health: Where the state is shown.
         metrics: Where it is shown as gauges.

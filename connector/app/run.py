@@ -1,4 +1,4 @@
-"""The process of ``serve``: signals, limits, and connectors one after the other until it is told to stop."""
+"""The process of ``serve``: signals, limits, and connectors one after the other until a signal stops it."""
 
 import asyncio
 import contextlib

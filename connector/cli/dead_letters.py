@@ -101,7 +101,7 @@ def list_command(
       weda-connector dead-letters list --code 422 --since 2h
       weda-connector dead-letters list --source hr --limit 0 --json
 
-    Exit codes: 0 told, 2 bad usage or configuration, 3 no connector answers, or it does not reach Kafka.
+    Exit codes: 0 listed, 2 bad usage or configuration, 3 no connector answers, or it does not reach Kafka.
     """
     selected = _selected(code, stage, source, instance, reason, since, until) | {"limit": limit}
     report = _asked(_settings(file, operations_url, token), lambda remote: remote.dead_letters(selected))

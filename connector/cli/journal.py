@@ -54,7 +54,7 @@ def status(
       weda-connector journal status --operations-url http://10.0.0.7:9464 --json
       weda-connector journal status --journal rescued/journal.db
 
-    Exit codes: 0 told, 1 the journal is damaged, 2 bad usage or configuration, no journal, 3 the connector does not
+    Exit codes: 0 shown, 1 the journal is damaged, 2 bad usage or configuration, no journal, 3 the connector does not
     answer, or another process holds the journal.
     """
     flags = {_PATH: path, "operations.url": operations_url, "operations.token": token}

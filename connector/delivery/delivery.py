@@ -364,7 +364,7 @@ class Delivery:
             if entry.completion is not None:
                 entry.completion.complete(result)
         except Exception:  # noqa: BLE001 - the lane goes on whatever its listeners do
-            _LOG.exception("what becomes of a message could not be told")
+            _LOG.exception("a callback of a completion failed")
 
     def _forget(self, entry: Entry) -> None:
         self._waiting_since.pop(entry.admission.sequence, None)

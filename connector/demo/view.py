@@ -19,7 +19,7 @@ from connector.message import weda
 
 SUMMARY_SECONDS: Final = 3.0
 STORIES_IN_LINES: Final = 2
-"""How many instances are told event by event where there is no terminal."""
+"""How many instances are shown event by event where there is no terminal."""
 
 _LONGEST: Final = 60
 _SHORT_ID: Final = 8
@@ -117,7 +117,7 @@ class PlainView:
 
 
 class LiveView:
-    """One picture, drawn anew in place."""
+    """One picture, redrawn in place."""
 
     def __init__(self, scene: Scene) -> None:
         self._scene = scene
@@ -134,7 +134,7 @@ class LiveView:
         self._live.stop()
 
     def show(self, backlog: int) -> None:
-        """Draw the picture anew."""
+        """Redraw the picture."""
         self._backlog = backlog
         self._draw()
 
@@ -164,9 +164,9 @@ class LiveView:
 def _pace(scene: Scene, backlog: int) -> str:
     rates = scene.rates()
     counts = scene.ledger.counts()
-    told = "  ".join(f"{name} {counts[name]} ({rate:.1f}/s)" for name, rate in rates.items())
+    text = "  ".join(f"{name} {counts[name]} ({rate:.1f}/s)" for name, rate in rates.items())
     milliseconds = f"{scene.latency(0.5) * 1000:.1f}/{scene.latency(0.99) * 1000:.1f} ms"
-    return f"{told}  answers p50/p99 {milliseconds}  journal {backlog}"
+    return f"{text}  answers p50/p99 {milliseconds}  journal {backlog}"
 
 
 def summary(scene: Scene) -> str:

@@ -5,7 +5,7 @@ records of one message and are called back there, once, when every record has a 
 reports gather for a moment and only notes them down; they cross to the event loop in batches, with one wake-up a batch,
 and are settled there. librdkafka keeps no promise of order across a fatal error, so the
 producer is rebuilt after one: purge, report what was in it as failed, start a new generation, ignore the old one. It is
-rebuilt on demand too: a client that was told of no brokers at all may never connect again (see ``renew``).
+rebuilt on demand too: a client that got metadata without any broker may never connect again (see ``renew``).
 """
 
 import asyncio
@@ -193,7 +193,7 @@ class KafkaPublisher:
     def exchange(self, properties: Mapping[str, Any]) -> None:
         """Rebuild the producer with other properties, such as new credentials, once what it holds is reported.
 
-        What is not reported within a while is purged and published anew, as after a fatal error.
+        What is not reported within a while is purged and published again, as after a fatal error.
         """
         with self._lock:  # a rebuild that has read the old ones is over, and this one comes after it
             self._properties = properties
@@ -408,7 +408,7 @@ def producer_properties(bootstrap_servers: str, overrides: Mapping[str, Any]) ->
 
 
 def _failure(error: KafkaError | None, message: Message) -> Failure | None:
-    """What a delivery report says; None only if a broker has told where the record stands.
+    """What a delivery report says; None only if a broker has reported the record's offset.
 
     When an earlier request failed and a later one succeeded, librdkafka concludes that the earlier one was persisted
     too and reports its records as delivered, without an offset. On a partition without a trace of the producer (a new

@@ -394,7 +394,7 @@ class TopicAdmin:
     def _translated(self, attempt: str, *, acl: str | None = None) -> Iterator[None]:
         """As `translated`, with what the connections suffered last as the cause.
 
-        A client that did not reach Kafka is not asked again: it may have been told of no brokers at all by one that
+        A client that did not reach Kafka is not asked again: it may have got metadata without any broker from one that
         was fenced a moment ago, and never connects to any from then on (librdkafka#5301). Nor is one whose credentials
         were refused: it would keep a token that the broker does not take until the token's time is nearly over.
         """

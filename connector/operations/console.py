@@ -95,7 +95,7 @@ class Refused(Exception):
 
 
 def is_open(path: str) -> bool:
-    """Whether a page of the console is shown to whoever asks."""
+    """Whether a page of the console is shown to the client."""
     return path == LOGIN or path.startswith(f"{ROOT}static/")
 
 

@@ -1,4 +1,4 @@
-"""The listener's application: metrics, probes, state, API and pages. Apart from the public one."""
+"""The listener's application: metrics, probes, state, API and pages, separate from the public listener."""
 
 import json
 from collections.abc import Callable
@@ -51,8 +51,8 @@ def operations_app(
     @app.exception_handler(RequestValidationError)
     async def tell_what_does_not_fit(_: Request, error: Exception) -> Response:
         problems = error.errors() if isinstance(error, RequestValidationError) else ()
-        told = [{name: problem[name] for name in ("type", "loc", "msg")} for problem in problems]
-        return Response(json.dumps({"detail": told}), 422, media_type="application/json")  # half a surrogate pair too
+        errors = [{name: problem[name] for name in ("type", "loc", "msg")} for problem in problems]
+        return Response(json.dumps({"detail": errors}), 422, media_type="application/json")  # half a surrogate pair too
 
     @app.get("/metrics", include_in_schema=False)
     def metrics() -> Response:

@@ -127,7 +127,7 @@ def read(found: Iterable[Decoded], first: int = 0) -> Timeline:
         found: The records of the instance; no more are read than the page needs.
         first: The number of the first step of the page.
     """
-    told: list[Step] = []
+    shown: list[Step] = []
     seen: set[str] = set()
     number, size, before = -1, 0, None
     for record in found:
@@ -139,22 +139,22 @@ def read(found: Iterable[Decoded], first: int = 0) -> Timeline:
         if number >= first:
             step = _step(record, record.value, before)
             size += step.characters
-            if told and (size > PAGE_CHARACTERS or len(told) == MOST_STEPS):
-                return Timeline(told, first, number)
-            told.append(step)
+            if shown and (size > PAGE_CHARACTERS or len(shown) == MOST_STEPS):
+                return Timeline(shown, first, number)
+            shown.append(step)
         before = record.timestamp
-    return Timeline(told, first, None)
+    return Timeline(shown, first, None)
 
 
-def drawing(told: list[Step]) -> Drawing | None:
+def drawing(shown: list[Step]) -> Drawing | None:
     """The way through the nodes, or None where there are fewer than two."""
-    names = list(dict.fromkeys(name for step in told for name in (step.node, step.back_to) if name))
+    names = list(dict.fromkeys(name for step in shown for name in (step.node, step.back_to) if name))
     if len(names) < 2:  # noqa: PLR2004 - there is no way from one place
         return None
     place = {name: _LEFT + number * _COLUMN for number, name in enumerate(names)}
     stops: list[Stop] = []
     lines: list[tuple[int, int, int, int, bool]] = []
-    at_node = [step for step in told if step.node]
+    at_node = [step for step in shown if step.node]
     for number, step in enumerate(at_node):
         here = Stop(place[step.node], _TOP + number * _ROW + 20, _short(step.what), bool(step.back_to))
         if stops:

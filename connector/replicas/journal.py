@@ -687,7 +687,7 @@ class SharedJournal:
     def _lose(self) -> None:
         if self.lease.is_lost:
             return
-        _LOG.error("the lease on the shared journal has run out; starting anew", reason=self.problem)
+        _LOG.error("the lease on the shared journal has run out; restarting in process", reason=self.problem)
         self.lease.is_lost = True
         self._refuse(self._next, _failing("the lease has run out"))
         self._next = _Batch()

@@ -1,4 +1,4 @@
-"""Runs: the messages of whole process instances, told lazily and the same for the same seed."""
+"""Runs: the messages of whole process instances, generated lazily and the same for the same seed."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -33,7 +33,7 @@ def runs(seed: int, instances: int | None, start_ms: int) -> Iterator[Run]:
 
 def dice_for(*parts: object) -> Random:
     """Return dice that fall the same way for the same parts."""
-    return Random("/".join(map(str, parts)))  # noqa: S311 - a story to be told again, not a secret
+    return Random("/".join(map(str, parts)))  # noqa: S311 - repeatable on purpose, not a secret
 
 
 def _run(seed: int, index: int, start_ms: int) -> Run:

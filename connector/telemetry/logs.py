@@ -95,20 +95,20 @@ def take_uncaught() -> None:
     threading.excepthook = lambda one: _uncaught(one.exc_type, one.exc_value, one.exc_traceback)
 
 
-def request(told: dict[str, Any]) -> None:
+def request(line: dict[str, Any]) -> None:
     """Write the canonical line of one request, at level info.
 
     It goes around structlog's chain, which costs as much as everything else that is done for a message; what is written
     is the same.
     """
     if _sink is None or not _writes_requests:
-        _REQUESTS.info("request", **told)
+        _REQUESTS.info("request", **line)
         return
-    told["event"] = "request"
-    told["level"] = "info"
-    told["time"] = _now()
+    line["event"] = "request"
+    line["level"] = "info"
+    line["time"] = _now()
     try:
-        _sink.add(msgspec.json.encode(told))
+        _sink.add(msgspec.json.encode(line))
     except Exception:  # noqa: BLE001 - a line that cannot be made refuses no message
         _sink.drop()
 

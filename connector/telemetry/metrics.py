@@ -157,7 +157,7 @@ class Metrics:
         self.reloads = self._counter("reloads", "Changed files of settings and certificates that were read", "outcome")
         self.restarts_total = self._counter(
             "starts_anew",
-            "Starts anew of the same process: its journal was damaged, its lease has run out, or a part had ended",
+            "Restarts within the process: its journal was damaged, its lease has run out, or a part had ended",
             "reason",
         )
         self.part_restarts = self._counter("part_restarts", "Restarts of a part of the connector that failed", "part")
@@ -219,7 +219,7 @@ class Metrics:
         self.dead_letters.labels(source, error.stage, str(error.code)).inc()
 
     def restarted(self, counts: Mapping[str, int]) -> None:
-        """So often the process has started anew, by reason: one of :data:`RESTART_REASONS`."""
+        """Restarts within the process, by reason: one of :data:`RESTART_REASONS`."""
         for reason in RESTART_REASONS:
             self._raise_to(self.restarts_total.labels(reason), counts.get(reason, 0))
 
@@ -266,7 +266,7 @@ class Metrics:
             self.journal_lost.labels(source).set(known.lost)
 
     def journal_counts(self, waiting: Mapping[str, int]) -> None:
-        """A shared journal has told of the messages that are this connector's to tell of, by source."""
+        """Messages of a shared journal that this connector reports, by source."""
         self._told = dict(waiting)
         for source in {*self._sources, *waiting}:
             self.journal_messages.labels(source).set(waiting.get(source, 0))
@@ -279,7 +279,7 @@ class Metrics:
         return {source: account.journaled for source, account in self._accounts.items() if account.journaled}
 
     def take_published_directly(self) -> dict[str, int]:
-        """What the journal's ledger has to be told since the last call, by source."""
+        """Messages published directly since the last call, by source: the journal's ledger lacks them."""
         taken = {
             source: account.published_directly
             for source, account in self._accounts.items()
@@ -290,7 +290,7 @@ class Metrics:
         return taken
 
     def return_published_directly(self, taken: Mapping[str, int]) -> None:
-        """The journal could not be told: it has to be told later."""
+        """The journal did not take them: report them with the next call."""
         for source, count in taken.items():
             self._accounts[source].published_directly += count
 
