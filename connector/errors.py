@@ -5,7 +5,7 @@ The tree::
     ConnectorError
     ├── ConfigurationError        the start stops with one line that names the setting (exit code 2)
     ├── OutsideUnreachable        a command could not reach Kafka or a running connector (exit code 3)
-    ├── Rejected                  at the door; nothing of the request is kept
+    ├── Rejected                  at the listener; nothing of the request is kept
     │   ├── Malformed             400
     │   ├── WrongCredential
     │   │   ├── Unauthenticated   401
@@ -61,7 +61,7 @@ class OutsideUnreachable(ConnectorError):
 
 
 class Rejected(ConnectorError):
-    """Turned away at the door: counted, never stored."""
+    """Rejected at the listener: counted, never stored."""
 
     stage = "receive"
 

@@ -21,7 +21,7 @@ FINGERPRINT: Final = "sha256:"
 """What comes before a certificate's fingerprint among its names; no other name may begin so."""
 
 UNKNOWN_SOURCE: Final = SourceName("unknown")
-"""Label of requests that no source of ours sent."""
+"""Label of requests of no configured source."""
 
 CANARY_SOURCE: Final = SourceName("canary")
 """Source of the messages that the connector sends itself."""

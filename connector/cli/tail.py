@@ -123,7 +123,7 @@ def _node(element: Mapping[str, str]) -> str:
 
 
 def _said_of_letter(record: Decoded) -> tuple[Any, ...]:
-    """Of a dead letter, or of a record that no schema of ours reads."""
+    """Of a dead letter, or of a record that none of the schemas reads."""
     headers = record.headers
     reason = headers.get("weda.error.message", "not readable as a record")
     return headers.get("weda.error.code"), headers.get("weda.error.stage"), reason, _shown(record.value)

@@ -137,7 +137,7 @@ def _our_certificate(properties: Mapping[str, Any]) -> str:
 
 
 def _state_of(location: Any, text: Any) -> str:
-    """What may be wrong with a certificate of ours, in a file or as text."""
+    """What may be wrong with the client's certificate, in a file or as text."""
     try:
         pem = Path(str(location)).read_bytes() if location else str(text).encode()
         over = x509.load_pem_x509_certificate(pem).not_valid_after_utc

@@ -33,7 +33,7 @@ _LOG = structlog.get_logger("connector.registry")
 
 
 class Unregistered(ConnectorError):
-    """Subjects of ours are not in the registry, or not with our schema."""
+    """Subjects that the topics need are missing in the registry, or have another schema."""
 
     stage = "registry"
 
