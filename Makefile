@@ -15,7 +15,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 AS_ROOT = $(if $(filter 0,$(shell id -u)),,sudo)
 PACKAGES := openjdk-17-jdk-headless maven nodejs npm postgresql kcat haproxy chromium fonts-noto-cjk
 SYFT := anchore/syft:v1.57.1
-.PHONY: help docs site publish-site demo test test-kubernetes test-compose test-kind lint workflows format bench faults fuzz \
+.PHONY: help docs site publish-site demo test test-kubernetes test-compose test-kind lint workflows generate format bench faults fuzz \
 	release release-check release-tag release-notes image-sbom packages sbom lock clean
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -46,15 +46,20 @@ test-kubernetes: $(VENV)/.dev ## the chart on a real API server, which is built 
 	@$(BIN)/python -m tests.kubernetes.programs install
 	@$(BIN)/python -m pytest tests/kubernetes $(TEST_ARGS)
 
-lint: $(VENV)/.dev ## ruff, mypy --strict, yamllint, hadolint, actionlint, zizmor, licences, known weaknesses
+lint: $(VENV)/.dev ## ruff, mypy --strict, yamllint, hadolint, actionlint, zizmor, Chinese texts, licences, known weaknesses
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/yamllint --strict .
 	@$(BIN)/hadolint Dockerfile
 	@$(BIN)/python -m tools.workflows
+	@$(BIN)/python -m tools.chinese
 	@$(BIN)/python -m tests.supply licences
 	@$(BIN)/python -m tests.supply weaknesses
+
+generate: $(VENV)/.dev ## write every document and file that is generated, from schemas, settings, metrics and figures
+	@$(BIN)/python -m tools.schemas
+	@$(BIN)/python -m tools.generate
 
 format: $(VENV)/.dev ## rewrite the code in the house style
 	@$(BIN)/ruff check --fix .
@@ -118,7 +123,8 @@ lock: $(VENV)/.dev ## resolve requirements/ again, with hashes
 	@$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --group build -c requirements/run.txt -o requirements/build.txt
 	@$(BIN)/uv pip compile -q pyproject.toml --universal --python-version 3.11 --generate-hashes --no-header --extra otlp -c requirements/run.txt -o requirements/otlp.txt
 	@$(BIN)/uv pip compile -q pyproject.toml --universal --python-version 3.11 --generate-hashes --no-header --extra postgresql -c requirements/run.txt -o requirements/postgresql.txt
-	@$(BIN)/uv pip compile -q pyproject.toml --universal --python-version 3.11 --generate-hashes --no-header --extra postgresql --group build --group docs --group dev -c requirements/run.txt -o requirements/dev.txt
+	@$(BIN)/uv pip compile -q pyproject.toml --universal --python-version 3.11 --generate-hashes --no-header --extra notify -c requirements/run.txt -o requirements/notify.txt
+	@$(BIN)/uv pip compile -q pyproject.toml --universal --python-version 3.11 --generate-hashes --no-header --extra postgresql --extra notify --extra arrow --group build --group docs --group dev -c requirements/run.txt -o requirements/dev.txt
 
 clean: ## remove what the targets made
 	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist

@@ -6,25 +6,53 @@ No journal, no order, no recognition of repeats, no dead letters, no metrics, no
 
 import asyncio
 import io
+import json
 import sys
 import threading
 import time
-from typing import Any, Final
+from datetime import datetime
+from typing import Annotated, Any, Final
+from zoneinfo import ZoneInfo
 
 from confluent_kafka import KafkaError, Message, Producer
 from fastapi import FastAPI
 from fastavro import schemaless_writer
-from pydantic import BaseModel, Json, create_model
+from pydantic import BaseModel, BeforeValidator, Json, create_model
 
 from bench.bare import serve
 from connector.kafka.publisher import producer_properties
 from connector.message.schemas import WORKFLOW_EVENT, kinds, load
 
 SCHEMA: Final = load(WORKFLOW_EVENT)
+SHANGHAI: Final = ZoneInfo("Asia/Shanghai")
 FRAMING: Final = b"\x00\x00\x00\x00\x01"  # as Confluent's AvroSerializer writes: magic byte, schema id
-TYPES: Final[dict[str, Any]] = {"string": str, "int": int, "boolean": bool, "date": int, "maps": list[dict[str, str]]}
 
-FIELDS: Final[dict[str, Any]] = {name: (TYPES[kind] | None, None) for name, kind in kinds(SCHEMA).items()}
+
+def _milliseconds(value: Any) -> int | None:
+    """Epoch numbers and ISO 8601 texts, as WeDa sends both."""
+    if not value or isinstance(value, int):
+        return value or None
+    if value.isdigit():
+        return int(value)
+    moment = datetime.fromisoformat(value)
+    return int((moment if moment.tzinfo else moment.replace(tzinfo=SHANGHAI)).timestamp() * 1000)
+
+
+def _maps(value: Any) -> list[dict[str, str]] | None:
+    if not value:
+        return None
+    maps = [value] if isinstance(value, dict) else value
+    return [{key: text if isinstance(text, str) else json.dumps(text) for key, text in one.items()} for one in maps]
+
+
+TYPES: Final[dict[str, Any]] = {
+    "string": str | None,
+    "int": Annotated[int | None, BeforeValidator(lambda value: None if value == "" else value)],
+    "boolean": Annotated[bool | None, BeforeValidator(lambda value: None if value == "" else value)],
+    "date": Annotated[int | None, BeforeValidator(_milliseconds)],
+    "maps": Annotated[list[dict[str, str]] | None, BeforeValidator(_maps)],
+}
+FIELDS: Final[dict[str, Any]] = {name: (TYPES[kind], None) for name, kind in kinds(SCHEMA).items()}
 TaskMessage = create_model("TaskMessage", **FIELDS)
 
 

@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 from urllib.request import urlopen
 
-from bench import backlog, wrk
-from bench.load import TOKEN, Plan
-from bench.process import Cores, load, load_by_wrk, produce, server
+from bench import backlog
+from bench.load import Plan
+from bench.process import Cores, load, produce, server
 from bench.results import Growth, Outage, Overload
 from bench.sample import Sample, cpu_seconds
+from bench.traffic import FIXED, SIMULATED, TOKEN
 from tests.servers import KafkaCluster, artifacts
 from tests.servers.java import find_java
 from tests.servers.ports import LOOPBACK, free_ports
@@ -23,7 +24,7 @@ TOPIC: Final = "bench.events"
 PARTITIONS: Final = 12
 SIZES: Final = (512, 8 * 1024, 128 * 1024, 500 * 1000)
 STREAMS: Final = ("events", "tasks", "instances", "state")
-SPEED: Final = ("bare", "connector-events", "connector", "librdkafka", "everyday", "camel")
+SPEED: Final = ("bare", "connector-events", "connector", "connector-fixed", "librdkafka", "everyday", "camel")
 LATENCY: Final = "latency"
 OVERLOAD: Final = "overload"
 JOURNAL: Final = "journal"
@@ -69,7 +70,7 @@ class Laboratory:
         cores: Which cores measure and which are measured.
         seconds: How long one measurement takes.
         most: The longest steps of growth go up to so many instances and so many messages in the journal.
-        say: Told what is being measured.
+        say: Called with what is being measured.
     """
 
     def __init__(self, cluster: KafkaCluster, cores: Cores, *, seconds: float, most: int, say: Say) -> None:
@@ -87,8 +88,8 @@ class Laboratory:
             return produce(self._cluster.bootstrap_servers, TOPIC, self._seconds, self._cores)
         with self._started(name) as running:
             warm_up = _JAVA_WARM_UP_SECONDS if name == "camel" else _WARM_UP_SECONDS
-            plan = Plan(running.port, running.pid, self._seconds, warm_up)
-            return load_by_wrk(plan, self._cores) if wrk.is_installed() else load(plan, self._cores)
+            traffic = FIXED if name == "connector-fixed" else SIMULATED
+            return load(Plan(running.port, running.pid, self._seconds, warm_up, traffic), self._cores)
 
     def latency(self) -> Sample:
         """An open loop at half of what the connector takes in a closed one."""
@@ -150,7 +151,7 @@ class Laboratory:
         for size in SIZES:
             self._say(f"growth: {size} bytes")
             with self._started("connector-events") as running:
-                yield Growth("bytes", size, self._load(running, size=size))
+                yield Growth("bytes", size, self._load(running, traffic=FIXED, size=size))
 
     def _growth_of_streams(self) -> Iterator[Growth]:
         for count in range(1, len(STREAMS) + 1):
@@ -214,7 +215,7 @@ class Laboratory:
             jars = artifacts.fetch(_CAMEL) / "camel" / "*"
             java = [str(find_java().path), "-cp", str(jars), str(_CAMEL.with_name("Camel.java"))]
             return [*java, str(port), self._cluster.bootstrap_servers, TOPIC], {}
-        streams = {"WEDA_STREAMS": "events"} if name == "connector-events" else {}
+        streams = {} if name == "connector" else {"WEDA_STREAMS": "events"}
         return [*python, "connector", "serve"], streams | {
             "WEDA_KAFKA__BOOTSTRAP_SERVERS": self._cluster.bootstrap_servers,
             "WEDA_TOKEN": TOKEN,

@@ -3,30 +3,26 @@
 `python -m bench.load '<Plan as JSON>'` prints a `Sample` as JSON. In a closed loop the next request of a connection
 leaves when the answer to the one before is there. In an open one (``rate``) requests are due at fixed times, whatever
 the server does; a latency counts from the time at which the request was due, so that a slow server cannot hide behind
-requests that were never sent (coordinated omission). How long the server itself took, from the sending, is told
+requests that were never sent (coordinated omission). How long the server itself took, from the sending, is reported
 beside it.
 """
 
 import asyncio
-import secrets
 import sys
 import time
 from array import array
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
-from itertools import count
 
 import msgspec
 import uvloop
 
-from bench.message import ID_DIGITS, INSTANCE_ID, MESSAGE_ID, body, ids
 from bench.sample import Sample, cpu_seconds, percentile, resident_bytes
+from bench.traffic import SIMULATED, Traffic
 
 ACCEPTED = b'{"code":0}'
 CONNECTIONS = 64
-TOKEN = "bench-token"
-PATH = "/messageDeliver"
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -37,8 +33,9 @@ class Plan(msgspec.Struct, frozen=True):
         pid: The server's process, whose CPU time and memory are read.
         seconds: How long to measure.
         warm_up_seconds: How long to send before that.
-        instances: Distinct instanceIds; 0 gives each message its own.
-        size: Bytes of the message, about; None for the message as it is.
+        traffic: `bench.traffic.SIMULATED` or `FIXED`.
+        instances: Distinct instanceIds; 0 gives each run of a process its own.
+        size: Bytes of the fixed message, about; None for the message as it is.
         connections: Requests on their way at once.
         rate: Requests a second of an open loop; None for a closed one.
         messages: Go on until at least so many are answered, however long it takes.
@@ -48,33 +45,12 @@ class Plan(msgspec.Struct, frozen=True):
     pid: int
     seconds: float
     warm_up_seconds: float = 1.0
+    traffic: str = SIMULATED
     instances: int = 0
     size: int | None = None
     connections: int = CONNECTIONS
     rate: float | None = None
     messages: int = 0
-
-
-class Requests:
-    """Renders requests, each with ids of its own; all but the ids is rendered beforehand."""
-
-    def __init__(self, plan: Plan) -> None:
-        text = body(plan.size).replace(b"%", b"%%")
-        length = len(body(plan.size)) - len(MESSAGE_ID) - len(INSTANCE_ID) + 2 * ID_DIGITS
-        head = (
-            f"POST {PATH} HTTP/1.1\r\nHost: 127.0.0.1:{plan.port}\r\nContent-Type: application/json\r\n"
-            f"Authorization: Bearer {TOKEN}\r\nContent-Length: {length}\r\n\r\n"
-        )
-        ids_marked = text.replace(MESSAGE_ID.encode(), b"%(message)b").replace(INSTANCE_ID.encode(), b"%(instance)b")
-        self._template = head.encode() + ids_marked
-        self._run = secrets.token_hex(4)
-        self._numbers = count()
-        self._instances = plan.instances
-
-    def next(self) -> bytes:
-        """The next request, head and body."""
-        message_id, instance_id = ids(self._run, next(self._numbers), self._instances)
-        return self._template % {b"message": message_id.encode(), b"instance": instance_id.encode()}
 
 
 class Tally:
@@ -135,7 +111,7 @@ class Pace:
 class Connection(asyncio.Protocol):
     """One keep-alive connection."""
 
-    def __init__(self, requests: Requests, tally: Tally, pace: Pace) -> None:
+    def __init__(self, requests: Iterator[bytes], tally: Tally, pace: Pace) -> None:
         self._requests = requests
         self._tally = tally
         self._pace = pace
@@ -153,9 +129,10 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Take an answer, or a part of one."""
         self._received += data
-        if not _is_whole(self._received):
+        body = answer_body(self._received)
+        if body is None:
             return
-        is_accepted = self._received.startswith(b"HTTP/1.1 200 ") and self._received.endswith(ACCEPTED)
+        is_accepted = self._received.startswith(b"HTTP/1.1 200 ") and body == ACCEPTED
         now = time.perf_counter()
         self._tally.take(now - self._due, now - self._sent, is_accepted=is_accepted)
         self._received = b""
@@ -175,19 +152,22 @@ class Connection(asyncio.Protocol):
         """Send a request that is due since then."""
         if self._transport is not None:
             self._due, self._sent = due, time.perf_counter()
-            self._transport.write(self._requests.next())
+            self._transport.write(next(self._requests))
 
 
 async def run(plan: Plan) -> Sample:
     """Send for the plan's seconds and measure.
 
     Raises:
-        ConnectionError: The server hung up.
+        ConnectionError: The server hung up, or accepted nothing.
     """
-    requests, tally, pace = Requests(plan), Tally(), Pace(plan.rate)
+    traffic = Traffic(plan.traffic, f"127.0.0.1:{plan.port}", instances=plan.instances, size=plan.size)
+    tally, pace = Tally(), Pace(plan.rate)
     loop = asyncio.get_running_loop()
-    connect = partial(loop.create_connection, partial(Connection, requests, tally, pace), "127.0.0.1", plan.port)
-    connections = [(await connect())[1] for _ in range(plan.connections)]
+    connections = []
+    for _ in range(plan.connections):
+        made = partial(Connection, traffic.requests(), tally, pace)
+        connections.append((await loop.create_connection(made, "127.0.0.1", plan.port))[1])
     pacing = asyncio.create_task(pace.keep())
     await asyncio.sleep(plan.warm_up_seconds)
     tally.reset()
@@ -208,6 +188,8 @@ async def _until(plan: Plan, tally: Tally, connections: Sequence[Connection], st
 
 
 def _sample(plan: Plan, tally: Tally, seconds: float, cpu: float) -> Sample:
+    if not tally.accepted:
+        raise ConnectionError(f"the server accepted nothing and refused {tally.refused} requests")
     milliseconds = _sorted(tally.latencies)
     return Sample(
         accepted=tally.accepted,
@@ -230,13 +212,17 @@ def _sorted(seconds: Iterable[float]) -> list[float]:
     return sorted(1000 * each for each in seconds)
 
 
-def _is_whole(answer: bytes) -> bool:
-    """Whether head and body are there; servers of the benchmark always say ``Content-Length``."""
+def answer_body(answer: bytes) -> bytes | None:
+    """The body of an answer, its length declared or in one chunk; None while some of it is missing."""
     head, found, rest = answer.partition(b"\r\n\r\n")
     if not found:
-        return False
-    length = head.lower().partition(b"content-length:")[2].partition(b"\r\n")[0]
-    return len(rest) >= int(length or 0)
+        return None
+    fields = head.lower()
+    if b"\r\ntransfer-encoding: chunked" in fields:
+        size, _, chunk = rest.partition(b"\r\n")
+        return chunk[: int(size, 16)] if rest.endswith(b"\r\n0\r\n\r\n") else None
+    length = int(fields.partition(b"content-length:")[2].partition(b"\r\n")[0] or 0)
+    return rest if len(rest) >= length else None
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The message that every benchmark sends: one Task message of about 1 kB, as WeDa's most common template renders it."""
+"""One fixed Task message of about 1 kB, whose length and types never change; other sizes of it, for curves."""
 
 from typing import Any, Final
 
@@ -6,7 +6,6 @@ import msgspec
 
 MESSAGE_ID: Final = "{message-id}"
 INSTANCE_ID: Final = "{instance-id}"
-ID_DIGITS: Final = 32
 
 TASK: Final[dict[str, Any]] = {
     "msgId": MESSAGE_ID,
@@ -50,25 +49,6 @@ def body(size: int | None = None) -> bytes:
     """
     message = TASK if size is None else _sized(size)
     return msgspec.json.encode({"msgContext": msgspec.json.encode(message).decode()})
-
-
-def ids(run: str, number: int, instances: int) -> tuple[str, str]:
-    """The msgId and instanceId of a run's message, of fixed width; the msgId is never the same twice in a run.
-
-    Args:
-        run: Eight hex digits that no other run has.
-        number: The message's place in the run, from 0.
-        instances: The messages go round over so many instances; 0 gives each message an instance of its own.
-    """
-    instance = number % instances if instances else number
-    return f"{run}{number:024x}", f"{run}{instance:024x}"
-
-
-def with_ids(template: bytes, message_id: str, instance_id: str) -> bytes:
-    """The body of one message."""
-    return template.replace(MESSAGE_ID.encode(), message_id.encode()).replace(
-        INSTANCE_ID.encode(), instance_id.encode()
-    )
 
 
 def _sized(size: int) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The measured processes: each started anew for one measurement, on a core of its own (Linux)."""
+"""The measured processes: each started for one measurement, on a core of its own (Linux)."""
 
 import os
 import socket
@@ -12,7 +12,6 @@ from pathlib import Path
 
 import msgspec
 
-from bench import wrk
 from bench.load import Plan
 from bench.sample import Sample
 from tests.servers.ports import LOOPBACK
@@ -83,12 +82,6 @@ def load(plan: Plan, cores: Cores) -> Sample:
         subprocess.CalledProcessError: It failed; it has said why on standard error.
     """
     return _measured(["bench.load", msgspec.json.encode(plan).decode()], cores.others)
-
-
-def load_by_wrk(plan: Plan, cores: Cores) -> Sample:
-    """Run wrk against a server."""
-    with pinned(cores.others):
-        return wrk.run(plan)
 
 
 def produce(bootstrap_servers: str, topic: str, seconds: float, cores: Cores) -> Sample:

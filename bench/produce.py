@@ -5,20 +5,20 @@ are made beforehand by the connector's own code, so that only librdkafka and its
 """
 
 import os
-import secrets
 import sys
 import time
-from itertools import cycle
+from itertools import cycle, islice
 from zoneinfo import ZoneInfo
 
 import msgspec
 from confluent_kafka import KafkaError, Message, Producer
 
-from bench.message import body, ids, with_ids
 from bench.sample import Sample, resident_bytes
+from bench.traffic import SIMULATED, Traffic
 from connector.kafka.publisher import producer_properties
-from connector.message import conversion
-from connector.message.encoding import encode
+from connector.message.encoding import MAGIC
+from connector.message.events import convert
+from connector.message.headers import headers
 from connector.message.ingest_ids import IngestIds
 from connector.message.parsing import BodyKind, parse
 from connector.message.schemas import WORKFLOW_EVENT, load
@@ -44,18 +44,16 @@ class Count:
 
 
 def make_records(topic: str, count: int) -> list[ProducibleRecord]:
-    """Records as the connector makes them, of distinct instances."""
-    run, template, ingest_ids, schema = secrets.token_hex(4), body(), IngestIds(), load(WORKFLOW_EVENT)
+    """Records of the simulator's messages, as the connector makes them."""
+    ingest_ids, schema, requests = IngestIds(), load(WORKFLOW_EVENT), Traffic(SIMULATED, "127.0.0.1").requests()
     made = []
-    for number in range(count):
-        request = Request("default", with_ids(template, *ids(run, number, 0)), "application/json", 1_700_000_000_000)
-        event = conversion.convert(parse(request.body, BodyKind.JSON), ZoneInfo("Asia/Shanghai"))
+    for http in islice(requests, count):
+        request = Request("default", http.partition(b"\r\n\r\n")[2], "application/json", time.time_ns() // 1_000_000)
+        event = convert(parse(request.body, BodyKind.JSON), ZoneInfo("Asia/Shanghai"))
         ingest_id = ingest_ids.next()
-        value = encode(schema, conversion.record_value(event, schema, request, ingest_id))
-        headers = conversion.headers(event, request, ingest_id)
-        made.append(
-            ProducibleRecord("events", topic, event.instance_id.encode(), value, headers, time.time_ns() // 1_000_000)
-        )
+        value = event.encoded(schema, MAGIC + schema.fingerprint, request, ingest_id)
+        key, shared = event.instance_id.encode(), headers(event, request, ingest_id)
+        made.append(ProducibleRecord("events", topic, key, value, shared, request.received_at))
     return made
 
 

@@ -13,9 +13,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from bench.load import TOKEN, Plan
+from bench.load import Plan
 from bench.process import Cores, load, server
 from bench.sample import Sample, cpu_seconds
+from bench.traffic import TOKEN
 from tests.servers import KafkaCluster
 from tests.servers.ports import LOOPBACK, free_ports
 from tests.servers.postgres import Postgres
@@ -43,9 +44,9 @@ def main() -> None:
         for _ in range(chosen.rounds):
             for kind in KINDS:
                 rounds[kind].append(_measure(kind, cluster, postgres, cores, chosen.seconds))
-                print(kind, _told(rounds[kind][-1:]), file=sys.stderr)
+                print(kind, _summary(rounds[kind][-1:]), file=sys.stderr)
     for kind in KINDS:
-        print(f"{kind}: {_told(rounds[kind])}")
+        print(f"{kind}: {_summary(rounds[kind])}")
 
 
 def _measure(kind: str, cluster: KafkaCluster, postgres: Postgres, cores: Cores, seconds: float) -> Round:
@@ -84,7 +85,7 @@ def _cpu_of_all(postgres: Postgres) -> float:
     return sum(cpu_seconds(pid) for pid in postgres.pids())
 
 
-def _told(rounds: list[Round]) -> str:
+def _summary(rounds: list[Round]) -> str:
     median = statistics.median
     return (
         f"{median(one.sample.per_second for one in rounds):.0f} messages/s, "

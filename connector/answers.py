@@ -5,7 +5,7 @@ Both listeners answer from here, so the module is below the packages of both: `c
 """
 
 from collections.abc import Awaitable, Callable, Iterable
-from functools import cached_property
+from functools import cached_property, lru_cache
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -26,6 +26,7 @@ from connector.message import weda
 
 MAX_URL_BYTES: Final = 8 * 1024
 
+_ANSWERS: Final = 64
 _CLOSE: Final = b"connection: close\r\n"
 _BEARER: Final = (b"www-authenticate", b"Bearer")
 _OUTCOME: Final = weda.OUTCOME_HEADER.lower().encode()
@@ -42,10 +43,23 @@ class Answer:
         body: JSON.
         headers: Beside ``content-type`` and ``content-length``, names in lower case.
         is_last: The connection ends with it.
+        nominal_status: The status that fits what happened, where the one sent is always 200; None: the one sent.
+
+    Attributes:
+        nominal_status: The status that fits what happened.
     """
 
-    def __init__(self, status: int, body: bytes, headers: Headers = (), *, is_last: bool = False) -> None:
+    def __init__(
+        self,
+        status: int,
+        body: bytes,
+        headers: Headers = (),
+        *,
+        is_last: bool = False,
+        nominal_status: int | None = None,
+    ) -> None:
         self.status = status
+        self.nominal_status = status if nominal_status is None else nominal_status
         self.body = body
         self.is_last = is_last
         self.headers = [
@@ -54,15 +68,15 @@ class Answer:
             *headers,
         ]
 
-    def text(self, request_id: str = "", *, keep_alive: bool) -> bytes:
+    def to_bytes(self, request_id: str = "", *, keep_alive: bool) -> bytes:
         """The bytes of the response.
 
         Args:
             request_id: The id of the request in the log; empty where there is no request that has one.
             keep_alive: The connection stays open after it.
         """
-        identity = b"x-request-id: %b\r\n" % request_id.encode() if request_id else b""
-        return b"".join((self._head, identity, b"" if keep_alive else _CLOSE, b"\r\n", self.body))
+        request_header = b"x-request-id: %b\r\n" % request_id.encode() if request_id else b""
+        return b"".join((self._head, request_header, b"" if keep_alive else _CLOSE, b"\r\n", self.body))
 
     async def send(self, send: Send, request_id: str = "") -> None:
         """Send it by ASGI."""
@@ -82,6 +96,9 @@ class Answer:
 
 
 ACCEPTED: Final = Answer(200, weda.ACCEPTED)
+HEALTHY: Final = Answer(200, b"{}")
+UNHEALTHY: Final = Answer(503, b"{}")
+"""What a load balancer is answered: it takes the status, and nobody else learns anything."""
 
 
 def url_too_long() -> TooLarge:
@@ -89,15 +106,37 @@ def url_too_long() -> TooLarge:
     return TooLarge(f"the URL is over {MAX_URL_BYTES} bytes: send the message as the body of a POST")
 
 
-def to_source(error: ConnectorError) -> Answer:
+def to_source(error: ConnectorError, *, is_code_only: bool = False) -> Answer:
     """The answer of the receiver's listener, as the contract has it; its status is the first digits of ``code``.
 
     A connection ends with a wrong credential, so that each guess costs one, and with bytes that can be read in two
     ways, because what follows them can be too.
+
+    Args:
+        error: Why the message was not accepted.
+        is_code_only: The status is 200 all the same: the source reads no body of another one.
     """
-    body = {"code": error.code, "message": error.message, "stage": error.stage, "retriable": error.retriable}
     is_last = isinstance(error, WrongCredential | Malformed)
-    return Answer(error.code // 100, msgspec.json.encode(body), _headers_of(error), is_last=is_last)
+    return _to_source(
+        error.code, error.message, error.stage, error.retriable, _headers_of(error), is_last, is_code_only
+    )
+
+
+@lru_cache(maxsize=_ANSWERS)
+def _to_source(  # noqa: PLR0917 - by place, as keys of the cache
+    code: int,
+    message: str,
+    stage: str,
+    retriable: bool,  # noqa: FBT001
+    headers: tuple[tuple[bytes, bytes], ...],
+    is_last: bool,  # noqa: FBT001
+    is_code_only: bool,  # noqa: FBT001
+) -> Answer:
+    """Cached, because under overload thousands a second get the same answer."""
+    body = {"code": code, "message": message, "stage": stage, "retriable": retriable}
+    nominal_status = code // 100
+    status = HTTPStatus.OK.value if is_code_only else nominal_status
+    return Answer(status, msgspec.json.encode(body), headers, is_last=is_last, nominal_status=nominal_status)
 
 
 def to_operator(error: ConnectorError, status: int | None = None) -> Answer:
@@ -121,12 +160,12 @@ def notice(status: int, message: str, headers: Headers = ()) -> Answer:
     return Answer(status, msgspec.json.encode({"message": message}), headers)
 
 
-def _headers_of(error: ConnectorError) -> Headers:
+def _headers_of(error: ConnectorError) -> tuple[tuple[bytes, bytes], ...]:
     if isinstance(error, Refused):
-        return [_retry_after(error), (_OUTCOME, error.outcome.encode())]
+        return _retry_after(error), (_OUTCOME, error.outcome.encode())
     if isinstance(error, WrongMethod):
-        return [(b"allow", ", ".join(weda.METHODS).encode())]
-    return [_BEARER] if isinstance(error, Unauthenticated) else []
+        return ((b"allow", ", ".join(weda.METHODS).encode()),)
+    return (_BEARER,) if isinstance(error, Unauthenticated) else ()
 
 
 def _retry_after(error: Refused) -> tuple[bytes, bytes]:

@@ -73,7 +73,7 @@ class Malformed(Rejected):
 
 
 class WrongCredential(Rejected):
-    """What a request is known by is not there, not known, or not enough.
+    """The credential is missing, unknown or insufficient.
 
     Attributes:
         reason: One of :data:`CREDENTIAL_REASONS`, a label of metrics.
@@ -99,7 +99,7 @@ class Forbidden(WrongCredential):
 
 
 CREDENTIAL_REASONS: Final = ("missing", "unknown", "other_source", "network", "signature", "timestamp", "replayed")
-"""Why a credential was not enough."""
+"""Why a credential was not enough; ``replayed``: what a replay attack would do, an id that came with another body."""
 
 
 class WrongPath(Rejected):
@@ -184,7 +184,7 @@ class Overloaded(Refused):
 
 
 class Unavailable(Refused):
-    """What makes a message safe is not to be had now, or the connector is shutting down."""
+    """No durable storage is available now, or the connector is shutting down."""
 
     stage = "publish"
     code = 50300

@@ -1,7 +1,7 @@
-"""What must live as long as the connector: tasks that are begun again after a failure, and parts that are looked at.
+"""Restarts background tasks that fail, and reports parts that have ended.
 
-A part that fails is restarted, counted and shown. One that has ended all the same makes the connector start again as a
-whole; until then `/livez` says which one it is.
+A part that fails is restarted, counted and shown. One that has ended all the same makes the connector restart in
+process; until then `/livez` says which one it is.
 """
 
 import asyncio
@@ -13,13 +13,26 @@ from typing import Any, Final
 import structlog
 
 PARTS: Final = (
-    *("brokers", "canary", "connections", "duplicates", "files", "gauges", "history", "ids", "journal", "lag"),
+    *(
+        "brokers",
+        "canary",
+        "certificates",
+        "connections",
+        "duplicates",
+        "files",
+        "gauges",
+        "history",
+        "ids",
+        "journal",
+        "lag",
+    ),
+    "letters",
     *("lease", "ledger", "dedup_keys", "operations", "publisher", "receiver", "registry", "replay", "batches"),
 )
 """Every part, by name."""
 
-AGAIN_SECONDS: Final = 0.5
-"""From a part's end to its next beginning."""
+RESTART_SECONDS: Final = 0.5
+"""From a part's end to its restart."""
 
 SHOWN_SECONDS: Final = 60.0
 """How long a failure is shown as a problem."""
@@ -32,7 +45,7 @@ _LOG = structlog.get_logger("connector.supervision")
 
 
 async def forever(part: str, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    """Do a part's work, and begin it again whenever it ends or fails, until this task is cancelled."""
+    """Run a part's work, and restart it whenever it ends or fails, until this task is cancelled."""
     while True:
         try:
             await work()
@@ -43,7 +56,7 @@ async def forever(part: str, work: Callable[[], Coroutine[Any, Any, None]]) -> N
             note_failure(part, error)  # what it waited for was cancelled, not this task
         except Exception as error:  # noqa: BLE001 - whatever it is, a connector must not go on without this part
             note_failure(part, error)
-        await asyncio.sleep(AGAIN_SECONDS)
+        await asyncio.sleep(RESTART_SECONDS)
 
 
 def note_failure(part: str, error: BaseException) -> None:
@@ -61,16 +74,34 @@ def problem() -> str:
 
 
 class Vital:
-    """The parts that have to live, each with what tells whether it does."""
+    """The parts that the connector cannot do without, each with a check whether it is alive."""
 
     def __init__(self) -> None:
-        self._lives: dict[str, Callable[[], bool]] = {}
+        self._checks: dict[str, Callable[[], bool]] = {}
 
-    def needs(self, part: str, lives: Callable[[], bool]) -> None:
-        """Look at a part from now on."""
-        self._lives[part] = lives
+    def watch(self, part: str, is_alive: Callable[[], bool]) -> None:
+        """Check a part from now on."""
+        self._checks[part] = is_alive
 
     @property
-    def dead(self) -> list[str]:
+    def ended(self) -> list[str]:
         """The parts that have ended."""
-        return [part for part, lives in self._lives.items() if not lives()]
+        return [part for part, is_alive in self._checks.items() if not is_alive()]
+
+
+class BackgroundTasks:
+    """Tasks that run beside the one that started them, and are kept from the garbage collector until they end."""
+
+    def __init__(self) -> None:
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def start(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run it in a task of its own."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def wait(self) -> None:
+        """Wait until none runs any more, those included that are started meanwhile."""
+        while self._tasks:
+            await asyncio.gather(*self._tasks, return_exceptions=True)

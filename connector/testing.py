@@ -1,4 +1,4 @@
-"""Kafka and the disk in memory, for tests: the connector's own, and those of code that builds on it.
+"""Kafka and the disk in memory, and records for a consumer: for the connector's tests, and those of code around it.
 
 `InMemoryPublisher` and `InMemoryJournal` replace `connector.kafka.publisher.KafkaPublisher` and
 `connector.journal.sqlite.SqliteJournal`, and can be made to fail as those can: reports that fail or do not come, a
@@ -8,18 +8,25 @@ journal that is full. Both live on one event loop and keep nothing that outlives
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from io import BytesIO
 from itertools import groupby
-from typing import Final
+from typing import Any, Final
 
-from connector.errors import Unavailable
-from connector.journal.model import Account, Admission, Contents, JournalState, Oldest
+from fastavro import schemaless_writer
+
+from connector.journal.model import FULL, Account, Admission, Contents, JournalState, Oldest, refusal
 from connector.kafka.publisher import Failure, FailureKind, Failures
-from connector.values import ProducibleRecord
+from connector.message.encoding import MAGIC, read
+from connector.message.events import Event
+from connector.message.schemas import Schema
+from connector.values import IngestId, ProducibleRecord, Request
 
 TIMED_OUT: Final = Failure(FailureKind.UNCERTAIN, "_MSG_TIMED_OUT", "no report came in time")
 """A failure that leaves open whether the record is in Kafka."""
 
-TOO_LARGE: Final = Failure(FailureKind.REFUSED, "MSG_SIZE_TOO_LARGE", "the topic takes no record of this size")
+TOO_LARGE: Final = Failure(
+    FailureKind.REJECTED_BY_BROKER, "MSG_SIZE_TOO_LARGE", "the topic takes no record of this size"
+)
 """A failure that is the record's own fault."""
 
 _CLOSED: Final = Failure(FailureKind.UNCERTAIN, "_CLOSED", "the publisher is closed")
@@ -27,7 +34,7 @@ _STOPPED: Final = Failure(FailureKind.UNCERTAIN, "_STOPPED", "the publisher was 
 
 
 @dataclass(frozen=True, slots=True)
-class _Batch:
+class _PendingMessage:
     """The records of one message, and what will be reported of them."""
 
     count: int
@@ -37,6 +44,27 @@ class _Batch:
     def notify(self) -> None:
         """Report on the event loop, later, as the protocol promises."""
         asyncio.get_running_loop().call_soon(self.report, (self.failure,) * self.count)
+
+
+def encode(schema: Schema, value: Mapping[str, Any]) -> bytes:
+    """A record in the single-object encoding, as the connector publishes it without a registry.
+
+    Raises:
+        ValueError, TypeError: The value does not fit the schema.
+    """
+    out = BytesIO(MAGIC + schema.fingerprint)
+    out.seek(0, 2)
+    schemaless_writer(out, schema.parsed, value, strict=True, disable_tuple_notation=True)
+    return out.getvalue()
+
+
+def record_value(event: Event, schema: Schema, request: Request, ingest_id: IngestId) -> dict[str, Any]:
+    """What a consumer decodes of an event's record, which is encoded for it; times are epoch milliseconds.
+
+    Raises:
+        Unconvertible: A field that the record has no place for has no UTF-8 form.
+    """
+    return read(schema, event.encoded(schema, b"", request, ingest_id))
 
 
 class InMemoryPublisher:
@@ -51,7 +79,7 @@ class InMemoryPublisher:
         self.published: list[ProducibleRecord] = []
         self.is_open = True
         self._failures: list[Failure] = []
-        self._held: list[_Batch] | None = None
+        self._held: list[_PendingMessage] | None = None
 
     def of(self, stream: str) -> list[ProducibleRecord]:
         """What is in Kafka of one stream."""
@@ -68,8 +96,8 @@ class InMemoryPublisher:
     def release(self) -> None:
         """Hand over what was held back, in order, and hold no more."""
         held, self._held = self._held or [], None
-        for batch in held:
-            batch.notify()
+        for pending in held:
+            pending.notify()
 
     def close(self) -> None:
         """Take no records until `reopen`: a producer that is being rebuilt."""
@@ -80,15 +108,15 @@ class InMemoryPublisher:
         self.is_open = True
 
     def publish(self, records: Sequence[ProducibleRecord], report: Callable[[Failures], None]) -> None:
-        """Publish the records of one message; see `connector.publisher.Publisher`."""
+        """Publish the records of one message; see `connector.kafka.publisher.Publisher`."""
         failure = self._next_failure()
         if failure is None:
             self.published += records
-        batch = _Batch(len(records), report, failure)
+        pending = _PendingMessage(len(records), report, failure)
         if self._held is None or not self.is_open:
-            batch.notify()
+            pending.notify()
         else:
-            self._held.append(batch)
+            self._held.append(pending)
 
     async def start(self) -> None:
         """Take records from now on."""
@@ -97,7 +125,7 @@ class InMemoryPublisher:
     async def stop(self, deadline_seconds: float) -> None:  # noqa: ARG002 - memory needs no time to flush
         """Take no more records, and report as failed what is still held back: nobody knows that it is in Kafka."""
         self.is_open = False
-        self._held = [replace(batch, failure=_STOPPED) for batch in self._held or []]
+        self._held = [replace(pending, failure=_STOPPED) for pending in self._held or []]
         self.release()
         await asyncio.sleep(0)
 
@@ -148,9 +176,7 @@ class InMemoryJournal:
         """
         await asyncio.sleep(0)
         if self.is_full:
-            raise Unavailable(
-                "the journal cannot take the message: it is full (WEDA_JOURNAL__MAX_BYTES)", retry_after=5
-            )
+            raise refusal(FULL)
         self.rows[admission.sequence] = admission
         if admission.note is not None:
             self._remembered[admission.note.name] = admission.note.value
@@ -163,6 +189,13 @@ class InMemoryJournal:
         if removed is not None:
             self._count(removed.request.source, published=1)
 
+    async def search(self, texts: Sequence[bytes], after: int, most: int) -> tuple[list[Admission], int | None]:
+        """Of the next rows those that hold one of the texts, and the sequence to go on behind."""
+        await asyncio.sleep(0)
+        part = [self.rows[sequence] for sequence in sorted(self.rows) if sequence > after][:most]
+        found = [row for row in part if any(text in row.content for text in texts)]
+        return found, part[-1].sequence if len(part) == most else None
+
     async def amend(self, admission: Admission) -> None:
         """Replace the row of the same sequence, if there is one."""
         await asyncio.sleep(0)
@@ -171,7 +204,7 @@ class InMemoryJournal:
             return
         self.rows[admission.sequence] = admission
         if before.lane != admission.lane:
-            self._count(admission.request.source, accepted=1, buried=1)
+            self._count(admission.request.source, accepted=1, dead_lettered=1)
 
     async def first_rows(
         self, after: str, lanes: int, depth: int, skip: frozenset[str] = frozenset()
@@ -193,26 +226,26 @@ class InMemoryJournal:
         for source, count in published.items():
             self._count(source, accepted=count, published=count)
 
-    async def remember(self, name: str, value: int) -> None:
-        """Keep a number."""
+    async def write_note(self, name: str, value: int) -> None:
+        """Write a note."""
         self._remembered[name] = value
 
-    async def recall(self, name: str) -> int:
-        """A number that was kept, or 0."""
+    async def read_note(self, name: str) -> int:
+        """The number of a note, or 0."""
         return self._remembered.get(name, 0)
 
-    async def recall_all(self, prefix: str) -> dict[str, int]:
-        """Every number whose name starts so."""
+    async def read_notes(self, prefix: str) -> dict[str, int]:
+        """Every note whose name starts so."""
         return {name: value for name, value in self._remembered.items() if name.startswith(prefix)}
 
-    async def forget(self, names: Sequence[str]) -> None:
-        """Keep these numbers no longer."""
+    async def delete_notes(self, names: Sequence[str]) -> None:
+        """Delete the notes of these names."""
         for name in names:
             self._remembered.pop(name, None)
 
-    def _count(self, source: str, *, accepted: int = 0, published: int = 0, buried: int = 0) -> None:
+    def _count(self, source: str, *, accepted: int = 0, published: int = 0, dead_lettered: int = 0) -> None:
         before = self.accounts.get(source, Account())
-        self.accounts[source] = before.plus(accepted=accepted, published=published, buried=buried)
+        self.accounts[source] = before.plus(accepted=accepted, published=published, dead_lettered=dead_lettered)
 
 
 def _place(row: Admission) -> tuple[str, int]:

@@ -67,8 +67,10 @@ class Request(msgspec.Struct, frozen=True, array_like=True):
         content_type: The media type as received, or the empty string.
         received_at: Epoch milliseconds.
         traceparent: The W3C trace context of the request, if it had one.
-        attempt: How often it was tried, this time included: the second is a dead letter that is replayed.
-        replayed_at: Epoch milliseconds of that attempt, from which on it waits; None in the first.
+        attempt: How often it was tried, this time included: the second is a dead letter that is reprocessed.
+        reprocessed_at: Epoch milliseconds of that attempt, from which on it waits; None in the first.
+        request_id: The request's ``x-request-id``, if it had one; the connector's own ids are in no record. Last,
+            because the journal stores the fields by place, and files of earlier versions end before it.
     """
 
     source: str
@@ -77,12 +79,13 @@ class Request(msgspec.Struct, frozen=True, array_like=True):
     received_at: int
     traceparent: str | None = None
     attempt: int = 1
-    replayed_at: int | None = None
+    reprocessed_at: int | None = None
+    request_id: str | None = None
 
     @property
     def waits_since(self) -> int:
         """Epoch milliseconds since when it is to be published: what was a dead letter did not wait."""
-        return self.received_at if self.replayed_at is None else self.replayed_at
+        return self.received_at if self.reprocessed_at is None else self.reprocessed_at
 
 
 HEADER_OVERHEAD: Final = 10

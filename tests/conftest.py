@@ -15,8 +15,9 @@ from hypothesis import settings
 
 from tests.servers import KafkaCluster, NotInstalled, SchemaRegistry
 from tests.servers.postgres import OWNER, Postgres
+from tests.servers.processes import Server
 
-Server = TypeVar("Server", KafkaCluster, SchemaRegistry, Postgres)
+AnyServer = TypeVar("AnyServer", bound=Server)
 
 # Started in the background, a shell has us ignore SIGINT, and whatever we start would ignore it too.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -55,7 +56,7 @@ def postgres() -> Iterator[Postgres]:
 @pytest.fixture
 def database(postgres: Postgres) -> Postgres:
     """The same, with empty tables."""
-    postgres.ask("TRUNCATE weda_replica, weda_lane, weda_row, weda_mark, weda_number", role=OWNER)
+    postgres.ask("TRUNCATE weda_replica, weda_lane, weda_row, weda_dedup_key, weda_counter", role=OWNER)
     return postgres
 
 
@@ -79,7 +80,7 @@ def _running(*, nodes: int) -> Iterator[KafkaCluster]:
         yield cluster
 
 
-def _started(start: Callable[[], Server]) -> Server:
+def _started(start: Callable[[], AnyServer]) -> AnyServer:
     try:
         return start()
     except NotInstalled as error:

@@ -46,7 +46,7 @@ Series = Mapping[str, Sequence[float]]
 class Caption:
     """What a picture says of itself.
 
-    ``title`` stands over it; ``description`` is read to those who do not see it; ``unit`` names the axis of numbers.
+    ``title`` is above it; ``description`` is read to those who do not see it; ``unit`` names the axis of numbers.
     """
 
     title: str
@@ -70,7 +70,7 @@ def columns(caption: Caption, labels: Sequence[str], series: Series, *, stacked:
 
 
 def bars(caption: Caption, labels: Sequence[str], series: Series) -> str:
-    """Bars that lie, one under the other, their series in a row; the sum stands at the end."""
+    """Bars that lie, one under the other, their series in a row; the sum is at the end."""
     left = _room(labels)
     scale = _scale(_highest(series, stacked=True), WIDE - left - RIGHT - 30)
     high = TOP + ROW * len(labels) + BOTTOM

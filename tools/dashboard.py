@@ -1,4 +1,4 @@
-"""Writes the Grafana dashboard, helm/dashboards/weda-connector.json: ``python -m tools.dashboard``.
+"""Builds the Grafana dashboard, helm/dashboards/weda-connector.json.
 
 Its rows follow a message: how it goes as a whole, then hop by hop, what waits, what it means to the business, and the
 process itself. It asks for nothing that a connector does not expose by itself: it works without the rules.
@@ -31,7 +31,7 @@ from grafana_foundation_sdk.models.dashboard import (
     VariableSort,
 )
 
-from connector.message.conversion import DICTIONARIES
+from connector.message.events import DICTIONARIES
 from connector.simulator.dictionaries import ACTION_NAMES
 
 FILE: Final = Path(__file__).parents[1] / "helm" / "dashboards" / "weda-connector.json"
@@ -40,7 +40,10 @@ HIGH: Final = 7
 _Panel = TypeVar("_Panel", stat.Panel, timeseries.Panel, statetimeline.Panel)
 """Of a panel with a graph, in Grafana's units."""
 
-OF: Final = 'job="$job", instance=~"$instance"'
+PLACE: Final = 'cluster=~"$cluster", namespace=~"$namespace"'
+"""Labels that a Prometheus may add; where it does not, All stands for none."""
+
+OF: Final = f'{PLACE}, job="$job", pod=~"$pod", instance=~"$instance"'
 OF_SOURCE: Final = f'{OF}, source=~"$source"'
 RECORDS: Final = f'{OF}, stream!~"dead-letters|canary"'
 INSTANCES: Final = f'{OF_SOURCE}, msg_type="Instance"'
@@ -65,6 +68,7 @@ def rows() -> Mapping[str, Sequence[Panel]]:
         "Backlog": _backlog(),
         "Business": _business(),
         "Process": _process(),
+        "Notifications": _notifications(),
     }
 
 
@@ -73,7 +77,7 @@ def built() -> dashboard.Dashboard:
     board = (
         dashboard.Dashboard("WeDa → Kafka connector")
         .uid("weda-connector")
-        .description("From WeDa's workflow messages to Kafka: accepted, waiting, published, and what they tell.")
+        .description("From WeDa's workflow messages to Kafka: accepted, waiting, published, and what they show.")
         .tags(["weda", "kafka"])
         .readonly()
         .timezone("browser")
@@ -82,8 +86,11 @@ def built() -> dashboard.Dashboard:
         .tooltip(DashboardCursorSync.CROSSHAIR)
         .link(_link_to_alerts())
         .with_variable(dashboard.DatasourceVariable("datasource").label("Data source").type("prometheus"))
-        .with_variable(_choice("job", "Job", "label_values(weda_connector_build_info, job)", several=False))
-        .with_variable(_choice("instance", "Instance", 'label_values(weda_connector_build_info{job="$job"}, instance)'))
+        .with_variable(_choice("cluster", "Cluster", _labels_of("cluster")))
+        .with_variable(_choice("namespace", "Namespace", _labels_of("namespace", 'cluster=~"$cluster"')))
+        .with_variable(_choice("job", "Job", _labels_of("job", PLACE), several=False))
+        .with_variable(_choice("pod", "Pod", _labels_of("pod", f'{PLACE}, job="$job"')))
+        .with_variable(_choice("instance", "Instance", _labels_of("instance", f'{PLACE}, job="$job", pod=~"$pod"')))
         .with_variable(_choice("source", "Source", f"label_values(weda_connector_requests_total{{{OF}}}, source)"))
     )
     for title, panels in rows().items():
@@ -157,12 +164,14 @@ def _overview() -> Sequence[Panel]:
             "State",
             "What each connector sees of itself and of the outside; red is what an alert waits for.",
             {
-                "{{instance}} accepts": f"weda_connector_ready{{{OF}}}",
-                "{{instance}} journal": f"weda_connector_journal_up{{{OF}}}",
-                "{{instance}} brokers": f"weda_connector_broker_up{{{OF}}}",
-                "{{instance}} registry": f"weda_connector_registry_up{{{OF}}}",
-                "{{instance}} durable topics": f"1 - weda_connector_durability_degraded{{{OF}}}",
-                "{{instance}} same partitions": f"1 - weda_connector_partition_count_changed{{{OF}}}",
+                "{{pod}} {{instance}} accepts": f"weda_connector_ready{{{OF}}}",
+                "{{pod}} {{instance}} journal": f"weda_connector_journal_up{{{OF}}}",
+                "{{pod}} {{instance}} brokers": f"weda_connector_broker_up{{{OF}}}",
+                "{{pod}} {{instance}} registry": f"weda_connector_registry_up{{{OF}}}",
+                "{{pod}} {{instance}} durable topics": f"1 - weda_connector_durability_degraded{{{OF}}}",
+                "{{pod}} {{instance}} settings read": f"1 - weda_connector_reload_failing{{{OF}}}",
+                "{{pod}} {{instance}} no restart needed": f"1 - weda_connector_restart_needed{{{OF}}}",
+                "{{pod}} {{instance}} same partitions": f"1 - weda_connector_partition_count_changed{{{OF}}}",
             },
         ),
     )
@@ -170,6 +179,7 @@ def _overview() -> Sequence[Panel]:
 
 def _hops() -> Sequence[Panel]:
     requests, letters = "weda_connector_requests_total", "weda_connector_dead_letters_total"
+    refused = f'{OF}, source=~"$source|unknown"'
     answered = f'weda_connector_request_duration_seconds_bucket{{{OF_SOURCE}, outcome="accepted"}}'
     return (
         _graph(
@@ -188,11 +198,34 @@ def _hops() -> Sequence[Panel]:
             unit="reqps",
         ),
         _graph(
+            "Refused credentials",
+            "An hour, by source and reason; `unknown` names none of the sources. And the same at the operations "
+            "listener.",
+            {
+                "{{source}} {{reason}}": (
+                    f"3600 * {_rate('weda_connector_credentials_refused_total', refused, 'source, reason')}"
+                ),
+                "operations {{reason}}": (f"3600 * {_rate('weda_connector_operations_refused_total', OF, 'reason')}"),
+            },
+        ),
+        _graph(
+            "Dead letters that wait",
+            "In Kafka, and not replayed by anybody; each connector counts those of all sources.",
+            {"": f"max(weda_connector_dead_letters_waiting{{{OF}}})"},
+            steps=((None, "transparent"), (1, "orange")),
+        ),
+        _graph(
             "3 · Answered",
             "Received to answered, of accepted messages: an answer waits for Kafka or for the journal, at most 0.8 s.",
             _quantiles(answered),
             unit="s",
             steps=((None, "transparent"), (0.8, "red")),
+        ),
+        _graph(
+            "Answered from the journal",
+            "Messages a second that Kafka had not acknowledged in time, so that the journal made them safe.",
+            {"{{source}}": _rate("weda_connector_answers_from_journal_total", OF_SOURCE, "source")},
+            unit="cps",
         ),
         _graph(
             "4 · Into the journal, and out",
@@ -226,7 +259,7 @@ def _hops() -> Sequence[Panel]:
             "back was sent. Empty unless WEDA_CANARY__ENABLED is true.",
             {
                 **_quantiles(f"weda_connector_canary_round_trip_seconds_bucket{{{OF}}}"),
-                "{{instance}} last": f"weda_connector_canary_age_seconds{{{OF}}}",
+                "{{pod}} {{instance}} last": f"weda_connector_canary_age_seconds{{{OF}}}",
             },
             unit="s",
         ),
@@ -257,8 +290,10 @@ def _backlog() -> Sequence[Panel]:
             "Of the messages that are not in Kafka, and the same by Prometheus' clock: since the time up to which "
             "everything is published. The alert waits at 5 minutes.",
             {
-                "{{instance}}": f"weda_connector_journal_oldest_age_seconds{{{OF}}}",
-                "{{instance}} published": f"time() - weda_connector_published_through_timestamp_seconds{{{OF}}}",
+                "{{pod}} {{instance}}": f"weda_connector_journal_oldest_age_seconds{{{OF}}}",
+                "{{pod}} {{instance}} published": (
+                    f"time() - weda_connector_published_through_timestamp_seconds{{{OF}}}"
+                ),
             },
             unit="s",
             steps=((None, "transparent"), (300, "red")),
@@ -267,27 +302,30 @@ def _backlog() -> Sequence[Panel]:
             "Journal",
             "Bytes in use, and the bound; what is kept for deletions is not room. Of a shared journal each replica "
             "tells the whole.",
-            {"{{instance}} used": used, "{{instance}} bound": f"weda_connector_journal_limit_bytes{{{OF}}}"},
+            {
+                "{{pod}} {{instance}} used": used,
+                "{{pod}} {{instance}} bound": f"weda_connector_journal_limit_bytes{{{OF}}}",
+            },
             unit="bytes",
         ),
         _graph(
             "Waiting, by connector",
             "Of a shared journal: messages that this replica alone publishes. One that stays up while the others fall "
             "holds them back.",
-            {"{{instance}}": f"sum by (instance) (weda_connector_journal_messages{{{OF_SOURCE}}})"},
+            {"{{pod}} {{instance}}": f"sum by (pod, instance) (weda_connector_journal_messages{{{OF_SOURCE}}})"},
             stacked=True,
         ),
         _graph(
             "Published, by connector",
             "Records a second that all in-sync replicas have. Behind a balancer each has its share.",
-            {"{{instance}}": _rate("weda_connector_records_published_total", OF, "instance")},
+            {"{{pod}} {{instance}}": _rate("weda_connector_records_published_total", OF, "pod, instance")},
             unit="cps",
             stacked=True,
         ),
         _graph(
             "Producers rebuilt",
-            "Kafka clients that were built anew after a fatal error, since the start.",
-            {"{{instance}}": f"weda_connector_producer_rebuilds_total{{{OF}}}"},
+            "Kafka clients that were rebuilt after a fatal error, since the start.",
+            {"{{pod}} {{instance}}": f"weda_connector_producer_rebuilds_total{{{OF}}}"},
         ),
         _graph(
             "Bytes",
@@ -298,7 +336,7 @@ def _backlog() -> Sequence[Panel]:
         _graph(
             "Time until the journal is full",
             "At the pace of the last 10 minutes. A day stands for anything longer.",
-            {"{{instance}}": f"clamp_max({room} / clamp_min(deriv({used}[10m]), 0.001), 86400)"},
+            {"{{pod}} {{instance}}": f"clamp_max({room} / clamp_min(deriv({used}[10m]), 0.001), 86400)"},
             unit="s",
             steps=((None, "red"), (3600, "transparent")),
         ),
@@ -351,23 +389,73 @@ def _process() -> Sequence[Panel]:
         _graph(
             "CPU",
             "Cores in use. One process uses one core: run another replica before it is full.",
-            {"{{instance}}": f"rate(process_cpu_seconds_total{{{OF}}}[{EVERY}])"},
+            {"{{pod}} {{instance}}": f"rate(process_cpu_seconds_total{{{OF}}}[{EVERY}])"},
             steps=((None, "transparent"), (0.9, "red")),
         ),
-        _graph("Memory", "Resident memory.", {"{{instance}}": f"process_resident_memory_bytes{{{OF}}}"}, unit="bytes"),
+        _graph(
+            "Memory",
+            "Resident memory.",
+            {"{{pod}} {{instance}}": f"process_resident_memory_bytes{{{OF}}}"},
+            unit="bytes",
+        ),
         _graph(
             "Open files",
             "File descriptors: connections of sources and brokers, and the journal.",
-            {"{{instance}}": f"process_open_fds{{{OF}}}"},
+            {"{{pod}} {{instance}}": f"process_open_fds{{{OF}}}"},
         ),
         _graph(
             "Up for",
             "Since the start, by version; a fall is a restart.",
             {
-                "{{instance}} {{version}}": f"({up_for}) * on (job, instance) group_left (version) "
-                f"weda_connector_build_info{{{OF}}}"
+                "{{pod}} {{instance}} {{version}}": (
+                    f"({up_for}) * on (cluster, namespace, job, pod, instance) group_left (version) "
+                    f"weda_connector_build_info{{{OF}}}"
+                )
             },
             unit="s",
+        ),
+        _graph(
+            "Certificates",
+            "Time until a certificate expires: of a listener, or the one shown to Kafka or the registry. The alert "
+            "comes 14 days before. Empty without certificates.",
+            {"{{pod}} {{instance}} {{use}}": f"weda_connector_certificate_expiry_timestamp_seconds{{{OF}}} - time()"},
+            unit="s",
+            steps=((None, "red"), (14 * 86_400, "transparent")),
+        ),
+    )
+
+
+def _notifications() -> Sequence[Panel]:
+    """Of the notifier, which is another job: only cluster and namespace choose it."""
+    return (
+        _graph(
+            "Notifications",
+            "An hour, by target and by what became of them; `failed` are attempts that are made again.",
+            {
+                "{{target}} {{outcome}}": (
+                    f"3600 * {_rate('weda_notify_notifications_total', PLACE, 'target, outcome')}"
+                )
+            },
+        ),
+        _graph(
+            "Waiting and parked",
+            "Notifications that are to be sent, and those that failed for good.",
+            {
+                "{{pod}} {{instance}} waiting": f"weda_notify_waiting{{{PLACE}}}",
+                "{{pod}} {{instance}} parked": f"weda_notify_parked{{{PLACE}}}",
+            },
+        ),
+        _graph(
+            "Oldest that is due",
+            "How long the oldest notification could have been sent. In quiet hours it grows by design.",
+            {"{{pod}} {{instance}}": f"weda_notify_oldest_due_age_seconds{{{PLACE}}}"},
+            unit="s",
+        ),
+        _graph(
+            "Records not read",
+            "Records of the topic that the notifier has not read yet. The alert waits at 1,000.",
+            {"{{pod}} {{instance}}": f"weda_notify_lag_records{{{PLACE}}}"},
+            steps=((None, "transparent"), (1000, "red")),
         ),
     )
 
@@ -412,7 +500,7 @@ def _states(title: str, description: str, queries: Queries) -> statetimeline.Pan
 def _described(panel: _Panel, title: str, description: str, queries: Queries) -> _Panel:
     panel.title(title).description(description).datasource(DATA_SOURCE)
     for number, (legend, query) in enumerate(queries.items()):
-        target = prometheus.Dataquery().expr(query).ref_id("ABCDEF"[number]).datasource(DATA_SOURCE)
+        target = prometheus.Dataquery().expr(query).ref_id("ABCDEFGH"[number]).datasource(DATA_SOURCE)
         panel.with_target(target.legend_format(legend).range() if legend else target.instant())
     return panel
 
@@ -443,6 +531,10 @@ def _choice(name: str, label: str, query: str, *, several: bool = True) -> dashb
     return variable.multi(multi=True).include_all(include_all=True).all_value(".*") if several else variable
 
 
+def _labels_of(label: str, selector: str = "") -> str:
+    return f"label_values(weda_connector_build_info{f'{{{selector}}}' if selector else ''}, {label})"
+
+
 def _link_to_alerts() -> dashboard.DashboardLink:
     link = dashboard.DashboardLink("Alerts").type(DashboardLinkType.LINK).icon("bell")
     return link.url("/alerting/list?search=WedaConnector")
@@ -461,7 +553,3 @@ def _quantile(quantile: float, buckets: str) -> str:
 
 def _quantiles(buckets: str) -> Queries:
     return {f"{quantile:.0%}": _quantile(quantile, buckets) for quantile in (0.5, 0.95, 0.99)}
-
-
-if __name__ == "__main__":
-    FILE.write_text(rendered(), encoding="utf-8")

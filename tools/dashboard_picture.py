@@ -2,7 +2,7 @@
 
 No Grafana takes part: the layout, the titles and the queries are those of the dashboard's file, the numbers come from a
 real Prometheus that has watched a real connector, a real Kafka broker and a played WeDa for two minutes, in the middle
-of which the broker was frozen; only the drawing is our own.
+of which the broker was frozen, and a notifier whose platform is played too; only the drawing is our own.
 """
 
 import asyncio
@@ -13,14 +13,23 @@ import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from html import escape
+from itertools import count
 from pathlib import Path
 from typing import Any, Final
 
+import trustme
+
 from connector.app.connector import Connector
+from connector.notify.metrics import Metrics
+from connector.notify.rules import Target, read_rules
+from connector.notify.sending import Failed
+from connector.notify.service import Notifier, Place
 from connector.settings import Settings
 from connector.simulator import Plan, play
 from tests.servers import KafkaCluster, Prometheus
+from tests.servers.ports import free_ports
 from tools import dashboard
 
 PICTURE: Final = Path(__file__).parents[1] / "docs" / "dashboard.svg"
@@ -32,7 +41,7 @@ STEP: Final = 2
 """Seconds from one point to the next."""
 
 LONG: Final = 120
-"""Seconds from which on hours are told."""
+"""Seconds from which on hours are shown."""
 
 COLUMN: Final = 50
 UNIT: Final = 27
@@ -46,6 +55,13 @@ text { font: 11px system-ui, sans-serif; fill: #ccccdc } .title { font-size: 13p
 .panel { fill: #181b1f; stroke: #2c3235 } .grid { stroke: #2c3235 } .page { fill: #111217 }"""
 
 LABEL: Final = "The panels of the Grafana dashboard: two minutes of a simulated load, a broker frozen in the middle"
+
+_RULES: Final = {
+    "targets": {"chat": {"url": "json://localhost/{address}", "address": "chat"}},
+    "people": {"*": {"chat": "{id}"}},
+    "rules": [{"name": "todo", "when": {"type": ["Task"]}, "target": "chat", "title": "t", "text": "{{ flowTitle }}"}],
+}
+"""A message for each person of each task."""
 
 Points = Sequence[tuple[float, float]]
 
@@ -74,12 +90,14 @@ class Line:
 
 def asked(query: str, *, rate: str = "4s", whole: str = "1m") -> str:
     """A query of the dashboard with its variables filled in, as Grafana would."""
-    filled = query.replace("$job", "weda").replace("$instance", ".*").replace("$source", ".*")
+    filled = query.replace("$job", "weda")
+    for name in ("cluster", "namespace", "pod", "instance", "source"):
+        filled = filled.replace(f"${name}", ".*")
     return filled.replace("$__rate_interval", rate).replace("$__range", whole)
 
 
 def shown(text: str) -> str:
-    """A text as it stands in the picture."""
+    """A text as the picture shows it."""
     return escape(text)
 
 
@@ -91,17 +109,42 @@ async def watched() -> Mapping[str, Any]:
     with KafkaCluster.start() as kafka, Prometheus.start() as prometheus, tempfile.TemporaryDirectory() as folder:
         connector = Connector(_settings(kafka, Path(folder)))
         await connector.start()
+        notifier, port = _notifier(kafka, Path(folder))
+        notifying = asyncio.create_task(asyncio.to_thread(notifier.run))
         try:
-            prometheus.scrape([connector.operations_url])
+            prometheus.scrape([connector.operations_url, f"127.0.0.1:{port}"])
             began = time.time()
             await asyncio.gather(_load(connector.url), _freeze(kafka))
             return _answers(prometheus, began + 5, time.time())
         finally:
+            notifier.stop()
+            await notifying
             await connector.stop()
 
 
+def _notifier(kafka: KafkaCluster, folder: Path) -> tuple[Notifier, int]:
+    """A notifier with the port of its metrics; the platform is away now and then, and knows some people no longer."""
+    rules = folder / "rules.yaml"
+    rules.write_text(json.dumps(_RULES), encoding="utf-8")
+    attempts = count(1)
+
+    def send(_target: Target, _address: str, _title: str, _text: str) -> Failed | None:
+        number = next(attempts)
+        return Failed("played", is_final=number % 50 == 0) if number % 10 == 0 else None
+
+    read = read_rules(rules)
+    metrics, (port,) = Metrics([*read.targets]), free_ports(1)
+    metrics.serve("127.0.0.1", port)
+    place = Place(kafka.bootstrap_servers, {"prefix": "weda.workflow"}, "weda-notify", datetime.now(UTC))
+    return Notifier(place, read, folder / "notify.db", send, metrics), port
+
+
 def _settings(kafka: KafkaCluster, folder: Path) -> Settings:
+    certificate = folder / "client.pem"
+    made = trustme.CA().issue_cert("weda", not_after=datetime.now(UTC) + timedelta(days=20))
+    made.private_key_and_cert_chain_pem.write_to_path(certificate)
     flags = {
+        "kafka.properties": {"ssl.certificate.location": str(certificate)},
         "kafka.bootstrap_servers": kafka.bootstrap_servers,
         "receiver.host": "127.0.0.1",
         "receiver.port": 0,
@@ -140,7 +183,8 @@ def _answers(prometheus: Prometheus, start: float, end: float) -> Mapping[str, A
 
 def _legend(target: Mapping[str, Any], labels: Mapping[str, str]) -> str:
     legend = re.sub(r"{{(\w+)}}", lambda found: labels.get(found[1], ""), target.get("legendFormat") or "")
-    return re.sub(r"127\.0\.0\.1:\d+", "weda-0", legend).strip()
+    name = "weda-notify-0" if "weda_notify" in target["expr"] else "weda-0"
+    return re.sub(r"127\.0\.0\.1:\d+", name, legend).strip()
 
 
 def _points(values: Iterable[tuple[float, str]], start: float) -> Points:
@@ -189,9 +233,9 @@ def _number(panel: Mapping[str, Any], lines: Sequence[Line], box: Box) -> Iterat
     value = lines[0].points[-1][1]
     steps = panel["fieldConfig"]["defaults"]["thresholds"]["steps"]
     colour = [step["color"] for step in steps if step["value"] is None or value >= step["value"]][-1]
-    told = _told(value, panel["fieldConfig"]["defaults"]["unit"])
+    value_text = _with_unit(value, panel["fieldConfig"]["defaults"]["unit"])
     place = f'x="{box.x + box.wide / 2}" y="{box.y + box.high / 2 + 12}"'
-    yield f'<text class="big" text-anchor="middle" {place} style="fill: {NAMED[colour]}">{shown(told)}</text>'
+    yield f'<text class="big" text-anchor="middle" {place} style="fill: {NAMED[colour]}">{shown(value_text)}</text>'
 
 
 def _graph(panel: Mapping[str, Any], lines: Sequence[Line], box: Box) -> Iterator[str]:
@@ -246,7 +290,7 @@ def _axes(area: Box, low: float, high: float, unit: str) -> Iterator[str]:
     for share in (0, 0.5, 1):
         y = area.y + area.high * (1 - share)
         yield f'<line class="grid" x1="{area.x}" y1="{y:.1f}" x2="{area.x + area.wide}" y2="{y:.1f}"/>'
-        yield _text(area.x - 6, y + 4, _told(low + share * (high - low), unit), anchor="end", kind="faint")
+        yield _text(area.x - 6, y + 4, _with_unit(low + share * (high - low), unit), anchor="end", kind="faint")
     yield from _times(area)
 
 
@@ -270,7 +314,7 @@ def _legends(names: Sequence[str], box: Box) -> Iterator[str]:
         x += wide
 
 
-def _told(value: float, unit: str) -> str:
+def _with_unit(value: float, unit: str) -> str:
     """A value as people read it: three figures and its unit."""
     if unit == "percentunit":
         return f"{value * 100:.3g} %"

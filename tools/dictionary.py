@@ -1,19 +1,31 @@
-"""Renders `avro/README.md`, the data dictionary: ``python -m tools.dictionary > avro/README.md``.
+"""Renders `avro/README.md`, the data dictionary.
 
 Everything in it comes from the schemas and from running the connector's own steps over the sample messages, so it
 cannot say anything else than the connector does.
 """
 
 import json
-import sys
 from collections.abc import Iterator, Mapping
 from itertools import pairwise
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
-from connector.message import conversion, parsing, weda
-from connector.message.encoding import decode, encode
-from connector.message.schemas import ALL, INSTANCE_EVENT, OURS, TASK_EVENT, WORKFLOW_EVENT, codes, load, released
+from connector.message import parsing, weda
+from connector.message.events import Event, convert
+from connector.message.headers import REQUEST_ID, headers
+from connector.message.schemas import (
+    ALL,
+    CONNECTOR_FIELDS,
+    FLAT_EVENT,
+    INSTANCE_EVENT,
+    TASK_EVENT,
+    WORKFLOW_EVENT,
+    codes,
+    examples,
+    load,
+    released,
+)
+from connector.testing import record_value
 from connector.values import IngestId, Request
 
 INSTANCE_MESSAGE: Final[Mapping[str, Any]] = {
@@ -75,7 +87,7 @@ TASK_MESSAGE: Final[Mapping[str, Any]] = {
     "revokeElementId": None,
     "revokeElementName": None,
     "isCcTask": False,
-    "priority": 2,
+    "newField": 2,
 }
 """A sample of what WeDa sends when a task is approved: every field, an unknown one, bare maps, two forms of dates."""
 
@@ -84,15 +96,6 @@ _RECEIVED_AT: Final = {INSTANCE_EVENT: 1772415000345, TASK_EVENT: 1772418600123}
 _INGEST_ID: Final = {
     INSTANCE_EVENT: IngestId("019cac2a-9f19-7a41-8d07-51c2e9b3f6a4"),
     TASK_EVENT: IngestId("019cac61-8cbb-7c3e-9f20-4b8d6a1e5f02"),
-}
-
-_TYPES: Final = {
-    '"string"': "string",
-    '"int"': "int",
-    '"boolean"': "boolean",
-    '{"type": "long", "logicalType": "timestamp-millis"}': "long, timestamp-millis",
-    '{"type": "array", "items": {"type": "map", "values": "string"}}': "array of map of string",
-    '{"type": "map", "values": "string"}': "map of string",
 }
 
 _HEADERS: Final = {
@@ -105,14 +108,16 @@ _HEADERS: Final = {
     "ce_time": "`receivedAt`, also the record's timestamp",
     "content-type": "always the same, whatever the framing",
     "weda.fingerprint": "hash of the parsed message, in hex: equal for repeats, for consumers that remove them",
+    REQUEST_ID: "`X-Request-Id` of the request, when it had one; the connector's log has it too",
     "traceparent": "W3C trace context of the request, when it had one",
 }
+_REQUEST: Final = "5f2c81d0-1a"
 _TRACE: Final = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 
 _INTRODUCTION: Final = """\
 # Data dictionary
 
-<!-- Rendered from the schemas beside it: change those, then run `python -m tools.dictionary > avro/README.md`. -->
+<!-- Rendered from the schemas beside it: change those, then run `make generate`. -->
 
 What the connector publishes. Each record type is one file, `<full.name>.avsc`; the documentation below is also in the
 schemas, so it reaches a registry and the tools behind it. What a source sends is read leniently and published in one
@@ -122,7 +127,7 @@ shape: the type that the table says.
 _RULES: Final = """\
 ## How the schemas change
 
-- A change adds fields, nothing else: a new field is optional, a union with null first, default null, and stands before
+- A change adds fields, nothing else: a new field is optional, a union with null first, default null, and comes before
   the connector's own.
 - A field is never renamed, removed or given another type, and its default stays.
 - A released version is frozen, in `released/<version>/` beside this file: the compatibility is `FULL_TRANSITIVE`, so
@@ -135,6 +140,12 @@ _FIELDS: Final = """\
 I: on `InstanceEvent`, T: on `TaskEvent`; `WorkflowEvent` has all of them. Where the type says `null`, the field is null
 when the message did not have it. On `InstanceEvent` and `TaskEvent`, a value of a field that only the other has is in
 `extras`. Since: the first version of the connector that publishes the field; records of earlier ones read as null.
+"""
+
+_FLAT: Final = """\
+The record for tables: every field above that is no map, in the same type, and these. A person is an entry of a map
+whose name is text: `{"1801": "李四"}` and `{"userId": "1801", "userName": "李四"}` are the same person. What has no
+column, the maps as they were sent too, is in `extrasJson`. The keys of codes are in the tables of codes below.
 """
 
 _READINGS: Final = """\
@@ -172,27 +183,41 @@ Canonical Form, 8 bytes, little-endian), then the record. With a registry: Confl
 def render() -> str:
     """The whole data dictionary, as Markdown."""
     return "\n".join(
-        [_INTRODUCTION, *_records(), *_fields(), _READINGS, *_codes(), *_samples(), *_headers(), *_framing(), _RULES]
+        [
+            _INTRODUCTION,
+            *_records(),
+            *_fields(),
+            *_columns(),
+            _READINGS,
+            *_codes(),
+            *_samples(),
+            *_headers(),
+            *_framing(),
+            _RULES,
+        ]
     )
 
 
 def sample_message(record_type: str) -> Mapping[str, Any]:
-    """The sample message of `INSTANCE_EVENT` or `TASK_EVENT`, as a source sends it."""
-    return INSTANCE_MESSAGE if record_type == INSTANCE_EVENT else TASK_MESSAGE
+    """The sample message that becomes a record of a type, as a source sends it; of a task, but for `INSTANCE_EVENT`.
+
+    A field that the message above does not have comes with the example of the field's documentation.
+    """
+    known, message = (INSTANCE_EVENT, INSTANCE_MESSAGE) if record_type == INSTANCE_EVENT else (TASK_EVENT, TASK_MESSAGE)
+    return {**message, **{name: value for name, value in examples(load(known)).items() if name not in message}}
 
 
 def sample_record(record_type: str) -> dict[str, Any]:
     """What a consumer decodes of the record of a sample message: parsed, converted, encoded and decoded for real."""
     event, request = _converted(record_type)
-    value = conversion.record_value(event, load(record_type), request, _INGEST_ID[record_type])
-    return decode(encode(load(record_type), value))
+    return record_value(event, load(record_type), request, _INGEST_ID[record_type])
 
 
-def _converted(record_type: str) -> tuple[conversion.Event, Request]:
+def _converted(record_type: str) -> tuple[Event, Request]:
     body = json.dumps({weda.ENVELOPE: json.dumps(sample_message(record_type))}).encode()
     message = parsing.parse(body, parsing.BodyKind.JSON)
-    request = Request("default", body, "application/json", _RECEIVED_AT[record_type], _TRACE)
-    return conversion.convert(message, _ZONE), request
+    request = Request("default", body, "application/json", _RECEIVED_AT[record_type], _TRACE, request_id=_REQUEST)
+    return convert(message, _ZONE), request
 
 
 def _records() -> Iterator[str]:
@@ -215,8 +240,20 @@ def _fields() -> Iterator[str]:
         meaning, _, sample = _meaning(field).partition(" Example: ")
         name, since = field["name"], _since(field["name"])
         yield f"| `{name}` | {_type(field['type'])} | {on} | {since} | {_cell(meaning)} | `{_cell(sample)}` |"
-    ours = ", ".join(f"`{name}`" for name in OURS)
+    ours = ", ".join(f"`{name}`" for name in CONNECTOR_FIELDS)
     yield f"\n{ours} are the connector's own. A message's field of such a name goes to `extras`.\n"
+
+
+def _columns() -> Iterator[str]:
+    """The columns of `FLAT_EVENT` that the other records do not have."""
+    yield "## Columns of `FlatEvent`\n"
+    yield _FLAT
+    yield "| column | Avro type | meaning | sample |\n|---|---|---|---|"
+    for field in json.loads(load(FLAT_EVENT).text)["fields"]:
+        if field["name"] not in load(WORKFLOW_EVENT).fields:
+            meaning, _, sample = field["doc"].partition(" Example: ")
+            yield f"| `{field['name']}` | {_type(field['type'])} | {_cell(meaning)} | `{_cell(sample)}` |"
+    yield ""
 
 
 def _since(name: str) -> str:
@@ -241,8 +278,8 @@ def _codes() -> Iterator[str]:
         yield f"## Codes of `{name}`\n"
         yield "Those that WeDa documents today. Others are published as they come, and counted."
         yield from _gaps([entry.value for entry in entries])
-        yield "\n| code | name | meaning |\n|---|---|---|"
-        yield from (f"| {entry.value} | {entry.name} | {entry.meaning} |" for entry in entries)
+        yield "\n| code | name | meaning | key |\n|---|---|---|---|"
+        yield from (f"| {entry.value} | {entry.name} | {entry.meaning} | `{entry.key}` |" for entry in entries)
         yield ""
 
 
@@ -265,7 +302,7 @@ def _samples() -> Iterator[str]:
 
 def _headers() -> Iterator[str]:
     event, request = _converted(TASK_EVENT)
-    pairs = conversion.headers(event, request, _INGEST_ID[TASK_EVENT])
+    pairs = headers(event, request, _INGEST_ID[TASK_EVENT])
     yield "## Kafka headers\n"
     yield "| header | what it holds | sample |\n|---|---|---|"
     yield from (f"| `{name}` | {_HEADERS[name]} | `{text.decode()}` |" for name, text in pairs)
@@ -278,9 +315,14 @@ def _framing() -> Iterator[str]:
 
 
 def _type(declared: Any) -> str:
+    """An Avro type in words: ``null, array of map of string``."""
+    if isinstance(declared, str):
+        return declared
     if isinstance(declared, list):
-        return f"null, {_type(declared[1])}"
-    return _TYPES[json.dumps(declared)]
+        return ", ".join(map(_type, declared))
+    if "logicalType" in declared:
+        return f"{declared['type']}, {declared['logicalType']}"
+    return f"{declared['type']} of {_type(declared.get('items') or declared['values'])}"
 
 
 def _block(fields: Mapping[str, Any]) -> str:
@@ -291,8 +333,3 @@ def _block(fields: Mapping[str, Any]) -> str:
 
 def _cell(text: str) -> str:
     return text.replace("|", "\\|")
-
-
-if __name__ == "__main__":
-    sys.stdout.reconfigure(encoding="utf-8")  # type: ignore[union-attr]  # whatever the locale says
-    sys.stdout.write(render())

@@ -1,4 +1,4 @@
-"""A working fortnight of a simulated company, as it would stand in the topic of the stream ``events``.
+"""A working fortnight of a simulated company, as it would be in the topic of the stream ``events``.
 
 The simulator tells each instance and words its messages; here they get office hours, a way to the connector on which
 some are late or are sent twice, and the connector's own conversion, encoding and places in the topic. The same seed
@@ -19,18 +19,19 @@ from typing import Any, Final
 from uuid import UUID
 
 from connector.cli.tail import whole
+from connector.kafka import partitions
 from connector.kafka.reader import Decoded
-from connector.message import conversion
-from connector.message.conversion import Event
-from connector.message.encoding import decode, encode
+from connector.message import events
+from connector.message.headers import headers
 from connector.message.parsing import BodyKind, parse
-from connector.message.routes import Route, Routes
+from connector.message.routes import Routes
 from connector.simulator import Shape, render
 from connector.simulator.dictionaries import Action
+from connector.simulator.messages import InstanceFields, write
 from connector.simulator.processes import PEOPLE, PROCESSES, NodeType, Process
-from connector.simulator.runs import dice_for
-from connector.simulator.stories import PLOTS, Step, steps
-from connector.simulator.wording import Heading, write
+from connector.simulator.runs import seeded_random
+from connector.simulator.scenarios import SCENARIOS, Step, steps
+from connector.testing import record_value
 from connector.values import IngestId, Request
 
 SEED: Final = 7
@@ -100,7 +101,7 @@ ROUTES: Final = Routes(("events",), "weda.workflow", {"hr": (), "finance": ()})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class OnDone:
+class SimulatedMessage:
     """What the platform says once: the truth that the questions are checked against.
 
     ``step`` is what happened, times in epoch milliseconds; ``message`` is how WeDa words it.
@@ -124,14 +125,14 @@ class OnDone:
 class Arrival:
     """One sending that a connector received, at ``received_ms``; ``again``: it is not the first of its message."""
 
-    told: OnDone
+    simulated: SimulatedMessage
     received_ms: int
     again: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """One record of the topic, and what no record tells: when it came there (epoch milliseconds)."""
+    """One record of the topic, and what no record holds: when it came there (epoch milliseconds)."""
 
     arrival: Arrival
     published_ms: int
@@ -148,7 +149,7 @@ class Load:
 
 
 class Fortnight:
-    """All that was told, sent and published; each part is made once, when it is asked for.
+    """All that was simulated, sent and published; each part is made once, when it is asked for.
 
     Args:
         seed: The same seed, the same fortnight.
@@ -158,16 +159,16 @@ class Fortnight:
         self._seed = seed
 
     @cached_property
-    def told(self) -> tuple[OnDone, ...]:
+    def simulated(self) -> tuple[SimulatedMessage, ...]:
         """What happened, instance by instance, each in its order."""
         return tuple(one for start in _starts(self._seed) for one in _instance(self._seed, *start))
 
     @cached_property
     def arrivals(self) -> tuple[Arrival, ...]:
         """What the connectors received before `END`, in the order of receipt."""
-        dice = dice_for(self._seed, "way")
-        sent = [arrival for one in self.told for arrival in _sent(one, dice)]
-        sent.sort(key=lambda each: (each.received_ms, each.told.instance_id, each.told.position))
+        random = seeded_random(self._seed, "way")
+        sent = [arrival for one in self.simulated for arrival in _sent(one, random)]
+        sent.sort(key=lambda each: (each.received_ms, each.simulated.instance_id, each.simulated.position))
         return tuple(each for each in sent if each.received_ms < END)
 
     @cached_property
@@ -183,13 +184,13 @@ class Fortnight:
     @cached_property
     def published(self) -> tuple[Published, ...]:
         """The topic's records in the order in which they were published."""
-        dice = dice_for(self._seed, "publishing")
-        places = sorted(_publishing(self.accepted, dice), key=lambda each: each[0])
+        random = seeded_random(self._seed, "publishing")
+        places = sorted(_publishing(self.accepted, random), key=lambda each: each[0])
         numbers = {id(each): number for number, each in enumerate(self.accepted)}
         offsets: Counter[int] = Counter()
         made = []
         for published_ms, arrival in places:
-            partition = partition_of(arrival.told.instance_id)
+            partition = partition_of(arrival.simulated.instance_id)
             ingest_id = _ingest_id(arrival.received_ms, numbers[id(arrival)])
             record = _record(arrival, ingest_id, partition, offsets[partition])
             made.append(Published(arrival, published_ms, record))
@@ -227,7 +228,7 @@ def utc_text(milliseconds: int) -> str:
 
 def partition_of(instance_id: str) -> int:
     """Where Kafka's ``murmur2_random`` puts a key."""
-    return (_murmur2(instance_id.encode()) & 0x7FFFFFFF) % PARTITIONS
+    return partitions.partition_of(instance_id.encode(), PARTITIONS)
 
 
 def at_work(from_ms: int, working_ms: int) -> int:
@@ -249,52 +250,54 @@ def at_work(from_ms: int, working_ms: int) -> int:
 
 def _starts(seed: int) -> Iterator[tuple[int, int]]:
     """Number and start (epoch milliseconds) of each instance, day after day."""
-    dice = dice_for(seed, "starts")
+    random = seeded_random(seed, "starts")
     number = 0
     for day in WORKING_DAYS:
-        for _ in range(dice.randint(*STARTS_A_DAY)):
+        for _ in range(random.randint(*STARTS_A_DAY)):
             midnight = MONDAY + day * DAY
-            early = dice.random() < SHARE_STARTED_EARLY
-            in_office = at_work(midnight, int(dice.triangular(0, 7.4 * HOUR, 1.5 * HOUR)))
-            yield number, midnight + dice.randrange(*EARLY) if early else in_office
+            early = random.random() < SHARE_STARTED_EARLY
+            in_office = at_work(midnight, int(random.triangular(0, 7.4 * HOUR, 1.5 * HOUR)))
+            yield number, midnight + random.randrange(*EARLY) if early else in_office
             number += 1
 
 
-def _instance(seed: int, number: int, start_ms: int) -> Iterator[OnDone]:
-    dice = dice_for(seed, "instance", number)
+def _instance(seed: int, number: int, start_ms: int) -> Iterator[SimulatedMessage]:
+    random = seeded_random(seed, "instance", number)
     instance_id = blake2b(f"{seed}/{number}".encode(), digest_size=16).hexdigest()
-    process, starter = dice.choice(PROCESSES), dice.choice(PEOPLE)
-    heading = Heading(
+    process, starter = random.choice(PROCESSES), random.choice(PEOPLE)
+    instance = InstanceFields(
         instance_id=instance_id,
         process=process,
-        title=f"{starter.name}的{process.name}-{dice.choice(process.subjects)}",
-        version=dice.randint(1, 3),
-        env_type=dice.choices(("prod", "pre"), (9, 1))[0],
-        source_type=dice.choice(("PC", "H5", "MINI_PROGRAM", "OPEN_API")),
+        title=f"{starter.name}的{process.name}-{random.choice(process.subjects)}",
+        version=random.randint(1, 3),
+        env_type=random.choices(("prod", "pre"), (9, 1))[0],
+        source_type=random.choice(("PC", "H5", "MINI_PROGRAM", "OPEN_API")),
         starter=starter,
         start_ms=start_ms,
     )
-    story = steps(process, PLOTS[7 * number % len(PLOTS)], starter, dice, start_ms)
-    for position, step in enumerate(_in_office_hours(story, start_ms, dice)):
-        yield OnDone(
+    happened = steps(process, SCENARIOS[7 * number % len(SCENARIOS)], starter, random, start_ms)
+    for position, step in enumerate(_in_office_hours(happened, start_ms, random)):
+        yield SimulatedMessage(
             instance_id=instance_id,
             process=process,
-            env_type=heading.env_type,
+            env_type=instance.env_type,
             started_ms=start_ms,
             position=position,
             step=step,
-            message=write(step, heading, dice),
+            message=write(step, instance, random),
         )
 
 
-def _in_office_hours(story: Iterator[Step], start_ms: int, dice: Random) -> Iterator[Step]:
+def _in_office_hours(happened: Iterator[Step], start_ms: int, random: Random) -> Iterator[Step]:
     """The same steps at another pace: the platform's follow at once, people's come in office hours."""
     moved = {start_ms: start_ms}
     before = now = start_ms
-    for step in story:
+    for step in happened:
         gap = step.at_ms - before
         before = step.at_ms
-        now = now + dice.randint(1, 15) * SECOND if _by_machine(step) else at_work(now, _working_ms(step, gap, dice))
+        now = (
+            now + random.randint(1, 15) * SECOND if _by_machine(step) else at_work(now, _working_ms(step, gap, random))
+        )
         moved[step.at_ms] = now
         yield replace(step, at_ms=now, opened_ms=moved[step.opened_ms])
 
@@ -307,52 +310,52 @@ def _by_machine(step: Step) -> bool:
     return step.action is Action.SUBMIT and step.comment is None
 
 
-def _working_ms(step: Step, gap_ms: int, dice: Random) -> int:
+def _working_ms(step: Step, gap_ms: int, random: Random) -> int:
     slowness = SLOW_NODES.get(step.node.name, 1.0) if step.node.type is not NodeType.START else 0.6
-    return int(gap_ms * slowness * dice.lognormvariate(0.6, 0.9))
+    return int(gap_ms * slowness * random.lognormvariate(0.6, 0.9))
 
 
 # --- on the way ---
 
 
-def _sent(told: OnDone, dice: Random) -> Iterator[Arrival]:
+def _sent(simulated: SimulatedMessage, random: Random) -> Iterator[Arrival]:
     """The sendings of one message: late or not, once or twice."""
-    received = told.step.at_ms + 40 + int(dice.expovariate(1 / 300))
-    if dice.random() < SHARE_LATE:
-        received += _between(LATE, dice)
-    yield Arrival(told, received, again=False)
-    if dice.random() < SHARE_SENT_AGAIN_AT_ONCE:
-        yield Arrival(told, received + dice.randint(1, 30) * SECOND, again=True)
-    if dice.random() < SHARE_SENT_AGAIN_LATER:
-        yield Arrival(told, received + _between(LATER, dice), again=True)
+    received = simulated.step.at_ms + 40 + int(random.expovariate(1 / 300))
+    if random.random() < SHARE_LATE:
+        received += _between(LATE, random)
+    yield Arrival(simulated, received, again=False)
+    if random.random() < SHARE_SENT_AGAIN_AT_ONCE:
+        yield Arrival(simulated, received + random.randint(1, 30) * SECOND, again=True)
+    if random.random() < SHARE_SENT_AGAIN_LATER:
+        yield Arrival(simulated, received + _between(LATER, random), again=True)
 
 
-def _between(bounds: tuple[int, int], dice: Random) -> int:
+def _between(bounds: tuple[int, int], random: Random) -> int:
     """Milliseconds between the bounds, short ones more often."""
     least, most = bounds
-    return int(least * (most / least) ** dice.random())
+    return int(least * (most / least) ** random.random())
 
 
 def _new(arrivals: tuple[Arrival, ...]) -> Iterator[Arrival]:
     seen: dict[tuple[str, int], int] = {}
     for each in arrivals:
-        message = (each.told.instance_id, each.told.position)
+        message = (each.simulated.instance_id, each.simulated.position)
         if each.received_ms - seen.get(message, -REPEATS_WINDOW) >= REPEATS_WINDOW:
             seen[message] = each.received_ms
             yield each
 
 
-def _publishing(accepted: tuple[Arrival, ...], dice: Random) -> Iterator[tuple[int, Arrival]]:
+def _publishing(accepted: tuple[Arrival, ...], random: Random) -> Iterator[tuple[int, Arrival]]:
     """When each comes to the topic: at once, or after the outage; never before an earlier one of its instance."""
     latest: dict[str, int] = {}
     waiting = 0
     for each in accepted:
-        published = each.received_ms + dice.randint(4, 40)
-        if each.told.source == CUT_OFF and each.received_ms in OUTAGE:
+        published = each.received_ms + random.randint(4, 40)
+        if each.simulated.source == CUT_OFF and each.received_ms in OUTAGE:
             waiting += 1
             published = OUTAGE.stop + 200 + 3 * waiting
-        published = max(published, latest.get(each.told.instance_id, 0) + 1)
-        latest[each.told.instance_id] = published
+        published = max(published, latest.get(each.simulated.instance_id, 0) + 1)
+        latest[each.simulated.instance_id] = published
         yield published, each
 
 
@@ -361,12 +364,13 @@ def _publishing(accepted: tuple[Arrival, ...], dice: Random) -> Iterator[tuple[i
 
 def _record(arrival: Arrival, ingest_id: IngestId, partition: int, offset: int) -> Decoded:
     """Parsed, converted, encoded and decoded again by the connector's own steps."""
-    outgoing = render(arrival.told.message, Shape.MIXED)
+    outgoing = render(arrival.simulated.message, Shape.MIXED)
     body = outgoing.query.encode() if outgoing.query else outgoing.body
     content_type = outgoing.headers.get("Content-Type", "")
-    request = Request(arrival.told.source, body, content_type, arrival.received_ms)
-    event = conversion.convert(parse(body, _kind(content_type)), ZONE)
-    [route] = ROUTES.of(event.message_type, request.source, event.fields["envType"])
+    request = Request(arrival.simulated.source, body, content_type, arrival.received_ms)
+    kind = BodyKind.QUERY if outgoing.query else BodyKind.of(content_type)
+    event = events.convert(parse(body, kind), ZONE)
+    [route] = ROUTES.of(event.message_type, request.source, event.environment)
     return Decoded(
         stream=route.stream.name,
         topic=route.topic,
@@ -374,37 +378,11 @@ def _record(arrival: Arrival, ingest_id: IngestId, partition: int, offset: int) 
         offset=offset,
         key=event.instance_id,
         timestamp=request.received_at,
-        headers={name: text.decode() for name, text in conversion.headers(event, request, ingest_id)},
-        value=_there_and_back(route, event, request, ingest_id),
+        headers={name: text.decode() for name, text in headers(event, request, ingest_id)},
+        value=record_value(event, route.schema, request, ingest_id),
     )
-
-
-def _there_and_back(route: Route, event: Event, request: Request, ingest_id: IngestId) -> dict[str, Any]:
-    fields = conversion.record_value(event, route.schema, request, ingest_id)
-    return decode(encode(route.schema, fields))
-
-
-def _kind(content_type: str) -> BodyKind:
-    if not content_type:
-        return BodyKind.QUERY
-    return BodyKind.FORM if "form" in content_type else BodyKind.JSON
 
 
 def _ingest_id(received_ms: int, number: int) -> IngestId:
     """A UUIDv7 of the moment, with a count in place of the random bits."""
     return IngestId(str(UUID(int=received_ms << 80 | 7 << 76 | 0b10 << 62 | number)))
-
-
-def _murmur2(key: bytes) -> int:
-    """Apache Kafka's ``Utils.murmur2`` (Java), for 32-bit arithmetic written out."""
-    mask, multiplier = 0xFFFFFFFF, 0x5BD1E995
-    state = 0x9747B28C ^ len(key)
-    whole = len(key) & ~3
-    for at in range(0, whole, 4):
-        word = int.from_bytes(key[at : at + 4], "little") * multiplier & mask
-        word = (word ^ word >> 24) * multiplier & mask
-        state = state * multiplier & mask ^ word
-    if key[whole:]:
-        state = (state ^ int.from_bytes(key[whole:], "little")) * multiplier & mask
-    state = (state ^ state >> 13) * multiplier & mask
-    return state ^ state >> 15

@@ -1,6 +1,6 @@
-"""Writes docs/questions.md and its plots: ``python -m tools.questions``.
+"""Writes docs/questions.md, its Chinese edition and their plots: ``python -m tools.questions``.
 
-The words stand in ``docs/questions/questions.md.tmpl``, each question as a file of SQL beside it. The SQL is run over a
+The words are in ``docs/questions/*.md.tmpl``, each question as a file of SQL beside them. The SQL is run over a
 simulated fortnight (`tools.fortnight`) and gives the tables and the plots. The same code gives the same bytes: the
 machine's clock is not used.
 
@@ -25,15 +25,16 @@ from tools.fortnight import Fortnight
 
 HOME: Final = Path(__file__).parents[1] / "docs"
 FOLDER: Final = "questions"
-DOCUMENT: Final = "questions.md"
-TEMPLATE: Final = HOME / FOLDER / "questions.md.tmpl"
+DOCUMENTS: Final = ("questions.md", "questions.zh-CN.md")
+"""Each from the template of its name."""
+
 DAYS: Final = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 
 SET_UP: Final = ("load", "loads", "clean", "lives")
 """The files of SQL that make the tables and the views, in their order."""
 
 _MARKER: Final = re.compile(r"{{(\w+)(?: ([a-z-]+))?}}")
-_QUESTION: Final = re.compile(r"^## (?P<heading>.+)\n\n\*\*(?P<asked>.+)\*\*\\$", re.MULTILINE)
+_QUESTION: Final = re.compile(r"^## (?P<heading>.+)\n\n\*\*(?P<asked>.+)\*\*\\?$", re.MULTILINE)
 
 Row = Mapping[str, Any]
 Rows = Sequence[Row]
@@ -195,24 +196,25 @@ def answer(database: duckdb.DuckDBPyConnection, name: str) -> list[dict[str, Any
 
 
 def write(folder: Path, data: Path) -> None:
-    """Write the document and the plots into a folder, from the records that this leaves in ``data``."""
+    """Write the documents and the plots into a folder, from the records that this leaves in ``data``."""
     fortnight = Fortnight()
     fortnight.write(data)
     database = tables(data)
     (folder / FOLDER).mkdir(exist_ok=True)
     (folder / FOLDER / "load.sql").write_text(f"{load_sql()}\n", encoding="utf-8")
-    (folder / DOCUMENT).write_text(document(fortnight, database), encoding="utf-8")
+    for name in DOCUMENTS:
+        (folder / name).write_text(document(name, fortnight, database), encoding="utf-8")
     for name, plot in PLOTS.items():
         (folder / FOLDER / f"{name}.svg").write_text(plot(answer(database, name)), encoding="utf-8")
 
 
-def document(fortnight: Fortnight, database: duckdb.DuckDBPyConnection) -> str:
-    """The template with its markers filled."""
-    template = TEMPLATE.read_text(encoding="utf-8")
+def document(name: str, fortnight: Fortnight, database: duckdb.DuckDBPyConnection) -> str:
+    """The template of a document with its markers filled."""
+    template = (HOME / FOLDER / f"{name}.tmpl").read_text(encoding="utf-8")
     words = {
         "recognised": f"{fortnight.recognised:,}",
         "records": f"{len(fortnight.published):,}",
-        "instances": f"{len({each.arrival.told.instance_id for each in fortnight.published}):,}",
+        "instances": f"{len({each.arrival.simulated.instance_id for each in fortnight.published}):,}",
         "contents": _contents(template),
     }
     return _MARKER.sub(partial(_filling, words, database), template)

@@ -179,12 +179,26 @@ def named_versions(source: Path) -> dict[str, str]:
 
 
 def hold_against(tag: str) -> None:
-    """``Refused`` unless ``tag`` is ``v`` and the version that every place names, and the changelog dates it."""
+    """``Refused`` unless ``tag`` is ``v`` and the version that every place names, dated and with frozen schemas."""
     wrong = [place for place, named in named_versions(ROOT).items() if f"v{named}" != tag]
     if wrong:
         raise Refused(f"the tag is {tag}, and another version is in {'; '.join(wrong)}")
     if not re.search(rf"^## \[{re.escape(tag[1:])}\] - \d{{4}}-\d\d-\d\d$", _log(ROOT), re.MULTILINE):
         raise Refused(f"CHANGELOG.md has no heading '## [{tag[1:]}] - YYYY-MM-DD'")
+    open_ones = unfrozen_schemas(ROOT)
+    if open_ones:
+        raise Refused(f"avro/released/{tag[1:]} does not have, as avro/ has it: {', '.join(open_ones)}")
+
+
+def unfrozen_schemas(source: Path) -> list[str]:
+    """Names of the schemas that the folder of the released version lacks, or has otherwise."""
+    folder = source / "avro"
+    frozen = folder / "released" / version(source)
+    return sorted(
+        path.name
+        for path in folder.glob("*.avsc")
+        if not (frozen / path.name).is_file() or (frozen / path.name).read_bytes() != path.read_bytes()
+    )
 
 
 def notes(source: Path) -> str:

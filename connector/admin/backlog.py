@@ -5,7 +5,7 @@ import base64
 import contextlib
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -21,8 +21,9 @@ from connector.journal.model import Admission
 from connector.journal.offline import Backlog, DetachedJournal, detached
 from connector.journal.sqlite import SqliteJournal
 from connector.kafka.publisher import Failure, KafkaPublisher, producer_properties
-from connector.kafka.topics import TopicAdmin, routes_of
-from connector.message.conversion import timestamp_text
+from connector.kafka.timestamps import Timestamps
+from connector.kafka.topics import TopicAdmin, TopicState, routes_of
+from connector.message.headers import timestamp_text
 from connector.message.routes import Routes
 from connector.settings import DEFAULT_SOURCE, Settings
 from connector.telemetry.metrics import Metrics
@@ -43,9 +44,9 @@ class Progress:
 
     Attributes:
         done: Messages and dead letters that were written or published so far, in this run or, of an export, before.
-        left: Those that are still to be.
-        seconds: Since the first.
-        before: Those of them that an earlier run has done.
+        left: Messages not done yet.
+        seconds: Since the start.
+        before: Those of ``done`` from an earlier run.
     """
 
     done: int
@@ -55,20 +56,20 @@ class Progress:
 
     @property
     def rate(self) -> float:
-        """How many a second."""
+        """Messages a second."""
         return (self.done - self.before) / self.seconds if self.seconds else 0.0
 
     @property
     def seconds_left(self) -> float | None:
-        """How long the rest takes at this rate; None while nothing is done."""
+        """Time for the rest at this rate; None while nothing is done."""
         return self.left / self.rate if self.rate else None
 
 
-# --- what waits ---
+# --- status ---
 
 
 def status_of_file(path: Path) -> dict[str, Any]:
-    """What waits in a journal that nobody owns; of a damaged one, only that it is and why.
+    """The backlog of a journal that no process holds; of a damaged one, only that it is damaged and why.
 
     Raises:
         OutsideUnreachable: Another process holds it.
@@ -103,21 +104,21 @@ def _accounts(backlog: Backlog) -> dict[str, dict[str, int]]:
         status[source] = {
             "accepted": account.accepted,
             "published": account.published,
-            "buried": account.buried,
+            "buried": account.dead_lettered,
             "waiting": waiting,
             "lost": account.lost,
-            "imbalance": account.accepted - account.published - account.buried - waiting,
+            "imbalance": account.imbalance(waiting),
         }
     return status
 
 
-# --- read it out ---
+# --- export ---
 
 
 def export(path: Path, to: Path, *, on_progress: OnProgress) -> int:
     """Write every message that waits to a file, as JSON Lines in the order of acceptance; gives how many there are.
 
-    What an earlier export of the same messages has left in ``<to>.part`` is gone on with. The journal stays as it is.
+    A partial export in ``<to>.part`` is continued. The journal is not changed.
 
     Raises:
         OutsideUnreachable: Another process holds the journal.
@@ -186,7 +187,7 @@ def _sequence_of(line: bytes) -> int | None:
 
 
 class _Place(msgspec.Struct):
-    """What of a line says where it stands."""
+    """The field of an exported line that gives its position."""
 
     sequence: int
 
@@ -233,7 +234,7 @@ def _reason_of(admission: Admission) -> dict[str, str] | None:
     return {name: headers.get(f"weda.error.{name}", b"").decode(errors="replace") for name in names}
 
 
-# --- publish it ---
+# --- drain ---
 
 
 class End(Enum):
@@ -246,25 +247,25 @@ class End(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Drained:
-    """What came of a drain.
+    """Result of a drain.
 
     Attributes:
         end: Why it has ended.
-        published: Messages and dead letters that are in Kafka and were taken out of the journal.
-        left: Those that are still in it.
-        buried: Messages that Kafka refused for their own sake: a dead letter went in their place.
+        published: Messages and dead letters that are in Kafka and were removed from the journal.
+        left: Those that are still in the journal.
+        dead_lettered: Messages that Kafka rejected; each became a dead letter.
         seconds: How long it took.
     """
 
     end: End
     published: int
     left: int
-    buried: int
+    dead_lettered: int
     seconds: float
 
 
 def dry_run(settings: Settings, servers: str) -> Backlog:
-    """Look whether a drain could publish the backlog now; nothing is written, neither here nor there.
+    """Check whether a drain could publish the backlog now; nothing is written, neither to Kafka nor to the journal.
 
     Raises:
         OutsideUnreachable: Another process holds the journal, or no broker answers.
@@ -285,7 +286,7 @@ def dry_run(settings: Settings, servers: str) -> Backlog:
 async def drain(
     settings: Settings, servers: str, *, give_up_seconds: float, stop: asyncio.Event, on_progress: OnProgress
 ) -> Drained:
-    """Publish everything that waits in a detached journal, in order, and take it out.
+    """Publish everything that waits in a detached journal, in order, and remove it.
 
     A damaged journal is salvaged first, as a connector would. Whatever ends it, it can be run again: what is left is
     still in the journal.
@@ -293,8 +294,8 @@ async def drain(
     Args:
         settings: Whose journal it is, and the properties of Kafka's clients.
         servers: The brokers.
-        give_up_seconds: How long nothing at all may leave the journal.
-        stop: End in good order.
+        give_up_seconds: Longest time in which no message is published.
+        stop: Set it to stop cleanly.
         on_progress: Called now and then.
 
     Raises:
@@ -303,14 +304,14 @@ async def drain(
         ConnectorError: A topic is missing, or the journal turned out to be damaged while it was read.
     """
     began = time.monotonic()
-    backlog = await _prepared(settings, TopicAdmin(servers, settings.kafka.properties))
-    if not backlog.messages:
+    topics = await _prepared(settings, TopicAdmin(servers, settings.kafka.properties))
+    if not topics:
         return Drained(End.EMPTY, 0, 0, 0, time.monotonic() - began)
-    return await _Draining(settings, servers, stop, on_progress).run(give_up_seconds)
+    return await _Draining(settings, servers, topics, stop, on_progress).run(give_up_seconds)
 
 
-async def _prepared(settings: Settings, admin: TopicAdmin) -> Backlog:
-    """What there is to publish; the brokers are asked before the journal is touched."""
+async def _prepared(settings: Settings, admin: TopicAdmin) -> Collection[TopicState]:
+    """The topics of the messages to publish, none if there are none; the brokers are asked first."""
     path = settings.journal.path
     try:
         backlog = await asyncio.to_thread(_backlog_of, path)
@@ -320,9 +321,9 @@ async def _prepared(settings: Settings, admin: TopicAdmin) -> Backlog:
         await journal.open()
         await journal.close()
         backlog = await asyncio.to_thread(_backlog_of, path)
-    if backlog.messages:
-        await asyncio.to_thread(_check_topics, admin, backlog, routes_of(settings))
-    return backlog
+    if not backlog.messages:
+        return ()
+    return await asyncio.to_thread(_check_topics, admin, backlog, routes_of(settings))
 
 
 def _backlog_of(path: Path) -> Backlog:
@@ -330,8 +331,8 @@ def _backlog_of(path: Path) -> Backlog:
         return journal.backlog()
 
 
-def _check_topics(admin: TopicAdmin, backlog: Backlog, routes: Routes) -> None:
-    """The records say themselves where they go; their dead letters go where the settings say, or beside them."""
+def _check_topics(admin: TopicAdmin, backlog: Backlog, routes: Routes) -> Collection[TopicState]:
+    """Check the topics stored in the records, and the dead-letter topics that belong to them."""
     admin.brokers(_ADMIN_SECONDS)
     topics = {topic for _, topic in backlog.topics}
     letters = {_dead_letter_topic(stream, topic) for stream, topic in backlog.topics if topic not in routes.topics}
@@ -344,10 +345,11 @@ def _check_topics(admin: TopicAdmin, backlog: Backlog, routes: Routes) -> None:
             f"missing in Kafka: {', '.join(missing)}; create them with `weda-connector topics apply` "
             "under the WEDA_TOPICS__PREFIX of the connector whose journal it is"
         )
+    return existing.values()
 
 
 def _journal(settings: Settings, on_damage: Callable[[], None] = lambda: None) -> SqliteJournal:
-    """The journal with at least the bound that its file has outgrown: its connector may have had more room."""
+    """Open the journal with a limit of at least twice the file's size: its connector may have had a larger one."""
     path = settings.journal.path
     size = path.stat().st_size if path.exists() else 0
     return SqliteJournal(path, max_bytes=max(settings.journal.max_bytes, 2 * size), on_damage=on_damage)
@@ -356,15 +358,23 @@ def _journal(settings: Settings, on_damage: Callable[[], None] = lambda: None) -
 class _Draining:
     """One run of a drain."""
 
-    def __init__(self, settings: Settings, servers: str, stop: asyncio.Event, on_progress: OnProgress) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        servers: str,
+        topics: Collection[TopicState],
+        stop: asyncio.Event,
+        on_progress: OnProgress,
+    ) -> None:
         self._settings = settings
+        self._topics = topics
         self._routes = routes_of(settings)
         self._servers = servers
         self._stop = stop
         self._on_progress = on_progress
         self._damaged = asyncio.Event()
         self._began = time.monotonic()
-        self._buried = 0
+        self._dead_lettered = 0
 
     async def run(self, give_up_seconds: float) -> Drained:
         settings = self._settings
@@ -374,29 +384,33 @@ class _Draining:
             publisher = KafkaPublisher(producer_properties(self._servers, settings.kafka.properties))
             ledger = Metrics(version="", sources=settings.sources, streams=settings.streams)
             ledger.recovered(contents)
+            timestamps = Timestamps(ledger.timestamp_replaced)
+            for topic in self._topics:
+                timestamps.note(topic)
             await publisher.start()
             delivery = Delivery(
                 publisher,
                 journal,
                 contents,
                 ledger=ledger,
-                make_dead_letter=self._dead_letter_of_refusal,
+                make_dead_letter=self._dead_letter_of_rejection,
+                restamp=timestamps.restamp,
                 publish_wait_seconds=settings.kafka.publish_wait_seconds,
             )
-            delivery.connect()
+            delivery.start_publishing()
             end = await self._watch(delivery, give_up_seconds)
             await self._end(delivery, _STUCK_FLUSH_SECONDS if end is End.STUCK else _FLUSH_SECONDS)
         finally:
             await journal.close()
         if self._damaged.is_set():
-            raise _damaged(settings.journal.path, DamagedFile("it broke while it was read"))
+            raise _damaged(settings.journal.path, DamagedFile("it was found damaged while reading"))
         left = delivery.waiting_rows
         seconds = time.monotonic() - self._began
         self._on_progress(Progress(delivery.removed, left, seconds))
-        return Drained(End.EMPTY if not left else end, delivery.removed, left, self._buried, seconds)
+        return Drained(End.EMPTY if not left else end, delivery.removed, left, self._dead_lettered, seconds)
 
     async def _watch(self, delivery: Delivery, give_up_seconds: float) -> End:
-        """Wait until the journal is empty, or until there is no point in waiting."""
+        """Wait until the journal is empty, the drain is stopped, or nothing was published for too long."""
         removed, moved = -1, 0.0
         while delivery.waiting_rows and not self._damaged.is_set():
             now = time.monotonic()
@@ -418,15 +432,15 @@ class _Draining:
             async with asyncio.timeout(flush_seconds + _GRACE_SECONDS):
                 await delivery.stop(flush_seconds)
 
-    def _dead_letter_of_refusal(
+    def _dead_letter_of_rejection(
         self, request: Request, records: tuple[ProducibleRecord, ...], failure: Failure
     ) -> ProducibleRecord:
-        self._buried += 1
+        self._dead_lettered += 1
         topic = self._dead_letter_topic(request.source, records[0])
-        return dead_letters.of_refusal(topic, request, records, failure)
+        return dead_letters.of_rejection(topic, request, records, failure)
 
     def _dead_letter_topic(self, source: str, record: ProducibleRecord) -> str:
-        """That of the settings, if they are those that the record's topic comes from; else the one beside it."""
+        """The configured dead-letter topic if the record's topic is a configured one; else the one with its prefix."""
         if record.topic in self._routes.topics:
             return self._routes.dead_letter_topic(source)
         return _dead_letter_topic(record.stream, record.topic)

@@ -1,9 +1,9 @@
-"""A running connector as commands meet it: its operations listener, asked over HTTP."""
+"""HTTP client for the operations API."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final, Self, TypeVar
 
 import aiohttp
 
@@ -18,17 +18,19 @@ _NOT_FOUND: Final = 404
 _CONFLICT: Final = 409
 _REFUSED: Final = frozenset({403, 422})
 _REFUSING: Final = 400
+_NOT_ENTERED: Final = "OperationsClient: use it as a context manager"
+_T = TypeVar("_T")
 
 
-class NotThere(ConnectorError):
-    """The connector has nothing of that name."""
+class NotFound(ConnectorError):
+    """The connector answers 404."""
 
 
 class WrongToken(ConfigurationError):
     """The connector wants another token."""
 
 
-class Remote:
+class OperationsClient:
     """One running connector; an async context manager.
 
     Every call raises OutsideUnreachable where it does not answer or cannot do now what is asked, and ConfigurationError
@@ -58,16 +60,21 @@ class Remote:
 
     async def dead_letters(self, selected: Mapping[str, Any]) -> dict[str, Any]:
         """Dead letters by reason, and the latest of them."""
-        asked = [(name, one) for name, value in selected.items() for one in (value if _is_many(value) else [value])]
-        return await self._ask("GET", "/api/dead-letters", params=[(name, str(one)) for name, one in asked])
+        pairs = [(name, one) for name, value in selected.items() for one in (value if _is_many(value) else [value])]
+        return await self._ask("GET", "/api/dead-letters", params=[(name, _query_text(one)) for name, one in pairs])
 
     async def dead_letter(self, topic: str, partition: int, offset: int) -> dict[str, Any]:
         """One dead letter.
 
         Raises:
-            NotThere: There is none in that place.
+            NotFound: There is none in that place.
         """
         return await self._ask("GET", f"/api/dead-letters/{topic}/{partition}/{offset}")
+
+    async def messages(self, text: str, since: int | None, *, with_records: bool) -> dict[str, Any]:
+        """Where a message is; see `connector.lookup.model.Report`."""
+        query = {"text": text, "records": _query_text(with_records)} | ({} if since is None else {"since": str(since)})
+        return await self._ask("GET", "/api/messages", params=query)
 
     async def settings(self) -> dict[str, Any]:
         """The effective settings, secrets redacted."""
@@ -77,17 +84,33 @@ class Remote:
         """The state of the outside and of the backlog."""
         return await self._ask("GET", "/api/status")
 
-    async def dry_run(self, order: Mapping[str, Any]) -> dict[str, Any]:
-        """What a replay would come to."""
-        return await self._ask("POST", "/api/replays", json={**order, "dry_run": True})
+    async def metrics(self) -> str:
+        """The text of ``/metrics``."""
+        if self._session is None:
+            raise RuntimeError(_NOT_ENTERED)
+        try:
+            async with self._session.get(f"{self._url}/metrics") as answer:
+                return await answer.text()
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise self._silent() from error
 
-    async def replay(self, order: Mapping[str, Any], on_progress: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
-        """Replay dead letters to the end; if the waiting is cancelled, the replay is stopped.
+    async def topics(self) -> dict[str, Any]:
+        """Brokers and topics as they are."""
+        return await self._ask("GET", "/api/topics")
+
+    async def dry_run(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """What reprocessing them would do."""
+        return await self._ask("POST", "/api/replays", json={**request, "dry_run": True})
+
+    async def reprocess(
+        self, request: Mapping[str, Any], on_progress: Callable[[dict[str, Any]], None]
+    ) -> dict[str, Any]:
+        """Reprocess dead letters to the end; if the waiting is cancelled, the run is stopped.
 
         Raises:
-            ConnectorError: Another replay is running.
+            ConnectorError: Another run is under way.
         """
-        body = await self._ask("POST", "/api/replays", json=dict(order))
+        body = await self._ask("POST", "/api/replays", json=dict(request))
         try:
             while body["state"] == "running":
                 on_progress(body)
@@ -100,26 +123,44 @@ class Remote:
 
     async def _ask(self, method: str, path: str, **how: Any) -> dict[str, Any]:
         if self._session is None:
-            raise RuntimeError("use it as a context manager")
+            raise RuntimeError(_NOT_ENTERED)
         try:
             async with self._session.request(method, self._url + path, **how) as answer:
                 body: dict[str, Any] = await answer.json(content_type=None)
         except (aiohttp.ClientError, TimeoutError, ValueError) as error:
-            raise OutsideUnreachable(
-                f"no connector answers at {self._url}: is its operations listener there (WEDA_OPERATIONS__URL)?"
-            ) from error
+            raise self._silent() from error
         if answer.status >= _REFUSING:
             raise self._refusal(answer.status, str(body.get("message") or body.get("detail") or answer.reason))
         return body
+
+    def _silent(self) -> OutsideUnreachable:
+        return OutsideUnreachable(
+            f"no connector answers at {self._url}: is its operations listener there (WEDA_OPERATIONS__URL)?"
+        )
 
     def _refusal(self, status: int, message: str) -> ConnectorError:
         if status == _UNAUTHORIZED:
             return WrongToken(f"WEDA_OPERATIONS__TOKEN: {self._url} wants its token; give it with --token")
         if status == _NOT_FOUND:
-            return NotThere(message)
+            return NotFound(message)
         if status == _CONFLICT:
             return ConnectorError(message)
         return ConfigurationError(message) if status in _REFUSED else OutsideUnreachable(f"{self._url}: {message}")
+
+
+def ask(settings: Operations, question: Callable[[OperationsClient], Awaitable[_T]]) -> _T:
+    """What a running connector answers; blocking, for commands.
+
+    Raises:
+        OutsideUnreachable: It does not answer.
+        ConnectorError: It refuses.
+    """
+
+    async def answer() -> _T:
+        async with OperationsClient(settings) as client:
+            return await question(client)
+
+    return asyncio.run(answer())
 
 
 async def status_if_running(settings: Operations) -> dict[str, Any] | None:
@@ -129,8 +170,8 @@ async def status_if_running(settings: Operations) -> dict[str, Any] | None:
         WrongToken: The listener wants another token.
     """
     try:
-        async with Remote(settings, timeout_seconds=_STATUS_SECONDS) as remote:
-            status = await remote.status()
+        async with OperationsClient(settings, timeout_seconds=_STATUS_SECONDS) as client:
+            status = await client.status()
     except WrongToken:
         raise
     except ConnectorError:
@@ -140,3 +181,7 @@ async def status_if_running(settings: Operations) -> dict[str, Any] | None:
 
 def _is_many(value: Any) -> bool:
     return isinstance(value, list | tuple)
+
+
+def _query_text(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -1,6 +1,6 @@
-"""What keeps a connector with these settings from doing its work, found out one check after the other.
+"""Checks of settings, brokers, topics, registry, journal and clock.
 
-Each check looks at one thing outside, changes nothing that others use, and says what to do where something is wrong.
+Each check looks at one thing, changes nothing that others use, and says what to do if something is wrong.
 """
 
 import asyncio
@@ -18,17 +18,19 @@ from typing import Any, Final, Literal
 
 import aiohttp
 
-from connector.app.connector import linked
+from connector.app.connector import postgres_connections
 from connector.delivery.completion import Completion
 from connector.errors import ConfigurationError, ConnectorError, OutsideUnreachable
 from connector.kafka.publisher import Failures, KafkaPublisher, producer_properties
 from connector.kafka.reader import Decoded, read_records
 from connector.kafka.registry import Registry, subjects
 from connector.kafka.topics import Broker, Difference, TopicAdmin, TopicSpec, TopicState, plan, routes_of, wanted
+from connector.lookup.topics import EVENTS
 from connector.message import weda
 from connector.message.routes import DEAD_LETTERS, STREAMS, Routes
-from connector.replicas.journal import DatabaseRefusal, Unanswered
+from connector.replicas.database import DatabaseUnreachable, StatementError
 from connector.settings import DEFAULT_SOURCE, EMBEDDED, Settings
+from connector.text import counted
 from connector.values import ProducibleRecord
 
 Verdict = Literal["ok", "warning", "failed", "skipped"]
@@ -38,7 +40,7 @@ MARK: Final = "weda-connector-doctor"
 
 _SECONDS: Final = 10.0
 _REACH_SECONDS: Final = 5.0
-_FLIGHT_SECONDS: Final = 20.0
+_ROUND_TRIP_SECONDS: Final = 20.0
 _SYNCS: Final = 8
 _SLOW_SYNC_MILLISECONDS: Final = 50.0
 _CLOCK_SECONDS: Final = 5.0
@@ -46,12 +48,12 @@ _CHECK_RETENTION_MS: Final = 3_600_000
 _EARLIEST: Final = 1_700_000_000
 _INSTANCE: Final = "doctor-"
 _OK: Final = 200
-_FLIGHT: Final = "end to end"
-_PASSAGE: Final = "through the connector"
+_ROUND_TRIP: Final = "end to end"
+_THROUGH_CONNECTOR: Final = "through the connector"
 _DISK: Final = "journal disk"
 _DATABASE: Final = "journal database"
 _REPLICAS_AND_ROWS: Final = (
-    "SELECT (SELECT count(*) FROM weda_replica WHERE reaches_kafka), (SELECT count(*) FROM weda_row)"
+    "SELECT (SELECT count(replica_id) FROM weda_replica WHERE reaches_kafka), (SELECT count(*) FROM weda_row)"
 )
 _NOT_MIGRATED: Final = frozenset({"42P01", "42703"})  # no such table, no such column
 _CLOCK: Final = "clock"
@@ -69,8 +71,8 @@ class Finding:
     Attributes:
         check: What was looked at.
         verdict: ``failed`` is what keeps the connector from its work or its promise.
-        found: What there is, in a sentence.
-        to_do: What to do about it; empty where nothing is.
+        found: The result, in a sentence.
+        to_do: What to do about it; empty if nothing.
     """
 
     check: str
@@ -82,7 +84,7 @@ class Finding:
 def examine(
     settings: Settings, url: str | None = None, on_check: Callable[[str], None] = lambda _name: None
 ) -> Iterator[Finding]:
-    """Check after check, each as soon as it is known.
+    """The findings, each as soon as it is known.
 
     Args:
         settings: The effective settings.
@@ -141,17 +143,21 @@ def _kafka(settings: Settings, url: str | None, on_check: Callable[[str], None])
         yield from _topics(settings, admin, {each.node_id for each in brokers if not each.answers})
     except ConnectorError as error:
         yield Finding("topics", "failed", error.message, _way_out(error))
-    on_check(_FLIGHT)
-    yield _flight(settings, servers, admin)
+    on_check(_ROUND_TRIP)
+    yield _round_trip(settings, servers, admin)
     if url is not None:
-        on_check(_PASSAGE)
+        on_check(_THROUGH_CONNECTOR)
         yield _through_connector(settings, servers, url)
 
 
 def _answering(servers: str, brokers: Sequence[Broker]) -> Finding:
     silent = [each.address for each in brokers if not each.answers]
     if not silent:
-        return Finding("brokers", "ok", f"{len(brokers)} answer at {servers}, and take our credentials")
+        return Finding(
+            "brokers",
+            "ok",
+            f"{counted(len(brokers), 'broker')} at {servers}: every one answers and accepts our credentials",
+        )
     found = f"{len(brokers) - len(silent)} of {len(brokers)} answer; these do not: {', '.join(silent)}"
     verdict: Verdict = "failed" if 2 * len(silent) >= len(brokers) else "warning"
     return Finding("brokers", verdict, found, "see that they run, and that this machine reaches them")
@@ -160,7 +166,7 @@ def _answering(servers: str, brokers: Sequence[Broker]) -> Finding:
 def _way_out(error: ConnectorError) -> str:
     if isinstance(error, OutsideUnreachable):
         return "check the address, the network, TLS (security.protocol) and that the brokers run"
-    return "check user, password and ACLs: WEDA_KAFKA__PROPERTIES, and the grants named on the left"
+    return "check user, password and ACLs: WEDA_KAFKA__PROPERTIES, and the ACL named in the message"
 
 
 def _topics(settings: Settings, admin: TopicAdmin, silent: Collection[int]) -> Iterator[Finding]:
@@ -190,9 +196,14 @@ def _difference(each: Difference) -> Finding:
     found = f"{each.topic}: {each.what} is {each.actual}, the settings say {each.wanted}"
     if each.what == "partitions":
         return Finding(
-            "partitions", "warning", found, "set WEDA_TOPICS__PARTITIONS to what there is: order needs it kept"
+            "partitions",
+            "warning",
+            found,
+            "set WEDA_TOPICS__PARTITIONS to the actual count: order is not kept across a change",
         )
-    return Finding("topics", "warning", found, "weda-connector topics plan says more; topics apply mends what can be")
+    return Finding(
+        "topics", "warning", found, "weda-connector topics plan shows the details; topics apply changes what it can"
+    )
 
 
 def _durability(actual: Mapping[str, TopicState]) -> Iterator[Finding]:
@@ -211,7 +222,7 @@ def _durability(actual: Mapping[str, TopicState]) -> Iterator[Finding]:
 
 
 def _replicas(actual: Mapping[str, TopicState], silent: Collection[int]) -> Iterator[Finding]:
-    """Whether what the topics are made for is there now: replicas that are in sync, on brokers that answer."""
+    """Whether enough replicas are in sync, on brokers that answer."""
     found = {each.name: each.fewest_in_sync(silent) for each in actual.values()}
     closed = [each.name for each in actual.values() if found[each.name] < each.min_insync_replicas]
     if closed:
@@ -227,36 +238,36 @@ def _replicas(actual: Mapping[str, TopicState], silent: Collection[int]) -> Iter
 
 def _rights(rights: Mapping[str, frozenset[str] | None]) -> Iterator[Finding]:
     known = {name: some for name, some in rights.items() if some is not None}
-    barred = [name for name, some in known.items() if "WRITE" not in some]
-    if barred:
-        found = f"this user may not write {', '.join(barred)}"
+    unwritable = [name for name, some in known.items() if "WRITE" not in some]
+    if unwritable:
+        found = f"this user may not write {', '.join(unwritable)}"
         yield Finding("ACLs", "failed", found, "grant Write and Describe on these topics")
     unread = [name for name, some in known.items() if "READ" not in some]
     if unread:
         found = f"this user may not read {', '.join(unread)}"
         yield Finding("ACLs", "warning", found, "grant Read to use console, tail and replay of dead letters")
-    if known and not barred and not unread:
+    if known and not unwritable and not unread:
         yield Finding("ACLs", "ok", "this user may write and read every topic")
 
 
 # --- one message, end to end ---
 
 
-def _flight(settings: Settings, servers: str, admin: TopicAdmin) -> Finding:
-    """A message through our own code, producer and consumer, by a topic that nobody else reads."""
+def _round_trip(settings: Settings, servers: str, admin: TopicAdmin) -> Finding:
+    """Publish a record to the doctor's own topic and read it back."""
     topic = f"{settings.topics.prefix.replace('{', '').replace('}', '')}.doctor"
     config = {"retention.ms": str(_CHECK_RETENTION_MS), "message.timestamp.type": "LogAppendTime"}
     try:
         if topic not in admin.describe([topic], _SECONDS):
             admin.create([TopicSpec(topic, 1, settings.topics.replication_factor, config)], _SECONDS)
     except ConfigurationError as error:
-        return Finding(_FLIGHT, "skipped", error.message, f"let this user create {topic}, or use --url")
+        return Finding(_ROUND_TRIP, "skipped", error.message, f"let this user create {topic}, or use --url")
     except ConnectorError as error:
-        return Finding(_FLIGHT, "failed", error.message, _way_out(error))
-    return asyncio.run(_fly(settings, servers, topic, admin))
+        return Finding(_ROUND_TRIP, "failed", error.message, _way_out(error))
+    return asyncio.run(_sent_and_read(settings, servers, topic, admin))
 
 
-async def _fly(settings: Settings, servers: str, topic: str, admin: TopicAdmin) -> Finding:
+async def _sent_and_read(settings: Settings, servers: str, topic: str, admin: TopicAdmin) -> Finding:
     key = f"{_INSTANCE}{secrets.token_hex(8)}"
     now = time.time_ns() // 1_000_000
     record = ProducibleRecord("doctor", topic, key.encode(), MARK.encode(), (), now)
@@ -266,7 +277,7 @@ async def _fly(settings: Settings, servers: str, topic: str, admin: TopicAdmin) 
     await publisher.start()
     publisher.publish((record,), reported.complete)
     with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(_FLIGHT_SECONDS):
+        async with asyncio.timeout(_ROUND_TRIP_SECONDS):
             await reported
     milliseconds = (time.monotonic() - began) * 1000
     await publisher.stop(1)
@@ -274,7 +285,7 @@ async def _fly(settings: Settings, servers: str, topic: str, admin: TopicAdmin) 
     if failure is not None:
         found = f"a record to {topic} was not acknowledged: {failure.name}: {failure.detail}"
         return Finding(
-            _FLIGHT, "failed", found, "look at the brokers (replicas in sync, leaders) and at the right to write"
+            _ROUND_TRIP, "failed", found, "look at the brokers (replicas in sync, leaders) and at the right to write"
         )
     return await asyncio.to_thread(_read_back, settings, servers, record, milliseconds, admin)
 
@@ -285,30 +296,30 @@ def _read_back(
     try:
         found = next(_records(settings, servers, record.topic, (record.key or b"").decode(), None), None)
     except ConnectorError as error:
-        return Finding(_FLIGHT, "failed", error.message, _way_out(error))
+        return Finding(_ROUND_TRIP, "failed", error.message, _way_out(error))
     if found is None or found.value != record.value:
         return Finding(
-            _FLIGHT, "failed", f"a record was acknowledged and is not in {record.topic}", "look at the brokers"
+            _ROUND_TRIP, "failed", f"a record was acknowledged and is not in {record.topic}", "look at the brokers"
         )
     ahead = (record.timestamp - found.timestamp) / 1000
     if abs(ahead) > _CLOCK_SECONDS:
-        return _apart(ahead, admin.describe(routes_of(settings).topics, _SECONDS))
-    return Finding(_FLIGHT, "ok", f"written, acknowledged in {milliseconds:.0f} ms and read back: {record.topic}")
+        return _clock_skew(ahead, admin.describe(routes_of(settings).topics, _SECONDS))
+    return Finding(_ROUND_TRIP, "ok", f"written, acknowledged in {milliseconds:.0f} ms and read back: {record.topic}")
 
 
-def _apart(ahead: float, topics: Mapping[str, TopicState]) -> Finding:
-    """The brokers' clock and ours differ by so many seconds: what that means for the topics."""
+def _clock_skew(ahead: float, topics: Mapping[str, TopicState]) -> Finding:
+    """Report the clock skew (seconds), and topics that reject records because of it."""
     found = f"our clock is {abs(ahead):.0f} s {'ahead of' if ahead > 0 else 'behind'} the brokers'"
-    barred = [
+    unwritable = [
         each.name
         for each in topics.values()
         if abs(ahead) * 1000 > (each.timestamp_after_ms if ahead > 0 else each.timestamp_before_ms)
     ]
-    if not barred:
+    if not unwritable:
         return Finding(_CLOCK, "warning", found, _SET_CLOCK)
     limit = f"message.timestamp.{'after' if ahead > 0 else 'before'}.max.ms"
     return Finding(
-        _CLOCK, "failed", f"{found}, over {limit} of {', '.join(barred)}: their records are refused", _SET_CLOCK
+        _CLOCK, "failed", f"{found}, over {limit} of {', '.join(unwritable)}: their records are refused", _SET_CLOCK
     )
 
 
@@ -331,15 +342,22 @@ def _through_connector(settings: Settings, servers: str, url: str) -> Finding:
         status, text = asyncio.run(_post(settings, url, source, message))
     except (aiohttp.ClientError, TimeoutError) as error:
         return Finding(
-            _PASSAGE, "failed", f"no connector answers at {url} ({type(error).__name__})", "start it; see --url"
+            _THROUGH_CONNECTOR,
+            "failed",
+            f"no connector answers at {url} ({type(error).__name__})",
+            "start it; see --url",
         )
-    if status != _OK:
-        return Finding(_PASSAGE, "failed", f"the connector answers {status}: {text}", "the answer says what to do")
-    topic = Routes(STREAMS, settings.topics.prefix).topic("events", source, environment)
-    if next(_records(settings, servers, topic, instance, _FLIGHT_SECONDS), None) is None:
-        found = f"accepted, and not in {topic} after {_FLIGHT_SECONDS:.0f} s"
-        return Finding(_PASSAGE, "failed", found, "it is safe in the journal: see /readyz of its operations listener")
-    return Finding(_PASSAGE, "ok", f"sent to {url}, found in {topic} under {instance}")
+    if status != _OK or text != weda.ACCEPTED.decode():  # of a code-only source every answer has status 200
+        return Finding(
+            _THROUGH_CONNECTOR, "failed", f"the connector answers {status}: {text}", "the answer says what to do"
+        )
+    topic = Routes(STREAMS, settings.topics.prefix).topic(EVENTS, source, environment)
+    if next(_records(settings, servers, topic, instance, _ROUND_TRIP_SECONDS), None) is None:
+        found = f"accepted, and not in {topic} after {_ROUND_TRIP_SECONDS:.0f} s"
+        return Finding(
+            _THROUGH_CONNECTOR, "failed", found, "it is safe in the journal: see /readyz of its operations listener"
+        )
+    return Finding(_THROUGH_CONNECTOR, "ok", f"sent to {url}, found in {topic} under {instance}")
 
 
 async def _post(settings: Settings, url: str, source: str, message: Mapping[str, str]) -> tuple[int, str]:
@@ -359,7 +377,7 @@ async def _post(settings: Settings, url: str, source: str, message: Mapping[str,
 
 def _registry(settings: Settings) -> Iterator[Finding]:
     if settings.registry.url is None:
-        yield Finding("registry", "ok", "none, none needed: records name their schema themselves")
+        yield Finding("registry", "ok", "none, not needed: records name their schema themselves")
         return
     try:
         with Registry(settings.registry) as registry:
@@ -371,7 +389,7 @@ def _registry(settings: Settings) -> Iterator[Finding]:
     if not missing:
         yield Finding("registry", "ok", f"{settings.registry.url} has our {len(wanted_subjects)} schemas")
     elif settings.registry.auto_register:
-        yield Finding("registry", "ok", f"{len(missing)} subjects are missing; serve registers them")
+        yield Finding("registry", "ok", f"{counted(len(missing), 'subject')} missing; serve registers them")
     else:
         yield Finding("registry", "failed", f"not there: {', '.join(missing)}", "weda-connector schemas register")
 
@@ -380,17 +398,22 @@ def _registry(settings: Settings) -> Iterator[Finding]:
 
 
 def _database(url: str) -> Finding:
-    link = linked(url)("doctor")
+    connection = postgres_connections(url)("doctor")
     try:
-        [(replicas, rows)] = asyncio.run(link.ask(_REPLICAS_AND_ROWS, (), seconds=_SECONDS))
-    except DatabaseRefusal as error:
-        to_do = "weda-connector journal migrate" if error.state in _NOT_MIGRATED else "grant what docs/scaling.md names"
+        [(replicas, rows)] = asyncio.run(connection.execute(_REPLICAS_AND_ROWS, {}, seconds=_SECONDS))
+    except StatementError as error:
+        is_migrated = error.sqlstate not in _NOT_MIGRATED
+        to_do = "grant what docs/scaling.md names" if is_migrated else "weda-connector journal migrate"
         return Finding(_DATABASE, "failed", str(error), to_do)
-    except Unanswered as error:
+    except DatabaseUnreachable as error:
         return Finding(_DATABASE, "failed", str(error), "check WEDA_JOURNAL__URL, and that the database runs")
     finally:
-        link.drop()
-    return Finding(_DATABASE, "ok", f"the database answers: {replicas} replicas reach Kafka, {rows} messages wait")
+        connection.close()
+    return Finding(
+        _DATABASE,
+        "ok",
+        f"the database answers: {counted(replicas, 'replica')} in reach of Kafka, {counted(rows, 'message')} waiting",
+    )
 
 
 def _journal(settings: Settings) -> Iterator[Finding]:
@@ -458,7 +481,7 @@ def _sync_milliseconds(folder: Path) -> float:
 
 
 def _clock(settings: Settings) -> Finding:
-    """Whether the time can be true: not before this version was made, not before what the journal saw last."""
+    """Check that the clock is after the release date and after the journal's last write."""
     now = time.time()
     if now < _EARLIEST:
         return Finding(_CLOCK, "failed", f"it says {time.ctime(now)}", _SET_CLOCK)

@@ -45,7 +45,7 @@ class TopicChanges:
         self._is_missing = False
 
     def signal(self) -> None:
-        """Kafka has refused a record that should have fitted its topic."""
+        """Kafka has rejected a record that should have fitted its topic."""
         self._signalled.set()
 
     def note_missing(self, *, is_missing: bool) -> None:
@@ -116,11 +116,11 @@ class BrokerWatch:
             self._note_brokers(is_up=False, problem=error.message)
         else:
             self._note_brokers(is_up=True)
-            self._delivery.connect()
+            self._delivery.start_publishing()
 
     async def run(self) -> None:
         """Connect if that has not succeeded yet, then watch brokers and topics until cancelled."""
-        while not self._delivery.is_connected:
+        while not self._delivery.topics_ready:
             await self.connect(ASK_SECONDS)
             await asyncio.sleep(AGAIN_SECONDS)
         described = time.monotonic()
@@ -131,7 +131,7 @@ class BrokerWatch:
                 await asyncio.to_thread(self._admin.brokers, ASK_SECONDS)
                 self._note_brokers(is_up=True)
                 if self._publisher.unconnected_seconds >= UNCONNECTED_SECONDS:
-                    self._publisher.renew()
+                    self._publisher.rebuild()
                 if time.monotonic() - described >= TOPICS_SECONDS:
                     await self._describe_topics()
                     described = time.monotonic()

@@ -21,7 +21,7 @@ from connector.intake.pipeline import Pipeline
 from connector.kafka.reader import TopicReader
 from connector.kafka.topics import CANARY_ENVIRONMENT
 from connector.message import weda
-from connector.message.conversion import EventSummary
+from connector.message.events import Event
 from connector.message.parsing import BodyKind
 from connector.values import CANARY_SOURCE, Request
 
@@ -43,7 +43,7 @@ class Watch(Protocol):
 class Uncounted:
     """In place of the metrics in the canary's pipeline: its messages are not a source's."""
 
-    def message_accepted(self, source: str, summary: EventSummary, *, conflict: bool) -> None:
+    def message_accepted(self, source: str, event: Event, *, conflict: bool) -> None:
         """Count nothing."""
 
     def dead_letter_kept(self, source: str, error: ConnectorError) -> None:

@@ -15,6 +15,7 @@ import structlog
 
 from connector.app.brokers import AGAIN_SECONDS, ASK_AT_START_SECONDS, BrokerWatch, TopicChanges
 from connector.app.canary import Canary, Uncounted
+from connector.app.certificates import watch_certificates
 from connector.app.gauges import Gauges
 from connector.app.reload import Reload, Reloader
 from connector.app.server import HttpServer, bind
@@ -23,6 +24,7 @@ from connector.app.watch import (
     Restarts,
     Watchers,
     add_direct,
+    count_letters,
     keep_adding_direct,
     keep_history,
     keep_reserving,
@@ -33,11 +35,12 @@ from connector.app.watch import (
 from connector.delivery.delivery import Delivery
 from connector.delivery.duplicates import Duplicates, DuplicatesFile
 from connector.delivery.lanes import JournaledLanes, LaneCounts
-from connector.delivery.order import LocalOrder, Order
+from connector.delivery.order import LocalOrder, OnceOnly, Order
 from connector.errors import ConfigurationError, Unavailable
 from connector.intake import dead_letters
-from connector.intake.pipeline import Counts, Pipeline, Reader
-from connector.intake.reprocessing import DeadLetters
+from connector.intake.pipeline import Counts, MessageDecoder, Pipeline
+from connector.intake.reprocessing import DeadLetterReprocessor
+from connector.intake.waiting import WaitingLetters
 from connector.journal.model import Contents, Journal
 from connector.journal.sqlite import SqliteJournal
 from connector.kafka.embedded import EmbeddedBroker
@@ -50,15 +53,20 @@ from connector.message.encoding import Framing, RegistryFraming, SingleObjectFra
 from connector.message.ingest_ids import IngestIds
 from connector.message.redact import Privacy
 from connector.message.routes import Routes
-from connector.operations import Context, History, KafkaReader, Running, operations_app
+from connector.operations.console import ROOT as CONSOLE
+from connector.operations.context import Context, Running
+from connector.operations.history import History
+from connector.operations.kafka_reader import KafkaReader
+from connector.operations.listener import operations_app
 from connector.receiver.application import Receiver
 from connector.receiver.authentication import Authentication, Credentials
 from connector.receiver.connection import Listener
 from connector.receiver.rates import Rates
 from connector.receiver.single_use import SingleUse
 from connector.receiver.tls import Files, ServerTls
-from connector.receiver.tracing import RequestSpans, TracedPublisher, Tracing
-from connector.replicas.journal import Link, SharedJournal
+from connector.receiver.tracing import RequestSpans
+from connector.replicas.database import Connection
+from connector.replicas.journal import SharedJournal
 from connector.replicas.lease import MESSAGE_TIMEOUT_SECONDS, LeasedPublisher
 from connector.replicas.order import SharedOrder
 from connector.settings import EMBEDDED, Settings
@@ -66,9 +74,12 @@ from connector.settings.webhooks import secret_bytes
 from connector.telemetry.health import Health
 from connector.telemetry.metrics import Metrics
 from connector.telemetry.recent import Recent
+from connector.telemetry.tracing import TracedPublisher, Tracing
 from connector.values import ProducibleRecord, Request
 
 VERSION: Final = version("weda-kafka-connector")
+
+AnyOrder = LocalOrder | SharedOrder
 
 _STOP_SHARE: Final = 0.3
 _LOG = structlog.get_logger("connector.app")
@@ -122,13 +133,13 @@ class Connector:
         self._reloader = Reloader(settings, reload, self.health, self.metrics)
         self._watchers = Watchers(self.health.vital)
         self._tracing = Tracing(VERSION) if settings.tracing.enabled else None
-        self._reader = self._message_reader()
+        self._decoder = self._message_decoder()
         self._topic_changes = TopicChanges()
         self._topic_limits = TopicLimits()
         self._timestamps = Timestamps(self.metrics.timestamp_replaced)
         self.publisher = KafkaPublisher(self._producer_properties(), on_rebuild=self.metrics.producer_rebuilds.inc)
         self._running: Running | None = None
-        self.recent = Recent(settings.sources, self._reader.read)
+        self.recent = Recent(settings.sources, self._decoder.decode)
         self.context = self._context()
 
     async def start(self) -> None:
@@ -153,7 +164,7 @@ class Connector:
         else:
             journal = local = self._local_journal()
         contents = await journal.open()
-        self.health.vital.needs("journal", lambda: journal.lives)
+        self.health.vital.watch("journal", lambda: journal.is_alive)
         self._stack.push_async_callback(journal.close)
         if local is not None:  # it has a ledger
             self._stack.push_async_callback(add_direct, local, self.metrics)
@@ -187,13 +198,21 @@ class Connector:
         main = pipeline(self.routes, self.metrics)
         receiver = self._receiver(main, order)
         self._start_gauges(journal, shared, delivery, receiver)
-        self._open_console(main, journal, order, resolved)
+        self._open_console(main, journal, order, resolved, delivery)
         self.url = await self._serve_receiver(receiver, public)
         self._stack.callback(self._close_receiver, receiver)
         self.health.is_open = True
         # 9. What may change while it runs: credentials, certificates, the properties of the Kafka clients.
         self._watchers.start("files", self._reloader.run)
-        _LOG.info("the connector is up", url=self.url, operations_url=self.operations_url, version=VERSION)
+        certificates = partial(watch_certificates, lambda: self._reloader.settings, self.metrics)
+        self._watchers.start("certificates", certificates)
+        _LOG.info(
+            "the connector is up",
+            url=self.url,
+            operations_url=self.operations_url,
+            console_url=f"{self.operations_url}{CONSOLE}",
+            version=VERSION,
+        )
 
     async def stop(self) -> None:
         """Undo the steps of the start in reverse: refuse requests, deliver or journal the rest, close the journal."""
@@ -216,23 +235,23 @@ class Connector:
 
     # --- before the start ---
 
-    def _message_reader(self) -> Reader:
+    def _message_decoder(self) -> MessageDecoder:
         """Parses and converts; with redaction where that is asked for."""
         asked = self._settings.privacy
         zone = ZoneInfo(self._settings.timezone)
         if not asked.redact and not asked.pseudonyms:
-            return Reader(zone)
+            return MessageDecoder(zone)
         privacy = Privacy(asked.redact, asked.pseudonyms, _revealed(asked.key))
         self._reloader.on_settings(lambda settings: privacy.take_key(_revealed(settings.privacy.key)))
-        return Reader(zone, privacy)
+        return MessageDecoder(zone, privacy)
 
     def _context(self) -> Context:
         settings = self._settings
         return Context(
             version=VERSION,
-            settings=lambda: self._reloader.settings.redacted(),  # noqa: PLW0108 - of now, not of the start
+            settings=lambda: self._reloader.settings,
             health=self.health,
-            history=History(self.metrics.registry),
+            history=History(self.metrics.registry, self.health),
             recent=self.recent,
             routes=self.routes.all,
             is_loopback=_is_loopback(settings.operations.host),
@@ -271,7 +290,7 @@ class Connector:
     def _shared_journal(self) -> SharedJournal:
         settings = self._settings
         return SharedJournal(
-            linked(_revealed(settings.journal.url) or ""),
+            postgres_connections(_revealed(settings.journal.url) or ""),
             max_bytes=settings.journal.max_bytes,
             repeats_within=settings.repeats.window_seconds,
             most_repeats=settings.repeats.max_entries,
@@ -286,9 +305,9 @@ class Connector:
             self.metrics.registry,
             self.context,
             token=_revealed(settings.token),
-            on_refused=self.metrics.operations_refused,
+            on_rejected=self.metrics.operations_rejected,
         )
-        self._reloader.on_settings(lambda newer: guard.renew(_revealed(newer.operations.token)))
+        self._reloader.on_settings(lambda newer: guard.set_token(_revealed(newer.operations.token)))
         if settings.token is None and not self.context.is_loopback:
             _LOG.warning(
                 "WEDA_OPERATIONS__TOKEN is not set: beyond loopback the operations listener gives metrics and probes "
@@ -300,7 +319,7 @@ class Connector:
     async def _serve_receiver(self, receiver: Receiver, listener: socket.socket) -> str:
         settings = self._settings.receiver
         files = Files.of(settings.tls_certificate, settings.tls_key, settings.tls_client_ca, setting="WEDA_RECEIVER")
-        public = Listener.public(receiver, settings.max_connections, self.metrics.connection_refused)
+        public = Listener.public(receiver, settings.max_connections, self.metrics.connection_turned_away)
         return await self._serve("receiver", receiver, listener, self._reloader.tls(files), public)
 
     async def _serve(self, part: str, app: Any, port: socket.socket, tls: ServerTls | None, listener: Listener) -> str:
@@ -308,7 +327,7 @@ class Connector:
         server = HttpServer(app, port, listener, tls, grace_seconds=grace)
         await server.start()
         self._stack.push_async_callback(server.stop)
-        self.health.vital.needs(part, lambda: server.lives)
+        self.health.vital.watch(part, lambda: server.is_alive)
         self._watchers.start("connections", server.keep_sweeping)
         return server.url
 
@@ -329,7 +348,7 @@ class Connector:
             return duplicates
         file = DuplicatesFile(settings.journal.path.with_name(settings.journal.path.name + ".repeats"), duplicates)
         await file.start()
-        self.health.vital.needs("duplicates", lambda: file.lives)
+        self.health.vital.watch("duplicates", lambda: file.is_alive)
         self._stack.push_async_callback(file.stop)
         return duplicates
 
@@ -337,7 +356,7 @@ class Connector:
         may_fail = [Unavailable] if self._is_replica else []  # its database may come later
         floor = 0
         with contextlib.suppress(*may_fail):
-            floor = await journal.recall(FLOOR)
+            floor = await journal.read_note(FLOOR)
         ingest_ids = IngestIds(floor)
         with contextlib.suppress(*may_fail):
             await reserve(journal, ingest_ids)
@@ -363,16 +382,16 @@ class Connector:
 
     async def _start_delivery(
         self, journal: Journal, shared: SharedJournal | None, contents: Contents, duplicates: Duplicates
-    ) -> tuple[Delivery, Order]:
+    ) -> tuple[Delivery, AnyOrder]:
         await self.publisher.start()
-        self.health.vital.needs("publisher", lambda: self.publisher.lives)
+        self.health.vital.watch("publisher", lambda: self.publisher.is_alive)
         tracing = self._tracing
         publisher = self.publisher if tracing is None else TracedPublisher(self.publisher, tracing.tracer)
         if shared is None:
             delivery, order = self._local_order(publisher, journal, contents, duplicates)
         else:
             delivery, order = self._shared_order(publisher, shared, contents, duplicates)
-        self.health.vital.needs("replay", lambda: delivery.lives)
+        self.health.vital.watch("replay", lambda: delivery.is_alive)
         grace = self._settings.receiver.shutdown_grace_seconds * (1 - _STOP_SHARE)
         self._stack.push_async_callback(delivery.stop, grace)
         self._stack.push_async_callback(self._watchers.stop)
@@ -380,15 +399,15 @@ class Connector:
 
     def _local_order(
         self, publisher: Publisher, journal: Journal, contents: Contents, duplicates: Duplicates
-    ) -> tuple[Delivery, Order]:
+    ) -> tuple[Delivery, AnyOrder]:
         counts = LaneCounts(contents.lanes)
         delivery = self._delivery(publisher, journal, contents, counts)
         return delivery, LocalOrder(delivery, duplicates, counts)
 
     def _shared_order(
         self, publisher: Publisher, shared: SharedJournal, contents: Contents, duplicates: Duplicates
-    ) -> tuple[Delivery, Order]:
-        delivery = self._delivery(LeasedPublisher(publisher, shared.lease), shared, contents, shared.remote_lanes)
+    ) -> tuple[Delivery, AnyOrder]:
+        delivery = self._delivery(LeasedPublisher(publisher, shared.lease), shared, contents, shared.lanes)
         patience = self._settings.receiver.reply_deadline_seconds
         order = SharedOrder(shared, delivery, duplicates, self.metrics, reply_deadline_seconds=patience)
         self._stack.push_async_callback(order.stop)
@@ -402,19 +421,19 @@ class Connector:
             journal,
             contents,
             ledger=self.metrics,
-            make_dead_letter=self._dead_letter_of_refusal,
+            make_dead_letter=self._dead_letter_of_rejection,
             publish_wait_seconds=self._settings.kafka.publish_wait_seconds,
             journaled=journaled,
-            restamp=self._timestamps.taken,
+            restamp=self._timestamps.restamp,
         )
 
-    def _dead_letter_of_refusal(
+    def _dead_letter_of_rejection(
         self, request: Request, records: tuple[ProducibleRecord, ...], failure: Failure
     ) -> ProducibleRecord:
-        """The dead letter of a message that Kafka refused: the topics' limits may have changed."""
+        """The dead letter of a message that Kafka rejected: the topics' limits may have changed."""
         self._topic_changes.signal()
         topic = self.routes.dead_letter_topic(request.source)
-        return dead_letters.of_refusal(topic, request, records, failure)
+        return dead_letters.of_rejection(topic, request, records, failure)
 
     async def _start_watching_brokers(self, delivery: Delivery, shared: SharedJournal | None) -> None:
         admin = TopicAdmin(self.bootstrap_servers, self._settings.kafka.properties)
@@ -435,7 +454,7 @@ class Connector:
         self._watchers.start("brokers", brokers.run)
 
     def _exchange_clients(self, admin: TopicAdmin) -> None:
-        self.publisher.exchange(self._producer_properties())
+        self.publisher.rebuild_with(self._producer_properties())
         admin.exchange(self.bootstrap_servers, self._reloader.settings.kafka.properties)
 
     # --- 8. pipeline, receiver, canary, gauges, console ---
@@ -458,21 +477,21 @@ class Connector:
             duplicates=duplicates,
             ingest_ids=ingest_ids,
             metrics=counts,
-            reader=self._reader,
+            decoder=self._decoder,
             max_in_flight=settings.receiver.max_in_flight,
             reply_deadline_seconds=settings.receiver.reply_deadline_seconds,
             topic_limits=self._topic_limits,
         )
 
-    def _receiver(self, pipeline: Pipeline, order: Order) -> Receiver:
+    def _receiver(self, pipeline: Pipeline, once_only: OnceOnly) -> Receiver:
         settings = self._settings
         authentication = Authentication(
-            _credentials(settings), open_without=settings.auth == "none" or not settings.credentials_exist
+            _credentials(settings), allow_anonymous=settings.auth == "none" or not settings.credentials_exist
         )
         rates = Rates(_rates(settings))
         self._reloader.on_settings(lambda newer: authentication.replace(_credentials(newer)))
         self._reloader.on_settings(lambda newer: rates.replace(_rates(newer)))
-        return Receiver(
+        receiver = Receiver(
             authentication,
             pipeline,
             self.metrics,
@@ -480,10 +499,14 @@ class Connector:
             max_body_bytes=settings.receiver.max_body_bytes,
             max_in_flight=settings.receiver.max_in_flight,
             rates=rates,
-            single_use=SingleUse(order),
+            single_use=SingleUse(once_only),
+            is_ready=lambda: self.health.is_ready,
             trusted_proxies=settings.receiver.trusted_proxies,
+            code_only=_code_only(settings),
             on_begin=None if self._tracing is None else RequestSpans(self._tracing.tracer).begin,
         )
+        self._reloader.on_settings(lambda newer: receiver.replace_code_only(_code_only(newer)))
+        return receiver
 
     def _start_canary(self, delivery: Delivery, pipeline: Pipeline) -> None:
         routes = canaries(self._settings)
@@ -500,7 +523,7 @@ class Connector:
 
         async def run() -> None:
             self.metrics.canary_starts(self._settings.canary.interval_seconds)
-            while not delivery.is_connected:  # noqa: ASYNC110 - once a start: its topic exists then
+            while not delivery.topics_ready:  # noqa: ASYNC110 - once a start: its topic exists then
                 await asyncio.sleep(AGAIN_SECONDS)
             await canary.run()
 
@@ -521,28 +544,41 @@ class Connector:
         )
         self._watchers.start("gauges", gauges.run)
 
-    def _open_console(self, pipeline: Pipeline, journal: Journal, order: Order, resolved: Resolved | None) -> None:
+    def _open_console(
+        self, pipeline: Pipeline, journal: Journal, order: AnyOrder, resolved: Resolved | None, delivery: Delivery
+    ) -> None:
         """Give the operations listener what it needs beyond probes."""
         reader = KafkaReader(self.bootstrap_servers, lambda: self._reloader.settings, self.health)
-        letters = DeadLetters(pipeline, journal, order, sources=self._settings.sources, read=reader.dead_letters)
+        letters = DeadLetterReprocessor(
+            pipeline,
+            journal,
+            order,
+            count_in_journal=order.waiting_dead_letters,
+            sources=self._settings.sources,
+            read=reader.dead_letters,
+        )
         self._stack.push_async_callback(letters.stop)
-        self._running = Running(letters, reader, {} if resolved is None else resolved.ids)
+        self._stack.push_async_callback(self.context.catalog.stop)
+        waiting = WaitingLetters(self.routes.dead_letter_topics, reader.connection_arguments)
+        count = partial(count_letters, waiting, journal, delivery, self.health, self.metrics)
+        self._watchers.start("letters", count)
+        self._running = Running(letters, journal, reader, {} if resolved is None else resolved.ids)
 
 
-def linked(url: str) -> Callable[[str], Link]:
-    """What makes connections to the database of a shared journal.
+def postgres_connections(url: str) -> Callable[[str], Connection]:
+    """What makes connections to the database of a shared journal, each by what it is for.
 
     Raises:
         ConfigurationError: The client of PostgreSQL is not installed.
     """
     try:
-        from connector.replicas.database import DatabaseLink  # noqa: PLC0415 - its client is installed on demand
+        from connector.replicas.postgres import PostgresConnection  # noqa: PLC0415 - its client is installed on demand
     except ImportError as error:
         raise ConfigurationError(
             "WEDA_JOURNAL__URL: the client of PostgreSQL is not installed: add the extra postgresql "
             "(pip install '.[postgresql]' in the checkout)"
         ) from error
-    return partial(DatabaseLink, url)
+    return partial(PostgresConnection, url)
 
 
 def _credentials(settings: Settings) -> dict[str, Credentials]:
@@ -559,6 +595,10 @@ def _credentials(settings: Settings) -> dict[str, Credentials]:
 
 def _rates(settings: Settings) -> dict[str, float]:
     return {name: source.rate for name, source in settings.sources.items() if source.rate is not None}
+
+
+def _code_only(settings: Settings) -> frozenset[str]:
+    return frozenset(name for name, source in settings.sources.items() if source.answers == "code-only")
 
 
 def _is_loopback(host: str) -> bool:

@@ -38,7 +38,7 @@ class Gauges:
 
     Args:
         journal: Its journal.
-        shared: The same, if replicas share it.
+        shared: The journal, if replicas share it.
         delivery: What waits, and why.
         receiver: Refuses requests once the journal's file is gone.
         changes: Notified when Kafka says that a topic is missing.
@@ -85,10 +85,10 @@ class Gauges:
                 if self._shared is not None:
                     await self._count_rows(self._shared, state)
             # Without its file the journal keeps nothing across a restart, not even the ids in use: accept nothing.
-            health.is_journal_lost = self._receiver.is_journal_lost = bool(state.lost)
-            health.journal_bytes = None if state.lost else state.size_bytes
+            health.is_journal_lost = self._receiver.is_journal_lost = bool(state.lost_reason)
+            health.journal_bytes = None if state.lost_reason else state.size_bytes
             health.waiting_since = self._delivery.waiting_since(state.oldest)
-            health.note_problem("journal", state.lost)
+            health.note_problem("journal", state.lost_reason)
         except (TimeoutError, Unavailable) as error:
             health.journal_bytes = None
             cause = "" if self._shared is None else self._shared.problem
@@ -103,10 +103,10 @@ class Gauges:
         health = self._health
         self._metrics.process_counts(supervision.restarts, logs.dropped_lines())
         health.note_problem("log", logs.problem())
-        dead = health.dead
-        health.note_problem("parts", f"ended: {', '.join(dead)}" if dead else supervision.problem())
-        if dead and not self._restarts.wanted.is_set():
-            _LOG.error("parts of the connector have ended; starting again as a whole", parts=dead)
+        ended = health.ended
+        health.note_problem("parts", f"ended: {', '.join(ended)}" if ended else supervision.problem())
+        if ended and not self._restarts.wanted.is_set():
+            _LOG.error("parts of the connector have ended; starting again as a whole", parts=ended)
             self._restarts.request("part")
 
     def _publish(self) -> None:

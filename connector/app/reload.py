@@ -50,6 +50,9 @@ class Reloader:
         self._health = health
         self._metrics = metrics
         self._files = WatchedFiles()
+        self._failing: set[str] = set()
+        metrics.reload_failing.set(0)
+        metrics.restart_needed.set(0)
         self._on_settings: list[Callable[[Settings], None]] = []
         self._on_properties: list[Callable[[], None]] = []
         if reload is not None:
@@ -81,9 +84,11 @@ class Reloader:
             act()
         except ConfigurationError as error:
             self._metrics.reloads.labels("failed").inc()
+            self._note_failing({*self._failing, about})
             self._health.note_problem(about, error.message)
             return
         self._metrics.reloads.labels("applied").inc()
+        self._note_failing(self._failing - {about})
         self._health.note_problem(about, "")
         _LOG.info("changed files were read", about=about)
 
@@ -96,7 +101,14 @@ class Reloader:
             self._exchange_clients()
         changed = ", ".join(settings.changed(newer))
         problem = f"changed, and in effect only after a restart: {changed}" if changed else ""
+        self._metrics.restart_needed.set(bool(changed))
+        self._health.restart_needed = changed
         self._health.note_problem("restart", problem)
+
+    def _note_failing(self, failing: set[str]) -> None:
+        self._failing = failing
+        self._metrics.reload_failing.set(bool(failing))
+        self._health.reload_failing = tuple(sorted(failing))
 
     def _files_of_clients(self) -> list[Path]:
         """Certificates and keys that the Kafka clients read when they are built."""

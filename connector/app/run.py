@@ -13,6 +13,7 @@ import structlog
 
 from connector.app.connector import Connector
 from connector.app.reload import Reload
+from connector.app.signals import on_interrupt
 from connector.settings import Settings
 
 _RESTART_SECONDS: Final = 5.0
@@ -36,10 +37,9 @@ def _handle_signals(ended: asyncio.Event) -> None:
     """SIGTERM, SIGINT and SIGHUP shut the connector down gracefully; SIGUSR1 and SIGUSR2 are only logged."""
     loop = asyncio.get_running_loop()
     is_kept_running = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN  # by nohup
-    for number in (signal.SIGTERM, signal.SIGINT, *(() if is_kept_running else (signal.SIGHUP,))):
-        loop.add_signal_handler(number, ended.set)
+    on_interrupt(ended.set, () if is_kept_running else (signal.SIGHUP,))
     for number in (signal.SIGUSR1, signal.SIGUSR2):
-        loop.add_signal_handler(number, partial(_LOG.warning, "a signal without a meaning here", signal=number.name))
+        loop.add_signal_handler(number, partial(_LOG.warning, "ignored signal", signal=number.name))
 
 
 async def _run_once(settings: Settings, ended: asyncio.Event, reload: Reload | None, restarts: Counter[str]) -> None:

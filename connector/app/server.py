@@ -3,17 +3,29 @@
 import asyncio
 import contextlib
 import socket
-from collections.abc import Iterator
+import ssl
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, Final
 
+import structlog
 import uvicorn
 
+from connector import supervision
 from connector.errors import ConfigurationError
 from connector.receiver.connection import SWEEP_SECONDS, Listener, sweep
 from connector.receiver.tls import ServerTls
 
-ACCEPTS_PER_ITERATION: Final = 16
-"""Connections to a listener that one iteration of the event loop accepts."""
+_LOG = structlog.get_logger("connector.server")
+
+ACCEPTS_PER_ITERATION: Final = 256
+"""Most connections to a listener that one iteration of the event loop accepts: a few tens of milliseconds."""
+
+_BACKLOG: Final = 2_048
+"""Connections that the kernel completes and holds until they are accepted, if its own bound allows so many."""
+
+_ACCEPT_AGAIN_SECONDS: Final = 1.0
+"""After an error such as too many open files."""
 
 _KEEP_ALIVE_SECONDS: Final = 75
 _POLL_SECONDS: Final = 0.005
@@ -35,13 +47,70 @@ def bind(host: str, port: int, setting: str) -> socket.socket:
     return listener
 
 
-def duplicated_listeners(listener: socket.socket) -> list[socket.socket]:
-    """A listener and duplicates of it: the event loop accepts one connection from each per iteration.
+class Acceptor:
+    """Accepts the connections of a listener, many in one iteration of the event loop.
 
-    Under load an iteration takes as long as all connected clients already need. With a single listener, a thousand
-    clients that connect at once would be accepted one by one, the last of them after minutes.
+    uvloop's own server accepts one per iteration. Under load an iteration takes as long as the connected clients need,
+    and of a thousand clients that connect at once the last would wait for minutes.
+
+    Args:
+        listener: A bound socket.
+        make_protocol: Makes the protocol of a connection.
+        tls: For TLS; None means plain HTTP.
     """
-    return [listener, *(listener.dup() for _ in range(ACCEPTS_PER_ITERATION - 1))]
+
+    def __init__(
+        self, listener: socket.socket, make_protocol: Callable[[], asyncio.Protocol], tls: ssl.SSLContext | None
+    ) -> None:
+        self._listener = listener
+        self._make_protocol = make_protocol
+        self._tls = tls
+        self._loop = asyncio.get_running_loop()
+        self._connecting = supervision.BackgroundTasks()
+        self._is_closed = False
+
+    def start(self) -> None:
+        """Listen."""
+        self._listener.settimeout(0)
+        self._listener.listen(_BACKLOG)
+        self._loop.add_reader(self._listener, self._accept)
+
+    def close(self) -> None:
+        """Stop listening; connections that were accepted stay."""
+        if not self._is_closed:
+            self._is_closed = True
+            self._loop.remove_reader(self._listener)
+            self._listener.close()
+
+    async def wait_closed(self) -> None:
+        """Wait for the connections that are being made."""
+        await self._connecting.wait()
+
+    def _accept(self) -> None:
+        for _ in range(ACCEPTS_PER_ITERATION):
+            try:
+                connection, _address = self._listener.accept()
+            except BlockingIOError:
+                return
+            except ConnectionAbortedError:
+                continue
+            except OSError as error:
+                _LOG.warning("connections cannot be accepted", error=error.strerror)
+                self._loop.remove_reader(self._listener)
+                self._loop.call_later(_ACCEPT_AGAIN_SECONDS, self._resume)
+                return
+            connection.settimeout(0)
+            self._connecting.start(self._connect(connection))
+
+    def _resume(self) -> None:
+        if not self._is_closed:
+            self._loop.add_reader(self._listener, self._accept)
+
+    async def _connect(self, connection: socket.socket) -> None:
+        try:
+            await self._loop.connect_accepted_socket(self._make_protocol, connection, ssl=self._tls)
+        except OSError:  # the client is gone, or its TLS handshake failed
+            connection.close()
 
 
 class HttpServer:
@@ -81,7 +150,7 @@ class HttpServer:
 
     async def start(self) -> None:
         """Listen; returns once connections are accepted."""
-        self._task = task = asyncio.create_task(self._server.serve(sockets=duplicated_listeners(self._listener)))
+        self._task = task = asyncio.create_task(self._server.serve(sockets=[self._listener]))
         while not self._server.started and not task.done():  # noqa: ASYNC110 - uvicorn signals its start by a flag
             await asyncio.sleep(_POLL_SECONDS)
 
@@ -98,7 +167,7 @@ class HttpServer:
             sweep(self._server.server_state.connections)
 
     @property
-    def lives(self) -> bool:
+    def is_alive(self) -> bool:
         """Whether it is serving."""
         return self._task is not None and not self._task.done()
 
@@ -110,7 +179,18 @@ class HttpServer:
 
 
 class _Server(uvicorn.Server):
-    """A uvicorn server that leaves signals to the connector."""
+    """A uvicorn server that accepts many connections at once, and leaves signals to the connector."""
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen on the sockets."""
+        config = self.config
+        protocol: Callable[..., asyncio.Protocol] = config.http_protocol_class
+        make_protocol = partial(protocol, config=config, server_state=self.server_state, app_state=self.lifespan.state)
+        acceptors = [Acceptor(each, make_protocol, config.ssl) for each in sockets or ()]
+        for acceptor in acceptors:
+            acceptor.start()
+        self.servers = acceptors  # type: ignore[assignment]  # uvicorn only closes them
+        self.started = True
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:

@@ -9,12 +9,15 @@ from typing import Any, Final
 import structlog
 
 from connector import supervision
-from connector.errors import ConnectorError, Unavailable
+from connector.delivery.delivery import Delivery
+from connector.errors import ConfigurationError, ConnectorError, Unavailable
+from connector.intake.dead_letters import NOTED
+from connector.intake.waiting import WaitingLetters
 from connector.journal.model import Journal
 from connector.journal.sqlite import SqliteJournal
 from connector.kafka.registry import Registry, Subject
 from connector.message.ingest_ids import IngestIds
-from connector.operations import SECONDS_BETWEEN, History
+from connector.operations.history import SECONDS_BETWEEN, History
 from connector.supervision import Vital
 from connector.telemetry.health import Health
 from connector.telemetry.metrics import Metrics
@@ -25,6 +28,10 @@ FLOOR: Final = "ingest_floor"
 REGISTRY_SECONDS: Final = 15.0
 """How often the schema registry is asked."""
 
+LETTERS_SECONDS: Final = 15.0
+"""How often dead letters that wait are counted."""
+
+_REFUSED_SECONDS: Final = 600.0  # Kafka lets our user not read: it is no use to ask often
 _RESERVE_MILLISECONDS: Final = 10_000
 _RESERVE_SECONDS: Final = 4.0
 _DIRECT_SECONDS: Final = 1.0
@@ -47,7 +54,7 @@ class Watchers:
         """Do a part's work until :meth:`stop`."""
         task = asyncio.create_task(supervision.forever(part, work))
         self._tasks.add(task)
-        self._vital.needs(part, lambda: not task.done())
+        self._vital.watch(part, lambda: not task.done())
 
     async def stop(self) -> None:
         """Cancel all of them."""
@@ -109,7 +116,7 @@ async def keep_reserving(journal: Journal, ingest_ids: IngestIds) -> None:
 async def reserve(journal: Journal, ingest_ids: IngestIds) -> None:
     """Store how far ids may go, so that none goes backwards after a restart, whatever the clock does."""
     latest = max(time.time_ns() // 1_000_000, ingest_ids.latest)
-    await journal.remember(FLOOR, latest + _RESERVE_MILLISECONDS)
+    await journal.write_note(FLOOR, latest + _RESERVE_MILLISECONDS)
 
 
 async def keep_adding_direct(journal: SqliteJournal, metrics: Metrics) -> None:
@@ -127,6 +134,25 @@ async def add_direct(journal: SqliteJournal, metrics: Metrics) -> None:
     except Unavailable as error:
         metrics.return_published_directly(taken)
         _LOG.warning("the journal did not take the ledger", reason=error.message)
+
+
+async def count_letters(
+    letters: WaitingLetters, journal: Journal, delivery: Delivery, health: Health, metrics: Metrics
+) -> None:
+    """Show how many dead letters wait to be reprocessed; while Kafka or the journal is away, how many did."""
+    while True:
+        seconds = LETTERS_SECONDS
+        if delivery.topics_ready and health.kafka != "down":
+            try:
+                reprocessed = await journal.read_notes(NOTED)
+                health.dead_letters = await asyncio.to_thread(letters.count, reprocessed.keys())
+                metrics.dead_letters_waiting.set(health.dead_letters)
+            except ConfigurationError as error:
+                _LOG.warning("dead letters that wait cannot be counted", reason=error.message)
+                seconds = _REFUSED_SECONDS
+            except ConnectorError:
+                pass  # brokers or journal are away, which is shown elsewhere
+        await asyncio.sleep(seconds)
 
 
 async def watch_registry(

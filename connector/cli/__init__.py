@@ -3,52 +3,60 @@
 import contextlib
 import os
 import sys
-from importlib.metadata import version as installed_version
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
 from connector.cli import output
-from connector.cli.config import config
-from connector.cli.dead_letters import dead_letters
-from connector.cli.demo import demo
-from connector.cli.doctor import doctor
-from connector.cli.init import init
-from connector.cli.journal import journal
-from connector.cli.schemas import schemas
-from connector.cli.serve import serve
-from connector.cli.simulate import simulate
-from connector.cli.tail import tail
-from connector.cli.topics import topics
-from connector.errors import ConfigurationError, ConnectorError, OutsideUnreachable
-from connector.telemetry import logs
+from connector.cli.commands import Commands
+from connector.cli.exits import Exit, exit_of
+from connector.errors import ConnectorError
+
+_EPILOG: Final = """
+\b
+Examples:
+  weda-connector demo                              try it: everything in memory
+  weda-connector init                              write connector.yaml for the brokers it finds
+  weda-connector doctor --config connector.yaml    check it
+  weda-connector serve --config connector.yaml     run it
+
+Settings are WEDA_ variables, or the YAML file that --config or WEDA_CONFIG names; `weda-connector config` shows them
+all. `weda-connector COMMAND --help` has options, examples and exit codes of a command. `weda-connector
+--install-completion` sets up completion for bash, zsh, fish or PowerShell.
+
+\b
+Exit codes:
+  0  done
+  1  a check failed, something differs, was refused or was not found
+  2  bad usage or configuration
+  3  Kafka, the registry or the connector does not answer
+"""
 
 app = typer.Typer(
     name="weda-connector",
+    cls=Commands,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
     help="Receives WeDa workflow messages and publishes them to Kafka as Avro records, in order per instance.",
+    epilog=_EPILOG,
 )
-for command in (serve, demo, simulate, tail, init, doctor, config):
-    app.command()(command)
-app.add_typer(topics, name="topics")
-app.add_typer(journal, name="journal")
-app.add_typer(schemas, name="schemas")
-app.add_typer(dead_letters, name="dead-letters")
 
 
 def _show_version(wanted: bool) -> None:  # noqa: FBT001 -- typer calls it so
     if wanted:
-        print(installed_version("weda-kafka-connector"))
+        from importlib.metadata import version  # noqa: PLC0415 - only this option needs it
+
+        print(version("weda-kafka-connector"))
         raise typer.Exit
 
 
 @app.callback()
-def _of_every_command(
+def _global_options(
     *,
     version: Annotated[
-        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and end.")
+        bool, typer.Option("--version", "-V", callback=_show_version, is_eager=True, help="Show the version and exit.")
     ] = False,
 ) -> None:
     pass
@@ -58,36 +66,32 @@ def main() -> None:
     """Run a command; an error is one line on standard error and the contract's exit code."""
     _open_standard_streams()
     output.prepare()
-    logs.configure("warning", "console")  # on standard error: standard output holds what was asked for, nothing else
     try:
         _run()
-    except ConfigurationError as error:
-        _end(error, 2)
-    except OutsideUnreachable as error:
-        _end(error, 3)
     except ConnectorError as error:
-        _end(error, 1)
-    except output.ReaderGone:
-        raise SystemExit(0) from None
+        _end(error)
+    except output.StdoutClosed:
+        raise SystemExit(Exit.DONE) from None
 
 
 def _run() -> None:
     try:
         app()
     finally:
-        sys.stdout.flush()  # here what cannot be written is one line
+        sys.stdout.flush()  # flush here, so that a write error is reported in one line
 
 
-def _end(error: ConnectorError, code: int) -> None:
-    with contextlib.suppress(OSError):  # nobody can read why; the code still says what
+def _end(error: ConnectorError) -> None:
+    with contextlib.suppress(OSError):  # standard error is closed; the exit code still tells
         print(f"weda-connector: {error.message}", file=sys.stderr)
-    raise SystemExit(code)
+    raise SystemExit(exit_of(error))
 
 
 def _open_standard_streams() -> None:
-    """Give a process that was started with closed outputs some: else its first files and sockets become them.
+    """Open /dev/null for closed standard streams.
 
-    What a library in C writes to standard error would go into the journal.
+    Otherwise the first files that the process opens get descriptors 0 to 2, and what a library in C writes to standard
+    error goes into one of them.
     """
     for number in (0, 1, 2):
         try:

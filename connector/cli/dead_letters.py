@@ -1,85 +1,61 @@
-"""``dead-letters``: what could not become a record, by reason; shown; replayed once it can."""
+"""``dead-letters``: list, show and replay dead letters."""
 
 import asyncio
 import re
-import signal
-import sys
-import time
-from collections.abc import Awaitable, Callable, Mapping
-from datetime import UTC, datetime
+from collections.abc import Callable, Mapping
 from functools import partial
-from pathlib import Path
-from typing import Annotated, Any, Final, TypeVar
+from typing import Annotated, Any, Final
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
-from connector.admin.client import Remote
+from connector.admin.client import OperationsClient, ask
+from connector.app.signals import on_interrupt
+from connector.cli.columns import local_time, table
+from connector.cli.commands import Command, group
+from connector.cli.exits import failed_if
+from connector.cli.options import (
+    File,
+    Json,
+    OperationsToken,
+    OperationsUrl,
+    Since,
+    Until,
+    operations_settings,
+)
 from connector.cli.output import print_json
 from connector.cli.progress import Progress
-from connector.cli.tail import plain
-from connector.cli.topics import File, Json
-from connector.errors import OutsideUnreachable
+from connector.errors import ConnectorError, OutsideUnreachable
+from connector.intake.dead_letters import Selection
 from connector.intake.reprocessing import MOST_ATTEMPTS
-from connector.message.conversion import timestamp_text
 from connector.message.routes import STREAMS, Routes
-from connector.settings import DEFAULT_SOURCE, Settings
+from connector.settings import DEFAULT_SOURCE
+from connector.text import counted, one_line, printable
 
-EXIT_CHECK_FAILED: Final = 1
-
-_AGO: Final = re.compile(r"(\d{1,6})\s*([smhd])")
-_UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_LATEST: Final = "latest"
 _PLACE: Final = re.compile(r"(?:(?P<topic>[A-Za-z0-9._-]+)/)?(?P<partition>\d{1,9})/(?P<offset>\d{1,18})")
-_COLUMNS: Final = ("waiting", "replayed", "code", "stage", "source", "reason")
-_SAID: Final = {
+_LABELS: Final = {
     "accepted": "accepted",
     "repeats": "accepted before, nothing published",
-    "failed": "failed again (each is a new dead letter)",
-    "refused": "left as they are",
-    "held_back": "held back behind one of their instance that failed",
-    "exhausted": "tried as often as --max-attempts allows",
+    "failed": "failed again, each as a new dead letter",
+    "refused": "not replayed",
+    "held_back": "skipped, because an earlier dead letter of the instance failed",
+    "exhausted": "skipped, because they had --max-attempts attempts",
 }
-_T = TypeVar("_T")
+_LETTER: Final = "dead letter"
 
-dead_letters = typer.Typer(no_args_is_help=True, help="What could not become a record: by reason, in full, replayed.")
-
-
-def _moment(text: str) -> int:
-    """Epoch milliseconds from ``2h`` (ago) or ISO 8601; without a zone, UTC."""
-    ago = _AGO.fullmatch(text.strip())
-    if ago is not None:
-        return int((time.time() - int(ago[1]) * _UNITS[ago[2]]) * 1000)
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise typer.BadParameter("write 30m, 2h or 7d (ago), or a time such as 2026-01-31T08:00+08:00") from None
-    return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
-
-
-def _place(text: str) -> tuple[str | None, int, int]:
-    found = _PLACE.fullmatch(text)
-    if found is None:
-        raise typer.BadParameter("write partition/offset or topic/partition/offset, as the list shows it")
-    return found["topic"], int(found["partition"]), int(found["offset"])
-
+dead_letters = group("List, show and replay the messages that could not become a record.")
 
 Codes = Annotated[list[int] | None, typer.Option("--code", help="Code as 42201, or status as 422; may be repeated.")]
-Stage = Annotated[str | None, typer.Option(help="Where on the way it failed: parse, convert, publish …")]
-Source = Annotated[str | None, typer.Option(help="Who sent it.")]
+Stage = Annotated[str | None, typer.Option(help="Stage at which it failed: parse, convert, publish …")]
+Source = Annotated[str | None, typer.Option(help="Source that sent it.")]
 Instance = Annotated[str | None, typer.Option(help="The instanceId.")]
-Reason = Annotated[str | None, typer.Option(help="Text that the reason holds.")]
-Since = Annotated[int | None, typer.Option(parser=_moment, metavar="TIME", help="Received since: 2h (ago) or a time.")]
-Until = Annotated[int | None, typer.Option(parser=_moment, metavar="TIME", help="Received before: 2h (ago) or a time.")]
-Url = Annotated[
-    str | None, typer.Option("--operations-url", help="Of the connector; WEDA_OPERATIONS__URL if not given.")
-]
-Token = Annotated[str | None, typer.Option(help="Token of the operations listener.")]
+Reason = Annotated[str | None, typer.Option(help="Text that the reason contains.")]
 
 
-@dead_letters.command("list")
+@dead_letters.command("list", cls=Command)
 def list_command(
     *,
+    waiting: Annotated[bool, typer.Option("--waiting", help="Leave out those that were replayed.")] = False,
     code: Codes = None,
     stage: Stage = None,
     source: Source = None,
@@ -87,67 +63,84 @@ def list_command(
     reason: Reason = None,
     since: Since = None,
     until: Until = None,
-    limit: Annotated[int, typer.Option(min=0, max=1000, help="Most letters that are listed, the latest first.")] = 20,
-    operations_url: Url = None,
-    token: Token = None,
+    limit: Annotated[int, typer.Option(min=0, max=1000, help="Most dead letters that are listed, latest first.")] = 20,
+    operations_url: OperationsUrl = None,
+    token: OperationsToken = None,
     file: File = None,
     as_json: Json = False,
 ) -> None:
-    """Count dead letters by reason, and list the latest; a running connector is asked.
+    """Count dead letters by reason, and list the latest. A running connector is asked.
 
     \b
     Examples:
       weda-connector dead-letters list
+      weda-connector dead-letters list --waiting
       weda-connector dead-letters list --code 422 --since 2h
       weda-connector dead-letters list --source hr --limit 0 --json
 
     Exit codes: 0 listed, 2 bad usage or configuration, 3 no connector answers, or it does not reach Kafka.
     """
     selected = _selected(code, stage, source, instance, reason, since, until) | {"limit": limit}
-    report = _asked(_settings(file, operations_url, token), lambda remote: remote.dead_letters(selected))
+    selected |= {"waiting": True} if waiting else {}
+    settings = operations_settings(file, operations_url, token)
+    report = ask(settings.operations, lambda client: client.dead_letters(selected))
     if as_json:
         print_json(report)
         return
-    if report["reasons"] or not report["in_journal"]:
-        _print_reasons(report["reasons"])
-    if report["in_journal"]:
-        print(f"{report['in_journal']} more wait in the journal for Kafka; they are listed once it has them")
-    for letter in report["letters"]:
-        print(_line(letter))
+    print("\n".join(_listing(report)))
 
 
-@dead_letters.command("show")
+@dead_letters.command("show", cls=Command)
 def show(
     *,
-    place: Annotated[str, typer.Argument(help="partition/offset, or topic/partition/offset, as the list has it.")],
-    operations_url: Url = None,
-    token: Token = None,
+    place: Annotated[
+        str,
+        typer.Argument(
+            metavar="PLACE",
+            help="partition/offset or topic/partition/offset, as listed; or `latest`.",
+            show_default=False,
+        ),
+    ],
+    operations_url: OperationsUrl = None,
+    token: OperationsToken = None,
     file: File = None,
     as_json: Json = False,
 ) -> None:
-    """Show one dead letter: why it is one, and its bytes as received.
+    """Show one dead letter: the reason, and the body as received.
 
     \b
     Examples:
+      weda-connector dead-letters show latest
       weda-connector dead-letters show 3/17
       weda-connector dead-letters show 3/17 --json
 
     Exit codes: 0 shown, 1 there is none, 2 bad usage or configuration, 3 no connector answers, or it does not reach
     Kafka.
     """
-    topic, partition, offset = _place(place)
-    settings = _settings(file, operations_url, token)
-    found = _asked(settings, lambda remote: _found(remote, topic, partition, offset))
+    at = None if place == _LATEST else _place(place)
+    settings = operations_settings(file, operations_url, token)
+    found = ask(settings.operations, _latest if at is None else lambda client: _found(client, *at))
     if as_json:
         print_json(found)
         return
-    for name in ("topic", "partition", "offset", "instance_id", "source", "code", "stage", "reason", "attempt"):
-        print(f"{name}: {plain(found[name])}")
-    print(f"received: {timestamp_text(found['received_at'])}\nreplayed: {'yes' if found['replayed'] else 'no'}")
-    print(f"content-type: {plain(found['content_type'])}\n\n{_multiline(found['body'])}")
+    for name in (
+        "topic",
+        "partition",
+        "offset",
+        "instance_id",
+        "source",
+        "code",
+        "stage",
+        "reason",
+        "attempt",
+        "request_id",
+    ):
+        print(f"{name}: {one_line(found[name])}")
+    print(f"received: {local_time(found['received_at'])}\nreplayed: {'yes' if found['replayed'] else 'no'}")
+    print(f"content-type: {one_line(found['content_type'])}\n\n{printable(found['body'])}")
 
 
-@dead_letters.command("replay")
+@dead_letters.command("replay", cls=Command)
 def replay(
     *,
     code: Codes = None,
@@ -157,18 +150,20 @@ def replay(
     reason: Reason = None,
     since: Since = None,
     until: Until = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Tell what it would come to; replay nothing.")] = False,
-    max_attempts: Annotated[int, typer.Option(min=2, help="Leave alone what was tried so often.")] = MOST_ATTEMPTS,
-    operations_url: Url = None,
-    token: Token = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what a replay would do, without replaying.")] = False,
+    max_attempts: Annotated[
+        int, typer.Option(min=2, help="Skip dead letters with this many attempts.")
+    ] = MOST_ATTEMPTS,
+    operations_url: OperationsUrl = None,
+    token: OperationsToken = None,
     file: File = None,
     as_json: Json = False,
 ) -> None:
-    """Hand dead letters to the running connector once more, those of an instance in the order of their receipt.
+    """Let the running connector process dead letters again, those of an instance in the order of their receipt.
 
-    Each is replayed once, however often this is run: the connector remembers. Ctrl-C ends it in good order; run again,
-    it goes on where it was. What fails again is a new dead letter, and holds back those of its instance behind it.
-    With --json the last line tells what became of all of them.
+    Each is replayed once, however often this is run: the connector remembers. Ctrl-C stops it cleanly; run it again to
+    continue. What fails again is a new dead letter, and the later ones of its instance are skipped. With --json the
+    last line has the counts.
 
     \b
     Examples:
@@ -176,29 +171,31 @@ def replay(
       weda-connector dead-letters replay --code 42201
       weda-connector dead-letters replay --source hr --since 7d --json
 
-    Exit codes: 0 every letter was accepted, 1 some were not, or it was stopped, 2 bad usage or configuration, 3 no
+    Exit codes: 0 every dead letter was accepted, 1 some were not, or it was stopped, 2 bad usage or configuration, 3 no
     connector answers, or it does not reach Kafka.
     """
-    order = _selected(code, stage, source, instance, reason, since, until) | {"max_attempts": max_attempts}
-    settings = _settings(file, operations_url, token)
+    request = _selected(code, stage, source, instance, reason, since, until) | {"max_attempts": max_attempts}
+    settings = operations_settings(file, operations_url, token)
     if dry_run:
-        report = _asked(settings, lambda remote: remote.dry_run(order))
+        report = ask(settings.operations, lambda client: client.dry_run(request))
     else:
         with Progress() as shown:
-            report = _asked(settings, lambda remote: _until_interrupted(remote, order, partial(_show, shown)))
+            report = ask(settings.operations, lambda client: _until_interrupted(client, request, partial(_show, shown)))
     if as_json:
         print_json(report)
     else:
         print(_summary(report))
     if report["unreachable"]:
         raise OutsideUnreachable(report["message"])
-    raise typer.Exit(
-        0 if report["state"] == "ended" and report["accepted"] + report["repeats"] == report["total"] else 1
-    )
+    is_complete = report["state"] == "ended" and report["accepted"] + report["repeats"] == report["total"]
+    raise typer.Exit(failed_if(not is_complete))
 
 
-def _settings(file: Path | None, url: str | None, token: str | None) -> Settings:
-    return Settings.load(file=file, flags={"operations.url": url, "operations.token": token})
+def _place(text: str) -> tuple[str | None, int, int]:
+    found = _PLACE.fullmatch(text)
+    if found is None:
+        raise typer.BadParameter("write partition/offset or topic/partition/offset as the list shows it, or `latest`")
+    return found["topic"], int(found["partition"]), int(found["offset"])
 
 
 def _selected(  # noqa: PLR0917 - the filters that two commands share, in their order
@@ -210,72 +207,84 @@ def _selected(  # noqa: PLR0917 - the filters that two commands share, in their 
     since: int | None,
     until: int | None,
 ) -> dict[str, Any]:
-    asked = {"codes": code, "stage": stage, "source": source, "instance": instance, "reason": reason}
-    return {name: value for name, value in {**asked, "since": since, "until": until}.items() if value is not None}
+    """What the API is given of them."""
+    selection = Selection(
+        codes=tuple(code or ()),
+        stage=stage,
+        source=source,
+        instance=instance,
+        reason=reason,
+        since=since,
+        until=until,
+    )
+    return selection.model_dump(exclude_defaults=True)
 
 
-def _asked(settings: Settings, ask: Callable[[Remote], Awaitable[_T]]) -> _T:
-    async def run() -> _T:
-        async with Remote(settings.operations) as remote:
-            return await ask(remote)
+async def _latest(client: OperationsClient) -> dict[str, Any]:
+    """The latest dead letter: the list has the beginning of its body only."""
+    letters = (await client.dead_letters({"limit": 1}))["letters"]
+    if not letters:
+        raise ConnectorError("there is no dead letter")
+    (letter,) = letters
+    return await client.dead_letter(letter["topic"], letter["partition"], letter["offset"])
 
-    return asyncio.run(run())
 
-
-async def _found(remote: Remote, topic: str | None, partition: int, offset: int) -> dict[str, Any]:
-    """The letter; where no topic is named, in that of the default source."""
+async def _found(client: OperationsClient, topic: str | None, partition: int, offset: int) -> dict[str, Any]:
+    """The dead letter; without a topic, in that of the default source."""
     if topic is None:
-        prefix = (await remote.settings())["topics"]["prefix"]
+        prefix = (await client.settings())["topics"]["prefix"]
         topic = Routes(STREAMS, prefix).dead_letter_topic(DEFAULT_SOURCE)
-    return await remote.dead_letter(topic, partition, offset)
+    return await client.dead_letter(topic, partition, offset)
 
 
 async def _until_interrupted(
-    remote: Remote, order: Mapping[str, Any], show: Callable[[dict[str, Any]], None]
+    client: OperationsClient, request: Mapping[str, Any], show: Callable[[dict[str, Any]], None]
 ) -> dict[str, Any]:
-    task = asyncio.ensure_future(remote.replay(order, show))
-    for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+    task = asyncio.ensure_future(client.reprocess(request, show))
+    on_interrupt(task.cancel)
     return await task
 
 
-def _print_reasons(reasons: list[dict[str, Any]]) -> None:
-    if not reasons:
-        print("no dead letters")
-    elif sys.stdout.isatty():
-        table = Table(*_COLUMNS)
-        for each in reasons:
-            table.add_row(*(plain(each[name]) if name == "reason" else str(each[name]) for name in _COLUMNS))
-        Console().print(table)
-    else:
-        for each in reasons:
-            print("  ".join(f"{each[name]}" for name in _COLUMNS[2:]), end="")
-            print(f": {each['waiting']} waiting, {each['replayed']} replayed")
+def _listing(report: Mapping[str, Any]) -> list[str]:
+    lines = []
+    if report["reasons"]:
+        names = ("waiting", "replayed", "code", "stage", "source", "reason")
+        lines += table(
+            [[name.upper() for name in names], *([one[name] for name in names] for one in report["reasons"])]
+        )
+    elif not report["in_journal"]:
+        lines.append("no dead letters")
+    if report["in_journal"]:
+        lines.append(f"{report['in_journal']:,} more in the journal; they are listed once they are published")
+    if report["letters"]:
+        head = ("PLACE", "RECEIVED", "STATE", "CODE", "INSTANCE", "REASON")
+        lines += ["", *table([head, *map(_row, report["letters"])])]
+    return lines
 
 
-def _line(letter: Mapping[str, Any]) -> str:
-    place = f"{letter['partition']}/{letter['offset']}"
-    state = "replayed" if letter["replayed"] else f"attempt {letter['attempt']}"
-    parts = (timestamp_text(letter["received_at"]), letter["instance_id"], letter["code"], letter["reason"])
-    return "  ".join((place, state, *(plain(part) for part in parts)))
-
-
-def _multiline(body: str) -> str:
-    """The bytes as text that cannot steer a terminal, its lines kept."""
-    return "".join(letter if letter.isprintable() or letter == "\n" else " " for letter in body)
+def _row(letter: Mapping[str, Any]) -> tuple[Any, ...]:
+    return (
+        f"{letter['partition']}/{letter['offset']}",
+        local_time(letter["received_at"]),
+        "replayed" if letter["replayed"] else f"attempt {letter['attempt']}",
+        letter["code"],
+        letter["instance_id"],
+        letter["reason"],
+    )
 
 
 def _summary(report: Mapping[str, Any]) -> str:
-    lines = [f"{report[name]} {said}" for name, said in _SAID.items() if report[name]]
-    lines += [f"  {count} times: {why}" for why, count in report["again"].items()]
-    left = report["total"] - report["done"]
+    lines = [f"{report[name]:,} {label}" for name, label in _LABELS.items() if report[name]]
+    lines += [f"  {counted(count, 'time')}: {one_line(why)}" for why, count in report["again"].items()]
     if report["state"] != "ended":
         why = f": {report['message']}" if report["message"] else ""
-        lines.append(f"{report['state']}{why}; {left} are left: run it again to go on")
+        lines.append(f"{report['state']}{why}; {report['total'] - report['done']:,} left: run it again to continue")
     if report["in_journal"]:
-        lines.append(f"{report['in_journal']} more wait in the journal for Kafka: run it again once it has them")
-    head = "nothing was done; it would come to:" if report["dry_run"] else f"{report['total']} dead letters:"
-    return "\n".join([head, *(lines or ["none is waiting"])])
+        lines.append(f"{report['in_journal']:,} more in the journal: run it again once they are published")
+    if not lines:
+        return "no dead letter is waiting"
+    head = "dry run; a replay would give:" if report["dry_run"] else f"{counted(report['total'], _LETTER)}:"
+    return "\n".join([head, *lines])
 
 
 def _show(shown: Progress, report: Mapping[str, Any]) -> None:

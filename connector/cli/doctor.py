@@ -1,19 +1,21 @@
-"""``doctor``: what keeps a connector from its work, and what to do about it."""
+"""``doctor``: check what a connector needs, and say what to do."""
 
 import sys
 from collections.abc import Iterable
 from dataclasses import asdict
-from typing import Annotated, Final, Self
+from typing import Annotated, Final
 
 import typer
 from rich.console import Console
 
 from connector.admin.doctor import Finding, examine
+from connector.cli.exits import failed_if
+from connector.cli.options import SERVERS, File, Json, Servers
 from connector.cli.output import print_json
-from connector.cli.topics import File, Json, Servers
+from connector.cli.progress import Progress
 from connector.settings import Settings
+from connector.text import counted
 
-EXIT_CHECK_FAILED: Final = 1
 _COLOURS: Final = {"ok": "green", "warning": "yellow", "failed": "red", "skipped": "dim"}
 
 
@@ -22,15 +24,16 @@ def doctor(
     file: File = None,
     bootstrap_servers: Servers = None,
     url: Annotated[
-        str | None, typer.Option("--url", help="Send one marked message through the connector that listens there.")
+        str | None,
+        typer.Option("--url", metavar="URL", help="Send one marked message through the connector at this address."),
     ] = None,
     as_json: Json = False,
 ) -> None:
     """Check settings, brokers, rights, topics, registry, the journal's disk and the clock; say what to do.
 
     One record is written to a topic of its own, whose name ends in .doctor, and read back. With --url one message is
-    sent through a running connector as well: it stands in the topics for good, with an instanceId that starts with
-    doctor- and the processKey weda-connector-doctor.
+    sent through a running connector as well: it stays in the topics, with an instanceId that starts with doctor- and
+    the processKey weda-connector-doctor.
 
     \b
     Examples:
@@ -41,49 +44,33 @@ def doctor(
     Exit codes: 0 nothing failed, 1 a check failed (brokers that cannot be reached are one), 2 bad usage, or settings
     that cannot be read.
     """
-    settings = Settings.load(file=file, flags={"kafka.bootstrap_servers": bootstrap_servers})
-    with _Progress() as progress:
-        findings = list(_printed(examine(settings, url, progress.begin), progress, aloud=not as_json))
-    failed = [one for one in findings if one.verdict == "failed"]
+    settings = Settings.load(file=file, flags={SERVERS: bootstrap_servers})
+    with Progress(stays=False, seconds_between_lines=0) as shown:
+        checks = examine(settings, url, lambda check: shown.show(f"checking: {check}", 0, None))
+        findings = list(_each(checks, shown, print_each=not as_json))
+    failed = [finding for finding in findings if finding.verdict == "failed"]
     if as_json:
-        print_json({"failed": len(failed), "checks": [asdict(one) for one in findings]})
+        print_json({"failed": len(failed), "checks": [asdict(finding) for finding in findings]})
     else:
-        print(f"{len(findings)} checks, {len(failed)} failed")
-    raise typer.Exit(EXIT_CHECK_FAILED if failed else 0)
+        print(f"{counted(len(findings), 'check')}, {len(failed)} failed")
+    raise typer.Exit(failed_if(failed))
 
 
-class _Progress:
-    """Says on standard error which check runs: in a line that the next one overwrites, or in lines."""
-
-    def __init__(self) -> None:
-        self._is_terminal = sys.stderr.isatty()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.clear()
-
-    def begin(self, check: str) -> None:
-        """A check begins."""
-        self.clear()
-        print(f"checking: {check}", file=sys.stderr, end="" if self._is_terminal else "\n", flush=True)
-
-    def clear(self) -> None:
-        """Take the line away."""
-        if self._is_terminal:
-            print("\r\x1b[K", file=sys.stderr, end="", flush=True)
-
-
-def _printed(findings: Iterable[Finding], progress: _Progress, *, aloud: bool) -> Iterable[Finding]:
-    """Print each finding as soon as it is known."""
+def _each(findings: Iterable[Finding], shown: Progress, *, print_each: bool) -> Iterable[Finding]:
+    """The findings; each is printed as soon as it is known, if wanted."""
     console = Console(highlight=False, soft_wrap=True)
-    for each in findings:
-        progress.clear()
-        if aloud:
-            verdict = f"[{_COLOURS[each.verdict]}]{each.verdict:<8}[/]" if sys.stdout.isatty() else f"{each.verdict:<8}"
-            console.print(f"{verdict} {each.check}: ", end="")
-            console.print(each.found, markup=False)
-            if each.to_do:
-                console.print(f"         do: {each.to_do}", markup=False)
-        yield each
+    for finding in findings:
+        if print_each:
+            shown.hide()
+            _print(console, finding)
+        yield finding
+
+
+def _print(console: Console, finding: Finding) -> None:
+    verdict = f"{finding.verdict:<8}"
+    if sys.stdout.isatty():
+        verdict = f"[{_COLOURS[finding.verdict]}]{verdict}[/]"
+    console.print(f"{verdict} {finding.check}: ", end="")
+    console.print(finding.found, markup=False)
+    if finding.to_do:
+        console.print(f"         do: {finding.to_do}", markup=False)

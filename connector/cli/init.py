@@ -1,4 +1,4 @@
-"""``init``: a commented configuration for what is found."""
+"""``init``: write a commented configuration file for the brokers that are found."""
 
 import os
 import sys
@@ -7,9 +7,9 @@ from typing import Annotated, Final
 
 import typer
 
-from connector.admin import template
-from connector.admin.template import Found
-from connector.cli.topics import Servers
+from connector.admin import config_file
+from connector.admin.config_file import Environment
+from connector.cli.options import REGISTRY_URL, SERVERS, RegistryUrl, Servers
 from connector.errors import ConfigurationError
 from connector.settings import Settings
 
@@ -20,13 +20,15 @@ def init(
     *,
     output: Annotated[Path, typer.Option("--output", "-o", help="File to write.")] = _FILE,
     bootstrap_servers: Servers = None,
-    registry_url: Annotated[str | None, typer.Option("--registry-url", help="A schema registry to use.")] = None,
+    registry_url: RegistryUrl = None,
     force: Annotated[bool, typer.Option("--force", help="Replace a file that exists.")] = False,
 ) -> None:
-    """Write a configuration file: every setting with its meaning, those that matter filled in, a token made.
+    """Write a configuration file.
 
-    Brokers and a registry are looked for where they are named (flags, environment), else at localhost:9092 and
-    localhost:8081. On a terminal the brokers are asked for where none is found; elsewhere nothing is asked.
+    It has every setting with its description; the important ones are set, and a token is generated.
+
+    Brokers and a registry are looked for at the given addresses (flags, environment), else at localhost:9092 and
+    localhost:8081. On a terminal you are asked for the brokers if none are found.
 
     \b
     Examples:
@@ -34,17 +36,17 @@ def init(
       weda-connector init --bootstrap-servers kafka:9092 --output connector.yaml
       weda-connector init --bootstrap-servers kafka:9092 --registry-url http://registry:8081
 
-    Exit codes: 0 written, 2 bad usage or configuration, the file exists.
+    Exit codes: 0 written, 2 bad usage or configuration, or the file exists.
     """
-    settings = Settings.load(flags={"kafka.bootstrap_servers": bootstrap_servers, "registry.url": registry_url})
-    found = template.look(settings.kafka.bootstrap_servers, settings.registry.url, settings.kafka.properties)
+    settings = Settings.load(flags={SERVERS: bootstrap_servers, REGISTRY_URL: registry_url})
+    found = config_file.probe(settings.kafka.bootstrap_servers, settings.registry.url, settings.kafka.properties)
     if not found.brokers and sys.stdin.isatty() and settings.kafka.bootstrap_servers is None:
         servers = typer.prompt("Kafka brokers, as host:port", default=found.bootstrap_servers)
-        found = template.look(servers, settings.registry.url, settings.kafka.properties)
+        found = config_file.probe(servers, settings.registry.url, settings.kafka.properties)
     token = None if settings.token is None else settings.token.get_secret_value()
-    _write(output, template.draft(found, str(output), token=token), replace=force)
-    Settings.load(file=output)  # what we write, we read
-    _say(found, output)
+    _write(output, config_file.render(found, str(output), token=token), replace=force)
+    Settings.load(file=output)  # check that the file can be loaded
+    _print_next(found, output)
 
 
 def _write(path: Path, text: str, *, replace: bool) -> None:
@@ -58,7 +60,7 @@ def _write(path: Path, text: str, *, replace: bool) -> None:
         raise ConfigurationError(f"--output: {path} cannot be written ({error.strerror})") from error
 
 
-def _say(found: Found, output: Path) -> None:
+def _print_next(found: Environment, output: Path) -> None:
     brokers = f"{found.brokers} at {found.bootstrap_servers}" if found.brokers else f"none reached ({found.problem})"
-    print(f"brokers: {brokers}\nregistry: {found.registry_url or 'none, none needed'}\nwritten: {output}\n")
+    print(f"brokers: {brokers}\nregistry: {found.registry_url or 'none, not needed'}\nwritten: {output}\n")
     print(f"next: weda-connector doctor --config {output}\nthen: weda-connector serve --config {output}")

@@ -1,9 +1,10 @@
-"""``journal``: what waits on disk and how long it will take; read it out; publish what a lost connector has left."""
+"""``journal``: show the backlog; export it; publish the journal of a connector that is gone."""
 
 import asyncio
-import signal
 import sys
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -15,60 +16,75 @@ from rich.table import Table
 from connector.admin import backlog
 from connector.admin.backlog import Drained, End
 from connector.admin.client import status_if_running
+from connector.app.signals import on_interrupt
+from connector.cli.commands import Command, group
+from connector.cli.exits import Exit, failed_if
+from connector.cli.options import (
+    OPERATIONS_TOKEN,
+    OPERATIONS_URL,
+    SERVERS,
+    File,
+    Json,
+    OperationsToken,
+    OperationsUrl,
+    Servers,
+    servers_of,
+)
 from connector.cli.output import print_json
 from connector.cli.progress import Progress
-from connector.cli.topics import File, Json, Servers, servers_of
-from connector.errors import ConfigurationError, OutsideUnreachable
+from connector.errors import ConfigurationError, ConnectorError, OutsideUnreachable
 from connector.settings import Settings
 from connector.telemetry import logs
+from connector.text import counted
 
-EXIT_CHECK_FAILED: Final = 1
-EXIT_UNREACHABLE: Final = 3
 _PATH: Final = "journal.path"
+_WATCH_SECONDS: Final = 2.0
+_CLEAR: Final = "\x1b[H\x1b[2J"
+_MESSAGE: Final = "message"
 
-journal = typer.Typer(no_args_is_help=True, help="What waits on disk; read it out; publish what a lost node has left.")
+journal = group("Show, export or publish the messages that are not in Kafka yet.")
 
 PathOption = Annotated[
     Path | None, typer.Option("--journal", help="File of the journal; WEDA_JOURNAL__PATH if not given.")
 ]
 
 
-@journal.command("status")
+@journal.command("status", cls=Command)
 def status(
     *,
     path: PathOption = None,
-    operations_url: Annotated[
-        str | None, typer.Option(help="Ask the connector at this address; WEDA_OPERATIONS__URL if not given.")
-    ] = None,
-    token: Annotated[str | None, typer.Option(help="Token of the operations listener.")] = None,
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Show it again every 2 seconds, until Ctrl-C.")] = False,
+    operations_url: OperationsUrl = None,
+    token: OperationsToken = None,
     file: File = None,
     as_json: Json = False,
 ) -> None:
-    """Show what waits on disk and how long it will take; nothing is changed.
+    """Show how many messages wait and how long they will take; nothing is changed.
 
-    A running connector is asked; where none answers, or with --journal, the file itself is read.
+    A running connector is asked; if none answers, or with --journal, the file itself is read.
 
     \b
     Examples:
       weda-connector journal status
+      weda-connector journal status --watch
       weda-connector journal status --operations-url http://10.0.0.7:9464 --json
       weda-connector journal status --journal rescued/journal.db
 
     Exit codes: 0 shown, 1 the journal is damaged, 2 bad usage or configuration, no journal, 3 the connector does not
     answer, or another process holds the journal.
     """
-    flags = {_PATH: path, "operations.url": operations_url, "operations.token": token}
-    status = _status(
-        Settings.load(file=file, flags=flags), has_path=path is not None, has_url=operations_url is not None
-    )
-    if as_json:
-        print_json(status)
-    else:
-        _print_status(status)
-    raise typer.Exit(EXIT_CHECK_FAILED if status.get("damaged") else 0)
+    flags = {_PATH: path, OPERATIONS_URL: operations_url, OPERATIONS_TOKEN: token}
+    settings = Settings.load(file=file, flags=flags)
+    where = {"has_path": path is not None, "has_url": operations_url is not None}
+    if watch:
+        _watch(settings, **where, as_json=as_json)
+        return
+    status = _status(settings, **where)
+    _print_status(status, as_json=as_json)
+    raise typer.Exit(failed_if(status.get("damaged")))
 
 
-@journal.command("export")
+@journal.command("export", cls=Command)
 def export(
     *,
     path: PathOption = None,
@@ -76,11 +92,11 @@ def export(
     file: File = None,
     as_json: Json = False,
 ) -> None:
-    """Write every message that waits to a file, in the order of acceptance; the journal stays as it is.
+    """Write every waiting message to a file, in the order of acceptance; the journal is not changed.
 
     A line has: sequence, instanceId, source, receivedAt, receivedAtMs, contentType, body (Base64 where bodyIsBase64),
-    openStreams, deadLetter (null, or why it is one). The file is readable by its owner only. Until it is whole it is
-    called FILE.part; run again, the command goes on where that ends.
+    openStreams, deadLetter (null, or why it is one). The file is readable by its owner only. It is written as FILE.part
+    and renamed at the end; an interrupted export is continued.
 
     \b
     Examples:
@@ -96,27 +112,27 @@ def export(
     if as_json:
         print_json({"exported": count, "to": str(to)})
     else:
-        print(f"{count} messages written to {to}")
+        print(f"{counted(count, _MESSAGE)} written to {to}")
 
 
-@journal.command("drain")
+@journal.command("drain", cls=Command)
 def drain(
     *,
     path: PathOption = None,
     file: File = None,
     bootstrap_servers: Servers = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Look at journal, brokers and topics; publish nothing.")
+        bool, typer.Option("--dry-run", help="Check journal, brokers and topics; publish nothing.")
     ] = False,
     give_up_seconds: Annotated[
-        float, typer.Option(min=1, help="End when nothing has left the journal for so many seconds.")
+        float, typer.Option(min=1, metavar="SECONDS", help="Give up when no message was published for this long.")
     ] = 60.0,
     as_json: Json = False,
 ) -> None:
-    """Publish the backlog of a journal whose connector is gone, in order, and take it out of the journal.
+    """Publish the backlog of a journal whose connector is gone, in order, and remove it from the journal.
 
-    Ctrl-C and SIGTERM end it in good order. However it ended, it can be run again: what is left is still in the
-    journal. With --json the last line is {"published":…,"left":…,"seconds":…}.
+    Ctrl-C and SIGTERM stop it cleanly. It can always be run again: what is left is still in the journal. With --json
+    the last line is {"published":…,"left":…,"seconds":…}.
 
     \b
     Examples:
@@ -127,7 +143,7 @@ def drain(
     Exit codes: 0 the journal is empty, 1 stopped before that, or a topic is missing, 2 bad usage or configuration, no
     journal, 3 Kafka is not reachable or takes nothing, or another process holds the journal.
     """
-    settings = Settings.load(file=file, flags={_PATH: path, "kafka.bootstrap_servers": bootstrap_servers})
+    settings = Settings.load(file=file, flags={_PATH: path, SERVERS: bootstrap_servers})
     settings = _of_file(settings, has_path=path is not None)
     servers = servers_of(settings, embedded="a backlog is published to real brokers; name them")
     if dry_run:
@@ -140,19 +156,19 @@ def drain(
     raise typer.Exit(_exit_code(drained))
 
 
-@journal.command("migrate")
+@journal.command("migrate", cls=Command)
 def migrate(*, file: File = None, as_json: Json = False) -> None:
-    """Make the tables of a shared journal in the database at WEDA_JOURNAL__URL, or bring them to this version.
+    """Create the tables of a shared journal in the database at WEDA_JOURNAL__URL, or update them to this version.
 
     The role in the address has to own the tables, or be allowed to create them; the one that `serve` uses needs less:
-    see docs/scaling.md. What is there stays. Run it before the replicas of a new version start; it may run while those
-    of the version before are running. No other setting matters: those of `serve` need not be complete here.
+    see docs/scaling.md. Existing rows are kept. Run it before the replicas of a new version start; those of the
+    version before may be running. No other setting matters: those of `serve` need not be complete here.
 
     \b
     Examples:
       WEDA_JOURNAL__URL_FILE=/run/secrets/owner-url weda-connector journal migrate
 
-    Exit codes: 0 the database fits, 2 bad usage or configuration, 3 the database is not reachable, or refuses.
+    Exit codes: 0 the schema is up to date, 2 bad usage or configuration, 3 the database is not reachable, or refuses.
     """
     url = Settings.load(file=file, flags={}, only=("journal.url",)).journal.url
     if url is None:
@@ -196,10 +212,30 @@ def _of_file(settings: Settings, *, has_path: bool) -> Settings:
     return settings
 
 
-def _print_status(status: dict[str, Any]) -> None:
+def _watch(settings: Settings, *, has_path: bool, has_url: bool, as_json: bool) -> None:
+    """Show the status again and again; what does not answer now may answer the next time."""
+    with suppress(KeyboardInterrupt):
+        while True:
+            try:
+                status = _status(settings, has_path=has_path, has_url=has_url)
+            except ConfigurationError:
+                raise
+            except ConnectorError as error:
+                print(f"weda-connector: {error.message}", file=sys.stderr)
+            else:
+                if sys.stdout.isatty() and not as_json:
+                    print(_CLEAR, end="")
+                _print_status(status, as_json=as_json)
+            time.sleep(_WATCH_SECONDS)
+
+
+def _print_status(status: dict[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        print_json(status)
+        return
     rows = list(_rows(status))
     if not sys.stdout.isatty():
-        print("\n".join(f"{name}: {text}" for name, text in rows))
+        print("\n".join(f"{name}: {text}" for name, text in rows), flush=True)
         return
     table = Table(show_header=False)
     for row in rows:
@@ -208,7 +244,7 @@ def _print_status(status: dict[str, Any]) -> None:
 
 
 def _rows(status: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """What is known, in words; keys that a connector of another version does not tell are left out."""
+    """What is known, in words; keys that a connector of another version does not have are left out."""
     for name in ("connector", "journal", "kafka"):
         if name in status:
             yield name, str(status[name])
@@ -221,7 +257,7 @@ def _rows(status: dict[str, Any]) -> Iterator[tuple[str, str]]:
         if counts:
             yield f"by {kind}", ", ".join(f"{name} {count}" for name, count in counts.items())
     if "lanes" in status:
-        yield "lanes", str(status["lanes"])
+        yield "instances", str(status["lanes"])
     yield from _sizes(status)
     yield "time to empty", _catch_up(status)
     for source, account in status.get("accounts", {}).items():
@@ -252,8 +288,7 @@ def _catch_up(status: dict[str, Any]) -> str:
 
 async def _until_interrupted(settings: Settings, servers: str, give_up_seconds: float, shown: Progress) -> Drained:
     stop = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    on_interrupt(stop.set)
     return await backlog.drain(
         settings,
         servers,
@@ -269,28 +304,32 @@ def _dry_run(settings: Settings, servers: str, *, as_json: bool) -> None:
         print_json({"published": 0, "left": waiting.messages, "seconds": 0.0, "dry_run": True})
         return
     topics = ", ".join(sorted(topic for _, topic in waiting.topics))
-    print(f"{waiting.messages} messages would be published{f' to {topics}' if topics else ''}; nothing was done")
+    print(
+        f"{counted(waiting.messages, _MESSAGE)} would be published{f' to {topics}' if topics else ''}; nothing was done"
+    )
 
 
 def _print_drained(drained: Drained, give_up_seconds: float, *, as_json: bool) -> None:
     if drained.end is End.STUCK:
         print(
             f"weda-connector: nothing has left the journal for {give_up_seconds:g} s; {drained.left} are left: "
-            "mend what the log names, then run it again",
+            "fix the problem shown in the log, then run it again",
             file=sys.stderr,
         )
     counts = {"published": drained.published, "left": drained.left, "seconds": round(drained.seconds, 3)}
     if as_json:
-        print_json({**counts, "dead_lettered": drained.buried})
+        print_json({**counts, "dead_lettered": drained.dead_lettered})
         return
-    letters = f" ({drained.buried} of them as dead letters, which Kafka refused)" if drained.buried else ""
+    letters = (
+        f" ({drained.dead_lettered} of them as dead letters, which Kafka refused)" if drained.dead_lettered else ""
+    )
     print(f"{drained.published} published{letters}, {drained.left} left, {drained.seconds:.1f} s")
 
 
-def _exit_code(drained: Drained) -> int:
+def _exit_code(drained: Drained) -> Exit:
     if drained.end is End.EMPTY:
-        return 0
-    return EXIT_UNREACHABLE if drained.end is End.STUCK else EXIT_CHECK_FAILED
+        return Exit.DONE
+    return Exit.UNREACHABLE if drained.end is End.STUCK else Exit.FAILED
 
 
 def _show(shown: Progress, progress: backlog.Progress, done: str) -> None:

@@ -1,4 +1,4 @@
-"""Standard output and standard error of every command: any encoding, readers that go, disks that are full."""
+"""Standard output and standard error of every command: handles any encoding, broken pipes and full disks."""
 
 import codecs
 import io
@@ -17,8 +17,8 @@ _ESCAPED: Final = "weda-connector-json"
 _UTF_8: Final = "utf-8"
 
 
-class ReaderGone(Exception):
-    """Nobody reads standard output any more, as behind ``| head``: the command ends, and says nothing."""
+class StdoutClosed(Exception):
+    """Nobody reads standard output any more, as behind ``| head``: the command ends without a message."""
 
 
 class Unwritable(ConnectorError):
@@ -28,17 +28,17 @@ class Unwritable(ConnectorError):
 
 
 class _Output(io.TextIOWrapper):
-    """Standard output: what it cannot encode is escaped; what it cannot write ends the command with a word."""
+    """Standard output: what it cannot encode is escaped; a write error ends the command with a message."""
 
     def write(self, text: str) -> int:
-        """Write it. An empty text, by which typer looks at the stream, must not fail where nobody listens."""
+        """Write it; typer probes the stream with an empty string, and that must not raise on a broken pipe."""
         if text == "":
             return 0
         with self._translated():
             return super().write(text)
 
     def flush(self) -> None:
-        """Write what has gathered."""
+        """Write what is buffered."""
         with self._translated():
             super().flush()
 
@@ -52,7 +52,7 @@ class _Output(io.TextIOWrapper):
 
     def _failed(self, error: OSError) -> None:
         if isinstance(error, BrokenPipeError):
-            raise ReaderGone from None
+            raise StdoutClosed from None
         raise Unwritable(f"standard output cannot be written: {error.strerror}") from None
 
 
@@ -64,7 +64,7 @@ class _Errors(_Output):
 
 
 def prepare() -> None:
-    """Make standard output and standard error of this process such ones."""
+    """Replace sys.stdout and sys.stderr by these classes."""
     sys.stdout = _prepared(sys.stdout, _Output)
     sys.stderr = _prepared(sys.stderr, _Errors)
 
@@ -77,7 +77,7 @@ def is_unicode() -> bool:
 def print_json(value: Any, *, indent: int | None = None) -> None:
     """Print a value as JSON, and flush it.
 
-    On a terminal what it would obey is escaped, and everywhere what the encoding of standard output lacks.
+    Control characters are escaped on a terminal; characters that the encoding lacks are always escaped.
     """
     text = json.dumps(value, ensure_ascii=False, indent=indent)
     if sys.stdout.isatty():
@@ -97,7 +97,7 @@ def _prepared(stream: TextIO | None, kind: type[_Output]) -> TextIO:
 
 
 def _silence(stream: TextIO) -> None:
-    """Let what is still to be written go nowhere, or Python complains at its end."""
+    """Redirect to /dev/null, so that the flush at exit does not fail."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, stream.fileno())
     os.close(nowhere)

@@ -14,18 +14,26 @@ SECONDS_BETWEEN_BARS: Final = 0.1
 
 
 class Progress:
-    """Shows how far a command is; a context manager."""
+    """Shows how far a command is; a context manager.
 
-    def __init__(self) -> None:
+    Args:
+        stays: Leave the bar on the terminal at the end.
+        seconds_between_lines: Least seconds between two lines where there is no terminal.
+    """
+
+    def __init__(self, *, stays: bool = True, seconds_between_lines: float = SECONDS_BETWEEN_LINES) -> None:
         self._bar = Bar(
             BarColumn(),
             TextColumn("{task.description}", markup=False),
             TimeElapsedColumn(),
             console=Console(stderr=True),
             disable=not sys.stderr.isatty(),
+            redirect_stdout=False,  # else rich would print it on standard error
+            transient=not stays,
         )
         self._task = self._bar.add_task("starting", total=None)
-        self._next = time.monotonic() + (SECONDS_BETWEEN_LINES if self._bar.disable else 0.0)
+        self._seconds_between_lines = seconds_between_lines
+        self._next = time.monotonic() + (seconds_between_lines if self._bar.disable else 0.0)
 
     def __enter__(self) -> Self:
         self._bar.start()
@@ -35,7 +43,7 @@ class Progress:
         self._bar.stop()
 
     def show(self, text: str, done: float, total: float | None) -> None:
-        """Show it, unless that was done a moment ago; the end is always drawn.
+        """Update the display, at most every 0.1 s (bar) or 5 s (lines); completion is always shown.
 
         Args:
             text: How far it is, in words.
@@ -47,8 +55,15 @@ class Progress:
         if now < self._next and not is_last:
             return
         if self._bar.disable:
-            self._next = now + SECONDS_BETWEEN_LINES
-            print(text, file=sys.stderr)
+            self._next = now + self._seconds_between_lines
+            print(text, file=sys.stderr, flush=True)
         else:
             self._next = now + SECONDS_BETWEEN_BARS
             self._bar.update(self._task, completed=done, total=total, description=text)
+            self._bar.start()
+
+    def hide(self) -> None:
+        """Take the bar away until the next call of `show`: the command prints lines on standard output."""
+        if not self._bar.disable:
+            self._bar.stop()
+            self._next = 0.0

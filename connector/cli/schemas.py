@@ -1,5 +1,6 @@
-"""``schemas``: the records' schemas against the registry and against those that were released."""
+"""``schemas``: list, show, check and register the schemas of the records."""
 
+import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -11,6 +12,9 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from connector.cli.commands import Command, group
+from connector.cli.exits import failed_if
+from connector.cli.options import REGISTRY_URL, File, Json, RegistryUrl
 from connector.cli.output import print_json
 from connector.errors import ConfigurationError
 from connector.kafka.registry import Registry, Subject, subjects
@@ -19,28 +23,24 @@ from connector.message import schemas as our_schemas
 from connector.message.compatibility import breaks
 from connector.settings import Settings
 
-EXIT_CHECK_FAILED: Final = 1
 REGISTERED: Final = "registered"
 COMPATIBLE: Final = "compatible, not registered"
-FIRST: Final = "not registered, no version there yet"
+NO_VERSION: Final = "not registered, the subject has no version"
 INCOMPATIBLE: Final = "incompatible"
+NO_REGISTRY: Final = "no registry is set"
 
-schemas = typer.Typer(no_args_is_help=True, help="The records' schemas: list, check, register.")
-
-File = Annotated[Path | None, typer.Option("--config", help="YAML file with settings.")]
-Url = Annotated[str | None, typer.Option("--registry-url", help="Address of the schema registry.")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+schemas = group("List, show, check and register the schemas of the records.")
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
-    """What there is to say of one subject (or of one schema and one released version).
+class SubjectState:
+    """The state of one subject, or of the schemas against one released version.
 
     Attributes:
         subject: The registry's subject, or the schema's full name.
         schema: The schema's full name.
         id: Its id in the registry, where it has one.
-        state: One of this module's words.
+        state: One of the constants above.
         problems: What is incompatible, by field.
     """
 
@@ -51,9 +51,9 @@ class Line:
     problems: tuple[str, ...] = ()
 
 
-@schemas.command("list")
-def list_command(*, file: File = None, registry_url: Url = None, as_json: Json = False) -> None:
-    """List the subjects that the topics need, with their schemas and ids.
+@schemas.command("list", cls=Command)
+def list_command(*, file: File = None, registry_url: RegistryUrl = None, as_json: Json = False) -> None:
+    """List the subjects that the topics need, with their schemas and, if there is a registry, their ids.
 
     \b
     Examples:
@@ -62,34 +62,60 @@ def list_command(*, file: File = None, registry_url: Url = None, as_json: Json =
 
     Exit codes: 0 listed, 2 bad usage or configuration, 3 the registry is not reachable.
     """
-    with _asked(file, registry_url) as (registry, wanted):
-        lines = [_line(registry, subject) for subject in wanted]
+    settings = Settings.load(file=file, flags={REGISTRY_URL: registry_url})
+    if settings.registry.url is None:
+        lines = [SubjectState(each.name, each.schema.name, None, NO_REGISTRY) for each in _subjects(settings)]
+    else:
+        with Registry(settings.registry) as registry:
+            lines = [_listed(registry, subject) for subject in _subjects(settings)]
     _print(lines, as_json=as_json)
 
 
-@schemas.command("check")
-def check_command(*, file: File = None, registry_url: Url = None, as_json: Json = False) -> None:
+@schemas.command("show", cls=Command)
+def show_command(
+    *,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A schema: WorkflowEvent, or its full name.")],
+    release: Annotated[
+        str | None, typer.Option(metavar="VERSION", help="As it was in this released version; else as it is now.")
+    ] = None,
+) -> None:
+    """Print a schema as JSON.
+
+    \b
+    Examples:
+      weda-connector schemas show WorkflowEvent
+      weda-connector schemas show TaskEvent --release 0.1.0 > TaskEvent.avsc
+
+    Exit codes: 0 printed, 2 there is no such schema or release.
+    """
+    print_json(json.loads(_schema(name, release).text), indent=2)
+
+
+@schemas.command("check", cls=Command)
+def check_command(*, file: File = None, registry_url: RegistryUrl = None, as_json: Json = False) -> None:
     """Check that every version of each schema reads every other: the released ones, and the registry's if there is one.
 
     \b
     Examples:
-      weda-connector schemas check                    # against the released versions; with a registry, against it too
+      weda-connector schemas check                    # against the released versions only, without a registry
       weda-connector schemas check --registry-url http://registry:8081
 
     Exit codes: 0 all fit (or nothing is registered yet), 1 one does not: the field is named, 2 bad usage or
     configuration, 3 the registry is not reachable.
     """
-    settings = Settings.load(file=file, flags={"registry.url": registry_url})
+    settings = Settings.load(file=file, flags={REGISTRY_URL: registry_url})
     lines = list(_against_the_released())
     if settings.registry.url is not None:
         with Registry(settings.registry) as registry:
             lines += [_checked(registry, subject) for subject in _subjects(settings)]
     _print(lines, as_json=as_json)
-    raise typer.Exit(EXIT_CHECK_FAILED if any(line.problems for line in lines) else 0)
+    if settings.registry.url is None and not as_json:
+        print("no registry is set (WEDA_REGISTRY__URL): registered schemas were not checked", file=sys.stderr)
+    raise typer.Exit(failed_if(any(line.problems for line in lines)))
 
 
-@schemas.command("register")
-def register_command(*, file: File = None, registry_url: Url = None, as_json: Json = False) -> None:
+@schemas.command("register", cls=Command)
+def register_command(*, file: File = None, registry_url: RegistryUrl = None, as_json: Json = False) -> None:
     """Register the schemas of all topics; a new subject is held to FULL_TRANSITIVE compatibility.
 
     \b
@@ -100,14 +126,14 @@ def register_command(*, file: File = None, registry_url: Url = None, as_json: Js
     Exit codes: 0 all are registered, 1 the registry refuses one: the field is named, 2 bad usage or configuration,
     3 the registry is not reachable.
     """
-    with _asked(file, registry_url) as (registry, wanted):
-        lines = [Line(each.name, each.schema.name, registry.register(each), REGISTERED) for each in wanted]
+    with _registry(file, registry_url) as (registry, wanted):
+        lines = [SubjectState(each.name, each.schema.name, registry.register(each), REGISTERED) for each in wanted]
     _print(lines, as_json=as_json)
 
 
 @contextmanager
-def _asked(file: Path | None, url: str | None) -> Iterator[tuple[Registry, tuple[Subject, ...]]]:
-    settings = Settings.load(file=file, flags={"registry.url": url})
+def _registry(file: Path | None, url: str | None) -> Iterator[tuple[Registry, tuple[Subject, ...]]]:
+    settings = Settings.load(file=file, flags={REGISTRY_URL: url})
     if settings.registry.url is None:
         raise ConfigurationError("WEDA_REGISTRY__URL is not set: give the registry's address, or --registry-url")
     with Registry(settings.registry) as registry:
@@ -118,12 +144,14 @@ def _subjects(settings: Settings) -> tuple[Subject, ...]:
     return subjects((*routes_of(settings).all, *canaries(settings)))
 
 
-def _line(registry: Registry, subject: Subject) -> Line:
+def _listed(registry: Registry, subject: Subject) -> SubjectState:
     schema_id = registry.id_of(subject)
-    return Line(subject.name, subject.schema.name, schema_id, REGISTERED if schema_id is not None else "not registered")
+    return SubjectState(
+        subject.name, subject.schema.name, schema_id, REGISTERED if schema_id is not None else "not registered"
+    )
 
 
-def _checked(registry: Registry, subject: Subject) -> Line:
+def _checked(registry: Registry, subject: Subject) -> SubjectState:
     schema_id = registry.id_of(subject)
     problems = tuple(registry.incompatibilities(subject))
     if problems:
@@ -131,23 +159,39 @@ def _checked(registry: Registry, subject: Subject) -> Line:
     elif schema_id is not None:
         state = REGISTERED
     else:
-        state = COMPATIBLE if registry.versions(subject.name) else FIRST
-    return Line(subject.name, subject.schema.name, schema_id, state, problems)
+        state = COMPATIBLE if registry.versions(subject.name) else NO_VERSION
+    return SubjectState(subject.name, subject.schema.name, schema_id, state, problems)
 
 
-def _against_the_released() -> Sequence[Line]:
+def _schema(name: str, release: str | None) -> our_schemas.Schema:
+    if release is None:
+        known = {full_name: our_schemas.load(full_name) for full_name in our_schemas.ALL}
+    elif release in our_schemas.released():
+        known = dict(our_schemas.released()[release])
+    else:
+        raise ConfigurationError(f"--release: there is no {release}; released: {', '.join(our_schemas.released())}")
+    found = next((known[each] for each in known if name in {each, each.rpartition(".")[2]}), None)
+    if found is None:
+        names = ", ".join(each.rpartition(".")[2] for each in known)
+        raise ConfigurationError(f"there is no schema {name}; there are {names}")
+    return found
+
+
+def _against_the_released() -> Sequence[SubjectState]:
     return [_compared(version, released) for version, released in our_schemas.released().items()]
 
 
-def _compared(version: str, released: Mapping[str, our_schemas.Schema]) -> Line:
+def _compared(version: str, released: Mapping[str, our_schemas.Schema]) -> SubjectState:
     problems = tuple(
         f"{name}: {why}" for name, old in released.items() for why in breaks(our_schemas.load(name).text, old.text)
     )
     state = INCOMPATIBLE if problems else "compatible"
-    return Line(f"released {version}", ", ".join(name.rpartition(".")[2] for name in released), None, state, problems)
+    return SubjectState(
+        f"released {version}", ", ".join(name.rpartition(".")[2] for name in released), None, state, problems
+    )
 
 
-def _print(lines: Sequence[Line], *, as_json: bool) -> None:
+def _print(lines: Sequence[SubjectState], *, as_json: bool) -> None:
     if as_json:
         print_json([asdict(line) for line in lines])
     elif sys.stdout.isatty():
@@ -161,13 +205,13 @@ def _print(lines: Sequence[Line], *, as_json: bool) -> None:
                 print(f"{line.subject}: {problem}", file=sys.stderr)
 
 
-def _print_rich(lines: Sequence[Line]) -> None:
+def _print_rich(lines: Sequence[SubjectState]) -> None:
     table = Table("subject", "schema", "id", "state")
     for line in lines:
         table.add_row(line.subject, line.schema, "" if line.id is None else str(line.id), line.state)
     Console().print(table)
 
 
-def _plain(line: Line) -> str:
+def _plain(line: SubjectState) -> str:
     known = "" if line.id is None else f" (id {line.id})"
     return f"{line.subject}: {line.schema}{known}: {line.state}"

@@ -1,22 +1,18 @@
-"""``weda-connector serve``: run the connector."""
+"""``serve``: run the connector."""
 
 import asyncio
 from functools import partial
-from pathlib import Path
-from typing import Annotated
 
-import typer
 import uvloop
 
 from connector.app.reload import Reload
 from connector.app.run import run
+from connector.cli.options import File
 from connector.settings import Settings
 from connector.telemetry import logs
 
 
-def serve(
-    config: Annotated[Path | None, typer.Option("--config", help="YAML file with settings.")] = None,
-) -> None:
+def serve(config: File = None) -> None:
     """Run the connector until SIGTERM, SIGHUP or Ctrl-C.
 
     \b

@@ -1,45 +1,56 @@
-"""``weda-connector simulate``: plays a WeDa platform against a connector."""
+"""``simulate``: send simulated workflow messages to a connector."""
 
 import asyncio
 import secrets
-import signal
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Annotated
 
 import msgspec
 import typer
 
+from connector.app.signals import on_interrupt
+from connector.cli.exits import Exit, failed_if
+from connector.cli.options import Seed
 from connector.cli.progress import Progress
 from connector.errors import ConfigurationError
-from connector.simulator import Answer, Outcome, Plan, Shape, Summary, play
+from connector.simulator import Answer, Outcome, Plan, Shape, Summary, period_seconds, play
+from connector.text import counted, one_line
 
-EXIT_NOT_ALL_ACCEPTED = 1
-EXIT_UNREACHABLE = 3
+_MOST_REASONS = 20
 
 
 def simulate(
     *,
-    url: Annotated[str, typer.Option(help="The connector's address; without a path, /messageDeliver is added.")],
+    url: Annotated[
+        str, typer.Option(metavar="URL", help="The connector's address; without a path, /messageDeliver is added.")
+    ],
     token: Annotated[str | None, typer.Option(envvar="WEDA_TOKEN", help="Sent as a bearer token.")] = None,
-    instances: Annotated[int, typer.Option(help="Process instances to play; 0: without end.")] = 20,
-    rate: Annotated[float, typer.Option(help="Messages a second over all instances; 0: as fast as answered.")] = 0.0,
-    shape: Annotated[Shape, typer.Option(help="How a message stands in the request.")] = Shape.TEXT,
-    seed: Annotated[int | None, typer.Option(help="The same seed plays the same runs; random if not given.")] = None,
-    concurrency: Annotated[int, typer.Option(help="Instances in flight at once.")] = 64,
-    ramp: Annotated[float, typer.Option(help="Seconds in which the rate rises from 0.")] = 0.0,
-    seconds: Annotated[float | None, typer.Option(help="Send nothing new after so many seconds.")] = None,
-    repeats: Annotated[float, typer.Option(help="Share of accepted messages sent once more, 0 to 1.")] = 0.0,
-    overlaps: Annotated[float, typer.Option(help="Share sent at once with the next of the instance, 0 to 1.")] = 0.0,
+    instances: Annotated[int, typer.Option(help="Process instances to play; 0: endless.")] = 20,
+    rate: Annotated[float, typer.Option(help="Messages a second over all instances; 0: as fast as possible.")] = 0.0,
+    shape: Annotated[Shape, typer.Option(help="Format of the request body.")] = Shape.TEXT,
+    seed: Seed = None,
+    concurrency: Annotated[int, typer.Option(help="Instances at the same time.")] = 64,
+    ramp: Annotated[float, typer.Option(metavar="SECONDS", help="Time in which the rate rises from 0.")] = 0.0,
+    seconds: Annotated[float | None, typer.Option(metavar="SECONDS", help="Send nothing new after this long.")] = None,
+    since: Annotated[
+        str | None,
+        typer.Option(metavar="AGO", help="Fill the past: instances since so long ago, such as 14d; some stay open."),
+    ] = None,
+    repeats: Annotated[float, typer.Option(help="Share of accepted messages that are sent again, 0 to 1.")] = 0.0,
+    overlaps: Annotated[
+        float, typer.Option(help="Share that is sent together with the next one of the instance, 0 to 1.")
+    ] = 0.0,
     retries: Annotated[int, typer.Option(help="Attempts after the first, on 429, 503 or no answer.")] = 5,
-    ledger: Annotated[Path | None, typer.Option(help="Write what was sent and answered, a JSON object a line.")] = None,
+    ledger: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write requests and answers to this file, as JSON Lines.")
+    ] = None,
 ) -> None:
-    """Play a WeDa platform: whole process runs, sent to a connector in WeDa's order.
+    """Send simulated workflow messages to a connector, as WeDa does.
 
     The messages of an instance are sent one after the other, each after the answer to the one before. The last line
-    on stdout is {"sent":…,"accepted":…,"refused":…,"failed":…}.
-
-    Exit codes: 0 every message was accepted, 1 some were not, 2 bad usage, 3 nothing ever answered.
+    on stdout is {"sent":…,"accepted":…,"refused":…,"failed":…}; why messages were refused goes to standard error.
 
     \b
     Examples:
@@ -47,6 +58,9 @@ def simulate(
       weda-connector simulate --url http://127.0.0.1:8080 --rate 200 --ramp 10
       weda-connector simulate --url http://127.0.0.1:8080 --seed 7 --shape mixed
       weda-connector simulate --url http://127.0.0.1:8080 --ledger sent.jsonl
+      weda-connector simulate --url http://127.0.0.1:8080 --since 14d --instances 500
+
+    Exit codes: 0 every message was accepted, 1 some were not, 2 bad usage, 3 nothing ever answered.
     """
     try:
         plan = Plan(
@@ -63,12 +77,14 @@ def simulate(
             overlaps=overlaps,
             retries=retries,
             ledger=ledger,
+            since_seconds=None if since is None else period_seconds(since),
         )
-        summary = _played(plan)
+        summary, refusals = _played(plan)
     except ConfigurationError as error:
         raise typer.BadParameter(error.message) from error
     except OSError as error:
         raise typer.BadParameter(f"--ledger {ledger}: {error.strerror}") from error
+    _print_refusals(refusals)
     print(_last_line(summary), flush=True)
     if summary.sent and not summary.reached:
         print(f"weda-connector: nothing answers at {plan.url}: is the connector running there?", file=sys.stderr)
@@ -83,16 +99,21 @@ def _announced(seed: int | None) -> int:
     return drawn
 
 
-def _played(plan: Plan) -> Summary:
+def _played(plan: Plan) -> tuple[Summary, Counter[str]]:
     with Progress() as shown:
-        return asyncio.run(_until_interrupted(plan, _Counts(plan.instances, shown)))
+        counts = _Counts(plan.instances, shown)
+        return asyncio.run(_until_interrupted(plan, counts)), counts.refusals
+
+
+def _print_refusals(refusals: Counter[str]) -> None:
+    for why, count in refusals.most_common():
+        print(f"weda-connector: {counted(count, 'message')} refused: {why}", file=sys.stderr)
 
 
 async def _until_interrupted(plan: Plan, counts: "_Counts") -> Summary:
-    """Play the plan; Ctrl-C and SIGTERM end it at once, with what has been counted."""
+    """Play the plan; Ctrl-C and SIGTERM stop it at once, and what was sent is counted."""
     stop = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    on_interrupt(stop.set)
     return await play(plan, on_answer=counts.add, stop=stop)
 
 
@@ -101,24 +122,38 @@ def _last_line(summary: Summary) -> str:
     return msgspec.json.encode(counts).decode()
 
 
-def _exit_code(summary: Summary) -> int:
+def _exit_code(summary: Summary) -> Exit:
     if summary.sent and not summary.reached:
-        return EXIT_UNREACHABLE
-    return 0 if summary.accepted == summary.sent else EXIT_NOT_ALL_ACCEPTED
+        return Exit.UNREACHABLE
+    return failed_if(summary.accepted != summary.sent)
 
 
 class _Counts:
-    """Answers by outcome, and the instances that they complete."""
+    """Answers by outcome, the reasons of refusals, and the instances that the answers complete.
+
+    Attributes:
+        refusals: Reason → messages; of many different reasons, the first ones.
+    """
 
     def __init__(self, instances: int | None, shown: Progress) -> None:
         self._instances = instances
         self._shown = shown
         self._counts = dict.fromkeys(Outcome, 0)
         self._done = 0.0
+        self.refusals: Counter[str] = Counter()
 
     def add(self, answer: Answer) -> None:
         """Count one answer."""
         self._counts[answer.outcome] += 1
-        self._done += 1 / answer.of
+        if answer.outcome is Outcome.REFUSED:
+            why = _why(answer)
+            if why in self.refusals or len(self.refusals) < _MOST_REASONS:
+                self.refusals[why] += 1
+        self._done += 1 / answer.total
         text = " ".join(f"{outcome} {count}" for outcome, count in self._counts.items())
         self._shown.show(text, self._done, self._instances)
+
+
+def _why(answer: Answer) -> str:
+    code = "" if answer.code is None else f" (code {answer.code})"
+    return f"{answer.status}{code}: {one_line(answer.reason)}"

@@ -1,7 +1,7 @@
 """``tail``: decoded records, one a line, from the topic of a stream."""
 
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, suppress
 from enum import StrEnum
 from itertools import islice
@@ -9,17 +9,26 @@ from typing import Annotated, Any, Final
 
 import typer
 
+from connector.cli.columns import aligned, local_time, zone
+from connector.cli.options import SERVERS, File, Servers, Since, TopicEnvType, TopicSource, servers_of
 from connector.cli.output import print_json
-from connector.cli.topics import File, Servers, servers_of
 from connector.kafka.reader import Decoded, read_records
 from connector.kafka.registry import Registry
-from connector.message.conversion import timestamp_text
-from connector.message.routes import STREAMS, Routes
+from connector.message.routes import DEAD_LETTERS, STREAMS, Routes
+from connector.operations import timeline
 from connector.settings import DEFAULT_SOURCE, Settings
 
-_LONGEST: Final = 200
-_NONE: Final = "-"
-_GAP: Final = "  "
+_TIME_CELLS: Final = 25
+_TERMINAL_TIME_CELLS: Final = 19
+_EVENT_CELLS: Final[Mapping[str, int]] = {
+    "WHO": 10,
+    "ACTION": 14,
+    "NODE": 16,
+    "STATUS": 10,
+    "TITLE": 28,
+    "PROCESS": 12,
+}
+_DEAD_LETTER_CELLS: Final[Mapping[str, int]] = {"CODE": 5, "STAGE": 8, "REASON": 60, "INSTANCE": 32}
 
 
 class TailStream(StrEnum):
@@ -29,112 +38,131 @@ class TailStream(StrEnum):
     INSTANCES = "instances"
     TASKS = "tasks"
     STATE = "state"
+    FLAT = "flat"
+    FLAT_STATE = "flat-state"
     DEAD_LETTERS = "dead-letters"
 
 
 def tail(
     *,
     instance: Annotated[str | None, typer.Option(help="Only records of this instanceId.")] = None,
+    process: Annotated[str | None, typer.Option(help="Only this process: a part of its name, or its key.")] = None,
+    person: Annotated[
+        str | None,
+        typer.Option(help="Only events of this person: a part of the name of who acted, or to whom it went."),
+    ] = None,
+    since: Since = None,
     stream: Annotated[TailStream, typer.Option(help="Whose topic is read.")] = TailStream.EVENTS,
     from_beginning: Annotated[bool, typer.Option("--from-beginning", help="Start with the oldest record.")] = False,
-    until_end: Annotated[bool, typer.Option("--until-end", help="End where the topic ends now.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print whole records as JSON.")] = False,
-    maximum: Annotated[int | None, typer.Option("--max", min=1, help="End after so many records.")] = None,
+    until_end: Annotated[bool, typer.Option("--until-end", help="Stop where the topic ends now.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print whole records as JSON, one a line.")] = False,
+    maximum: Annotated[int | None, typer.Option("--max", "-n", min=1, help="Stop after this many records.")] = None,
     timeout: Annotated[
-        float | None, typer.Option(min=0.1, help="End after so many seconds without a record; else never.")
+        float | None,
+        typer.Option(min=0.1, metavar="SECONDS", help="Stop after this long without a record; else never."),
     ] = None,
-    source: Annotated[str, typer.Option(help="What {source} stands for in the topics' prefix.")] = DEFAULT_SOURCE,
-    env_type: Annotated[str, typer.Option(help="What {envType} stands for in the topics' prefix.")] = "prod",
+    source: TopicSource = DEFAULT_SOURCE,
+    env_type: TopicEnvType = "prod",
     file: File = None,
     bootstrap_servers: Servers = None,
 ) -> None:
     """Print records as they come, until Ctrl-C. Nothing is committed, no consumer group is made.
 
-    A line has: time, instanceId, msgType, actionName, processName, node, status. Of dead letters: time, instanceId,
-    code, stage, reason, the request.
+    Columns: time in your zone (TZ), who, action, node, status, title, process, instanceId. Of dead letters: time, code,
+    stage, reason, instanceId, the request. Records of one instance are in order; partitions are read side by side.
 
     \b
     Examples:
+      weda-connector tail
+      weda-connector tail --since 2h --process 请假 --person 张三
       weda-connector tail --from-beginning --until-end --json | jq .value.actionName
       weda-connector tail --instance 1f0c7a --from-beginning
       weda-connector tail --stream dead-letters --bootstrap-servers kafka:9092
 
     Exit codes: 0 ended, 2 bad usage or configuration, 3 Kafka is not reachable.
     """
-    settings = Settings.load(file=file, flags={"kafka.bootstrap_servers": bootstrap_servers})
+    if stream is TailStream.DEAD_LETTERS and (process or person):
+        raise typer.BadParameter("--process and --person: a dead letter has no fields that can be searched")
+    settings = Settings.load(file=file, flags={SERVERS: bootstrap_servers})
     with ExitStack() as stack:
         records = read_records(
-            servers_of(settings, embedded="give the address that its connector prints with --bootstrap-servers"),
+            servers_of(settings),
             settings.kafka.properties,
             stream=stream,
             topic=Routes(STREAMS, settings.topics.prefix).topic(stream, source, env_type),
             by_id=stack.enter_context(Registry(settings.registry)).schema if settings.registry.url else None,
             from_beginning=from_beginning,
+            since=since,
             until_end=until_end,
             key=instance,
             idle_seconds=timeout,
-            on_missing=_say_missing,
+            on_missing=_print_missing,
         )
-        _print(islice(records, maximum), _print_json if as_json else _print_line)
+        found = (record for record in records if _is_wanted(record, process, person))
+        _print(islice(found, maximum), stream, as_json=as_json)
 
 
 def whole(record: Decoded) -> dict[str, Any]:
     """The whole record as JSON values."""
-    return {name: getattr(record, name) for name in Decoded.__slots__} | {"value": _shown(record.value)}
+    return {name: getattr(record, name) for name in Decoded.__slots__} | {"value": _as_text(record.value)}
 
 
-def line(record: Decoded) -> str:
-    """The record for people: what matters, in one line."""
-    if record.value is None:
-        parts: tuple[Any, ...] = ("deleted",)
-    else:
-        parts = _said_of_letter(record) if isinstance(record.value, bytes) else _said_of_event(record.value)
-    return _GAP.join(plain(part) for part in (timestamp_text(record.timestamp), record.key, *parts))
+def _is_wanted(record: Decoded, process: str | None, person: str | None) -> bool:
+    if process is None and person is None:
+        return True
+    value = record.value
+    if not isinstance(value, dict):
+        return False
+    if process is not None and process not in (value.get("processName") or "") and process != value.get("processKey"):
+        return False
+    if person is None:
+        return True
+    (step,) = timeline.read([record]).steps
+    return person in step.who or person in step.to
 
 
-def _print(records: Iterator[Decoded], show: Callable[[Decoded], None]) -> None:
+def _print(records: Iterator[Decoded], stream: str, *, as_json: bool) -> None:
+    is_terminal = sys.stdout.isatty()
+    columns = _DEAD_LETTER_CELLS if stream == DEAD_LETTERS else _EVENT_CELLS
+    last = "REQUEST" if stream == DEAD_LETTERS else "INSTANCE"
+    widths = (_TERMINAL_TIME_CELLS if is_terminal else _TIME_CELLS, *columns.values())
     with suppress(KeyboardInterrupt):
+        if is_terminal and not as_json:
+            print(aligned((f"TIME ({zone()})", *columns, last), widths))
         for record in records:
-            show(record)
+            if as_json:
+                print_json(whole(record))
+            else:
+                print(aligned(_columns(record, stream), widths), flush=True)
 
 
-def _print_json(record: Decoded) -> None:
-    print_json(whole(record))
-
-
-def _print_line(record: Decoded) -> None:
-    print(line(record), flush=True)
-
-
-def _say_missing(topic: str) -> None:
+def _print_missing(topic: str) -> None:
     print(f"waiting for the topic {topic}, which does not exist yet", file=sys.stderr)
 
 
-def _said_of_event(value: dict[str, Any]) -> tuple[Any, ...]:
-    """Of any of the three records: each has only some of the fields."""
-    node = value.get("elementName") or "、".join(map(_node, value.get("elementMap") or ()))
-    status = value.get("taskStatusName") or value.get("instanceStatusName")
-    return value.get("msgType"), value.get("actionName"), value.get("processName"), node, status
+def _columns(record: Decoded, stream: str) -> tuple[Any, ...]:
+    at = local_time(record.timestamp)
+    if stream == DEAD_LETTERS or isinstance(record.value, bytes):
+        return at, *_dead_letter_columns(record, is_dead_letter=stream == DEAD_LETTERS)
+    if record.value is None:
+        return at, None, "deleted", None, None, None, None, record.key
+    return at, *_event_columns(record, record.value)
 
 
-def _node(element: Mapping[str, str]) -> str:
-    """WeDa sends a current node with its id and name as fields, or as id → name."""
-    return element.get("elementName") or "、".join(element.values())
+def _event_columns(record: Decoded, value: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Of any of the records: each has only some of the fields."""
+    (step,) = timeline.read([record]).steps
+    return step.who, step.what, step.node, step.status, value.get("flowTitle"), value.get("processName"), record.key
 
 
-def _said_of_letter(record: Decoded) -> tuple[Any, ...]:
+def _dead_letter_columns(record: Decoded, *, is_dead_letter: bool) -> tuple[Any, ...]:
     """Of a dead letter, or of a record that none of the schemas reads."""
-    headers = record.headers
-    reason = headers.get("weda.error.message", "not readable as a record")
-    return headers.get("weda.error.code"), headers.get("weda.error.stage"), reason, _shown(record.value)
+    headers, body = record.headers, _as_text(record.value)
+    if not is_dead_letter:
+        return None, "not readable as a record", None, None, body, None, record.key
+    names = ("code", "stage", "message")
+    return *(headers.get(f"weda.error.{name}") for name in names), record.key, body
 
 
-def _shown(value: dict[str, Any] | bytes | None) -> dict[str, Any] | str | None:
+def _as_text(value: dict[str, Any] | bytes | None) -> dict[str, Any] | str | None:
     return value.decode(errors="backslashreplace") if isinstance(value, bytes) else value
-
-
-def plain(part: Any) -> str:
-    """Text that keeps to its line, a dash for none, and cannot steer a terminal: it comes from who sent the message."""
-    text = _NONE if part is None or part == "" else str(part)
-    shown = text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
-    return "".join(letter if letter.isprintable() else " " for letter in shown)

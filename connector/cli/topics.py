@@ -1,35 +1,91 @@
-"""``topics``: the topics that should exist against those that do."""
+"""``topics``: list and describe the topics; compare them with the settings, create or change them."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict
-from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
+from connector.cli.columns import table
+from connector.cli.commands import Command, group
+from connector.cli.exits import failed_if
+from connector.cli.options import SERVERS, File, Json, Servers, servers_of
 from connector.cli.output import print_json
-from connector.errors import ConfigurationError
-from connector.kafka.topics import Difference, TopicAdmin, TopicSpec, plan, wanted
-from connector.settings import EMBEDDED, Settings
+from connector.errors import ConnectorError, OutsideUnreachable
+from connector.kafka.topics import Contents, Difference, TopicAdmin, TopicSpec, TopicState, as_dict, plan, wanted
+from connector.settings import Settings
 
-EXIT_DIFFERENT: Final = 1
 SECONDS: Final = 10.0
-_SERVERS: Final = "kafka.bootstrap_servers"
 _COLUMNS: Final = ("topic", "what", "wanted", "actual", "action")
 
-topics = typer.Typer(no_args_is_help=True, help="Topics that should exist against those that do; create or mend.")
+topics = group("List and describe the topics; compare them with the settings, create or change them.")
 
-File = Annotated[Path | None, typer.Option("--config", help="YAML file with settings.")]
-Servers = Annotated[str | None, typer.Option("--bootstrap-servers", help="Brokers as host:port, comma-separated.")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+Groups = Annotated[
+    list[str] | None, typer.Option("--group", metavar="NAME", help="Show its lag: a consumer group; may be repeated.")
+]
 
 
-@topics.command("plan")
+@topics.command("list", cls=Command)
+def list_command(
+    *, groups: Groups = None, file: File = None, bootstrap_servers: Servers = None, as_json: Json = False
+) -> None:
+    """List the topics of the settings as they are: records, partitions, replicas, and the lag of consumer groups.
+
+    \b
+    Examples:
+      weda-connector topics list
+      weda-connector topics list --group reports --group weda-clickhouse
+      weda-connector topics list --json
+
+    Exit codes: 0 every topic exists, 1 one is missing, 2 bad usage or configuration, 3 Kafka is not reachable.
+    """
+    settings = Settings.load(file=file, flags={SERVERS: bootstrap_servers})
+    found = list(_listed(_admin(settings), [spec.name for spec in wanted(settings)], groups or ()))
+    if as_json:
+        print_json({"topics": found})
+    else:
+        heads = ("TOPIC", "STATE", "RECORDS", "PARTITIONS", "IN SYNC", *(f"LAG OF {name}" for name in groups or ()))
+        print("\n".join(table([heads, *(_line(one, groups or ()) for one in found)])))
+    raise typer.Exit(failed_if(not all(one["exists"] for one in found)))
+
+
+@topics.command("describe", cls=Command)
+def describe_command(
+    *,
+    topic: Annotated[str, typer.Argument(metavar="TOPIC", help="Its name, as listed.", show_default=False)],
+    groups: Groups = None,
+    file: File = None,
+    bootstrap_servers: Servers = None,
+    as_json: Json = False,
+) -> None:
+    """Describe one topic: its partitions with leader, replicas, offsets and the lag of consumer groups.
+
+    \b
+    Examples:
+      weda-connector topics describe weda.workflow.events
+      weda-connector topics describe weda.workflow.events --group reports --json
+
+    Exit codes: 0 described, 1 there is no such topic, 2 bad usage or configuration, 3 Kafka is not reachable.
+    """
+    admin = _admin(Settings.load(file=file, flags={SERVERS: bootstrap_servers}))
+    (found,) = _listed(admin, [topic], groups or (), is_whole=True)
+    if not found["exists"]:
+        raise ConnectorError(f"there is no topic {topic}; `weda-connector topics list` lists those of the settings")
+    if as_json:
+        print_json(found)
+        return
+    for name, value in found["config"].items():
+        print(f"{name}: {value}")
+    heads = ("PARTITION", "LEADER", "IN SYNC", "FIRST", "END", *(f"LAG OF {name}" for name in groups or ()))
+    print("\n" + "\n".join(table([heads, *(_partition_line(one, groups or ()) for one in found["by_partition"])])))
+
+
+@topics.command("plan", cls=Command)
 def plan_command(*, file: File = None, bootstrap_servers: Servers = None, as_json: Json = False) -> None:
-    """Show what differs; nothing is changed.
+    """Show how the topics differ from the settings; nothing is changed.
 
     \b
     Examples:
@@ -38,16 +94,16 @@ def plan_command(*, file: File = None, bootstrap_servers: Servers = None, as_jso
 
     Exit codes: 0 nothing differs, 1 something does, 2 bad usage or configuration, 3 Kafka is not reachable.
     """
-    settings = Settings.load(file=file, flags={_SERVERS: bootstrap_servers})
+    settings = Settings.load(file=file, flags={SERVERS: bootstrap_servers})
     differences = _compared(_admin(settings), wanted(settings))
     if as_json:
         _print_json(differences=differences)
     else:
         _print_table(differences, none="every topic is as it should be")
-    raise typer.Exit(EXIT_DIFFERENT if differences else 0)
+    raise typer.Exit(failed_if(differences))
 
 
-@topics.command("apply")
+@topics.command("apply", cls=Command)
 def apply_command(
     *,
     file: File = None,
@@ -55,20 +111,20 @@ def apply_command(
     as_json: Json = False,
     allow_reordering: Annotated[
         bool,
-        typer.Option("--allow-reordering", help="Add partitions too: the order of an instance does not cross that."),
+        typer.Option("--allow-reordering", help="Add partitions too, which breaks the order of existing instances."),
     ] = False,
 ) -> None:
-    """Create the topics that are missing and mend those that differ.
+    """Create missing topics and change those that differ.
 
     \b
     Examples:
       weda-connector topics apply
-      weda-connector topics apply --allow-reordering   # also adds partitions: order does not cross that
+      weda-connector topics apply --allow-reordering   # adds partitions, which breaks the order of existing instances
 
-    Exit codes: 0 every topic is as it should be, 1 a difference stays, 2 bad usage or configuration, 3 Kafka is not
+    Exit codes: 0 every topic is as it should be, 1 a difference is left, 2 bad usage or configuration, 3 Kafka is not
     reachable.
     """
-    settings = Settings.load(file=file, flags={_SERVERS: bootstrap_servers})
+    settings = Settings.load(file=file, flags={SERVERS: bootstrap_servers})
     admin, specs = _admin(settings), wanted(settings)
     differences = _compared(admin, specs)
     done = [each for each in differences if _is_allowed(each, allow_reordering=allow_reordering)]
@@ -79,32 +135,72 @@ def apply_command(
     else:
         _print_table(done, none="nothing to do" if not left else "nothing done")
         _print_left(left)
-    raise typer.Exit(EXIT_DIFFERENT if left else 0)
-
-
-def servers_of(settings: Settings, *, embedded: str) -> str:
-    """The brokers' addresses.
-
-    Args:
-        settings: The effective settings.
-        embedded: What to say about the embedded broker, which has no address of its own to reach from here.
-
-    Raises:
-        ConfigurationError: None are set, or they are the embedded broker.
-    """
-    servers = settings.kafka.bootstrap_servers
-    if servers is None:
-        raise ConfigurationError(
-            "WEDA_KAFKA__BOOTSTRAP_SERVERS is not set: give the brokers as host:port,host:port, or --bootstrap-servers"
-        )
-    if servers == EMBEDDED:
-        raise ConfigurationError(f"WEDA_KAFKA__BOOTSTRAP_SERVERS is {EMBEDDED}: {embedded}")
-    return servers
+    raise typer.Exit(failed_if(left))
 
 
 def _admin(settings: Settings) -> TopicAdmin:
-    servers = servers_of(settings, embedded="topics of the embedded broker make themselves; name real brokers")
+    servers = servers_of(settings, embedded="the embedded broker creates its topics automatically; name real brokers")
     return TopicAdmin(servers, settings.kafka.properties)
+
+
+def _listed(
+    admin: TopicAdmin, names: Sequence[str], groups: Collection[str], *, is_whole: bool = False
+) -> Iterator[dict[str, Any]]:
+    """Each topic as JSON values; ``is_whole``: with its configuration and its partitions."""
+    silent = {broker.node_id for broker in admin.each_broker(SECONDS) if not broker.answers}
+    states = admin.describe(names, SECONDS)
+    contents = _contents(admin, states)
+    committed = {name: admin.committed(name, SECONDS) for name in groups}
+    for name in names:
+        found, state, content = as_dict(name, states.get(name), silent), states.get(name), contents.get(name)
+        if state is not None:
+            found["state"] = state.condition(silent)
+            found["records"] = content and content.records
+            found["lag"] = {group: content and content.lag(name, offsets) for group, offsets in committed.items()}
+        if state is not None and is_whole:
+            found["config"] = dict(sorted(state.config.items()))
+            found["by_partition"] = [
+                _partition(number, state, content, committed) for number in range(state.partitions)
+            ]
+        yield found
+
+
+def _contents(admin: TopicAdmin, states: Mapping[str, TopicState]) -> Mapping[str, Contents]:
+    """How much is in the topics; nothing where Kafka cannot say, as while a partition has no leader."""
+    try:
+        return admin.contents({name: state.partitions for name, state in states.items()}, SECONDS)
+    except OutsideUnreachable:
+        return {}
+
+
+def _partition(
+    number: int, state: TopicState, content: Contents | None, committed: Mapping[str, Mapping[tuple[str, int], int]]
+) -> dict[str, Any]:
+    return {
+        "partition": number,
+        "leader": state.leaders[number],
+        "in_sync": sorted(state.in_sync[number]),
+        "first": content and content.firsts[number],
+        "end": content and content.ends[number],
+        "committed": {group: offsets.get((state.name, number)) for group, offsets in committed.items()},
+        "lag": {
+            group: content and content.lags(state.name, offsets).get(number) for group, offsets in committed.items()
+        },
+    }
+
+
+def _line(found: Mapping[str, Any], groups: Collection[str]) -> tuple[Any, ...]:
+    if not found["exists"]:
+        return (found["topic"], "MISSING", *[None] * (3 + len(groups)))
+    in_sync = f"{found['in_sync']} of {found['replicas']}, at least {found['min_insync_replicas']}"
+    lags = (found["lag"][name] for name in groups)
+    return (found["topic"], found["state"], found["records"], found["partitions"], in_sync, *lags)
+
+
+def _partition_line(found: Mapping[str, Any], groups: Collection[str]) -> tuple[Any, ...]:
+    in_sync = ",".join(map(str, found["in_sync"]))
+    lags = (found["lag"][name] for name in groups)
+    return (found["partition"], found["leader"], in_sync, found["first"], found["end"], *lags)
 
 
 def _compared(admin: TopicAdmin, specs: Sequence[TopicSpec]) -> tuple[Difference, ...]:

@@ -2,14 +2,14 @@
 
 A process draws its own sequences in order, so samples of the counter are enough to tell when each was drawn. Of a
 message that an earlier process or another replica received, only the wall clock of that time is known: it is used
-unless it is in the future, and from the first look on the monotonic clock counts.
+unless it is in the future, and from the first sample on the monotonic clock counts.
 """
 
 import time
 from bisect import bisect_right
 from typing import Final
 
-_MOST_LOOKS: Final = 2_048
+_MOST_SAMPLES: Final = 2_048
 
 
 class Ages:
@@ -20,24 +20,24 @@ class Ages:
     """
 
     def __init__(self, first: int | None) -> None:
-        self._started = self._looked = time.monotonic()
+        self._started = self._sampled_at = time.monotonic()
         self._is_alone = first is not None
         self._sequences: list[int] = [] if first is None else [first]
         self._moments = [] if first is None else [self._started]
         self._oldest: tuple[int, float] | None = None
 
-    def look(self, next_sequence: int) -> None:
+    def sample(self, next_sequence: int) -> None:
         """Note how far the sequences have come; to be called again and again.
 
-        After a while every second look is forgotten: in a process that has run for long, ages are known to seconds.
+        After a while every second sample is dropped: in a process that has run for long, ages are known to seconds.
         """
-        self._looked = time.monotonic()
+        self._sampled_at = time.monotonic()
         if not self._is_alone or next_sequence == self._sequences[-1]:
             return
-        if len(self._sequences) == _MOST_LOOKS:
+        if len(self._sequences) == _MOST_SAMPLES:
             del self._sequences[1::2], self._moments[1::2]
         self._sequences.append(next_sequence)
-        self._moments.append(self._looked)
+        self._moments.append(self._sampled_at)
 
     def since(self, sequence: int, received_at: int) -> float:
         """The moment on the monotonic clock from which on a message waits, or one not long before.
@@ -48,12 +48,12 @@ class Ages:
         """
         if self._is_alone and sequence >= self._sequences[0]:
             at = bisect_right(self._sequences, sequence)
-            return self._looked if at == len(self._sequences) else self._moments[at - 1]
+            return self._sampled_at if at == len(self._sequences) else self._moments[at - 1]
         since = time.monotonic() - max(time.time() - received_at / 1000, 0)
         return min(since, self._started) if self._is_alone else since
 
     def since_oldest(self, sequence: int, received_at: int) -> float:
-        """The same of the message that has waited longest: however the wall clock steps, its age grows."""
+        """The moment for the message that has waited longest: however the wall clock steps, its age grows."""
         if self._oldest is None or self._oldest[0] != sequence:
             self._oldest = sequence, self.since(sequence, received_at)
         return self._oldest[1]

@@ -23,7 +23,7 @@ class Durability(Enum):
 class Completion(Generic[T]):
     """The outcome of work that was begun, set once: what came of it, or the error that ended it.
 
-    For one event loop; it costs no task and no turn of the loop.
+    For one event loop; it costs no task and no iteration of the loop.
 
     Attributes:
         result: None until it is complete.

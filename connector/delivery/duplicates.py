@@ -45,9 +45,9 @@ class DedupState(Enum):
     SAFE = "safe"
 
 
-def dedup_key_of(kind: str, source: str, identity: str, fingerprint: bytes) -> DedupKey:
+def dedup_key_of(kind: str, source: str, external_id: str, fingerprint: bytes) -> DedupKey:
     """The key of a message (by its ``msgId``), a dead letter (by its media type) or a signed request."""
-    text = f"{kind}\x00{source}\x00{identity}".encode()
+    text = f"{kind}\x00{source}\x00{external_id}".encode()
     return hashlib.blake2b(text, digest_size=16).digest(), fingerprint
 
 
@@ -182,7 +182,7 @@ class DuplicatesFile:
         self._writer = asyncio.create_task(supervision.forever("duplicates", self._write_behind))
 
     @property
-    def lives(self) -> bool:
+    def is_alive(self) -> bool:
         """Whether keys are written."""
         return self._writer is not None and not self._writer.done()
 
@@ -229,7 +229,7 @@ class DuplicatesFile:
     def _append(self, keys: list[DedupKey]) -> None:
         if self._database is None:
             return
-        if self._open_files.lost():
+        if self._open_files.lost_reason():
             self._restore(self._database)
         if not keys:
             return

@@ -1,9 +1,11 @@
-"""The order of each instance, fixed at admission: what may go to the publisher now, what waits.
+"""The state of each instance's lane, by which `connector.delivery.delivery` decides what is published now, what waits.
 
 Each instance has one lane. At most one of its messages is with librdkafka. A lane is *direct* while none of its
 messages is in the journal; as soon as one is, every message behind it goes to the journal too, and the lane is direct
 again only after the removal of its last row is on the disk. So the sequence alone decides what is next, and a
-crash can at most repeat the unacknowledged tail of an instance, whole and in order.
+crash can at most repeat the unacknowledged tail of an instance, whole and in order. For the same reason a row that
+failed, and may be in Kafka all the same, is published again only after the removals of the rows in front of it are on
+the disk.
 
 Pure bookkeeping for one thread: no I/O, no clock. The memory of a lane exists only while it is busy.
 """
@@ -36,7 +38,7 @@ class JournaledLanes(Protocol):
     def removed(self, lane: str) -> None:
         """The removal of a row of the lane is on the disk."""
 
-    def may_grow_in_front(self, lane: str) -> bool:
+    def may_insert_before(self, lane: str) -> bool:
         """Whether messages of the lane may still come that belong before rows that were already read."""
 
     def __contains__(self, lane: str) -> bool:
@@ -77,7 +79,7 @@ class LaneCounts:
         """A row of the lane is gone from the disk."""
         self._change(lane, -1)
 
-    def may_grow_in_front(self, lane: str) -> bool:  # noqa: ARG002 - the same for every lane
+    def may_insert_before(self, lane: str) -> bool:  # noqa: ARG002 - the same for every lane
         """Never: a message is numbered in the step in which it takes its place in the lane."""
         return False
 
@@ -98,7 +100,7 @@ class Timer(Protocol):
         """Do not call it."""
 
 
-class Row(Enum):
+class RowState(Enum):
     """Whether an admission has a row in the journal."""
 
     NONE = "none"
@@ -106,8 +108,8 @@ class Row(Enum):
     STORED = "stored"
 
 
-class Entry:
-    """One admission and how far it has come.
+class LaneEntry:
+    """One admission of a busy lane in memory (in flight, waiting or read ahead), and how far it has come.
 
     Attributes:
         admission: What is to be published; its records shrink to those that are still open.
@@ -122,7 +124,7 @@ class Entry:
     __slots__ = ("admission", "completion", "is_counted", "is_published", "row", "since", "timer")
 
     def __init__(
-        self, admission: Admission, *, row: Row, completion: Completion[Durability] | None, since: float
+        self, admission: Admission, *, row: RowState, completion: Completion[Durability] | None, since: float
     ) -> None:
         self.admission = admission
         self.since = since
@@ -145,9 +147,9 @@ class Lane:
     __slots__ = ("in_flight", "read_ahead", "waiting")
 
     def __init__(self) -> None:
-        self.in_flight: Entry | None = None
-        self.waiting: list[Entry] = []
-        self.read_ahead: list[Entry] = []
+        self.in_flight: LaneEntry | None = None
+        self.waiting: list[LaneEntry] = []
+        self.read_ahead: list[LaneEntry] = []
 
 
 class Lanes:
@@ -161,8 +163,8 @@ class Lanes:
         """The lane, if it is busy."""
         return self._busy.get(name)
 
-    def busy(self, name: str) -> Lane:
-        """The lane, made busy."""
+    def get_or_create(self, name: str) -> Lane:
+        """The lane; from now on it is busy."""
         lane = self._busy.get(name)
         if lane is None:
             lane = self._busy[name] = Lane()

@@ -1,7 +1,8 @@
-"""The seam between one connector and several: where a message's place in the order of its instance is fixed.
+"""How a message gets its position in the order of its instance: alone, or agreed among replicas.
 
-A connector with a journal of its own fixes it alone (:class:`LocalOrder`). Replicas that share a journal agree on it
-(`connector.replicas.order`). Everything above this module works with either.
+A connector with a journal of its own assigns it (:class:`LocalOrder`). Replicas that share a journal agree on it
+(`connector.replicas.order`). Everything above this module works with either. The rule of order is in
+`connector.delivery.lanes`; `connector.delivery.delivery` enforces it.
 """
 
 from collections.abc import Awaitable, Callable
@@ -19,7 +20,7 @@ from connector.values import ProducibleRecord, Request
 T = TypeVar("T")
 
 
-class Arrival(NamedTuple):
+class NewMessage(NamedTuple):
     """A message, or a dead letter, that is new to this connector and is to be admitted.
 
     Attributes:
@@ -42,14 +43,18 @@ class Arrival(NamedTuple):
 class DoneElsewhere(ConnectorError):
     """Another replica has done the same work meanwhile."""
 
-    stage = "replay"
+    stage = "reprocess"
 
 
 class Order(Protocol):
     """Admits messages so that those of an instance are published in the order of their admission."""
 
-    def admit(self, arrival: Arrival) -> Completion[Durability]:
+    def admit(self, message: NewMessage) -> Completion[Durability]:
         """Fix the message's place in its lane and send it on; its error is ``Unavailable``: it is not kept."""
+
+
+class OnceOnly(Protocol):
+    """What one replica may do and no other may repeat; both implementations of `Order` have it."""
 
     def use(self, dedup_key: DedupKey) -> Completion[DedupState]:
         """Begin to use a key that may be used once, such as the id of a signed request.
@@ -62,7 +67,9 @@ class Order(Protocol):
     def end_use(self, dedup_key: DedupKey, refusal: ConnectorError | None) -> None:
         """What the key was used for was accepted; or refused, and then the key may be used again."""
 
-    async def run_once(self, note: Note, dedup_key: DedupKey, work: Callable[[], Awaitable[T]]) -> T | None:
+    async def run_unless_done_elsewhere(
+        self, note: Note, dedup_key: DedupKey, work: Callable[[], Awaitable[T]]
+    ) -> T | None:
         """Run work that ends with a note in the journal, unless another replica has run it.
 
         Cancelling the caller may leave the work to finish.
@@ -74,9 +81,6 @@ class Order(Protocol):
             DoneElsewhere: It is noted, by whom is not known.
             Unavailable: It cannot be found out now.
         """
-
-    async def waiting_dead_letters(self) -> int:
-        """How many dead letters wait in the journal, of all replicas."""
 
 
 class SingleUses:
@@ -120,22 +124,27 @@ class LocalOrder:
         self._journaled = journaled
         self._uses = SingleUses(duplicates)
 
-    def admit(self, arrival: Arrival) -> Completion[Durability]:
+    def admit(self, message: NewMessage) -> Completion[Durability]:
         """Number the message and publish it, or write it to the journal."""
-        if arrival.lane is None:
-            return self._delivery.admit_dead_letter(arrival.request, arrival.records[0], arrival.note)
-        return self._delivery.admit(arrival.lane, arrival.request, arrival.records, note=arrival.note)
+        if message.lane is None:
+            return self._delivery.admit_dead_letter(message.request, message.records[0], message.note)
+        return self._delivery.admit(message.lane, message.request, message.records, note=message.note)
 
     def use(self, dedup_key: DedupKey) -> Completion[DedupState]:
-        """Begin to use a key; see `Order`."""
+        """Begin to use a key; see `OnceOnly`."""
         return self._uses.begin(dedup_key) or Completion.of(DedupState.NEW)
 
     def end_use(self, dedup_key: DedupKey, refusal: ConnectorError | None) -> None:
-        """End a use; see `Order`."""
+        """End a use; see `OnceOnly`."""
         self._uses.end(dedup_key, refusal)
 
-    async def run_once(self, note: Note, dedup_key: DedupKey, work: Callable[[], Awaitable[T]]) -> T | None:  # noqa: ARG002 - nobody else could run it
-        """Run the work."""
+    async def run_unless_done_elsewhere(
+        self,
+        note: Note,  # noqa: ARG002 - there is no elsewhere
+        dedup_key: DedupKey,  # noqa: ARG002 - the same
+        work: Callable[[], Awaitable[T]],
+    ) -> T | None:
+        """Run the work, always: no other replica could have done it."""
         return await work()
 
     async def waiting_dead_letters(self) -> int:

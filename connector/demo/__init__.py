@@ -1,11 +1,11 @@
-"""The main job at a glance: a connector, a simulated WeDa platform and a reader of its events, in one process.
+"""The demo: a connector, a simulated WeDa platform and a reader of its events, in one process.
 
-``run`` plays the demo; its ``Scene`` holds the ledger of what was sent against what appeared in Kafka.
+``run`` runs it; its ``DemoState`` has the ledger of what was sent against what appeared in Kafka.
 """
 
 from connector.demo.options import Options
-from connector.demo.performance import run
-from connector.demo.scene import Scene
+from connector.demo.runner import run
+from connector.demo.state import DemoState
 from connector.demo.view import summary
 
-__all__ = ["Options", "Scene", "run", "summary"]
+__all__ = ["DemoState", "Options", "run", "summary"]

@@ -5,13 +5,13 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from connector.simulator import Answer, Outcome
-from connector.simulator.sender import NOT_NOW
+from connector.simulator.sender import RETRYABLE
 
-MOST_STRANGERS: Final = 1_000
-"""Instances of other senders that are remembered, in case an answer makes them ours."""
+MOST_UNKNOWN: Final = 1_000
+"""Most unknown instances kept: the answer of one of ours may arrive after its record."""
 
 MOST_SETTLED: Final = 4_096
-"""Instances of ours that are remembered after they were settled."""
+"""Most settled instances of ours kept."""
 
 _MOST_AHEAD: Final = 10  # one message of an instance is sent at a time, so that hardly one is ahead of its answer
 
@@ -40,7 +40,7 @@ class _Instance:
 
     @property
     def out_of_order(self) -> int:
-        """Messages whose first appearance stands after that of a later one."""
+        """Messages that appeared after a later one."""
         furthest, late = -1, 0
         for place in (self.places[message] for message in self.appeared if message in self.places):
             late += place < furthest
@@ -66,7 +66,7 @@ class Ledger:
         self.published = 0
         self.ended = 0
         self._instances: dict[str, _Instance] = {}
-        self._strangers: OrderedDict[str, _Instance] = OrderedDict()
+        self._unknown: OrderedDict[str, _Instance] = OrderedDict()
         self._settled: OrderedDict[str, None] = OrderedDict()
         self._settled_out_of_order = 0
 
@@ -77,7 +77,7 @@ class Ledger:
 
     @property
     def out_of_order(self) -> int:
-        """Messages whose first appearance stands after that of a later one of the same instance."""
+        """Messages that appeared after a later one of the same instance."""
         return self._settled_out_of_order + sum(each.out_of_order for each in self._instances.values())
 
     @property
@@ -119,7 +119,7 @@ class Ledger:
         """Note a record of the events topic; those of one instance come in the topic's order."""
         if instance_id in self._settled:
             return
-        instance = self._instances.get(instance_id) or self._stranger(instance_id)
+        instance = self._instances.get(instance_id) or self._unknown_instance(instance_id)
         is_answered = message_id in instance.places
         is_full = not is_answered and len(instance.appeared) - len(instance.places) >= _MOST_AHEAD
         if message_id in instance.appeared or is_full:
@@ -132,14 +132,14 @@ class Ledger:
 
     def _of(self, instance_id: str) -> _Instance:
         if instance_id not in self._instances:
-            known = instance_id in self._strangers
-            self._instances[instance_id] = self._strangers.pop(instance_id) if known else _Instance()
+            known = instance_id in self._unknown
+            self._instances[instance_id] = self._unknown.pop(instance_id) if known else _Instance()
         return self._instances[instance_id]
 
-    def _stranger(self, instance_id: str) -> _Instance:
-        if len(self._strangers) >= MOST_STRANGERS and instance_id not in self._strangers:
-            self._strangers.popitem(last=False)
-        return self._strangers.setdefault(instance_id, _Instance())
+    def _unknown_instance(self, instance_id: str) -> _Instance:
+        if len(self._unknown) >= MOST_UNKNOWN and instance_id not in self._unknown:
+            self._unknown.popitem(last=False)
+        return self._unknown.setdefault(instance_id, _Instance())
 
     def _settle(self, instance_id: str, instance: _Instance) -> None:
         """Keep the numbers of an instance that is complete, and forget the rest."""
@@ -154,5 +154,5 @@ class Ledger:
 
 def _is_last(answer: Answer) -> bool:
     """Whether the platform sends nothing more of the instance: its end, or a message that it gave up."""
-    has_given_up = answer.outcome is not Outcome.ACCEPTED and (answer.status is None or answer.status in NOT_NOW)
-    return has_given_up or answer.seq + 1 == answer.of
+    has_given_up = answer.outcome is not Outcome.ACCEPTED and (answer.status is None or answer.status in RETRYABLE)
+    return has_given_up or answer.seq + 1 == answer.total

@@ -1,4 +1,4 @@
-"""What a demo is asked for, and the settings and the plan that follow from it."""
+"""The options of a demo, and the settings and the plan that follow from them."""
 
 import os
 import socket
@@ -32,13 +32,13 @@ class Options:
     """One demo.
 
     Attributes:
-        seed: The same seed plays the same runs.
-        instances: How many in total; None means without end.
-        rate: Messages a second, 0 as fast as answers come; None chooses one.
-        seconds: When it ends by itself; None means on a signal only.
+        seed: The same seed plays the same instances.
+        instances: How many in total; None: endless.
+        rate: Messages a second, 0: as fast as possible; None chooses one.
+        seconds: When it stops by itself; None: on a signal only.
         bootstrap_servers: Brokers as ``host:port``; None means the embedded broker.
-        shape: How a message stands in the request.
-        port: Of the public listener; None means the usual one if it is free, else any.
+        shape: Format of the request body.
+        port: Port of the receiver; None: the default one if it is free, else any.
     """
 
     seed: int
@@ -51,7 +51,7 @@ class Options:
 
     @property
     def is_embedded(self) -> bool:
-        """Whether the broker is ours and ends with the demo."""
+        """Whether the broker is in memory and ends with the demo."""
         return self.bootstrap_servers in (None, EMBEDDED)
 
     def settings(self, folder: Path) -> Settings:
@@ -60,11 +60,11 @@ class Options:
         Of the user's environment only the Kafka properties count, and only for brokers of the user's.
 
         Raises:
-            ConfigurationError: A property or an address makes no sense.
+            ConfigurationError: A property or an address is wrong.
         """
-        of_kafka = (_PROPERTIES, f"{_PROPERTIES}_FILE") if not self.is_embedded else ()
+        of_kafka = {name: text for name, text in os.environ.items() if name.startswith(_PROPERTIES)}
         return Settings.load(
-            environment={name: os.environ[name] for name in of_kafka if name in os.environ},
+            environment={} if self.is_embedded else of_kafka,
             flags={
                 "kafka.bootstrap_servers": self.bootstrap_servers or EMBEDDED,
                 "receiver.host": _HOST,
@@ -81,7 +81,7 @@ class Options:
         """What the simulated platform plays against the address ``url``.
 
         Raises:
-            ConfigurationError: A number makes no sense.
+            ConfigurationError: A number is out of range.
         """
         rate = self._chosen_rate() if self.rate is None else self.rate
         return Plan(
@@ -108,14 +108,14 @@ class Options:
 
 
 def _instances_at_once(rate: float) -> int:
-    """So few that each instance moves on twice a second or so, and so many that answers do not hold up the rate."""
+    """Enough instances to reach the rate at about two messages a second each."""
     if rate == 0:
         return _MOST_AT_ONCE
     return min(max(int(rate / 2), _FEWEST_AT_ONCE), _MOST_AT_ONCE)
 
 
 def _free_or_any(port: int) -> int:
-    """The port, or 0 (any free one) where somebody listens there."""
+    """The port, or 0 (any free one) if it is in use."""
     try:
         socket.create_server((_HOST, port)).close()
     except OSError:

@@ -6,10 +6,13 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Final
 
-from connector.errors import ConnectorError
+from pydantic import BaseModel, ConfigDict, Field
+
+from connector.errors import ConnectorError, TooLarge, Unconvertible
 from connector.journal.model import Note
 from connector.kafka.publisher import Failure
 from connector.kafka.reader import Decoded
+from connector.message.headers import ERROR_CODE, REQUEST_ID
 from connector.message.parsing import BodyKind
 from connector.message.routes import DEAD_LETTERS
 from connector.message.weda import ENVELOPE
@@ -22,7 +25,7 @@ _PARSER_WORDS = re.compile(r"(?<=^the text is not JSON): (?:Expecting|Invalid|Un
 """What followed the position in reasons before 0.2."""
 
 NOTED: Final = "replayed/"
-"""What the names of the journal's notes about reprocessed dead letters start with."""
+"""What the names of the journal's notes about reprocessed dead letters start with; journals on disk have this word."""
 
 _STREAMS: Final = "weda.streams"
 
@@ -45,6 +48,7 @@ class DeadLetter:
         content_type: The media type as received.
         attempt: How often it was tried.
         streams: The streams that lack the message; none where all do.
+        request_id: The ``x-request-id`` of its request, where that had one.
     """
 
     topic: str
@@ -60,6 +64,7 @@ class DeadLetter:
     content_type: str
     attempt: int
     streams: tuple[str, ...]
+    request_id: str | None = None
 
     @property
     def note(self) -> Note:
@@ -74,38 +79,36 @@ class DeadLetter:
 
     @property
     def kind(self) -> BodyKind:
-        """How its bytes are written. A query string has no media type, and neither JSON nor a form looks like one."""
-        is_query = not self.content_type and self.body.startswith(f"{ENVELOPE}=".encode())
-        return BodyKind.QUERY if is_query else BodyKind.of(self.content_type)
+        """How its bytes are written."""
+        return kind_of(self.body, self.content_type)
 
     def request(self, now: int) -> Request:
         """The request of the next attempt, received when the first was; ``now`` in epoch milliseconds."""
         return Request(
-            self.source, self.body, self.content_type, self.received_at, attempt=self.attempt + 1, replayed_at=now
+            self.source,
+            self.body,
+            self.content_type,
+            self.received_at,
+            attempt=self.attempt + 1,
+            reprocessed_at=now,
+            request_id=self.request_id,
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Selection:
-    """Which dead letters are meant; what is not said does not matter.
+class Selection(BaseModel):
+    """Which dead letters are meant; what is not said does not matter. Queries of the API have these members."""
 
-    Attributes:
-        codes: Codes as ``42201``, or the HTTP status of a whole group, as ``422``.
-        stage: Where on the way they failed.
-        source: Who sent them.
-        instance: The instance's id.
-        reason: Text that the reason holds, in any case.
-        since: Received at this time or later, in epoch milliseconds.
-        until: Received before this time.
-    """
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
-    codes: tuple[int, ...] = ()
-    stage: str | None = None
-    source: str | None = None
-    instance: str | None = None
-    reason: str | None = None
-    since: int | None = None
-    until: int | None = None
+    codes: tuple[int, ...] = Field(
+        default=(), description="Codes such as 42201, or the HTTP status of a group, as 422."
+    )
+    stage: str | None = Field(default=None, description="Where on the way they failed.")
+    source: str | None = Field(default=None, description="Who sent them.")
+    instance: str | None = Field(default=None, description="The instance's id.")
+    reason: str | None = Field(default=None, description="Text that the reason holds.")
+    since: int | None = Field(default=None, description="Received at this time or later, in epoch milliseconds.")
+    until: int | None = Field(default=None, description="Received before this time.")
 
     def takes(self, letter: DeadLetter) -> bool:
         """Whether the letter is meant."""
@@ -118,6 +121,15 @@ class Selection:
             and (self.since is None or letter.received_at >= self.since)
             and (self.until is None or letter.received_at < self.until)
         )
+
+
+def kind_of(body: bytes, content_type: str) -> BodyKind:
+    """How bytes that were kept are written.
+
+    The method is not kept: a query string has no media type, and neither JSON nor a form looks like one.
+    """
+    is_query = not content_type and body.startswith(f"{ENVELOPE}=".encode())
+    return BodyKind.QUERY if is_query else BodyKind.of(content_type)
 
 
 def general(reason: str) -> str:
@@ -140,7 +152,7 @@ def of_record(record: Decoded) -> DeadLetter:
         offset=record.offset,
         instance_id=record.key,
         body=record.value if isinstance(record.value, bytes) else b"",
-        code=_number(headers, "weda.error.code", 0),
+        code=_number(headers, ERROR_CODE, 0),
         stage=headers.get("weda.error.stage", ""),
         reason=headers.get("weda.error.message", ""),
         source=headers.get("weda.source", ""),
@@ -148,6 +160,7 @@ def of_record(record: Decoded) -> DeadLetter:
         content_type=headers.get("weda.content-type", ""),
         attempt=_number(headers, "weda.attempt", 1),
         streams=tuple(filter(None, headers.get(_STREAMS, "").split(","))),
+        request_id=headers.get(REQUEST_ID),
     )
 
 
@@ -173,13 +186,14 @@ def dead_letter(
         streams: The streams that lack the message, where others may have it.
     """
     headers = (
-        ("weda.error.code", str(code)),
+        (ERROR_CODE, str(code)),
         ("weda.error.stage", stage),
         ("weda.error.message", reason),
         ("weda.source", request.source),
         ("weda.received-at", str(request.received_at)),
         ("weda.content-type", request.content_type),
         ("weda.attempt", str(request.attempt)),
+        *(((REQUEST_ID, request.request_id),) if request.request_id is not None else ()),
         *(((_STREAMS, ",".join(streams)),) if streams else ()),
     )
     return ProducibleRecord(
@@ -199,15 +213,15 @@ def of_error(topic: str, request: Request, error: ConnectorError, instance_id: I
     )
 
 
-def of_refusal(
+def of_rejection(
     topic: str, request: Request, records: tuple[ProducibleRecord, ...], failure: Failure
 ) -> ProducibleRecord:
-    """The dead letter of an accepted message whose record Kafka refused for its own sake.
+    """The dead letter of an accepted message whose record Kafka rejected for its own sake.
 
     Args:
         topic: The dead-letter topic of its source.
         request: What was received.
-        records: What Kafka refused.
+        records: What Kafka rejected.
         failure: Why.
     """
     key = records[0].key
@@ -216,7 +230,7 @@ def of_refusal(
     return dead_letter(
         topic,
         request,
-        code=failure.answer_code,
+        code=TooLarge.code if failure.name == "MSG_SIZE_TOO_LARGE" else Unconvertible.code,
         stage="publish",
         reason=reason,
         instance_id=instance_id,

@@ -1,4 +1,4 @@
-"""The story of one message in five steps: parse, convert, recognise a duplicate, encode, admit.
+"""The steps of one message: parse, convert, recognise a duplicate, encode, admit.
 
 What cannot become a record is kept as a dead letter before its error is answered; what cannot be kept is refused, so
 that the source sends it again. Nothing is answered as accepted that is not safe.
@@ -16,7 +16,7 @@ import structlog
 
 from connector.delivery.completion import Completion, Durability
 from connector.delivery.duplicates import DedupKey, DedupState, Duplicates, dedup_key_of
-from connector.delivery.order import Arrival, Order
+from connector.delivery.order import NewMessage, Order
 from connector.errors import (
     ConnectorError,
     Defect,
@@ -30,9 +30,10 @@ from connector.errors import (
 from connector.intake import dead_letters
 from connector.intake.dead_letters import DeadLetter
 from connector.journal.model import Note
-from connector.message import conversion, typed
-from connector.message.conversion import Event, EventSummary
+from connector.message import events
 from connector.message.encoding import Framing
+from connector.message.events import Event, check_record_type
+from connector.message.headers import headers
 from connector.message.ingest_ids import IngestIds
 from connector.message.parsing import BodyKind, Message, parse
 from connector.message.redact import Privacy
@@ -52,7 +53,7 @@ class Outcome(Enum):
 class Counts(Protocol):
     """Who counts what messages say and what was kept; the metrics in a running connector."""
 
-    def message_accepted(self, source: str, summary: EventSummary, *, conflict: bool) -> None:
+    def message_accepted(self, source: str, event: Event, *, conflict: bool) -> None:
         """A message that is no repeat became safe; ``conflict``: its ``msgId`` came before with other content."""
 
     def dead_letter_kept(self, source: str, error: ConnectorError) -> None:
@@ -60,13 +61,13 @@ class Counts(Protocol):
 
 
 class Accepted(NamedTuple):
-    """A request that was answered as accepted, and the summary of its event for the log."""
+    """A request that was answered as accepted, and its event for the log."""
 
     outcome: Outcome
-    summary: EventSummary | None
+    event: Event | None
 
 
-class Reader:
+class MessageDecoder:
     """From the bytes of a request to the event that its records are made of.
 
     Args:
@@ -78,7 +79,7 @@ class Reader:
         self._zone = zone
         self._privacy = privacy
 
-    def read(self, body: bytes, kind: BodyKind) -> Event:
+    def decode(self, body: bytes, kind: BodyKind) -> Event:
         """The event.
 
         Raises:
@@ -86,13 +87,12 @@ class Reader:
             Unreadable: The bytes hold no message.
             Unconvertible: The message cannot become a record.
         """
-        event = typed.read(body, self._zone) if kind is BodyKind.JSON and self._privacy is None else None
-        return conversion.convert(self._message(body, kind), self._zone) if event is None else event
+        return events.convert(self._message(body, kind), self._zone)
 
     def instance_id(self, body: bytes, kind: BodyKind) -> InstanceId | None:
         """The instance of a message that cannot become a record, where that much can be read."""
         try:
-            return conversion.readable_instance_id(self._message(body, kind))
+            return events.readable_instance_id(self._message(body, kind))
         except Exception:  # noqa: BLE001 - a defect may be here as well, and what was received is kept all the same
             return None
 
@@ -112,10 +112,13 @@ class Pipeline:
         duplicates: What was seen within the window.
         ingest_ids: Makes ``ingestId``.
         metrics: Who counts.
-        reader: Bytes to event.
+        decoder: Bytes to event.
         max_in_flight: Most messages that may be admitted and not yet safe.
         reply_deadline_seconds: When an answer must be out.
         topic_limits: ``max.message.bytes`` of each topic, kept up to date by its owner.
+
+    Raises:
+        ConfigurationError: The schema of a route's records is none that messages are encoded for.
     """
 
     def __init__(
@@ -127,7 +130,7 @@ class Pipeline:
         duplicates: Duplicates,
         ingest_ids: IngestIds,
         metrics: Counts,
-        reader: Reader,
+        decoder: MessageDecoder,
         max_in_flight: int,
         reply_deadline_seconds: float,
         topic_limits: Mapping[str, int],
@@ -138,13 +141,15 @@ class Pipeline:
         self._duplicates = duplicates
         self._ingest_ids = ingest_ids
         self._metrics = metrics
-        self._reader = reader
+        self._decoder = decoder
         self._max_in_flight = max_in_flight
         self._reply_deadline = reply_deadline_seconds
         self._topic_limits = topic_limits
         self._in_flight = 0
+        for route in routes.all:
+            check_record_type(route.schema)
 
-    def check_room(self) -> None:
+    def check_capacity(self) -> None:
         """Refuse a request before its body is read, if too many messages are on their way.
 
         Raises:
@@ -161,13 +166,13 @@ class Pipeline:
 
             - EmptyBody: There is nothing in it.
             - Unreadable, Unconvertible, Defect: It cannot become a record; it is kept as a dead letter.
-            - TooLarge: A topic would refuse its record.
+            - TooLarge: A topic would reject its record.
             - Unavailable: It cannot be made safe now; nothing of it is kept.
             - OutcomeUnknown: It was not safe in time; it may be published all the same.
         """
         pending = _Pending(request)
         try:
-            self._take(pending, kind)
+            self._process(pending, kind)
         except ConnectorError as error:
             pending.finish(error)
         return pending.done
@@ -178,8 +183,8 @@ class Pipeline:
         Raises:
             EmptyBody, Unreadable, Unconvertible: It would fail again.
         """
-        event = self._reader.read(letter.body, letter.kind)
-        self._routes.of(event.message_type, letter.source, event.field("envType"))
+        event = self._decoder.decode(letter.body, letter.kind)
+        self._routes.of(event.message_type, letter.source, event.environment)
 
     async def reprocess(self, letter: DeadLetter, now: int) -> Outcome:
         """Make the message of a dead letter safe, or another dead letter in its place, by way of the journal.
@@ -191,20 +196,21 @@ class Pipeline:
             now: Epoch milliseconds.
 
         Returns:
-            ``ACCEPTED``, or ``DUPLICATE`` where the message had been accepted meanwhile: that the caller has to note.
+            ``ACCEPTED``, or ``DUPLICATE`` where the message had been accepted meanwhile; the caller must then write the
+            note, before it reprocesses another letter of the instance.
 
         Raises:
             EmptyBody, Unreadable, Unconvertible: It failed again; a dead letter with one attempt more is kept.
-            TooLarge: A topic would refuse its record; the dead letter stays.
+            TooLarge: A topic would reject its record; the dead letter stays.
             Unavailable: It cannot be made safe now; the dead letter stays.
         """
         request = letter.request(now)
         try:
-            outcome, completion = self._admit_again(letter, request, self._reader.read(letter.body, letter.kind))
+            outcome, completion = self._admit_again(letter, request, self._decoder.decode(letter.body, letter.kind))
         except (EmptyBody, Unreadable, Unconvertible) as error:
-            instance_id = self._reader.instance_id(letter.body, letter.kind)
+            instance_id = self._decoder.instance_id(letter.body, letter.kind)
             completion = self._admit_dead_letter(request, error, instance_id, None, letter.note)
-            completion.then(partial(self._kept, request.source, error))
+            completion.then(partial(self._count_dead_letter, request.source, error))
             await completion
             raise
         durability = await completion
@@ -213,7 +219,7 @@ class Pipeline:
     def _admit_again(
         self, letter: DeadLetter, request: Request, event: Event
     ) -> tuple[Outcome, Completion[Durability]]:
-        # What Kafka refused is known as accepted, and is not in every topic.
+        # What Kafka rejected is known as accepted, and is not in every topic.
         dedup_key = None if letter.streams else self._dedup_key(request, event)
         dedup_state = DedupState.NEW if dedup_key is None else self._duplicates.dedup_state(dedup_key)
         if dedup_key is not None and dedup_state is DedupState.SAFE:
@@ -223,22 +229,24 @@ class Pipeline:
         conflict = dedup_state is DedupState.CONFLICT
         encoded = self._encode(request, event, conflict=conflict)
         lacking = tuple(record for record in encoded if not letter.streams or record.stream in letter.streams)
-        return Outcome.ACCEPTED, self._admit(request, event, event.summary, lacking, dedup_key, conflict, letter.note)
+        return Outcome.ACCEPTED, self._admit(request, event, lacking, dedup_key, conflict, letter.note)
 
-    def _take(self, pending: "_Pending", kind: BodyKind) -> None:
+    def _process(self, pending: "_Pending", kind: BodyKind) -> None:
         try:
-            self._deliver(pending, self._reader.read(pending.request.body, kind))
+            self._deliver(pending, self._decoder.decode(pending.request.body, kind))
         except (Unreadable, Unconvertible, Defect) as error:
-            self._keep(pending, error, kind)
+            self._keep_dead_letter(pending, error, kind)
         except ConnectorError:
             raise
         except Exception as defect:  # noqa: BLE001 - whatever it is, what was received is kept
             _LOG.exception("a defect of the connector", error=type(defect).__name__)
-            self._keep(pending, Defect("a defect of the connector; the request is kept as a dead letter"), kind)
+            self._keep_dead_letter(
+                pending, Defect("a defect of the connector; the request is kept as a dead letter"), kind
+            )
 
     def _deliver(self, pending: "_Pending", event: Event) -> None:
         request = pending.request
-        pending.summary = summary = event.summary
+        pending.event = event
         dedup_key = self._dedup_key(request, event)
         dedup_state = DedupState.NEW if dedup_key is None else self._duplicates.dedup_state(dedup_key)
         if dedup_key is not None and dedup_state is DedupState.SAFE:
@@ -249,50 +257,49 @@ class Pipeline:
             return
         conflict = dedup_state is DedupState.CONFLICT
         encoded = self._encode(request, event, conflict=conflict)
-        completion = self._admit(request, event, summary, encoded, dedup_key, conflict)
+        completion = self._admit(request, event, encoded, dedup_key, conflict)
         pending.follow(completion, Outcome.ACCEPTED, self._reply_deadline)
 
     def _admit(  # noqa: PLR0917 - by place, for every message
         self,
         request: Request,
         event: Event,
-        summary: EventSummary,
         encoded: tuple[ProducibleRecord, ...],
         dedup_key: DedupKey | None,
         conflict: bool,  # noqa: FBT001 - by place, as the others
         note: Note | None = None,
     ) -> Completion[Durability]:
         in_conflict = partial(self._encode, request, event, conflict=True)
-        completion = self._order.admit(Arrival(event.instance_id, request, encoded, dedup_key, in_conflict, note))
-        self._watch(completion, dedup_key, partial(self._landed, request.source, summary, conflict))
+        completion = self._order.admit(NewMessage(event.instance_id, request, encoded, dedup_key, in_conflict, note))
+        self._track(completion, dedup_key, partial(self._count_message, request.source, event, conflict))
         return completion
 
-    def _landed(self, source: str, summary: EventSummary, conflict: bool, result: Durability | ConnectorError) -> None:  # noqa: FBT001
+    def _count_message(self, source: str, event: Event, conflict: bool, result: Durability | ConnectorError) -> None:  # noqa: FBT001
         self._in_flight -= 1
         if isinstance(result, Durability) and result is not Durability.ELSEWHERE:
-            self._metrics.message_accepted(source, summary, conflict=conflict)
+            self._metrics.message_accepted(source, event, conflict=conflict)
 
     def _dedup_key(self, request: Request, event: Event) -> DedupKey | None:
-        if event.message_id is None:
+        if not event.message_id:
             return None
-        return dedup_key_of("message", request.source, event.message_id, event.message.fingerprint)
+        return dedup_key_of("message", request.source, event.message_id, event.fingerprint)
 
     def _encode(self, request: Request, event: Event, *, conflict: bool) -> tuple[ProducibleRecord, ...]:
         ingest_id = self._ingest_ids.next()
-        headers = conversion.headers(event, request, ingest_id, conflict=conflict)
-        routes = self._routes.of(event.message_type, request.source, event.field("envType"))
+        shared = headers(event, request, ingest_id, conflict=conflict)
+        routes = self._routes.of(event.message_type, request.source, event.environment)
         key = event.instance_id.encode()
         encoded = []
         for route in routes:
             value = self._value(route, request, event, ingest_id)
-            record = ProducibleRecord(route.stream.name, route.topic, key, value, headers, request.received_at)
+            record = ProducibleRecord(route.stream.name, route.topic, key, value, shared, request.received_at)
             self._check_size(record)
             encoded.append(record)
         return tuple(encoded)
 
     def _value(self, route: Route, request: Request, event: Event, ingest_id: IngestId) -> bytes | None:
         """The encoded record; null in the stream of states where the instance is deleted."""
-        if route.stream.is_state and conversion.is_deletion(event):
+        if route.stream.is_state and event.is_deletion:
             return None
         header = self._framing.header(route.topic, route.schema)
         return event.encoded(route.schema, header, request, ingest_id)
@@ -305,27 +312,27 @@ class Pipeline:
                 "raise the topic's limit or send less"
             )
 
-    def _keep(self, pending: "_Pending", error: ConnectorError, kind: BodyKind) -> None:
+    def _keep_dead_letter(self, pending: "_Pending", error: ConnectorError, kind: BodyKind) -> None:
         """Keep what could not become a record; identical bytes within the window are kept once, and counted again."""
         request = pending.request
-        pending.summary = None
-        digest = sha256(request.body).digest()[:16]  # in both parts: of one identity only the last few are remembered
+        pending.event = None
+        digest = sha256(request.body).digest()[:16]  # in both parts: of one id only the last few are remembered
         dedup_key = dedup_key_of("dead letter", request.source, f"{request.content_type} {digest.hex()}", digest)
         dedup_state = self._duplicates.dedup_state(dedup_key)
         if dedup_state is DedupState.SAFE:
-            self._kept(request.source, error, Durability.PUBLISHED)
+            self._count_dead_letter(request.source, error, Durability.PUBLISHED)
             pending.finish(error)
             return
         if dedup_state is DedupState.PENDING:
             completion = self._duplicates.outcome(dedup_key)
         else:
             completion = self._admit_dead_letter(
-                request, error, self._reader.instance_id(request.body, kind), dedup_key
+                request, error, self._decoder.instance_id(request.body, kind), dedup_key
             )
-        completion.then(partial(self._kept, request.source, error))
+        completion.then(partial(self._count_dead_letter, request.source, error))
         pending.follow(completion, error, self._reply_deadline)
 
-    def _kept(self, source: str, error: ConnectorError, result: Durability | ConnectorError) -> None:
+    def _count_dead_letter(self, source: str, error: ConnectorError, result: Durability | ConnectorError) -> None:
         if isinstance(result, Durability):
             self._metrics.dead_letter_kept(source, error)
 
@@ -339,23 +346,23 @@ class Pipeline:
     ) -> Completion[Durability]:
         letter = dead_letters.of_error(self._routes.dead_letter_topic(request.source), request, error, instance_id)
         self._check_size(letter)
-        completion = self._order.admit(Arrival(None, request, (letter,), dedup_key, note=note))
-        self._watch(completion, dedup_key, self._letter_landed)
+        completion = self._order.admit(NewMessage(None, request, (letter,), dedup_key, note=note))
+        self._track(completion, dedup_key, self._dead_letter_settled)
         return completion
 
-    def _watch(
+    def _track(
         self,
         completion: Completion[Durability],
         dedup_key: DedupKey | None,
-        landed: Callable[[Durability | ConnectorError], None],
+        settled: Callable[[Durability | ConnectorError], None],
     ) -> None:
         """Count what is not safe yet, answered or not, and remember its key once it is."""
         self._in_flight += 1
-        completion.then(landed)
+        completion.then(settled)
         if dedup_key is not None:
             self._duplicates.begin(dedup_key, completion)
 
-    def _letter_landed(self, _result: Durability | ConnectorError) -> None:
+    def _dead_letter_settled(self, _result: Durability | ConnectorError) -> None:
         self._in_flight -= 1
 
 
@@ -364,32 +371,32 @@ class _Pending:
 
     Attributes:
         request: What was received.
-        summary: What the answer's log line says of its event, where that is readable.
+        event: What the answer's log line speaks of, where it is readable.
         done: Completed once: with the outcome, with an error, or at the deadline.
     """
 
-    __slots__ = ("_timer", "_wanted", "done", "request", "summary")
+    __slots__ = ("_timer", "_wanted", "done", "event", "request")
 
     def __init__(self, request: Request) -> None:
         self.request = request
-        self.summary: EventSummary | None = None
+        self.event: Event | None = None
         self.done: Completion[Accepted] = Completion()
         self._wanted: Outcome | ConnectorError = Outcome.ACCEPTED
         self._timer: asyncio.TimerHandle | None = None
 
     def finish(self, result: Outcome | ConnectorError) -> None:
         """Complete it, unless the deadline did."""
-        self.done.complete(Accepted(result, self.summary) if isinstance(result, Outcome) else result)
+        self.done.complete(Accepted(result, self.event) if isinstance(result, Outcome) else result)
 
     def follow(
         self, completion: Completion[Durability], wanted: Outcome | ConnectorError, deadline_seconds: float
     ) -> None:
         """Finish with what is wanted once the message is safe; with the refusal if it is not."""
         self._wanted = wanted
-        self._timer = asyncio.get_running_loop().call_later(deadline_seconds, self._overdue)
-        completion.then(self._settle)
+        self._timer = asyncio.get_running_loop().call_later(deadline_seconds, self._on_reply_deadline)
+        completion.then(self._on_completion)
 
-    def _settle(self, result: Durability | ConnectorError) -> None:
+    def _on_completion(self, result: Durability | ConnectorError) -> None:
         if self._timer is not None:
             self._timer.cancel()
         if isinstance(result, ConnectorError):
@@ -399,7 +406,7 @@ class _Pending:
         else:
             self.finish(self._wanted)
 
-    def _overdue(self) -> None:
+    def _on_reply_deadline(self) -> None:
         self.finish(
             OutcomeUnknown(
                 "neither Kafka nor the journal took the message in time; it may be published all the same: "

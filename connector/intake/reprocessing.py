@@ -2,14 +2,17 @@
 
 One run at a time. The letters of an instance are reprocessed one after the other, in the order in which they were
 received; one that fails again holds back those behind it. The journal notes each letter in the transaction that writes
-its message, so that a run that ends early, for whatever reason, continues where it was when it is started again.
+its message; of a duplicate, which writes none, in a transaction of its own before the run goes on. A run that died must
+be started again: letters that were noted are skipped.
+
+Users call it a replay: the command ``dead-letters replay``, the path ``/api/replays`` and the field ``replayed``.
 """
 
 import asyncio
 import math
 import time
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import Any, Final
@@ -17,7 +20,7 @@ from typing import Any, Final
 import structlog
 
 from connector.delivery.duplicates import dedup_key_of
-from connector.delivery.order import DoneElsewhere, Order
+from connector.delivery.order import DoneElsewhere, OnceOnly
 from connector.errors import (
     ConnectorError,
     EmptyBody,
@@ -36,24 +39,26 @@ from connector.kafka.reader import Decoded, Readers
 MOST_ATTEMPTS: Final = 5
 """How often a message is tried, the first time included, unless someone asks for more."""
 
-_AT_ONCE: Final = 64
-_PASS_BYTES: Final = 64 * 1024 * 1024
+_MOST_LANES_AT_ONCE: Final = 64
+_BATCH_BYTES: Final = 64 * 1024 * 1024
 _PATIENCE_SECONDS: Final = 30.0
 _AGAIN_SECONDS: Final = 0.5
 _LETTER_BYTES: Final = 512
 _SHOWN_BYTES: Final = 2_048
 _MOST_POSITIONS: Final = 1_000
 _POSITIONS_SHOWN: Final = 5
-_LOG = structlog.get_logger("connector.replay")
+_LOG = structlog.get_logger("connector.reprocessing")
 
 ReadTopic = Callable[[], Iterator[Decoded]]
 """Reads every topic of dead letters from its beginning to where it ends now; blocking."""
+
+CountInJournal = Callable[[], Awaitable[int]]
 
 
 class AlreadyRunning(ConnectorError):
     """Another run is under way."""
 
-    stage = "replay"
+    stage = "reprocess"
     retriable = True
 
 
@@ -67,7 +72,7 @@ class Reason:
         reason: What is wrong and what to do, without where in the body.
         source: Who sent them.
         waiting: Letters that were not reprocessed yet.
-        replayed: Those that were.
+        replayed: Letters that were reprocessed; the word of users, as in JSON.
         positions: Where in their bodies, the most frequent first; some of them.
     """
 
@@ -81,11 +86,11 @@ class Reason:
 
 
 @dataclass(frozen=True, slots=True)
-class Listed:
-    """A letter in a list; ``replayed``: its message went through the pipeline again."""
+class ListedLetter:
+    """A letter in a list, and whether it was reprocessed."""
 
     letter: DeadLetter
-    replayed: bool
+    reprocessed: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +104,7 @@ class Listing:
         in_journal: How many more wait in the journal for Kafka, of any reason; they are neither listed nor counted.
     """
 
-    letters: list[Listed]
+    letters: list[ListedLetter]
     reasons: list[Reason]
     total: int
     in_journal: int = 0
@@ -112,7 +117,7 @@ class Progress:
     Attributes:
         total: Letters that it is to reprocess.
         accepted: Messages that are safe now.
-        repeats: Messages that had been accepted meanwhile: nothing was published.
+        repeats: Duplicates: messages that had been accepted meanwhile, so that nothing was published.
         failed: Letters that failed again; each is a new dead letter with one attempt more.
         refused: Letters that stay as they are: of a source that is not configured, or too large for a topic.
         held_back: Letters behind one of their instance that failed or was refused.
@@ -151,13 +156,14 @@ class Progress:
         return {**asdict(self), "again": dict(self.again), "done": self.done, "seconds": round(self.seconds, 3)}
 
 
-class DeadLetters:
-    """The dead letters of one connector.
+class DeadLetterReprocessor:
+    """Lists the dead letters of one connector, and reprocesses them.
 
     Args:
         pipeline: Takes the messages.
         journal: Notes what was reprocessed.
-        order: Admits a letter once, whichever replica reprocesses it.
+        once_only: Reprocesses a letter once, whichever replica does it.
+        count_in_journal: How many dead letters wait in the journal, of all replicas.
         sources: Names of the configured sources.
         read: Reads the topics of dead letters.
     """
@@ -166,41 +172,48 @@ class DeadLetters:
         self,
         pipeline: Pipeline,
         journal: Journal,
-        order: Order,
+        once_only: OnceOnly,
         *,
+        count_in_journal: CountInJournal,
         sources: Iterable[str],
         read: ReadTopic,
     ) -> None:
         self._pipeline = pipeline
         self._journal = journal
-        self._order = order
+        self._once_only = once_only
+        self._count_in_journal = count_in_journal
         self._sources = frozenset(sources)
         self._read = read
-        self._room = Readers()
+        self._readers = Readers()
         self._task: asyncio.Task[None] | None = None
         self.progress: Progress | None = None
 
-    async def listed(self, selection: Selection, most: int) -> Listing:
+    async def listed(self, selection: Selection, most: int, *, only_waiting: bool = False) -> Listing:
         """The letters that are meant: all counted by reason, the latest themselves.
+
+        Args:
+            selection: Which are meant.
+            most: How many are listed.
+            only_waiting: Leave out those that were reprocessed, in the counts too.
 
         Raises:
             OutsideUnreachable, ConfigurationError: Kafka cannot be read.
         """
-        async with self._room.place():
-            noted = await self._journal.recall_all(NOTED)
-            in_journal = await self._order.waiting_dead_letters()
-            found = await asyncio.to_thread(_list, self._read, noted, selection, most)
+        async with self._readers.place():
+            noted = await self._journal.read_notes(NOTED)
+            in_journal = await self._count_in_journal()
+            found = await asyncio.to_thread(_list, self._read, noted, selection, most, only_waiting=only_waiting)
             return replace(found, in_journal=in_journal)
 
     async def is_reprocessed(self, letter: DeadLetter) -> bool:
         """Whether its message went through the pipeline again."""
-        return await self._journal.recall(letter.note.name) == letter.note.value
+        return await self._journal.read_note(letter.note.name) == letter.note.value
 
     async def dry_run(self, selection: Selection, most_attempts: int) -> Progress:
         """What a run would do, as far as that is known beforehand; nothing is done."""
         run = self._run(most_attempts)
         progress, began = Progress(dry_run=True), time.monotonic()
-        async with self._room.place():
+        async with self._readers.place():
             await self._dry_run(run, selection, progress)
         progress.state, progress.seconds = "ended", time.monotonic() - began
         return progress
@@ -226,7 +239,8 @@ class DeadLetters:
         return _Run(
             self._pipeline,
             self._journal,
-            self._order,
+            self._once_only,
+            count_in_journal=self._count_in_journal,
             sources=self._sources,
             most_attempts=most_attempts,
         )
@@ -252,10 +266,10 @@ async def _drive(run: "_Run", read: ReadTopic, selection: Selection, progress: P
         progress.unreachable = isinstance(error, OutsideUnreachable)
     except Exception:  # noqa: BLE001 - the progress has to say so
         progress.state, progress.message = "broken", "a defect of the connector; its log says more"
-        _LOG.exception("a replay failed")
+        _LOG.exception("reprocessing failed")
     finally:
         progress.seconds = time.monotonic() - began
-        _LOG.info("a replay of dead letters ended", **{**progress.as_dict(), "message": progress.message or None})
+        _LOG.info("reprocessing of dead letters ended", **{**progress.as_dict(), "message": progress.message or None})
 
 
 class _Run:
@@ -265,14 +279,16 @@ class _Run:
         self,
         pipeline: Pipeline,
         journal: Journal,
-        order: Order,
+        once_only: OnceOnly,
         *,
+        count_in_journal: CountInJournal,
         sources: frozenset[str],
         most_attempts: int,
     ) -> None:
         self._pipeline = pipeline
         self._journal = journal
-        self._order = order
+        self._once_only = once_only
+        self._count_in_journal = count_in_journal
         self._sources = sources
         self._most_attempts = most_attempts
         self._held: set[str] = set()
@@ -285,12 +301,12 @@ class _Run:
         """The letters to reprocess, oldest first, as many at a time as memory allows; without those that come later."""
         is_first = True
         while True:
-            noted = await self._journal.recall_all(NOTED)
+            noted = await self._journal.read_notes(NOTED)
             found = await asyncio.to_thread(self._waiting, read, noted, selection)
             if is_first:
                 progress.total, is_first = found.total, False
-                progress.in_journal = await self._order.waiting_dead_letters()
-                await self._journal.forget(found.expired)
+                progress.in_journal = await self._count_in_journal()
+                await self._journal.delete_notes(found.expired)
             if not found.letters:
                 return
             yield found.letters
@@ -300,20 +316,20 @@ class _Run:
     async def reprocess(self, letters: Iterable[DeadLetter], progress: Progress) -> None:
         """Reprocess letters: those of one instance in their order, several instances at once."""
         lanes = await asyncio.to_thread(_by_lane, letters)
-        room = asyncio.Semaphore(_AT_ONCE)
+        lanes_free = asyncio.Semaphore(_MOST_LANES_AT_ONCE)
         try:
             async with asyncio.TaskGroup() as group:
                 for lane in lanes.values():
-                    await room.acquire()
+                    await lanes_free.acquire()
                     task = group.create_task(self._reprocess_lane(lane, progress))
-                    task.add_done_callback(lambda _: room.release())
+                    task.add_done_callback(lambda _: lanes_free.release())
         except ExceptionGroup as failures:
             raise failures.exceptions[0] from failures
 
     def dry_run(self, letters: Iterable[DeadLetter], progress: Progress) -> None:
         """Count what would become of letters; for a thread."""
         for letter in letters:
-            if self._is_settled(letter, progress):
+            if self._count_if_skipped(letter, progress):
                 continue
             try:
                 self._pipeline.dry_run(letter)
@@ -323,11 +339,11 @@ class _Run:
 
     async def _reprocess_lane(self, letters: list[DeadLetter], progress: Progress) -> None:
         for letter in letters:
-            if not self._is_settled(letter, progress):
+            if not self._count_if_skipped(letter, progress):
                 await self._reprocess_one(letter, progress)
 
-    def _is_settled(self, letter: DeadLetter, progress: Progress) -> bool:
-        """Count what is not tried at all."""
+    def _count_if_skipped(self, letter: DeadLetter, progress: Progress) -> bool:
+        """Count a letter that is not to be tried, and tell that it is not."""
         if letter.attempt >= self._most_attempts:
             progress.exhausted += 1
         elif _lane(letter) in self._held:
@@ -340,7 +356,7 @@ class _Run:
 
     async def _reprocess_one(self, letter: DeadLetter, progress: Progress) -> None:
         try:
-            outcome = await self._accepted(letter)
+            outcome = await self._reprocess_with_retries(letter)
         except (TooLarge, DoneElsewhere) as error:
             self._refused(letter, error.message, progress)
         except (EmptyBody, Unreadable, Unconvertible) as error:
@@ -354,34 +370,35 @@ class _Run:
             progress.accepted += outcome is Outcome.ACCEPTED
             progress.repeats += outcome is Outcome.DUPLICATE
 
-    async def _accepted(self, letter: DeadLetter) -> Outcome:
+    async def _reprocess_with_retries(self, letter: DeadLetter) -> Outcome:
         """Bring it through the pipeline; a full or failing journal is waited for, but not for ever."""
         gives_up = time.monotonic() + _PATIENCE_SECONDS
         while True:
             try:
-                outcome = await self._once(letter)
-                if outcome is Outcome.DUPLICATE:
-                    await self._journal.remember(*letter.note)
+                return await self._reprocess_once(letter)
             except (Overloaded, Unavailable):
                 if time.monotonic() >= gives_up:
                     raise
                 await asyncio.sleep(_AGAIN_SECONDS)
-            else:
-                return outcome
 
-    async def _once(self, letter: DeadLetter) -> Outcome:
+    async def _reprocess_once(self, letter: DeadLetter) -> Outcome:
         """Bring it through the pipeline, once among all replicas.
 
         Raises:
             DoneElsewhere: Another replica has, meanwhile, and what became of the message is not known here.
         """
         note = letter.note
+        # "replay" is in the keys that replicas of other versions share
         dedup_key = dedup_key_of("replay", letter.source, note.name, bytes.fromhex(note.name.removeprefix(NOTED)))
-        outcome = await self._order.run_once(note, dedup_key, partial(self._admit, letter))
+        outcome = await self._once_only.run_unless_done_elsewhere(note, dedup_key, partial(self._reprocess_now, letter))
         return Outcome.DUPLICATE if outcome is None else outcome
 
-    async def _admit(self, letter: DeadLetter) -> Outcome:
-        return await self._pipeline.reprocess(letter, time.time_ns() // 1_000_000)
+    async def _reprocess_now(self, letter: DeadLetter) -> Outcome:
+        """Bring it through the pipeline; the journal has the letter's note before this returns."""
+        outcome = await self._pipeline.reprocess(letter, time.time_ns() // 1_000_000)
+        if outcome is Outcome.DUPLICATE:  # it has no row that the note could have been written with
+            await self._journal.write_note(*letter.note)
+        return outcome
 
     def _failed(self, letter: DeadLetter, error: ConnectorError, progress: Progress) -> None:
         progress.failed += 1
@@ -404,7 +421,7 @@ class _Run:
             found.oldest = min(found.oldest, letter.received_at)
             name = letter.note.name
             if name not in noted and name not in self._tried and selection.takes(letter):
-                found.take(letter)
+                found.add(letter)
         found.letters.sort(key=_age)
         found.expired = [name for name, received_at in noted.items() if received_at < found.oldest < math.inf]
         self._tried.update(one.note.name for one in found.letters)
@@ -429,44 +446,44 @@ class _Found:
     def total(self) -> int:
         return len(self.names)
 
-    def take(self, letter: DeadLetter) -> None:
+    def add(self, letter: DeadLetter) -> None:
         if letter.note.name in self.names:
             return  # it is there twice
         self.names.add(letter.note.name)
         self.letters.append(letter)
         self.size += _size(letter)
-        if self.size > 2 * _PASS_BYTES:
+        if self.size > 2 * _BATCH_BYTES:
             self._keep_the_oldest()
 
     def _keep_the_oldest(self) -> None:
         self.letters.sort(key=_age)
-        while self.size > _PASS_BYTES:
+        while self.size > _BATCH_BYTES:
             self.size -= _size(self.letters.pop())
 
 
-def _list(read: ReadTopic, noted: Mapping[str, int], selection: Selection, most: int) -> Listing:
+def _list(read: ReadTopic, noted: Mapping[str, int], selection: Selection, most: int, *, only_waiting: bool) -> Listing:
     counts: Counter[tuple[int, str, str, str, bool]] = Counter()
     positions: defaultdict[tuple[int, str, str, str], Counter[str]] = defaultdict(Counter)
-    latest: list[Listed] = []
+    latest: list[ListedLetter] = []
     names: set[str] = set()
     for letter in filter(selection.takes, map(of_record, read())):
         name = letter.note.name
-        if name in names:
-            continue  # it is there twice
+        reprocessed = name in noted
+        if name in names or (reprocessed and only_waiting):
+            continue  # it is there twice, or not asked for
         names.add(name)
-        replayed = name in noted
         why = letter.code, letter.stage, letter.general_reason, letter.source
-        counts[*why, replayed] += 1
+        counts[*why, reprocessed] += 1
         where = position(letter.reason)
         if where and (where in positions[why] or len(positions[why]) < _MOST_POSITIONS):
             positions[why][where] += 1
-        latest.append(Listed(replace(letter, body=letter.body[:_SHOWN_BYTES]), replayed))
+        latest.append(ListedLetter(replace(letter, body=letter.body[:_SHOWN_BYTES]), reprocessed))
         if len(latest) > 2 * most + 100:
             latest = _latest(latest, most)
     return Listing(_latest(latest, most), _reasons(counts, positions), counts.total())
 
 
-def _latest(letters: list[Listed], most: int) -> list[Listed]:
+def _latest(letters: list[ListedLetter], most: int) -> list[ListedLetter]:
     return sorted(letters, key=lambda one: _age(one.letter), reverse=True)[:most]
 
 

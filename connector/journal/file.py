@@ -1,7 +1,7 @@
 """The journal's file: rows with checksums, the ledger's accounts, one SQLite connection; lives on one thread.
 
-Rows and accounts change in the same transactions, so that after any crash *accepted = published + buried + rows* holds
-for each source, unless the file was damaged. What SQLite does not see, a byte that changed inside a row or committed
+Rows and accounts change in the same transactions, so that after any crash the ledger of each source balances (see
+`Account`), unless the file was damaged. What SQLite does not see, a byte that changed inside a row or committed
 frames of the write-ahead log behind a broken one, is looked for at opening.
 """
 
@@ -18,8 +18,8 @@ import msgspec
 import structlog
 
 from connector.errors import ConfigurationError, OutsideUnreachable, Unavailable
-from connector.journal.model import Account, Admission
-from connector.journal.open_file import OpenFiles, write_out
+from connector.journal.model import FULL, Account, Admission, refusal
+from connector.journal.open_file import OpenFiles, sync, write_out
 from connector.journal.recovery import write_ahead_log
 
 FORMAT: Final = 2
@@ -36,7 +36,9 @@ LOCK: Final = ".lock"
 
 APPLICATION_ID: Final = 0x57654461  # "WeDa"
 _LARGEST_WAL: Final = 4 * 1024 * 1024
-_DAMAGE: Final = (apsw.CorruptError, apsw.NotADBError, UnicodeDecodeError)
+DAMAGE: Final = (apsw.CorruptError, apsw.NotADBError, UnicodeDecodeError)
+"""What reading a damaged file raises."""
+
 _LOG = structlog.get_logger("connector.journal")
 
 _MESSAGES: Final = (
@@ -163,7 +165,7 @@ class JournalFile:
                 self._settle_accounts()
             if self._stored is not None:
                 self._stored += self._added
-        except _DAMAGE as error:
+        except DAMAGE as error:
             raise DamagedFile(str(error)) from error
         self._open_files.note()
         return outcomes
@@ -176,7 +178,7 @@ class JournalFile:
         """
         try:
             return self._outcome(run)
-        except _DAMAGE as error:
+        except DAMAGE as error:
             raise DamagedFile(str(error)) from error
 
     def checkpoint(self) -> None:
@@ -199,9 +201,9 @@ class JournalFile:
 
     # --- its place ---
 
-    def lost(self) -> str:
+    def lost_reason(self) -> str:
         """What has become of the file at its path, or of its log, where that is no longer what is written here."""
-        return self._open_files.lost(written=True)
+        return self._open_files.lost_reason(written=True)
 
     def others(self) -> list[Path]:
         """Files at the paths of this file and its log that are not the ones open here."""
@@ -227,7 +229,7 @@ class JournalFile:
             verdict = self._database.pragma("integrity_check", 1)
             broken = next((row.sequence for row in self.rows() if not row.is_whole), None)
             stored = int(self._one("SELECT count(*) FROM message"))
-        except _DAMAGE as error:
+        except DAMAGE as error:
             raise DamagedFile(str(error)) from error
         if verdict == "ok" and self._stored not in {None, stored}:
             verdict = "rows that were written are not there"
@@ -249,8 +251,7 @@ class JournalFile:
 
     def accounts(self) -> dict[str, Account]:
         """The ledger of each source."""
-        query = "SELECT source, accepted, published, buried, lost FROM account"
-        return {source: Account(*counts) for source, *counts in self._database.execute(query)}
+        return accounts_of(self._database)
 
     def next_sequence(self) -> int:
         """The first sequence that is free."""
@@ -263,8 +264,7 @@ class JournalFile:
 
     def used(self) -> int:
         """Bytes in use: database and write-ahead log."""
-        pages: int = self._database.pragma("page_count") - self._database.pragma("freelist_count")
-        return pages * self._page_size + self._wal_size()
+        return used_bytes(self._database, self._wal)
 
     def first_rows(self, after: str, lanes: int, depth: int, skip: frozenset[str]) -> list[list[StoredRow]]:
         """The first rows of the lanes that follow a lane, but for some.
@@ -279,28 +279,41 @@ class JournalFile:
             after = lane
         return found
 
-    def recall(self, name: str) -> int:
-        """A kept number, or 0."""
+    def search(self, texts: Sequence[bytes], after: int, most: int) -> tuple[list[StoredRow], int | None]:
+        """Of the next rows behind a sequence those that hold one of the texts, and the sequence to go on behind.
+
+        Raises:
+            DamagedFile: A row is not as it was written.
+        """
+        part = "SELECT sequence FROM message WHERE sequence > ? ORDER BY sequence LIMIT ?"
+        count, last = next(self._database.execute(f"SELECT count(*), max(sequence) FROM ({part})", (after, most)))  # noqa: S608 - ours
+        holds = " OR ".join("instr(content, ?)" for _ in texts)
+        query = f"SELECT * FROM message WHERE sequence IN ({part}) AND ({holds}) ORDER BY sequence"  # noqa: S608 - ours
+        rows = [StoredRow._make(columns) for columns in self._database.execute(query, (after, most, *texts))]
+        for row in rows:
+            row.check()
+        return rows, last if count == most else None
+
+    def read_note(self, name: str) -> int:
+        """The number of a note, or 0."""
         return self._one("SELECT value FROM remembered WHERE name = ?", (name,)) or 0
 
-    def recall_all(self, prefix: str, after: str = "", most: int = -1) -> dict[str, int]:
-        """Kept numbers whose name starts so, those behind a name, in the order of names; all of them, or so many."""
+    def read_notes(self, prefix: str, after: str = "", most: int = -1) -> dict[str, int]:
+        """Notes whose name starts so, those behind a name, in the order of names; all of them, or so many."""
         query = "SELECT name, value FROM remembered WHERE name > ? AND substr(name, 1, ?) = ? ORDER BY name LIMIT ?"
         return dict(self._database.execute(query, (after, len(prefix), prefix, most)))
 
     # --- what changes it ---
 
     def insert(self, row: StoredRow, note: tuple[str, int] | None = None) -> None:
-        """Add a row, if there is room, and keep a number with it: its source has had one more accepted."""
+        """Add a row, if there is room, and its note: its source has had one more accepted."""
         self._room -= len(row.content)  # until the next checkpoint it takes room in the log and in the database
         if self._room < 0:
-            raise Unavailable(
-                "the journal cannot take the message: it is full (WEDA_JOURNAL__MAX_BYTES)", retry_after=5
-            )
+            raise refusal(FULL)
         self._database.execute("INSERT INTO message VALUES (?, ?, ?, ?, ?, ?)", row)
         self._added += 1
         if note is not None:
-            self.remember(*note)
+            self.write_note(*note)
         self._count(row.source, accepted=1)
 
     def replace(self, row: StoredRow) -> None:
@@ -313,7 +326,7 @@ class JournalFile:
             return
         self._database.execute("REPLACE INTO message VALUES (?, ?, ?, ?, ?, ?)", row)
         if before != row.lane:
-            self._count(row.source, accepted=1, buried=1)
+            self._count(row.source, accepted=1, dead_lettered=1)
 
     def delete(self, sequence: int) -> None:
         """Remove a row that is published."""
@@ -321,22 +334,22 @@ class JournalFile:
             self._count(source, published=1)
 
     def disown(self, sequence: int, note: tuple[str, int] | None = None) -> None:
-        """Remove a row whose message was refused though it reached the disk, and the number that was kept with it."""
+        """Remove a row whose message was refused though it reached the disk, and its note."""
         for (source,) in self._delete(sequence):
             self._count(source, accepted=-1)
         if note is not None:
-            self.forget([note[0]])
+            self.delete_notes([note[0]])
 
     def add_direct(self, source: str, published: int) -> None:
-        """Count messages that were published and never stood here."""
+        """Count messages that were published and were never here."""
         self._count(source, accepted=published, published=published)
 
-    def remember(self, name: str, value: int) -> None:
-        """Keep a number."""
+    def write_note(self, name: str, value: int) -> None:
+        """Write a note."""
         self._database.execute("REPLACE INTO remembered VALUES (?, ?)", (name, value))
 
-    def forget(self, names: Sequence[str]) -> None:
-        """Keep these numbers no longer."""
+    def delete_notes(self, names: Sequence[str]) -> None:
+        """Delete the notes of these names."""
         self._database.executemany("DELETE FROM remembered WHERE name = ?", [(name,) for name in names])
 
     def forget_losses(self) -> None:
@@ -360,7 +373,7 @@ class JournalFile:
         except BaseException as error:
             database.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
             database.close(force=True)
-            if isinstance(error, _DAMAGE):
+            if isinstance(error, DAMAGE):
                 raise DamagedFile(str(error)) from error
             raise
         return database
@@ -375,7 +388,6 @@ class JournalFile:
         database.pragma("secure_delete", "on")  # what is published leaves no copy that a salvage would take for a row
         database.set_busy_timeout(0)
         database.pragma("wal_autocheckpoint", 0)
-        self._page_size: int = database.pragma("page_size")
         whole, _ = database.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
         check_commits(commits, whole)
         self._begin_log(database)
@@ -415,19 +427,19 @@ class JournalFile:
         except Unavailable as refusal:
             return refusal  # the one command's own affair; the others go on
 
-    def _count(self, source: str, *, accepted: int = 0, published: int = 0, buried: int = 0) -> None:
+    def _count(self, source: str, *, accepted: int = 0, published: int = 0, dead_lettered: int = 0) -> None:
         changes = self._changes[source]
         changes[0] += accepted
         changes[1] += published
-        changes[2] += buried
+        changes[2] += dead_lettered
 
     def _settle_accounts(self) -> None:
         if not self._changes:
             return
         known = self.accounts()
-        for source, (accepted, published, buried) in self._changes.items():
+        for source, (accepted, published, dead_lettered) in self._changes.items():
             before = known.get(source, Account())
-            self.set_account(source, before.plus(accepted=accepted, published=published, buried=buried))
+            self.set_account(source, before.plus(accepted=accepted, published=published, dead_lettered=dead_lettered))
 
     def _delete(self, sequence: int) -> list[tuple[str]]:
         gone = list(self._database.execute("DELETE FROM message WHERE sequence = ? RETURNING source", (sequence,)))
@@ -446,11 +458,29 @@ class JournalFile:
         return rows
 
     def _one(self, query: str, bindings: tuple[Any, ...] = ()) -> Any:
-        row = self._database.execute(query, bindings).fetchone()
-        return None if row is None else row[0]
+        return first_value(self._database, query, bindings)
 
     def _wal_size(self) -> int:
         return size(self._wal)
+
+
+def first_value(database: apsw.Connection, query: str, bindings: tuple[Any, ...] = ()) -> Any:
+    """The first column of a query's first row; None where there is none."""
+    row = database.execute(query, bindings).fetchone()
+    return None if row is None else row[0]
+
+
+def accounts_of(database: apsw.Connection) -> dict[str, Account]:
+    """The ledger of each source in an open database of this format."""
+    query = "SELECT source, accepted, published, buried, lost FROM account ORDER BY source"
+    return {source: Account(*counts) for source, *counts in database.execute(query)}
+
+
+def used_bytes(database: apsw.Connection, wal: Path) -> int:
+    """Bytes in use of an open database and of its write-ahead log."""
+    pages: int = database.pragma("page_count") - database.pragma("freelist_count")
+    page_size: int = database.pragma("page_size")
+    return pages * page_size + size(wal)
 
 
 def check_kind(database: apsw.Connection, path: Path, setting: str) -> int:
@@ -530,15 +560,6 @@ def lock(descriptor: int, path: Path, otherwise: str) -> None:
 def _set_account(database: apsw.Connection, source: str, account: Account) -> None:
     columns = source, *account, account.checksum(source)
     database.execute("REPLACE INTO account VALUES (?, ?, ?, ?, ?, ?)", columns)
-
-
-def sync(path: Path) -> None:
-    """Bring a file, or the names in a folder, to the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def write_again(path: Path) -> None:

@@ -11,11 +11,15 @@ from typing import Final, NamedTuple, Protocol
 
 import msgspec
 
+from connector.errors import Unavailable
 from connector.message.routes import DEAD_LETTERS
 from connector.values import ProducibleRecord, Request
 
 DEAD_LETTER_LANE: Final = "dead-letter/"
 """What the names of the lanes of dead letters start with: each has one of its own."""
+
+FULL: Final = "it is full (WEDA_JOURNAL__MAX_BYTES)"
+"""Why a journal with a bound takes nothing more; for `refusal`."""
 
 
 _ENCODER: Final = msgspec.msgpack.Encoder()
@@ -23,7 +27,11 @@ _DECODER: Final = msgspec.msgpack.Decoder(tuple[Request, tuple[ProducibleRecord,
 
 
 class Note(NamedTuple):
-    """A number to keep in the very transaction that writes an admission: both are there after a crash, or neither."""
+    """A named number in the journal.
+
+    That of an admission is written in the same transaction, so that both are there after a crash, or neither: the
+    idempotency marker of a dead letter that is reprocessed.
+    """
 
     name: str
     value: int
@@ -35,7 +43,7 @@ class Admission(msgspec.Struct, array_like=True):
     Attributes:
         sequence: Its position, fixed at admission; not used twice while it is in the journal.
         lane: What is kept in order: the instance's id; of a dead letter, a name of its own.
-        request: What was received: the metrics' source and, if Kafka refuses the records, the dead letter.
+        request: What was received: the metrics' source and, if Kafka rejects the records, the dead letter.
         records: The records whose streams are open: not yet acknowledged.
         note: What is kept together with the row when it is written; no part of the row.
     """
@@ -71,25 +79,31 @@ class Admission(msgspec.Struct, array_like=True):
 
 
 class Account(NamedTuple):
-    """The ledger of one source since the journal's creation: accepted = published + buried + rows + lost.
+    """The ledger of one source since the journal's creation: accepted = published + dead-lettered + waiting (+ lost).
 
     Attributes:
         accepted: Messages and dead letters that were answered as accepted.
-        published: Those of them that are in Kafka.
-        buried: Accepted messages whose record Kafka refused; each is a dead letter now. The column's name.
+        published: How many of the accepted ones are in Kafka.
+        dead_lettered: Accepted messages whose record Kafka rejected; the file's column is ``buried``.
         lost: Rows that could not be read back from a damaged file.
     """
 
     accepted: int = 0
     published: int = 0
-    buried: int = 0
+    dead_lettered: int = 0
     lost: int = 0
 
-    def plus(self, *, accepted: int = 0, published: int = 0, buried: int = 0) -> "Account":
+    def plus(self, *, accepted: int = 0, published: int = 0, dead_lettered: int = 0) -> "Account":
         """The account after these many more of each."""
         return self._replace(
-            accepted=self.accepted + accepted, published=self.published + published, buried=self.buried + buried
+            accepted=self.accepted + accepted,
+            published=self.published + published,
+            dead_lettered=self.dead_lettered + dead_lettered,
         )
+
+    def imbalance(self, waiting: int) -> int:
+        """How far the two sides are apart, with so many rows in the journal: what is lost, and 0 if nothing is."""
+        return self.accepted - self.published - self.dead_lettered - waiting
 
     def checksum(self, source: str) -> int:
         """CRC-32 of the columns of the source's row."""
@@ -120,6 +134,11 @@ class Oldest(NamedTuple):
     waits_since: int
 
 
+def refusal(why: str) -> Unavailable:
+    """The error of a journal that takes nothing now, with the reason as a clause."""
+    return Unavailable(f"the journal cannot take the message: {why}", retry_after=5)
+
+
 @dataclass(frozen=True, slots=True)
 class JournalState:
     """How full the journal is and since when.
@@ -127,12 +146,12 @@ class JournalState:
     Attributes:
         size_bytes: Bytes in use: database and write-ahead log.
         oldest: The first row in the order, or None where there is none.
-        lost: Why the file that is open is no longer the one at its path, and what to do; nothing while it is.
+        lost_reason: Why the file that is open is no longer the one at its path, and what to do; nothing while it is.
     """
 
     size_bytes: int
     oldest: Oldest | None
-    lost: str = ""
+    lost_reason: str = ""
 
 
 class Journal(Protocol):
@@ -165,17 +184,24 @@ class Journal(Protocol):
         Lanes in ``skip`` are passed over.
         """
 
+    async def search(self, texts: Sequence[bytes], after: int, most: int) -> tuple[list[Admission], int | None]:
+        """Of the next ``most`` rows behind a sequence, those that hold one of the texts.
+
+        Returns:
+            These, and the sequence to go on behind; None once there are no more rows.
+        """
+
     async def state(self) -> JournalState:
         """How full the journal is and since when."""
 
-    async def remember(self, name: str, value: int) -> None:
-        """Keep a number durably, such as the latest time that ids may have used."""
+    async def write_note(self, name: str, value: int) -> None:
+        """Write a `Note` durably, such as the latest time that ids may have used."""
 
-    async def recall(self, name: str) -> int:
-        """A number that was kept, or 0."""
+    async def read_note(self, name: str) -> int:
+        """The number of a note, or 0."""
 
-    async def recall_all(self, prefix: str) -> dict[str, int]:
-        """Every number whose name starts so."""
+    async def read_notes(self, prefix: str) -> dict[str, int]:
+        """Every note whose name starts so."""
 
-    async def forget(self, names: Sequence[str]) -> None:
-        """Keep these numbers no longer."""
+    async def delete_notes(self, names: Sequence[str]) -> None:
+        """Delete the notes of these names."""

@@ -17,22 +17,26 @@ import apsw
 
 from connector.errors import ConfigurationError
 from connector.journal.file import (
+    DAMAGE,
     FORMAT,
     LOCK,
     LOG,
     DamagedFile,
     StoredRow,
+    accounts_of,
     beside,
     check_commits,
     check_kind,
     check_not_emptied,
+    first_value,
     lock,
     size,
+    used_bytes,
 )
 from connector.journal.model import Account, Admission
 from connector.journal.recovery import write_ahead_log
 
-_DAMAGE: Final = (apsw.CorruptError, apsw.NotADBError, apsw.SQLError, UnicodeDecodeError)
+_DAMAGE: Final = (*DAMAGE, apsw.SQLError)  # also of a table that is missing
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +45,7 @@ class Backlog:
 
     Attributes:
         messages: Messages and dead letters.
-        by_source: The same by source.
+        by_source: Messages and dead letters by source.
         by_stream: How many of them still have a record of a stream to be published.
         topics: Where these records go.
         lanes: Instances that have some, and dead letters, each of which has a lane of its own.
@@ -118,6 +122,14 @@ class DetachedJournal:
                 row.check()
                 yield row.admission()
 
+    def read_notes(self, prefix: str) -> dict[str, int]:
+        """The notes whose name starts so."""
+        if self._format < FORMAT:
+            return {}
+        query = "SELECT name, value FROM remembered WHERE substr(name, 1, ?) = ?"
+        with self._reading():
+            return dict(self._database.execute(query, (len(prefix), prefix)))
+
     def count(self, through: int | None = None) -> int:
         """How many messages wait, or how many of them up to a sequence."""
         if not self._format:
@@ -152,20 +164,16 @@ class DetachedJournal:
     def _accounts(self, waiting: Counter[str]) -> dict[str, Account]:
         if self._format < FORMAT:  # the ledger begins with what waits when the file is migrated
             return {source: Account(accepted=count) for source, count in waiting.items()}
-        query = "SELECT source, accepted, published, buried, lost FROM account ORDER BY source"
         with self._reading():
-            return {source: Account(*columns) for source, *columns in self._database.execute(query)}
+            return accounts_of(self._database)
 
     def _used(self) -> int:
         with self._reading():
-            pages: int = self._database.pragma("page_count") - self._database.pragma("freelist_count")
-            page_size: int = self._database.pragma("page_size")
-        return pages * page_size + size(self._wal)
+            return used_bytes(self._database, self._wal)
 
     def _one(self, query: str, bindings: tuple[Any, ...] = ()) -> Any:
         with self._reading():
-            row = self._database.execute(query, bindings).fetchone()
-        return None if row is None else row[0]
+            return first_value(self._database, query, bindings)
 
     @contextmanager
     def _reading(self) -> Iterator[None]:

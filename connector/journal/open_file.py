@@ -27,7 +27,7 @@ class OpenFiles:
             if known is None or (found is not None and _same(known, found)):
                 self._known[path] = found
 
-    def lost(self, *, written: bool = False) -> str:
+    def lost_reason(self, *, written: bool = False) -> str:
         """What has become of the first that is no longer what is open here, as a clause; nothing while all are.
 
         Args:
@@ -78,7 +78,12 @@ def write_out(database: apsw.Connection, to: Path) -> None:
     to.unlink(missing_ok=True)
     database.execute("VACUUM INTO ?", (str(to),))
     to.chmod(0o600)
-    descriptor = os.open(to, os.O_RDONLY)
+    sync(to)
+
+
+def sync(path: Path) -> None:
+    """Bring a file, or the names in a folder, to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

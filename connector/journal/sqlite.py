@@ -25,9 +25,9 @@ import structlog
 
 from connector import supervision
 from connector.errors import ConfigurationError, ConnectorError, OutsideUnreachable, Unavailable
-from connector.journal.file import LOCK, LOG, DamagedFile, JournalFile, StoredRow, beside, lock, sync
-from connector.journal.model import Admission, Contents, JournalState, Oldest
-from connector.journal.open_file import OpenFiles
+from connector.journal.file import LOCK, LOG, DamagedFile, JournalFile, StoredRow, beside, lock
+from connector.journal.model import Admission, Contents, JournalState, Oldest, refusal
+from connector.journal.open_file import OpenFiles, sync
 from connector.journal.recovery import salvage
 
 _BATCH: Final = 2_000
@@ -82,12 +82,12 @@ class SqliteJournal:
         self._disowned: list[Admission] = []
         self._is_damaged = False
         self._lock_file = OpenFiles()
-        self._lost = ""
+        self._lost_reason = ""
         self._restore_at = 0.0
         self._restore_problem = ""
 
     @property
-    def lives(self) -> bool:
+    def is_alive(self) -> bool:
         """Whether its thread does; without it no call is answered."""
         return self._thread.is_alive()
 
@@ -140,6 +140,10 @@ class SqliteJournal:
         )
         return rows
 
+    async def search(self, texts: Sequence[bytes], after: int, most: int) -> tuple[list[Admission], int | None]:
+        """Rows that hold one of the texts; see :class:`Journal`."""
+        return await self._ask(partial(_search, texts=texts, after=after, most=most), writes=False)  # type: ignore[no-any-return]
+
     async def state(self) -> JournalState:
         """How full the journal is and since when."""
         state: JournalState = await self._ask(self._state, writes=False)
@@ -150,40 +154,40 @@ class SqliteJournal:
         for source, count in published.items():
             await self._ask(partial(JournalFile.add_direct, source=source, published=count), writes=True)
 
-    async def remember(self, name: str, value: int) -> None:
-        """Keep a number durably."""
-        await self._ask(lambda file: file.remember(name, value), writes=True)
+    async def write_note(self, name: str, value: int) -> None:
+        """Write a note durably."""
+        await self._ask(lambda file: file.write_note(name, value), writes=True)
 
-    async def recall(self, name: str) -> int:
-        """A number that was kept, or 0."""
-        value: int = await self._ask(lambda file: file.recall(name), writes=False)
+    async def read_note(self, name: str) -> int:
+        """The number of a note, or 0."""
+        value: int = await self._ask(lambda file: file.read_note(name), writes=False)
         return value
 
-    async def recall_all(self, prefix: str) -> dict[str, int]:
-        """Every number whose name starts so."""
+    async def read_notes(self, prefix: str) -> dict[str, int]:
+        """Every note whose name starts so."""
         found: dict[str, int] = {}
         after = ""
         while True:  # in parts, between which messages are written
             part = await self._ask(
-                partial(JournalFile.recall_all, prefix=prefix, after=after, most=_PART), writes=False
+                partial(JournalFile.read_notes, prefix=prefix, after=after, most=_PART), writes=False
             )
             found |= part
             if len(part) < _PART:
                 return found
             after = next(reversed(part))
 
-    async def forget(self, names: Sequence[str]) -> None:
-        """Keep these numbers no longer."""
+    async def delete_notes(self, names: Sequence[str]) -> None:
+        """Delete the notes of these names."""
         for begin in range(0, len(names), _PART):
             part = names[begin : begin + _PART]
-            await self._ask(partial(JournalFile.forget, names=part), writes=True)
+            await self._ask(partial(JournalFile.delete_notes, names=part), writes=True)
 
     async def _ask(
         self, run: Callable[[JournalFile], Any], *, writes: bool, critical: bool = False, adds: Admission | None = None
     ) -> Any:
         command = _Command(run, writes=writes, critical=critical, adds=adds)
         if not self._thread.is_alive():
-            raise _failing("its thread has ended")
+            raise refusal("its thread has ended")
         self._commands.put(command)
         return await asyncio.wrap_future(command.done)
 
@@ -228,7 +232,7 @@ class SqliteJournal:
             while not self._commands.empty():
                 command = self._commands.get()
                 if command is not None:
-                    _fail([command], _failing("its thread has ended"))
+                    _fail([command], refusal("its thread has ended"))
 
     def _work(self) -> None:
         """Gather commands, run them in one transaction, answer; until the end is asked for."""
@@ -239,11 +243,11 @@ class SqliteJournal:
             ending = ending or None in gathered
             retained = self._run([command for command in gathered if command is not None])
             if retained and ending:
-                _fail(retained, _failing("the connector stopped while the disk refused"))
+                _fail(retained, refusal("the connector stopped while the disk refused"))
                 retained = []
         if self._file is not None:
             self._look(self._file)
-            if self._lost:
+            if self._lost_reason:
                 with contextlib.suppress(DamagedFile):  # what can be read is saved at the next start
                     self._restore(self._file)
             self._file.close()
@@ -261,17 +265,17 @@ class SqliteJournal:
         if not commands:
             return []
         if self._is_damaged:
-            _fail(commands, _failing("it is damaged"))
+            _fail(commands, refusal("it is damaged"))
             return []
         try:
             if self._file is None:
                 self._file = self._reopen()
             self._look_after(self._file)
-            commands = self._without_additions(commands) if self._lost else commands
+            commands = self._without_additions(commands) if self._lost_reason else commands
             outcomes = _outcomes(self._file, commands)
         except DamagedFile as damage:
             self._give_up(damage)
-            _fail(commands, _failing("it is damaged"))
+            _fail(commands, refusal("it is damaged"))
             return []
         except (apsw.Error, OSError, ConfigurationError) as error:
             _LOG.exception("the journal's disk failed; reopening", error=type(error).__name__)
@@ -279,7 +283,7 @@ class SqliteJournal:
         except BaseException as defect:  # noqa: BLE001 - without this thread no call would be answered any more
             supervision.note_failure("journal", defect)
             self._give_up(DamagedFile(f"its thread met a defect: {type(defect).__name__}"))
-            _fail(commands, _failing("of a defect of the connector"))
+            _fail(commands, refusal("of a defect of the connector"))
             return []
         for command, outcome in zip(commands, outcomes, strict=True):
             _settle(command, outcome)
@@ -291,20 +295,20 @@ class SqliteJournal:
     def _look_after(self, file: JournalFile) -> None:
         """Notice when the open file is no longer the one at its path; after a while write it there again."""
         self._look(file)
-        if self._lost and time.monotonic() >= self._restore_at:
+        if self._lost_reason and time.monotonic() >= self._restore_at:
             self._restore_at = time.monotonic() + RESTORE_SECONDS
             self._restore(file)
 
     def _look(self, file: JournalFile) -> None:
-        lost = file.lost() or self._lock_file.lost()
-        if lost and not self._lost:
+        lost = file.lost_reason() or self._lock_file.lost_reason()
+        if lost and not self._lost_reason:
             _LOG.error("the journal's file is no longer at its path; nothing is taken into it", lost=lost)
             self._restore_at = time.monotonic() + RESTORE_SECONDS
             self._rescue(file)
-        elif self._lost and not lost:
+        elif self._lost_reason and not lost:
             _LOG.warning("the journal's file is at its path again")
-            salvage.rescued(self._path).unlink(missing_ok=True)  # it would be taken for newer
-        self._lost = lost
+            salvage.rescued(self._path).unlink(missing_ok=True)  # or the next start would use it instead
+        self._lost_reason = lost
 
     def _rescue(self, file: JournalFile) -> None:
         """Keep what the open file holds for the next start, should this process end before it is in its place again.
@@ -324,21 +328,21 @@ class SqliteJournal:
 
     def _state(self, file: JournalFile) -> JournalState:
         oldest = file.oldest()
-        return JournalState(file.used(), None if oldest is None else Oldest(*oldest), lost=self._lost_reason())
+        return JournalState(file.used(), None if oldest is None else Oldest(*oldest), lost_reason=self._lost_sentence())
 
-    def _lost_reason(self) -> str:
-        if not self._lost:
+    def _lost_sentence(self) -> str:
+        if not self._lost_reason:
             return ""
         what = self._restore_problem or "is written to its path again within seconds; leave the files there alone"
         return (
-            f"the journal's file is no longer at its path: {self._lost}. Nothing is accepted; what it holds is "
+            f"the journal's file is no longer at its path: {self._lost_reason}. Nothing is accepted; what it holds is "
             f"published from the open file, and {what}"
         )
 
     @staticmethod
     def _without_additions(commands: list[_Command]) -> list[_Command]:
         """Refuse what would be gone after a restart; the rest goes on in the open file."""
-        _fail([one for one in commands if one.adds is not None], _failing("its file is no longer at its path"))
+        _fail([one for one in commands if one.adds is not None], refusal("its file is no longer at its path"))
         return [one for one in commands if one.adds is None]
 
     def _restore(self, file: JournalFile) -> None:
@@ -349,7 +353,7 @@ class SqliteJournal:
         """
         self._restore_problem = ""
         try:
-            if self._lock_file.lost():
+            if self._lock_file.lost_reason():
                 lock = _take_lock(self._path)
                 self._give_lock_back()
                 self._hold(lock)
@@ -366,7 +370,7 @@ class SqliteJournal:
             _LOG.error("the journal could not be written to its path again", error=str(error))
             return
         file.abandon()
-        self._lost = ""
+        self._lost_reason = ""
         _LOG.warning("the journal was written to its path again", set_aside=aside)
 
     def _checkpoint(self) -> None:
@@ -390,7 +394,7 @@ class SqliteJournal:
         """After a failed transaction: give the file up, refuse what can be refused, keep the rest for the next try."""
         self._abandon()
         self._disowned += [command.adds for command in commands if command.adds is not None]
-        _fail([command for command in commands if not command.critical], _failing("its disk failed"))
+        _fail([command for command in commands if not command.critical], refusal("its disk failed"))
         threading.Event().wait(_REOPEN_SECONDS)
         return [command for command in commands if command.critical]
 
@@ -418,6 +422,11 @@ def _contents(file: JournalFile) -> Contents:
     return Contents(file.lanes(), file.sources(), file.next_sequence(), file.accounts())
 
 
+def _search(file: JournalFile, texts: Sequence[bytes], after: int, most: int) -> tuple[list[Admission], int | None]:
+    rows, last = file.search(texts, after, most)
+    return [row.admission() for row in rows], last
+
+
 def _take_lock(path: Path) -> int:
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -430,10 +439,6 @@ def _take_lock(path: Path) -> int:
         os.close(descriptor)
         raise
     return descriptor
-
-
-def _failing(why: str) -> Unavailable:
-    return Unavailable(f"the journal cannot take the message: {why}", retry_after=5)
 
 
 def _fail(commands: Iterable[_Command], error: Unavailable) -> None:

@@ -2,10 +2,10 @@
 
 A :class:`KafkaPublisher` owns a producer and a thread that polls it. Callers live on the event loop: they hand over the
 records of one message and are called back there, once, when every record has a delivery report. The poll thread lets
-reports gather for a moment and only notes them down; they cross to the event loop in batches, with one wake-up a batch,
-and are settled there. librdkafka keeps no promise of order across a fatal error, so the
-producer is rebuilt after one: purge, report what was in it as failed, start a new generation, ignore the old one. It is
-rebuilt on demand too: a client that got metadata without any broker may never connect again (see ``renew``).
+reports gather for a moment and only notes them down; they cross to the event loop together, with one wake-up, and are
+dispatched there. librdkafka keeps no promise of order across a fatal error, so the producer is rebuilt after one:
+purge, report what was in it as failed, start a new generation, ignore the old one. It is rebuilt on demand too: a
+client that got metadata without any broker may never connect again (see ``rebuild``).
 """
 
 import asyncio
@@ -24,7 +24,7 @@ import structlog
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from connector import supervision
-from connector.errors import TooLarge, Unconvertible
+from connector.kafka.errors import MISSING_TOPIC
 from connector.values import ProducibleRecord
 
 QUEUE_KIBIBYTES: Final = 64 * 1024
@@ -38,13 +38,12 @@ _GATHER_SECONDS: Final = 0.001
 """How long reports gather: each visit of the poll thread interrupts the event loop, however little it finds."""
 _PURGE_SECONDS: Final = 10.0
 _DRAIN_SECONDS: Final = 5.0
-_FIRST_PAUSE_SECONDS: Final = 0.05
-_LONGEST_PAUSE_SECONDS: Final = 5.0
+_FIRST_BACKOFF_SECONDS: Final = 0.05
+_LONGEST_BACKOFF_SECONDS: Final = 5.0
 _LOG = structlog.get_logger("connector.publisher")
 _LIBRARY_LOG = logging.getLogger("librdkafka")
 
-_MISSING: Final = frozenset({"UNKNOWN_TOPIC_OR_PART", "UNKNOWN_TOPIC_ID", "_UNKNOWN_TOPIC", "_UNKNOWN_PARTITION"})
-_REFUSALS: Final = frozenset({KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.INVALID_RECORD, KafkaError._INVALID_ARG})
+_REJECTIONS: Final = frozenset({KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.INVALID_RECORD, KafkaError._INVALID_ARG})
 
 
 class FailureKind(Enum):
@@ -52,10 +51,10 @@ class FailureKind(Enum):
 
     UNCERTAIN = "uncertain"
     """It may be in Kafka or not: publish it again."""
-    REFUSED = "refused"
-    """Its batch was refused for a record's own sake: final only for a record that was sent alone."""
+    REJECTED_BY_BROKER = "rejected"
+    """Its record batch was rejected for a record's own sake: final only for a record that was sent alone."""
     TIMESTAMP = "timestamp"
-    """Its batch was refused because a record's timestamp is too far from the brokers' clocks."""
+    """Its record batch was rejected because a record's timestamp is too far from the brokers' clocks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,12 +79,7 @@ class Failure:
     @property
     def is_of_missing_topic(self) -> bool:
         """Whether the topic, or the partition, is not there."""
-        return self.name in _MISSING
-
-    @property
-    def answer_code(self) -> int:
-        """The ``code`` of a dead letter that this failure makes."""
-        return TooLarge.code if self.name == "MSG_SIZE_TOO_LARGE" else Unconvertible.code
+        return self.name in MISSING_TOPIC
 
 
 Failures = tuple[Failure | None, ...]
@@ -109,32 +103,37 @@ class Publisher(Protocol):
         """Flush for at most so long, then report what is left as failed."""
 
 
-class _Batch:
-    """The records of one message on their way; the event loop's alone."""
+class _PendingMessage:
+    """One message on its way: its records and what was reported of them; the event loop's alone."""
 
-    __slots__ = ("failures", "generation", "is_reported", "missing", "report")
+    __slots__ = ("failures", "generation", "is_reported", "missing", "records", "report")
 
-    def __init__(self, count: int, generation: int, report: Callable[[Failures], None]) -> None:
-        self.failures: list[Failure | None] = [None] * count
+    def __init__(
+        self, records: Sequence[ProducibleRecord], generation: int, report: Callable[[Failures], None]
+    ) -> None:
+        self.records = records
+        self.failures: list[Failure | None] = [None] * len(records)
         self.generation = generation
         self.is_reported = False
-        self.missing = count
+        self.missing = len(records)
         self.report = report
 
 
 class _DeliveryCallback:
     """One record on its way: what the poll thread is called back with, and all that it touches."""
 
-    __slots__ = ("_batch", "_index", "_take")
+    __slots__ = ("_index", "_pending", "_take")
 
-    def __init__(self, batch: _Batch, index: int, take: Callable[[_Batch, int, Failure | None], None]) -> None:
-        self._batch = batch
+    def __init__(
+        self, pending: _PendingMessage, index: int, take: Callable[[_PendingMessage, int, Failure | None], None]
+    ) -> None:
+        self._pending = pending
         self._index = index
         self._take = take
 
     def __call__(self, error: KafkaError | None, message: Message) -> None:
         """Librdkafka's delivery report."""
-        self._take(self._batch, self._index, _failure(error, message))
+        self._take(self._pending, self._index, _failure(error, message))
 
 
 class KafkaPublisher:
@@ -150,27 +149,28 @@ class KafkaPublisher:
         self._on_rebuild = on_rebuild
         self._lock = threading.RLock()
         self._producer: Producer | None = None
-        self._broken: str | None = None
+        self._rebuild_reason: str | None = None
         self._is_planned = False
         self._unconnected_since: float | None = None
         self._stopping = False
         self._thread = threading.Thread(target=self._poll, name="publisher-poll", daemon=True)
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._under_way: set[_Batch] = set()
-        self._reports: deque[tuple[_Batch, int, Failure | None]] = deque()
+        self._in_flight: set[_PendingMessage] = set()
+        self._outgoing: list[_PendingMessage] = []
+        self._reports: deque[tuple[_PendingMessage, int, Failure | None]] = deque()
         self._is_woken = False
-        self._pause = _FIRST_PAUSE_SECONDS
+        self._backoff_seconds = _FIRST_BACKOFF_SECONDS
         self._drain_seconds = 0.0
-        self._ended = threading.Event()
+        self._stop_requested = threading.Event()
         self.generation = 0
 
     @property
     def is_open(self) -> bool:
         """Whether records are taken now."""
-        return self._producer is not None and self._broken is None and not self._stopping
+        return self._producer is not None and self._rebuild_reason is None and not self._stopping
 
     @property
-    def lives(self) -> bool:
+    def is_alive(self) -> bool:
         """Whether its thread does; without it no report comes."""
         return self._thread.is_alive()
 
@@ -180,17 +180,17 @@ class KafkaPublisher:
         since = self._unconnected_since
         return 0.0 if since is None else time.monotonic() - since
 
-    def renew(self) -> None:
+    def rebuild(self) -> None:
         """Rebuild a producer that does not connect though brokers can be reached.
 
-        librdkafka forgets its brokers when one that was fenced a moment ago tells it of none (librdkafka#5301). Such a
-        producer has no connection, so nothing of it is under way that could arrive behind what is published anew.
+        librdkafka forgets its brokers when one that was fenced a moment ago reports none (librdkafka#5301). Such a
+        producer has no connection, so nothing of it is under way that could arrive behind what is published again.
         """
         self._unconnected_since = None
         with self._lock:
-            self._broken, self._is_planned = "no connection to any broker, though they can be reached", False
+            self._rebuild_reason, self._is_planned = "no connection to any broker, though they can be reached", False
 
-    def exchange(self, properties: Mapping[str, Any]) -> None:
+    def rebuild_with(self, properties: Mapping[str, Any]) -> None:
         """Rebuild the producer with other properties, such as new credentials, once what it holds is reported.
 
         What is not reported within a while is purged and published again, as after a fatal error.
@@ -198,8 +198,8 @@ class KafkaPublisher:
         with self._lock:  # a rebuild that has read the old ones is over, and this one comes after it
             self._properties = properties
             self._drain_seconds = _DRAIN_SECONDS
-            if self._broken is None:
-                self._broken, self._is_planned = "its properties have changed", True
+            if self._rebuild_reason is None:
+                self._rebuild_reason, self._is_planned = "its properties have changed", True
 
     async def start(self) -> None:
         """Build the producer and start polling it.
@@ -212,40 +212,57 @@ class KafkaPublisher:
         self._thread.start()
 
     def publish(self, records: Sequence[ProducibleRecord], report: Callable[[Failures], None]) -> None:
-        """Produce the records of one message; see :class:`Publisher`."""
-        with self._lock:
-            batch = _Batch(len(records), self.generation, report)
-            self._under_way.add(batch)
-            for index, record in enumerate(records):
-                failure = self._produce(record, _DeliveryCallback(batch, index, self._note))
-                if failure is not None:
-                    self._note(batch, index, failure)
-        if not records and self._loop is not None:
-            self._loop.call_soon(self._finish, batch)
+        """Produce the records of one message; see :class:`Publisher`.
+
+        What one iteration of the event loop publishes is produced together at its end: librdkafka's thread, which each
+        record would wake, wakes once.
+        """
+        assert self._loop is not None, "publish comes after start"  # noqa: S101 - for the type checker
+        pending = _PendingMessage(records, self.generation, report)
+        self._in_flight.add(pending)
+        if not records:
+            self._loop.call_soon(self._finish, pending)
+            return
+        if not self._outgoing:
+            self._loop.call_soon(self._produce_outgoing)
+        self._outgoing.append(pending)
 
     async def stop(self, deadline_seconds: float) -> None:
         """Flush, then end the poll thread and report what is left as failed."""
+        self._produce_outgoing()
         self._stopping = True
-        self._ended.set()
+        self._stop_requested.set()
         if self._producer is not None:
             await asyncio.to_thread(self._flush, deadline_seconds)
             await asyncio.to_thread(self._thread.join)
-        self._deliver()
-        self._abandon(self.generation, Failure(FailureKind.UNCERTAIN, "_STOPPED", "the connector stopped"))
+        self._dispatch_reports()
+        self._fail_generation(self.generation, Failure(FailureKind.UNCERTAIN, "_STOPPED", "the connector stopped"))
 
     def _build(self) -> Producer:
-        own = {"error_cb": self._client_error, "stats_cb": self._look_at_connections}
+        own = {"error_cb": self._client_error, "stats_cb": self._note_connections}
         return Producer({**self._properties, **own}, logger=_LIBRARY_LOG)
 
-    def _look_at_connections(self, statistics: str) -> None:
+    def _note_connections(self, statistics: str) -> None:
         brokers = json.loads(statistics)["brokers"].values()
         if any(broker["state"] == "UP" for broker in brokers):
             self._unconnected_since = None
         elif self._unconnected_since is None:
             self._unconnected_since = time.monotonic()
 
+    def _produce_outgoing(self) -> None:
+        outgoing, self._outgoing = self._outgoing, []
+        with self._lock:
+            for pending in outgoing:
+                if pending.is_reported:
+                    continue  # the producer was rebuilt meanwhile
+                pending.generation = self.generation
+                for index, record in enumerate(pending.records):
+                    failure = self._produce(record, _DeliveryCallback(pending, index, self._enqueue_report))
+                    if failure is not None:
+                        self._enqueue_report(pending, index, failure)
+
     def _produce(self, record: ProducibleRecord, callback: _DeliveryCallback) -> Failure | None:
-        if self._producer is None or self._broken is not None:
+        if self._producer is None or self._rebuild_reason is not None:
             return Failure(FailureKind.UNCERTAIN, "_CLOSED", "the producer is being rebuilt or was stopped")
         try:
             self._producer.produce(
@@ -259,36 +276,36 @@ class KafkaPublisher:
         except BufferError:
             return Failure(FailureKind.UNCERTAIN, "_QUEUE_FULL", "librdkafka's queue is full")
         except KafkaException as exception:
-            self._note_fatal(exception.args[0])
+            self._rebuild_if_fatal(exception.args[0])
             return _failed(exception.args[0])
         return None
 
-    def _note(self, batch: _Batch, index: int, failure: Failure | None) -> None:
+    def _enqueue_report(self, pending: _PendingMessage, index: int, failure: Failure | None) -> None:
         """Note a report down, from whichever thread, and see to it that the event loop comes for it."""
-        self._reports.append((batch, index, failure))
+        self._reports.append((pending, index, failure))
         if not self._is_woken and self._loop is not None:
             self._is_woken = True
-            self._loop.call_soon_threadsafe(self._deliver)
+            self._loop.call_soon_threadsafe(self._dispatch_reports)
 
-    def _deliver(self) -> None:
-        """On the event loop: settle every report that has come in since the last wake-up."""
+    def _dispatch_reports(self) -> None:
+        """On the event loop: note what was reported since the last wake-up; report messages that are complete."""
         self._is_woken = False  # before the first look: whoever notes something down from here on wakes us again
         for _ in range(len(self._reports)):
-            batch, index, failure = self._reports.popleft()
-            if batch.is_reported:
-                continue  # a late report of an abandoned generation
+            pending, index, failure = self._reports.popleft()
+            if pending.is_reported:
+                continue  # a late report of a generation that has failed
             if failure is None:
-                self._pause = _FIRST_PAUSE_SECONDS
-            batch.failures[index] = failure
-            batch.missing -= 1
-            if batch.missing == 0:
-                self._finish(batch)
+                self._backoff_seconds = _FIRST_BACKOFF_SECONDS
+            pending.failures[index] = failure
+            pending.missing -= 1
+            if pending.missing == 0:
+                self._finish(pending)
 
-    def _finish(self, batch: _Batch) -> None:
-        batch.is_reported = True
-        self._under_way.discard(batch)
+    def _finish(self, pending: _PendingMessage) -> None:
+        pending.is_reported = True
+        self._in_flight.discard(pending)
         try:
-            batch.report(tuple(batch.failures))
+            pending.report(tuple(pending.failures))
         except Exception:  # noqa: BLE001 - one raising caller must not keep the others from their reports
             _LOG.exception("a report could not be taken")
 
@@ -305,7 +322,7 @@ class KafkaPublisher:
         if producer is None:
             return
         self._poll_once(producer)
-        if self._broken is not None and not self._stopping:
+        if self._rebuild_reason is not None and not self._stopping:
             self._rebuild(producer)
         else:
             time.sleep(_GATHER_SECONDS)
@@ -318,23 +335,27 @@ class KafkaPublisher:
             self._client_error(exception.args[0])
 
     def _rebuild(self, producer: Producer) -> None:
+        """On the poll thread: drain and purge the producer, report what is left as uncertain, back off, build the next.
+
+        `is_open` is False all the while.
+        """
         if self._is_planned:
-            _LOG.info("exchanging the producer", reason=self._broken)
+            _LOG.info("rebuilding the producer with other properties", reason=self._rebuild_reason)
         else:
-            _LOG.error("rebuilding the producer", reason=self._broken)
-        self._poll_out(producer, self._drain_seconds)
+            _LOG.error("rebuilding the producer", reason=self._rebuild_reason)
+        self._poll_until_empty(producer, self._drain_seconds)
         self._drain_seconds = 0.0
-        with self._lock:  # who is publishing finishes first; who comes later sees that it is broken
+        with self._lock:  # who is publishing finishes first; who comes later sees that it is being rebuilt
             producer.purge()
-        self._poll_out(producer, _PURGE_SECONDS)
+        self._poll_until_empty(producer, _PURGE_SECONDS)
         purged = Failure(FailureKind.UNCERTAIN, "_PURGED", "the producer was rebuilt")
-        self._on_loop(partial(self._abandon, self.generation, purged))
+        self._on_loop(partial(self._fail_generation, self.generation, purged))
         self._back_off()
         if self._stopping:
             return
         with self._lock:
             self._producer = self._build()
-            is_planned, self._broken, self._is_planned = self._is_planned, None, False
+            is_planned, self._rebuild_reason, self._is_planned = self._is_planned, None, False
             self.generation += 1
         if not is_planned:
             self._on_loop(self._on_rebuild)
@@ -345,10 +366,10 @@ class KafkaPublisher:
 
     def _back_off(self) -> None:
         """Before a new producer: longer each time that the one before has published nothing."""
-        self._ended.wait(self._pause)
-        self._pause = min(2 * self._pause, _LONGEST_PAUSE_SECONDS)
+        self._stop_requested.wait(self._backoff_seconds)
+        self._backoff_seconds = min(2 * self._backoff_seconds, _LONGEST_BACKOFF_SECONDS)
 
-    def _poll_out(self, producer: Producer, seconds: float) -> None:
+    def _poll_until_empty(self, producer: Producer, seconds: float) -> None:
         deadline = time.monotonic() + seconds
         while len(producer) > 0 and time.monotonic() < deadline:
             self._poll_once(producer)
@@ -358,26 +379,26 @@ class KafkaPublisher:
             producer, self._producer = self._producer, None
         if producer is None:
             return
-        self._poll_out(producer, seconds)
+        self._poll_until_empty(producer, seconds)
         producer.purge()
-        self._poll_out(producer, 1.0)
+        self._poll_until_empty(producer, 1.0)
 
-    def _abandon(self, generation: int, failure: Failure) -> None:
+    def _fail_generation(self, generation: int, failure: Failure) -> None:
         """On the event loop: report what is left of a generation and those before it as failed."""
-        self._deliver()
-        for batch in [each for each in self._under_way if each.generation <= generation]:
-            batch.failures = [failure] * len(batch.failures)
-            self._finish(batch)
+        self._dispatch_reports()
+        for pending in [each for each in self._in_flight if each.generation <= generation]:
+            pending.failures = [failure] * len(pending.failures)
+            self._finish(pending)
 
     def _client_error(self, error: KafkaError) -> None:
-        if error.fatal():
-            self._note_fatal(error)
+        self._rebuild_if_fatal(error)
         _LOG.warning("kafka client", error=error.name(), detail=error.str())
 
-    def _note_fatal(self, error: KafkaError) -> None:
+    def _rebuild_if_fatal(self, error: KafkaError) -> None:
+        """Have the producer rebuilt, if the error is fatal."""
         if error.fatal() or error.code() == KafkaError._FATAL:
             with self._lock:
-                self._broken, self._is_planned = f"fatal error of librdkafka: {error}", False
+                self._rebuild_reason, self._is_planned = f"fatal error of librdkafka: {error}", False
 
 
 def producer_properties(bootstrap_servers: str, overrides: Mapping[str, Any]) -> dict[str, Any]:
@@ -425,5 +446,5 @@ def _failed(error: KafkaError) -> Failure:
     if error.code() == KafkaError.INVALID_TIMESTAMP:
         kind = FailureKind.TIMESTAMP
     else:
-        kind = FailureKind.REFUSED if error.code() in _REFUSALS else FailureKind.UNCERTAIN
+        kind = FailureKind.REJECTED_BY_BROKER if error.code() in _REJECTIONS else FailureKind.UNCERTAIN
     return Failure(kind, error.name(), error.str())

@@ -1,17 +1,17 @@
-"""Records read back from a topic and decoded, by themselves (nothing is left behind) or as a consumer group."""
+"""Records read back from a topic and decoded; nothing is left behind."""
 
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass
-from typing import Any, Final, cast
+from typing import Any, Final, NamedTuple, cast
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from connector.errors import Unavailable, Unreadable
-from connector.kafka.topics import LOG_NOTHING, is_passing, translated
+from connector.kafka.errors import END_OF_PARTITION, LOG_NOTHING, MISSING_TOPIC, UNKNOWN_TOPIC, is_passing, translated
 from connector.message.encoding import decode
 from connector.message.routes import DEAD_LETTERS
 from connector.message.schemas import Schema
@@ -20,16 +20,27 @@ REACH_SECONDS: Final = 5.0
 """How long Kafka may take to say what a topic looks like, and to send the next of what is there."""
 
 _READERS: Final = 2  # threads are few, and the connector's own work needs them
-_QUEUED_KIB: Final = 8 * 1024  # what librdkafka reads ahead
+QUEUED_KIB: Final = 8 * 1024
+"""What librdkafka reads ahead of one topic."""
+
+_BOUNDS: Final = {"queued.max.messages.kbytes": QUEUED_KIB}
+_BULK_BOUNDS: Final = {
+    "queued.max.messages.kbytes": 64 * 1024,
+    "queued.min.messages": 1_000_000,
+    "fetch.max.bytes": 32 * 1024 * 1024,
+    "fetch.message.max.bytes": 4 * 1024 * 1024,
+    "fetch.wait.max.ms": 50,
+}
+"""What librdkafka reads ahead: as records come, and where all of a topic is read at once."""
+
+BATCH: Final = 2_000
+"""Most records that one batch of a whole topic holds."""
 
 _POLL_SECONDS: Final = 0.2
 _AGAIN_SECONDS: Final = 0.5
+_ASKS: Final = 3
 _LEAST_SECONDS: Final = 0.1
 _PROBLEMS_KEPT: Final = 100
-_END: Final = "_PARTITION_EOF"
-_MISSING: Final = "UNKNOWN_TOPIC_OR_PART"
-_NEW_TOPIC: Final = frozenset({_MISSING, "_UNKNOWN_PARTITION", "_UNKNOWN_TOPIC"})
-"""Errors of a topic that has just been created, until every broker and the client know it."""
 
 _ATTEMPT: Final = "read the topic {}"
 _ACL: Final = "Describe and Read on Topic"
@@ -61,11 +72,23 @@ class Decoded:
     value: dict[str, Any] | bytes | None
 
 
+Place = tuple[str, int]
+"""A topic and the number of one of its partitions."""
+
+
+class Span(NamedTuple):
+    """A part of a partition: from the offset ``first`` to before the offset ``end``."""
+
+    partition: int
+    first: int
+    end: int
+
+
 class Readers:
     """Room for a few who read topics at the same time, in threads."""
 
     def __init__(self) -> None:
-        self._room = asyncio.Semaphore(_READERS)
+        self._places = asyncio.Semaphore(_READERS)
 
     @asynccontextmanager
     async def place(self) -> AsyncIterator[None]:
@@ -75,13 +98,13 @@ class Readers:
             Unavailable: None became free within :data:`REACH_SECONDS`.
         """
         try:
-            await asyncio.wait_for(self._room.acquire(), REACH_SECONDS)
+            await asyncio.wait_for(self._places.acquire(), REACH_SECONDS)
         except TimeoutError:
             raise Unavailable("others are reading the topics: ask again in a few seconds", retry_after=5) from None
         try:
             yield
         finally:
-            self._room.release()
+            self._places.release()
 
 
 def read_records(
@@ -93,13 +116,14 @@ def read_records(
     by_id: Callable[[int], Schema] | None = None,
     from_beginning: bool = False,
     back: int = 0,
+    since: int | None = None,
     until_end: bool = False,
     key: str | None = None,
     idle_seconds: float | None = None,
     is_stopped: Callable[[], bool] = lambda: False,
     on_missing: Callable[[str], None] = lambda _topic: None,
 ) -> Iterator[Decoded]:
-    """The records of a stream's topic as they come; those of one partition stand in their order.
+    """The records of a stream's topic as they come; those of one partition are in their order.
 
     All partitions are read, also for one key: where it lies depends on how many partitions there were. Partitions that
     are added meanwhile are not read.
@@ -113,7 +137,8 @@ def read_records(
         from_beginning: Start with the oldest record, not with the next one. A topic that appears later is always read
             from its beginning.
         back: Start so many records before the next one of each partition.
-        until_end: End where every partition ended when it was read so far; a missing topic ends at once.
+        since: Start with the first record of this time or later, in epoch milliseconds; wins over the two before.
+        until_end: End where every partition ended when reading began, or later; a missing topic ends at once.
         key: Only records of this instance.
         idle_seconds: End after so long without a record; None means never.
         is_stopped: Asked while no record comes; end once it says yes.
@@ -130,11 +155,11 @@ def read_records(
         if not exists and not until_end:
             on_missing(topic)
             reader.await_topic()
-        reader.assign(from_beginning=from_beginning or not exists, back=back)
+        reader.assign(from_beginning=from_beginning or not exists, back=back, since=since)
         for message in reader.messages(until_end=until_end):
             if key is None or message.key() == key.encode():
                 yield decoded(stream, topic, message, by_id)
-                reader.rest()
+                reader.restart_idle_clock()
 
 
 def record_at(
@@ -161,62 +186,78 @@ def record_at(
     return decoded(stream, topic, message, by_id) if message is not None and message.offset() == offset else None
 
 
-def follow_records(
-    bootstrap_servers: str,
-    properties: Mapping[str, Any],
-    *,
-    stream: str,
-    topic: str,
-    group: str,
-    by_id: Callable[[int], Schema] | None = None,
-    idle_seconds: float | None = None,
-    is_stopped: Callable[[], bool] = lambda: False,
-) -> Iterator[Decoded]:
-    """The records of a stream's topic for a consumer group, from where the group has come to; a new one from the start.
+def passes(error: KafkaError) -> bool:
+    """Whether a reader only has to wait: the brokers are away or electing, or the topic is very new."""
+    return is_passing(error) or error.name() in MISSING_TOPIC  # or it was created, and not everybody knows it yet
 
-    A record counts as read once the next one is asked for, so one at which the reader fails comes again.
+
+def partitions_of(consumer: Consumer, topic: str, seconds_left: Callable[[], float]) -> list[int]:
+    """The numbers of a topic's partitions, none where it does not exist.
+
+    A broker learns of a new topic a moment after it was made, and any broker may answer: it is missing once
+    :data:`_ASKS` answers say so.
+
+    Raises:
+        KafkaException: Kafka refuses to say, or has not said it in time.
+    """
+    for number in range(_ASKS):
+        if number:
+            time.sleep(_AGAIN_SECONDS)
+        found = consumer.list_topics(topic, timeout=seconds_left()).topics[topic]
+        if found.error is not None and found.error.name() != UNKNOWN_TOPIC:
+            raise KafkaException(found.error)
+        if found.partitions:
+            break
+    return list(found.partitions)
+
+
+def offsets_at(
+    consumer: Consumer, places: Sequence[TopicPartition], moment: int, *, within: float = REACH_SECONDS
+) -> list[int]:
+    """The offset of the first record of a time or later in each partition, by one request to each broker.
+
+    The leader of a new topic, or a new leader, may need a moment to know.
 
     Args:
-        bootstrap_servers: Brokers as ``host:port``, comma-separated.
-        properties: librdkafka properties.
-        stream: The stream's name.
-        topic: Its topic, as `Routes.topic` names it.
-        group: The consumer group; the partitions are shared among all who read as it.
-        by_id: Gives the schema that a registry has under an id; None where there is no registry.
-        idle_seconds: End after so long without a record; None means never.
-        is_stopped: Asked while no record comes; end once it says yes.
+        consumer: Asks.
+        places: The partitions.
+        moment: Epoch milliseconds; ``OFFSET_BEGINNING`` for the oldest record, ``OFFSET_END`` for the next one.
+        within: Seconds for the answer.
+
+    Returns:
+        Where there is no record of that time or later, the offset of the next one.
 
     Raises:
-        ConfigurationError: Kafka refuses the credentials, or for want of an ACL.
-    """
-    ends: dict[str, Any] = {"idle_seconds": idle_seconds, "is_stopped": is_stopped}
-    with closing(TopicReader(bootstrap_servers, properties, topic, group=group, **ends)) as reader:
-        reader.join()
-        for message in reader.messages(until_end=False):
-            yield decoded(stream, topic, message, by_id)
-            reader.mark_read(message)
-            reader.rest()
-
-
-def _passes(error: KafkaError) -> bool:
-    """Whether a reader only has to wait: the brokers are away or electing, or the topic is very new."""
-    return is_passing(error) or error.name() in _NEW_TOPIC
-
-
-def _end_offset(consumer: Consumer, place: TopicPartition, *, within: float = REACH_SECONDS) -> int:
-    """Where a partition ends; the leader of a new topic, or a new leader, may need a moment to know.
-
-    Raises:
-        KafkaException: Kafka refuses to say, or has not said it within so many seconds.
+        KafkaException: Kafka refuses to say, or has not said it in time.
     """
     deadline = time.monotonic() + within
-    while True:
+    while places:
         try:
-            return int(consumer.get_watermark_offsets(place, timeout=within)[1])
+            found = consumer.offsets_for_times(
+                [TopicPartition(each.topic, each.partition, moment) for each in places], within
+            )
+            error = next((each.error for each in found if each.error is not None), None)
         except KafkaException as exception:
-            if not _passes(exception.args[0]) or time.monotonic() >= deadline:
-                raise
+            error = exception.args[0]
+        if error is None:
+            offsets = [int(each.offset) for each in found]
+            if moment == OFFSET_END or OFFSET_END not in offsets:
+                return offsets
+            ends = offsets_at(consumer, places, OFFSET_END, within=within)
+            return [end if offset == OFFSET_END else offset for offset, end in zip(offsets, ends, strict=True)]
+        if not passes(error) or time.monotonic() >= deadline:
+            raise KafkaException(error)
         time.sleep(_AGAIN_SECONDS)
+    return []
+
+
+def note_end(unread: dict[Place, int], place: Place, offset: int) -> None:
+    """Reading has come to where a partition ends: it is read if it ended there, or before, when reading began.
+
+    A leader elected a moment ago may report an earlier end, because it does not know yet how far it goes.
+    """
+    if offset >= unread.get(place, 0):
+        unread.pop(place, None)
 
 
 class TopicReader:
@@ -228,7 +269,7 @@ class TopicReader:
         topic: The topic.
         idle_seconds: Reading ends after so long without a record; None means never.
         is_stopped: Asked a few times a second; reading ends once it says yes.
-        group: The consumer group; None reads without one and commits nothing.
+        is_bulk: Read ahead as much as 64 MiB, for :meth:`batches`.
     """
 
     def __init__(
@@ -239,7 +280,7 @@ class TopicReader:
         *,
         idle_seconds: float | None = None,
         is_stopped: Callable[[], bool] = lambda: False,
-        group: str | None = None,
+        is_bulk: bool = False,
     ) -> None:
         self._topic = topic
         self._idle_seconds = idle_seconds
@@ -249,33 +290,29 @@ class TopicReader:
         self._problems: deque[KafkaError] = deque(maxlen=_PROBLEMS_KEPT)
         own: dict[str, Any] = {
             "bootstrap.servers": bootstrap_servers,
-            "group.id": group or "weda-connector-reading",  # the client wants one; without commits it never exists
-            "enable.auto.commit": group is not None,
-            "enable.auto.offset.store": False,
+            "group.id": "weda-connector-reading",  # the client wants one; without commits it never exists
+            "enable.auto.commit": False,
             "enable.partition.eof": True,
             "auto.offset.reset": "earliest",  # where retention has overtaken the reader
             "isolation.level": "read_committed",
             "error_cb": self._problems.append,
         }
-        bounds: dict[str, Any] = {"log_level": LOG_NOTHING, "queued.max.messages.kbytes": _QUEUED_KIB}
+        bounds: dict[str, Any] = {"log_level": LOG_NOTHING, **(_BULK_BOUNDS if is_bulk else _BOUNDS)}
         self._consumer = Consumer({**bounds, **properties, **own})
         self._assigned: list[TopicPartition] = []
 
     def close(self) -> None:
-        """Leave the group and close the connections."""
+        """Close the connections."""
         self._consumer.close()
 
-    def rest(self) -> None:
+    def restart_idle_clock(self) -> None:
         """Restart the clock of ``idle_seconds``."""
         self._since = time.monotonic()
 
     def partitions(self) -> list[int]:
         """The topic's partitions, none where it does not exist."""
         with translated(_ATTEMPT.format(self._topic), acl=_ACL, problems=self._recent_problems):
-            found = self._consumer.list_topics(self._topic, timeout=self._left).topics[self._topic]
-            if found.error is not None and found.error.name() != _MISSING:
-                raise KafkaException(found.error)
-        return list(found.partitions)
+            return partitions_of(self._consumer, self._topic, lambda: self._left)
 
     def await_topic(self) -> None:
         """Until the topic exists, or reading is over."""
@@ -283,38 +320,90 @@ class TopicReader:
             time.sleep(_AGAIN_SECONDS)
             self._progress()
 
-    def assign(self, *, from_beginning: bool, back: int) -> None:
-        """Read every partition from its first record, or from so many before where it ends now."""
-        partitions = [TopicPartition(self._topic, number) for number in self.partitions()]
-        for partition in partitions:
-            partition.offset = OFFSET_BEGINNING if from_beginning else max(self._end(partition) - back, 0)
-        self._assigned = partitions
-        self._consumer.assign(partitions)
+    def assign(self, *, from_beginning: bool, back: int, since: int | None = None) -> None:
+        """Read every partition from a time on (epoch milliseconds), else from its first record, else from its end.
+
+        Args:
+            from_beginning: Start with the first record.
+            back: Start so many records before the end.
+            since: Start with the first record of this time or later; wins over the two others.
+        """
+        numbers = self.partitions()
+        if since is not None:
+            offsets = self._offsets_at(numbers, since)
+        elif from_beginning:
+            offsets = [OFFSET_BEGINNING] * len(numbers)
+        else:
+            offsets = [max(end - back, 0) for end in self._offsets_at(numbers, OFFSET_END)]
+        self._assigned = [TopicPartition(self._topic, *each) for each in zip(numbers, offsets, strict=True)]
 
     def assign_at(self, partition: int, offset: int) -> None:
         """Read one partition from one place on."""
         self._assigned = [TopicPartition(self._topic, partition, offset)]
-        self._consumer.assign(self._assigned)
 
-    def join(self) -> None:
-        """Read the partitions that the group gives to this reader."""
-        self._consumer.subscribe([self._topic])
+    def spans(self, numbers: Iterable[int], since: int | None = None) -> list[Span]:
+        """What there is now in some partitions.
 
-    def mark_read(self, message: Message) -> None:
-        """Let the group go on behind this record."""
-        self._consumer.store_offsets(message)
+        Args:
+            numbers: The partitions.
+            since: Leave out what lies before the first record of this time or later, in epoch milliseconds.
+        """
+        numbers = list(numbers)
+        firsts = self._offsets_at(numbers, OFFSET_BEGINNING if since is None else since)
+        ends = self._offsets_at(numbers, OFFSET_END)
+        return [Span(*each) for each in zip(numbers, firsts, ends, strict=True)]
+
+    def batches(self, spans: Iterable[Span]) -> Iterator[list[Message]]:
+        """All that is in some spans, in batches of at most :data:`BATCH`; an empty one where none came for a moment."""
+        ends = {span.partition: span.end for span in spans if span.first < span.end}
+        starts = [TopicPartition(self._topic, span.partition, span.first) for span in spans if span.partition in ends]
+        if starts:
+            self._consumer.assign(starts)
+        self._progress()
+        while ends and not self._is_over:
+            with translated(_ATTEMPT.format(self._topic), acl=_ACL, problems=self._recent_problems):
+                came = self._consumer.consume(BATCH, _POLL_SECONDS)
+                batch = [message for message in came if self._is_record(message, ends)]
+                if came:
+                    self._progress()
+                elif time.monotonic() >= self._reach_by:
+                    raise KafkaException(KafkaError(KafkaError._TIMED_OUT))  # noqa: SLF001 - the client's own name of it
+            yield batch
+            self._progress()  # the one who asked may have taken its time
+
+    def _is_record(self, message: Message, ends: dict[int, int]) -> bool:
+        """Whether it is a record within the ends; those that are reached are taken out of them, and not read on."""
+        error, number = message.error(), cast("int", message.partition())
+        if error is not None and error.name() != END_OF_PARTITION:
+            if not passes(error):
+                raise KafkaException(error)
+            return False
+        if number not in ends:
+            return False
+        offset = cast("int", message.offset())
+        is_within = error is None and offset < ends[number]
+        is_last = offset >= ends[number] - 1 if error is None else offset >= ends[number]
+        if is_last:
+            del ends[number]
+            self._consumer.incremental_unassign([TopicPartition(self._topic, number)])
+        return is_within
 
     def messages(self, *, until_end: bool) -> Iterator[Message]:
         """Records as they come, until reading is over."""
-        unread = {partition.partition for partition in self._assigned}
+        unread: dict[Place, int] = {}
+        if until_end:
+            numbers = [each.partition for each in self._assigned]
+            ends = self._offsets_at(numbers, OFFSET_END)
+            unread = {(self._topic, number): end for number, end in zip(numbers, ends, strict=True)}
+        self._consumer.assign(self._assigned)  # not before: the question would wait behind a fetch
         self._progress()
         while not self._is_over and (unread or not until_end):
             with translated(_ATTEMPT.format(self._topic), acl=_ACL, problems=self._recent_problems):
                 message = self._consumer.poll(_POLL_SECONDS)
                 error = None if message is None else message.error()
-                if error is not None and error.name() != _END and not _passes(error):
+                if error is not None and error.name() != END_OF_PARTITION and not passes(error):
                     raise KafkaException(error)
-                if message is not None and (error is None or error.name() == _END):
+                if message is not None and (error is None or error.name() == END_OF_PARTITION):
                     self._progress()
                 elif until_end and time.monotonic() >= self._reach_by:
                     raise KafkaException(KafkaError(KafkaError._TIMED_OUT))  # noqa: SLF001 - the client's own name of it
@@ -323,8 +412,8 @@ class TopicReader:
             if error is None:
                 yield message
                 self._progress()  # the one who asked may have taken its time
-            elif error.name() == _END:
-                unread.discard(message.partition())
+            elif error.name() == END_OF_PARTITION:
+                note_end(unread, (self._topic, message.partition() or 0), message.offset() or 0)
 
     def _progress(self) -> None:
         """Kafka has answered, or need not have: it has all of its time for the next answer."""
@@ -340,9 +429,10 @@ class TopicReader:
         idle = self._idle_seconds is not None and time.monotonic() - self._since >= self._idle_seconds
         return idle or self._is_stopped()
 
-    def _end(self, partition: TopicPartition) -> int:
+    def _offsets_at(self, numbers: Iterable[int], moment: int) -> list[int]:
+        places = [TopicPartition(self._topic, number) for number in numbers]
         with translated(_ATTEMPT.format(self._topic), acl=_ACL, problems=self._recent_problems):
-            return _end_offset(self._consumer, partition, within=self._left)
+            return offsets_at(self._consumer, places, moment, within=self._left)
 
     def _recent_problems(self) -> deque[KafkaError]:
         self._consumer.poll(0)  # or librdkafka keeps them to itself

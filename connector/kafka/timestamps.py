@@ -1,4 +1,4 @@
-"""Which timestamps a topic takes: Kafka refuses those too far from its own clock, and whole batches with them.
+"""Which timestamps a topic takes: Kafka rejects those too far from its own clock, and with them whole record batches.
 
 A record's timestamp is when its request was received. A clock that was ahead, or a message that has waited for days,
 can make that one that a topic refuses for hours, or for good; such a record gets the current time in its place.
@@ -28,8 +28,8 @@ class Timestamps:
         """A topic was looked at."""
         self._limits[state.name] = state.timestamp_before_ms, state.timestamp_after_ms
 
-    def taken(self, record: ProducibleRecord) -> ProducibleRecord:
-        """A record of a batch that Kafka refused for a timestamp: with the current time, if its own is beyond a limit.
+    def restamp(self, record: ProducibleRecord) -> ProducibleRecord:
+        """A record of a batch that Kafka rejected for a timestamp: with the current time, if its own is beyond a limit.
 
         Where the limits are not known every record of the batch gets it. While the clock of this machine is wrong Kafka
         refuses the current time too, and the record comes here again.

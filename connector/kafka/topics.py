@@ -5,14 +5,13 @@
 
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from types import MappingProxyType
 from typing import Any, Final, Literal, TypeVar
 
-from confluent_kafka import KafkaError, KafkaException, TopicCollection
+from confluent_kafka import ConsumerGroupTopicPartitions, KafkaError, KafkaException, TopicCollection, TopicPartition
 from confluent_kafka.admin import (  # type: ignore[attr-defined] # the package exports them without a word to mypy
     AdminClient,
     AlterConfigOpType,
@@ -20,20 +19,24 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined] # the package 
     ConfigResource,
     NewPartitions,
     NewTopic,
+    OffsetSpec,
     TopicDescription,
 )
 
-from connector.errors import ConfigurationError, ConnectorError, OutsideUnreachable
-from connector.kafka import explain
+from connector.errors import ConnectorError, OutsideUnreachable
+from connector.kafka.errors import LOG_NOTHING, UNKNOWN_TOPIC, is_passing, is_refusal, translated
 from connector.message.routes import CANARY, Route, Routes
+from connector.message.weda import ENVIRONMENTS
 from connector.settings import Settings
 from connector.values import CANARY_SOURCE
 
 DEAD_LETTER_RETENTION_MS: Final = 90 * 24 * 3600 * 1000
 """Dead letters are kept at least so long (90 days): someone has to look at them first."""
 
+_EARLIEST: Final = OffsetSpec.earliest()  # type: ignore[no-untyped-call] # the package has no types here
+_LATEST: Final = OffsetSpec.latest()  # type: ignore[no-untyped-call] # nor here
 CANARY_RETENTION_MS: Final = 3600 * 1000
-CANARY_ENVIRONMENT: Final = "prod"
+CANARY_ENVIRONMENT: Final = ENVIRONMENTS[-1]
 """What ``envType`` is in the connector's own messages, for prefixes that hold it."""
 
 FOR_EVER: Final = -1
@@ -41,41 +44,15 @@ NO_LIMIT: Final = 2**63 - 1
 DURABLE_REPLICATION: Final = 3
 DURABLE_IN_SYNC: Final = 2
 
-NO_PROPERTIES: Final[Mapping[str, Any]] = MappingProxyType({})
-
 _MIN_INSYNC: Final = "min.insync.replicas"
 _DEFAULT_REPLICATION: Final = "default.replication.factor"
 _BROKERS_DEFAULT: Final = -1
-_MISSING: Final = "UNKNOWN_TOPIC_OR_PART"
 _LEAST_SECONDS: Final = 0.1
 _RETRY_SECONDS: Final = 0.1
 _GRACE_SECONDS: Final = 2.0
 _PROBLEMS_KEPT: Final = 100
 
-LOG_NOTHING: Final = 2
-"""librdkafka's ``log_level`` for clients whose errors are raised: one line says it, not a line for each attempt."""
-
-# librdkafka's names of errors; those of its own start with an underscore.
-_NOT_ALLOWED: Final = frozenset({"TOPIC_AUTHORIZATION_FAILED", "CLUSTER_AUTHORIZATION_FAILED"})
-_PASSING: Final = frozenset(
-    {
-        "_ALL_BROKERS_DOWN",
-        "_RESOLVE",
-        "_TIMED_OUT",
-        "_TIMED_OUT_QUEUE",
-        "_TRANSPORT",
-        "BROKER_NOT_AVAILABLE",
-        "LEADER_NOT_AVAILABLE",
-        "NETWORK_EXCEPTION",
-        "NOT_CONTROLLER",
-        "NOT_LEADER_FOR_PARTITION",
-        "OFFSET_NOT_AVAILABLE",
-        "REQUEST_TIMED_OUT",
-        "THROTTLING_QUOTA_EXCEEDED",
-    }
-)
-_BAD_CREDENTIALS: Final = frozenset({"_AUTHENTICATION", "SASL_AUTHENTICATION_FAILED"})
-
+Condition = Literal["too few replicas in sync", "replicas are missing", "durable", "one broker can lose it"]
 Action = Literal["create", "alter", "add-partitions", "forbidden"]
 _T = TypeVar("_T")
 
@@ -130,6 +107,7 @@ class TopicState:
         replication_factor: Replicas of the partition that has the fewest.
         config: Every value in effect, the brokers' defaults included.
         in_sync: Of each partition, the ids of the brokers whose replica is in sync, as far as the cluster has noticed.
+        leaders: Of each partition, the id of the broker that leads it; None where none does.
     """
 
     name: str
@@ -137,6 +115,7 @@ class TopicState:
     replication_factor: int
     config: Mapping[str, str]
     in_sync: tuple[frozenset[int], ...] = ()
+    leaders: tuple[int | None, ...] = ()
 
     def fewest_in_sync(self, silent: Collection[int] = ()) -> int:
         """Replicas in sync of the partition that has the fewest; those of brokers that do not answer do not count."""
@@ -176,6 +155,67 @@ class TopicState:
             and self.min_insync_replicas >= DURABLE_IN_SYNC
             and self.config["unclean.leader.election.enable"] == "false"
         )
+
+    def condition(self, silent: Collection[int] = ()) -> Condition:
+        """Whether it takes records now, and would keep them if a broker were lost; see `fewest_in_sync`."""
+        in_sync = self.fewest_in_sync(silent)
+        if in_sync < self.min_insync_replicas:
+            return "too few replicas in sync"
+        if in_sync < self.replication_factor:
+            return "replicas are missing"
+        return "durable" if self.is_durable else "one broker can lose it"
+
+
+def as_dict(name: str, state: TopicState | None, silent: Collection[int]) -> dict[str, Any]:
+    """A topic as JSON values; of one that does not exist only that."""
+    if state is None:
+        return {"topic": name, "exists": False}
+    return {
+        "topic": name,
+        "exists": True,
+        "partitions": state.partitions,
+        "replicas": state.replication_factor,
+        "in_sync": state.fewest_in_sync(silent),
+        "min_insync_replicas": state.min_insync_replicas,
+        "durable": state.is_durable,
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """How much is in a topic: of each partition the first offset that there is, and the next one.
+
+    Attributes:
+        firsts: Partition → offset.
+        ends: Partition → offset.
+    """
+
+    firsts: Mapping[int, int]
+    ends: Mapping[int, int]
+
+    @property
+    def records(self) -> int:
+        """Offsets that there are; compaction and transactions leave fewer records."""
+        return self.written - sum(self.firsts.values())
+
+    @property
+    def written(self) -> int:
+        """Offsets that were ever written."""
+        return sum(self.ends.values())
+
+    def lags(self, topic: str, committed: Mapping[tuple[str, int], int]) -> dict[int, int]:
+        """Partition → how far a group is behind the end; empty if it has committed nothing here."""
+        if not any((topic, number) in committed for number in self.ends):
+            return {}
+        return {
+            number: max(end - committed.get((topic, number), self.firsts[number]), 0)
+            for number, end in self.ends.items()
+        }
+
+    def lag(self, topic: str, committed: Mapping[tuple[str, int], int]) -> int | None:
+        """How far a group is behind the end of all partitions; None if it has committed nothing here."""
+        found = self.lags(topic, committed)
+        return sum(found.values()) if found else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,7 +259,7 @@ def canary_routes(settings: Settings) -> Routes:
 
 
 def canaries(settings: Settings) -> tuple[Route, ...]:
-    """Where they go; nowhere where they are switched off."""
+    """The canary's routes; empty if it is disabled."""
     return canary_routes(settings).all if settings.canary.enabled else ()
 
 
@@ -284,8 +324,42 @@ class TopicAdmin:
             configs = {resource.name: deadline.result(answer) for resource, answer in asked.items()}
         return {name: _state(description, configs[name]) for name, description in found.items()}
 
+    def contents(self, topics: Mapping[str, int], timeout: float) -> dict[str, Contents]:
+        """How much there is in topics; ``timeout`` in seconds.
+
+        Args:
+            topics: Name → number of partitions.
+            timeout: Seconds.
+        """
+        deadline = _Deadline(timeout)
+        places = [TopicPartition(name, number) for name, count in topics.items() for number in range(count)]
+        firsts, ends = (self._offsets(places, spec, deadline) for spec in (_EARLIEST, _LATEST))
+        return {
+            name: Contents(*({number: offsets[name, number] for number in range(count)} for offsets in (firsts, ends)))
+            for name, count in topics.items()
+        }
+
+    def committed(self, group: str, timeout: float) -> dict[tuple[str, int], int]:
+        """Topic and partition → the offset that a consumer group has committed; ``timeout`` in seconds."""
+        deadline = _Deadline(timeout)
+        with self._translated(f"ask for the consumer group {group}", acl="Describe on Group"):
+            asked = self._client.list_consumer_group_offsets(
+                [ConsumerGroupTopicPartitions(group)], request_timeout=deadline.left
+            )
+            found = deadline.result(asked[group]).topic_partitions or []
+        return {(place.topic, place.partition): place.offset for place in found if place.offset >= 0}
+
+    def _offsets(
+        self, places: list[TopicPartition], spec: OffsetSpec, deadline: "_Deadline"
+    ) -> dict[tuple[str, int], int]:
+        if not places:
+            return {}
+        with self._translated("ask how much is in the topics", acl="Describe on Topic"):
+            asked = self._client.list_offsets(dict.fromkeys(places, spec), request_timeout=deadline.left)
+            return {(place.topic, place.partition): deadline.result(answer).offset for place, answer in asked.items()}
+
     def rights(self, names: Iterable[str], timeout: float) -> dict[str, frozenset[str] | None]:
-        """What our user may do with topics that exist, in Kafka's words such as ``WRITE``; None where it is not told.
+        """The operations that our user may do on existing topics, such as ``WRITE``; None where Kafka does not say.
 
         ``timeout`` in seconds.
         """
@@ -296,7 +370,7 @@ class TopicAdmin:
             asked = self._client.describe_topics(
                 TopicCollection(names), include_authorized_operations=True, request_timeout=deadline.left
             )
-            found = {name: deadline.result_unless(_MISSING, answer) for name, answer in asked.items()}
+            found = {name: deadline.result_unless(UNKNOWN_TOPIC, answer) for name, answer in asked.items()}
         return {name: _operations(one) for name, one in found.items() if one is not None}
 
     def create(self, specs: Iterable[TopicSpec], timeout: float) -> None:
@@ -354,7 +428,7 @@ class TopicAdmin:
             return {}
         with self._translated("describe the topics", acl="Describe on Topic"):
             asked = self._client.describe_topics(TopicCollection(names), request_timeout=deadline.left)
-            found = {name: deadline.result_unless(_MISSING, answer) for name, answer in asked.items()}
+            found = {name: deadline.result_unless(UNKNOWN_TOPIC, answer) for name, answer in asked.items()}
         return {name: description for name, description in found.items() if description is not None}
 
     def _resolved(self, specs: list[TopicSpec], deadline: "_Deadline") -> list[TopicSpec]:
@@ -403,72 +477,13 @@ class TopicAdmin:
             with translated(attempt, acl=acl, problems=self._recent_problems, properties=self._properties):
                 yield
         except ConnectorError as error:
-            if isinstance(error, OutsideUnreachable) or any(map(_is_refusal, self._problems)):
+            if isinstance(error, OutsideUnreachable) or any(map(is_refusal, self._problems)):
                 self._client = AdminClient(self._properties)
             raise
 
     def _recent_problems(self) -> Sequence[KafkaError]:
         self._client.poll(0)  # or librdkafka keeps them to itself
         return self._problems
-
-
-@contextmanager
-def translated(
-    attempt: str,
-    *,
-    acl: str | None = None,
-    problems: Callable[[], Iterable[KafkaError]] = tuple,
-    properties: Mapping[str, Any] = NO_PROPERTIES,
-) -> Iterator[None]:
-    """Kafka's errors as the connector's own.
-
-    Args:
-        attempt: What is being done, as in "describe the topics".
-        acl: What Kafka wants granted for it.
-        problems: What befell the connections meanwhile: it says why there was no answer.
-        properties: Those of the client, where the cause may be found out by them.
-
-    Raises:
-        OutsideUnreachable: No broker answered in time.
-        ConfigurationError: Kafka, or librdkafka, refuses.
-    """
-    try:
-        yield
-    except KafkaException as exception:
-        raise _translation(exception.args[0], attempt, acl, problems, properties) from exception
-    except TimeoutError as error:
-        raise OutsideUnreachable(f"cannot {attempt}: Kafka did not answer in time") from error
-
-
-def is_passing(error: KafkaError) -> bool:
-    """Whether an error goes away by itself once the brokers are well; librdkafka only says so of transactions."""
-    return error.name() in _PASSING
-
-
-def _is_refusal(error: KafkaError) -> bool:
-    return error.name() in _BAD_CREDENTIALS
-
-
-def _translation(
-    error: KafkaError,
-    attempt: str,
-    acl: str | None,
-    problems: Callable[[], Iterable[KafkaError]],
-    properties: Mapping[str, Any],
-) -> ConnectorError:
-    if error.name() in _NOT_ALLOWED:
-        grant = f"; grant {acl}" if acl else ""
-        reason = explain.sentence(error.str(), properties)
-        return ConfigurationError(f"WEDA_KAFKA__PROPERTIES: this user may not {attempt}{grant} ({reason})")
-    if not is_passing(error):
-        return ConfigurationError(f"cannot {attempt}: Kafka refuses it: {explain.sentence(error.str(), properties)}")
-    seen = [problem for problem in problems() if problem.name() != "_ALL_BROKERS_DOWN"]
-    refusal = next(filter(_is_refusal, seen), None)
-    if refusal is not None:
-        reason = explain.sentence(refusal.str(), properties)
-        return ConfigurationError(f"WEDA_KAFKA__PROPERTIES: Kafka refuses the credentials: {reason}")
-    reason = explain.sentence(seen[-1].str(), properties) if seen else error.str() + explain.silence(properties)
-    return OutsideUnreachable(f"cannot {attempt}: Kafka is not reachable: {reason}")
 
 
 class _Deadline:
@@ -534,6 +549,7 @@ def _state(description: TopicDescription, config: Mapping[str, ConfigEntry]) -> 
         replication_factor=min(len(partition.replicas) for partition in description.partitions),
         config={name: entry.value for name, entry in config.items() if entry.value is not None},
         in_sync=tuple(frozenset(node.id for node in partition.isr) for partition in description.partitions),
+        leaders=tuple(partition.leader.id if partition.leader else None for partition in description.partitions),
     )
 
 

@@ -1,4 +1,4 @@
-"""Record → bytes and back, in two framings that differ only in the header before Avro's binary encoding.
+"""Bytes of a record → its value, in two framings that differ only in the header before Avro's binary encoding.
 
 - Single-object encoding: ``C3 01`` and the schema's fingerprint (8 bytes, little-endian); no registry is needed.
 - Confluent's: ``00`` and the schema's id in the registry (4 bytes, big-endian).
@@ -9,11 +9,10 @@ from io import BytesIO
 from struct import error as StructError  # noqa: N812 - an exception is named as one
 from typing import Any, Final, Protocol
 
-from fastavro import schemaless_reader, schemaless_writer
+from fastavro import schemaless_reader
 
-from connector.errors import Defect, Unreadable
+from connector.errors import Unreadable
 from connector.message import schemas
-from connector.message.avro import MISFITS, writer
 from connector.message.schemas import Schema
 
 CONTENT_TYPE: Final = "application/avro"
@@ -23,7 +22,6 @@ MAGIC: Final = b"\xc3\x01"
 REGISTRY_MAGIC: Final = b"\x00"
 _REGISTRY_HEADER_BYTES: Final = len(REGISTRY_MAGIC) + 4
 _HEADER_BYTES: Final = len(MAGIC) + 8
-_UNWRITABLE: Final = (ValueError, TypeError, AttributeError, OverflowError)  # what fastavro raises on a misfit
 
 
 class Framing(Protocol):
@@ -61,29 +59,6 @@ def registry_header(schema_id: int) -> bytes:
     return REGISTRY_MAGIC + schema_id.to_bytes(4, "big")
 
 
-def encode(schema: Schema, value: Mapping[str, Any]) -> bytes:
-    """The record in the single-object encoding.
-
-    Raises:
-        Defect: The value does not fit the schema.
-    """
-    return write(schema, value, header=MAGIC + schema.fingerprint)
-
-
-def write(schema: Schema, value: Mapping[str, Any], *, header: bytes) -> bytes:
-    """The header, then the record in Avro's binary encoding.
-
-    Raises:
-        Defect: The value does not fit the schema: a field missing, unknown, or of another type. The message names the
-            fields and nothing of what they hold.
-    """
-    try:
-        return writer(schema)(header, value)
-    except MISFITS:
-        # not chained: the original error may quote the value, and a log would show it
-        raise Defect(f"a record does not fit the schema {schema.name}: {_misfits(schema, value)}") from None
-
-
 def decode(data: bytes, by_id: Callable[[int], Schema] | None = None) -> dict[str, Any]:
     """The value of a record in either framing, times as epoch milliseconds.
 
@@ -95,9 +70,7 @@ def decode(data: bytes, by_id: Callable[[int], Schema] | None = None) -> dict[st
         Unreadable: The record is in neither framing, its schema is not known, or it is cut short or too long.
     """
     schema, start = schema_of(data, by_id)
-    body = BytesIO(data)
-    body.seek(start)
-    return read(schema, body)
+    return read(schema, data, start)
 
 
 def schema_of(data: bytes, by_id: Callable[[int], Schema] | None = None) -> tuple[Schema, int]:
@@ -117,12 +90,14 @@ def schema_of(data: bytes, by_id: Callable[[int], Schema] | None = None) -> tupl
     raise Unreadable("the record is neither in Avro's single-object encoding nor in a registry's framing")
 
 
-def read(schema: Schema, body: BytesIO) -> dict[str, Any]:
-    """The value of a record in Avro's binary encoding, from the body's position to its end.
+def read(schema: Schema, data: bytes, start: int = 0) -> dict[str, Any]:
+    """The value of a record in Avro's binary encoding, from the byte ``start`` to the end.
 
     Raises:
         Unreadable: The bytes are not one whole record of that schema.
     """
+    body = BytesIO(data)
+    body.seek(start)
     try:
         value = schemaless_reader(body, schema.parsed, None)
     except (EOFError, ValueError, TypeError, IndexError, OverflowError, MemoryError, StructError) as error:
@@ -130,19 +105,3 @@ def read(schema: Schema, body: BytesIO) -> dict[str, Any]:
     if not isinstance(value, dict) or body.read(1):
         raise Unreadable(f"the bytes go on after a record of the schema {schema.name}")
     return value
-
-
-def _misfits(schema: Schema, value: Mapping[str, Any]) -> str:
-    """The names of the fields that do not fit and how, for an error's message."""
-    types = {each["name"]: each["type"] for each in schema.parsed["fields"]}
-    missing = [name for name in types if name not in value]
-    unfit = [name for name in types if name in value and not _fits(value[name], types[name])]
-    return f"missing {missing}, not of their type {unfit}, unknown to the schema {len(set(value) - set(types))}"
-
-
-def _fits(value: Any, avro_type: Any) -> bool:
-    try:
-        schemaless_writer(BytesIO(), avro_type, value, strict=True, disable_tuple_notation=True)
-    except _UNWRITABLE:
-        return False
-    return True

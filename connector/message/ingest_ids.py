@@ -14,7 +14,7 @@ from connector.values import IngestId
 _RANDOM_BITS: Final = 74
 _LOW_BITS: Final = 32
 _LOW: Final = (1 << _LOW_BITS) - 1
-_STEPS: Final = 1_024
+_WORDS: Final = 1_024
 
 
 class IngestIds:
@@ -25,7 +25,7 @@ class IngestIds:
     """
 
     def __init__(self, floor: int = 0) -> None:
-        self._steps = array("I")
+        self._words = array("I")
         self._milliseconds = floor
         self._counter = (1 << _RANDOM_BITS) - 1 if floor else 0
         self._written = (0, 0)
@@ -36,7 +36,7 @@ class IngestIds:
         now = time.time_ns() // 1_000_000
         if now > self._milliseconds:
             self._milliseconds = now
-            self._counter = secrets.randbits(_RANDOM_BITS - 1)
+            self._counter = self._random_counter()
         else:
             self._count_on()
         begins = self._milliseconds, self._counter >> _LOW_BITS
@@ -45,13 +45,22 @@ class IngestIds:
         return IngestId(f"{self._text}{self._counter & _LOW:08x}")
 
     def _count_on(self) -> None:
-        if not self._steps:  # many at a time: each call into the operating system is expensive
-            self._steps.frombytes(secrets.token_bytes(_STEPS * self._steps.itemsize))
-        counter = self._counter + 1 + self._steps.pop()
+        counter = self._counter + 1 + self._random_word()
         if counter >> _RANDOM_BITS:
             self._milliseconds += 1
-            counter = secrets.randbits(_RANDOM_BITS - 1)
+            counter = self._random_counter()
         self._counter = counter
+
+    def _random_counter(self) -> int:
+        """A start with the first bit clear, so that there is room to count on."""
+        words = self._random_word() << 2 * _LOW_BITS | self._random_word() << _LOW_BITS | self._random_word()
+        return words >> 3 * _LOW_BITS - (_RANDOM_BITS - 1)
+
+    def _random_word(self) -> int:
+        """32 random bits."""
+        if not self._words:  # many at a time: each call into the operating system is expensive
+            self._words.frombytes(secrets.token_bytes(_WORDS * self._words.itemsize))
+        return self._words.pop()
 
     @property
     def latest(self) -> int:

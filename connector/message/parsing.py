@@ -5,21 +5,28 @@ the bare object, a form, a query string). :func:`parse` recognises each and give
 clock. Source of the shapes: Tencent Cloud WeDa documentation, 流程消息订阅 and HTTP methods of custom APIs.
 """
 
-import contextlib
-import hashlib
 import itertools
 import json
 import re
 import sys
 from collections.abc import Mapping
 from enum import StrEnum
+from hashlib import sha256
 from typing import Any, Final, NoReturn
 from urllib.parse import parse_qs
 
 import msgspec
 
 from connector.errors import EmptyBody, Unconvertible, Unreadable
-from connector.message.weda import ENVELOPE, FORM, TEMPLATE
+from connector.message.weda import (
+    ENVELOPE,
+    FORM,
+    INSTANCE_ID,
+    JSON_MEDIA_TYPES,
+    MESSAGE_ID,
+    MESSAGE_TYPE,
+    TEMPLATE,
+)
 
 MAX_NESTING: Final = 64
 """Deepest nesting of objects and lists that a body may have."""
@@ -38,12 +45,13 @@ _STRING_OR_BRACKET = re.compile(rf"{_STRING}|[\[\]{{}}]", re.DOTALL)
 _STRING_OR_VALUE = re.compile(rf"{_STRING}|[\[{{,]", re.DOTALL)
 _SHAPE_HINT = f'send {{"{ENVELOPE}": "<JSON text>"}}, the message object itself, or a form field {ENVELOPE}'
 _JSON_HINT = f"make the body {TEMPLATE}, the placeholder without quotes around it"
+_LESS: Final = "pass on what WeDa sends and nothing more"
+_TELLING: Final = frozenset({MESSAGE_TYPE, INSTANCE_ID, MESSAGE_ID})
+"""Fields of which an object that is a message without an envelope has at least one."""
+
 _STEPS: Final = {"{": 1, "[": 1, "}": -1, "]": -1}
 
-_DECODER = msgspec.json.Decoder()
-_TOKENS_DECODER = msgspec.json.Decoder(dict[str, msgspec.Raw])
-_SORTED = msgspec.json.Encoder(order="sorted")
-_CANONICAL = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+_RAW_DECODER = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
 class BodyKind(StrEnum):
@@ -56,66 +64,89 @@ class BodyKind(StrEnum):
     @classmethod
     def of(cls, content_type: str) -> "BodyKind":
         """How an accepted body is written, by its media type."""
-        return cls.FORM if content_type.partition(";")[0].strip().lower() == FORM else cls.JSON
+        return BODY_KINDS.get(media_type(content_type), cls.JSON)
+
+
+BODY_KINDS: Final = dict.fromkeys(("", *JSON_MEDIA_TYPES), BodyKind.JSON) | {FORM: BodyKind.FORM}
+"""Media type → how a body of it is written; none at all is JSON."""
 
 
 class Message:
     """One parsed message.
 
-    Attributes:
+    Args:
         fields: The message object: WeDa's names, values as parsed.
-        fingerprint: First 16 bytes of SHA-256 over the canonical JSON (sorted keys, no spaces, UTF-8) of ``fields``.
-        lone_surrogate: Some text holds half of a surrogate pair, so it has no UTF-8 form.
+        text: The JSON text that it was parsed from.
+        enveloped: The object is a member of the object in that text.
+
+    Attributes:
+        fields: The message object.
     """
 
-    __slots__ = ("_enveloped", "_text", "_tokens", "fields", "fingerprint", "lone_surrogate")
+    __slots__ = ("_enveloped", "_raw_fields", "_text", "fields")
 
-    def __init__(
-        self,
-        fields: Mapping[str, Any],
-        *,
-        text: str | bytes,
-        enveloped: bool,
-        fingerprint: bytes,
-        lone_surrogate: bool = False,
-    ) -> None:
+    def __init__(self, fields: Mapping[str, Any], text: str | bytes, *, enveloped: bool) -> None:
         self.fields = fields
-        self.fingerprint = fingerprint
-        self.lone_surrogate = lone_surrogate
         self._text = text
         self._enveloped = enveloped
-        self._tokens: Mapping[str, bytes] | None = None
+        self._raw_fields: Mapping[str, bytes] | None = None
 
-    def replaced(self, fields: Mapping[str, Any], tokens: Mapping[str, str]) -> "Message":
+    @property
+    def fingerprint(self) -> bytes:
+        """First 16 bytes of SHA-256 over the canonical JSON (sorted keys, no spaces, UTF-8) of the fields."""
+        return sha256(_canonical(self.fields)).digest()[:16]
+
+    @property
+    def may_hold_nul(self) -> bool:
+        """Whether a text in it may hold U+0000, which only an escape can write; False: none does."""
+        return "\\u0000" in self._text if isinstance(self._text, str) else b"\\u0000" in self._text
+
+    def check_text(self) -> None:
+        """Reject a message that has no UTF-8 form.
+
+        Raises:
+            Unconvertible: Some text holds half of a surrogate pair.
+        """
+        try:
+            _canonical(self.fields).decode()
+        except UnicodeDecodeError as error:
+            raise lone_surrogate() from error
+
+    def replaced(self, fields: Mapping[str, Any], raw_json: Mapping[str, str]) -> "Message":
         """This message with other fields, and the fingerprint of those.
 
         Args:
             fields: All that it has from now on.
-            tokens: The JSON text of those that are not as they were sent.
+            raw_json: The JSON text of those that are not as they were sent.
 
         Raises:
             Unconvertible: Some text of the message as it was sent has no UTF-8 form.
         """
-        changed = Message(fields, text=self._text, enveloped=self._enveloped, fingerprint=_fingerprint(fields)[0])
-        changed._tokens = {**self._read_tokens(), **{name: text.encode() for name, text in tokens.items()}}
+        changed = Message(fields, self._text, enveloped=self._enveloped)
+        changed._raw_fields = {**self._read_raw_fields(), **{name: text.encode() for name, text in raw_json.items()}}
         return changed
 
-    def token(self, name: str) -> str:
+    def raw_json(self, name: str) -> str:
         """The JSON text of a field as it was sent, every digit and space kept.
 
         Raises:
             Unconvertible: Some text, of the message or beside it in its envelope, holds half of a surrogate pair.
         """
-        if self._tokens is None:
-            self._tokens = self._read_tokens()
-        return str(memoryview(self._tokens[name]), "utf-8")
+        if self._raw_fields is None:
+            self._raw_fields = self._read_raw_fields()
+        return str(memoryview(self._raw_fields[name]), "utf-8")
 
-    def _read_tokens(self) -> Mapping[str, bytes]:
+    def _read_raw_fields(self) -> Mapping[str, bytes]:
         try:
-            outer = _TOKENS_DECODER.decode(self._text)
-            return _TOKENS_DECODER.decode(outer[ENVELOPE]) if self._enveloped else outer
+            outer = _RAW_DECODER.decode(self._text)
+            return _RAW_DECODER.decode(outer[ENVELOPE]) if self._enveloped else outer
         except (msgspec.DecodeError, UnicodeEncodeError) as error:
             raise lone_surrogate() from error
+
+
+def media_type(content_type: str) -> str:
+    """What a Content-Type says without its parameters, in lower case."""
+    return content_type.partition(";")[0].strip().lower()
 
 
 def parse(body: bytes, kind: BodyKind) -> Message:
@@ -125,12 +156,14 @@ def parse(body: bytes, kind: BodyKind) -> Message:
         EmptyBody: There are no bytes, or only white space.
         Unreadable: The bytes are not UTF-8, not strict JSON, or hold no message.
     """
-    text = _decode(body)
+    if kind is BodyKind.JSON:
+        value = _decoded(body)
+        if value is not _NOT_DECODED:
+            return _unwrap(value, body)
+    text = _utf8(body)
     if not text or text.isspace():
         raise EmptyBody(f"the body is empty: {_SHAPE_HINT}")
-    if kind is not BodyKind.JSON:
-        return _open(_form_field(text))
-    return _unwrap(text)
+    return _unwrap(load(text), text) if kind is BodyKind.JSON else _open(_form_field(text))
 
 
 def load(text: str) -> Any:
@@ -140,22 +173,47 @@ def load(text: str) -> Any:
         Unreadable: Bad syntax, NaN or Infinity, a raw control character, an integer over 4,300 digits, nesting deeper
             than :data:`MAX_NESTING`, or more than :data:`MAX_VALUES` members and elements.
     """
-    _check_nesting(text)
-    if may_hold_too_many(text):
-        _check_count(text)
+    value = _decoded(text)
+    return _load_plainly(text) if value is _NOT_DECODED else value
+
+
+class _Fraction(float):
+    """A number with a fraction or an exponent: canonical JSON writes it as the standard library does."""
+
+    __slots__ = ()
+
+
+def _write_fraction(number: float) -> msgspec.Raw:
+    text = float.__repr__(number)
+    return msgspec.Raw(_PAST_RANGE.get(text, text).encode())
+
+
+_DECODER: Final = msgspec.json.Decoder(float_hook=_Fraction)
+_CANONICAL: Final = msgspec.json.Encoder(order="sorted", enc_hook=_write_fraction)
+_PAST_RANGE: Final = {"inf": "Infinity", "-inf": "-Infinity"}
+_STANDARD: Final = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+_NOT_DECODED: Final = object()
+
+
+def _decoded(text: str | bytes) -> Any:
+    """The value in JSON, or `_NOT_DECODED` where only the standard library can tell it or what is wrong with it.
+
+    Raises:
+        Unreadable: It is nested too deep or has too many members.
+    """
+    brackets = text.count("{") + text.count("[") if isinstance(text, str) else text.count(b"{") + text.count(b"[")
+    if brackets > MAX_NESTING:
+        _check_nesting(_text(text))
+    if len(text) > 2 * MAX_VALUES:  # each takes two characters at least
+        _check_count(_text(text))
     try:
         return _DECODER.decode(text)
     except (msgspec.MsgspecError, UnicodeError, RecursionError):
-        return _load_plainly(text)
+        return _NOT_DECODED
 
 
-def may_hold_too_many(text: str | bytes) -> bool:
-    """Whether JSON may hold more than :data:`MAX_VALUES` members and elements: cheap, and False only if it does not."""
-    if len(text) <= 2 * MAX_VALUES:  # each takes two characters at least
-        return False
-    if isinstance(text, str):
-        return text.count(",") + text.count("{") + text.count("[") > MAX_VALUES
-    return text.count(b",") + text.count(b"{") + text.count(b"[") > MAX_VALUES
+def _text(text: str | bytes) -> str:
+    return text if isinstance(text, str) else _utf8(text)
 
 
 def lone_surrogate() -> Unconvertible:
@@ -174,7 +232,7 @@ def is_overflow(value: Any) -> bool:
     return isinstance(value, list) and any(is_overflow(inner) for inner in value)
 
 
-def _decode(body: bytes) -> str:
+def _utf8(body: bytes) -> str:
     try:
         return body.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -187,25 +245,24 @@ def _form_field(text: str) -> str:
     try:
         values = parse_qs(text.strip(), keep_blank_values=True, errors="strict", max_num_fields=1000).get(ENVELOPE)
     except UnicodeDecodeError as error:
-        raise Unreadable("the form is not percent-encoded UTF-8", code=40002) from error
+        raise Unreadable(f"the form is not percent-encoded UTF-8: {_JSON_HINT}", code=40002) from error
     except ValueError as error:
-        raise Unreadable("the form has more than 1000 fields", code=40001) from error
+        raise Unreadable(f"the form has more than 1000 fields: {_SHAPE_HINT}", code=40001) from error
     if values is None:
         raise _no_message(f"the form has no field {ENVELOPE}; a JSON body needs Content-Type: application/json")
     return values[-1]
 
 
-def _unwrap(text: str) -> Message:
-    value = load(text)
+def _unwrap(value: Any, text: str | bytes) -> Message:
     if not isinstance(value, dict):
         return _open_value(value, text)
     if ENVELOPE not in value:
         return _bare(value, text)
     inner = value[ENVELOPE]
-    if isinstance(inner, dict):
-        return _message(inner, text, enveloped=True)
     if isinstance(inner, str):
         return _open(inner)
+    if isinstance(inner, dict):
+        return _message(inner, text, enveloped=True)
     raise _no_message(f"{ENVELOPE} is neither JSON text nor an object")
 
 
@@ -216,7 +273,7 @@ def _open(text: str) -> Message:
     return _open_value(load(text), text)
 
 
-def _open_value(value: Any, text: str) -> Message:
+def _open_value(value: Any, text: str | bytes) -> Message:
     if isinstance(value, str):  # a template that quotes what is already quoted: JSON text of JSON text
         text, value = value, load(value)
     if not isinstance(value, dict):
@@ -224,8 +281,8 @@ def _open_value(value: Any, text: str) -> Message:
     return _message(value, text, enveloped=False)
 
 
-def _bare(fields: dict[str, Any], text: str) -> Message:
-    if not fields.keys() & {"msgType", "instanceId", "msgId"}:
+def _bare(fields: dict[str, Any], text: str | bytes) -> Message:
+    if not fields.keys() & _TELLING:
         raise _no_message(f"the object has no {ENVELOPE} and is no WeDa message")
     return _message(fields, text, enveloped=False)
 
@@ -235,26 +292,26 @@ def _no_message(what: str) -> Unreadable:
 
 
 def _check_nesting(text: str) -> None:
-    if text.count("{") + text.count("[") <= MAX_NESTING:
-        return
     depth = 0
     for match in _STRING_OR_BRACKET.finditer(text):
         depth += _STEPS.get(match[0], 0)
         if depth > MAX_NESTING:
-            raise Unreadable(f"the JSON is nested deeper than {MAX_NESTING} levels", code=40005)
+            raise Unreadable(f"the JSON is nested deeper than {MAX_NESTING} levels: {_LESS}", code=40005)
 
 
 def _check_count(text: str) -> None:
     """An object or list of n has an opening bracket and n - 1 commas; those within strings do not count."""
+    if text.count(",") + text.count("{") + text.count("[") <= MAX_VALUES:
+        return
     found = (match for match in _STRING_OR_VALUE.finditer(text) if text[match.start()] != '"')
     if next(itertools.islice(found, MAX_VALUES, None), None) is not None:
-        raise Unreadable(f"the JSON has more than {MAX_VALUES} members and elements", code=40007)
+        raise Unreadable(f"the JSON has more than {MAX_VALUES} members and elements: {_LESS}", code=40007)
 
 
 def _check_texts(value: Any) -> None:
     if isinstance(value, str):
         if len(value) > MAX_TEXT:
-            raise Unreadable(f"the message has a text of more than {MAX_TEXT} characters", code=40007)
+            raise Unreadable(f"the message has a text of more than {MAX_TEXT} characters: {_LESS}", code=40007)
     elif isinstance(value, dict):
         for name, inner in value.items():
             _check_texts(name)
@@ -265,49 +322,30 @@ def _check_texts(value: Any) -> None:
 
 
 def _load_plainly(text: str) -> Any:
-    """Parse what the fast decoder refused: lone surrogates and huge numbers are no bad JSON, and are kept."""
+    """Parse what the fast decoder rejected: lone surrogates and huge numbers are no bad JSON, and are kept."""
     try:
-        return json.loads(text, parse_constant=_refuse_constant)
+        return json.loads(text, parse_float=_Fraction, parse_constant=_reject_constant)
     except json.JSONDecodeError as error:
         raise Unreadable(
             f"the text is not JSON (line {error.lineno}, column {error.colno}: {error.msg}): {_JSON_HINT}", code=40003
         ) from error
     except ValueError as error:
-        raise Unreadable("the JSON has an integer of more than 4300 digits", code=40006) from error
+        raise Unreadable("the JSON has an integer of more than 4300 digits: send it as text", code=40006) from error
 
 
-def _refuse_constant(name: str) -> NoReturn:
+def _reject_constant(name: str) -> NoReturn:
     raise Unreadable(f"{name} is not JSON: {_JSON_HINT}", code=40003)
 
 
-def _message(fields: Mapping[str, Any], text: str, *, enveloped: bool) -> Message:
+def _message(fields: dict[str, Any], text: str | bytes, *, enveloped: bool) -> Message:
     if len(text) > MAX_TEXT:
         _check_texts(fields)
-    fingerprint, is_text = _fingerprint(fields)
-    return Message(fields, text=text, enveloped=enveloped, fingerprint=fingerprint, lone_surrogate=not is_text)
+    return Message(fields, text, enveloped=enveloped)
 
 
-def _fingerprint(fields: Mapping[str, Any]) -> tuple[bytes, bool]:
-    """The fingerprint of a message's fields, and whether all their text has a UTF-8 form."""
-    canonical, is_text = _canonical(fields)
-    return hashlib.sha256(canonical).digest()[:16], is_text
-
-
-def _canonical(fields: Mapping[str, Any]) -> tuple[bytes, bool]:
-    """The canonical JSON, and whether all its text has a UTF-8 form."""
-    if not _has_float(fields):  # msgspec writes all but floats as the standard library does, and much faster
-        with contextlib.suppress(UnicodeError, OverflowError, RecursionError, TypeError):
-            return _SORTED.encode(fields), True
-    text = _CANONICAL.encode(fields)
+def _canonical(fields: Mapping[str, Any]) -> bytes:
+    """The canonical JSON; half of a surrogate pair is written as three bytes, which are no UTF-8."""
     try:
-        return text.encode(), True
-    except UnicodeEncodeError:
-        return text.encode(errors="surrogatepass"), False
-
-
-def _has_float(value: Any) -> bool:
-    if isinstance(value, dict):
-        return any(_has_float(inner) for inner in value.values() if inner.__class__ is not str)
-    if isinstance(value, list):
-        return any(_has_float(inner) for inner in value if inner.__class__ is not str)
-    return isinstance(value, float)
+        return _CANONICAL.encode(fields)
+    except (UnicodeError, OverflowError, RecursionError, TypeError):  # what msgspec cannot write
+        return _STANDARD.encode(fields).encode(errors="surrogatepass")

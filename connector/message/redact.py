@@ -2,7 +2,8 @@
 
 It applies to a parsed message before it is converted, so that record, headers and fingerprint hold nothing of what was
 taken out. A pseudonym is ``~<key>.<digest>``: eight hex digits that identify the key, and 32 of HMAC-SHA256 over the
-text. While the key stays, equal texts have equal pseudonyms, in all fields.
+text. While the key stays, equal texts have equal pseudonyms, in all fields. The names by which a map says which text is
+a person's id and which the name (`connector.message.weda.PERSON`) stay.
 """
 
 import hmac
@@ -11,11 +12,13 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 from connector.errors import Unreadable
-from connector.message.parsing import Message, load, lone_surrogate
+from connector.message import weda
+from connector.message.parsing import Message, load
 from connector.message.schemas import WORKFLOW_EVENT, kinds
 from connector.message.schemas import load as load_schema
 
 _MAPS: Final = frozenset(name for name, kind in kinds(load_schema(WORKFLOW_EVENT)).items() if kind == "maps")
+_STAY: Final = frozenset(name for pair in weda.PERSON for name in pair)
 _KEY_DIGITS: Final = 8
 _DIGEST_DIGITS: Final = 32
 
@@ -45,16 +48,15 @@ class Privacy:
         Raises:
             Unconvertible: Some text, of a field that is taken out too, has no UTF-8 form.
         """
-        if message.lone_surrogate:
-            raise lone_surrogate()
+        message.check_text()
         kept = {name: value for name, value in message.fields.items() if name not in self._redact}
         replaced = {
             name: self._replaced(name, value, message)
             for name, value in kept.items()
             if name in self._pseudonyms and value is not None
         }
-        tokens = {name: json.dumps(value) for name, value in replaced.items()}
-        return message.replaced({**kept, **replaced}, tokens)
+        raw_json = {name: json.dumps(value) for name, value in replaced.items()}
+        return message.replaced({**kept, **replaced}, raw_json)
 
     def pseudonym(self, text: str) -> str:
         """The pseudonym of a text; the empty text says nothing, and stays."""
@@ -68,12 +70,12 @@ class Privacy:
         """What a field becomes: maps of pseudonyms, or one for its text; a number's text is as it was sent."""
         if name in _MAPS:
             return self._within(_opened(value))
-        return self.pseudonym(value if isinstance(value, str) else message.token(name))
+        return self.pseudonym(value if isinstance(value, str) else message.raw_json(name))
 
     def _within(self, value: Any) -> Any:
-        """A value of maps with every key and every text in it replaced, in the same shape."""
+        """A value of maps with every key that is no name of ours and every text in it replaced, in the same shape."""
         if isinstance(value, dict):
-            return {self.pseudonym(key): self._within(inner) for key, inner in value.items()}
+            return {key if key in _STAY else self.pseudonym(key): self._within(inner) for key, inner in value.items()}
         if isinstance(value, list):
             return [self._within(inner) for inner in value]
         if value is None or isinstance(value, str):
@@ -82,7 +84,7 @@ class Privacy:
 
 
 def _opened(value: Any) -> Any:
-    """The maps in JSON text; text that is no JSON stays, and the conversion refuses it."""
+    """The maps in JSON text; text that is no JSON stays, and the conversion rejects it."""
     if not isinstance(value, str) or not value.strip():
         return value
     try:

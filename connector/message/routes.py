@@ -11,7 +11,7 @@ from typing import Final
 
 from connector.errors import Unconvertible
 from connector.message import weda
-from connector.message.schemas import INSTANCE_EVENT, TASK_EVENT, WORKFLOW_EVENT, Schema, load
+from connector.message.schemas import FLAT_EVENT, INSTANCE_EVENT, TASK_EVENT, WORKFLOW_EVENT, Schema, load
 
 DEAD_LETTERS: Final = "dead-letters"
 """The stream of requests that could not become records. It has no schema: a value is a request's bytes."""
@@ -49,6 +49,8 @@ STREAMS: Final = {
         Stream("instances", INSTANCE_EVENT, frozenset({weda.INSTANCE})),
         Stream("tasks", TASK_EVENT, frozenset({weda.TASK})),
         Stream("state", INSTANCE_EVENT, frozenset({weda.INSTANCE}), is_state=True),
+        Stream("flat", FLAT_EVENT, frozenset({weda.INSTANCE, weda.TASK})),
+        Stream("flat-state", FLAT_EVENT, frozenset({weda.INSTANCE}), is_state=True),
     )
 }
 

@@ -20,21 +20,29 @@ from connector.errors import ConfigurationError, Unreadable
 WORKFLOW_EVENT: Final = "io.weda.workflow.WorkflowEvent"
 INSTANCE_EVENT: Final = "io.weda.workflow.InstanceEvent"
 TASK_EVENT: Final = "io.weda.workflow.TaskEvent"
-ALL: Final = (WORKFLOW_EVENT, INSTANCE_EVENT, TASK_EVENT)
+FLAT_EVENT: Final = "io.weda.workflow.FlatEvent"
+WEDA_SCHEMAS: Final = (WORKFLOW_EVENT, INSTANCE_EVENT, TASK_EVENT)
+"""The schemas whose fields are WeDa's, in its names and shapes, and `CONNECTOR_FIELDS`."""
 
-OURS: Final = ("source", "receivedAt", "ingestId", "extras")
-"""The fields that the connector adds to WeDa's; the last ones of every record."""
+ALL: Final = (*WEDA_SCHEMAS, FLAT_EVENT)
+
+CONNECTOR_FIELDS: Final = ("source", "receivedAt", "ingestId", "extras")
+"""The fields that the connector adds to WeDa's; the last ones of each of `WEDA_SCHEMAS`."""
 
 Kind = Literal["string", "int", "boolean", "date", "maps"]
 
-_KINDS: Final[Mapping[str, Kind]] = {
-    '"string"': "string",
-    '"int"': "int",
-    '"boolean"': "boolean",
-    '{"type": "long", "logicalType": "timestamp-millis"}': "date",
-    '{"type": "array", "items": {"type": "map", "values": "string"}}': "maps",
+AVRO_TYPES: Final[Mapping[Kind, Any]] = {
+    "string": "string",
+    "int": "int",
+    "boolean": "boolean",
+    "date": {"type": "long", "logicalType": "timestamp-millis"},
+    "maps": {"type": "array", "items": {"type": "map", "values": "string"}},
 }
+"""Kind → its type in the schemas, without the null beside it."""
+
+_KINDS: Final[Mapping[str, Kind]] = {json.dumps(declared): kind for kind, declared in AVRO_TYPES.items()}
 _CODES: Final = re.compile(r"Codes: (?P<codes>.+?)\. ")
+_NO_LETTERS: Final = re.compile(r"[^a-z0-9]+")
 _NOT_BINARY: Final = frozenset({"doc", "default", "logicalType"})
 
 
@@ -44,6 +52,11 @@ class Code(NamedTuple):
     value: int
     name: str
     meaning: str
+
+    @property
+    def key(self) -> str:
+        """The meaning as a name for code: ``approved_automatically``."""
+        return _NO_LETTERS.sub("_", self.meaning).strip("_")
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,15 +141,15 @@ def by_fingerprint() -> Mapping[bytes, Schema]:
 
 @cache
 def kinds(schema: Schema) -> Mapping[str, Kind]:
-    """Field → kind, over the fields that WeDa sends, in the schema's order; those of `OURS` are left out.
+    """Field → kind, over the fields that WeDa sends, in the schema's order: all but `CONNECTOR_FIELDS`.
 
-    A ``date`` is an int of epoch milliseconds, ``maps`` a list of maps of strings.
+    For `WEDA_SCHEMAS`. A ``date`` is an int of epoch milliseconds, ``maps`` a list of maps of strings.
 
     Raises:
         ConfigurationError: A field has a type that the connector has no conversion for.
     """
     definitions = json.loads(schema.text)["fields"]
-    return MappingProxyType({each["name"]: _kind(each) for each in definitions if each["name"] not in OURS})
+    return MappingProxyType({each["name"]: _kind(each) for each in definitions if each["name"] not in CONNECTOR_FIELDS})
 
 
 @cache
@@ -152,6 +165,24 @@ def codes(schema: Schema, name: str) -> tuple[Code, ...]:
         return ()
     entries = (entry.split(" ", 2) for entry in match["codes"].split("; "))
     return tuple(Code(int(value), chinese, meaning) for value, chinese, meaning in entries)
+
+
+@cache
+def examples(schema: Schema) -> Mapping[str, Any]:
+    """Field → the example in its documentation, over the fields that WeDa sends; for `WEDA_SCHEMAS`.
+
+    Raises:
+        ValueError: An example is none of its field's type.
+    """
+    docs = {each["name"]: each["doc"].rpartition(" Example: ")[2] for each in json.loads(schema.text)["fields"]}
+    return MappingProxyType(
+        {name: docs[name] if kind == "string" else json.loads(docs[name]) for name, kind in kinds(schema).items()}
+    )
+
+
+def binary_type(kind: Kind) -> Any:
+    """The type of a kind as `Schema.parsed` has it: without the logical type."""
+    return _binary(AVRO_TYPES[kind])
 
 
 def _folder() -> Path:

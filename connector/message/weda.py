@@ -1,8 +1,8 @@
 """What is WeDa's own: the names and shapes that its requests have, and that no setting changes.
 
 The fields and the dictionaries of codes are not here: `avro/*.avsc` defines them (see `connector.message.schemas`);
-of the codes only those are here that the connector acts on. The simulator repeats these names on purpose: it plays WeDa
-and must not know what the connector expects.
+only those fields and codes are here that the connector acts on. The simulator repeats these names on purpose: it plays
+WeDa and must not know what the connector expects. Of the schemas it takes the examples of fields that it does not know.
 """
 
 from types import MappingProxyType
@@ -37,6 +37,15 @@ FORM: Final = "application/x-www-form-urlencoded"
 JSON_MEDIA_TYPES: Final = ("application/json", "text/plain", "application/octet-stream")
 """What platforms declare a JSON body as."""
 
+INSTANCE_ID: Final = "instanceId"
+"""The field of the instance, by which messages are kept in order."""
+
+MESSAGE_ID: Final = "msgId"
+"""The field of the message's own id, by which a duplicate is known."""
+
+MESSAGE_TYPE: Final = "msgType"
+"""The field that says what a message is about: `INSTANCE` or `TASK`."""
+
 INSTANCE: Final = "Instance"
 """``msgType`` of a message about a whole run of a process."""
 
@@ -48,6 +57,42 @@ MESSAGE_TYPES: Final = MappingProxyType({name.lower(): name for name in (INSTANC
 
 ENVIRONMENTS: Final = ("pre", "prod")
 """The values of ``envType``."""
+
+PERSON: Final = (("userId", "userName"), ("id", "name"))
+"""The names of a person's id and name in a map that has one person; other maps are id → name, of many."""
+
+TODO: Final = 0
+"""``action`` 待办: a task waits for somebody."""
+
+REJECT: Final = 3
+"""``action`` 拒绝: an approver turned the run down."""
+
+TURN_OVER: Final = 4
+"""``action`` 转办: a task was given to somebody else."""
+
+ADD_ASSIGNEE: Final = 7
+"""``action`` 会签加签: somebody else has to approve too."""
+
+TERMINATE: Final = 8
+"""``action`` 终止: an approver ended the run."""
+
+COPIES: Final = frozenset({15, 21})
+"""``action`` 节点抄送, 审批抄送: somebody was sent a copy, and nobody has to act."""
+
+DECISIONS: Final = frozenset({2})
+"""``action`` 同意: one person approved; others of the node may still have to."""
+
+PASSES: Final = frozenset({1, 9, 13, 19, 20})
+"""``action`` 提交, 跳过, 处理, 自动同意, 自动同意(异常处理): the node is passed."""
+
+TURNED_DOWN: Final = 2
+"""``instanceStatus`` 已驳回: the run was turned down."""
+
+APPROVED: Final = 3
+"""``instanceStatus`` 审批通过: the run was approved."""
+
+OVER: Final = frozenset({1, 2, 3, 4, 5})
+"""``instanceStatus`` with which a run has ended: terminated, turned down, approved, voided, deleted."""
 
 WITHDRAW: Final = 5
 """``action`` 撤销: a task was withdrawn."""

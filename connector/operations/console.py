@@ -1,13 +1,13 @@
 """The console: pages for people, rendered here, without a build step and without another host.
 
-Every page works without JavaScript; with it, what is marked as live renews itself. Contents of messages are behind the
-token, sessions in a signed cookie, forms marked against forgery.
+Every page works without JavaScript; with it, live parts refresh automatically. Contents of messages are behind the
+token, sessions in a signed cookie, and forms carry a CSRF token.
 """
 
 import asyncio
-import codecs
 import json
-from collections.abc import Awaitable, Callable, Collection, Mapping
+import time
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from functools import cache
@@ -16,25 +16,31 @@ from typing import Any, Final
 from urllib.parse import parse_qs, quote, urlencode, urlsplit
 from zoneinfo import ZoneInfo
 
-import yaml
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup, escape
 
-from connector.errors import ConnectorError, OutsideUnreachable, Unreadable
+from connector.errors import ConnectorError, OutsideUnreachable, Unavailable
 from connector.intake.dead_letters import DeadLetter, Selection
 from connector.intake.reprocessing import MOST_ATTEMPTS
-from connector.kafka.topics import Broker, TopicState
-from connector.message.parsing import load
-from connector.message.weda import ENVELOPE, TEMPLATE
-from connector.operations import api_docs, timeline
+from connector.kafka.topics import Broker, Contents, TopicState
+from connector.lookup.fixes import fix_of
+from connector.lookup.instances import figures
+from connector.lookup.instances import find as find_instances
+from connector.lookup.model import Report
+from connector.message import weda
+from connector.message.events import MAX_IDENTIFIER
+from connector.message.weda import TEMPLATE
+from connector.operations import api_docs, cards, charts, formats, timeline
 from connector.operations.api import find
 from connector.operations.context import Context
 from connector.operations.diagnosis import diagnose
-from connector.operations.guesses import Guesses
+from connector.operations.history import Point
+from connector.operations.search import search
 from connector.operations.sessions import COOKIE, SESSION_SECONDS, Sessions
-from connector.operations.translations import LANGUAGES, language_of, translated
+from connector.operations.token_throttle import TokenThrottle
+from connector.operations.translations import LANGUAGES, language_of, meaning, translated
 from connector.telemetry.health import Health
 from connector.text import visible
 
@@ -47,8 +53,9 @@ _OPENAPI: Final = "/api/openapi.json"
 
 PAGES: Final = (
     ("", "Overview"),
+    ("instances", "Instances"),
     ("events", "Events"),
-    ("instances", "Instance"),
+    ("business", "Processes"),
     ("requests", "Requests"),
     ("dead-letters", "Dead letters"),
     ("topics", "Topics"),
@@ -68,24 +75,30 @@ _YEAR_SECONDS: Final = 365 * 24 * 3600
 _MOST_FORM_BYTES: Final = 16 * 1024
 _LISTED: Final = 50
 _DIGITS: Final = len(str(2**63))
-_MOST_REASONS: Final = 100
-_ARRIVED_BYTES: Final = 2 * 1024
-_READ_CHARACTERS: Final = 4 * 1024
-"""What a list of requests shows of each body, as it arrived and as it reads."""
-
 _LETTER_BYTES: Final = 64 * 1024
 """What the page of one dead letter shows of its body; the same in characters as it reads."""
 
 _PLAIN: Final = "text/plain; charset=utf-8"
-_FILTERS: Final = ("code", "stage", "source", "instance", "reason")
-
-
+_FILTERS: Final = ("code", "stage", "source", "instance", "reason", "place")
 _EVENTS: Final = 100
-_CUT: Final = "…"
+_FOUND: Final = 50
+_MOST_GROUPS: Final = 5
+_MOST_TERM: Final = 200
+_RANGES: Final[Mapping[str, int]] = {"15m": 900_000, "2h": 7_200_000, "24h": 86_400_000, "48h": 172_800_000}
+_SETUP_SHOWN: Final = 3
 _UNREACHABLE: Final = "Kafka does not answer: what is in its topics cannot be shown now."
 
 
-class Refused(Exception):
+class _OneLetter(Selection):
+    """The dead letter at one topic, partition and offset."""
+
+    place: tuple[str, int, int]
+
+    def takes(self, letter: DeadLetter) -> bool:
+        return self.place == (letter.topic, letter.partition, letter.offset) and super().takes(letter)
+
+
+class PageError(Exception):
     """A page is not shown: the status, and why."""
 
     def __init__(self, status: int, why: str) -> None:
@@ -94,9 +107,9 @@ class Refused(Exception):
         self.why = why
 
 
-def is_open(path: str) -> bool:
-    """Whether a page of the console is shown to the client."""
-    return path == LOGIN or path.startswith(f"{ROOT}static/")
+def is_public(path: str) -> bool:
+    """Whether the client needs no session for a page; ``/`` only leads to the console."""
+    return path in {"/", LOGIN} or path.startswith(f"{ROOT}static/")
 
 
 def to_login(request: Request) -> Response:
@@ -105,15 +118,17 @@ def to_login(request: Request) -> Response:
     return RedirectResponse(f"{LOGIN}?next={quote(wanted, safe='')}", 303)
 
 
-def router(context: Context, sessions: Sessions, guesses: Guesses) -> APIRouter:
+def router(context: Context, sessions: Sessions, throttle: TokenThrottle) -> APIRouter:
     """The pages."""
     pages = APIRouter(include_in_schema=False)
-    console = _Console(context, sessions, guesses)
+    console = _Console(context, sessions, throttle)
     for path, page in (
         ("", console.overview),
         ("events", console.events),
-        ("instances", console.instance),
+        ("instances", console.instances),
+        ("business", console.business),
         ("requests", console.requests),
+        ("setup", console.setup),
         ("dead-letters", console.letters),
         ("dead-letters/{topic}/{partition}/{offset}", console.letter),
         ("dead-letters/{topic}/{partition}/{offset}/body", console.letter_body),
@@ -126,20 +141,21 @@ def router(context: Context, sessions: Sessions, guesses: Guesses) -> APIRouter:
         ("openapi.json", console.openapi),
         ("login", console.login_form),
         ("static/{name}", _static),
+        ("{other:path}", _missing),
     ):
-        pages.add_api_route(f"{ROOT}{path}", _guarded(page, console), methods=["GET"])
-    pages.add_api_route(DOCUMENTS, _guarded(console.api, console), methods=["GET"])
+        pages.add_api_route(f"{ROOT}{path}", _with_error_page(page, console), methods=["GET"])
+    pages.add_api_route(DOCUMENTS, _with_error_page(console.api, console), methods=["GET"])
     for path, act in (
         ("login", console.login),
         ("logout", console.logout),
         ("replays", console.replay),
         ("replays/stop", console.stop),
     ):
-        pages.add_api_route(f"{ROOT}{path}", _guarded(act, console), methods=["POST"])
+        pages.add_api_route(f"{ROOT}{path}", _with_error_page(act, console), methods=["POST"])
     return pages
 
 
-def _guarded(
+def _with_error_page(
     page: Callable[[Request], Awaitable[Response]], console: "_Console"
 ) -> Callable[[Request], Awaitable[Response]]:
     """The page, or a page that says why there is none; with the headers that keep browsers strict."""
@@ -147,7 +163,7 @@ def _guarded(
     async def guarded(request: Request) -> Response:
         try:
             response = await page(request)
-        except Refused as refused:
+        except PageError as refused:
             response = await console.page(request, "problem.html", status=refused.status, why=refused.why, detail="")
         except OutsideUnreachable as error:
             response = await console.page(request, "problem.html", status=503, why=_UNREACHABLE, detail=error.message)
@@ -167,22 +183,34 @@ def _guarded(
 class _Console:
     """The pages of one connector."""
 
-    def __init__(self, context: Context, sessions: Sessions, guesses: Guesses) -> None:
+    def __init__(self, context: Context, sessions: Sessions, throttle: TokenThrottle) -> None:
         self._context = context
         self._sessions = sessions
-        self._guesses = guesses
-        self._zone = ZoneInfo(context.settings()["timezone"])
+        self._throttle = throttle
+        self._zone = ZoneInfo(context.settings().timezone)
+        self._written: tuple[float, dict[str, int]] = 0.0, {}
 
     async def overview(self, request: Request) -> Response:
-        """What matters now."""
+        """What matters now, and charts of what was."""
         context = self._context
         history, health = context.history, replace(context.health, problems=dict(context.health.problems))
+        chosen = request.query_params.get("range", "")
+        chosen = chosen if chosen in _RANGES else next(iter(_RANGES))
+        now, points, outages = _now(), history.points(_RANGES[chosen]), history.outages(_RANGES[chosen])
+        drawn = await asyncio.to_thread(
+            charts.draw, points, outages, (_begin(points, now - _RANGES[chosen]), now), self._zone
+        )
         return await self.page(
             request,
             "overview.html",
             health=health,
+            verdict=cards.verdict(health),
             rate=history.rate(),
-            chart=_chart(history.accepted()),
+            charts=drawn,
+            size=(charts.WIDTH, charts.HEIGHT),
+            outages=list(reversed(outages)),
+            ranges=list(_RANGES),
+            range=chosen,
             half=history.quantile(0.5),
             most=history.quantile(0.99),
             totals=history.totals(),
@@ -191,35 +219,70 @@ class _Console:
 
     async def events(self, request: Request) -> Response:
         """What was accepted last."""
+        asked = _terms(request, ("process", "person", "action"))
         recent = self._context.recent
-        return await self.page(
-            request, "events.html", events=await asyncio.to_thread(recent.read, recent.latest(_EVENTS))
-        )
+        found = await asyncio.to_thread(lambda: [cards.event_card(event) for event in recent.read(recent.latest())])
+        shown = [card for card in found if cards.is_wanted(card, asked)][:_EVENTS]
+        return await self.page(request, "events.html", events=shown, asked=asked, total=len(found))
 
-    async def instance(self, request: Request) -> Response:
-        """One instance as a timeline."""
-        wanted = request.query_params.get("id", "").strip()
+    async def instances(self, request: Request) -> Response:
+        """One instance, or those in which a text is, or those that changed last."""
+        if "id" in request.query_params:
+            return await self._instance(request)
+        text = request.query_params.get("q", "").strip()[:_MOST_TERM]
+        known = await self._context.known()
+        found = await asyncio.to_thread(find_instances, known.instances, text, _FOUND)
+        if text and not found:
+            return RedirectResponse(f"{ROOT}instances?{urlencode({'id': text})}", 303)
+        return await self.page(request, "instances.html", text=text, found=found, known=known, now=_now())
+
+    async def _instance(self, request: Request) -> Response:
+        """One instance as a timeline, with what of it waits or is a dead letter; or whatever else is found."""
+        wanted = request.query_params.get("id", "").strip()[:MAX_IDENTIFIER]
         first = request.query_params.get("from", "")
-        found = timeline.Timeline([], 0, None)
+        is_everywhere = "all" in request.query_params
+        found, report, unreached = timeline.Timeline([], 0, None), Report(wanted), ""
         if wanted:
             start = int(first) if _is_number(first) else 0
-            found = await self._context.read(lambda reader: timeline.read(reader.instance(wanted), start))
+            seen = self._context.recent.seen(wanted)
+            name = wanted if seen is None or seen.instance_id is None else seen.instance_id
+            try:
+                found = await self._context.read(
+                    lambda reader: timeline.read(reader.instance(name, all_partitions=is_everywhere), start)
+                )
+            except OutsideUnreachable as error:
+                unreached = error.message
+            report = await search(self._context, wanted, with_records=not found.steps)
+        now, instance = _now(), found.instance
         return await self.page(
             request,
             "instance.html",
+            status=503 if unreached else 200,
             id=wanted,
             found=found,
             steps=found.steps,
+            instance=instance,
+            now=now,
+            waits=None if instance is None else timeline.waits(instance, now, self._zone),
             drawing=timeline.drawing(found.steps),
-            back=timeline.LOOK_BACK,
+            report=report,
+            unreached=unreached,
+            why=_UNREACHABLE,
+            is_everywhere=is_everywhere,
         )
+
+    async def business(self, request: Request) -> Response:
+        """How long processes and nodes take, what is sent back, and who is waited for."""
+        known = await self._context.known()
+        found = await asyncio.to_thread(figures, known.instances)
+        return await self.page(request, "business.html", figures=found, known=known, now=_now())
 
     async def record(self, request: Request) -> Response:
         """One record of the events as it is, whatever its size."""
         topic, partition, offset = _place(request)
         found = await self._context.read(lambda reader: reader.event(topic, partition, offset))
         if found is None:
-            raise Refused(404, "there is no such record, or none any more")
+            raise PageError(404, "there is no such record, or none any more")
         if isinstance(found.value, bytes):
             return Response(found.value, media_type=_PLAIN)
         text = await asyncio.to_thread(json.dumps, found.value, indent=2, ensure_ascii=False)
@@ -227,11 +290,41 @@ class _Console:
 
     async def requests(self, request: Request) -> Response:
         """The last requests of a source as they arrived."""
-        names = list(self._context.settings()["sources"])
+        names = list(self._context.settings().sources)
         source = request.query_params.get("source", names[0])
-        recent = self._context.recent.requests(source)
-        found = await asyncio.to_thread(lambda: [(one, diagnose(one), _shown(one.body)) for one in recent])
-        return await self.page(request, "requests.html", sources=names, source=source, found=found, paste=TEMPLATE)
+        only_failed = "failed" in request.query_params
+        found = await self._diagnosed(source, only_failed=only_failed)
+        return await self.page(
+            request, "requests.html", sources=names, source=source, only_failed=only_failed, found=found, paste=TEMPLATE
+        )
+
+    async def setup(self, request: Request) -> Response:
+        """What to enter in WeDa for a source, and its first request as it arrives."""
+        settings = self._context.settings()
+        names = list(settings.sources)
+        source = request.query_params.get("source", names[0])
+        since = request.query_params.get("since", "")
+        begun = int(since) if _is_number(since) else _now()
+        path = weda.PATH if source == names[0] and source == "default" else f"{weda.SOURCES}{source}{weda.PATH}"
+        found = [one for one in await self._diagnosed(source) if one[0].received_at >= begun]
+        return await self.page(
+            request,
+            "setup.html",
+            sources=names,
+            source=source,
+            since=begun,
+            path=path,
+            address=request.query_params.get("address", "").strip().rstrip("/")[:_MOST_TERM]
+            or "https://connector.example",
+            header=weda.TOKEN_HEADER,
+            found=found[:_SETUP_SHOWN],
+            total=len(found),
+            paste=TEMPLATE,
+        )
+
+    async def _diagnosed(self, source: str, *, only_failed: bool = False) -> list[Any]:
+        recent = self._context.recent.requests(source, only_failed=only_failed)
+        return await asyncio.to_thread(lambda: [(one, diagnose(one), formats.shown(one.body)) for one in recent])
 
     async def request_bodies(self, request: Request) -> Response:
         """The bodies of the requests of a source that came in one millisecond, as far as they are kept."""
@@ -239,7 +332,7 @@ class _Console:
         recent = self._context.recent.requests(source)
         bodies = [one.body for one in recent if str(one.received_at) == received_at]
         if not bodies:
-            raise Refused(404, "this request is not kept any more")
+            raise PageError(404, "this request is not kept any more")
         return Response(b"\n\n".join(bodies), media_type=_PLAIN)
 
     async def letters(self, request: Request) -> Response:
@@ -250,7 +343,8 @@ class _Console:
             request,
             "letters.html",
             listing=listing,
-            reasons=listing.reasons[:_MOST_REASONS],
+            causes=cards.causes(listing),
+            paste=TEMPLATE,
             filters=filters,
             query=urlencode(filters),
         )
@@ -259,7 +353,7 @@ class _Console:
         """One dead letter with its bytes."""
         found = await self._found(request)
         replayed = await self._context.letters.is_reprocessed(found)
-        arrived, read = await asyncio.to_thread(_shown, found.body, _LETTER_BYTES, _LETTER_BYTES)
+        arrived, read = await asyncio.to_thread(formats.shown, found.body, _LETTER_BYTES, _LETTER_BYTES)
         return await self.page(
             request,
             "letter.html",
@@ -267,8 +361,11 @@ class _Console:
             replayed=replayed,
             arrived=arrived,
             read=read,
-            is_cut=len(found.body) > _LETTER_BYTES or read.endswith(_CUT),
-            hex=_hex(found.body),
+            is_cut=len(found.body) > _LETTER_BYTES or read.endswith(formats.CUT),
+            hex=formats.hexdump(found.body),
+            fix=fix_of(found.code, found.body),
+            paste=TEMPLATE,
+            filters={"place": f"{found.topic}/{found.partition}/{found.offset}"},
         )
 
     async def letter_body(self, request: Request) -> Response:
@@ -278,11 +375,11 @@ class _Console:
     async def _found(self, request: Request) -> DeadLetter:
         found = await find(self._context, *_place(request))
         if found is None:
-            raise Refused(404, "there is no such dead letter, or none any more")
+            raise PageError(404, "there is no such dead letter, or none any more")
         return found
 
     async def replay(self, request: Request) -> Response:
-        """Do a dry run of a replay, or start the replay."""
+        """Do a dry run of reprocessing (to users: a replay), or start it."""
         form = await self._form(request)
         filters = _filters(form)
         selection = _selection(filters)
@@ -295,12 +392,12 @@ class _Console:
         )
 
     async def replays(self, request: Request) -> Response:
-        """How far the replay has come."""
+        """How far the run of reprocessing has come."""
         progress = self._context.letters.progress
         return await self.page(request, "replay.html", progress=progress and progress.as_dict())
 
     async def stop(self, request: Request) -> Response:
-        """Stop the replay."""
+        """Stop the run of reprocessing."""
         await self._form(request)
         await self._context.letters.stop()
         return RedirectResponse(f"{ROOT}replays", 303)
@@ -308,17 +405,24 @@ class _Console:
     async def topics(self, request: Request) -> Response:
         """Topics and schemas."""
         context = self._context
+        groups = [name.strip() for name in request.query_params.get("groups", "")[:1_000].split(",") if name.strip()]
+        groups = groups[:_MOST_GROUPS]
         specs, states, brokers = (
             ((), {}, ()) if context.is_embedded else await context.read(lambda reader: reader.topics())
         )
         silent = [each for each in brokers if not each.answers]
-        verdicts = {name: _topic_verdict(state, context.health, silent) for name, state in states.items()}
+        contents = await self._contents(states)
         return await self.page(
             request,
             "topics.html",
             specs=specs,
             states=states,
-            verdicts=verdicts,
+            verdicts={name: _topic_verdict(state, context.health, silent) for name, state in states.items()},
+            in_sync={name: state.fewest_in_sync({each.node_id for each in silent}) for name, state in states.items()},
+            contents=contents,
+            rates=self._rates(contents),
+            groups=groups,
+            lags=[(group, await self._lag(group, contents)) for group in groups if contents],
             brokers=brokers,
             silent=silent,
             routes=context.routes,
@@ -326,13 +430,37 @@ class _Console:
             schemas={route.schema.name: route.schema for route in context.routes},
         )
 
+    async def _contents(self, states: dict[str, TopicState]) -> dict[str, Contents]:
+        """How much is in the topics; nothing where that cannot be read now, as without some leader."""
+        if not states:
+            return {}
+        try:
+            return await self._context.read(lambda reader: reader.contents(states))
+        except (OutsideUnreachable, Unavailable):
+            return {}
+
+    async def _lag(self, group: str, contents: Mapping[str, Contents]) -> dict[str, int]:
+        committed = await self._context.read(lambda reader: reader.committed(group))
+        lags = {name: each.lag(name, committed) for name, each in contents.items()}
+        return {name: lag for name, lag in lags.items() if lag is not None}
+
+    def _rates(self, contents: Mapping[str, Contents]) -> dict[str, float]:
+        """Records a second of each topic since somebody looked last."""
+        before, self._written = self._written, (time.monotonic(), {n: each.written for n, each in contents.items()})
+        at, written = before
+        seconds = self._written[0] - at
+        return {
+            name: max(each.written - written[name], 0) / seconds
+            for name, each in contents.items()
+            if name in written and seconds > 0
+        }
+
     async def settings(self, request: Request) -> Response:
         """What is in effect, secrets redacted."""
-        text = yaml.safe_dump(self._context.settings(), sort_keys=False, allow_unicode=True)
-        return await self.page(request, "settings.html", text=text)
+        return await self.page(request, "settings.html", settings=self._context.settings().shown().values())
 
     async def api(self, request: Request) -> Response:
-        """Swagger's page of the listener's own API; it loads the document where its reader may."""
+        """Swagger's page of the API; it loads the OpenAPI document from a URL that this client may read."""
         document = _OPENAPI if request.url.path == DOCUMENTS else f"{ROOT}openapi.json"
         return api_docs.page(document, f"{ROOT}static/", f"{ROOT}static/icon.svg")
 
@@ -350,7 +478,7 @@ class _Console:
         self._check_origin(request)
         cookie = self._sessions.begin(form.get("token", ""))
         if cookie is None:
-            await self._guesses.wrong("" if request.client is None else request.client.host)
+            await self._throttle.wrong("" if request.client is None else request.client.host)
             return await self.page(request, "login.html", status=403, next=form.get("next", ROOT), wrong=True)
         wanted = form.get("next", ROOT)
         response = RedirectResponse(wanted if wanted.startswith(ROOT) else ROOT, 303)
@@ -366,13 +494,14 @@ class _Console:
         return response
 
     async def page(self, request: Request, template: str, *, status: int = 200, **values: Any) -> Response:
-        """Render a page, or its live part alone, beside the event loop: it has senders to answer."""
+        """Render a page, or its live part alone, in a thread, to keep the event loop free."""
         language = language_of(
             request.query_params.get("lang") or request.cookies.get(_LANGUAGE), request.headers.get("accept-language")
         )
         cookie = request.cookies.get(COOKIE)
         common = {
             "t": lambda text: translated(text, language),
+            "meaning": lambda code: meaning(code, language),
             "moment": self._moment,
             "language": language,
             "path": request.url.path,
@@ -380,35 +509,43 @@ class _Console:
             "root": ROOT,
             "base": "fragment.html" if "fragment" in request.query_params else "layout.html",
             "mark": self._sessions.form_token(cookie),
-            "has_session": self._sessions.are_needed and self._sessions.holds(cookie),
+            "has_session": self._sessions.are_needed and self._sessions.is_valid(cookie),
             "is_embedded": self._context.is_embedded,
             "version": self._context.version,
+            "zone": self._zone.key,
             "lang_query": urlencode({**_single(request), "lang": "en" if language == "zh" else "zh"}),
         }
         render = _templates().get_template(template).render
         return HTMLResponse(await asyncio.to_thread(render, common | values), status)
 
     def _moment(self, milliseconds: int) -> str:
-        return datetime.fromtimestamp(milliseconds / 1000, self._zone).strftime("%Y-%m-%d %H:%M:%S")
+        try:
+            return datetime.fromtimestamp(milliseconds / 1000, self._zone).strftime("%Y-%m-%d %H:%M:%S")
+        except (ValueError, OverflowError, OSError):  # a sender's time, of a year that nobody writes
+            return str(milliseconds)
 
     async def _form(self, request: Request) -> dict[str, str]:
         form = await _read_form(request)
         self._check_origin(request)
         if not self._sessions.is_form_token(request.cookies.get(COOKIE), form.get("mark", "")):
-            raise Refused(403, "the form is of another session: go back, load the page again and repeat it")
+            raise PageError(403, "the form is of another session: go back, load the page again and repeat it")
         return form
 
     @staticmethod
     def _check_origin(request: Request) -> None:
         origin = request.headers.get("origin")
         if origin is not None and urlsplit(origin).netloc != request.headers.get("host"):
-            raise Refused(403, "the form comes from another site")
+            raise PageError(403, "the form comes from another site")
+
+
+async def _missing(_: Request) -> Response:
+    raise PageError(404, "there is no such page")
 
 
 async def _static(request: Request) -> Response:
     name = request.path_params["name"]
     if name not in _STATIC:
-        raise Refused(404, "there is no such file")
+        raise PageError(404, "there is no such file")
     headers = {"cache-control": "max-age=3600"}
     return Response(_content(name), media_type=_STATIC[name], headers=headers)
 
@@ -431,10 +568,11 @@ def _templates() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters |= {
-        "duration": _duration,
-        "size": _size,
-        "beginning": _beginning,
+        "duration": formats.duration,
+        "size": formats.size,
+        "beginning": formats.beginning,
         "short": timeline.short,
+        "colour": cards.colour_of,
         "exact": escape,
     }
     return environment
@@ -443,34 +581,58 @@ def _templates() -> Environment:
 def _visible(value: Any) -> Any:
     """What templates write of a value: marks that change the direction of text, and controls, as escapes.
 
-    They come from senders, and would let a text pass for another one. The filter ``exact`` goes around it.
+    Senders could use them to disguise text. The filter ``exact`` skips this.
     """
     if isinstance(value, Markup) or not isinstance(value, str):
         return value
     return visible(value)
 
 
+def _terms(request: Request, names: tuple[str, ...]) -> dict[str, str]:
+    """The filters that are set, each of bounded length."""
+    given = {name: request.query_params.get(name, "").strip()[:_MOST_TERM] for name in names}
+    return {name: text for name, text in given.items() if text}
+
+
+def _begin(points: Sequence[Point], earliest: int) -> int:
+    """Where charts begin: not long before there is anything to show."""
+    if not points:
+        return earliest
+    return max(earliest, points[0].at - int(points[0].seconds * 1000))
+
+
+def _now() -> int:
+    return int(time.time() * 1000)
+
+
 def _topic_verdict(state: TopicState, health: Health, silent: Collection[Broker]) -> tuple[str, str]:
     """How a topic is now, in colour and words: the overview's state of Kafka comes first."""
     if health.kafka == "down":
         return "bad", "not reached"
-    in_sync = state.fewest_in_sync({each.node_id for each in silent})
-    if in_sync < state.min_insync_replicas:
+    condition = state.condition({each.node_id for each in silent})
+    if condition == "too few replicas in sync":
         return "bad", "too few replicas in sync: it takes no record now"
-    if in_sync < state.replication_factor:
-        return "fair", "replicas are missing"
-    return ("good", "durable") if state.is_durable else ("fair", "one broker can lose it")
+    return "good" if condition == "durable" else "fair", condition
 
 
 def _place(request: Request) -> tuple[str, int, int]:
-    topic, partition, offset = (request.path_params[name] for name in ("topic", "partition", "offset"))
+    return _checked_place(*(request.path_params[name] for name in ("topic", "partition", "offset")))
+
+
+def _place_of(text: str) -> tuple[str, int, int]:
+    """The place in a form: topic, partition and offset with slashes between."""
+    topic, partition, offset = [*text.split("/"), "", ""][:3]
+    return _checked_place(topic, partition, offset)
+
+
+def _checked_place(topic: str, partition: str, offset: str) -> tuple[str, int, int]:
     if not (_is_number(partition) and _is_number(offset)):
-        raise Refused(404, "there is no such place in a topic")
+        raise PageError(404, "there is no such place in a topic")
     return topic, int(partition), int(offset)
 
 
 def _cookie_attributes(request: Request) -> dict[str, Any]:
-    """Of the session's cookie. A proxy's word that it speaks TLS is believed: it only makes the cookie stricter."""
+    """Of the session's cookie. ``X-Forwarded-Proto: https`` is trusted: it only makes the cookie stricter."""
     is_https = "https" in (request.url.scheme, request.headers.get("x-forwarded-proto", "").strip().lower())
     return {"path": ROOT, "secure": is_https, "httponly": True, "samesite": "strict"}
 
@@ -480,7 +642,7 @@ async def _read_form(request: Request) -> dict[str, str]:
     async for part in request.stream():
         body += part
         if len(body) > _MOST_FORM_BYTES:
-            raise Refused(413, "the form is too large")
+            raise PageError(413, "the form is too large")
     return {name: values[-1] for name, values in parse_qs(body.decode(errors="replace")).items()}
 
 
@@ -495,92 +657,14 @@ def _filters(given: Mapping[str, str]) -> dict[str, str]:
 def _selection(filters: Mapping[str, str]) -> Selection:
     code = filters.get("code", "")
     if code and not _is_number(code):
-        raise Refused(400, "a code is a number such as 42201, or 422 for all that begin so")
-    rest = {name: value for name, value in filters.items() if name != "code"}
-    return Selection(codes=(int(code),) if code else (), **rest)  # type: ignore[arg-type] # text, all of them
+        raise PageError(400, "a code is a number such as 42201, or 422 for all that begin so")
+    rest = {name: value for name, value in filters.items() if name not in {"code", "place"}}
+    selected = {**rest, "codes": (int(code),) if code else ()}
+    if "place" not in filters:
+        return Selection.model_validate(selected)
+    return _OneLetter.model_validate({**selected, "place": _place_of(filters["place"])})
 
 
 def _is_number(text: str) -> bool:
-    """Whether it is one that Kafka could have: no more digits than 64 bits hold."""
+    """Whether it is a non-negative 64-bit number."""
     return text.isascii() and text.isdecimal() and len(text) < _DIGITS
-
-
-def _chart(rates: list[float]) -> dict[str, Any]:
-    """The points of a line of 300 by 60, and its top."""
-    top = max([*rates, 1.0])
-    step = 300 / max(len(rates) - 1, 1)
-    points = [(round(number * step, 1), round(58 - rate / top * 54, 1)) for number, rate in enumerate(rates)]
-    return {"points": " ".join(f"{x},{y}" for x, y in points), "last": points[-1] if points else None, "top": top}
-
-
-def _duration(milliseconds: float | None) -> str:
-    """As people say it: 350 ms, 12 s, 3 min, 2 h 5 min, 4 d 3 h."""
-    if milliseconds is None:
-        return "–"
-    seconds = milliseconds / 1000
-    if seconds < 1:
-        return f"{milliseconds:.0f} ms"
-    if seconds < 60:  # noqa: PLR2004 - a minute
-        return f"{seconds:.0f} s"
-    minutes, hours, days = seconds // 60, seconds // 3600, seconds // 86400
-    if hours < 1:
-        return f"{minutes:.0f} min"
-    return f"{hours:.0f} h {minutes % 60:.0f} min" if days < 1 else f"{days:.0f} d {hours % 24:.0f} h"
-
-
-def _size(count: float | None) -> str:
-    if count is None:
-        return "–"
-    for unit in ("B", "KiB", "MiB"):
-        if count < 1024:  # noqa: PLR2004 - the next unit
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1024
-    return f"{count:.1f} GiB"
-
-
-def _shown(body: bytes, most_bytes: int = _ARRIVED_BYTES, most_characters: int = _READ_CHARACTERS) -> tuple[str, str]:
-    """The beginning of a body as it arrived and as it reads."""
-    return _beginning(body, most_bytes), _read(body, most_characters)
-
-
-def _beginning(body: bytes, most: int) -> str:
-    """The first bytes as text, ended where a character ends."""
-    decoder = codecs.getincrementaldecoder("utf-8")("backslashreplace")
-    is_whole = len(body) <= most
-    return decoder.decode(body[:most], final=is_whole) + ("" if is_whole else _CUT)
-
-
-def _read(body: bytes, most: int) -> str:
-    """The body as people read it, where it is JSON: indented, what is JSON text inside opened; else nothing.
-
-    It is written until it has so many characters, and no further: what is nested deep indents to many times its size.
-    """
-    try:
-        value = load(body.decode("utf-8-sig"))
-        if isinstance(value, dict) and isinstance(value.get(ENVELOPE), str):
-            value[ENVELOPE] = load(value[ENVELOPE])
-        text, is_whole = _indented(value, most)
-    except (ValueError, RecursionError, Unreadable):
-        return ""
-    return text.encode(errors="backslashreplace").decode() + ("" if is_whole else _CUT)
-
-
-def _indented(value: Any, most: int) -> tuple[str, bool]:
-    parts: list[str] = []
-    left = most
-    for part in json.JSONEncoder(indent=2, ensure_ascii=False).iterencode(value):
-        parts.append(part[:left])
-        left -= len(part)
-        if left < 0:
-            return "".join(parts), False
-    return "".join(parts), True
-
-
-def _hex(body: bytes, most: int = 256) -> str:
-    """The first bytes as hex and text, sixteen a line."""
-    lines = []
-    for at in range(0, min(len(body), most), 16):
-        part = body[at : at + 16]
-        text = "".join(chr(one) if 32 <= one < 127 else "." for one in part)  # noqa: PLR2004 - printable ASCII
-        lines.append(f"{at:06x}  {part.hex(' '):<47}  {text}")
-    return "\n".join(lines)

@@ -13,8 +13,8 @@ from fastapi import Request
 
 from connector import answers
 from connector.operations import console
-from connector.operations.guesses import Guesses
 from connector.operations.sessions import COOKIE, Sessions
+from connector.operations.token_throttle import TokenThrottle
 
 Scope = MutableMapping[str, Any]
 Event = MutableMapping[str, Any]
@@ -47,20 +47,20 @@ class Guard:
 
     Args:
         app: The application.
-        sessions: Who has shown the token in a browser; they have the token.
-        guesses: Where wrong tokens are counted and slowed down.
+        sessions: Browser sessions.
+        throttle: Where wrong tokens are counted and slowed down.
         on_loopback: Whether the listener can be reached from this machine alone.
     """
 
-    def __init__(self, app: Application, sessions: Sessions, guesses: Guesses, *, on_loopback: bool) -> None:
+    def __init__(self, app: Application, sessions: Sessions, throttle: TokenThrottle, *, on_loopback: bool) -> None:
         self._app = app
         self._sessions = sessions
-        self._guesses = guesses
+        self._throttle = throttle
         self._on_loopback = on_loopback
 
-    def renew(self, token: str | None) -> None:
-        """From now on another token opens it; sessions that began with the one before end."""
-        self._sessions.renew(token)
+    def set_token(self, token: str | None) -> None:
+        """Replace the token; this ends all sessions."""
+        self._sessions.set_token(token)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, or let the application do it."""
@@ -78,36 +78,36 @@ class Guard:
                 event["body"] = b""
             await send(event)
 
-        if self._sessions.are_needed and scope["path"].startswith(console.ROOT):
+        if self._sessions.are_needed and (scope["path"] == "/" or scope["path"].startswith(console.ROOT)):
             application = self._page(scope)
             await application(scope, receive, send_strictly)
             return
-        refusal = None if scope["path"] in OPEN else await self._refusal(scope, headers)
-        if refusal is None:
+        rejection = None if scope["path"] in OPEN else await self._rejection(scope, headers)
+        if rejection is None:
             await self._app(scope, receive, send_strictly)
         else:
-            status, message = refusal
+            status, message = rejection
             await answers.notice(status, message).send(send_strictly)
 
     def _page(self, scope: Scope) -> Application:
         """The application, or the way to the login where the browser has no session.
 
-        The path is the one that is routed: ``Request.url`` reads it from a text in which ``Host`` stands before it.
+        The path is the one that is routed: ``Request.url`` depends on the Host header.
         """
         request = Request(scope)
-        is_admitted = console.is_open(scope["path"]) or self._sessions.holds(request.cookies.get(COOKIE))
+        is_admitted = console.is_public(scope["path"]) or self._sessions.is_valid(request.cookies.get(COOKIE))
         return self._app if is_admitted else console.to_login(request)
 
-    async def _refusal(self, scope: Scope, headers: dict[bytes, bytes]) -> tuple[int, str] | None:
-        """Status and way out of a request that may not pass; that of a wrong token comes late."""
+    async def _rejection(self, scope: Scope, headers: dict[bytes, bytes]) -> tuple[int, str] | None:
+        """Status and message if the request is rejected; delayed after a wrong token."""
         if self._sessions.are_needed:
             given = _presented(headers)
             if self._sessions.is_token(given):
                 return None
             if given:
-                await self._guesses.wrong(peer_of(scope))
+                await self._throttle.wrong(peer_of(scope))
             else:
-                self._guesses.missing()
+                self._throttle.missing()
             return _NEEDED
         if not self._on_loopback:
             return 403, "closed: without WEDA_OPERATIONS__TOKEN this listener gives metrics and probes alone"

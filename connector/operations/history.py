@@ -1,20 +1,32 @@
-"""How the counters of the last minutes grew: rates and latencies for the overview."""
+"""How the counters grew: rates and latencies of the last minutes, and charts of the last two days."""
 
 import time
 from collections import deque
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
-from typing import Final
+from itertools import chain, pairwise
+from typing import Final, NamedTuple, Self
 
 from prometheus_client import CollectorRegistry
 
+from connector.telemetry.health import Health
 from connector.telemetry.metrics import PREFIX
 
 SECONDS_BETWEEN: Final = 5.0
+FINE_KEPT: Final = 1_440
+"""Points at every sample: two hours."""
+
+COARSE_KEPT: Final = 2_880
+"""Points at every minute: two days."""
+
+_MINUTE_MILLISECONDS: Final = 60_000
 _SAMPLES: Final = 121
 _REQUESTS: Final = f"{PREFIX}requests"
 _DURATION: Final = f"{PREFIX}request_duration_seconds"
 _PUBLISHED: Final = f"{PREFIX}messages_published"
+_HALF: Final = 0.5
+_MOST: Final = 0.99
+_KAFKA_IS_FINE: Final = frozenset({"up", "connecting"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,16 +39,80 @@ class Sample:
     buckets: dict[float, float]
 
 
+class Point(NamedTuple):
+    """What happened in one interval.
+
+    Attributes:
+        at: Its end, in epoch milliseconds.
+        seconds: How long it was.
+        accepted: Accepted messages a second.
+        published: Published messages a second.
+        dead_letters: New dead letters a second.
+        backlog: Most messages in the journal.
+        half: Within how many milliseconds half of the accepted requests were answered, or None where there were none.
+        most: The same of 99 of 100.
+        is_published: Kafka acknowledged.
+        is_accepted: Messages could be accepted.
+    """
+
+    at: int
+    seconds: float
+    accepted: float
+    published: float
+    dead_letters: float
+    backlog: int
+    half: float | None
+    most: float | None
+    is_published: bool
+    is_accepted: bool
+
+    @classmethod
+    def of(cls, points: Sequence[Self]) -> Self:
+        """Neighbours as one: mean rates, and the worst of what else there is."""
+        seconds = sum(point.seconds for point in points)
+
+        def mean(values: Iterable[float]) -> float:
+            return sum(value * point.seconds for value, point in zip(values, points, strict=True)) / max(seconds, 0.001)
+
+        return cls(
+            points[-1].at,
+            seconds,
+            mean(point.accepted for point in points),
+            mean(point.published for point in points),
+            mean(point.dead_letters for point in points),
+            max(point.backlog for point in points),
+            max((point.half for point in points if point.half is not None), default=None),
+            max((point.most for point in points if point.most is not None), default=None),
+            all(point.is_published for point in points),
+            all(point.is_accepted for point in points),
+        )
+
+
+class Outage(NamedTuple):
+    """When Kafka did not acknowledge, in epoch milliseconds; ``is_closed``: nothing was accepted either."""
+
+    began: int
+    ended: int
+    is_closed: bool
+
+
 class History:
-    """The last ten minutes.
+    """The last ten minutes in detail, and what charts show of the last two days.
 
     Args:
         registry: The metrics.
+        health: The connector's state.
+        clock: Seconds since the epoch.
     """
 
-    def __init__(self, registry: CollectorRegistry) -> None:
+    def __init__(self, registry: CollectorRegistry, health: Health, clock: Callable[[], float] = time.time) -> None:
         self._registry = registry
+        self._health = health
+        self._clock = clock
         self._samples: deque[Sample] = deque(maxlen=_SAMPLES)
+        self._minute: list[Point] = []
+        self.fine: deque[Point] = deque(maxlen=FINE_KEPT)
+        self.coarse: deque[Point] = deque(maxlen=COARSE_KEPT)
 
     def take(self) -> None:
         """Take in the counters of now."""
@@ -54,17 +130,32 @@ class History:
                     limit = float(sample.labels["le"])
                     buckets[limit] = buckets.get(limit, 0) + sample.value
         self._samples.append(Sample(time.monotonic(), outcomes, published, buckets))
+        if len(self._samples) > 1:
+            self._add(self._point(*list(self._samples)[-2:]))
+
+    def points(self, milliseconds: int) -> list[Point]:
+        """What happened in the last so many milliseconds, oldest first: at every sample as long as that is kept."""
+        begin = int(self._clock() * 1000) - milliseconds
+        if milliseconds <= FINE_KEPT * SECONDS_BETWEEN * 1000:
+            return [point for point in self.fine if point.at >= begin]
+        return [point for point in (*self.coarse, *self._minute) if point.at >= begin]
+
+    def outages(self, milliseconds: int) -> list[Outage]:
+        """When Kafka did not acknowledge in the last so many milliseconds, oldest first."""
+        found: list[Outage] = []
+        for point in self.points(milliseconds):
+            if point.is_published and point.is_accepted:
+                continue
+            began, is_closed = point.at - int(point.seconds * 1000), not point.is_accepted
+            if found and began - found[-1].ended < SECONDS_BETWEEN * 1000:
+                began, is_closed = found[-1].began, is_closed or found[-1].is_closed
+                found.pop()
+            found.append(Outage(began, point.at, is_closed))
+        return found
 
     def totals(self) -> dict[str, int]:
         """Requests by outcome since the start."""
         return {name: int(value) for name, value in self._samples[-1].outcomes.items()} if self._samples else {}
-
-    def accepted(self) -> list[float]:
-        """Accepted messages a second, interval after interval."""
-        return [
-            (after.outcomes.get("accepted", 0) - before.outcomes.get("accepted", 0)) / max(after.at - before.at, 0.001)
-            for before, after in pairwise(self._samples)
-        ]
 
     def rate(self, seconds: float = 60) -> float:
         """Accepted messages a second over the last so many seconds."""
@@ -74,16 +165,53 @@ class History:
         return (last.outcomes.get("accepted", 0) - first.outcomes.get("accepted", 0)) / max(last.at - first.at, 0.001)
 
     def quantile(self, share: float, seconds: float = 600) -> float | None:
-        """How long an accepted request took at most, for that share of them: the bound of a bucket, in seconds."""
+        """Quantile of request duration, in seconds: between the bounds of its histogram bucket, by proportion."""
         first, last = self._span(seconds)
-        if first is None or last is None:
-            return None
-        grown = sorted((limit, count - first.buckets.get(limit, 0)) for limit, count in last.buckets.items())
-        total = grown[-1][1] if grown else 0
-        return next((limit for limit, count in grown if total and count >= share * total), None)
+        return None if first is None or last is None else _quantile(first, last, share)
 
     def _span(self, seconds: float) -> tuple[Sample | None, Sample | None]:
         if not self._samples:
             return None, None
         last = self._samples[-1]
         return next(one for one in self._samples if one.at >= last.at - seconds), last
+
+    def _point(self, before: Sample, after: Sample) -> Point:
+        seconds = max(after.at - before.at, 0.001)
+        health = self._health
+        half, most = _quantile(before, after, _HALF), _quantile(before, after, _MOST)
+
+        def rate(outcome: str) -> float:
+            return (after.outcomes.get(outcome, 0) - before.outcomes.get(outcome, 0)) / seconds
+
+        return Point(
+            int(self._clock() * 1000),
+            seconds,
+            rate("accepted"),
+            (after.published - before.published) / seconds,
+            rate("dead_lettered"),
+            health.backlog,
+            None if half is None else half * 1000,
+            None if most is None else most * 1000,
+            health.kafka in _KAFKA_IS_FINE,
+            health.is_ready,
+        )
+
+    def _add(self, point: Point) -> None:
+        self.fine.append(point)
+        if self._minute and point.at // _MINUTE_MILLISECONDS != self._minute[-1].at // _MINUTE_MILLISECONDS:
+            self.coarse.append(Point.of(self._minute))
+            self._minute = []
+        self._minute.append(point)
+
+
+def _quantile(before: Sample, after: Sample, share: float) -> float | None:
+    grown = sorted((limit, count - before.buckets.get(limit, 0)) for limit, count in after.buckets.items())
+    total = grown[-1][1] if grown else 0
+    if total <= 0:
+        return None
+    for (low, fewer), (high, count) in pairwise(chain([(0.0, 0.0)], grown)):
+        if count >= share * total:
+            if high == float("inf"):
+                return low
+            return low + (high - low) * (share * total - fewer) / max(count - fewer, 1e-9)
+    return None

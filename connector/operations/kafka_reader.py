@@ -5,17 +5,25 @@ from contextlib import contextmanager
 from typing import Any, Final
 
 from connector.errors import OutsideUnreachable
+from connector.intake.dead_letters import DeadLetter
 from connector.kafka.reader import Decoded, read_records, record_at
 from connector.kafka.registry import Registry
-from connector.kafka.topics import Broker, TopicAdmin, TopicSpec, TopicState, routes_of, wanted
+from connector.kafka.topics import Broker, Contents, TopicAdmin, TopicSpec, TopicState, routes_of, wanted
+from connector.lookup.model import Found, Searched, Wanted
+from connector.lookup.topics import EVENTS, Read, Topics
 from connector.message.routes import DEAD_LETTERS
 from connector.message.schemas import Schema
-from connector.operations.timeline import LOOK_BACK
 from connector.settings import Settings
 from connector.telemetry.health import Health
 
-_EVENTS: Final = "events"
 _ASK_SECONDS: Final = 3.0
+_REST: Final = 2.0
+
+SEARCH_SECONDS: Final = 30.0
+"""How long a search of the topics may take; what was found by then is shown."""
+
+MOST_BEHIND: Final = 10_000
+"""Records of one partition that the index of instances reads at once; it goes on where it ended."""
 
 
 class KafkaReader:
@@ -38,7 +46,7 @@ class KafkaReader:
 
     def dead_letters(self) -> Iterator[Decoded]:
         """Every dead letter that Kafka still has."""
-        where = self._reached()
+        where = self.connection_arguments()
         for topic in self._routes.dead_letter_topics:
             yield from read_records(*where, stream=DEAD_LETTERS, topic=topic, from_beginning=True, until_end=True)
 
@@ -46,39 +54,62 @@ class KafkaReader:
         """The dead letter at a topic, partition and offset."""
         if topic not in self._routes.dead_letter_topics:
             return None
-        where = self._reached()
+        where = self.connection_arguments()
         return record_at(*where, stream=DEAD_LETTERS, topic=topic, partition=partition, offset=offset)
 
     def event(self, topic: str, partition: int, offset: int) -> Decoded | None:
         """The record of the events at a topic, partition and offset."""
         if topic not in self._event_topics:
             return None
-        where = self._reached()
+        where = self.connection_arguments()
         with self._schemas_by_id() as by_id:
-            return record_at(*where, stream=_EVENTS, topic=topic, partition=partition, offset=offset, by_id=by_id)
+            return record_at(*where, stream=EVENTS, topic=topic, partition=partition, offset=offset, by_id=by_id)
 
-    def instance(self, instance_id: str) -> Iterator[Decoded]:
-        """The last events of one instance, in their order."""
-        where = self._reached()
-        with self._schemas_by_id() as by_id:
-            for topic in self._event_topics:
-                yield from read_records(
-                    *where,
-                    stream=_EVENTS,
-                    topic=topic,
-                    by_id=by_id,
-                    back=LOOK_BACK,
-                    until_end=True,
-                    key=instance_id,
-                )
+    def instance(self, instance_id: str, *, all_partitions: bool = False) -> Iterator[Decoded]:
+        """The events of one instance, in their order; of the partition of its key, or of all."""
+        with self._searched() as topics:
+            yield from topics.history(instance_id, all_partitions=all_partitions)
+
+    def messages(self, wanted: Wanted) -> tuple[list[Found], list[Searched]]:
+        """Published messages that are looked for, and how far the topics were read."""
+        with self._searched() as topics:
+            return topics.records(wanted)
+
+    def letters(self, wanted: Wanted) -> tuple[list[DeadLetter], list[Searched]]:
+        """Dead letters that are looked for, and how far their topics were read."""
+        with self._searched() as topics:
+            return topics.dead_letters(wanted)
+
+    def behind(self, read: Read) -> Iterator[list[Decoded]]:
+        """The records that were not read before, of each partition at most the last :data:`MOST_BEHIND`."""
+        with self._searched() as topics:
+            yield from topics.behind(read, MOST_BEHIND)
 
     def topics(self) -> tuple[tuple[TopicSpec, ...], dict[str, TopicState], tuple[Broker, ...]]:
         """The topics that should exist, those that do, and the brokers, each asked itself."""
-        admin = TopicAdmin(*self._reached())
+        admin = self._admin()
         brokers = admin.each_broker(_ASK_SECONDS)
         return wanted(self._settings()), admin.describe(self._routes.topics, _ASK_SECONDS), brokers
 
-    def _reached(self) -> tuple[str, Mapping[str, Any]]:
+    def contents(self, states: Mapping[str, TopicState]) -> dict[str, Contents]:
+        """How much there is in topics that exist."""
+        return self._admin().contents({name: state.partitions for name, state in states.items()}, _ASK_SECONDS)
+
+    def committed(self, group: str) -> dict[tuple[str, int], int]:
+        """Topic and partition → the offset that a consumer group has committed."""
+        return self._admin().committed(group, _ASK_SECONDS)
+
+    def _admin(self) -> TopicAdmin:
+        return TopicAdmin(*self.connection_arguments())
+
+    @contextmanager
+    def _searched(self) -> Iterator[Topics]:
+        """The topics for one search, which leaves the event loop most of the processor."""
+        where = self.connection_arguments()
+        with self._schemas_by_id() as by_id:
+            yield Topics(*where, self._routes, by_id=by_id, give_up_seconds=SEARCH_SECONDS, rest=_REST)
+
+    def connection_arguments(self) -> tuple[str, Mapping[str, Any]]:
         """Addresses and properties for a reader.
 
         Raises:
@@ -90,7 +121,7 @@ class KafkaReader:
 
     @property
     def _event_topics(self) -> list[str]:
-        return [route.topic for route in self._routes.all if route.stream.name == _EVENTS]
+        return [route.topic for route in self._routes.all if route.stream.name == EVENTS]
 
     @contextmanager
     def _schemas_by_id(self) -> Iterator[Callable[[int], Schema] | None]:

@@ -6,8 +6,9 @@ from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from fastapi.responses import JSONResponse, RedirectResponse
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import choose_encoder
 
 from connector import answers
 from connector.errors import ConnectorError
@@ -15,8 +16,9 @@ from connector.intake.reprocessing import AlreadyRunning
 from connector.operations import api, console
 from connector.operations.context import Context
 from connector.operations.guard import Guard
-from connector.operations.guesses import Guesses
 from connector.operations.sessions import Sessions
+from connector.operations.status import status_of, topics_of
+from connector.operations.token_throttle import TokenThrottle
 
 
 def operations_app(
@@ -24,7 +26,7 @@ def operations_app(
     context: Context,
     *,
     token: str | None,
-    on_refused: Callable[[str], None] = lambda _reason: None,
+    on_rejected: Callable[[str], None] = lambda _reason: None,
 ) -> Guard:
     """Build the listener's application, with its guard in front.
 
@@ -32,7 +34,7 @@ def operations_app(
         registry: The metrics.
         context: The parts of the connector.
         token: Needed for everything but metrics and probes, where there is one.
-        on_refused: Called with ``missing`` or ``unknown`` for each request that was refused for want of the token.
+        on_rejected: Called with ``missing`` or ``unknown`` for each request that was rejected for want of the token.
     """
     app = FastAPI(
         title="weda-connector operations",
@@ -42,27 +44,35 @@ def operations_app(
         openapi_url="/api/openapi.json",
     )
 
-    sessions, guesses = Sessions(token), Guesses(on_refused)
+    sessions, throttle = Sessions(token), TokenThrottle(on_rejected)
 
     @app.exception_handler(ConnectorError)
     async def respond(_: Request, error: Exception) -> Response:
         return _error_response(error) if isinstance(error, ConnectorError) else JSONResponse({}, 500)
 
     @app.exception_handler(RequestValidationError)
-    async def tell_what_does_not_fit(_: Request, error: Exception) -> Response:
+    async def validation_error(_: Request, error: Exception) -> Response:
         problems = error.errors() if isinstance(error, RequestValidationError) else ()
         errors = [{name: problem[name] for name in ("type", "loc", "msg")} for problem in problems]
-        return Response(json.dumps({"detail": errors}), 422, media_type="application/json")  # half a surrogate pair too
+        text = json.dumps({"detail": errors})  # escapes lone surrogates, which JSONResponse cannot encode
+        return Response(text, 422, media_type="application/json")
+
+    @app.get("/", include_in_schema=False)
+    async def root() -> Response:
+        return RedirectResponse(console.ROOT, 303)
 
     @app.get("/metrics", include_in_schema=False)
-    def metrics() -> Response:
-        return Response(generate_latest(registry), headers={"content-type": CONTENT_TYPE_LATEST})
+    def metrics(request: Request) -> Response:
+        generate, content_type = choose_encoder(request.headers.get("accept", ""))
+        return Response(generate(registry), headers={"content-type": content_type})
 
     @app.get("/livez")
     async def livez() -> JSONResponse:
         """200 while the process answers and no part of it has ended; says nothing of Kafka."""
-        dead = context.health.dead
-        return JSONResponse({"live": not dead, **({"dead": dead} if dead else {})}, status_code=503 if dead else 200)
+        ended = context.health.ended
+        return JSONResponse(
+            {"live": not ended, **({"dead": ended} if ended else {})}, status_code=503 if ended else 200
+        )
 
     @app.get("/readyz")
     async def readyz() -> JSONResponse:
@@ -71,17 +81,22 @@ def operations_app(
 
     @app.get("/api/status")
     async def status() -> dict[str, Any]:
-        """The state of the outside and of the backlog."""
-        return {"version": context.version, **context.health.as_dict()}
+        """The state of the outside and of the backlog, rates of the last minutes, and versions."""
+        return status_of(context)
+
+    @app.get("/api/topics")
+    async def topics() -> dict[str, Any]:
+        """Brokers and topics as they are."""
+        return await topics_of(context)
 
     @app.get("/api/config")
     async def config() -> dict[str, Any]:
         """The effective settings, secrets redacted."""
-        return context.settings()
+        return context.settings().redacted()
 
     app.include_router(api.router(context))
-    app.include_router(console.router(context, sessions, guesses))
-    return Guard(app, sessions, guesses, on_loopback=context.is_loopback)
+    app.include_router(console.router(context, sessions, throttle))
+    return Guard(app, sessions, throttle, on_loopback=context.is_loopback)
 
 
 def _error_response(error: ConnectorError) -> Response:

@@ -1,9 +1,9 @@
 """Who has shown the token in a browser: a signed cookie, and a mark in each form against forged ones.
 
-The cookie holds nothing but when it ends and chance; it is signed with a key that is made of the token and of a secret
-of this process, so that another token and a restart end every session, and a cookie helps nobody to guess the token. A
-session that was ended by its owner is remembered until its time is over. Where no token is set, forms are marked with
-the same key.
+The cookie contains only its expiry and a random value; it is signed with a key that is made of the token and of a
+secret of this process, so that another token and a restart end every session, and a cookie helps nobody to guess the
+token. A session that was ended by its owner is remembered until its time is over. Where no token is set, forms are
+marked with the same key.
 """
 
 import hashlib
@@ -26,9 +26,9 @@ class Sessions:
     def __init__(self, token: str | None) -> None:
         self._secret = secrets.token_bytes(32)
         self._ended: dict[str, int] = {}
-        self.renew(token)
+        self.set_token(token)
 
-    def renew(self, token: str | None) -> None:
+    def set_token(self, token: str | None) -> None:
         """Another token from now on; the sessions of the one before end, if it is another one."""
         self._token = token
         self._key = hmac.new(self._secret, b"" if token is None else token.encode(), hashlib.sha256).digest()
@@ -49,7 +49,7 @@ class Sessions:
         content = f"{int(time.time()) + SESSION_SECONDS}.{secrets.token_hex(16)}"
         return f"{content}.{self._sign(content)}"
 
-    def holds(self, cookie: str | None) -> bool:
+    def is_valid(self, cookie: str | None) -> bool:
         """Whether a cookie is of a session that has not ended."""
         if not self.are_needed:
             return True
@@ -59,7 +59,7 @@ class Sessions:
 
     def end(self, cookie: str | None) -> None:
         """End a session: its cookie opens nothing any more, wherever it is kept."""
-        if not self.are_needed or not self.holds(cookie):
+        if not self.are_needed or not self.is_valid(cookie):
             return
         now = time.time()
         self._ended = {content: ends for content, ends in self._ended.items() if ends > now}

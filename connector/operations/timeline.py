@@ -2,13 +2,13 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
+from zoneinfo import ZoneInfo
 
 from connector.kafka.reader import Decoded
+from connector.lookup.instances import Instance, Visit, facts_of, joined, meaning, people_of
 from connector.message import weda
-
-LOOK_BACK: Final = 5_000
-"""How many records before the end of each partition are looked at."""
+from connector.operations import charts
 
 PAGE_CHARACTERS: Final = 256 * 1024
 """Most characters of the steps of one page; what comes behind them is on the next."""
@@ -20,11 +20,19 @@ LONGEST_COMMENT: Final = 2_000
 LONGEST_TEXT: Final = 200
 """Most characters of a comment, and of any other text of a step; the whole is in the record."""
 
-_NOBODY: Final = ("userName", "name", "nickName")
 _BACK: Final = {
     weda.SEND_BACK: ("rollbackElementName", "rollbackElementId"),
     weda.WITHDRAW: ("revokeElementName", "revokeElementId"),
 }
+_WAITS_WIDTH: Final = 1110
+_WAITS_TOP: Final = 30
+_WAITS_ROW: Final = 44
+_NAMES: Final = 210
+_DURATIONS: Final = 110
+_NAME_UNITS: Final = 28
+_PEOPLE_UNITS: Final = 32
+_THINNEST: Final = 4.0
+_RECEIVERS: Final = ("turnToUserMap", "addAssigneeMap", "ccUserMap")
 _COLUMN: Final = 132
 _ROW: Final = 44
 _TOP: Final = 40
@@ -44,7 +52,7 @@ class Step:
         kind: ``Instance`` or ``Task``.
         node: Where it happened.
         back_to: The node to which it was sent back or withdrawn.
-        to: Names of those to whom it went: turned over to, added, copied.
+        to: Names of people it was transferred to, added or copied to.
         status: The state after it.
         comment: What was written.
         task_milliseconds: How long the task took, by WeDa's own times.
@@ -84,11 +92,13 @@ class Timeline:
         steps: In the order of their records.
         first: The number of the first one; the instance's own first is 0.
         following: The number of the first one of the next page, or None where this is the last.
+        instance: What the records up to there say of the instance as a whole; None where there are none.
     """
 
     steps: list[Step]
     first: int
     following: int | None
+    instance: Instance | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +113,7 @@ class Stop:
 
 @dataclass(frozen=True, slots=True)
 class Drawing:
-    """The way through the nodes: columns are nodes, rows are steps.
+    """Diagram of the path: a column per node, a row per step.
 
     Attributes:
         width: Of the whole, in pixels.
@@ -120,6 +130,43 @@ class Drawing:
     lines: list[tuple[int, int, int, int, bool]]
 
 
+class Row(NamedTuple):
+    """One visit in the picture: its texts whole and as they fit, its bar in pixels, and what became of it.
+
+    ``kind`` is ``passed``, ``sent-back`` or ``open``; ``took`` is in milliseconds.
+    """
+
+    node: str
+    name: str
+    people: str
+    names: str
+    x: float
+    y: int
+    width: float
+    kind: str
+    took: int
+    is_longest: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Waits:
+    """The visits of an instance, scaled by time: a row for each, in their order.
+
+    Attributes:
+        width: Of the whole, in pixels.
+        height: Of the whole.
+        rows: The visits.
+        ticks: Where the axis has a line, and its text.
+        longest: The visit that took longest.
+    """
+
+    width: int
+    height: int
+    rows: list[Row]
+    ticks: list[tuple[float, str]]
+    longest: Visit | None
+
+
 def read(found: Iterable[Decoded], first: int = 0) -> Timeline:
     """A page of an instance's steps, in the order of its records; repeats are left out.
 
@@ -130,20 +177,24 @@ def read(found: Iterable[Decoded], first: int = 0) -> Timeline:
     shown: list[Step] = []
     seen: set[str] = set()
     number, size, before = -1, 0, None
+    instance: Instance | None = None
     for record in found:
         fingerprint = record.headers.get("weda.fingerprint", "")
         if not isinstance(record.value, dict) or (fingerprint and fingerprint in seen):
             continue
         seen.add(fingerprint)
         number += 1
+        for fact in facts_of([record]):
+            instance = instance or Instance(fact.instance_id)
+            instance.take(fact)
         if number >= first:
             step = _step(record, record.value, before)
             size += step.characters
             if shown and (size > PAGE_CHARACTERS or len(shown) == MOST_STEPS):
-                return Timeline(shown, first, number)
+                return Timeline(shown, first, number, instance)
             shown.append(step)
         before = record.timestamp
-    return Timeline(shown, first, None)
+    return Timeline(shown, first, None, instance)
 
 
 def drawing(shown: list[Step]) -> Drawing | None:
@@ -163,7 +214,45 @@ def drawing(shown: list[Step]) -> Drawing | None:
         stops.append(here)
     columns = [(place[name], _short(name)) for name in names]
     height = _TOP + len(at_node) * _ROW + 10
-    return Drawing(_LEFT * 2 + (len(names) - 1) * _COLUMN, height, columns, stops, lines)
+    return Drawing(_LEFT * 2 + len(names) * _COLUMN - _COLUMN // 2, height, columns, stops, lines)
+
+
+def waits(instance: Instance, now: int, zone: ZoneInfo) -> Waits | None:
+    """The picture of an instance's visits, scaled by time, or None where there are none.
+
+    Args:
+        instance: The instance.
+        now: Where what goes on ends, in epoch milliseconds.
+        zone: The zone of the times on the axis.
+    """
+    visits = tuple(instance.visits)
+    if not visits:
+        return None
+    first = min(instance.started_at or visits[0].opened_at, *(visit.opened_at for visit in visits))
+    last = max(first + 1, instance.ended_at or 0, *(visit.opened_at + visit.milliseconds(now) for visit in visits))
+    longest = instance.longest_at(now)
+    scale = charts.Scale(first, last, _NAMES, _WAITS_WIDTH - _DURATIONS)
+    rows = [_row(visit, number, scale, now, is_longest=visit is longest) for number, visit in enumerate(visits)]
+    ticks = [(scale.at(at), text) for at, text in charts.time_ticks(first, last, zone, most=5)]
+    return Waits(_WAITS_WIDTH, _WAITS_TOP + len(rows) * _WAITS_ROW, rows, ticks, longest)
+
+
+def _row(visit: Visit, number: int, scale: charts.Scale, now: int, *, is_longest: bool) -> Row:
+    took = visit.milliseconds(now)
+    begin, end = scale.at(visit.opened_at), scale.at(visit.opened_at + took)
+    kind = "sent-back" if visit.is_sent_back else "passed" if visit.is_over else "open"
+    return Row(
+        visit.node,
+        charts.fit(visit.node, _NAME_UNITS),
+        joined(visit.people),
+        charts.fit(joined(visit.people), _PEOPLE_UNITS),
+        min(begin, scale.end - _THINNEST),
+        _WAITS_TOP + number * _WAITS_ROW,
+        max(end - begin, _THINNEST),
+        kind,
+        took,
+        is_longest,
+    )
 
 
 def _step(record: Decoded, value: Mapping[str, Any], before: int | None) -> Step:
@@ -171,14 +260,12 @@ def _step(record: Decoded, value: Mapping[str, Any], before: int | None) -> Step
     back = next((value[name] for name in _BACK.get(action or 0, ()) if value.get(name)), "")
     began, ended = value.get("taskStartTime"), value.get("taskEndTime")
     whole = {
-        "who": _names(value.get("approverMap")) or _names(value.get("startUserMap")),
-        "what": value.get("actionName") or ("" if action is None else action),
+        "who": _names(value, "approverMap") or _names(value, "startUserMap"),
+        "what": value.get("actionName") or meaning("action", action) or ("" if action is None else action),
         "kind": value.get("msgType"),
-        "node": value.get("elementName") or _names(value.get("elementMap")),
+        "node": value.get("elementName") or _names(value, "elementMap"),
         "back_to": back,
-        "to": "、".join(
-            filter(None, (_names(value.get(name)) for name in ("turnToUserMap", "addAssigneeMap", "ccUserMap")))
-        ),
+        "to": "、".join(filter(None, (_names(value, name) for name in _RECEIVERS))),
         "status": value.get("taskStatusName") or value.get("instanceStatusName") or "",
         "comment": value.get("comment") or "",
     }
@@ -204,13 +291,8 @@ def _longest(name: str) -> int:
     return LONGEST_COMMENT if name == "comment" else LONGEST_TEXT
 
 
-def _names(maps: Any) -> str:
-    """The names in WeDa's maps: id → name, or fields of a person or node."""
-    found: list[str] = []
-    for one in maps or ():
-        named = next((one[name] for name in (*_NOBODY, "elementName") if one.get(name)), None)
-        found += [named] if named else [value for value in one.values() if value]
-    return "、".join(dict.fromkeys(found))
+def _names(value: Mapping[str, Any], field: str) -> str:
+    return joined(people_of(value.get(field)))
 
 
 def _short(name: str) -> str:

@@ -1,9 +1,10 @@
 """HTTP in: from a request to its bytes and its source, and from an outcome back to an answer.
 
-Each request goes the same way: `Receiver.begin` checks what its head says, then `Receiver.take` finishes its
-authentication with the body and hands it to the pipeline. A connection that has a whole request calls one after the
-other; the ASGI application awaits the body in between. The checks are in the contract's order: path, method,
-credential, size, media type, body.
+Each request goes the same way: `Receiver.accept_head` admits it by its head, then `Receiver.accept_body` finishes
+its authentication with the body and hands it to the pipeline. A connection that has a whole request calls one after the
+other; the ASGI application awaits the body in between. The checks are in the order that `docs/openapi.yaml` promises:
+path, method, credential, rate, capacity, size, media type. A signature and the rate of its source are checked after the
+size.
 """
 
 import asyncio
@@ -30,9 +31,9 @@ from connector.errors import (
     WrongCredential,
 )
 from connector.intake.pipeline import Accepted, Pipeline
-from connector.message.conversion import EventSummary
+from connector.message.events import Event
 from connector.receiver.addresses import NOWHERE, ORIGIN, Origin, client_address
-from connector.receiver.authentication import Authentication, Identity, RefusalDelay
+from connector.receiver.authentication import Authentication, ClaimedSource, RejectionDelay
 from connector.receiver.head import Head
 from connector.receiver.rates import BodyMemory, Rates
 from connector.receiver.single_use import SingleUse
@@ -44,6 +45,9 @@ from connector.values import UNKNOWN_SOURCE, Network, Request, SourceName
 
 BODY_SECONDS: Final = 10.0
 """How long a body may take to arrive."""
+
+HEALTH: Final = "/healthz"
+"""Where a load balancer asks, with `GET` or `HEAD` and without a credential, whether to send messages here."""
 
 _PROCESS: Final = secrets.token_hex(4)
 _NUMBERS: Final = itertools.count(1)
@@ -67,18 +71,19 @@ class Call:
         origin: What its connection says of the sender.
 
     Attributes:
-        request_id: That of its head, or one that this process made.
+        request_id: The head's ``x-request-id``, or an id that this process made.
         trace: The span that it belongs to, as ``traceparent`` names it.
-        identity: Who sent it as far as its head says; None before that is checked.
+        claimed: The source that its head claims; None before that is read.
         source: Who sent it, once that is proven; until then ``unknown``.
         body: Its body once its source is proven, so that nothing of anybody else is kept.
         size: Bytes of its body, once that is whole.
-        on_end: Called once, with the answer's status, or None where the sender hung up before.
+        is_code_only: Its answer has HTTP status 200, whatever it is, because the source of its path wants that.
+        on_end: Called once, with the answer, or None where the sender hung up before.
     """
 
     __slots__ = (
-        *("body", "head", "identity", "on_end", "origin", "received_at", "request_id", "send", "size", "source"),
-        *("started", "trace"),
+        *("body", "claimed", "head", "is_code_only", "on_end", "origin", "received_at", "request_id", "send", "size"),
+        *("source", "started", "trace"),
     )
 
     def __init__(self, head: Head, send: Callable[[Answer, str], None], origin: Origin) -> None:
@@ -87,18 +92,19 @@ class Call:
         self.origin = origin
         self.started = time.perf_counter()
         self.received_at = time.time_ns() // 1_000_000
-        self.identity: Identity | None = None
+        self.claimed: ClaimedSource | None = None
         self.source: SourceName = UNKNOWN_SOURCE
         self.body: bytes | None = None
         self.size = 0
         self.trace = head.traceparent
         self.request_id = head.request_id or f"{_PROCESS}-{next(_NUMBERS):x}"
-        self.on_end: Callable[[int | None], None] | None = None
+        self.is_code_only = False
+        self.on_end: Callable[[Answer | None], None] | None = None
 
     def answer(self, answer: Answer) -> None:
         """Send the answer."""
         if self.on_end is not None:
-            self.on_end(answer.status)
+            self.on_end(answer)
         self.send(answer, self.request_id)
 
 
@@ -114,8 +120,10 @@ class Receiver:
         max_in_flight: Most requests that may be open at once.
         rates: The sources' requests a second.
         single_use: Accepts each signed request once.
+        is_ready: Whether a message can be accepted durably, as ``/readyz`` says.
         trusted_proxies: Networks of the proxies whose ``X-Forwarded-For`` counts.
-        refusal_delay: Holds back the answers to wrong credentials.
+        rejection_delay: Holds back the answers to wrong credentials.
+        code_only: The sources whose answers all have HTTP status 200.
         on_begin: Called with each request before it is checked; tracing begins its span there.
 
     Attributes:
@@ -134,8 +142,10 @@ class Receiver:
         max_in_flight: int,
         rates: Rates,
         single_use: SingleUse,
+        is_ready: Callable[[], bool],
         trusted_proxies: Sequence[Network] = (),
-        refusal_delay: RefusalDelay | None = None,
+        rejection_delay: RejectionDelay | None = None,
+        code_only: frozenset[str] = frozenset(),
         on_begin: Callable[[Call], None] | None = None,
     ) -> None:
         self._authentication = authentication
@@ -146,13 +156,19 @@ class Receiver:
         self._max_in_flight = max_in_flight
         self._rates = rates
         self._single_use = single_use
+        self._is_ready = is_ready
         self._trusted_proxies = trusted_proxies
-        self._refusal_delay = refusal_delay or RefusalDelay()
+        self._rejection_delay = rejection_delay or RejectionDelay()
+        self._code_only = code_only
         self._on_begin = on_begin
         self._body_memory = BodyMemory()
         self._open_requests = 0
         self.is_closing = False
         self.is_journal_lost = False
+
+    def replace_code_only(self, sources: frozenset[str]) -> None:
+        """Answer these sources with HTTP status 200 from now on, and no others."""
+        self._code_only = sources
 
     @property
     def is_full(self) -> bool:
@@ -163,10 +179,13 @@ class Receiver:
         """Answer one request whose body is not here yet, or not all of it."""
         if scope["type"] != "http":
             return
+        if scope["path"] == HEALTH and scope["method"] in {"GET", "HEAD"}:
+            await (answers.HEALTHY if self._is_ready() else answers.UNHEALTHY).send(send)
+            return
         answered: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         head = Head(scope["method"], scope["path"], scope["headers"])
         call = Call(head, partial(_set, answered), scope["state"].get(ORIGIN, NOWHERE))
-        if self.begin(call):
+        if self.accept_head(call):
             try:
                 body = await self._body(head, scope, receive)
             except (_ClientGone, asyncio.CancelledError):
@@ -175,24 +194,24 @@ class Receiver:
             except Exception as error:  # noqa: BLE001 - whatever it is, the source gets the contract's answer
                 self._fail(call, error)
             else:
-                self.take(call, body)
+                self.accept_body(call, body)
         await (await answered).send(send, call.request_id)
 
-    def begin(self, call: Call) -> bool:
-        """Check what a request says before its body; where that is refused, answer it and give False."""
+    def accept_head(self, call: Call) -> bool:
+        """Admit a request by its head; one that is rejected or refused is answered, and gives False."""
         REQUEST_ID.set(call.request_id)
         self._open_requests += 1
         try:
             if self._on_begin is not None:
                 self._on_begin(call)
-            self._check_head(call)
+            self._authorize(call)
         except Exception as error:  # noqa: BLE001 - whatever it is, the source gets the contract's answer
             self._fail(call, error)
             return False
         return True
 
-    def take(self, call: Call, body: bytes) -> None:
-        """Answer a request that was begun and is whole, now or later.
+    def accept_body(self, call: Call, body: bytes) -> None:
+        """Answer a request whose head was accepted and that is whole, now or later.
 
         Args:
             call: The request.
@@ -205,19 +224,22 @@ class Receiver:
 
     # --- the steps of a request ---
 
-    def _check_head(self, call: Call) -> None:
+    def _authorize(self, call: Call) -> None:
+        """Raise what is wrong with a head, or why its request cannot be taken now."""
         head, origin = call.head, call.origin
         source = head.source()
-        head.check()
-        call.identity = identity = self._authentication.check(
+        # the answer to HEAD has no body, so nothing but its status can tell
+        call.is_code_only = source in self._code_only and head.method != "HEAD"
+        head.validate()
+        call.claimed = claimed = self._authentication.authenticate(
             source,
             head.token,
             certificate=origin.certificate,
             signature=head.signature,
             address=lambda: client_address(origin.peer, head.headers, self._trusted_proxies),
         )
-        if identity.signature is None:
-            self._admit(call, identity)
+        if claimed.signature is None:
+            self._count_source(call, claimed)
         self._check_capacity()
 
     def _accept(self, call: Call, body: bytes) -> None:
@@ -226,26 +248,28 @@ class Receiver:
         if not is_query:  # the bound of a URL is another
             self._check_size(len(body))
         call.size = len(body)
-        identity = call.identity
-        assert identity is not None, "begin comes before take"  # noqa: S101 - for the type checker
-        if identity.signature is not None:
-            self._authentication.verify(identity, body)
-            self._admit(call, identity)
+        claimed = call.claimed
+        assert claimed is not None, "the head is accepted first"  # noqa: S101 - for the type checker
+        if claimed.signature is not None:
+            self._authentication.verify_signature(claimed, body)
+            self._count_source(call, claimed)
         kind = call.head.body_kind()
         call.body = body
         content_type = "" if is_query else call.head.content_type
-        request = Request(call.source, body, content_type, call.received_at, call.trace)
-        if identity.signature is None:
+        request = Request(
+            call.source, body, content_type, call.received_at, call.trace, request_id=call.head.request_id
+        )
+        if claimed.signature is None:
             done = self._pipeline.accept(request, kind)
         else:
             accept = partial(self._pipeline.accept, request, kind)
-            done = self._single_use.once(call.source, identity.signature, body, accept)
+            done = self._single_use.once(call.source, claimed.signature, body, accept)
         done.then(partial(self._answer, call))
 
-    def _admit(self, call: Call, identity: Identity) -> None:
-        """The source is proven: from here on what it does counts as its own."""
-        call.source = identity.source
-        self._rates.take(call.source)
+    def _count_source(self, call: Call, claimed: ClaimedSource) -> None:
+        """The source is proven: count the request against its rate."""
+        call.source = claimed.source
+        self._rates.count(call.source)
 
     def _check_capacity(self) -> None:
         if self.is_closing:
@@ -254,9 +278,9 @@ class Receiver:
             raise Unavailable("the journal's file is no longer at its path: send it again", retry_after=5)
         if self._open_requests > self._max_in_flight:
             raise Overloaded("too many requests are open (WEDA_RECEIVER__MAX_IN_FLIGHT): send it again")
-        self._pipeline.check_room()
+        self._pipeline.check_capacity()
 
-    # --- bodies that arrive in parts ---
+    # --- bodies that arrive in pieces ---
 
     async def _body(self, head: Head, scope: Scope, receive: Receive) -> bytes:
         query = scope["query_string"]
@@ -269,25 +293,25 @@ class Receiver:
             self._check_size(int(declared))
         try:
             async with asyncio.timeout(BODY_SECONDS):
-                return await self._chunks(receive)
+                return await self._pieces(receive)
         except TimeoutError as error:
             raise TooSlow(f"the body did not arrive within {BODY_SECONDS:.0f} seconds") from error
 
-    async def _chunks(self, receive: Receive) -> bytes:
-        chunks: list[bytes] = []
+    async def _pieces(self, receive: Receive) -> bytes:
+        pieces: list[bytes] = []
         size = held = 0
         try:
             while True:
                 event = await receive()
                 if event["type"] == "http.disconnect":
                     raise _ClientGone
-                chunk = event.get("body", b"")
-                size += len(chunk)
+                piece = event.get("body", b"")
+                size += len(piece)
                 self._check_size(size)
-                chunks.append(chunk)
+                pieces.append(piece)
                 if not event.get("more_body"):
-                    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
-                self._body_memory.take(len(chunk))
+                    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+                self._body_memory.take(len(piece))
                 held = size
         finally:
             self._body_memory.give_back(held)
@@ -316,22 +340,23 @@ class Receiver:
         self._open_requests -= 1
         if isinstance(result, ConnectorError):
             _drop_frames(result)
-            error, summary, answer = result, None, answers.to_source(result)
+            error, event = result, None
+            answer = answers.to_source(result, is_code_only=call.is_code_only)
         else:
-            error, summary, answer = None, result.summary, answers.ACCEPTED
+            error, event, answer = None, result.event, answers.ACCEPTED
         if isinstance(error, WrongCredential):
-            self._metrics.credential_refused(error.reason)
-            self._refusal_delay.hold(partial(call.answer, answer))
+            self._metrics.credential_rejected(call.head.source(), error.reason)
+            self._rejection_delay.hold(partial(call.answer, answer))
         else:
             call.answer(answer)
-        self._note(call, answer.status, result, summary)
+        self._note(call, answer.status, result, event)
         if call.body is not None:
-            self._recent.came(call.source, _recent(call, call.body, error, summary))
+            self._recent.came(call.source, _recent(call, call.body, error, event))
 
-    def _note(self, call: Call, status: int, result: Accepted | ConnectorError, summary: EventSummary | None) -> None:
+    def _note(self, call: Call, status: int, result: Accepted | ConnectorError, event: Event | None) -> None:
         """Count a request, and write its canonical line."""
         outcome, seconds = _outcome_of(result), time.perf_counter() - call.started
-        self._metrics.request_ended(call.source, outcome, seconds)
+        self._metrics.request_ended(call.source, outcome, seconds, call.trace)
         line: dict[str, Any] = {
             "request_id": call.request_id,
             "source": call.source,
@@ -341,10 +366,10 @@ class Receiver:
             "bytes": call.size,
             "seconds": round(seconds, 6),
         }
-        if summary is not None:
-            line["instanceId"] = summary.instance_id
-            line["msgId"] = summary.message_id
-            line["processKey"] = summary.process_key
+        if event is not None:
+            line["instanceId"] = event.instance_id
+            line["msgId"] = event.message_id
+            line["processKey"] = event.process_key
         if isinstance(result, ConnectorError):
             line |= {"stage": result.stage, "reason": result.message}
         logs.request(line)
@@ -372,7 +397,7 @@ def _outcome_of(result: Accepted | ConnectorError) -> str:
     return "failed" if isinstance(result, Defect) else "dead_lettered"
 
 
-def _recent(call: Call, body: bytes, error: ConnectorError | None, summary: EventSummary | None) -> RecentRequest:
+def _recent(call: Call, body: bytes, error: ConnectorError | None, event: Event | None) -> RecentRequest:
     """A request for people to look at."""
     return RecentRequest(
         call.received_at,
@@ -382,5 +407,7 @@ def _recent(call: Call, body: bytes, error: ConnectorError | None, summary: Even
         call.size,
         0 if error is None else error.code,
         error,
-        None if summary is None else summary.instance_id,
+        None if event is None else event.instance_id,
+        None if event is None else event.message_id,
+        call.request_id,
     )

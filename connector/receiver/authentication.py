@@ -19,7 +19,7 @@ from connector.receiver.addresses import is_within
 from connector.receiver.signatures import Signature
 from connector.values import Network, SourceName
 
-REFUSAL_DELAY_SECONDS: Final = 0.25
+REJECTION_DELAY_SECONDS: Final = 0.25
 """How long the answer to a wrong credential is held back."""
 
 MOST_HELD: Final = 256
@@ -28,7 +28,7 @@ MOST_HELD: Final = 256
 _WAY_OUT: Final = (
     f"send Authorization: Bearer <token> or {TOKEN_HEADER}: <token> with the token that the connector's owner gave"
 )
-_NOBODY: Final[frozenset[str]] = frozenset()
+_NO_NAMES: Final[frozenset[str]] = frozenset()
 Key = TypeVar("Key", str, bytes)
 
 
@@ -49,17 +49,17 @@ class Credentials:
     networks: tuple[Network, ...] = ()
 
     @property
-    def exist(self) -> bool:
+    def any_configured(self) -> bool:
         """Whether there is any; a network is no credential."""
         return bool(self.tokens or self.secrets or self.certificates)
 
 
-class Identity(NamedTuple):
-    """Who sent a request.
+class ClaimedSource(NamedTuple):
+    """The source that a request says it is from; proven, unless a signature is still to be verified.
 
     Attributes:
         source: The source that its path names.
-        signature: What has yet to prove that; None where token or certificate has proven it.
+        signature: The signature still to be verified; None if a token or certificate was enough.
     """
 
     source: SourceName
@@ -71,12 +71,12 @@ class Authentication:
 
     Args:
         sources: The credentials of each source.
-        open_without: Whether a source that has no credential takes requests from anyone.
+        allow_anonymous: Whether a source that has no credential takes requests from anyone.
     """
 
-    def __init__(self, sources: Mapping[str, Credentials], *, open_without: bool) -> None:
+    def __init__(self, sources: Mapping[str, Credentials], *, allow_anonymous: bool) -> None:
         self._names = frozenset(sources)
-        self._open_without = open_without
+        self._allow_anonymous = allow_anonymous
         self._key = secrets.token_bytes(32)
         self.replace(sources)
 
@@ -91,19 +91,19 @@ class Authentication:
         self._by_token = _owners((self._digest(token), name) for name, one in known for token in one.tokens)
         self._by_certificate = _owners((each, name) for name, one in known for each in one.certificates)
 
-    def check(
+    def authenticate(
         self,
         source: str,
         token: str | None,
         *,
-        certificate: frozenset[str] = _NOBODY,
+        certificate: frozenset[str] = _NO_NAMES,
         address: Callable[[], str | None] = lambda: None,
         signature: Signature | None = None,
-    ) -> Identity:
-        """Find out from a request's head who sent it, or refuse it.
+    ) -> ClaimedSource:
+        """Authenticate a request by its head, or reject it.
 
         A token or certificate that is enough proves it at once, and a signature beside it is not looked at. A signature
-        alone has to be proven by `verify` once the body is there.
+        alone has to be proven by `verify_signature` once the body is there.
 
         Args:
             source: The source that the path names.
@@ -118,50 +118,50 @@ class Authentication:
         """
         known = self._sources.get(source)
         if known is None:
-            raise _stranger(token)
+            raise _unknown_credential(token)
         is_proven = self._is_known(source, known, token, certificate)
         if not is_proven and not (signature is not None and known.secrets):
-            raise self._refusal(token, certificate)
+            raise self._rejection(token, certificate)
         if known.networks and not is_within(address(), known.networks):
             raise Forbidden("this source does not send from this address", reason="network")
         if is_proven or signature is None:
-            return Identity(SourceName(source), None)
+            return ClaimedSource(SourceName(source), None)
         signature.check_time(time.time())
-        return Identity(SourceName(source), signature)
+        return ClaimedSource(SourceName(source), signature)
 
-    def verify(self, identity: Identity, body: bytes) -> None:
-        """Refuse a body that its source has not signed, where only a signature can prove the source.
+    def verify_signature(self, claimed: ClaimedSource, body: bytes) -> None:
+        """Reject a body that its source has not signed, where only a signature can prove the source.
 
         Raises:
             Unauthenticated: No signature is made with one of the source's secrets.
         """
-        if identity.signature is not None:
-            known = self._sources.get(identity.source)  # a reload may have removed it while the body arrived
-            identity.signature.verify(body, () if known is None else known.secrets)
+        if claimed.signature is not None:
+            known = self._sources.get(claimed.source)  # a reload may have removed it while the body arrived
+            claimed.signature.verify(body, () if known is None else known.secrets)
 
     def _is_known(self, source: str, known: Credentials, token: str | None, certificate: frozenset[str]) -> bool:
-        if token is not None and source in self._by_token.get(self._digest(token), _NOBODY):
+        if token is not None and source in self._by_token.get(self._digest(token), _NO_NAMES):
             return True
         if certificate and not certificate.isdisjoint(known.certificates):
             return True
-        return self._open_without and not known.exist
+        return self._allow_anonymous and not known.any_configured
 
-    def _refusal(self, token: str | None, certificate: frozenset[str]) -> Unauthenticated | Forbidden:
+    def _rejection(self, token: str | None, certificate: frozenset[str]) -> Unauthenticated | Forbidden:
         is_another_s = token is not None and self._digest(token) in self._by_token
         if is_another_s or not certificate.isdisjoint(self._by_certificate):
             return Forbidden(
                 "the credential is good for another source, not for the one in the path", reason="other_source"
             )
-        return _stranger(token)
+        return _unknown_credential(token)
 
     def _digest(self, token: str) -> bytes:
         return hashlib.blake2b(token.encode(errors="surrogateescape"), key=self._key, digest_size=16).digest()
 
 
-class RefusalDelay:
+class RejectionDelay:
     """Holds back the answers to wrong credentials: each for a moment, and only so many at once."""
 
-    def __init__(self, seconds: float = REFUSAL_DELAY_SECONDS) -> None:
+    def __init__(self, seconds: float = REJECTION_DELAY_SECONDS) -> None:
         self._seconds = seconds
         self._held = 0
 
@@ -178,7 +178,7 @@ class RefusalDelay:
         answer()
 
 
-def _stranger(token: str | None) -> Unauthenticated:
+def _unknown_credential(token: str | None) -> Unauthenticated:
     if token is None:
         return Unauthenticated(f"no credential: {_WAY_OUT}", reason="missing")
     return Unauthenticated(f"the credential is not known: {_WAY_OUT}", reason="unknown")

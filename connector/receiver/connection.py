@@ -8,7 +8,8 @@ sender can still tell which request an answer is for.
 messages, an event, timers. So a request whose head and body arrive in one read goes from the parser to the receiver
 with one call, and its answer goes to the transport with another. Everything else (bodies in pieces, chunked bodies,
 GET, HTTP/1.0, ``Expect``, a connection that is to close, a request behind one that is not answered yet) takes uvicorn's
-path through ASGI. Both paths end in `connector.receiver.application.Receiver.take`; the contract's tests run on both.
+path through ASGI. Both paths end in `connector.receiver.application.Receiver.accept_body`; the contract's tests run on
+both.
 
 A connection is in a head (from the first byte of a request to the empty line), in a body (from there to its last byte,
 whether somebody reads it or not), or between two requests.
@@ -18,7 +19,7 @@ import asyncio
 import re
 import time
 from asyncio import TimerHandle
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar, Final, NoReturn
@@ -60,7 +61,7 @@ ANSWER_SECONDS: Final = 10.0
 PAGE_SECONDS: Final = 120.0
 """The same for the operations listener, whose pages are large and whose readers may be on slow lines."""
 
-REST_SECONDS: Final = 0.25
+PAUSE_SECONDS: Final = 0.5
 """How long nothing is read from a connection whose request was refused for want of capacity."""
 
 SWEEP_SECONDS: Final = 1.0
@@ -71,10 +72,10 @@ _NOT_PLAIN: Final = frozenset({b"expect", b"transfer-encoding", b"upgrade"})
 _END_OF_HEAD: Final = b"\n\r\n"
 _PART_OF_UPGRADE: Final = b"pgrade"
 _IN_CAPITALS: Final = _PART_OF_UPGRADE.upper()
-_OFFER: Final = re.compile(rb"(?<=\n)upgrade(?=:)", re.IGNORECASE)
+_UPGRADE: Final = re.compile(rb"(?<=\n)upgrade(?=:)", re.IGNORECASE)
 HEAD_TOO_LARGE: Final = HeadTooLarge(f"the head is over {MAX_HEAD_BYTES} bytes or {MAX_HEADERS} header fields")
 _MALFORMED: Final = Malformed("this is no HTTP/1.1 that can be read in one way only")
-_LATE_OFFER: Final = Malformed("another protocol is offered behind another request: leave Upgrade out, or wait")
+_LATE_UPGRADE: Final = Malformed("another protocol is offered behind another request: leave Upgrade out, or wait")
 _TOO_MANY_AT_ONCE: Final = Malformed("too many requests at once on one connection: wait for the answers")
 _LATE: Final = TooSlow(f"the request's head did not arrive within {HEAD_SECONDS:.0f} seconds")
 
@@ -85,27 +86,27 @@ class Listener:
 
     Attributes:
         max_connections: Most of them.
-        on_refusal: Called for each connection that is refused, with a reason that the metrics know.
+        on_turned_away: Called for each connection that is rejected or refused, with a reason that the metrics know.
         crowded: What a connection beyond ``max_connections`` is answered.
         answer_seconds: How long answers may stay unread.
         receiver: Takes requests that arrived whole; None where every request goes by ASGI.
     """
 
     max_connections: int
-    on_refusal: Callable[[str], None]
+    on_turned_away: Callable[[str], None]
     crowded: Unavailable
     answer_seconds: float
     receiver: Receiver | None
 
     @classmethod
-    def public(cls, receiver: Receiver, max_connections: int, on_refusal: Callable[[str], None]) -> "Listener":
+    def public(cls, receiver: Receiver, max_connections: int, on_turned_away: Callable[[str], None]) -> "Listener":
         """The receiver's listener."""
         crowded = "too many connections (WEDA_RECEIVER__MAX_CONNECTIONS): send it again"
-        return cls(max_connections, on_refusal, Unavailable(crowded, retry_after=1), ANSWER_SECONDS, receiver)
+        return cls(max_connections, on_turned_away, Unavailable(crowded, retry_after=1), ANSWER_SECONDS, receiver)
 
     @classmethod
     def operations(cls) -> "Listener":
-        """The operations listener, whose refusals are not counted."""
+        """The operations listener, which counts nobody that it turns away."""
         crowded = Unavailable("too many connections to the operations listener: ask again", retry_after=1)
         return cls(MAX_OPERATIONS_CONNECTIONS, lambda _reason: None, crowded, PAGE_SECONDS, None)
 
@@ -135,7 +136,7 @@ class Exchange:
         self.keep_alive = True
 
 
-class _Refused(Exception):
+class _ParsingStopped(Exception):
     """The parser must stop."""
 
 
@@ -147,7 +148,7 @@ class Connection(HttpToolsProtocol):
     Args:
         listener: Whose connection it is.
         arguments: As uvicorn gives them to its protocols.
-        named: The same.
+        named: As uvicorn gives them, by name.
     """
 
     def __init__(self, listener: Listener, *arguments: Any, **named: Any) -> None:
@@ -160,10 +161,10 @@ class Connection(HttpToolsProtocol):
         # What one read brought, and what reads brought that was neither a whole head nor a body.
         self._read_bytes = 0
         self._has_progressed = False
-        self._stalled_bytes = 0
+        self._incomplete_bytes = 0
         self._held = b""
         # The end: why a callback stopped the parser, and whether nothing more is read.
-        self._refusal: ConnectorError | None = None
+        self._error: ConnectorError | None = None
         self._is_ending = False
         # The fast path: the pieces of a body that may be whole by the end of this read.
         self._pieces: list[bytes] | None = None
@@ -179,20 +180,20 @@ class Connection(HttpToolsProtocol):
         names = names_of(transport.get_extra_info("ssl_object"))
         self.app_state = self.app_state | {ORIGIN: Origin(None if self.client is None else self.client[0], names)}
         if len(self.connections) > self._listener.max_connections:
-            self._reject(self._listener.crowded, "connections")
+            self._answer_and_close(self._listener.crowded, "connections")
 
     def data_received(self, data: bytes) -> None:
         """Parse what has come; a request that is not whole by its end goes by ASGI."""
         if self._is_ending:
             return
         if not self._in_body:
-            data = self._without_offers(data)
+            data = self._without_upgrade(data)
         self._read_bytes, self._has_progressed = len(data), False
         super().data_received(data)
         if self._pieces is not None and self.parser is not None:
             self._start_by_asgi()
         if not self._has_progressed and not self._is_ending:
-            self._bound_stalled()
+            self._bound_incomplete()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is gone: uvicorn marks its last request, but an earlier one may be the one that runs."""
@@ -211,24 +212,24 @@ class Connection(HttpToolsProtocol):
         self.headers = []
         self.expect_100_continue = False
         self._pieces = None
-        self._stalled_bytes = 0
+        self._incomplete_bytes = 0
         self._late_at = time.monotonic() + HEAD_SECONDS
 
     def on_headers_complete(self) -> None:
         """A head is whole: start its request, unless it is over a bound or can be read in two ways."""
         self._in_body, self._has_progressed = True, True
         self._late_at = None
-        names = {name for name, _ in self.headers}
-        if self._stalled_bytes + self._read_bytes > MAX_HEAD_BYTES or len(self.headers) > MAX_HEADERS:
+        names = dict(self.headers)
+        if self._incomplete_bytes + self._read_bytes > MAX_HEAD_BYTES or len(self.headers) > MAX_HEADERS:
             self._check_size()
         self._check_reading(names)
-        self._stalled_bytes = 0
+        self._incomplete_bytes = 0
         if self._may_be_whole(names):
             self._pieces = []
             return
         self._start_by_asgi()
         if len(self.pipeline) > MAX_PIPELINED:
-            self._refuse(_TOO_MANY_AT_ONCE)
+            self._stop_parsing(_TOO_MANY_AT_ONCE)
         self.headers = []  # of trailers: they say nothing, and must not pass for fields of the head
 
     def on_body(self, body: bytes) -> None:
@@ -244,22 +245,24 @@ class Connection(HttpToolsProtocol):
         self._in_body, self._has_progressed = False, True
         if self._pieces is not None:
             self._late_at = None
-            self._take(self._pieces)
+            self._accept_whole(self._pieces)
             return
         if len(self.headers) > MAX_HEADERS:
-            self._refuse(HEAD_TOO_LARGE)
+            self._stop_parsing(HEAD_TOO_LARGE)
         super().on_message_complete()
         self.cycle.more_body = False  # uvicorn leaves it True where the answer came before the body's end
         self._late_at = None
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - uvicorn's words are not the contract's
         """The parser stopped: answer what is no HTTP, or over a bound."""
-        refusal, self._refusal = self._refusal, None
-        self._reject(refusal or _MALFORMED, "head" if isinstance(refusal, HeadTooLarge | TooLarge) else "malformed")
+        error, self._error = self._error, None
+        self._answer_and_close(
+            error or _MALFORMED, "head" if isinstance(error, HeadTooLarge | TooLarge) else "malformed"
+        )
 
     # --- requests ---
 
-    def _may_be_whole(self, names: set[bytes]) -> bool:
+    def _may_be_whole(self, names: Collection[bytes]) -> bool:
         """Whether a request whose head is whole may take the fast path, if its body is in the same read."""
         cycle, url, parser = self.cycle, self.url, self.parser
         return (
@@ -274,7 +277,7 @@ class Connection(HttpToolsProtocol):
             and not (b"?" in url or b"%" in url)
         )
 
-    def _take(self, pieces: list[bytes]) -> None:
+    def _accept_whole(self, pieces: list[bytes]) -> None:
         """A request is whole: to the receiver."""
         self._pieces = None
         receiver = self._listener.receiver
@@ -283,8 +286,8 @@ class Connection(HttpToolsProtocol):
         self.cycle = exchange  # type: ignore[assignment]  # see `Exchange`
         head = Head(self.parser.get_method().decode("ascii"), self.url.decode("ascii"), self.headers)
         call = Call(head, partial(self._answer, exchange), self.app_state.get(ORIGIN, NOWHERE))
-        if receiver.begin(call):
-            receiver.take(call, pieces[0] if len(pieces) == 1 else b"".join(pieces))
+        if receiver.accept_head(call):
+            receiver.accept_body(call, pieces[0] if len(pieces) == 1 else b"".join(pieces))
 
     def _start_by_asgi(self) -> None:
         """Start a request as uvicorn does, with the head that was read and what there is of the body."""
@@ -309,18 +312,18 @@ class Connection(HttpToolsProtocol):
         exchange.keep_alive = exchange.keep_alive and not answer.is_last
         if exchange.disconnected:
             return
-        self.transport.write(answer.text(request_id, keep_alive=exchange.keep_alive))
+        self.transport.write(answer.to_bytes(request_id, keep_alive=exchange.keep_alive))
         if not exchange.keep_alive:
             self.transport.close()
         self.on_response_complete()
-        if answer.status == 429:  # noqa: PLR2004 - HTTP's own number
-            self._rest()
+        if answer.nominal_status == 429:  # noqa: PLR2004 - HTTP's own number
+            self._pause_reading()
 
     def on_response_complete(self) -> None:
         """An answer is out: take the next request, or wait for one."""
         self.server_state.total_requests += 1
         if not self.transport.is_closing():
-            self._go_on()
+            self._resume_reading()
             if self.pipeline:
                 self._start_asgi_task(*self.pipeline.pop())
             else:
@@ -328,14 +331,14 @@ class Connection(HttpToolsProtocol):
         if self.cycle.response_complete and self.cycle.more_body:
             self._late_at = time.monotonic() + UNREAD_SECONDS
 
-    def _rest(self) -> None:
-        """Where no request has room, leave the next one unread: a refusal costs the time of those that are accepted."""
+    def _pause_reading(self) -> None:
+        """At capacity, pause reading after a 429: more refusals would slow down accepted requests."""
         receiver = self._listener.receiver
         if receiver is not None and receiver.is_full and not self.transport.is_closing():
             self.flow.pause_reading()
-            self.loop.call_later(REST_SECONDS, self._go_on)
+            self.loop.call_later(PAUSE_SECONDS, self._resume_reading)
 
-    def _go_on(self) -> None:
+    def _resume_reading(self) -> None:
         if not self.transport.is_closing():
             self.flow.resume_reading()
 
@@ -372,46 +375,47 @@ class Connection(HttpToolsProtocol):
             now: Of the monotonic clock.
         """
         if self._late_at is not None and now > self._late_at:
-            self._reject(_LATE, "slow")
+            self._answer_and_close(_LATE, "slow")
         if not self.transport.get_write_buffer_size():
             self._unread_since = None
         elif self._unread_since is None:
             self._unread_since = now
         elif now - self._unread_since > self._listener.answer_seconds:
-            self._listener.on_refusal("slow")
+            self._listener.on_turned_away("slow")
             self.transport.abort()  # to close it would be to wait for the reader
 
-    def _bound_stalled(self) -> None:
+    def _bound_incomplete(self) -> None:
         """A read brought no whole head and nothing of a body that is read: bound what may come like that."""
         is_answered = self.cycle is not None and self.cycle.response_complete
         if is_answered and not self._in_body and self._late_at is None:
             self._late_at = time.monotonic() + HEAD_SECONDS  # whatever comes between two requests has a head's time
-        self._stalled_bytes += self._read_bytes
-        if self._stalled_bytes > (MAX_UNREAD_BYTES if is_answered and self._in_body else MAX_HEAD_BYTES):
-            self._reject(self._too_large(), "head")
+        self._incomplete_bytes += self._read_bytes
+        if self._incomplete_bytes > (MAX_UNREAD_BYTES if is_answered and self._in_body else MAX_HEAD_BYTES):
+            self._answer_and_close(self._too_large(), "head")
 
     def _check_size(self) -> None:
         size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
         if size > MAX_HEAD_BYTES or len(self.headers) > MAX_HEADERS:
-            self._refuse(self._too_large())
+            self._stop_parsing(self._too_large())
 
-    def _check_reading(self, names: set[bytes]) -> None:
-        """Refuse what the parser lets through, and another reader may refuse or take for something else."""
+    def _check_reading(self, names: Collection[bytes]) -> None:
+        """Reject what the parser lets through, and another reader may refuse or take for something else."""
         version = self.parser.get_http_version()
         is_proper = b"host" in names if version == "1.1" else version == "1.0"
         if b"transfer-encoding" in names:
             codings = [value.lower() for name, value in self.headers if name == b"transfer-encoding"]
             is_proper = is_proper and version == "1.1" and codings == [b"chunked"]
         if not is_proper or b"#" in self.url:
-            self._refuse(_MALFORMED)
+            self._stop_parsing(_MALFORMED)
         if self.parser.should_upgrade():
-            self._refuse(_LATE_OFFER)
+            self._stop_parsing(_LATE_UPGRADE)
 
-    def _without_offers(self, data: bytes) -> bytes:
-        """A read that may hold a head, with no offer of another protocol in it.
+    def _without_upgrade(self, data: bytes) -> bytes:
+        """A read that may hold a head, without an ``Upgrade`` header.
 
-        llhttp would leave the body of such a request unread; a server may decline the offer, so it is made a header
-        that says nothing. What may be the start of an offer, or of the head's end, is held back until the rest arrives.
+        llhttp would leave the body of such a request unread. A server may ignore an upgrade, so the header is renamed
+        and llhttp does not see one. What may be the start of it, or of the head's end, is held back until the rest
+        arrives.
         """
         if self._held or _END_OF_HEAD not in data:
             data, self._held = self._held + data, b""
@@ -419,36 +423,36 @@ class Connection(HttpToolsProtocol):
                 line = data[data.rfind(b"\n") :].lower()
                 if _END_OF_HEAD.startswith(line) or b"\nupgrade".startswith(line):
                     data, self._held = data[: -len(line)], data[-len(line) :]
-        if _PART_OF_UPGRADE in data or _IN_CAPITALS in data:
-            head, end, rest = data.partition(_END_OF_HEAD)
-            return _OFFER.sub(b"x-upgrade", head) + end + rest
+        head, end, rest = data.partition(_END_OF_HEAD)
+        if _PART_OF_UPGRADE in head or _IN_CAPITALS in head:
+            return _UPGRADE.sub(b"x-upgrade", head) + end + rest
         return data
 
     def _too_large(self) -> ConnectorError:
         return answers.url_too_long() if len(self.url) > MAX_URL_BYTES else HEAD_TOO_LARGE
 
-    def _refuse(self, error: ConnectorError) -> NoReturn:
+    def _stop_parsing(self, error: ConnectorError) -> NoReturn:
         """Stop the parser for good, from one of its callbacks."""
-        self._refusal = error
-        raise _Refused  # not the error: one that is shared would gather the frames of every connection that it ended
+        self._error = error
+        raise _ParsingStopped  # not the error: a shared one would gather the frames of every connection that it ended
 
-    def _reject(self, error: ConnectorError, reason: str) -> None:
+    def _answer_and_close(self, error: ConnectorError, reason: str) -> None:
         """Answer and hang up, unless the answer would be taken for that of another request."""
         if self._is_ending:
             return
-        self._listener.on_refusal(reason)
+        self._listener.on_turned_away(reason)
         self._is_ending, self._late_at = True, None
         cycle = self.cycle
         if cycle is not None and not cycle.response_complete and not cycle.more_body and not self.pipeline:
             cycle.keep_alive = False  # it is whole, and gets its own answer
             return
-        text = answers.to_source(error).text(keep_alive=False)
+        response = answers.to_source(error).to_bytes(keep_alive=False)
         if cycle is None or (cycle.response_complete and not cycle.more_body):
-            self.transport.write(text)
+            self.transport.write(response)
         elif not cycle.response_started and not self.pipeline:
             cycle.disconnected = True
             cycle.message_event.set()
-            self.transport.write(text)
+            self.transport.write(response)
         self.transport.close()
 
 

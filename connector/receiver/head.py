@@ -2,21 +2,18 @@
 
 import re
 from collections.abc import Sequence
-from email.message import Message as MediaType
+from email.message import Message as Header
 from typing import Final
 
 from connector.errors import Malformed, WrongMediaType, WrongMethod, WrongPath
 from connector.message import weda
-from connector.message.parsing import BodyKind
+from connector.message.parsing import BODY_KINDS, BodyKind, media_type
 from connector.receiver.signatures import HEADERS as SIGNATURE_HEADERS
 from connector.receiver.signatures import Signature
 from connector.settings import DEFAULT_SOURCE
 
 MAX_CONTENT_TYPE: Final = 256
 """Most characters of a Content-Type: reading its parameters takes the square of them."""
-
-KINDS: Final = dict.fromkeys(("", *weda.JSON_MEDIA_TYPES), BodyKind.JSON) | {weda.FORM: BodyKind.FORM}
-"""Media type → how a body of it is written; none at all is JSON."""
 
 _REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._:/+=@-]{1,128}")
 _TRACE: Final = re.compile(rb"[0-9a-f-]{1,128}")
@@ -39,7 +36,7 @@ class Head:
     Attributes:
         token: The credential that the request presents, or None.
         signature: What the request says of its signature, or None.
-        request_id: The ``x-request-id`` of the proxy or sender, if a log can hold it.
+        request_id: The ``x-request-id`` of the proxy or sender, if log and Kafka header can hold it.
         traceparent: If it can be one: every record carries it unchanged.
         content_type: As sent, or the empty string.
     """
@@ -78,8 +75,8 @@ class Head:
             raise WrongPath(f"no such address: use {weda.PATH} or {weda.SOURCES}<source>{weda.PATH}")
         return source
 
-    def check(self) -> None:
-        """Refuse a method that the contract does not have, and a head that can be read in two ways.
+    def validate(self) -> None:
+        """Reject a method that the contract does not have, and a head that can be read in two ways.
 
         Raises:
             WrongMethod: It is none of the contract's.
@@ -104,14 +101,13 @@ class Head:
         if b"content-encoding" in self._fields and self.header(b"content-encoding").lower() not in {"", "identity"}:
             raise WrongMediaType("the body has a Content-Encoding: send it plain")
         text = self.content_type
-        if text in KINDS:
-            return KINDS[text]
+        if text in BODY_KINDS:
+            return BODY_KINDS[text]
         if len(text) > MAX_CONTENT_TYPE:
             raise WrongMediaType(f"the Content-Type has more than {MAX_CONTENT_TYPE} characters")
-        media_type, charset = _media_type(text)
-        if charset not in {"", "utf-8", "utf8"}:
+        if _charset(text) not in {"", "utf-8", "utf8"}:
             raise WrongMediaType("the body is declared in another charset: send UTF-8")
-        kind = KINDS.get(media_type)
+        kind = BODY_KINDS.get(media_type(text))
         if kind is None:
             raise WrongMediaType(f"use Content-Type: application/json or {weda.FORM}")
         return kind
@@ -131,8 +127,8 @@ class Head:
         return self.header(_TOKEN) or None
 
 
-def _media_type(text: str) -> tuple[str, str]:
-    """Media type and charset, in lower case."""
-    header = MediaType()
-    header["content-type"] = text
-    return text.partition(";")[0].strip().lower(), str(header.get_param("charset") or "").lower()
+def _charset(content_type: str) -> str:
+    """In lower case; empty where none is declared."""
+    header = Header()
+    header["content-type"] = content_type
+    return str(header.get_param("charset") or "").lower()

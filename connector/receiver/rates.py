@@ -29,7 +29,7 @@ class Rates:
         found = {name: (max(rate, 1.0), max(rate, 1.0) / rate) for name, rate in rates.items()}
         self._limiters = {name: self._limiter(name, *shape) for name, shape in found.items()}
 
-    def take(self, source: str) -> None:
+    def count(self, source: str) -> None:
         """Count a request of a source.
 
         Raises:
@@ -54,7 +54,7 @@ class Rates:
 
 
 class BodyMemory:
-    """The memory of bodies that arrive in parts, over all connections; a body that arrives at once needs none of it."""
+    """The memory of bodies that arrive in pieces, over all connections; one that arrives at once needs none."""
 
     def __init__(self, most_bytes: int = MAX_READING_BYTES) -> None:
         self._most = most_bytes

@@ -27,17 +27,17 @@ class Signature:
     """What a signed request says in its headers.
 
     Attributes:
-        identity: ``webhook-id``: the same for each attempt to send one message.
+        webhook_id: ``webhook-id``: the same for each attempt to send one message.
         timestamp: ``webhook-timestamp``: epoch seconds, as text.
         signatures: ``webhook-signature``: one or more of ``v1,<Base64>``, between spaces.
     """
 
-    identity: str
+    webhook_id: str
     timestamp: str
     signatures: str
 
     def check_time(self, now: float) -> None:
-        """Refuse a signature that is too old or too new, before the body is read.
+        """Reject a signature that is too old or too new, before the body is read.
 
         Args:
             now: Epoch seconds.
@@ -45,24 +45,24 @@ class Signature:
         Raises:
             Unauthenticated: A header is malformed, or the time is outside the window.
         """
-        if not 0 < len(self.identity) <= _LONGEST_ID:
+        if not 0 < len(self.webhook_id) <= _LONGEST_ID:
             raise Unauthenticated(f"webhook-id is missing or over {_LONGEST_ID} characters", reason="signature")
         if not (self.timestamp.isascii() and self.timestamp.isdigit() and len(self.timestamp) <= _LONGEST_TIMESTAMP):
             raise Unauthenticated("webhook-timestamp is no time in epoch seconds", reason="timestamp")
         if abs(now - int(self.timestamp)) > WINDOW_SECONDS:
             raise Unauthenticated(
-                f"webhook-timestamp is more than {WINDOW_SECONDS} seconds from the connector's clock: sign it anew, "
+                f"webhook-timestamp is more than {WINDOW_SECONDS} seconds from the connector's clock: sign it again, "
                 "and compare the clocks",
                 reason="timestamp",
             )
 
     def verify(self, body: bytes, secrets: Iterable[bytes]) -> None:
-        """Refuse a body that was signed with none of the secrets.
+        """Reject a body that was signed with none of the secrets.
 
         Raises:
             Unauthenticated: No signature is one of a secret over this id, time and body.
         """
-        content = f"{self.identity}.{self.timestamp}.".encode("latin-1", errors="replace") + body
+        content = f"{self.webhook_id}.{self.timestamp}.".encode("latin-1", errors="replace") + body
         given = _decoded(self.signatures)
         expected = [hmac.digest(secret, content, "sha256") for secret in secrets]
         # every pair is compared, so that the time does not show which one was close

@@ -1,8 +1,8 @@
 """Protection against replay attacks: a signed request is accepted once under its ``webhook-id``.
 
-The same id with the same body is a retry of the sender, or somebody's replay of it: it gets the outcome of the first
-request, and is not processed. The same id with another body is refused. A request that was refused is forgotten, so
-that it can be sent again. The ids are kept in the deduplication index, or in that of all replicas, which is bounded and
+The same id with the same body is a retry of the sender, or a replay attack: it gets the outcome of the first request,
+and is not processed. The same id with another body is rejected. A request that was refused is forgotten, so that it can
+be sent again. The ids are kept in the deduplication index, or in that of all replicas, which is bounded and
 survives restarts.
 """
 
@@ -12,7 +12,7 @@ from hashlib import sha256
 
 from connector.delivery.completion import Completion
 from connector.delivery.duplicates import DedupKey, DedupState, dedup_key_of
-from connector.delivery.order import Order
+from connector.delivery.order import OnceOnly
 from connector.errors import ConnectorError, Unauthenticated
 from connector.intake.pipeline import Accepted, Outcome
 from connector.receiver.signatures import Signature
@@ -25,11 +25,11 @@ class SingleUse:
     """Accepts each signed request once.
 
     Args:
-        order: Knows which ids were used, here and by other replicas.
+        once_only: Knows which ids were used, here and by other replicas.
     """
 
-    def __init__(self, order: Order) -> None:
-        self._order = order
+    def __init__(self, once_only: OnceOnly) -> None:
+        self._once_only = once_only
 
     def once(self, source: str, signature: Signature, body: bytes, accept: Accept) -> Completion[Accepted]:
         """Accept a request whose signature is verified, unless it was accepted before.
@@ -37,9 +37,9 @@ class SingleUse:
         Returns:
             Its error is ``Unauthenticated`` if its id came before with another body.
         """
-        dedup_key = dedup_key_of("webhook", source, signature.identity, sha256(body).digest()[:16])
+        dedup_key = dedup_key_of("webhook", source, signature.webhook_id, sha256(body).digest()[:16])
         done: Completion[Accepted] = Completion()
-        self._order.use(dedup_key).then(partial(self._begin, dedup_key, accept, done))
+        self._once_only.use(dedup_key).then(partial(self._begin, dedup_key, accept, done))
         return done
 
     def _begin(
@@ -57,5 +57,5 @@ class SingleUse:
             )
 
     def _end(self, dedup_key: DedupKey, done: Completion[Accepted], result: Accepted | ConnectorError) -> None:
-        self._order.end_use(dedup_key, result if isinstance(result, ConnectorError) else None)
+        self._once_only.end_use(dedup_key, result if isinstance(result, ConnectorError) else None)
         done.complete(result)

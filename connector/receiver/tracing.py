@@ -1,80 +1,19 @@
-"""Traces by OpenTelemetry: a span for each request, and one for each record that is produced for it.
+"""A span for each request: the receiver's hook where tracing is on; see `connector.telemetry.tracing`."""
 
-Switched on, the receiver is built with a hook and the publisher is wrapped; switched off, neither knows of tracing. The
-context travels as it does without: as the request's ``traceparent``, which its records carry and the journal keeps. A
-record that is replayed an hour later still belongs to the trace of its request.
-"""
-
-import asyncio
-from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
-import msgspec
-from opentelemetry.context import Context
-from opentelemetry.trace import (
-    INVALID_SPAN,
-    Span,
-    SpanKind,
-    Status,
-    StatusCode,
-    Tracer,
-    format_trace_id,
-    set_span_in_context,
-)
-from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer, format_trace_id
 
-from connector.errors import ConfigurationError
-from connector.kafka.publisher import Failures, Publisher
+from connector.answers import Answer
 from connector.message import weda
 from connector.receiver.application import Call
 from connector.telemetry.logs import TRACE_ID
-from connector.values import ProducibleRecord
+from connector.telemetry.tracing import context_of, traceparent_of
 
-_TRACEPARENT: Final = "traceparent"
-_W3C: Final = TraceContextTextMapPropagator()
 _SERVER_ERRORS: Final = 500
 _ROUTE_OF_A_SOURCE: Final = f"{weda.SOURCES}{{source}}{weda.PATH}"
 _LONGEST_PATH: Final = 200
-
-
-class Tracing:
-    """OpenTelemetry's SDK with its OTLP exporter; both read their own ``OTEL_…`` variables.
-
-    Args:
-        version: Of the connector.
-
-    Raises:
-        ConfigurationError: The extra ``otlp`` is not installed.
-    """
-
-    def __init__(self, version: str) -> None:
-        try:
-            from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter  # noqa: PLC0415 - extra
-            from opentelemetry.sdk.resources import Resource  # noqa: PLC0415 - the same
-            from opentelemetry.sdk.trace import TracerProvider  # noqa: PLC0415 - the same
-            from opentelemetry.sdk.trace.export import BatchSpanProcessor  # noqa: PLC0415 - the same
-        except ImportError as error:
-            raise ConfigurationError(
-                "WEDA_TRACING__ENABLED: the exporter is not installed: add the extra otlp "
-                "(pip install '.[otlp]' in the checkout)"
-            ) from error
-        ours = Resource({"service.name": "weda-kafka-connector", "service.version": version})
-        self._provider = TracerProvider(resource=ours.merge(_named(Resource.create())), shutdown_on_exit=False)
-        self._provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
-        self.tracer: Tracer = self._provider.get_tracer("connector", version)
-
-    async def stop(self) -> None:
-        """Send what is left, as long as the exporter's time-outs let it."""
-        await asyncio.to_thread(self._provider.shutdown)
-
-
-def _named(resource: Any) -> Any:
-    """A resource without the SDK's stand-in for a name."""
-    attributes = {
-        name: value for name, value in resource.attributes.items() if not str(value).startswith("unknown_service")
-    }
-    return type(resource)(attributes)
 
 
 class RequestSpans:
@@ -90,23 +29,23 @@ class RequestSpans:
     def begin(self, call: Call) -> None:
         """Begin the span of a request, as a child of the one in its ``traceparent``; its records name the new one."""
         method, path = call.head.method, call.head.path
-        parent = _extracted(call.head.header(b"traceparent"))
+        parent = context_of(call.head.header(b"traceparent"))
         span = self._tracer.start_span(_name(method, path), parent, SpanKind.SERVER, _request_attributes(method, path))
         TRACE_ID.set(format_trace_id(span.get_span_context().trace_id))
-        call.trace = _traceparent(span)
+        call.trace = traceparent_of(span)
         call.on_end = partial(_end, span)
 
 
-def _end(span: Span, status: int | None) -> None:
-    """End the span of a request; a sender that hung up before its answer has no status."""
-    if status is not None:
-        _note(span, status)
+def _end(span: Span, answer: Answer | None) -> None:
+    """End the span of a request; a sender that hung up before its answer has none."""
+    if answer is not None:
+        _note(span, answer)
     span.end()
 
 
-def _note(span: Span, status: int) -> None:
-    span.set_attribute("http.response.status_code", status)
-    if status >= _SERVER_ERRORS:
+def _note(span: Span, answer: Answer) -> None:
+    span.set_attribute("http.response.status_code", answer.status)
+    if answer.nominal_status >= _SERVER_ERRORS:
         span.set_status(Status(StatusCode.ERROR))
 
 
@@ -125,79 +64,3 @@ def _route(path: str) -> str:
     if path.startswith(weda.SOURCES) and path.endswith(weda.PATH):
         return _ROUTE_OF_A_SOURCE
     return weda.PATH if path == weda.PATH else ""
-
-
-class TracedPublisher:
-    """A publisher with a producer span for each record that belongs to a trace; its ``traceparent`` names that span.
-
-    Args:
-        publisher: Where records go.
-        tracer: Makes spans.
-    """
-
-    def __init__(self, publisher: Publisher, tracer: Tracer) -> None:
-        self._publisher = publisher
-        self._tracer = tracer
-
-    @property
-    def is_open(self) -> bool:
-        """Whether records are taken now."""
-        return self._publisher.is_open
-
-    def publish(self, records: Sequence[ProducibleRecord], report: Callable[[Failures], None]) -> None:
-        """Produce the records of one message; see `connector.publisher.Publisher`."""
-        spans = [self._span(record) for record in records]
-        carrying = [_carrying(record, span) for record, span in zip(records, spans, strict=True)]
-        self._publisher.publish(carrying, partial(_report, spans, report))
-
-    async def start(self) -> None:
-        """Take records from now on."""
-        await self._publisher.start()
-
-    async def stop(self, deadline_seconds: float) -> None:
-        """Flush for at most so long, then report what is left as failed."""
-        await self._publisher.stop(deadline_seconds)
-
-    def _span(self, record: ProducibleRecord) -> Span:
-        parent = dict(record.headers).get(_TRACEPARENT)
-        if parent is None:
-            return INVALID_SPAN  # a dead letter: its request's span says what it was
-        attributes: dict[str, str | int] = {
-            "messaging.system": "kafka",
-            "messaging.operation.name": "send",
-            "messaging.operation.type": "send",
-            "messaging.destination.name": record.topic,
-            "messaging.message.body.size": len(record.value or b""),
-        }
-        if record.key is not None:
-            key = record.key.decode(errors="replace")
-            attributes |= {"messaging.kafka.message.key": key, "messaging.message.conversation_id": key}
-        context = _extracted(parent.decode("latin-1"))
-        return self._tracer.start_span(f"send {record.topic}", context, SpanKind.PRODUCER, attributes)
-
-
-def _report(spans: Sequence[Span], report: Callable[[Failures], None], failures: Failures) -> None:
-    for span, failure in zip(spans, failures, strict=True):
-        if failure is not None:
-            span.set_attribute("error.type", failure.name)
-            span.set_status(Status(StatusCode.ERROR, failure.detail))
-        span.end()
-    report(failures)
-
-
-def _carrying(record: ProducibleRecord, span: Span) -> ProducibleRecord:
-    if span is INVALID_SPAN:
-        return record
-    others = tuple((name, value) for name, value in record.headers if name != _TRACEPARENT)
-    return msgspec.structs.replace(record, headers=(*others, (_TRACEPARENT, _traceparent(span).encode())))
-
-
-def _extracted(traceparent: str) -> Context:
-    """The context that a header names; an empty one where it names none, so that the span begins a trace."""
-    return _W3C.extract({_TRACEPARENT: traceparent}, Context())
-
-
-def _traceparent(span: Span) -> str:
-    carrier: dict[str, str] = {}
-    _W3C.inject(carrier, set_span_in_context(span, Context()))
-    return carrier.get(_TRACEPARENT, "")

@@ -29,34 +29,34 @@ _NO_LEASE: Final = Failure(FailureKind.UNCERTAIN, "_NO_LEASE", "the lease was no
 
 
 class Lease:
-    """What is known of the lease.
-
-    Attributes:
-        is_lost: It has ended; this replica's lanes may be another one's.
-    """
+    """What is known of the lease: not granted yet, held, or lost."""
 
     def __init__(self) -> None:
         self._until: float | None = None
-        self.is_lost = False
+        self._is_revoked = False
 
     def renewed(self, asked_at: float) -> None:
         """The database has granted a lease that was asked for then, by ``time.monotonic``."""
         self._until = asked_at + LEASE_SECONDS
 
-    @property
-    def is_held(self) -> bool:
-        """Whether there is one that has not ended."""
-        return not self.is_lost and self._until is not None and time.monotonic() < self._until
+    def revoke(self) -> None:
+        """The lease is lost for good, whatever is granted from now on."""
+        self._is_revoked = True
 
     @property
-    def has_ended(self) -> bool:
-        """Whether there was one."""
-        return self.is_lost or (self._until is not None and time.monotonic() >= self._until)
+    def is_held(self) -> bool:
+        """Whether this replica's lanes are its own: the lease was granted and has not run out."""
+        return self._until is not None and not self.is_lost
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether this replica's lanes may be another one's: the lease was granted and has run out, or is revoked."""
+        return self._is_revoked or (self._until is not None and time.monotonic() >= self._until)
 
     @property
     def may_publish(self) -> bool:
-        """Whether what is produced now is out of librdkafka's queue when the lease ends."""
-        if self.is_lost or self._until is None:
+        """Whether the lease is held until what is produced now is out of librdkafka's queue."""
+        if self._is_revoked or self._until is None:
             return False
         return time.monotonic() < self._until - MESSAGE_TIMEOUT_SECONDS - _MARGIN_SECONDS
 
@@ -79,7 +79,7 @@ class LeasedPublisher:
         return self._publisher.is_open and self._lease.may_publish
 
     def publish(self, records: Sequence[ProducibleRecord], report: Callable[[Failures], None]) -> None:
-        """Produce the records of one message; see `connector.publisher.Publisher`."""
+        """Produce the records of one message; see `connector.kafka.publisher.Publisher`."""
         if self._lease.may_publish:
             self._publisher.publish(records, report)
         else:

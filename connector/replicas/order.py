@@ -3,26 +3,28 @@
 One question to the database a message: is it a duplicate, which replica owns its lane, do rows stand before it? A
 message whose lane this replica owns is published by `connector.delivery`, as everywhere; one whose lane another replica
 owns is written behind the rows there, for the owner to publish. So of two messages of an instance, whichever replicas
-received them, the later one is published later.
+received them, the later one is published later. ADR 0036 has the whole picture.
 """
 
 import asyncio
 import secrets
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any, Final, TypeVar
 
 import structlog
 
 from connector.delivery.completion import Completion, Durability
-from connector.delivery.delivery import Delivery, Ledger, Reservation
+from connector.delivery.delivery import Delivery, Ledger, Position
 from connector.delivery.duplicates import DedupKey, DedupState, Duplicates
-from connector.delivery.order import Arrival, DoneElsewhere, SingleUses
+from connector.delivery.order import DoneElsewhere, NewMessage, SingleUses
 from connector.errors import ConnectorError, Defect, OutcomeUnknown, Unavailable
 from connector.journal.model import DEAD_LETTER_LANE, Admission, Note
-from connector.replicas.journal import SharedJournal, Verdict
+from connector.replicas.batch import ClaimResult
+from connector.replicas.journal import SharedJournal
+from connector.supervision import BackgroundTasks
 
-_LOOK_AGAIN_SECONDS: Final = 0.05
+_POLL_SECONDS: Final = 0.05
 _LOG = structlog.get_logger("connector.claims")
 
 T = TypeVar("T")
@@ -53,13 +55,12 @@ class SharedOrder:
         self._uses = SingleUses(duplicates)
         self._ledger = ledger
         self._patience = reply_deadline_seconds
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._background = BackgroundTasks()
         self._running: dict[str, asyncio.Task[Any]] = {}
 
     async def stop(self) -> None:
         """Wait for what is under way; delivery has to be stopped before, so that none of it stays open."""
-        while self._tasks:
-            await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._background.wait()
 
     async def waiting_dead_letters(self) -> int:
         """How many dead letters wait in the journal, of all replicas."""
@@ -67,97 +68,97 @@ class SharedOrder:
 
     # --- messages ---
 
-    def admit(self, arrival: Arrival) -> Completion[Durability]:
+    def admit(self, message: NewMessage) -> Completion[Durability]:
         """Claim the message's place, then publish it or write it behind the rows of its lane."""
         completion: Completion[Durability] = Completion()
-        lane = f"{DEAD_LETTER_LANE}{secrets.token_hex(16)}" if arrival.lane is None else arrival.lane
-        self._journal.hold(lane)
-        self._background(self._admit(completion, lane, arrival))
+        lane = f"{DEAD_LETTER_LANE}{secrets.token_hex(16)}" if message.lane is None else message.lane
+        self._journal.lanes.pin(lane)
+        self._background.start(self._complete_admission(completion, lane, message))
         return completion
 
-    async def _admit(self, completion: Completion[Durability], lane: str, arrival: Arrival) -> None:
+    async def _complete_admission(self, completion: Completion[Durability], lane: str, message: NewMessage) -> None:
         result: Durability | ConnectorError = OutcomeUnknown(
             "a defect of the connector: send it again with the same msgId"
         )
         try:
-            result = await self._claimed(lane, arrival)
+            result = await self._claim_and_admit(lane, message)
         except Unavailable as refusal:
             result = refusal
         except Exception:  # noqa: BLE001 - the sender gets an answer, whatever it was
-            _LOG.exception("a message could not be let in")
+            _LOG.exception("a message could not be admitted")
         finally:
-            self._journal.let_go(lane)
+            self._journal.lanes.unpin(lane)
             completion.complete(result)
 
-    async def _claimed(self, lane: str, arrival: Arrival) -> Durability:
-        dedup_key = arrival.dedup_key
-        verdict = await self._claim(lane, dedup_key)
-        if verdict.dedup_state is DedupState.SAFE:
+    async def _claim_and_admit(self, lane: str, message: NewMessage) -> Durability:
+        dedup_key = message.dedup_key
+        result = await self._claim(lane, dedup_key)
+        if result.dedup_state is DedupState.SAFE:
             return Durability.ELSEWHERE
         try:
-            records = arrival.records
-            if verdict.dedup_state is DedupState.CONFLICT and arrival.in_conflict is not None:
-                records = arrival.in_conflict()
-            admission = Admission(verdict.sequence, lane, arrival.request, records, arrival.note)
-            return await self._admitted(admission, dedup_key, verdict)
+            records = message.records
+            if result.dedup_state is DedupState.CONFLICT and message.in_conflict is not None:
+                records = message.in_conflict()
+            admission = Admission(result.sequence, lane, message.request, records, message.note)
+            return await self._admit_claimed(admission, dedup_key, result)
         except Exception:
             if dedup_key is not None:
                 self._journal.mark_void(dedup_key)
             raise
 
-    async def _claim(self, lane: str, dedup_key: DedupKey | None) -> Verdict:
-        """The verdict on a claim; while another replica has a message of the same key under way, wait for that."""
+    async def _claim(self, lane: str, dedup_key: DedupKey | None) -> ClaimResult:
+        """The result of a claim; while another replica has a message of the same key under way, wait for that."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._patience
         while True:
-            verdict = await self._journal.claim(lane, dedup_key)
-            if verdict.dedup_state is not DedupState.PENDING:
-                return verdict
+            result = await self._journal.claim(lane, dedup_key)
+            if result.dedup_state is not DedupState.PENDING:
+                return result
             if loop.time() >= deadline:
                 raise OutcomeUnknown("another replica has the same message under way: send it again", retry_after=1)
-            await asyncio.sleep(_LOOK_AGAIN_SECONDS)
+            await asyncio.sleep(_POLL_SECONDS)
 
-    async def _admitted(self, admission: Admission, dedup_key: DedupKey | None, verdict: Verdict) -> Durability:
-        if not verdict.is_mine:
+    async def _admit_claimed(self, admission: Admission, dedup_key: DedupKey | None, result: ClaimResult) -> Durability:
+        if not result.is_owner:
             await self._journal.append(admission, dedup_key)
-            self._ledger.accepted(admission)
+            self._ledger.accepted(admission, is_journaled=True)
             self._ledger.journaled(admission)
             return Durability.JOURNALED
         if dedup_key is not None:
             self._journal.note_key(admission.sequence, dedup_key)
         try:
-            durability = await self._delivered(admission, verdict)
+            durability = await self._deliver(admission, result)
         finally:
             self._journal.drop_key(admission.sequence)
         if dedup_key is not None and durability is Durability.PUBLISHED:
             self._journal.mark_published(dedup_key)
         return durability
 
-    def _delivered(self, admission: Admission, verdict: Verdict) -> Completion[Durability]:
-        reservation = Reservation(admission.sequence, is_behind_rows=verdict.has_backlog)
+    def _deliver(self, admission: Admission, result: ClaimResult) -> Completion[Durability]:
+        position = Position(admission.sequence, is_behind_rows=result.is_behind_rows)
         return self._delivery.admit(
-            admission.lane, admission.request, admission.records, note=admission.note, reservation=reservation
+            admission.lane, admission.request, admission.records, note=admission.note, position=position
         )
 
     # --- what may be done once ---
 
     def use(self, dedup_key: DedupKey) -> Completion[DedupState]:
-        """Begin to use a key that no replica has used; see `connector.delivery.order.Order`."""
+        """Begin to use a key that no replica has used; see `connector.delivery.order.OnceOnly`."""
         known = self._uses.begin(dedup_key)
         if known is not None:
             return known
         begun: Completion[DedupState] = Completion()
-        self._background(self._use(dedup_key, begun))
+        self._background.start(self._use(dedup_key, begun))
         return begun
 
     async def _use(self, dedup_key: DedupKey, begun: Completion[DedupState]) -> None:
         known: DedupState | ConnectorError = Defect("a defect of the connector")
         try:
-            known = await self._see(dedup_key)
+            known = await self._claim_key(dedup_key)
         except Unavailable as refusal:
             known = refusal
         except Exception:  # noqa: BLE001 - the sender gets an answer, whatever it was
-            _LOG.exception("a signed request could not be let in")
+            _LOG.exception("a signed request could not be admitted")
         if known is DedupState.CONFLICT:
             self._journal.mark_void(dedup_key)
             self._uses.end(dedup_key, Unavailable("the key was used with other content"))
@@ -170,8 +171,10 @@ class SharedOrder:
         self._settle(dedup_key, is_safe=refusal is None)
         self._uses.end(dedup_key, refusal)
 
-    async def run_once(self, note: Note, dedup_key: DedupKey, work: Callable[[], Awaitable[T]]) -> T | None:
-        """Run work that no other replica has run; see `connector.delivery.order.Order`."""
+    async def run_unless_done_elsewhere(
+        self, note: Note, dedup_key: DedupKey, work: Callable[[], Awaitable[T]]
+    ) -> T | None:
+        """Run work that no other replica has run; see `connector.delivery.order.OnceOnly`."""
         running = self._running.get(note.name)
         if running is not None:  # its caller was cancelled, and left it to finish
             await asyncio.shield(running)
@@ -182,7 +185,7 @@ class SharedOrder:
         return result
 
     async def _run_once(self, note: Note, dedup_key: DedupKey, work: Callable[[], Awaitable[T]]) -> T | None:
-        if await self._see(dedup_key) is DedupState.SAFE:
+        if await self._claim_key(dedup_key) is DedupState.SAFE:
             return None
         try:
             await self._check_not_noted(note)
@@ -194,31 +197,26 @@ class SharedOrder:
         return result
 
     async def _check_not_noted(self, note: Note) -> None:
-        if await self._journal.recall(note.name) == note.value:
-            raise DoneElsewhere("another replica has replayed it meanwhile: what is behind it waits")
+        if await self._journal.read_note(note.name) == note.value:
+            raise DoneElsewhere("another replica has reprocessed it meanwhile: what is behind it waits")
 
     def _ran(self, name: str, running: asyncio.Task[Any]) -> None:
         del self._running[name]
         if not running.cancelled():
             running.exception()  # the caller may be gone
 
-    async def _see(self, dedup_key: DedupKey) -> DedupState:
+    async def _claim_key(self, dedup_key: DedupKey) -> DedupState:
         """What all replicas know of a key that is no message's; NEW and CONFLICT have to be settled.
 
         Raises:
             Unavailable: The database does not answer, or another replica holds the key for too long.
         """
-        lane = f"mark/{dedup_key[0].hex()}"
-        self._journal.hold(lane)
+        lane = f"dedup-key/{dedup_key[0].hex()}"
+        self._journal.lanes.pin(lane)
         try:
             return (await self._claim(lane, dedup_key)).dedup_state
         finally:
-            self._journal.let_go(lane)
+            self._journal.lanes.unpin(lane)
 
     def _settle(self, dedup_key: DedupKey, *, is_safe: bool) -> None:
         (self._journal.mark_published if is_safe else self._journal.mark_void)(dedup_key)
-
-    def _background(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)

@@ -1,13 +1,12 @@
 """Every setting of the connector: typed, frozen, and read from the environment here and nowhere else.
 
 Precedence: flag, environment, file, default. ``models`` has the settings, ``types`` what each takes, ``load`` reads
-them, ``librdkafka`` checks the properties of the Kafka clients.
+them, ``parts`` reads what sets a part of one, ``librdkafka`` checks the properties of the Kafka clients.
 """
 
 from connector.settings.librdkafka import check_properties
 from connector.settings.load import environment_name
 from connector.settings.models import (
-    DEFAULT_SOURCE,
     Canary,
     Journal,
     Kafka,
@@ -22,7 +21,7 @@ from connector.settings.models import (
     Topics,
     Tracing,
 )
-from connector.settings.types import EMBEDDED, REDACTED
+from connector.settings.types import DEFAULT_SOURCE, EMBEDDED, REDACTED
 
 __all__ = [
     "DEFAULT_SOURCE",

@@ -4,6 +4,7 @@ import logging
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
 from confluent_kafka import KafkaException, Producer
@@ -33,37 +34,64 @@ _ALIASES: Final[Mapping[str, str]] = {
     "delivery.timeout.ms": "message.timeout.ms",
     "message.send.max.retries": "retries",
     "metadata.broker.list": "bootstrap.servers",
+    "sasl.mechanism": "sasl.mechanisms",
+    "sasl.oauthbearer.client.credentials.client.id": "sasl.oauthbearer.client.id",
+    "sasl.oauthbearer.client.credentials.client.secret": "sasl.oauthbearer.client.secret",
+    "linger.ms": "queue.buffering.max.ms",
+    "compression.type": "compression.codec",
+    "max.partition.fetch.bytes": "fetch.message.max.bytes",
+    "auto.commit.enable": "enable.auto.commit",
 }
+UNDERSCORED: Final = ("enabled_events", "log_level")
+"""The properties that are written in text and have an underscore in their names."""
+
+ENDING_IN_FILE: Final = (
+    "sasl.oauthbearer.assertion.file",
+    "sasl.oauthbearer.assertion.jwt.template.file",
+    "sasl.oauthbearer.assertion.private.key.file",
+)
+"""The properties that name a file and do not end in ``.location``."""
+
+_QUOTED: Final = re.compile(r'"([^"]+)"')
 _SEARCHED: Final = "probe"
 """What librdkafka takes for ``ssl.ca.location`` to look for the system's certificates."""
 
 
-def check_properties(properties: Mapping[str, Property], *, name: str = "WEDA_KAFKA__PROPERTIES") -> None:
+def check_properties(
+    properties: Mapping[str, Property],
+    *,
+    name: str = "WEDA_KAFKA__PROPERTIES",
+    parts: Mapping[tuple[str, ...], str] = MappingProxyType({}),
+) -> None:
     """Ask librdkafka whether it takes these properties beside ours; nothing is sent to a broker.
 
     Args:
         properties: librdkafka's names and values.
         name: how the user wrote the setting.
+        parts: the variables that set one property each.
 
     Raises:
         ConfigurationError: librdkafka does not know a property, or refuses a value.
     """
-    _check_files(properties, name)
+    _check_files(properties, name, parts)
     silent = logging.getLogger("connector.settings.librdkafka")
     silent.disabled = True  # warnings are the real client's to say
     ours = {"enable.idempotence": True, "acks": "all", "partitioner": "murmur2_random", "message.timeout.ms": 0}
     try:
         Producer({**ours, **properties, "logger": silent})
     except KafkaException as error:
-        raise refusal(name, _mask_secrets(error.args[0].str(), properties)) from None
+        said = error.args[0].str()
+        named = {plain_name(each) for each in _QUOTED.findall(said)}
+        guilty = next((variable for (each,), variable in parts.items() if plain_name(each) in named), name)
+        raise refusal(guilty, _mask_secrets(said, properties)) from None
     except (TypeError, ValueError, AttributeError):  # names that the Python client keeps for objects
         raise refusal(name, "a property is no librdkafka property but takes a Python object") from None
 
 
-def _check_files(properties: Mapping[str, Property], name: str) -> None:
+def _check_files(properties: Mapping[str, Property], name: str, parts: Mapping[tuple[str, ...], str]) -> None:
     """Name a file that is missing or unreadable: librdkafka says ``BIO lib``, and not which one."""
     for key, value in properties.items():
-        if not key.endswith(".location") or value == _SEARCHED:
+        if not (key.endswith(".location") or key in ENDING_IN_FILE) or value == _SEARCHED:
             continue
         try:
             path = Path(str(value))
@@ -71,7 +99,8 @@ def _check_files(properties: Mapping[str, Property], name: str) -> None:
                 path.open("rb").close()
         except (OSError, ValueError) as error:
             why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-            raise refusal(name, _mask_secrets(f"{key}: cannot read {value} ({why})", properties)) from None
+            guilty = parts.get((key,), name)
+            raise refusal(guilty, _mask_secrets(f"{key}: cannot read {value} ({why})", properties)) from None
 
 
 def check_promise(name: str, value: str) -> None:

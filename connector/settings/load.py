@@ -3,9 +3,9 @@
 The functions take the model whose settings they read: its groups and fields say which names there are.
 """
 
+import dataclasses
 import json
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, Final, get_origin
@@ -19,6 +19,14 @@ from connector.settings.types import KIB, SIZE_READER, Group, nearest, refusal
 
 PREFIX: Final = "WEDA_"
 BY_FILE: Final = "_FILE"
+CONFIG: Final = "WEDA_CONFIG"
+"""The variable that names the YAML file with settings, where no flag does."""
+
+
+def config_file(environment: Mapping[str, str], file: Path | None) -> Path | None:
+    """The YAML file with settings: the one that a flag named, else the one that the environment names."""
+    named = environment.get(CONFIG)
+    return Path(named) if file is None and named else file
 
 
 def environment_name(setting: str) -> str:
@@ -26,12 +34,17 @@ def environment_name(setting: str) -> str:
     return PREFIX + setting.replace(".", "__").upper()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclasses.dataclass(frozen=True, slots=True)
 class Written:
-    """A value and the name under which the user wrote it."""
+    """A value and the name under which the user wrote it.
+
+    Attributes:
+        parts: Of a value that has parts: where in it a part is, and the variable that set it alone.
+    """
 
     name: str
     value: object
+    parts: Mapping[tuple[str, ...], str] = dataclasses.field(default_factory=dict)
 
 
 @cache
@@ -82,17 +95,24 @@ def read_environment(model: type[Group], environment: Mapping[str, str], needed:
     """The settings that are variables, as written; an unknown ``WEDA_`` name raises ConfigurationError."""
     known = {environment_name(setting): setting for setting in known_settings(model)}
     written = {}
-    for variable in sorted(name for name in environment if name.startswith(PREFIX)):
+    for variable in sorted(name for name in environment if name.startswith(PREFIX) and name != CONFIG):
         name = variable if variable in known else variable.removesuffix(BY_FILE)
         if name not in known:
-            raise refusal(variable, f"unknown setting; {nearest(variable.upper(), known)}")
+            raise refusal(variable, f"unknown setting; {_guess(name.upper(), known)}")
         if name != variable and name in environment:
             raise refusal(variable, f"{name} is set as well; keep one of the two")
         if known[name] not in needed:
             continue
-        text = environment[variable] if name == variable else _read_value(variable, environment[variable])
+        text = environment[variable] if name == variable else read_value(variable, environment[variable])
         written[known[name]] = Written(variable, _parse_text(model, variable, known[name], text))
     return written
+
+
+def _guess(variable: str, known: Collection[str]) -> str:
+    """The variables that were probably meant: those that are called so in a group, else the nearest one."""
+    ending = f"__{variable.removeprefix(PREFIX)}"
+    in_groups = [name for name in known if name.endswith(ending)]
+    return f"its group is missing: {' or '.join(in_groups)}" if in_groups else nearest(variable, known)
 
 
 def read_flags(model: type[Group], flags: Mapping[str, object]) -> dict[str, Written]:
@@ -148,7 +168,7 @@ def _load_yaml(file: Path) -> Mapping[object, object]:
 def _refuse_repeated(root: yaml.Node | None) -> None:
     """YAML would let the last of two equal names win, and a group written twice would lose its first half."""
     waiting = [("file: ", root)]
-    seen = set()  # an alias can lead back to where it stands
+    seen = set()  # an alias can lead back to itself
     while waiting:
         path, node = waiting.pop()
         if not isinstance(node, yaml.MappingNode) or id(node) in seen:
@@ -180,7 +200,7 @@ def _flatten(model: type[Group], tree: Mapping[object, object]) -> Iterator[tupl
             raise refusal(f"file: {name}", "must hold settings by name, indented below it")
 
 
-def _read_value(variable: str, path: str) -> str:
+def read_value(variable: str, path: str) -> str:
     """The text of the file that a ``…_FILE`` variable names, without the newline at its end."""
     return _read_text(variable, Path(path)).removesuffix("\n").removesuffix("\r")
 
@@ -230,8 +250,13 @@ def translate(
         return refusal(name_as_written(guilty, written), problem["msg"])
     place = [str(step) for step in problem["loc"] if step != "[key]"]
     depth = 1 if place[0] in known_settings(model) else 2
-    inner = ".".join(place[depth:])
-    return refusal(name_as_written(".".join(place[:depth]), written), f"{inner} {_say(problem, parts)}".strip())
+    setting, inner = ".".join(place[:depth]), tuple(place[depth:])
+    name = name_as_written(setting, written)
+    for part, variable in (written[setting].parts if setting in written else {}).items():
+        if inner[: len(part)] == part:
+            name, inner = variable, inner[len(part) :]
+            break
+    return refusal(name, f"{'.'.join(inner)} {_say(problem, parts)}".strip())
 
 
 def _say(problem: ErrorDetails, parts: Iterable[str]) -> str:

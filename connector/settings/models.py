@@ -1,17 +1,19 @@
 """The settings in their groups: names, defaults, meanings, and what must hold between them."""
 
+import json
 import os
 import re
 from collections.abc import Collection, Mapping
 from operator import attrgetter
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, Any, Final, Literal, NoReturn, Self
+from typing import Annotated, Any, Final, Literal, NamedTuple, NoReturn, Self
 
 from pydantic import (
     AfterValidator,
     BeforeValidator,
     Field,
+    PrivateAttr,
     SecretStr,
     ValidationError,
     ValidationInfo,
@@ -25,19 +27,21 @@ from connector.message.schemas import WORKFLOW_EVENT, kinds
 from connector.message.schemas import load as load_schema
 from connector.settings.librdkafka import SECRETIVE, check_promise, check_properties, plain_name
 from connector.settings.load import (
-    BY_FILE,
     PREFIX,
+    Written,
     build_tree,
+    config_file,
     environment_name,
     known_settings,
-    name_as_written,
     read_environment,
     read_file,
     read_flags,
     show_default,
     translate,
 )
+from connector.settings.parts import add_parts, is_part, names_file
 from connector.settings.types import (
+    DEFAULT_SOURCE,
     INT32,
     INT64,
     KIB,
@@ -68,7 +72,6 @@ from connector.settings.types import (
 )
 from connector.settings.webhooks import WINDOW_SECONDS
 
-DEFAULT_SOURCE: Final = "default"
 NO_FLAGS: Final[Mapping[str, object]] = MappingProxyType({})
 _TOPIC_PREFIX: Final = re.compile(r"[A-Za-z0-9._-]{1,236}")  # Kafka's 249, less the longest ending, `.dead-letters`
 _LONGEST_PREFIX: Final = 236
@@ -87,7 +90,7 @@ class Kafka(Group):
         default={},
         repr=False,  # passwords are among them
         description="Any librdkafka property (JSON), which wins over the connector's own unless it would break a "
-        "promise.",
+        "promise. One property alone: `WEDA_KAFKA__PROPERTIES__SASL_PASSWORD` is `sasl.password`.",
     )
     publish_wait_seconds: Seconds = Field(
         default=0.4,
@@ -100,7 +103,7 @@ class Kafka(Group):
     @classmethod
     def _refuse_credentials(cls, servers: str | None) -> str | None:
         if servers is not None and "@" in servers:
-            raise ValueError("must not hold a credential: user and password go into WEDA_KAFKA__PROPERTIES")
+            raise ValueError("must not hold a credential: user and password are properties (WEDA_KAFKA__PROPERTIES)")
         return servers
 
     @field_validator("properties")
@@ -276,6 +279,11 @@ class Source(Group):
         description="Values of `envType` that the source may send; none means any, or `pre` and `prod` where the "
         "topics' prefix holds `{envType}`.",
     )
+    answers: Literal["status", "code-only"] = Field(
+        default="status",
+        description="What tells the source whether its message was accepted: the HTTP status and `code`, or `code` "
+        "alone, with HTTP status 200 always, for a platform that reads no body of another status.",
+    )
 
     @property
     def has_credential(self) -> bool:
@@ -365,14 +373,36 @@ class Log(Group):
     )
 
 
+class Shown(NamedTuple):
+    """A setting as people see it.
+
+    Attributes:
+        variable: ``WEDA_KAFKA__BOOTSTRAP_SERVERS``.
+        value: JSON, secrets redacted.
+        origins: The variables, the file or the flag that it comes from; empty: the default.
+    """
+
+    variable: str
+    value: Any
+    origins: tuple[str, ...]
+
+    @property
+    def text(self) -> str:
+        """The value in one line: a text as it is, all else as JSON."""
+        return self.value if isinstance(self.value, str) else json.dumps(self.value, ensure_ascii=False)
+
+
 class Settings(Group):
     """All settings of one connector."""
+
+    _origins: Mapping[str, tuple[str, ...]] = PrivateAttr(default_factory=dict)
 
     kafka: Kafka = Field(default=Kafka(), description="The brokers.")
     streams: tuple[Stream, ...] = Field(
         default=("events", "instances", "tasks"),
         min_length=1,
-        description="Streams to publish, comma-separated or JSON: `events`, `instances`, `tasks`, `state`.",
+        description="Streams to publish, comma-separated or JSON: "
+        "`events`, `instances`, `tasks`, `state`, `flat`, `flat-state`.",
     )
     topics: Topics = Field(default=Topics(), description="The topics.")
     registry: Registry = Field(default=Registry(), description="The schema registry.")
@@ -383,7 +413,8 @@ class Settings(Group):
     sources: dict[SourceName, Source] = Field(
         default={DEFAULT_SOURCE: Source()},
         validate_default=True,
-        description='Calling systems by name (JSON), such as `{"hr": {"tokens": ["…"]}}`.',
+        description='Calling systems by name (JSON), such as `{"hr": {"tokens": ["…"]}}`. The credentials of one '
+        "alone: `WEDA_SOURCES__HR__TOKENS` and `WEDA_SOURCES__HR__SECRETS`, one a line.",
     )
     auth: Literal["required", "none"] = Field(
         default="required",
@@ -444,7 +475,7 @@ class Settings(Group):
 
     @model_validator(mode="after")
     def _check_memory(self) -> Self:
-        """A signature holds from five minutes before its time to five after it: so long its id must be known."""
+        """A signed request is valid for 5 minutes before and after its time: its id must be remembered for 10."""
         least = 2 * WINDOW_SECONDS
         if self.repeats.window_seconds < least and any(source.secrets for source in self.sources.values()):
             why = f"contradict each other: where a source has secrets, what it signed is to be remembered for {least} s"
@@ -482,7 +513,7 @@ class Settings(Group):
 
         Args:
             environment: variables by name; those that start with ``WEDA_`` are ours.
-            file: YAML with the same tree in lower case.
+            file: YAML with the same tree in lower case; the one that ``WEDA_CONFIG`` names if not given.
             flags: dotted names such as ``kafka.bootstrap_servers``; None means the flag was not given.
             only: dotted names of what the caller needs; the values of others are then neither read nor held against
                 each other, for they may be incomplete. Empty means all.
@@ -491,8 +522,8 @@ class Settings(Group):
             ConfigurationError: the first problem, in one line that names the setting as it was written.
         """
         needed = frozenset(only or known_settings(cls))
-        read = {**read_file(cls, file), **read_environment(cls, environment, needed), **read_flags(cls, flags)}
-        written = {name: value for name, value in read.items() if name in needed}
+        read = cls._read(environment, file, flags, needed)
+        written = add_parts({name: value for name, value in read.items() if name in needed}, environment, needed)
         try:
             settings = cls.model_validate(build_tree(written))
         except ValidationError as error:
@@ -500,14 +531,48 @@ class Settings(Group):
             problem = error.errors(include_url=False, include_input=False)[0]
             raise translate(cls, problem, written, parts=Source.model_fields) from None
         if settings.kafka.properties:
-            check_properties(settings.kafka.properties, name=name_as_written("kafka.properties", written))
+            properties = written["kafka.properties"]
+            check_properties(settings.kafka.properties, name=properties.name, parts=properties.parts)
+        settings._origins = _origins(read, written, config_file(environment, file))  # noqa: SLF001 - of this class
         return settings
+
+    def __eq__(self, other: object) -> bool:
+        """Whether every value is the same, wherever it comes from."""
+        return isinstance(other, Settings) and self.__dict__ == other.__dict__
+
+    __hash__ = Group.__hash__
+
+    def shown(self) -> dict[str, Shown]:
+        """Every setting by its dotted name, with its value and where that comes from."""
+        tree, found = self.redacted(), {}
+        for name in known_settings(type(self)):
+            group, _, last = name.rpartition(".")
+            value = (tree[group] if group else tree)[last]
+            found[name] = Shown(environment_name(name), value, self._origins.get(name, ()))
+        return found
+
+    @classmethod
+    def _read(
+        cls,
+        environment: Mapping[str, str],
+        file: Path | None,
+        flags: Mapping[str, object],
+        needed: Collection[str],
+    ) -> dict[str, Written]:
+        """The settings as the user wrote them, the strongest place of each; without the variables that set a part."""
+        whole = {name: text for name, text in environment.items() if not is_part(name)}
+        return {
+            **read_file(cls, config_file(environment, file)),
+            **read_environment(cls, whole, needed),
+            **read_flags(cls, flags),
+        }
 
     @staticmethod
     def files(*, environment: Mapping[str, str] = os.environ, file: Path | None = None) -> tuple[Path, ...]:
         """The files that `load` reads settings from: the configuration, and those that ``…_FILE`` variables name."""
-        named = [Path(path) for name, path in environment.items() if name.startswith(PREFIX) and name.endswith(BY_FILE)]
-        return tuple(named if file is None else [file, *named])
+        named = [Path(path) for name, path in environment.items() if name.startswith(PREFIX) and names_file(name)]
+        config = config_file(environment, file)
+        return tuple(named if config is None else [config, *named])
 
     @property
     def credentials_exist(self) -> bool:
@@ -517,8 +582,8 @@ class Settings(Group):
     def rotated(self, newer: "Settings") -> "Settings":
         """These settings, with what may change while the connector runs as the newer ones have it.
 
-        Credentials, rates and networks of the sources that there are, the operations token, the key of pseudonyms and
-        the properties of the Kafka clients. A source that is gone keeps its name and has no credential.
+        Credentials, rates, networks and kind of answers of the sources that there are, the operations token, the key of
+        pseudonyms and the properties of the Kafka clients. A source that is gone keeps its name and has no credential.
         """
         sources = {
             name: newer.sources.get(name, Source()).model_copy(update={"env_types": source.env_types})
@@ -558,6 +623,17 @@ class Settings(Group):
             (environment_name(setting), show_default(field), field.description or "")
             for setting, field in known_settings(cls).items()
         ]
+
+
+def _origins(
+    read: Mapping[str, Written], written: Mapping[str, Written], file: Path | None
+) -> dict[str, tuple[str, ...]]:
+    """Where each value that is no default comes from, by dotted name: variables, flag or file."""
+    found = {}
+    for name, value in written.items():
+        whole = [read[name].name] if name in read else []
+        found[name] = (*(str(file) if each.startswith("file: ") else each for each in whole), *value.parts.values())
+    return found
 
 
 def _refuse_pair(small: tuple[str, float], large: tuple[str, float]) -> NoReturn:

@@ -27,6 +27,7 @@ from connector.values import FINGERPRINT, Network
 
 REDACTED: Final = "********"
 EMBEDDED: Final = "embedded"
+DEFAULT_SOURCE: Final = "default"
 KIB: Final = 1024
 _SIZE: Final = re.compile(r"(\d{1,19})\s*(?:([KMGT])iB?)?", re.ASCII)
 _SOURCE_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
@@ -208,7 +209,7 @@ Environment = Annotated[str, AfterValidator(_check_environment)]
 SourceName = Annotated[str, AfterValidator(_check_source_name)]
 PropertyName = Annotated[str, AfterValidator(_check_property_name)]
 Property = Annotated[str | int | float | bool, BeforeValidator(_check_scalar)]
-Stream = Literal["events", "instances", "tasks", "state"]
+Stream = Literal["events", "instances", "tasks", "state", "flat", "flat-state"]
 
 
 class Group(BaseModel):

@@ -1,10 +1,10 @@
 """Plays a WeDa platform: whole process runs, sent over HTTP as WeDa would send them.
 
-``runs`` tells them (pure, the same for the same seed), ``render`` gives a message one of WeDa's body shapes, ``play``
+``runs`` generates them (the same for the same seed), ``render`` gives a message one of WeDa's body shapes, ``play``
 sends them and keeps count.
 """
 
-from connector.simulator.plan import Plan
+from connector.simulator.plan import Plan, period_seconds
 from connector.simulator.runs import Run, runs
 from connector.simulator.sender import Answer, Outcome, Summary, play
 from connector.simulator.shapes import OutgoingRequest, Shape, render
@@ -17,6 +17,7 @@ __all__ = [
     "Run",
     "Shape",
     "Summary",
+    "period_seconds",
     "play",
     "render",
     "runs",

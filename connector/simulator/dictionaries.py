@@ -33,7 +33,7 @@ class Action(IntEnum):
 
 
 class Status(IntEnum):
-    """Where an instance stands."""
+    """The states of an instance."""
 
     RUNNING = 0
     TERMINATED = 1
@@ -45,7 +45,7 @@ class Status(IntEnum):
 
 
 class TaskStatus(IntEnum):
-    """Where a task stands; no page of WeDa lists these codes."""
+    """The states of a task; no page of WeDa lists these codes."""
 
     OPEN = 0
     DONE = 1

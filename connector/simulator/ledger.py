@@ -12,14 +12,15 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
 
     Times are epoch seconds on a clock that never steps back within one run: ``sent_at`` was read before the call
     and ``answered_at`` after the whole answer, so A was answered before B was sent where A's is the smaller.
-    ``error`` (connect, timeout, reset, stopped) stands where no answer came; ``repeat`` marks the second sending of
-    an accepted message; ``retry_after`` is in seconds.
+    ``message`` is the answer's, if any; ``error`` (connect, timeout, reset, stopped) is set where no answer came;
+    ``repeat`` marks the second sending of an accepted message; ``retry_after`` is in seconds.
     """
 
     sent_at: float
     answered_at: float | None = None
     status: int | None = None
     code: int | None = None
+    message: str | None = None
     error: str | None = None
     retry_after: float | None = None
     repeat: bool = False

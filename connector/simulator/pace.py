@@ -3,13 +3,13 @@
 from math import sqrt
 from typing import Final
 
-FORGIVEN_AFTER_SECONDS: Final = 1.0
+RESTART_AFTER_SECONDS: Final = 1.0
 
 
 class Pace:
     """Spreads messages evenly: ``rate`` a second (0: always due now), rising evenly from 0 over ``ramp_seconds``.
 
-    Lateness of more than a second is forgiven, so that a slow answer is not followed by a flood.
+    After a delay of more than a second the schedule restarts, to avoid a burst.
     """
 
     def __init__(self, rate: float, ramp_seconds: float, *, started: float) -> None:
@@ -25,7 +25,7 @@ class Pace:
         due = self._origin + self._seconds_until(self._taken)
         self._taken += 1
         late = now - due
-        if late > FORGIVEN_AFTER_SECONDS:
+        if late > RESTART_AFTER_SECONDS:
             self._origin += late
         return max(0.0, -late)
 

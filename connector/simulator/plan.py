@@ -1,5 +1,6 @@
 """What to play: every option of a simulation, checked once."""
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -18,7 +19,9 @@ class Plan:
     ``url`` is the whole address, or a base to which ``/messageDeliver`` is added; ``instances`` None plays on without
     end; ``rate`` is messages a second over all instances, 0 as fast as answers come, reached after ``ramp_seconds``;
     after ``seconds`` nothing new is sent; ``repeats`` and ``overlaps`` are shares from 0 to 1; ``retries`` follow the
-    first attempt; ``start_ms`` is when the story begins (epoch milliseconds), None a day ago.
+    first attempt; ``start_ms`` is the start of the first instance (epoch ms), None a day ago. With
+    ``since_seconds`` instances started at any time since so long ago, and what is still to come is not sent: those are
+    open.
     """
 
     url: str
@@ -36,6 +39,7 @@ class Plan:
     timeout_seconds: float = 10.0
     ledger: Path | None = None
     start_ms: int | None = None
+    since_seconds: float | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "url", deliver_url(self.url))
@@ -47,8 +51,16 @@ class Plan:
         _require("concurrency", fits=self.concurrency >= 1, wanted="1 or more instances")
         _require("repeats", fits=0 <= self.repeats <= 1, wanted="a share from 0 to 1")
         _require("overlaps", fits=0 <= self.overlaps <= 1, wanted="a share from 0 to 1")
+        _require("since", fits=self.since_seconds is None or self.since_seconds >= 1, wanted=_A_PERIOD)
         _require("retries", fits=self.retries >= 0, wanted="0 or more")
         _require("timeout", fits=self.timeout_seconds > 0, wanted="more than 0 seconds")
+
+
+def period_seconds(text: str) -> float:
+    """The seconds in a period such as ``14d``; raises ``ConfigurationError`` for what is none."""
+    found = _PERIOD.fullmatch(text)
+    _require("since", fits=found is not None, wanted=_A_PERIOD)
+    return int(found["number"]) * _SECONDS[found["unit"]] if found else 0
 
 
 def deliver_url(url: str) -> str:
@@ -63,6 +75,9 @@ def deliver_url(url: str) -> str:
     return urlunsplit(parts._replace(path=DELIVER_PATH)) if parts.path in {"", "/"} else url
 
 
+_PERIOD: Final = re.compile(r"(?P<number>[1-9][0-9]{0,3})(?P<unit>[hdw])")
+_SECONDS: Final = {"h": 3_600, "d": 86_400, "w": 604_800}
+_A_PERIOD: Final = "a period such as 36h, 14d or 8w"
 _AN_ADDRESS: Final = "an address such as http://127.0.0.1:8080"
 
 

@@ -7,9 +7,9 @@ from itertools import count
 from random import Random
 from typing import Any, Final
 
+from connector.simulator.messages import InstanceFields, write
 from connector.simulator.processes import PEOPLE, PROCESSES, Person, Process
-from connector.simulator.stories import PLOTS, steps
-from connector.simulator.wording import Heading, write
+from connector.simulator.scenarios import SCENARIOS, steps
 
 SPREAD_MS: Final = 3_600_000
 
@@ -22,40 +22,45 @@ class Run:
     messages: tuple[dict[str, Any], ...]
 
 
-def runs(seed: int, instances: int | None, start_ms: int) -> Iterator[Run]:
-    """Tell ``instances`` runs (None: without end), each started within an hour after ``start_ms`` (epoch ms).
+def runs(
+    seed: int, instances: int | None, start_ms: int, *, spread_ms: int = SPREAD_MS, until_ms: int | None = None
+) -> Iterator[Run]:
+    """Generate ``instances`` runs (None: without end), each started within ``spread_ms`` after ``start_ms`` (epoch ms).
 
-    Every ``len(PLOTS)`` neighbouring runs hold every action and every status. Instance ids differ between seeds.
+    What happens after ``until_ms`` is left out: such a run is open, and may have no message yet. Every
+    ``len(SCENARIOS)`` neighbouring whole runs hold every action and every status.
+    Instance ids differ between seeds.
     """
     for index in count() if instances is None else range(instances):
-        yield _run(seed, index, start_ms)
+        yield _run(seed, index, start_ms, spread_ms, until_ms)
 
 
-def dice_for(*parts: object) -> Random:
-    """Return dice that fall the same way for the same parts."""
+def seeded_random(*parts: object) -> Random:
+    """Return a random generator seeded by the parts."""
     return Random("/".join(map(str, parts)))  # noqa: S311 - repeatable on purpose, not a secret
 
 
-def _run(seed: int, index: int, start_ms: int) -> Run:
-    dice = dice_for(seed, index)
+def _run(seed: int, index: int, start_ms: int, spread_ms: int, until_ms: int | None) -> Run:
+    random = seeded_random(seed, index)
     instance_id = blake2b(f"{seed}/{index}".encode(), digest_size=16).hexdigest()
-    # the offset by the seed lets one instance of each seed differ; 7 has no factor in common with the plots
-    plot = PLOTS[(7 * index + seed) % len(PLOTS)]
-    process = PROCESSES[(index + index // len(PLOTS) + seed) % len(PROCESSES)]
-    starter = dice.choice(PEOPLE)
-    heading = Heading(
+    # the offset by the seed lets one instance of each seed differ; 7 has no factor in common with the scenarios
+    scenario = SCENARIOS[(7 * index + seed) % len(SCENARIOS)]
+    process = PROCESSES[(index + index // len(SCENARIOS) + seed) % len(PROCESSES)]
+    starter = random.choice(PEOPLE)
+    instance = InstanceFields(
         instance_id=instance_id,
         process=process,
-        title=_title(process, starter, dice),
-        version=dice.randint(1, 9),
-        env_type=dice.choices(("prod", "pre"), (9, 1))[0],
-        source_type=dice.choice(("PC", "H5", "MINI_PROGRAM", "OPEN_API")),
+        title=_title(process, starter, random),
+        version=random.randint(1, 9),
+        env_type=random.choices(("prod", "pre"), (9, 1))[0],
+        source_type=random.choice(("PC", "H5", "MINI_PROGRAM", "OPEN_API")),
         starter=starter,
-        start_ms=start_ms + dice.randrange(SPREAD_MS),
+        start_ms=start_ms + random.randrange(spread_ms),
     )
-    story = steps(process, plot, starter, dice, heading.start_ms)
-    return Run(instance_id, tuple(write(step, heading, dice) for step in story))
+    happened = steps(process, scenario, starter, random, instance.start_ms)
+    written = ((step.at_ms, write(step, instance, random)) for step in happened)
+    return Run(instance_id, tuple(message for at_ms, message in written if until_ms is None or at_ms <= until_ms))
 
 
-def _title(process: Process, starter: Person, dice: Random) -> str:
-    return f"{starter.name}的{process.name}-{dice.choice(process.subjects)}"
+def _title(process: Process, starter: Person, random: Random) -> str:
+    return f"{starter.name}的{process.name}-{random.choice(process.subjects)}"

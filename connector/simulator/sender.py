@@ -20,24 +20,24 @@ from yarl import URL
 from connector.simulator.ledger import Attempt, Entry, Ledger
 from connector.simulator.pace import Pace
 from connector.simulator.plan import Plan
-from connector.simulator.runs import Run, dice_for, runs
+from connector.simulator.runs import Run, runs, seeded_random
 from connector.simulator.shapes import OutgoingRequest, render
 
 DAY_MS: Final = 86_400_000
 FIRST_BACK_OFF_SECONDS: Final = 0.1
 LONGEST_BACK_OFF_SECONDS: Final = 5.0
 LONGEST_RETRY_AFTER_SECONDS: Final = 60.0
-SPOKEN_FOR: Final = frozenset({502, 504})
+PROXY_ERRORS: Final = frozenset({502, 504})
 """Statuses of a proxy that has no answer from the connector."""
 
-NOT_NOW: Final = SPOKEN_FOR | {429, 503}
+RETRYABLE: Final = PROXY_ERRORS | {429, 503}
 """Statuses that ask for another attempt."""
 
 
 class Outcome(StrEnum):
     """What became of a message.
 
-    ACCEPTED: HTTP 200 and code 0. REFUSED: every attempt that arrived was answered, none so. FAILED: it cannot have
+    ACCEPTED: HTTP 200 and code 0. REFUSED: each attempt that arrived got another answer. FAILED: it cannot have
     arrived, no connection was made. UNKNOWN: never accepted, but an attempt went unanswered and may have arrived.
     """
 
@@ -49,19 +49,21 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """What became of one message; ``seq`` of ``of`` in its instance, ``latency_seconds`` of its last attempt.
+    """What became of one message; ``seq`` of ``total`` in its instance, ``latency_seconds`` of its last attempt.
 
-    ``status`` and ``code`` are None where the last attempt was not answered, ``code`` also where the answer has none.
+    ``status``, ``code`` and ``reason`` are None where the last attempt was not answered, ``code`` and ``reason`` (the
+    answer's ``message``) also where the answer has none.
     """
 
     instance_id: str
     seq: int
-    of: int
+    total: int
     message: dict[str, Any]
     outcome: Outcome
     status: int | None
     code: int | None
     latency_seconds: float
+    reason: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,8 +98,7 @@ async def play(
 
 
 async def _work(sender: "_Sender", plan: Plan, stop: asyncio.Event) -> None:
-    start_ms = time.time_ns() // 1_000_000 - DAY_MS if plan.start_ms is None else plan.start_ms
-    all_runs = runs(plan.seed, plan.instances, start_ms)
+    all_runs = _runs(plan)
     workers = plan.concurrency if plan.instances is None else min(plan.concurrency, plan.instances)
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(sender.work(all_runs)) for _ in range(workers)]
@@ -105,6 +106,14 @@ async def _work(sender: "_Sender", plan: Plan, stop: asyncio.Event) -> None:
         if tasks:
             await asyncio.wait(tasks)
         watch.cancel()
+
+
+def _runs(plan: Plan) -> Iterator[Run]:
+    now_ms = time.time_ns() // 1_000_000
+    if plan.since_seconds is not None:
+        past_ms = int(plan.since_seconds * 1000)
+        return runs(plan.seed, plan.instances, now_ms - past_ms, spread_ms=past_ms, until_ms=now_ms)
+    return runs(plan.seed, plan.instances, now_ms - DAY_MS if plan.start_ms is None else plan.start_ms)
 
 
 async def _cancel_after(stop: asyncio.Event, tasks: list[asyncio.Task[None]]) -> None:
@@ -165,9 +174,9 @@ class _Sender:
 
     async def _play(self, run: Run) -> None:
         """Send a run in order; the rest is left unsent once a message has used up its retries."""
-        dice = dice_for(self._plan.seed, run.instance_id, "sending")
-        for seqs in _grouped(len(run.messages), self._plan.overlaps, dice):
-            repeated = [dice.random() < self._plan.repeats for _ in seqs]
+        random = seeded_random(self._plan.seed, run.instance_id, "sending")
+        for seqs in _grouped(len(run.messages), self._plan.overlaps, random):
+            repeated = [random.random() < self._plan.repeats for _ in seqs]
             sent = await asyncio.gather(
                 *(self._deliver(run, seq, repeat=repeat) for seq, repeat in zip(seqs, repeated, strict=True))
             )
@@ -187,7 +196,7 @@ class _Sender:
                 await self._pause(self._pace.wait_seconds(time.perf_counter()))
                 await self._attempt(request, attempts, repeat=True)
         finally:
-            # also when stopped in mid-air: what was sent is counted and in the ledger
+            # also when cancelled during a call: what was sent is counted and in the ledger
             self._close(run, seq, attempts)
         return _is_final(attempts[-1])
 
@@ -225,7 +234,8 @@ class _Sender:
             sent_at=sent_at,
             answered_at=self._now(),
             status=response.status,
-            code=_code(body),
+            code=(said := _read_answer(body)).code,
+            message=said.message,
             retry_after=_retry_after_seconds(response.headers.get("Retry-After")),
             repeat=repeat,
         )
@@ -255,12 +265,13 @@ class _Sender:
         return Answer(
             instance_id=run.instance_id,
             seq=seq,
-            of=len(run.messages),
+            total=len(run.messages),
             message=run.messages[seq],
             outcome=outcome,
             status=last.status,
             code=last.code,
             latency_seconds=ended_at - last.sent_at,
+            reason=last.message,
         )
 
     async def _pause(self, seconds: float) -> None:
@@ -276,7 +287,7 @@ class _Sender:
 
 
 def _ignore(_: Answer) -> None:
-    """Stand in where nobody listens."""
+    """Default callback: do nothing."""
 
 
 async def _send_once(request: aiohttp.ClientRequest, send: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
@@ -289,11 +300,11 @@ async def _send_once(request: aiohttp.ClientRequest, send: aiohttp.ClientHandler
         raise aiohttp.ClientConnectionError("the connection broke before the answer") from error
 
 
-def _grouped(messages: int, overlaps: float, dice: Random) -> Iterator[range]:
+def _grouped(messages: int, overlaps: float, random: Random) -> Iterator[range]:
     """Yield the positions that are sent at once: one by one, pairs for the share ``overlaps``."""
     at = 0
     while at < messages:
-        size = 2 if overlaps and at + 1 < messages and dice.random() < overlaps else 1
+        size = 2 if overlaps and at + 1 < messages and random.random() < overlaps else 1
         yield range(at, at + size)
         at += size
 
@@ -304,7 +315,12 @@ def _is_accepted(attempt: Attempt) -> bool:
 
 def _is_final(attempt: Attempt) -> bool:
     """Whether another attempt is of no use."""
-    return attempt.status is not None and attempt.status not in NOT_NOW
+    return attempt.status is not None and _meaning(attempt) not in RETRYABLE
+
+
+def _meaning(attempt: Attempt) -> int | None:
+    """The status that fits an answer: of a code-only source, what its ``code`` begins with."""
+    return attempt.code // 100 if attempt.status == HTTPStatus.OK and attempt.code else attempt.status
 
 
 def _outcome(attempts: list[Attempt]) -> Outcome:
@@ -316,8 +332,8 @@ def _outcome(attempts: list[Attempt]) -> Outcome:
 
 
 def _is_open(attempt: Attempt) -> bool:
-    """Whether the call may have arrived without the connector's own answer: cut off, or spoken for by a proxy."""
-    return attempt.error not in {None, "connect"} or attempt.status in SPOKEN_FOR
+    """Whether the call may have arrived without the connector's own answer: cut off, or answered by a proxy."""
+    return attempt.error not in {None, "connect"} or attempt.status in PROXY_ERRORS
 
 
 def _back_off_seconds(attempts: list[Attempt]) -> float:
@@ -341,16 +357,18 @@ def _seconds_until(at: datetime) -> float:
     return (at - datetime.now(at.tzinfo)).total_seconds()
 
 
-def _code(body: bytes) -> int | None:
-    """Read ``code`` from an answer; None where it has none."""
-    try:
-        return _CODE.decode(body).code
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return None
+class _Body(msgspec.Struct):
+    """The body of an answer; None for what it does not have."""
 
-
-class _Code(msgspec.Struct):
     code: int | None = None
+    message: str | None = None
 
 
-_CODE: Final = msgspec.json.Decoder(_Code)
+_BODY: Final = msgspec.json.Decoder(_Body)
+
+
+def _read_answer(body: bytes) -> _Body:
+    try:
+        return _BODY.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return _Body()

@@ -13,7 +13,7 @@ MAX_URL_BYTES: Final = 8192
 
 
 class Shape(StrEnum):
-    """How a message stands in a request."""
+    """How a message is written in a request."""
 
     TEXT = "text"
     OBJECT = "object"

@@ -1,4 +1,4 @@
-"""The connector's state, as far as probes and gauges tell it."""
+"""The connector's state, as probes and gauges show it."""
 
 import time
 from dataclasses import dataclass, field
@@ -24,10 +24,11 @@ class Health:
 
     Attributes:
         journal_limit_bytes: Bound of the journal.
-        kafka: Why messages can or cannot be published now: ``connecting``, ``up``, ``stalled`` or ``down``.
+        kafka: State of Kafka: ``connecting``, ``up``, ``stalled`` or ``down``.
         journal_bytes: Bytes of the journal in use, or None while its disk does not answer.
         backlog: Messages in the journal.
-        waiting: The same by source.
+        waiting: Messages in the journal by source.
+        dead_letters: Dead letters that nobody has reprocessed yet, or None before they were counted.
         leaving_rate: Messages a second that leave the journal, averaged over about half a minute.
         waiting_since: When the oldest message that is not in Kafka began to wait, on the monotonic clock, or None.
         is_open: The public listener listens.
@@ -35,6 +36,8 @@ class Health:
         is_isolated: Kafka does not answer this replica and does answer another one, which should be asked.
         needs_journal: Nothing can be accepted without the journal, brokers or not.
         is_journal_lost: The journal's file is no longer at its path: what goes into it would be gone after a restart.
+        reload_failing: Changed files that could not be read; their previous contents are in effect.
+        restart_needed: Settings that have changed and are in effect only after a restart.
         vital: What has to live.
         problems: What is wrong, in words, by what it is about.
     """
@@ -45,12 +48,15 @@ class Health:
     journal_bytes: int | None = 0
     backlog: int = 0
     waiting: dict[str, int] = field(default_factory=dict)
+    dead_letters: int | None = None
     leaving_rate: float = 0.0
     waiting_since: float | None = None
     is_open: bool = False
     is_closing: bool = False
     is_isolated: bool = False
     is_journal_lost: bool = False
+    reload_failing: tuple[str, ...] = ()
+    restart_needed: str = ""
     vital: Vital = field(default_factory=Vital)
     problems: dict[str, str] = field(default_factory=dict)
 
@@ -64,9 +70,9 @@ class Health:
             self.problems.pop(about, None)
 
     @property
-    def dead(self) -> list[str]:
+    def ended(self) -> list[str]:
         """Parts that have ended though the connector runs."""
-        return self.vital.dead if self.is_open and not self.is_closing else []
+        return self.vital.ended if self.is_open and not self.is_closing else []
 
     @property
     def journal(self) -> str:
@@ -85,7 +91,7 @@ class Health:
     @property
     def is_ready(self) -> bool:
         """Whether a message can be accepted durably: by the brokers, or by the journal."""
-        if not self.is_open or self.is_closing or self.is_isolated or self.is_journal_lost or self.dead:
+        if not self.is_open or self.is_closing or self.is_isolated or self.is_journal_lost or self.ended:
             return False
         if self.needs_journal and self.journal == "failing":
             return False
@@ -116,6 +122,7 @@ class Health:
             "journal_bytes": self.journal_bytes,
             "journal_limit_bytes": self.journal_limit_bytes,
             "oldest_waiting_seconds": round(self.oldest_age_seconds, 3),
+            "dead_letters_waiting": self.dead_letters,
             "closing": self.is_closing,
             "problems": self.problems,
         }

@@ -156,7 +156,7 @@ class Sink:
         self._bytes = 0  # since lines were taken last; threads that add at once may miscount by a line
         self._refused = 0
         self._unwritten = 0
-        self._told = 0
+        self._reported = 0
         self._error = ""
         self._writing_since: float | None = None
         self._thread = threading.Thread(target=self._work, name="log", daemon=True)
@@ -194,7 +194,7 @@ class Sink:
         done.wait(seconds)
 
     def close(self, seconds: float) -> None:
-        """The same, and end the thread."""
+        """Write what is queued, and end the thread."""
         self._lines.put(None)
         self._thread.join(seconds)
 
@@ -225,8 +225,8 @@ class Sink:
             self._error = type(error).__name__
             self._unwritten += len(lines)
         self._writing_since = None
-        if not self._error and self.dropped > self._told:
-            count, self._told = self.dropped - self._told, self.dropped
+        if not self._error and self.dropped > self._reported:
+            count, self._reported = self.dropped - self._reported, self.dropped
             _LOG.warning("lines of the log were dropped", lines=count)
 
 

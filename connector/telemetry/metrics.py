@@ -1,30 +1,28 @@
 """Every metric of the connector, declared once: base units, closed sets of label values, zero-initialised.
 
-The ledger is kept here too, per source: accepted = published + dead-lettered after acceptance + journaled. It goes on
-from the journal's own, which counts by its rows, so that the two find each other out.
+The ledger is counted here too (`connector.telemetry.ledger`), as the connector reports what became of messages.
 """
 
 import time
-from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, disable_created_metrics
 
 from connector.errors import CREDENTIAL_REASONS, ConnectorError
-from connector.journal.model import Account, Admission, Contents
-from connector.kafka.publisher import Failure
-from connector.message.conversion import DICTIONARIES, EventSummary
+from connector.journal.model import Admission, Contents
+from connector.message.events import DICTIONARIES, Event
+from connector.message.headers import ERROR_CODE
 from connector.message.routes import DEAD_LETTERS
-from connector.message.weda import MESSAGE_TYPES
+from connector.message.weda import ENVIRONMENTS, MESSAGE_TYPES
 from connector.supervision import PARTS
+from connector.telemetry.counts import LoopCounter, LoopHistogram
 from connector.telemetry.gauges import LateGauge
+from connector.telemetry.ledger import LedgerCounts
 from connector.values import UNKNOWN_SOURCE, ProducibleRecord
 
 PREFIX: Final = "weda_connector_"
 OUTCOMES: Final = ("accepted", "duplicate", "dead_lettered", "rejected", "refused", "failed")
-ENVIRONMENTS: Final = ("pre", "prod")
 CONNECTION_REASONS: Final = ("malformed", "head", "slow", "connections")
 OPERATIONS_REASONS: Final = ("missing", "unknown")
 RELOAD_OUTCOMES: Final = ("applied", "failed")
@@ -32,30 +30,16 @@ RESTART_REASONS: Final = ("journal", "lease", "part")
 OTHER: Final = "other"
 MOST_FIELDS: Final = 20
 LONGEST_FIELD: Final = 64
-_REQUEST_BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 0.8, 1.0, 2.5)
+_REQUEST_BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.4, 0.5, 0.8, 1.0, 2.5)
 _ACTIONS: Final[Mapping[int | None, str]] = {code: str(code) for code in DICTIONARIES["action"] if code is not None}
 disable_created_metrics()  # type: ignore[no-untyped-call]
+_TRACE_PARTS: Final = 4
+_TRACE_ID_LENGTH: Final = 32
 _LAG_BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 0.8, 1.0, 2.5)
-_PUBLISH_BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5, 30, 120, 600, 3600, 21600)
-
-
-@dataclass
-class _Account:
-    """What the ledger knows of one source.
-
-    Attributes:
-        published_directly: Published messages that the journal's own ledger does not know of yet.
-    """
-
-    accepted: int = 0
-    published: int = 0
-    buried: int = 0
-    journaled: int = 0
-    published_directly: int = 0
-
-    @property
-    def imbalance(self) -> int:
-        return self.accepted - self.published - self.buried - self.journaled
+_PUBLISH_BUCKETS: Final = (
+    *(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.4, 0.5, 0.8, 1, 2, 3, 5),
+    *(30, 120, 600, 3600, 21600),
+)
 
 
 class Metrics:
@@ -65,7 +49,7 @@ class Metrics:
         version: Of the connector, for ``build_info``.
         sources: Names of the configured sources.
         streams: Names of the streams that are switched on.
-        journal_is_shared: Other connectors write rows and strike them too: the journal tells how many there are.
+        journal_is_shared: Other connectors write and remove rows too: the journal says how many there are.
     """
 
     def __init__(  # noqa: PLR0915 - every metric is declared once, here
@@ -74,29 +58,35 @@ class Metrics:
         self._journal_is_shared = journal_is_shared
         self.registry = CollectorRegistry()
         self._sources = (*sources, UNKNOWN_SOURCE)
-        self._accounts: defaultdict[str, _Account] = defaultdict(_Account)
+        self._ledger = LedgerCounts(self._sources)
         self._fields: set[str] = set()
-        self._told: dict[str, int] = {}
+        self._reported: dict[str, int] = {}
         self._shown: dict[Counter, int] = {}
-        self._streams: dict[str, tuple[Counter, Counter, Histogram]] = {}
-        self._answers: dict[tuple[str, str], tuple[Counter, Histogram]] = {}
-        self.requests = self._counter("requests", "HTTP requests that were answered", "source", "outcome")
-        self.request_duration = self._histogram(
+        self.requests = self._loop_counter("requests", "HTTP requests that were answered", "source", "outcome")
+        self.request_duration = self._loop_histogram(
             "request_duration_seconds", "Received to answered", _REQUEST_BUCKETS, "source", "outcome"
         )
-        self.messages = self._counter(
+        self.messages = self._loop_counter(
             "messages", "Accepted messages, repeats not counted", "source", "env_type", "msg_type", "action"
         )
-        self.messages_published = self._counter(
+        self.messages_published = self._loop_counter(
             "messages_published", "Messages whose every record is in Kafka", "source"
         )
-        self.records_published = self._counter("records_published", "Records acknowledged by Kafka", "stream")
-        self.record_bytes = self._counter("record_bytes", "Bytes of the values of published records", "stream")
-        self.publish_duration = self._histogram(
+        self.records_published = self._loop_counter("records_published", "Records acknowledged by Kafka", "stream")
+        self.record_bytes = self._loop_counter("record_bytes", "Bytes of the values of published records", "stream")
+        self.answers_from_journal = self._counter(
+            "answers_from_journal",
+            "Messages and dead letters that were answered because the journal had them, before Kafka did",
+            "source",
+        )
+        self.publish_duration = self._loop_histogram(
             "publish_duration_seconds", "Received to acknowledged by the brokers", _PUBLISH_BUCKETS, "stream"
         )
         self.dead_letters = self._counter(
             "dead_letters", "Requests kept as dead letters, repeats counted", "source", "stage", "code"
+        )
+        self.dead_letters_waiting = self._gauge(
+            "dead_letters_waiting", "Dead letters in Kafka that nobody has reprocessed yet, of all sources"
         )
         self.timestamps_replaced = self._counter(
             "timestamps_replaced",
@@ -146,7 +136,7 @@ class Metrics:
         self.producer_rebuilds = self._counter("producer_rebuilds", "Producers rebuilt after an error")
         self.ready = self._gauge("ready", "1 while a message can be accepted durably, as /readyz says")
         self.credentials_refused = self._counter(
-            "credentials_refused", "Requests whose credential was not enough", "reason"
+            "credentials_refused", "Requests whose credential was not enough", "source", "reason"
         )
         self.operations_refused_total = self._counter(
             "operations_refused", "Requests that the operations listener refused for want of its token", "reason"
@@ -155,6 +145,17 @@ class Metrics:
             "connections_refused", "Connections that were turned away before there was a request", "reason"
         )
         self.reloads = self._counter("reloads", "Changed files of settings and certificates that were read", "outcome")
+        self.certificate_expiry = self._labelled(
+            "certificate_expiry_timestamp_seconds",
+            "When a certificate of the connector's own expires, in seconds since the epoch",
+            "use",
+        )
+        self.reload_failing = self._gauge(
+            "reload_failing", "1 while changed files cannot be read: what they said before is in effect"
+        )
+        self.restart_needed = self._gauge(
+            "restart_needed", "1 while settings have changed that are in effect only after a restart"
+        )
         self.restarts_total = self._counter(
             "starts_anew",
             "Restarts within the process: its journal was damaged, its lease has run out, or a part had ended",
@@ -177,41 +178,33 @@ class Metrics:
         ProcessCollector(registry=self.registry)
         self._initialise(tuple(streams))
 
-    def request_ended(self, source: str, outcome: str, seconds: float) -> None:
-        """A request was answered."""
-        known = self._answers.get((source, outcome))
-        if known is None:
-            known = self.requests.labels(source, outcome), self.request_duration.labels(source, outcome)
-            self._answers[source, outcome] = known
-        count, duration = known
-        count.inc()
-        duration.observe(seconds)
+    def request_ended(self, source: str, outcome: str, seconds: float, trace: str | None = None) -> None:
+        """A request was answered; ``trace`` is its ``traceparent``, whose trace's id becomes an exemplar."""
+        self.requests.counts[source, outcome] += 1
+        self.request_duration.observe((source, outcome), seconds, None if trace is None else _exemplar(trace))
 
-    def credential_refused(self, reason: str) -> None:
-        """A request's credential was not enough: one of ``CREDENTIAL_REASONS``."""
-        self.credentials_refused.labels(reason).inc()
+    def credential_rejected(self, source: str, reason: str) -> None:
+        """A request's credential was not enough: the source that its path names, one of ``CREDENTIAL_REASONS``."""
+        named = source if source in self._sources else UNKNOWN_SOURCE
+        self.credentials_refused.labels(named, reason).inc()
 
-    def operations_refused(self, reason: str) -> None:
-        """The operations listener refused a request: one of :data:`OPERATIONS_REASONS`."""
+    def operations_rejected(self, reason: str) -> None:
+        """The operations listener rejected a request: one of :data:`OPERATIONS_REASONS`."""
         self.operations_refused_total.labels(reason).inc()
 
-    def connection_refused(self, reason: str) -> None:
+    def connection_turned_away(self, reason: str) -> None:
         """A connection was turned away: one of :data:`CONNECTION_REASONS`."""
         self.connections_refused.labels(reason).inc()
 
-    def message_accepted(self, source: str, summary: EventSummary, *, conflict: bool) -> None:
+    def message_accepted(self, source: str, event: Event, *, conflict: bool) -> None:
         """A message that is no repeat became safe; ``conflict``: its ``msgId`` came before with other content."""
         if conflict:
             self.conflicts.labels(source).inc()
-        self.messages.labels(
-            source,
-            summary.environment if summary.environment in ENVIRONMENTS else OTHER,
-            summary.message_type,
-            _ACTIONS.get(summary.action, OTHER),
-        ).inc()
-        for name in summary.unknown_fields:
+        environment = event.environment if event.environment in ENVIRONMENTS else OTHER
+        self.messages.counts[source, environment, event.message_type, _ACTIONS.get(event.action, OTHER)] += 1
+        for name in event.unknown_fields:
             self.unknown_fields.labels(self._field(name)).inc()
-        for name in summary.unknown_codes:
+        for name in event.unknown_codes:
             self.unknown_codes.labels(name).inc()
 
     def dead_letter_kept(self, source: str, error: ConnectorError) -> None:
@@ -235,7 +228,7 @@ class Metrics:
         self.canary_age.set(0)
 
     def timestamp_replaced(self, record: ProducibleRecord) -> None:
-        """Kafka refused the time at which a record's request was received."""
+        """Kafka rejected the time at which a record's request was received."""
         self.timestamps_replaced.labels(record.stream).inc()
 
     def canary_starts(self, interval_seconds: float) -> None:
@@ -257,17 +250,16 @@ class Metrics:
     # --- the ledger: every message and dead letter that became safe ---
 
     def recovered(self, contents: Contents) -> None:
-        """Go on with the ledger of the journal that was found at start."""
-        for source in {*contents.accounts, *contents.sources}:
-            known = contents.accounts.get(source, Account())
-            account = self._accounts[source]
-            account.accepted, account.published, account.buried = known.accepted, known.published, known.buried
-            self._journal(source, contents.sources.get(source, 0))
-            self.journal_lost.labels(source).set(known.lost)
+        """Continue the ledger of the journal that was found at start."""
+        self._ledger.recovered(contents)
+        for source, count in contents.sources.items():
+            self._show_journaled(source, count)
+        for source, account in contents.accounts.items():
+            self.journal_lost.labels(source).set(account.lost)
 
     def journal_counts(self, waiting: Mapping[str, int]) -> None:
         """Messages of a shared journal that this connector reports, by source."""
-        self._told = dict(waiting)
+        self._reported = dict(waiting)
         for source in {*self._sources, *waiting}:
             self.journal_messages.labels(source).set(waiting.get(source, 0))
 
@@ -275,50 +267,39 @@ class Metrics:
     def waiting(self) -> dict[str, int]:
         """Messages in the journal by source, where there are some."""
         if self._journal_is_shared:
-            return self._told
-        return {source: account.journaled for source, account in self._accounts.items() if account.journaled}
+            return self._reported
+        return self._ledger.waiting
 
     def take_published_directly(self) -> dict[str, int]:
         """Messages published directly since the last call, by source: the journal's ledger lacks them."""
-        taken = {
-            source: account.published_directly
-            for source, account in self._accounts.items()
-            if account.published_directly
-        }
-        for source in taken:
-            self._accounts[source].published_directly = 0
-        return taken
+        return self._ledger.take_published_directly()
 
     def return_published_directly(self, taken: Mapping[str, int]) -> None:
         """The journal did not take them: report them with the next call."""
-        for source, count in taken.items():
-            self._accounts[source].published_directly += count
+        self._ledger.return_published_directly(taken)
 
-    def accepted(self, admission: Admission) -> None:
-        """A message or dead letter became safe."""
-        self._accounts[admission.request.source].accepted += 1
+    def accepted(self, admission: Admission, *, is_journaled: bool) -> None:
+        """A message or dead letter became safe, by Kafka or by the journal."""
+        self._ledger.accepted[admission.request.source] += 1
+        if is_journaled:
+            self.answers_from_journal.labels(admission.request.source).inc()
 
     def published(self, admission: Admission) -> None:
         """Every record of it is acknowledged."""
-        self._accounts[admission.request.source].published += 1
+        self._ledger.published[admission.request.source] += 1
         if not admission.is_dead_letter:
-            self.messages_published.labels(admission.request.source).inc()
+            self.messages_published.counts[admission.request.source,] += 1
 
     def record_published(self, record: ProducibleRecord, seconds: float) -> None:
         """One record is acknowledged, so long after its message began to wait."""
-        stream = record.stream
-        known = self._streams.get(stream)
-        if known is None:
-            count, size = self.records_published.labels(stream), self.record_bytes.labels(stream)
-            known = self._streams[stream] = (count, size, self.publish_duration.labels(stream))
-        count, size, duration = known
-        count.inc()
-        size.inc(len(record.value or b""))
-        duration.observe(seconds)
+        stream = (record.stream,)
+        self.records_published.counts[stream] += 1
+        self.record_bytes.counts[stream] += len(record.value or b"")
+        self.publish_duration.observe(stream, seconds)
 
     def published_directly(self, admission: Admission) -> None:
-        """It is published and never stood in the journal."""
-        self._accounts[admission.request.source].published_directly += 1
+        """It is published and was never in the journal."""
+        self._ledger.published_directly(admission.request.source)
 
     def removed(self, admission: Admission) -> None:
         """It waits in the journal no longer: it is published."""
@@ -328,20 +309,23 @@ class Metrics:
         """It waits in the journal."""
         self._journal(admission.request.source, 1)
 
-    def dead_lettered(self, admission: Admission, failure: Failure) -> None:
-        """Kafka refused an accepted message for its own sake: a dead letter stands in its place."""
-        account = self._accounts[admission.request.source]
-        account.buried += 1
-        account.accepted += 1
-        self.dead_letters.labels(admission.request.source, "publish", str(failure.answer_code)).inc()
+    def dead_lettered(self, admission: Admission, letter: ProducibleRecord) -> None:
+        """Kafka rejected an accepted message for its own sake: a dead letter replaces it."""
+        self._ledger.dead_lettered[admission.request.source] += 1
+        self._ledger.accepted[admission.request.source] += 1
+        code = dict(letter.headers)[ERROR_CODE].decode()
+        self.dead_letters.labels(admission.request.source, "publish", code).inc()
 
     def settle_ledger(self) -> None:
         """Set the gauges of the ledger; a message between two of its columns is no imbalance."""
-        for source, account in self._accounts.items():
-            self.ledger_imbalance.labels(source).set(account.imbalance)
+        for source, imbalance in self._ledger.imbalances().items():
+            self.ledger_imbalance.labels(source).set(imbalance)
 
     def _journal(self, source: str, change: int) -> None:
-        self._accounts[source].journaled += change
+        self._ledger.journaled[source] += change
+        self._show_journaled(source, change)
+
+    def _show_journaled(self, source: str, change: int) -> None:
         if not self._journal_is_shared:
             self.journal_messages.labels(source).inc(change)
 
@@ -359,20 +343,23 @@ class Metrics:
         self.partition_count_changed.set(0)
         for source in self._sources:
             for outcome in OUTCOMES:
-                self.requests.labels(source, outcome)
-                self.request_duration.labels(source, outcome)
-            self.messages_published.labels(source)
+                self.requests.counts[source, outcome] = 0
+                self.request_duration.initialise((source, outcome))
+            self.messages_published.counts[source,] = 0
+            self.answers_from_journal.labels(source)
+            for reason in CREDENTIAL_REASONS:
+                self.credentials_refused.labels(source, reason)
             self.conflicts.labels(source)
-            if not self._journal_is_shared:  # else its database has to tell first
+            if not self._journal_is_shared:  # else its database has to answer first
                 self.journal_messages.labels(source)
             self.journal_lost.labels(source)
             self.ledger_imbalance.labels(source)
             for kind in MESSAGE_TYPES.values():
-                self.messages.labels(source, "prod", kind, OTHER)
+                self.messages.counts[source, "prod", kind, OTHER] = 0
         for stream in (*streams, DEAD_LETTERS):
-            self.records_published.labels(stream)
-            self.record_bytes.labels(stream)
-            self.publish_duration.labels(stream)
+            self.records_published.counts[stream,] = 0
+            self.record_bytes.counts[stream,] = 0
+            self.publish_duration.initialise((stream,))
             self.timestamps_replaced.labels(stream)
         self._initialise_reasons()
 
@@ -380,8 +367,6 @@ class Metrics:
         for name in DICTIONARIES:
             self.unknown_codes.labels(name)
         self.unknown_fields.labels(OTHER)
-        for reason in CREDENTIAL_REASONS:
-            self.credentials_refused.labels(reason)
         for reason in OPERATIONS_REASONS:
             self.operations_refused_total.labels(reason)
         for reason in CONNECTION_REASONS:
@@ -399,6 +384,12 @@ class Metrics:
     def _counter(self, name: str, documentation: str, *labels: str) -> Counter:
         return Counter(PREFIX + name, documentation, labels, registry=self.registry)
 
+    def _loop_counter(self, name: str, documentation: str, *labels: str) -> LoopCounter:
+        return LoopCounter(PREFIX + name, documentation, labels, self.registry)
+
+    def _loop_histogram(self, name: str, documentation: str, bounds: tuple[float, ...], *labels: str) -> LoopHistogram:
+        return LoopHistogram(PREFIX + name, documentation, bounds, labels, self.registry)
+
     def _gauge(self, name: str, documentation: str) -> LateGauge:
         return LateGauge(PREFIX + name, documentation, registry=self.registry)
 
@@ -407,3 +398,9 @@ class Metrics:
 
     def _histogram(self, name: str, documentation: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
         return Histogram(PREFIX + name, documentation, labels, registry=self.registry, buckets=buckets)
+
+
+def _exemplar(trace: str) -> dict[str, str] | None:
+    """The id of the trace that a ``traceparent`` names, as the exemplar of a histogram."""
+    parts = trace.split("-")
+    return {"trace_id": parts[1]} if len(parts) == _TRACE_PARTS and len(parts[1]) == _TRACE_ID_LENGTH else None

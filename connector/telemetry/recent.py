@@ -9,14 +9,22 @@ from contextlib import suppress
 from itertools import islice
 from typing import Any, Final, NamedTuple
 
+import msgspec
+
 from connector.errors import ConnectorError
-from connector.message.conversion import Event
+from connector.message.events import Event
 from connector.message.parsing import BodyKind
 
 REQUESTS_KEPT: Final = 20
-"""Requests of each source."""
+"""Accepted requests of each source."""
+
+FAILURES_KEPT: Final = 50
+"""Requests of each source that were not accepted: they are kept apart, so that accepted ones do not displace them."""
 
 EVENTS_KEPT: Final = 200
+
+SEEN_KEPT: Final = 20_000
+"""Requests of which only the identifiers are kept, of all sources together: some 10 MiB."""
 
 BYTES_KEPT: Final = 16 * 1024
 """Of one body; of larger messages no event is kept."""
@@ -34,6 +42,8 @@ class RecentRequest(NamedTuple):
         code: The ``code`` of the answer.
         error: Why it was not accepted.
         instance_id: The instance, where the request was accepted.
+        message_id: WeDa's ``msgId``, where the request was accepted.
+        request_id: As in the log and in the answer's ``X-Request-Id``.
     """
 
     received_at: int
@@ -44,11 +54,33 @@ class RecentRequest(NamedTuple):
     code: int
     error: ConnectorError | None
     instance_id: str | None = None
+    message_id: str | None = None
+    request_id: str = ""
 
     @property
     def kind(self) -> BodyKind:
         """How the body is written."""
         return BodyKind.QUERY if self.method == "GET" else BodyKind.of(self.content_type)
+
+
+class SeenRequest(msgspec.Struct, frozen=True, gc=False):
+    """The identifiers of one request, and what it was answered.
+
+    Attributes:
+        request_id: As in the log and in the answer's ``X-Request-Id``.
+        received_at: Epoch milliseconds.
+        source: Who sent it.
+        code: The ``code`` of its answer; 0: accepted.
+        instance_id: The instance, where the request was accepted.
+        message_id: WeDa's ``msgId``, where the request was accepted.
+    """
+
+    request_id: str
+    received_at: int
+    source: str
+    code: int
+    instance_id: str | None
+    message_id: str | None
 
 
 class RecentEvent(NamedTuple):
@@ -70,20 +102,29 @@ class Recent:
 
     def __init__(self, sources: Iterable[str], read: Callable[[bytes, BodyKind], Event]) -> None:
         self._read = read
-        self._requests: dict[str, deque[RecentRequest]] = {name: deque(maxlen=REQUESTS_KEPT) for name in sources}
+        self._accepted: dict[str, deque[RecentRequest]] = {name: deque(maxlen=REQUESTS_KEPT) for name in sources}
+        self._failed: dict[str, deque[RecentRequest]] = {name: deque(maxlen=FAILURES_KEPT) for name in self._accepted}
         self._events: deque[tuple[str, RecentRequest]] = deque(maxlen=EVENTS_KEPT)
+        self._seen: deque[SeenRequest] = deque(maxlen=SEEN_KEPT)
 
     def came(self, source: str, request: RecentRequest) -> None:
         """A request of a known source was answered."""
+        identifiers = request.code, request.instance_id, request.message_id
+        self._seen.append(SeenRequest(request.request_id, request.received_at, source, *identifiers))
         if request.size > BYTES_KEPT:
             request = request._replace(body=request.body[:BYTES_KEPT], instance_id=None)
-        self._requests[source].append(request)
+        (self._failed if request.code else self._accepted)[source].append(request)
         if request.instance_id is not None:
             self._events.append((source, request))
 
-    def requests(self, source: str) -> list[RecentRequest]:
+    def seen(self, request_id: str) -> SeenRequest | None:
+        """The latest request of an id, if it is among those that are kept."""
+        return next((one for one in reversed(self._seen) if one.request_id == request_id), None)
+
+    def requests(self, source: str, *, only_failed: bool = False) -> list[RecentRequest]:
         """The last requests of a source, newest first."""
-        return list(reversed(self._requests.get(source, ())))
+        accepted = () if only_failed else reversed(self._accepted.get(source, ()))
+        return sorted((*reversed(self._failed.get(source, ())), *accepted), key=lambda one: -one.received_at)
 
     def latest(self, most: int = EVENTS_KEPT) -> list[tuple[str, RecentRequest]]:
         """The last requests of which an event is kept, each with its source, newest first."""

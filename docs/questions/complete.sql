@@ -6,7 +6,10 @@ WITH reports AS (
     kafka_partition,
     nextOffset
   FROM loads
-  WHERE loadedAt BETWEEN TIMESTAMP '2026-03-11 05:00:00' AND TIMESTAMP '2026-03-11 11:00:00'
+  WHERE EXTRACT(HOUR FROM loadedAt) BETWEEN 5 AND 10
+    AND CAST(loadedAt AS DATE) = (
+      SELECT CAST(loadedAt AS DATE) FROM loads ORDER BY loadedAt - publishedThrough DESC, loadedAt LIMIT 1
+    )
 )
 SELECT
   reportEnd + INTERVAL '8' HOUR AS hourUntil,

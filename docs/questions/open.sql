@@ -1,8 +1,10 @@
 WITH evenings AS (
-  SELECT moment
-  FROM generate_series(
-    TIMESTAMP '2026-03-02 10:00:00', TIMESTAMP '2026-03-13 10:00:00', INTERVAL '1' DAY
-  ) AS days(moment)
+  SELECT UNNEST(generate_series(
+    date_trunc('day', MIN(receivedAt)) + INTERVAL '10' HOUR,
+    date_trunc('day', MAX(receivedAt)) + INTERVAL '10' HOUR,
+    INTERVAL '1' DAY
+  )) AS moment
+  FROM events
 ),
 ages AS (
   SELECT moment, date_diff('second', startedAt, moment) / 3600.0 AS hours

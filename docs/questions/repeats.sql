@@ -1,4 +1,4 @@
-WITH told AS (
+WITH seen AS (
   SELECT
     source,
     fingerprint,
@@ -14,6 +14,6 @@ SELECT
   SUM(times - 1) AS repeats,
   ROUND(100.0 * SUM(times - 1) / SUM(times), 2) AS percentRepeats,
   ROUND(MAX(date_diff('second', earliest, latest)) / 3600.0, 1) AS longestGapHours
-FROM told
+FROM seen
 GROUP BY source
 ORDER BY source;

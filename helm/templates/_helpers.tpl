@@ -30,6 +30,65 @@ app.kubernetes.io/component: test
 {{- toYaml (merge $own (.more | default dict) (.root.Values.commonLabels | default dict)) }}
 {{- end }}
 
+{{/* The labels by which selectors find the pods of a component of `root`. */}}
+{{- define "weda-connector.podSelector" -}}
+{{ include "weda-connector.selector" .root }}
+app.kubernetes.io/component: {{ .component }}
+{{- end }}
+
+{{/* The labels of a pod of `root`, with `more` that the values give it alone. None of them changes with the version of the chart: a
+change in a pod's labels replaces the pod. */}}
+{{- define "weda-connector.podLabels" -}}
+{{- $own := include "weda-connector.podSelector" . | fromYaml }}
+{{- toYaml (merge $own (.more | default dict) (.root.Values.commonLabels | default dict)) }}
+{{- end }}
+
+{{/* The annotations of an object of `root`, with its `own` and `more` that the values give it alone; nothing where there is none. */}}
+{{- define "weda-connector.annotations" -}}
+{{- with merge (dict) (.own | default dict) (.more | default dict) (.root.Values.commonAnnotations | default dict) -}}
+annotations:
+  {{- include "weda-connector.tpl" (dict "value" . "root" $.root) | nindent 2 }}
+{{- end }}
+{{- end }}
+
+{{/* Of an object that exists only for the time before an install or upgrade, in the order of its weight. */}}
+{{- define "weda-connector.hook" -}}
+helm.sh/hook: pre-install,pre-upgrade
+helm.sh/hook-weight: {{ . | quote }}
+helm.sh/hook-delete-policy: before-hook-creation,hook-succeeded
+{{- end }}
+
+{{/* A `value` as text, the templates in it rendered with `root`. */}}
+{{- define "weda-connector.tpl" -}}
+{{- $text := kindIs "string" .value | ternary .value (toYaml .value) }}
+{{- if contains "{{" $text }}
+{{- tpl $text .root }}
+{{- else }}
+{{- $text }}
+{{- end }}
+{{- end }}
+
+{{/* A size of the settings or of Kubernetes, such as 512MiB or 1.5Gi, in bytes. */}}
+{{- define "weda-connector.bytes" -}}
+{{- $factors := dict "" 1 "K" 1e3 "M" 1e6 "G" 1e9 "T" 1e12 "P" 1e15 "E" 1e18 "Ki" 1024 "Mi" 1048576 "Gi" 1073741824 "Ti" 1099511627776 "Pi" 1125899906842624 "Ei" 1152921504606846976 }}
+{{- if kindIs "string" . }}
+{{- $unit := trim . | trimSuffix "B" | regexFind "[A-Za-z]*$" }}
+{{- mulf (regexFind "^[0-9.]+" (trim .) | float64) (get $factors $unit) | ceil | int64 }}
+{{- else }}
+{{- int64 . }}
+{{- end }}
+{{- end }}
+
+{{/* A duration of Prometheus, such as 1m30s, in milliseconds. */}}
+{{- define "weda-connector.milliseconds" -}}
+{{- $sum := 0 }}
+{{- range regexFindAll "[0-9]+(ms|[smhd])" . -1 }}
+{{- $unit := regexFind "[a-z]+$" . }}
+{{- $sum = add $sum (mul (trimSuffix $unit . | int64) (get (dict "ms" 1 "s" 1000 "m" 60000 "h" 3600000 "d" 86400000) $unit)) }}
+{{- end }}
+{{- $sum }}
+{{- end }}
+
 {{- define "weda-connector.ownLabels" -}}
 {{ include "weda-connector.selector" . }}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
@@ -38,10 +97,18 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 {{- end }}
 
 {{- define "weda-connector.image" -}}
+{{- $repository := .Values.image.repository }}
+{{- with (.Values.global | default dict).imageRegistry }}
+{{- $parts := splitList "/" $repository }}
+{{- if and (gt (len $parts) 1) (regexMatch "[.:]|^localhost$" (first $parts)) }}
+{{- $parts = rest $parts }}
+{{- end }}
+{{- $repository = printf "%s/%s" (trimSuffix "/" .) (join "/" $parts) }}
+{{- end }}
 {{- if .Values.image.digest -}}
-{{ .Values.image.repository }}@{{ .Values.image.digest }}
+{{ $repository }}@{{ .Values.image.digest }}
 {{- else -}}
-{{ .Values.image.repository }}:{{ default .Chart.AppVersion .Values.image.tag }}
+{{ $repository }}:{{ default .Chart.AppVersion .Values.image.tag }}
 {{- end }}
 {{- end }}
 
@@ -83,12 +150,12 @@ httpGet: {path: {{ .path }}, port: operations, scheme: {{ include "weda-connecto
 {{- define "weda-connector.secretSettings" -}}
 {{- range $setting, $secret := .Values.secretSettings }}
 {{- if $secret.existingSecret }}
-{{ $setting }}: {existingSecret: {{ $secret.existingSecret | quote }}, key: {{ $secret.key | quote }}}
+{{ $setting }}: {existingSecret: {{ include "weda-connector.tpl" (dict "value" $secret.existingSecret "root" $) | quote }}, key: {{ $secret.key | quote }}}
 {{- end }}
 {{- end }}
 {{- with .Values.sharedJournal }}
 {{- if .enabled }}
-WEDA_JOURNAL__URL: {existingSecret: {{ .existingSecret | quote }}, key: {{ .key | quote }}}
+WEDA_JOURNAL__URL: {existingSecret: {{ include "weda-connector.tpl" (dict "value" .existingSecret "root" $) | quote }}, key: {{ .key | quote }}}
 {{- end }}
 {{- end }}
 {{- end }}
@@ -104,14 +171,31 @@ serviceAccountName: {{ include "weda-connector.serviceAccountName" . | quote }}
 {{- define "weda-connector.podBasics" -}}
 automountServiceAccountToken: false
 enableServiceLinks: false # Kubernetes would set WEDA_CONNECTOR_PORT and its like, which are no settings
-{{- with .Values.imagePullSecrets }}
+{{- $pull := .Values.imagePullSecrets | default list }}
+{{- range (.Values.global | default dict).imagePullSecrets }}
+{{- $pull = append $pull (kindIs "string" . | ternary (dict "name" .) .) }}
+{{- end }}
+{{- with $pull }}
 imagePullSecrets:
-  {{- toYaml . | nindent 2 }}
+  {{- toYaml (uniq .) | nindent 2 }}
 {{- end }}
 securityContext:
   {{- toYaml .Values.podSecurityContext | nindent 2 }}
 {{- with .Values.priorityClassName }}
 priorityClassName: {{ . | quote }}
+{{- end }}
+{{- range $name := list "runtimeClassName" "schedulerName" "dnsPolicy" }}
+{{- with get $.Values $name }}
+{{ $name }}: {{ . | quote }}
+{{- end }}
+{{- end }}
+{{- with .Values.dnsConfig }}
+dnsConfig:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.hostAliases }}
+hostAliases:
+  {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- with .Values.nodeSelector }}
 nodeSelector:
@@ -131,19 +215,23 @@ securityContext:
 resources:
   {{- toYaml .Values.resources | nindent 2 }}
 {{- $secrets := include "weda-connector.secretSettings" . | fromYaml }}
-{{- if or $secrets .Values.extraEnv }}
+{{- if or $secrets .Values.extraEnv (not .withoutConfig) }}
 env:
+  {{- if not .withoutConfig }}
+  - name: WEDA_CONFIG # for every command that is run in the container
+    value: /etc/weda-connector/config/config.yaml
+  {{- end }}
   {{- range $setting, $_ := $secrets }}
   - name: {{ $setting }}_FILE
     value: /etc/weda-connector/secrets/{{ $setting }}
   {{- end }}
   {{- with .Values.extraEnv }}
-  {{- toYaml . | nindent 2 }}
+  {{- include "weda-connector.tpl" (dict "value" . "root" $) | nindent 2 }}
   {{- end }}
 {{- end }}
 {{- with .Values.extraEnvFrom }}
 envFrom:
-  {{- toYaml . | nindent 2 }}
+  {{- include "weda-connector.tpl" (dict "value" . "root" $) | nindent 2 }}
 {{- end }}
 {{- end }}
 
@@ -168,7 +256,7 @@ envFrom:
 - name: tmp
   mountPath: /tmp
 {{- with .Values.extraVolumeMounts }}
-{{ toYaml . }}
+{{ include "weda-connector.tpl" (dict "value" . "root" $) }}
 {{- end }}
 {{- end }}
 
@@ -197,14 +285,14 @@ envFrom:
 {{- range $name, $certificate := .Values.certificates }}
 - name: certificates-{{ $name }}
   secret:
-    secretName: {{ $certificate.existingSecret | quote }}
+    secretName: {{ include "weda-connector.tpl" (dict "value" $certificate.existingSecret "root" $) | quote }}
     defaultMode: 0440
 {{- end }}
 - name: tmp
   emptyDir:
     sizeLimit: 64Mi
 {{- with .Values.extraVolumes }}
-{{ toYaml . }}
+{{ include "weda-connector.tpl" (dict "value" . "root" $) }}
 {{- end }}
 {{- end }}
 

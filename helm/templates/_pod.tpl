@@ -2,7 +2,7 @@
 {{- define "weda-connector.pod" -}}
 metadata:
   labels:
-    {{- include "weda-connector.labels" (dict "root" . "component" "connector" "more" .Values.podLabels) | nindent 4 }}
+    {{- include "weda-connector.podLabels" (dict "root" . "component" "connector" "more" .Values.podLabels) | nindent 4 }}
   annotations:
     {{- $own := dict "checksum/config" (include "weda-connector.config" . | sha256sum) }}
     {{- toYaml (merge $own (.Values.podAnnotations | default dict) (dict "kubectl.kubernetes.io/default-container" "connector")) | nindent 4 }}
@@ -20,7 +20,7 @@ spec:
   {{- end }}
   {{- with .Values.extraInitContainers }}
   initContainers:
-    {{- toYaml . | nindent 4 }}
+    {{- include "weda-connector.tpl" (dict "value" . "root" $) | nindent 4 }}
   {{- end }}
   containers:
     - name: connector
@@ -51,13 +51,17 @@ spec:
           mountPath: /var/lib/weda-connector
         {{- include "weda-connector.mounts" . | nindent 8 }}
     {{- with .Values.extraContainers }}
-    {{- toYaml . | nindent 4 }}
+    {{- include "weda-connector.tpl" (dict "value" . "root" $) | nindent 4 }}
     {{- end }}
   volumes:
     {{- if .Values.sharedJournal.enabled }}
-    - name: cache # the ids of schemas; a journal in a file has no place here
+    - name: cache # the ids of schemas; no journal in a file belongs here
       emptyDir:
         sizeLimit: 16Mi
+    {{- else if .Values.persistence.existingClaim }}
+    - name: journal
+      persistentVolumeClaim:
+        claimName: {{ include "weda-connector.tpl" (dict "value" .Values.persistence.existingClaim "root" .) | quote }}
     {{- end }}
     {{- include "weda-connector.volumes" (dict "root" . "config" (include "weda-connector.fullname" .)) | nindent 4 }}
 {{- end }}

@@ -1,4 +1,4 @@
-{{/* Made by tests/chart/values_schema.py. */}}
+{{/* Made by `make generate`. */}}
 {{- define "weda-connector.variables" -}}
 - WEDA_KAFKA__BOOTSTRAP_SERVERS
 - WEDA_KAFKA__PROPERTIES
@@ -50,4 +50,8 @@
 - WEDA_TRACING__ENABLED
 - WEDA_LOG__LEVEL
 - WEDA_LOG__FORMAT
+{{- end }}
+
+{{- define "weda-connector.part" -}}
+^WEDA_(KAFKA__PROPERTIES__[A-Z0-9_]*[A-Z0-9]|SOURCES__[A-Z0-9][A-Z0-9_]*__(TOKENS|SECRETS))$
 {{- end }}

@@ -6,6 +6,7 @@ from typing import Any
 
 import helm_python
 import yaml
+from yaml import CSafeLoader as SafeLoader  # in C: every test of the chart reads all that it makes
 
 CHART = Path(__file__).parents[2] / "helm"
 RELEASE, NAMESPACE = "rel", "ns"
@@ -73,22 +74,28 @@ NOTHING: dict[str, Any] = {
 Object = dict[str, Any]
 
 
-def texts(values: Object, chart: Path = CHART, release: str = RELEASE, namespace: str = NAMESPACE) -> dict[str, str]:
-    """What each template makes, by its name without the chart's; with `BROKERS` where the values name none."""
-    complete = copy.deepcopy(values)
-    if isinstance(settings := complete.setdefault("settings", {}), dict):
+def complete(values: Object) -> Object:
+    """The values, with `BROKERS` where they name none."""
+    made = copy.deepcopy(values)
+    if isinstance(settings := made.setdefault("settings", {}), dict):
         kafka = settings.setdefault("kafka", {})
         if isinstance(kafka, dict):
             kafka.setdefault("bootstrap_servers", BROKERS)
+    return made
+
+
+def texts(values: Object, chart: Path = CHART, release: str = RELEASE, namespace: str = NAMESPACE) -> dict[str, str]:
+    """What each template makes of the complete values, by its name without the chart's."""
     with helm_python.Chart.load(chart) as loaded:
-        rendered = loaded.render(complete, name=release, namespace=namespace)
+        rendered = loaded.render(complete(values), name=release, namespace=namespace)
     return {name.partition("/templates/")[2]: text for name, text in rendered.items()}
 
 
 def objects(values: Object, chart: Path = CHART, release: str = RELEASE) -> list[Object]:
     """Every object that the chart makes."""
     made = texts(values, chart, release)
-    return [each for name, text in made.items() if name != "NOTES.txt" for each in yaml.safe_load_all(text) if each]
+    read = (yaml.load_all(text, SafeLoader) for name, text in made.items() if name != "NOTES.txt")
+    return [each for file in read for each in file if each]
 
 
 def only(kind: str, values: Object, name: str = "") -> Object:

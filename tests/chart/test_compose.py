@@ -1,7 +1,9 @@
 """docker-compose.yml, as the real tool reads it."""
 
+import re
 import subprocess
 import tomllib
+from importlib.metadata import version
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -57,7 +59,7 @@ def test_every_service_tells_its_health_and_is_waited_for(services):
     for name, each in services["services"].items():
         assert name in of_the_image or each["healthcheck"], name
         for needed, one in each.get("depends_on", {}).items():
-            ends = needed == "migration"
+            ends = needed in {"migration", "lake-plugins", "lake-topic"}
             assert one["condition"] == ("service_completed_successfully" if ends else "service_healthy"), name
     needs = {name: set(each.get("depends_on", {})) for name, each in services["services"].items()}
 
@@ -65,6 +67,7 @@ def test_every_service_tells_its_health_and_is_waited_for(services):
     assert needs["simulator"] == needs["prometheus"] == {"connector"}
     assert needs["grafana"] == {"prometheus"}
     assert needs["replica"] == {"kafka", "registry", "migration"}
+    assert needs["lake"] == {"connector", "lake-plugins", "lake-topic"}
     assert (needs["migration"], needs["balancer"]) == ({"database"}, {"replica"})
 
 
@@ -101,7 +104,7 @@ def test_what_is_mounted_is_there(services):
         if one["type"] == "bind"
     ]
 
-    assert sorted(Path(path).name for path in bound) == ["dashboards", "rules"]
+    assert {Path(path).name for path in bound} == {"dashboards", "rules", "sinks"}
     assert all(Path(path).is_dir() for path in bound)
 
 
@@ -117,6 +120,46 @@ def test_prometheus_scrapes_the_connector_and_grafana_asks_prometheus(services):
     assert [(one["names"], one["port"]) for one in job["dns_sd_configs"]] == [(["replica"], 9464)]
     assert source["url"] == "http://prometheus:9090"
     assert provider["options"]["path"] == grafana["target"]
+
+
+# --- the lake ---
+
+
+def test_the_lake_is_written_by_the_recipe_that_a_test_runs(services, tmp_path):
+    """The worker's own command, run here but for the worker: the recipe with the addresses of the services.
+
+    What the recipe does is tried with a real worker: tests/integration/test_sinks.py.
+    """
+    each = services["services"]["lake"]
+    assert each["command"][:2] == ["sh", "-ec"]
+    script = (
+        each["command"][2].replace("$$", "$").replace("/tmp/", f"{tmp_path}/").replace(" /sinks/", f" {ROOT}/sinks/")
+    )
+    worker = "/opt/kafka/bin/connect-standalone.sh"
+    printed = subprocess.run(["sh", "-ec", script.replace(worker, "cat")], capture_output=True, text=True, check=True)
+
+    recipe = "".join((ROOT / "sinks" / "connect" / f"{one}.properties").read_text() for one in ("worker", "iceberg"))
+    expected = recipe.replace("localhost:9092", "kafka:9092").replace("localhost:8081", "registry:8080")
+    assert printed.stdout == expected
+    assert worker in script
+    assert set(re.findall(r"localhost:\d+", expected)) == {"localhost:8083"}
+    assert each["image"] == services["services"]["kafka"]["image"] == services["services"]["lake-topic"]["image"]
+    targets = {one["target"] for one in each["volumes"]}
+    assert targets == {"/sinks", "/opt/connect-plugins", "/lake"}
+    assert "iceberg.control.topic=" + services["services"]["lake-topic"]["command"][-1] in expected.splitlines()
+
+
+def test_the_lake_s_connector_publishes_what_the_recipe_reads(services):
+    settings = Settings.load(environment=services["services"]["connector"]["environment"])
+
+    assert "flat" in settings.streams
+
+
+def test_the_table_is_read_with_the_package_of_the_tests_on_the_python_of_the_image(services):
+    each = services["services"]["lake-table"]
+
+    assert f"pyiceberg[pyarrow,sql-sqlite]=={version('pyiceberg')}'" in each["command"][2]
+    assert f"ARG PYTHON={each['image'].removeprefix('python:')}\n" in (ROOT / "Dockerfile").read_text()
 
 
 # --- replicas ---

@@ -8,7 +8,6 @@ import sys
 import threading
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from itertools import pairwise
 from pathlib import Path
 
 import helm_python
@@ -17,7 +16,7 @@ import trustme
 import yaml
 
 from connector.settings import Settings
-from tests.chart import values_schema
+from tests.chart import pods, values_schema
 from tests.chart.rendering import CHART, EVERYTHING, NAME, SHARED, connector, objects, only, pod_specs, texts
 
 SETTINGS, DEFINITIONS = values_schema.settings_schema()
@@ -43,12 +42,17 @@ SECRETS = {
         )
     },
     "sources": {"sources.json": '{"hr": {"tokens": ["hr-token"]}}'},
+    "basic-auth": {"username": "weda", "password": 'a "quoted" password\n'},
+    "hr": {"token": "h-2\nh-1\n"},
+    "wms": {"token": "w-1"},
     "registry": {"password": "registry-password"},
     "journal": {"url": "postgresql://weda_runner:runner-password@db/weda"},
     "journal-owner": {"owner-url": "postgresql://weda_owner:owner-password@db/weda"},
 }
 JOURNAL_URL = "WEDA_JOURNAL__URL"
+PROPERTIES = "WEDA_KAFKA__PROPERTIES"
 FOLLOWED = {
+    "WEDA_JOURNAL__MAX_BYTES": "journal.max_bytes",
     "WEDA_JOURNAL__PATH": "journal.path",
     "WEDA_OPERATIONS__HOST": "operations.host",
     "WEDA_OPERATIONS__PORT": "operations.port",
@@ -58,36 +62,13 @@ FOLLOWED = {
     "WEDA_RECEIVER__SHUTDOWN_GRACE_SECONDS": "receiver.shutdown_grace_seconds",
     "WEDA_RECEIVER__TLS_CERTIFICATE": "receiver.tls_certificate",
 }
-"""Settings that what the chart makes follows, so they stand where it sees them."""
+"""Settings from which the chart derives others, so they must be where it can see them."""
 
 
 def effective(values, folder: Path, component: str = "connector", needed: tuple[str, ...] = ()) -> Settings:
-    """The settings of a connector whose pod has what the chart says, with the volumes laid out in a folder."""
-    spec = pod_specs(values)[component]
-    container = spec["containers"][0]
-    volumes = {each["name"]: each for each in spec["volumes"]}
-    for mount in container["volumeMounts"]:
-        place = folder / mount["mountPath"].removeprefix("/")
-        place.mkdir(parents=True)
-        for name, text in files_of(volumes.get(mount["name"], {}), values).items():
-            (place / name).write_text(text.replace("/etc/", f"{folder}/etc/"))
-    environment = {
-        each["name"]: each["value"].replace("/etc/", f"{folder}/etc/")
-        if each["name"].endswith("_FILE")
-        else each["value"]
-        for each in container.get("env", ())
-    }
-    told = dict(pairwise(container["args"])).get("--config")
-    return Settings.load(environment=environment, file=told and folder / told.removeprefix("/"), only=needed)
-
-
-def files_of(volume, values):
-    if "configMap" in volume:
-        return only("ConfigMap", values, volume["configMap"]["name"])["data"]
-    if "secret" in volume:
-        return SECRETS[volume["secret"]["secretName"]]
-    sources = [each["secret"] for each in volume.get("projected", {}).get("sources", ())]
-    return {item["path"]: SECRETS[each["name"]][item["key"]] for each in sources for item in each["items"]}
+    """The settings of a connector whose pod has what the chart says."""
+    pod = pods.lay_out(values, SECRETS, folder, component)
+    return Settings.load(environment=pod.environment, file=pod.file, only=needed)
 
 
 def secret(name, key):
@@ -137,7 +118,8 @@ def test_the_notes_ask_with_the_settings_that_the_pod_has():
     config = "/etc/weda-connector/config/config.yaml"
 
     assert config in connector({})["args"]
-    assert f"journal status --config {config} " in texts({})["NOTES.txt"]
+    assert {"name": "WEDA_CONFIG", "value": config} in connector({})["env"]
+    assert "weda-connector journal status " in texts({})["NOTES.txt"]
 
 
 def test_the_test_s_program_asks_listeners_of_either_kind():
@@ -164,7 +146,7 @@ def test_the_test_s_doctor_looks_with_the_settings_of_the_release():
     assert doctor["env"] == serving["env"]
     assert doctor["envFrom"] == serving["envFrom"]
     assert doctor["volumeMounts"] == serving["volumeMounts"]
-    assert f"doctor --config {config}\n" in texts({})["NOTES.txt"]
+    assert "weda-connector doctor\n" in texts({})["NOTES.txt"]
 
 
 class Listener(BaseHTTPRequestHandler):
@@ -403,11 +385,109 @@ def test_what_a_secret_would_silently_replace_is_refused(settings, variable):
         objects({"settings": settings, "secretSettings": {variable: secret("s", "k")}})
 
 
+def test_a_part_of_a_setting_comes_from_any_key_of_any_secret(tmp_path):
+    """Beside what is no secret, which stays in the values."""
+    values = {
+        "settings": {
+            "kafka": {"properties": {"security.protocol": "SASL_SSL", "sasl.mechanism": "SCRAM-SHA-512"}},
+            "sources": {"hr": {"rate": 5}, "wms-east": {"env_types": ["prod"]}},
+        },
+        "secretSettings": {
+            "WEDA_TOKEN": {"existingSecret": ""},
+            f"{PROPERTIES}__SASL_USERNAME": secret("basic-auth", "username"),
+            f"{PROPERTIES}__SASL_PASSWORD": secret("basic-auth", "password"),
+            "WEDA_SOURCES__HR__TOKENS": secret("hr", "token"),
+            "WEDA_SOURCES__WMS_EAST__TOKENS": secret("wms", "token"),
+        },
+    }
+
+    settings = effective(values, tmp_path)
+
+    assert settings.kafka.properties == {
+        "security.protocol": "SASL_SSL",
+        "sasl.mechanism": "SCRAM-SHA-512",
+        "sasl.username": "weda",
+        "sasl.password": 'a "quoted" password',
+    }
+    sources = {
+        name: (source.rate, source.env_types, [token.get_secret_value() for token in source.tokens])
+        for name, source in settings.sources.items()
+    }
+    assert sources == {"hr": (5, (), ["h-2", "h-1"]), "wms-east": (None, ("prod",), ["w-1"])}
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        (
+            {
+                "settings": {"kafka": {"properties": {"sasl.username": "weda"}}},
+                "secretSettings": {f"{PROPERTIES}__SASL_USERNAME": secret("s", "k")},
+            },
+            f"settings.kafka.properties: sasl.username is set by secretSettings.{PROPERTIES}__SASL_USERNAME too",
+        ),
+        (
+            {
+                "settings": {"kafka": {"properties": {"linger.ms": 7}}},
+                "extraEnv": [{"name": f"{PROPERTIES}__LINGER_MS_FILE", "value": "/f"}],
+            },
+            f"settings.kafka.properties: linger.ms is set by extraEnv: {PROPERTIES}__LINGER_MS_FILE too",
+        ),
+        (
+            {"secretSettings": {"WEDA_SOURCES__HR__TOKENS": secret("s", "k")}},
+            "secretSettings.WEDA_SOURCES__HR__TOKENS: settings.sources has no source of this name (sources there: def",
+        ),
+        (
+            {
+                "settings": {"sources": {"travel": {}, "wms-east": {}}},
+                "extraEnv": [{"name": "WEDA_SOURCES__HR__SECRETS", "value": "s"}],
+            },
+            "extraEnv: WEDA_SOURCES__HR__SECRETS: settings.sources has no source of this name (sources there: travel",
+        ),
+        (
+            {
+                "settings": {"sources": {"a-b": {}, "a_b": {}}},
+                "secretSettings": {"WEDA_SOURCES__A_B__TOKENS": secret("s", "k")},
+            },
+            "settings.sources: a-b and a_b have the same variables (WEDA_SOURCES__A_B__…); rename one of the two",
+        ),
+        (
+            {"extraEnv": [{"name": "WEDA_SOURCES__HR__RATE", "value": "5"}]},
+            "extraEnv: WEDA_SOURCES__HR__RATE is not a setting",
+        ),
+    ],
+    ids=str,
+)
+def test_a_part_that_is_set_twice_or_of_no_source_is_refused(values, said):
+    with pytest.raises(helm_python.HelmRenderError, match=re.escape(said)):
+        objects(values)
+
+
+@pytest.mark.parametrize("name", ["WEDA_KAFKA__PROPERTIES__sasl_password", "WEDA_SOURCES__HR__RATE"])
+def test_what_is_no_part_has_no_place_among_secrets(name):
+    with pytest.raises(helm_python.HelmValuesError, match=name):
+        objects({"secretSettings": {name: secret("s", "k")}})
+
+
+GUIDE = (CHART.parent / "docs" / "kubernetes.md").read_text(encoding="utf-8")
+BLOCKS = [yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", GUIDE, re.DOTALL)]
+
+
+@pytest.mark.parametrize("values", [each for each in BLOCKS if "apiVersion" not in each], ids=str)
+def test_the_values_in_the_guide_are_values_of_the_chart(values):
+    """Each block as it stands; `serve` would start with what it says."""
+    assert objects(values)
+
+
 @pytest.mark.parametrize(("variable", "name"), FOLLOWED.items(), ids=FOLLOWED)
 def test_what_the_chart_follows_stands_where_it_sees_it(variable, name):
-    with pytest.raises(helm_python.HelmRenderError, match=f"secretSettings.{variable}: write it as settings.{name}:"):
+    with pytest.raises(
+        helm_python.HelmRenderError, match=f"secretSettings.{variable}: set it as settings.{name} instead:"
+    ):
         objects({"secretSettings": {variable: secret("s", "k")}})
-    with pytest.raises(helm_python.HelmRenderError, match=f"extraEnv: {variable}_FILE: write it as settings.{name}:"):
+    with pytest.raises(
+        helm_python.HelmRenderError, match=f"extraEnv: {variable}_FILE: set it as settings.{name} instead:"
+    ):
         objects({"extraEnv": [{"name": f"{variable}_FILE", "value": "/f"}]})
 
 
@@ -425,23 +505,23 @@ def test_what_the_chart_follows_stands_where_it_sees_it(variable, name):
         ({"settings": {"kafka": {"bootstrap_servers": "embedded"}}}, "settings.kafka.bootstrap_servers is embedded"),
         (
             {"settings": {"receiver": {"reply_deadline_seconds": 0.3}}},
-            "settings.kafka.publish_wait_seconds is 0.4 and settings.receiver.reply_deadline_seconds 0.3",
+            "publish_wait_seconds (0.4) must be less than settings.receiver.reply_deadline_seconds (0.3)",
         ),
         (
             {"settings": {"kafka": {"publish_wait_seconds": 1}}},
-            "settings.kafka.publish_wait_seconds is 1 and settings.receiver.reply_deadline_seconds 0.8",
+            "settings.kafka.publish_wait_seconds (1) must be less than settings.receiver.reply_deadline_seconds (0.8)",
         ),
-        ({"settings": {"registry": {"username": "u"}}}, "secretSettings.WEDA_REGISTRY__PASSWORD go together"),
+        ({"settings": {"registry": {"username": "u"}}}, "secretSettings.WEDA_REGISTRY__PASSWORD must be set together"),
         (
             {"secretSettings": {"WEDA_PRIVACY__KEY": {"existingSecret": "s", "key": "k"}}},
-            "settings.privacy.pseudonyms and secretSettings.WEDA_PRIVACY__KEY go together",
+            "settings.privacy.pseudonyms and secretSettings.WEDA_PRIVACY__KEY must be set together",
         ),
         (
             {"settings": {"registry": {"ca_location": "/etc/weda-connector/certificates/registry/ca.crt"}}},
-            "is there only if certificates.registry names a Secret",
+            "exist only if certificates.registry names a Secret",
         ),
         ({"secretSettings": {"WEDA_TOKEN": None}}, "no source has a credential"),
-        ({"extraEnv": [{"name": "WEDA_LOG__LEVLE", "value": "debug"}]}, "extraEnv: WEDA_LOG__LEVLE is no setting"),
+        ({"extraEnv": [{"name": "WEDA_LOG__LEVLE", "value": "debug"}]}, "extraEnv: WEDA_LOG__LEVLE is not a setting"),
         ({"extraEnv": [{"name": "WEDA_TOKEN", "value": "t"}]}, "WEDA_TOKEN is set by secretSettings.WEDA_TOKEN too"),
         ({"extraEnv": [{"name": "TZ", "value": "UTC"}] * 2}, "extraEnv: TZ is set by extraEnv: TZ too"),
         ({"extraEnv": [{"name": f"{JOURNAL_URL}_FILE", "value": "/f"}]}, "sharedJournal.enabled=true"),
@@ -471,10 +551,6 @@ def test_what_would_end_every_pod_or_leave_it_unreached_is_refused(values, said)
 )
 def test_what_is_set_in_another_way_is_not_missed(values):
     assert connector(values)
-
-
-def test_the_template_s_list_of_settings_is_what_the_module_prints():
-    assert (CHART / "templates" / "_variables.tpl").read_text() == values_schema.variables()
 
 
 def test_large_numbers_stay_whole(tmp_path):

@@ -29,6 +29,7 @@ OPERATOR = "github.com/prometheus-operator/prometheus-operator@v0.85.0"
 GATEWAY = "sigs.k8s.io/gateway-api@v1.4.0"
 DEFINITIONS = {
     "ServiceMonitor": (OPERATOR, "example/prometheus-operator-crd/monitoring.coreos.com_servicemonitors.yaml"),
+    "PodMonitor": (OPERATOR, "example/prometheus-operator-crd/monitoring.coreos.com_podmonitors.yaml"),
     "PrometheusRule": (OPERATOR, "example/prometheus-operator-crd/monitoring.coreos.com_prometheusrules.yaml"),
     "HTTPRoute": (GATEWAY, "config/crd/standard/gateway.networking.k8s.io_httproutes.yaml"),
 }
@@ -65,6 +66,12 @@ class GoProgram:
 KUBECONFORM = GoProgram("github.com/yannh/kubeconform/cmd/kubeconform", "v0.8.0")
 KUBE_SCORE = GoProgram("github.com/zegl/kube-score/cmd/kube-score", "v1.20.0")
 HELM_DOCS = GoProgram("github.com/norwoodj/helm-docs/cmd/helm-docs", "v1.14.2")
+
+
+def write_readme(chart: Path) -> None:
+    """Write the chart's README.md by helm-docs, which must be built."""
+    command = [HELM_DOCS.installed(), "--chart-search-root", chart, "--sort-values-order", "file"]
+    subprocess.run(command, capture_output=True, check=True)
 
 
 @contextmanager
@@ -162,7 +169,7 @@ def _closed(node: Any) -> Any:
 
 def _schema_folder() -> Path:
     versions = [OLDEST, NEWEST, *sorted({module.rpartition("@")[2] for module, _ in DEFINITIONS.values()})]
-    return cache_folder() / f"kubernetes-schemas-{'-'.join(versions)}"
+    return cache_folder() / f"kubernetes-schemas-{'-'.join(versions)}-of-{len(DEFINITIONS)}"
 
 
 def install() -> None:

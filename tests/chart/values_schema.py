@@ -1,13 +1,11 @@
-"""Prints ``helm/values.schema.json``: closed, and what stands below ``settings`` comes from the connector's own models.
-
-With ``variables``: ``helm/templates/_variables.tpl``, the names by which templates know a setting from a typing error.
+"""Renders ``helm/values.schema.json``: closed, and what is below ``settings`` comes from the connector's own models.
 
 In draft 7, which every Helm from 3.0 on reads. Secrets have no place below ``settings``: a ConfigMap would show them.
+``helm/templates/_variables.tpl`` has the names by which templates know a setting from a typing error.
 """
 
 import json
 import re
-import sys
 from typing import Any
 
 from annotated_types import Ge, Le
@@ -17,22 +15,32 @@ from connector.settings import Journal, Receiver, Settings
 
 JOURNAL_FOLDER = "/var/lib/weda-connector/"
 SECRET_PROPERTIES = r"password$|passphrase$|secret$|key\.pem$|(oauthbearer|jaas)\.config$"
+PART = "^WEDA_(KAFKA__PROPERTIES__[A-Z0-9_]*[A-Z0-9]|SOURCES__[A-Z0-9][A-Z0-9_]*__(TOKENS|SECRETS))$"
+"""Variables that set one property of the Kafka clients, or the credentials of one source."""
+
 _SECRET_FORMAT = "password"
 
 Schema = dict[str, Any]
 
 
+def rendered() -> str:
+    """The text of the file."""
+    return json.dumps(values_schema(), indent=2, ensure_ascii=False) + "\n"
+
+
 def values_schema() -> Schema:
     """The JSON Schema of the chart's values."""
     values = {
+        "global": GLOBAL,
         "nameOverride": {"type": "string", "pattern": "^([a-z0-9]([-a-z0-9]*[a-z0-9])?)?$"},
         "fullnameOverride": {"type": "string", "pattern": "^([a-z]([-a-z0-9]*[a-z0-9])?)?$"},
         "commonLabels": LABELS,
+        "commonAnnotations": TEXTS_BY_NAME,
         "image": closed(
             repository=FILLED, tag=TEXT, digest=DIGEST, pullPolicy=one_of("IfNotPresent", "Always", "Never")
         ),
         "imagePullSecrets": many(closed(name=FILLED)),
-        "replicaCount": whole(0),
+        "replicaCount": or_null(whole(0)),
         "acceptReorderingInOutages": SWITCH,
         "settings": {"$ref": "#/$defs/settings"},
         "secretSettings": secret_settings(),
@@ -45,9 +53,20 @@ def values_schema() -> Schema:
             migration=closed(existingSecret=TEXT, key=FILLED, backoffLimit=whole(0), activeDeadlineSeconds=whole(1)),
             egress=OBJECTS,
         ),
-        "autoscaling": closed(enabled=SWITCH, minReplicas=whole(1), maxReplicas=whole(1), targetCPU=CPU),
+        "autoscaling": closed(
+            enabled=SWITCH,
+            minReplicas=whole(1),
+            maxReplicas=whole(1),
+            targetCPU=CPU,
+            metrics=many(having("type")),
+            behavior=ANY_OBJECT,
+        ),
         "persistence": closed(
-            size=QUANTITY, storageClassName=TEXT, accessModes=many(FILLED, 1), annotations=TEXTS_BY_NAME
+            existingClaim=TEXT,
+            size=QUANTITY,
+            storageClassName=TEXT,
+            accessModes=many(FILLED, 1),
+            annotations=TEXTS_BY_NAME,
         ),
         "service": closed(
             type=one_of("ClusterIP", "NodePort", "LoadBalancer"),
@@ -67,22 +86,42 @@ def values_schema() -> Schema:
         "httpRoute": needs(
             "parentRefs", enabled=SWITCH, annotations=TEXTS_BY_NAME, parentRefs=OBJECTS, hostnames=many(FILLED)
         ),
-        "serviceMonitor": closed(enabled=SWITCH, interval=DURATION, labels=LABELS, tlsConfig=ANY_OBJECT),
-        "prometheusRule": closed(enabled=SWITCH, labels=LABELS, runbookUrl=FILLED),
+        "serviceMonitor": MONITOR,
+        "podMonitor": MONITOR,
+        "prometheusRule": closed(
+            enabled=SWITCH,
+            namespace=TEXT,
+            labels=LABELS,
+            disabled=by_name("^[A-Z][A-Za-z]*$", SWITCH),
+            additionalRules=many({"anyOf": [having("alert", "expr"), having("record", "expr")]}),
+            runbookUrl=FILLED,
+        ),
         "dashboards": closed(enabled=SWITCH, labels=LABELS, annotations=TEXTS_BY_NAME),
         "networkPolicy": closed(enabled=SWITCH, **{"from": OBJECTS}, operationsFrom=OBJECTS, egress=OBJECTS),
-        "podDisruptionBudget": closed(enabled=SWITCH, maxUnavailable={"anyOf": [whole(0), PERCENT]}),
+        "podDisruptionBudget": closed(
+            enabled=SWITCH,
+            maxUnavailable=or_null(PODS),
+            minAvailable=or_null(PODS),
+            unhealthyPodEvictionPolicy=one_of("", "IfHealthyBudget", "AlwaysAllow"),
+        ),
         "serviceAccount": closed(create=SWITCH, name=TEXT, annotations=TEXTS_BY_NAME),
         "probes": closed(startup=PROBE, liveness=PROBE, readiness=PROBE),
         "preStopSeconds": whole(0),
         "setup": closed(enabled=SWITCH, backoffLimit=whole(0), activeDeadlineSeconds=whole(1)),
         "drain": closed(claims={**many(FILLED), "uniqueItems": True}, giveUpSeconds=whole(1), backoffLimit=whole(0)),
+        "jobs": closed(annotations=TEXTS_BY_NAME, podAnnotations=TEXTS_BY_NAME, podLabels=LABELS),
         "resources": ANY_OBJECT,
         "podSecurityContext": ANY_OBJECT,
         "securityContext": ANY_OBJECT,
+        "updateStrategy": ANY_OBJECT,
         "podAnnotations": TEXTS_BY_NAME,
         "podLabels": LABELS,
         "priorityClassName": TEXT,
+        "runtimeClassName": TEXT,
+        "schedulerName": TEXT,
+        "dnsPolicy": one_of("", "ClusterFirst", "ClusterFirstWithHostNet", "Default", "None"),
+        "dnsConfig": ANY_OBJECT,
+        "hostAliases": many(having("ip")),
         "nodeSelector": LABELS,
         "tolerations": OBJECTS,
         "affinity": ANY_OBJECT,
@@ -93,10 +132,13 @@ def values_schema() -> Schema:
         "extraVolumeMounts": many(having("name", "mountPath")),
         "extraContainers": many(having("name")),
         "extraInitContainers": many(having("name")),
+        "extraObjects": {"type": "array", "items": {"anyOf": [having("apiVersion", "kind"), FILLED]}},
+        "notify": closed(
+            enabled=SWITCH, rules=ANY_OBJECT, targetsSecret=TEXT, group=FILLED, size=QUANTITY, storageClassName=TEXT
+        ),
     }
     settings, definitions = settings_schema()
     schema = closed(**values)
-    schema["properties"]["global"] = ANY_OBJECT  # Helm gives it to every chart that is part of another
     schema["properties"]["enabled"] = SWITCH  # the condition by which a chart that has this one as a part leaves it out
     return {
         "$schema": "http://json-schema.org/draft-07/schema#",
@@ -106,7 +148,7 @@ def values_schema() -> Schema:
     }
 
 
-# --- what stands below `settings` ---
+# --- what is below `settings` ---
 
 
 def settings_schema() -> tuple[Schema, Schema]:
@@ -152,20 +194,22 @@ def _is_secret(node: Any) -> bool:
 
 
 def secret_settings() -> Schema:
-    """Every setting there is, by its variable, may come from a Secret."""
+    """Every setting there is, and every part of one, by its variable, may come from a Secret."""
     secret = closed(existingSecret=TEXT, key=FILLED)
     return {
         "type": "object",
         "additionalProperties": False,
         "properties": {name: secret for name, _, _ in Settings.describe()},
+        "patternProperties": {PART: secret},
     }
 
 
 def variables() -> str:
-    """A template that has the variables of all settings."""
+    """A template that has the variables of all settings, and one that has the pattern of their parts."""
     names = "".join(f"- {name}\n" for name, _, _ in Settings.describe())
-    begin = '{{/* Made by tests/chart/values_schema.py. */}}\n{{- define "weda-connector.variables" -}}\n'
-    return f"{begin}{names}{{{{- end }}}}\n"
+    begin = '{{/* Made by `make generate`. */}}\n{{- define "weda-connector.variables" -}}\n'
+    pattern = f'{{{{- define "weda-connector.part" -}}}}\n{PART}\n{{{{- end }}}}'
+    return f"{begin}{names}{{{{- end }}}}\n\n{pattern}\n"
 
 
 # --- kinds of values ---
@@ -178,10 +222,15 @@ def closed(**properties: Schema) -> Schema:
 
 
 def _may_be_empty(kind: Schema) -> bool:
-    if kind is NODE_PORT or "" in kind.get("enum", ()):
+    if kind is NODE_PORT or "" in kind.get("enum", ()) or {"type": "null"} in kind.get("anyOf", ()):
         return True
     empty = {"array": "minItems", "object": "required", "string": "minLength"}.get(str(kind.get("type")))
     return empty is not None and empty not in kind and re.search(kind.get("pattern", ""), "") is not None
+
+
+def or_null(kind: Schema) -> Schema:
+    """A value that may be left to somebody else."""
+    return {"anyOf": [kind, {"type": "null"}]}
 
 
 def having(*names: str) -> Schema:
@@ -224,8 +273,10 @@ NODE_PORT: Schema = {"type": "integer", "minimum": 0, "maximum": 65535}
 PERCENT: Schema = {"type": "string", "pattern": "^(100|[0-9]{1,2})%$"}
 DIGEST: Schema = {"type": "string", "pattern": "^(sha256:[0-9a-f]{64})?$"}
 QUANTITY: Schema = {"type": "string", "pattern": "^[0-9]+(\\.[0-9]+)?([KMGTPE]i?)?$"}
-CPU: Schema = {"type": "string", "pattern": "^([0-9]+m|[0-9]+(\\.[0-9]+)?)$"}
+CPU: Schema = {"type": "string", "pattern": "^([0-9]+m|[0-9]+(\\.[0-9]+)?)?$"}
 DURATION: Schema = {"type": "string", "pattern": "^([0-9]+(ms|[smhd]))+$"}
+TIMEOUT: Schema = {"type": "string", "pattern": "^([0-9]+(ms|[smhd]))*$"}
+PODS: Schema = {"anyOf": [whole(0), PERCENT]}
 TEXTS_BY_NAME: Schema = {"type": "object", "additionalProperties": {"type": "string"}}
 LABELS: Schema = {
     "type": "object",
@@ -237,12 +288,22 @@ LABELS: Schema = {
 }
 ANY_OBJECT: Schema = {"type": "object"}
 OBJECTS: Schema = many(ANY_OBJECT)
+MONITOR: Schema = closed(
+    enabled=SWITCH,
+    namespace=TEXT,
+    interval=DURATION,
+    scrapeTimeout=TIMEOUT,
+    labels=LABELS,
+    jobLabel=TEXT,
+    relabelings=OBJECTS,
+    metricRelabelings=OBJECTS,
+    tlsConfig=ANY_OBJECT,
+)
+GLOBAL: Schema = {  # open: every chart that is part of the same one finds its own there
+    "type": "object",
+    "properties": {
+        "imageRegistry": TEXT,
+        "imagePullSecrets": many({"anyOf": [FILLED, {**having("name"), "additionalProperties": False}]}),
+    },
+}
 PROBE: Schema = closed(periodSeconds=whole(1), failureThreshold=whole(1), timeoutSeconds=whole(1))
-
-
-if __name__ == "__main__":
-    if sys.argv[1:] == ["variables"]:
-        sys.stdout.write(variables())
-    else:
-        json.dump(values_schema(), sys.stdout, indent=2, ensure_ascii=False)
-        sys.stdout.write("\n")

@@ -104,7 +104,11 @@ async def test_a_credential_has_the_outcome_that_the_table_says(served, row, mon
         names = frozenset({f"{shown['certificate']}.example"})
         monkeypatch.setattr("connector.receiver.connection.names_of", lambda _: names)
     answer = await ask(served, shown)
-    counts = {reason: served.metrics.credentials_refused.labels(reason)._value.get() for reason in CREDENTIAL_REASONS}
+    counted = served.metrics.credentials_refused
+    counts = {
+        reason: sum(counted.labels(source, reason)._value.get() for source in (*served.sources, "unknown"))
+        for reason in CREDENTIAL_REASONS
+    }
     refused = {reason: count for reason, count in counts.items() if count}
 
     assert answer.status == row["status"]
@@ -146,7 +150,7 @@ async def test_what_was_refused_may_be_sent_again_under_its_id(served):
     assert len(served.values()) == 1
 
 
-async def test_of_a_wrong_credential_nothing_is_kept_or_told(served):
+async def test_of_a_wrong_credential_nothing_is_kept_or_reported(served):
     body = message(comment="planted-content")
     with capture_logs() as logs:
         answers = [
@@ -157,7 +161,7 @@ async def test_of_a_wrong_credential_nothing_is_kept_or_told(served):
     assert [answer.status for answer in answers] == [401, 401]
     assert served.publisher.published == []
     assert served.journal.rows == {}
-    assert "planted" not in str([answer.told for answer in answers])
+    assert "planted" not in str([answer.fields for answer in answers])
     assert "planted" not in str(logs)
 
 
@@ -174,4 +178,4 @@ async def test_the_rate_is_of_the_proven_source_alone():
     assert [answer.status for answer in answers][:2] == [200, 200]
     assert 429 in {answer.status for answer in answers}
     late = next(answer for answer in answers if answer.status == 429)
-    assert (late.code, late.headers["retry-after"], late.told["retriable"]) == (42900, "1", True)
+    assert (late.code, late.headers["retry-after"], late.fields["retriable"]) == (42900, "1", True)

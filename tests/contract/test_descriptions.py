@@ -25,10 +25,10 @@ from connector.errors import Defect, Malformed, Unconvertible
 from connector.kafka.topics import wanted
 from connector.message import weda
 from connector.message.encoding import RegistryFraming
-from connector.message.parsing import BodyKind, parse
+from connector.message.parsing import BODY_KINDS, BodyKind, parse
 from connector.message.routes import STREAMS, Routes
 from connector.message.schemas import ALL, INSTANCE_EVENT, TASK_EVENT, load
-from connector.receiver import application, head
+from connector.receiver import application
 from connector.receiver.connection import MAX_HEAD_BYTES
 from connector.settings import Settings
 from tests import asyncapi as official
@@ -91,7 +91,7 @@ async def serving(environments=(), streams=tuple(STREAMS), **changes):
 
 @pytest.mark.parametrize("what", DOCUMENTS)
 def test_a_committed_document_is_what_the_command_prints_whatever_the_locale_says(what):
-    """Run ``python -m tools.descriptions WHAT > docs/FILE`` after a change of the code."""
+    """Run ``make generate`` after a change of the code."""
     environment = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
     environment |= {"WEDA_TOPICS__PREFIX": "another", "WEDA_RECEIVER__MAX_BODY_BYTES": "1KiB"}
     done = subprocess.run(
@@ -220,9 +220,9 @@ def test_a_channel_is_configured_as_the_connector_creates_its_topic():
 
         assert binding["topic"] == channel["address"]
         assert binding["partitions"] == spec.partitions
-        told = binding["topicConfiguration"]
+        reported = binding["topicConfiguration"]
         assert {**spec.config} == {
-            name: ",".join(value) if isinstance(value, list) else str(value) for name, value in told.items()
+            name: ",".join(value) if isinstance(value, list) else str(value) for name, value in reported.items()
         }
     assert specs == {}
 
@@ -278,15 +278,19 @@ async def test_the_headers_and_the_key_of_a_record_are_those_of_its_message():
     async with serving() as served:
         for record_type in (INSTANCE_EVENT, TASK_EVENT):
             body = json.dumps(dictionary.sample_message(record_type)).encode()
-            answer = await served.ask(body, traceparent="00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01")
+            answer = await served.ask(
+                body,
+                x_request_id="request-1",
+                traceparent="00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+            )
             assert answer.code == 0
         published = served.publisher.published
 
     assert {record.stream for record in published} == {*STREAMS}
     for record in published:
-        told = {name: text.decode() for name, text in record.headers}
-        assert [*told] == [*schema["properties"]]
-        assert [error.message for error in Draft7Validator(schema).iter_errors(told)] == []
+        reported = {name: text.decode() for name, text in record.headers}
+        assert [*reported] == [*schema["properties"]]
+        assert [error.message for error in Draft7Validator(schema).iter_errors(reported)] == []
         for described in messages_of(record.stream).values():
             assert Draft7Validator(described["bindings"]["kafka"]["key"]).is_valid(record.key.decode())
 
@@ -294,17 +298,17 @@ async def test_the_headers_and_the_key_of_a_record_are_those_of_its_message():
 async def test_headers_that_a_record_may_lack_are_not_required():
     async with serving() as served:
         await served.ask(message())
-        told = dict(served.publisher.published[0].headers)
+        reported = dict(served.publisher.published[0].headers)
     schema = TOPICS["components"]["schemas"]["RecordHeaders"]
 
-    assert [*told] == schema["required"]
+    assert [*reported] == schema["required"]
 
 
 def test_the_types_of_events_are_those_of_the_messages():
-    told = {samples.record_of(record_type).headers["ce_type"] for record_type in (INSTANCE_EVENT, TASK_EVENT)}
+    reported = {samples.record_of(record_type).headers["ce_type"] for record_type in (INSTANCE_EVENT, TASK_EVENT)}
     described = TOPICS["components"]["schemas"]["RecordHeaders"]["properties"]["ce_type"]["enum"]
 
-    assert {*described} == told
+    assert {*described} == reported
     assert len(described) == len(weda.MESSAGE_TYPES)
 
 
@@ -324,13 +328,13 @@ async def test_a_deleted_instance_is_the_tombstone_that_the_state_s_channel_desc
 async def test_the_headers_and_the_key_of_a_dead_letter_are_as_described(body):
     described = messages_of("dead-letters")["DeadLetter"]
     async with serving() as served:
-        await served.ask(body)
+        await served.ask(body, x_request_id="request-1")
         (letter,) = served.letters
-    told = {name: text.decode() for name, text in letter.headers}
+    reported = {name: text.decode() for name, text in letter.headers}
 
-    assert [*told] == described["headers"]["required"]
-    assert [*described["headers"]["properties"]] == [*told, "weda.streams"]
-    assert [error.message for error in Draft7Validator(described["headers"]).iter_errors(told)] == []
+    assert [*reported] == [*described["headers"]["required"], "weda.request-id"]
+    assert [*described["headers"]["properties"]] == [*reported, "weda.streams"]
+    assert [error.message for error in Draft7Validator(described["headers"]).iter_errors(reported)] == []
     key = None if letter.key is None else letter.key.decode()
     assert Draft7Validator(described["bindings"]["kafka"]["key"]).is_valid(key)
     assert letter.value == body
@@ -366,7 +370,7 @@ def test_the_receiver_is_described_whole():
 
     assert {*operations} == {"/messageDeliver", "/sources/{source}/messageDeliver"}
     assert all({method.upper() for method in methods} == {*weda.METHODS} for methods in operations.values())
-    assert {*content} == {*head.KINDS} - {""}
+    assert {*content} == {*BODY_KINDS} - {""}
 
 
 def codes_in_the_code():
@@ -417,7 +421,7 @@ async def test_what_no_record_can_be_made_of_is_answered_as_its_example(code):
     async with serving(samples.ALLOWED_ENVIRONMENTS) as served:
         answer = await served.ask(body, **form)
 
-        assert answers()[code] == answer.told
+        assert answers()[code] == answer.fields
         assert answer.status == code // 100
         assert len(served.letters) == (code != 40000)
 
@@ -501,7 +505,7 @@ async def test_every_other_refusal_is_answered_as_its_example(status, monkeypatc
         answer = await SITUATIONS[status](served)
 
     assert answer.status == status
-    assert example["value"] == answer.told
+    assert example["value"] == answer.fields
     special = {"retry-after", "x-weda-outcome", "allow", "www-authenticate", "x-request-id"} & {*answer.headers}
     assert {name.lower() for name in described.get("headers", {})} == special
     for name, header in described.get("headers", {}).items():
@@ -517,7 +521,7 @@ async def test_an_outcome_that_is_unknown_is_answered_as_its_example():
         answer = await served.ask(message())
         served.publisher.release()
 
-        assert (answer.status, answer.told) == (503, answers()[50301])
+        assert (answer.status, answer.fields) == (503, answers()[50301])
         assert answer.headers["x-weda-outcome"] == "unknown"
 
 
@@ -530,7 +534,7 @@ async def test_a_request_that_can_be_read_in_two_ways_is_answered_as_its_example
     async with serving() as served:
         answer = await served.ask(message(), Authorization="Bearer t-hr")
 
-        assert (answer.status, answer.told) == (400, answers()[Malformed.code])
+        assert (answer.status, answer.fields) == (400, answers()[Malformed.code])
         assert served.letters == []
 
 
@@ -564,7 +568,7 @@ async def test_every_example_of_a_request_is_accepted_and_becomes_its_record():
     for path, method, media_type, body in sent:
         async with serving(streams=("instances", "tasks")) as served:
             answer = await served.ask(body, method=method, path=path, content_type=media_type)
-            assert (answer.status, answer.told) == (200, {"code": 0}), (path, method, media_type)
+            assert (answer.status, answer.fields) == (200, {"code": 0}), (path, method, media_type)
             (value,) = [*served.values("instances"), *served.values("tasks")]
         ours = {"receivedAt", "ingestId"}
         assert {name: each for name, each in value.items() if name not in ours} == {
@@ -656,7 +660,7 @@ async def test_each_way_to_write_a_field_that_the_schema_takes_is_accepted(field
         answer = await served.ask(json.dumps(whole).encode())
 
     assert fits("Message").is_valid(whole)
-    assert answer.told == {"code": 0}
+    assert answer.fields == {"code": 0}
 
 
 def test_every_field_that_the_schema_knows_is_described():

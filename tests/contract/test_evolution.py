@@ -16,11 +16,21 @@ import fastavro
 import pytest
 
 from connector.message.compatibility import breaks
-from connector.message.conversion import convert, record_value
-from connector.message.encoding import encode
+from connector.message.events import Event, convert
 from connector.message.parsing import BodyKind, parse
-from connector.message.schemas import ALL, INSTANCE_EVENT, OURS, TASK_EVENT, WORKFLOW_EVENT, load, released
+from connector.message.schemas import (
+    ALL,
+    CONNECTOR_FIELDS,
+    FLAT_EVENT,
+    INSTANCE_EVENT,
+    TASK_EVENT,
+    WEDA_SCHEMAS,
+    WORKFLOW_EVENT,
+    load,
+    released,
+)
 from connector.simulator import runs
+from connector.testing import record_value
 from connector.values import IngestId, Request
 from tests.unit.test_schemas import definitions
 
@@ -29,15 +39,19 @@ RELEASED = ROOT / "avro" / "released"
 SUMS = ROOT / "tests" / "data" / "released-schemas.sha256"
 REQUEST = Request("default", b"", "application/json", 1_772_415_000_000)
 INGEST_ID = IngestId("019cac2a-9f19-7a41-8d07-51c2e9b3f6a4")
-HEADER_BYTES = 10
-NEW_FIELD = {"name": "priority", "type": ["null", "int"], "default": None, "doc": "Urgency (优先级). Example: 2"}
-TYPES_OF = {WORKFLOW_EVENT: {"Instance", "Task"}, INSTANCE_EVENT: {"Instance"}, TASK_EVENT: {"Task"}}
+NEW_FIELD = {"name": "newField", "type": ["null", "int"], "default": None, "doc": "A new field (新字段). Example: 2"}
+TYPES_OF = {
+    WORKFLOW_EVENT: {"Instance", "Task"},
+    INSTANCE_EVENT: {"Instance"},
+    TASK_EVENT: {"Task"},
+    FLAT_EVENT: {"Instance", "Task"},
+}
 
 
 def grown(text: str) -> str:
     """The schema of the next version, as the rules let it grow: one optional field before the connector's own."""
     schema = json.loads(text)
-    at = [field["name"] for field in schema["fields"]].index(OURS[0])
+    at = [field["name"] for field in schema["fields"]].index(CONNECTOR_FIELDS[0])
     schema["fields"].insert(at, NEW_FIELD)
     return json.dumps(schema)
 
@@ -52,12 +66,16 @@ def pairs() -> list[tuple[str, str, str]]:
     return [(name, writer, reader) for name in ALL for writer, reader in permutations(versions(name), 2)]
 
 
-def told(name: str) -> list[dict[str, object]]:
-    """What the connector makes of two dozen played process runs."""
+def events(name: str) -> list[Event]:
+    """The events of two dozen played process runs that become such a record."""
     messages = [message for run in runs(seed=7, instances=24, start_ms=1_772_415_000_000) for message in run.messages]
-    events = [convert(parse(json.dumps(one).encode(), BodyKind.JSON), ZoneInfo("Asia/Shanghai")) for one in messages]
-    fitting = [event for event in events if event.message_type in TYPES_OF[name]]
-    return [record_value(event, load(name), REQUEST, INGEST_ID) for event in fitting]
+    found = [convert(parse(json.dumps(one).encode(), BodyKind.JSON), ZoneInfo("Asia/Shanghai")) for one in messages]
+    return [event for event in found if event.message_type in TYPES_OF[name]]
+
+
+def reported(name: str) -> list[dict[str, object]]:
+    """What the connector makes of them."""
+    return [record_value(event, load(name), REQUEST, INGEST_ID) for event in events(name)]
 
 
 def written(text: str, values: list[dict[str, object]]) -> list[bytes]:
@@ -81,10 +99,10 @@ def test_what_is_released_never_changes():
     assert noted == found
 
 
-def test_the_newest_release_has_every_record():
+def test_the_newest_frozen_version_has_every_record():
     newest = list(released().values())[-1]
 
-    assert set(ALL) == set(newest)
+    assert set(WEDA_SCHEMAS) == set(newest)  # FLAT_EVENT is frozen with the release
 
 
 @pytest.mark.parametrize(("name", "writer", "reader"), pairs())
@@ -95,7 +113,7 @@ def test_by_apaches_rules_every_version_reads_every_other(name, writer, reader):
 @pytest.mark.parametrize(("name", "writer", "reader"), pairs())
 def test_apaches_reader_of_a_version_reads_real_records_of_another(name, writer, reader):
     """A reader of version N reads N-1 and N+1: what both have is the same, what only the reader has is its default."""
-    texts, values = versions(name), told(name)
+    texts, values = versions(name), reported(name)
     parsed = [avro.schema.parse(texts[one]) for one in (writer, reader)]
     read = [
         avro.io.DatumReader(*parsed).read(avro.io.BinaryDecoder(io.BytesIO(one)))
@@ -111,6 +129,11 @@ def test_apaches_reader_of_a_version_reads_real_records_of_another(name, writer,
             assert plain(found[field["name"]]) == wanted, field["name"]
 
 
+def _having(name):
+    """The released versions that have a record."""
+    return {version: known for version, known in released().items() if name in known}
+
+
 def plain(value):
     """Times as epoch milliseconds."""
     return round(value.timestamp() * 1000) if hasattr(value, "timestamp") else value
@@ -119,10 +142,10 @@ def plain(value):
 @pytest.mark.parametrize("name", ALL)
 def test_a_record_of_today_is_read_by_whoever_has_the_released_file_alone(name):
     """The connector's own bytes, not those of a reference writer."""
-    for version, known in released().items():
+    for version, known in _having(name).items():
         writer, reader = (avro.schema.parse(one.text) for one in (load(name), known[name]))
-        for value in told(name):
-            body = io.BytesIO(encode(load(name), value)[HEADER_BYTES:])
+        for event, value in zip(events(name), reported(name), strict=True):
+            body = io.BytesIO(event.encoded(load(name), b"", REQUEST, INGEST_ID))
             found = avro.io.DatumReader(writer, reader).read(avro.io.BinaryDecoder(body))
             assert all(plain(found[field]) == value[field] for field in known[name].fields), version
 
@@ -131,7 +154,7 @@ def test_a_record_of_today_is_read_by_whoever_has_the_released_file_alone(name):
 def test_a_released_field_keeps_its_name_type_default_and_place(name):
     """Stricter than compatibility: a field that could be dropped by Avro's rules stays all the same."""
     now = definitions(name)
-    for known in released().values():
+    for known in _having(name).values():
         then = {field["name"]: field for field in json.loads(known[name].text)["fields"]}
         kept = [field for field in now if field in then]
         assert list(then) == kept
@@ -141,7 +164,7 @@ def test_a_released_field_keeps_its_name_type_default_and_place(name):
 
 @pytest.mark.parametrize("name", ALL)
 def test_a_field_that_came_later_is_optional(name):
-    first = next(iter(released().values()))[name]
+    first = next((known[name] for known in _having(name).values()), load(name))
     for field, definition in definitions(name).items():
         if field not in first.fields:
             assert (definition["type"][0], definition["default"]) == ("null", None), field
@@ -178,7 +201,7 @@ def without_default(fields, name):
         (without_default, "msgId", "field novel"),
     ],
 )
-def test_an_incompatible_change_is_told_with_its_field(change, field, named):
+def test_an_incompatible_change_is_reported_with_its_field(change, field, named):
     schema = json.loads(load(WORKFLOW_EVENT).text)
     fields = {each["name"]: each for each in schema["fields"]}
     change(fields, field)
@@ -190,9 +213,8 @@ def test_an_incompatible_change_is_told_with_its_field(change, field, named):
     assert all(line.startswith(f"{named}: ") for line in found)
 
 
-@pytest.mark.parametrize(("type_", "code"), [('["null", "string"]', 1), ('["null", "int"]', 0)])
-def test_schemas_check_fails_on_an_incompatible_change_and_names_the_field(tmp_path, type_, code):
-    """In a copy of the package whose schema says something else of ``action``: with its own type it passes."""
+def with_another_type_of_action(tmp_path, type_, command):
+    """Run a command of a copy of the package whose schema of tasks says something else of ``action``."""
     shutil.copytree(ROOT / "connector", tmp_path / "connector", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copytree(ROOT / "avro", tmp_path / "avro")
     path = tmp_path / "avro" / f"{TASK_EVENT}.avsc"
@@ -200,14 +222,33 @@ def test_schemas_check_fails_on_an_incompatible_change_and_names_the_field(tmp_p
     next(field for field in schema["fields"] if field["name"] == "action")["type"] = json.loads(type_)
     path.write_text(json.dumps(schema), encoding="utf-8")
 
-    done = subprocess.run(
-        [sys.executable, "-m", "connector", "schemas", "check"],
+    return subprocess.run(
+        [sys.executable, "-m", "connector", *command],
         cwd=tmp_path,
+        env={
+            "WEDA_KAFKA__BOOTSTRAP_SERVERS": "embedded",
+            "WEDA_JOURNAL__PATH": str(tmp_path / "journal.db"),
+            "WEDA_RECEIVER__PORT": "0",
+            "WEDA_OPERATIONS__PORT": "0",
+        },
         capture_output=True,
         text=True,
         timeout=60,
         check=False,
     )
 
+
+@pytest.mark.parametrize(("type_", "code"), [('["null", "string"]', 1), ('["null", "int"]', 0)])
+def test_schemas_check_fails_on_an_incompatible_change_and_names_the_field(tmp_path, type_, code):
+    """With its own type it passes."""
+    done = with_another_type_of_action(tmp_path, type_, ["schemas", "check"])
+
     assert done.returncode == code, done.stderr
     assert ("TaskEvent: field action: " in done.stderr) is (code == 1)
+
+
+def test_a_schema_that_no_message_is_encoded_for_stops_the_start(tmp_path):
+    done = with_another_type_of_action(tmp_path, '["null", "string"]', ["serve"])
+
+    assert done.returncode == 2, done.stderr
+    assert f"schema {TASK_EVENT}: its fields are not some of {WORKFLOW_EVENT}'s" in done.stderr.splitlines()[-1]

@@ -98,7 +98,7 @@ MALFORMED = {
 async def test_what_can_be_read_in_two_ways_or_none_is_400_and_hung_up_on(served, name, caplog):
     answers = await exchange(served, MALFORMED[name])
 
-    assert [(status, told["code"]) for status, told in answers] == [(400, 40090)]
+    assert [(status, fields["code"]) for status, fields in answers] == [(400, 40090)]
     assert {*answers[0][1]} == {"code", "message", "stage", "retriable"}
     assert served.publisher.published == []
     assert refused(served, "malformed") == 1
@@ -207,7 +207,7 @@ async def test_too_many_requests_at_once_end_the_connection(served):
 async def test_a_flood_of_headers_is_431(served, status, head):
     answers = await exchange(served, HEAD + head + b"\r\n")
 
-    assert answers == [] or [(each, told["code"]) for each, told in answers] == [(status, status * 100)]
+    assert answers == [] or [(each, fields["code"]) for each, fields in answers] == [(status, status * 100)]
     assert refused(served, "head") == 1
     assert served.publisher.published == []
 
@@ -215,7 +215,7 @@ async def test_a_flood_of_headers_is_431(served, status, head):
 async def test_an_endless_url_is_413(served):
     answers = await exchange(served, b"GET /messageDeliver?" + b"a" * 100_000)
 
-    assert [(status, told["code"]) for status, told in answers] == [(413, 41300)]
+    assert [(status, fields["code"]) for status, fields in answers] == [(413, 41300)]
 
 
 @pytest.mark.parametrize(
@@ -232,7 +232,7 @@ async def test_a_slow_head_is_408_and_does_not_keep_its_connection(served, part)
     assert not asked.done()
     connection.end_if_late(connection._late_at + 0.01)
 
-    assert [(status, told["code"]) for status, told in await asked] == [(408, 40800)]
+    assert [(status, fields["code"]) for status, fields in await asked] == [(408, 40800)]
     assert refused(served, "slow") == 1
 
 
@@ -256,7 +256,9 @@ async def test_a_slow_head_behind_an_answer_is_hung_up_on_too(served):
     ],
     ids=["a repeat", "elsewhere", "too large"],
 )
-async def test_a_connection_that_rests_after_an_answer_at_once_is_not_told_that_it_is_late(served, status, request_):
+async def test_a_connection_that_rests_after_an_answer_at_once_is_not_answered_that_it_is_late(
+    served, status, request_
+):
     """Ten seconds later it read 408, which a sender that has just sent its next message takes for the answer."""
     await exchange(served, REPEAT.replace(b"host: x", b"host: x\r\nconnection: close"))
     reader, writer = await asyncio.open_connection("127.0.0.1", served.port)
@@ -360,7 +362,7 @@ async def test_one_connection_too_many_is_503():
         await served.until(lambda: not served.state.connections)
         after = await served.ask(BODY)
 
-    assert [(status, told["code"], told["retriable"]) for status, told in answers] == [(503, 50300, True)]
+    assert [(status, fields["code"], fields["retriable"]) for status, fields in answers] == [(503, 50300, True)]
     assert after.code == 0
 
 

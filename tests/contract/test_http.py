@@ -28,15 +28,15 @@ from connector.delivery.lanes import LaneCounts
 from connector.delivery.order import LocalOrder
 from connector.errors import Defect
 from connector.intake import dead_letters, pipeline
-from connector.intake.pipeline import Pipeline, Reader
-from connector.message import encoding, typed
+from connector.intake.pipeline import MessageDecoder, Pipeline
+from connector.message import encoding, events
 from connector.message.encoding import SingleObjectFraming
 from connector.message.ingest_ids import IngestIds
 from connector.message.routes import Routes
 from connector.receiver import application
 from connector.receiver.application import Call, Receiver
-from connector.receiver.authentication import Authentication, Credentials, RefusalDelay
-from connector.receiver.connection import REST_SECONDS, Listener
+from connector.receiver.authentication import Authentication, Credentials, RejectionDelay
+from connector.receiver.connection import PAUSE_SECONDS, Listener
 from connector.receiver.rates import Rates
 from connector.receiver.single_use import SingleUse
 from connector.telemetry.metrics import OUTCOMES, Metrics
@@ -45,6 +45,7 @@ from connector.testing import InMemoryJournal, InMemoryPublisher
 
 TABLE = yaml.safe_load((Path(__file__).parents[1] / "data" / "bodies.yaml").read_text(encoding="utf-8"))
 ROWS = [pytest.param(row, id=f"{about}: {row['name']}") for about, rows in TABLE.items() for row in rows]
+REFUSED = [row for row in ROWS if "status" in row.values[0]]
 TOKENS = {"default": ["t-default", "t-new"], "hr": ["t-hr"], "locked": []}
 STREAMS = ("events", "instances", "tasks")
 OUTCOME = {
@@ -60,15 +61,15 @@ ID = "x-request-id"
 
 @dataclass(frozen=True)
 class Answer:
-    """What came back: ``told`` is the body's JSON, empty where there is no body."""
+    """What came back: ``fields`` is the body's JSON, empty where there is no body."""
 
     status: int
     headers: Mapping[str, str]
-    told: Mapping[str, Any]
+    fields: Mapping[str, Any]
 
     @property
     def code(self):
-        return self.told["code"]
+        return self.fields["code"]
 
 
 class Served:
@@ -92,6 +93,7 @@ class Served:
         trusted_proxies=(),
         privacy=None,
         max_connections=64,
+        code_only=frozenset(),
     ):
         self.sources = sources or {name: Credentials(tokens=tuple(each)) for name, each in tokens.items()}
         self.publisher = InMemoryPublisher()
@@ -103,7 +105,9 @@ class Served:
         self._trusted_proxies = trusted_proxies
         self._privacy = privacy
         self._max_connections = max_connections
+        self._code_only = frozenset(code_only)
         self._framing = framing or SingleObjectFraming()
+        self.is_ready = True
         self._max_in_flight = max_in_flight
         self._publish_wait = publish_wait
 
@@ -115,13 +119,13 @@ class Served:
             self.journal,
             contents,
             ledger=self.metrics,
-            make_dead_letter=partial(dead_letters.of_refusal, self.routes.dead_letter_topic),
+            make_dead_letter=partial(dead_letters.of_rejection, self.routes.dead_letter_topic),
             publish_wait_seconds=self._publish_wait,
             journaled=counts,
         )
         duplicates = Duplicates(window_seconds=3600, max_entries=1000)
         order = LocalOrder(self.delivery, duplicates, counts)
-        reader = Reader(ZoneInfo("Asia/Shanghai"), self._privacy)
+        decoder = MessageDecoder(ZoneInfo("Asia/Shanghai"), self._privacy)
         pipeline = Pipeline(
             routes=self.routes,
             framing=self._framing,
@@ -129,28 +133,30 @@ class Served:
             duplicates=duplicates,
             ingest_ids=IngestIds(),
             metrics=self.metrics,
-            reader=reader,
+            decoder=decoder,
             max_in_flight=self._max_in_flight,
             reply_deadline_seconds=0.8,
             topic_limits=self.limits,
         )
         self.receiver = Receiver(
-            Authentication(self.sources, open_without=not any(one.exist for one in self.sources.values())),
+            Authentication(self.sources, allow_anonymous=not any(one.any_configured for one in self.sources.values())),
             pipeline,
             self.metrics,
-            Recent(self.sources, reader.read),
+            Recent(self.sources, decoder.decode),
             max_body_bytes=512 * 1024,
             max_in_flight=self._max_in_flight,
             rates=Rates(self._rates),
             single_use=SingleUse(order),
+            is_ready=lambda: self.is_ready,
             trusted_proxies=self._trusted_proxies,
-            refusal_delay=RefusalDelay(0.01),
+            rejection_delay=RejectionDelay(0.01),
+            code_only=self._code_only,
         )
-        self.delivery.connect()
+        self.delivery.start_publishing()
         await self._listen()
 
     async def _listen(self):
-        listener = Listener.public(self.receiver, self._max_connections, self.metrics.connection_refused)
+        listener = Listener.public(self.receiver, self._max_connections, self.metrics.connection_turned_away)
         if self.by_asgi_alone:
             listener = dataclasses.replace(listener, receiver=None)
         config = uvicorn.Config(self.receiver, http=listener.protocol, ws="none", lifespan="off", log_config=None)
@@ -193,8 +199,8 @@ class Served:
             first, *lines = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
             headers = dict(line.lower().split(": ", 1) for line in lines if line)
             length = 0 if method == "HEAD" else int(headers["content-length"])
-            told = json.loads(await reader.readexactly(length) or b"{}")
-            return Answer(int(first.split()[1]), headers, told)
+            fields = json.loads(await reader.readexactly(length) or b"{}")
+            return Answer(int(first.split()[1]), headers, fields)
         finally:
             writer.close()
             await asyncio.gather(writer.wait_closed(), return_exceptions=True)
@@ -217,7 +223,7 @@ class Served:
         counted = {}
         for source in (*self.sources, "unknown"):
             for outcome in OUTCOMES:
-                count = int(self.metrics.requests.labels(source, outcome)._value.get())
+                count = self.metrics.requests.counts[source, outcome]
                 counted[outcome] = counted.get(outcome, 0) + count
         return {outcome: count for outcome, count in counted.items() if count}
 
@@ -298,8 +304,41 @@ async def test_a_request_becomes_what_the_contract_says(served, row):
         assert_refused(row, answer)
         assert_kept(row, served, answer)
     else:
-        assert answer.told == {"code": 0}
+        assert answer.fields == {"code": 0}
         assert_published(row, served)
+
+
+@pytest.mark.parametrize("row", REFUSED)
+async def test_a_code_only_source_gets_the_same_answer_with_status_200(row):
+    """Where the path names no source that there is, and where an answer has no body, the status is what it was."""
+    async with serving() as plain, serving(code_only=TOKENS) as served:
+        as_ever, answer = await send(plain, row), await send(served, row)
+        is_kept = row.get("status") == 404 or row.get("method") == "HEAD" or "/nobody/" in str(row.get("path"))
+
+        assert answer.fields == as_ever.fields
+        assert answer.status == (as_ever.status if is_kept else 200)
+        assert {**answer.headers, ID: ""} == {**as_ever.headers, ID: ""}
+        assert served.outcomes() == plain.outcomes()
+        assert len(served.letters) == len(plain.letters)
+
+
+async def test_only_the_sources_that_are_code_only_get_status_200():
+    async with serving(code_only=("hr",)) as served:
+        hr, default = [
+            await served.ask(b"[", path=path, authorization=f"Bearer {token}")
+            for path, token in (("/sources/hr/messageDeliver", "t-hr"), ("/messageDeliver", "t-default"))
+        ]
+        stranger = await served.ask(b"[", path="/sources/hr/messageDeliver", authorization="Bearer wrong")
+        served.receiver.replace_code_only(frozenset())
+        later = await served.ask(b"[", path="/sources/hr/messageDeliver", authorization="Bearer t-hr")
+
+        assert [(one.status, one.code) for one in (hr, default, stranger, later)] == [
+            (200, 40003),
+            (400, 40003),
+            (200, 40100),
+            (400, 40003),
+        ]
+        assert stranger.headers["www-authenticate"] == "bearer"
 
 
 def assert_published(row, served):
@@ -318,10 +357,10 @@ def assert_refused(row, answer):
     assert answer.headers.get("retry-after") is None
     if row.get("method") == "HEAD":
         return
-    assert {"code", "message", "stage", "retriable"} == set(answer.told)
+    assert {"code", "message", "stage", "retriable"} == set(answer.fields)
     assert answer.code // 100 == answer.status
     assert row.get("code", answer.code) == answer.code
-    assert answer.told["retriable"] is False
+    assert answer.fields["retriable"] is False
     assert answer.status in {400, 422} or answer.code % 100 == 0
 
 
@@ -335,22 +374,44 @@ def assert_kept(row, served, answer):
     query = text(row.get("path", "")).partition(b"?")[2]
     assert (query if row.get("method") == "GET" else body_of(row)) == letter.value
     assert str(answer.code) == header(letter, "weda.error.code")
-    assert answer.told["stage"] == header(letter, "weda.error.stage")
+    assert answer.fields["stage"] == header(letter, "weda.error.stage")
     if "key" in row:
         assert row["key"].encode() == letter.key
 
 
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+async def test_a_load_balancer_asks_for_health_without_a_credential_and_learns_nothing_else(served, method):
+    for is_ready, status in ((True, 200), (False, 503)):
+        served.is_ready = is_ready
+        answer = await served.ask(method=method, path="/healthz", authorization=None, content_type=None)
+        assert (answer.status, answer.fields) == (status, {})
+    assert (await served.ask(b"{}", path="/healthz")).status == 404
+    assert served.metrics.credentials_refused.labels("default", "missing")._value.get() == 0
+    assert "outcome" not in str(answer.headers)
+
+
 async def test_of_no_request_anything_is_held_once_it_is_answered(served):
     """Whatever its end: bodies that wait for the garbage collector are memory that a sender chooses."""
+
+    def held():
+        return [one for one in gc.get_objects() if isinstance(one, Call | RequestResponseCycle)]
+
     gc.collect()
     gc.disable()
+    gc.freeze()  # what was there before need not be looked at
+    held_by = []
     try:
         for row in ROWS:
             await send(served, row.values[0])
-            await asyncio.sleep(0.02)
-            assert [row.id for one in gc.get_objects() if isinstance(one, Call | RequestResponseCycle)] == []
+            try:
+                await served.until(lambda: not held())
+            except TimeoutError:
+                held_by.append(row.id)
     finally:
+        gc.unfreeze()
         gc.enable()
+
+    assert held_by == []
 
 
 def test_the_table_is_as_long_as_the_contract_is_odd():
@@ -363,7 +424,7 @@ def test_the_table_is_as_long_as_the_contract_is_odd():
 async def test_a_record_tells_who_sent_it_and_when(served):
     body = message(msgId="m-1", envType="pre/x", comment="同意")
     parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
-    await served.ask(body, traceparent=parent)
+    await served.ask(body, traceparent=parent, x_request_id="request-1")
     fingerprint = hashlib.sha256(
         json.dumps(json.loads(body), sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
     ).hexdigest()[:32]
@@ -372,9 +433,9 @@ async def test_a_record_tells_who_sent_it_and_when(served):
     assert record.topic == "weda.workflow.events"
     assert record.key == b"i-1"
     assert record.timestamp == value["receivedAt"]
-    told = {name: text.decode() for name, text in record.headers}
-    assert told.pop("ce_time").endswith("Z")
-    assert told == {
+    fields = {name: text.decode() for name, text in record.headers}
+    assert fields.pop("ce_time").endswith("Z")
+    assert fields == {
         "ce_specversion": "1.0",
         "ce_id": "m-1",
         "ce_type": "io.weda.workflow.task.v1",
@@ -382,6 +443,7 @@ async def test_a_record_tells_who_sent_it_and_when(served):
         "ce_subject": "i-1",
         "content-type": "application/avro",
         "weda.fingerprint": fingerprint,
+        "weda.request-id": "request-1",
         "traceparent": parent,
     }
 
@@ -421,7 +483,7 @@ async def test_a_message_goes_to_the_stream_of_all_and_to_that_of_its_type(serve
 async def test_a_repeat_is_accepted_and_published_once(served):
     answers = [await served.ask(message(msgId="m-1", action=2)) for _ in range(3)]
 
-    assert [answer.told for answer in answers] == [{"code": 0}] * 3
+    assert [answer.fields for answer in answers] == [{"code": 0}] * 3
     assert len(served.values()) == 1
     assert served.outcomes() == {"accepted": 1, "duplicate": 2}
 
@@ -434,7 +496,7 @@ async def test_repeats_at_once_are_published_once(served):
     served.publisher.release()
     answers = await asyncio.gather(*asked)
 
-    assert [answer.told for answer in answers] == [{"code": 0}] * 5
+    assert [answer.fields for answer in answers] == [{"code": 0}] * 5
     assert len(served.values()) == 1
     assert served.outcomes() == {"accepted": 1, "duplicate": 4}
 
@@ -477,20 +539,23 @@ async def test_the_same_id_with_other_content_at_once_is_published_under_an_id_o
 
 
 async def test_a_dead_letter_tells_why_and_from_whom(served):
-    answer = await served.ask(b'{"instanceId":"i-7"}', content_type="text/plain; charset=utf-8")
+    answer = await served.ask(
+        b'{"instanceId":"i-7"}', content_type="text/plain; charset=utf-8", x_request_id="request-1"
+    )
     (letter,) = served.letters
-    told = {name: text.decode() for name, text in letter.headers}
+    fields = {name: text.decode() for name, text in letter.headers}
 
     assert letter.topic == "weda.workflow.dead-letters"
     assert letter.key == b"i-7"
-    assert told == {
+    assert fields == {
         "weda.error.code": str(answer.code),
         "weda.error.stage": "convert",
-        "weda.error.message": answer.told["message"],
+        "weda.error.message": answer.fields["message"],
         "weda.source": "default",
         "weda.received-at": str(letter.timestamp),
         "weda.content-type": "text/plain; charset=utf-8",
         "weda.attempt": "1",
+        "weda.request-id": "request-1",
     }
 
 
@@ -530,7 +595,7 @@ async def test_nothing_of_a_message_is_in_the_answer_or_the_log_that_refuse_it(s
         ]
 
     assert {answer.status for answer in answers} == {400, 422}
-    assert secret not in str([answer.told for answer in answers])
+    assert secret not in str([answer.fields for answer in answers])
     assert secret not in str(logs)
 
 
@@ -574,7 +639,7 @@ async def test_over_the_in_flight_bound_is_429_with_retry_after():
         second = await served.ask(message(instanceId="b"))
         served.publisher.release()
 
-        assert (second.status, second.code, second.told["retriable"]) == (429, 42900, True)
+        assert (second.status, second.code, second.fields["retriable"]) == (429, 42900, True)
         assert int(second.headers["retry-after"]) > 0
         assert (await first).code == 0
         assert [value["instanceId"] for value in served.values()] == ["a"]
@@ -586,7 +651,7 @@ async def test_without_kafka_and_without_room_in_the_journal_is_503_with_retry_a
     for body in (message(msgId="m-1"), b"not a message"):
         answer = await served.ask(body)
 
-        assert (answer.status, answer.code, answer.told["retriable"]) == (503, 50300, True)
+        assert (answer.status, answer.code, answer.fields["retriable"]) == (503, 50300, True)
         assert answer.headers["x-weda-outcome"] == "refused"
         assert int(answer.headers["retry-after"]) > 0
     served.journal.is_full = False
@@ -633,25 +698,26 @@ async def test_a_defect_of_ours_is_500_and_the_request_is_kept(error):
     async with serving(framing=Failing(error)) as served:
         answer = await served.ask(message())
 
-        assert (answer.status, answer.code, answer.told["retriable"]) == (500, 50000, True)
-        assert "hunter2" not in str(answer.told)
+        assert (answer.status, answer.code, answer.fields["retriable"]) == (500, 50000, True)
+        assert "hunter2" not in str(answer.fields)
         assert [letter.value for letter in served.letters] == [message()]
         assert [letter.key for letter in served.letters] == [b"i-1"]
         assert served.outcomes() == {"failed": 1}
 
 
-async def test_what_cannot_be_read_for_a_defect_of_ours_is_kept(served, monkeypatch):
-    """As long as it lasts nothing of a message is known, not even whose it is."""
+@pytest.mark.parametrize(("module", "name", "key"), [(pipeline, "parse", None), (events, "convert", b"i-1")])
+async def test_what_cannot_be_read_for_a_defect_of_ours_is_kept(served, monkeypatch, module, name, key):
+    """As long as the parser is broken nothing of a message is known, not even whose it is."""
 
     def broken(*_):
         raise RuntimeError("hunter2")
 
-    monkeypatch.setattr(pipeline, "parse", broken)
-    monkeypatch.setattr(typed, "read", broken)
+    monkeypatch.setattr(module, name, broken)
     answer = await served.ask(message())
 
     assert (answer.status, answer.code) == (500, 50000)
-    assert [(letter.key, letter.value) for letter in served.letters] == [(None, message())]
+    assert "hunter2" not in str(answer.fields)
+    assert [(letter.key, letter.value) for letter in served.letters] == [(key, message())]
 
 
 async def test_a_connector_without_any_credential_takes_messages_from_everyone():
@@ -675,7 +741,7 @@ async def test_a_body_that_does_not_arrive_is_408(served, monkeypatch):
         b"POST /messageDeliver HTTP/1.1\r\nhost: x\r\nauthorization: Bearer t-new\r\ncontent-length: 9\r\n\r\n{", "POST"
     )
 
-    assert (answer.status, answer.code, answer.told["retriable"]) == (408, 40800, True)
+    assert (answer.status, answer.code, answer.fields["retriable"]) == (408, 40800, True)
     assert served.publisher.published == []
 
 
@@ -769,7 +835,7 @@ async def test_a_connection_that_is_to_close_is_closed_after_the_answer(served, 
         assert await reader.read() == b""
 
 
-async def test_a_sender_that_asks_first_is_told_to_go_on(served):
+async def test_a_sender_that_asks_first_is_answered_to_go_on(served):
     head, body = posted("i-0", expect="100-continue")
     async with connected(served) as (reader, writer):
         writer.write(head)
@@ -786,7 +852,7 @@ async def test_a_sender_that_hangs_up_before_the_answer_has_sent_its_message_all
     served.publisher.release()
     await served.until(served.outcomes)
 
-    assert (await served.ask(b'{"msgType":"Task","instanceId":"i-1"}')).told == {"code": 0}
+    assert (await served.ask(b'{"msgType":"Task","instanceId":"i-1"}')).fields == {"code": 0}
     assert [value["instanceId"] for value in served.values()] == ["i-0", "i-1"]
 
 
@@ -807,7 +873,7 @@ async def test_an_answer_has_the_same_head_on_both_ways(served):
     assert b"www-authenticate: Bearer" in first[0]
 
 
-async def test_a_request_id_is_taken_over_and_told_in_the_answer(served):
+async def test_a_request_id_is_taken_over_and_sent_in_the_answer(served):
     given = "7f3a:proxy/2026+1.a_b=c@d-e"
 
     assert (await served.ask(b'{"msgType":"Task","instanceId":"i-0"}', x_request_id=given)).headers[ID] == given
@@ -817,10 +883,14 @@ async def test_a_request_id_is_taken_over_and_told_in_the_answer(served):
 
 @pytest.mark.parametrize("given", [None, "", "a b", 'a"b', "ä", "x" * 129, "a,b", "a;b"])
 async def test_without_a_fit_request_id_each_request_gets_one_of_its_own(served, given):
+    """And none is in Kafka: neither one that could be anything, nor ours, which nobody else knows."""
     ids = {(await served.ask(b'{"msgType":"Task","instanceId":"i"}', x_request_id=given)).headers[ID] for _ in range(3)}
+    await served.ask(b"no JSON", x_request_id=given)
 
     assert len(ids) == 3
     assert all(re.fullmatch(r"[0-9a-f]{8}-[0-9a-f]+", one) for one in ids)
+    headers = [dict(record.headers) for record in (*served.publisher.of("events"), *served.letters)]
+    assert ["weda.request-id" in one for one in headers] == [False] * 4
 
 
 async def test_a_connection_that_rests_is_closed():
@@ -834,10 +904,14 @@ async def test_a_connection_that_rests_is_closed():
             assert await reader.read() == b""
 
 
-async def test_a_connection_that_was_refused_for_want_of_room_is_left_alone_for_a_while(monkeypatch):
+@pytest.mark.parametrize(("code_only", "status"), [((), b"429"), (("default",), b"200")])
+async def test_a_connection_that_was_refused_for_want_of_room_is_left_alone_for_a_while(monkeypatch, code_only, status):
     """P7: refusing must not take the time in which others are accepted; the first refusal comes at once."""
     monkeypatch.setattr(Served, "by_asgi_alone", False)
-    async with serving(max_in_flight=1, publish_wait=60) as served, connected(served) as (one, one_writer):
+    async with (
+        serving(max_in_flight=1, publish_wait=60, code_only=code_only) as served,
+        connected(served) as (one, one_writer),
+    ):
         served.publisher.hold()
         one_writer.write(b"".join(posted("i-0")))
         await served.until(lambda: served.publisher.published)
@@ -845,10 +919,11 @@ async def test_a_connection_that_was_refused_for_want_of_room_is_left_alone_for_
             times = []
             for _ in range(2):
                 two_writer.write(b"".join(posted("i-1")))
-                head, _ = await one_answer(two)
-                assert head.startswith(b"HTTP/1.1 429 ")
+                head, fields = await one_answer(two)
+                assert head.startswith(b"HTTP/1.1 %b " % status)
+                assert json.loads(fields)["code"] == 42900
                 times.append(asyncio.get_running_loop().time())
-            assert times[1] - times[0] >= 0.9 * REST_SECONDS
+            assert times[1] - times[0] >= 0.9 * PAUSE_SECONDS
             served.publisher.release()
             assert (await one_answer(one))[1] == b'{"code":0}'
             two_writer.write(b"".join(posted("i-1")))

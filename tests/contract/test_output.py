@@ -13,9 +13,11 @@ from tests.contract.test_command_line import COMMANDS
 
 FULL = Path("/dev/full")
 LOGGING = """
-import structlog
+import sys, structlog
 from connector import cli
-cli.app = lambda: structlog.get_logger("connector.publisher").warning("kafka client", error="_TRANSPORT")
+from connector.cli import config
+config.config = lambda: structlog.get_logger("connector.publisher").warning("kafka client", error="_TRANSPORT")
+sys.argv = ["weda-connector", "config"]
 cli.main()
 """
 ODD = "\u009b31m \u202e \u2066 \x07 同意 🙂"

@@ -15,14 +15,16 @@ from xml.etree import ElementTree as ET
 import duckdb
 import pytest
 
+from connector.kafka.partitions import murmur2
 from connector.message.schemas import WORKFLOW_EVENT, load
 from connector.simulator.dictionaries import ACTION_NAMES, TASK_STATUS_AFTER, Action, Status
-from connector.simulator.wording import OPEN_TASK_STATUSES
+from connector.simulator.messages import OPEN_TASK_STATUSES
 from tools import charts, fortnight, questions
 from tools.fortnight import END, HOUR, MONDAY, OUTAGE, ZONE, Fortnight
 
 ROOT = Path(__file__).parents[2]
 DOCUMENT = ROOT / "docs" / "questions.md"
+CHINESE = ROOT / "docs" / "questions.zh-CN.md"
 FOLDER = ROOT / "docs" / "questions"
 TEXT = DOCUMENT.read_text(encoding="utf-8")
 PICTURES = sorted(FOLDER.glob("*.svg"))
@@ -69,17 +71,17 @@ def first(played):
     """Each message of production once, as it first came to the topic, in the topic's order."""
     seen = {}
     for each in played.published:
-        if each.arrival.told.env_type == "prod":
-            seen.setdefault((each.arrival.told.instance_id, each.arrival.told.position), each)
+        if each.arrival.simulated.env_type == "prod":
+            seen.setdefault((each.arrival.simulated.instance_id, each.arrival.simulated.position), each)
     return list(seen.values())
 
 
 @pytest.fixture(scope="module")
-def told(first):
+def simulated(first):
     """What is known of each instance of production that was started, in the order of its story."""
     instances = defaultdict(list)
     for each in first:
-        instances[each.arrival.told.instance_id].append(each.arrival.told)
+        instances[each.arrival.simulated.instance_id].append(each.arrival.simulated)
     return {
         instance_id: sorted(messages, key=lambda message: message.position)
         for instance_id, messages in instances.items()
@@ -88,11 +90,11 @@ def told(first):
 
 
 @pytest.fixture(scope="module")
-def lives(told):
+def lives(simulated):
     """Start and end, None while open, of each instance."""
     return {
         instance_id: (messages[0].started_ms, min((one.step.at_ms for one in messages if ends(one)), default=None))
-        for instance_id, messages in told.items()
+        for instance_id, messages in simulated.items()
     }
 
 
@@ -119,7 +121,7 @@ def shown(value) -> str:
 
 def test_the_script_gives_the_committed_document_and_plots_byte_for_byte(written):
     made = {path.relative_to(written[0]): path.read_bytes() for path in written[0].rglob("*") if path.is_file()}
-    committed = [DOCUMENT, FOLDER / "load.sql", *PICTURES]
+    committed = [DOCUMENT, CHINESE, FOLDER / "load.sql", *PICTURES]
 
     assert made == {path.relative_to(ROOT / "docs"): path.read_bytes() for path in committed}
 
@@ -138,6 +140,22 @@ def test_every_file_of_sql_is_shown_and_nothing_else():
     assert {path.read_text(encoding="utf-8") for path in FOLDER.glob("*.sql")} == {sql for sql, _ in BLOCKS}
     assert (len(STATEMENTS), len(ANSWERED)) == (4, len(BLOCKS) - 4)
     assert len(ANSWERED) >= 10
+
+
+def test_the_chinese_edition_has_the_same_blocks_answers_and_plots_and_asks_the_same():
+    text = CHINESE.read_text(encoding="utf-8")
+    code, plot = (
+        re.compile(r"^```(?:sql|sh)\n.*?^```\n", re.DOTALL | re.MULTILINE),
+        re.compile(r"\(questions/.+\.svg\)"),
+    )
+    english = re.findall(r"^\*\*.+\?\*\*\\\n(.+)$", TEXT, re.MULTILINE)
+
+    assert [(found["sql"], found["table"]) for found in SQL.finditer(text)] == BLOCKS
+    assert code.findall(text) == code.findall(TEXT)
+    assert plot.findall(text) == plot.findall(TEXT)
+    assert re.findall(r"^\*\*(.+？)\*\*$", text, re.MULTILINE) == english
+    assert text.count("\n- ") == TEXT.count("\n- ")
+    assert len(english) == len(ANSWERED)
 
 
 def test_every_plot_is_shown_once():
@@ -201,11 +219,11 @@ def test_offsets_count_up_in_the_order_of_publishing_and_an_instance_keeps_to_it
 )
 def test_keys_are_hashed_as_by_kafka_s_java_client(key, expected):
     """The values of Apache Kafka's own test of ``Utils.murmur2``."""
-    assert fortnight._murmur2(key) == expected & 0xFFFFFFFF
+    assert murmur2(key) == expected & 0xFFFFFFFF
 
 
 def test_people_work_in_office_hours_only(played):
-    by_people = [one.step.at_ms for one in played.told if one.step.action in DECIDED]
+    by_people = [one.step.at_ms for one in played.simulated if one.step.action in DECIDED]
     moments = [local(at) for at in by_people]
 
     assert len(moments) > 500
@@ -220,14 +238,14 @@ def test_a_working_hour_at_the_end_of_friday_goes_on_on_monday():
 
 
 def test_the_fortnight_has_late_messages_both_kinds_of_repeats_and_an_outage(played):
-    late = [each for each in played.accepted if each.received_ms - each.told.step.at_ms > 5 * 60_000]
+    late = [each for each in played.accepted if each.received_ms - each.simulated.step.at_ms > 5 * 60_000]
     waited = [each for each in played.published if each.published_ms - each.arrival.received_ms > 1000]
 
-    assert len({each.told.instance_id for each in played.accepted}) > 400
+    assert len({each.simulated.instance_id for each in played.accepted}) > 400
     assert played.recognised > 50
     assert len([each for each in played.accepted if each.again]) > 20
     assert len(late) > 100
-    assert {each.arrival.told.source for each in waited} == {"finance"}
+    assert {each.arrival.simulated.source for each in waited} == {"finance"}
     assert all(each.arrival.received_ms in OUTAGE for each in waited)
 
 
@@ -244,8 +262,8 @@ def test_the_records_are_as_the_command_prints_them(written, played):
 
 
 def test_the_repeats_are_those_that_were_sent_again_after_the_window(database, played):
-    again = Counter(each.told.source for each in played.accepted if each.again)
-    records = Counter(each.told.source for each in played.accepted)
+    again = Counter(each.simulated.source for each in played.accepted if each.again)
+    records = Counter(each.simulated.source for each in played.accepted)
 
     answer = {source: (total, repeats) for source, total, repeats, *_ in rows(database, "repeats")}
 
@@ -256,6 +274,41 @@ def test_the_view_keeps_the_first_telling_of_each_message_of_production(database
     kept = database.execute("SELECT kafka_partition, kafka_offset FROM clean").fetchall()
 
     assert set(kept) == {(each.record.partition, each.record.offset) for each in first}
+
+
+def test_durations_are_those_of_what_ended_in_the_last_seven_days(database, simulated, lives, played):
+    newest = max(each.record.timestamp for each in played.published)
+    hours = defaultdict(list)
+    for instance_id, (start, end) in lives.items():
+        if end is not None and end > newest - 7 * 24 * HOUR:
+            hours[simulated[instance_id][0].process.name].append((end - start) / HOUR)
+
+    answer = {process: figures for process, *figures in rows(database, "durations")}
+
+    assert set(answer) == set(hours)
+    for process, (ended, median, _, longest) in answer.items():
+        assert ended == len(hours[process])
+        assert median == pytest.approx(statistics.median(hours[process]), abs=0.06)
+        assert longest == pytest.approx(max(hours[process]), abs=0.06)
+
+
+def test_what_the_views_leave_out_is_what_is_not_in_them(database):
+    answer = {reason: count for _, reason, count in rows(database, "left-out")}
+    (records,) = database.execute("SELECT COUNT(*) FROM events WHERE envType = 'prod'").fetchone()
+    (kept,) = database.execute("SELECT COUNT(*) FROM clean").fetchone()
+    (instances,) = database.execute("SELECT COUNT(DISTINCT instanceId) FROM clean").fetchone()
+    (started,) = database.execute("SELECT COUNT(*) FROM lives").fetchone()
+
+    assert answer["duplicates"] == records - kept > 0
+    assert answer["drafts that were never started"] == instances - started > 0
+    assert answer["messages of previews"] > 0
+
+
+def test_no_query_holds_a_date_and_every_file_is_made_by_the_page():
+    for path in FOLDER.glob("*.sql"):
+        assert not re.search(r"\d{4}-\d\d-\d\d", path.read_text(encoding="utf-8")), path.name
+    made = set(re.findall(r"> (\w+\.\w+)$", TEXT, re.MULTILINE))
+    assert set(re.findall(r"read_\w+\('([^']+)'", TEXT)) <= made
 
 
 def test_starts_and_ends_per_day_are_those_that_happened(database, lives):
@@ -287,9 +340,9 @@ def test_the_time_per_step_is_that_between_a_task_s_opening_and_its_decision(dat
     """To a second each, for dates that were sent in whole ones."""
     hours = defaultdict(list)
     for each in first:
-        step = each.arrival.told.step
+        step = each.arrival.simulated.step
         if step.action in DECIDED:
-            node = (each.arrival.told.process.name, step.node.name)
+            node = (each.arrival.simulated.process.name, step.node.name)
             hours[node].append((step.at_ms - step.opened_ms) / HOUR)
 
     answer = {(process, node): values for process, node, *values in rows(database, "steps")}
@@ -303,7 +356,7 @@ def test_the_time_per_step_is_that_between_a_task_s_opening_and_its_decision(dat
 
 def test_who_decided_is_counted_only_where_one_person_could(database, first):
     alone, sent_back, rejected, shared = Counter(), Counter(), Counter(), Counter()
-    for step in (each.arrival.told.step for each in first):
+    for step in (each.arrival.simulated.step for each in first):
         if step.action not in DECIDED:
             continue
         names = {person.id: person.name for person in step.approvers}.values()
@@ -324,9 +377,9 @@ def test_who_decided_is_counted_only_where_one_person_could(database, first):
     assert all(sent_back[name] + rejected[name] <= least for name in others)
 
 
-def test_how_instances_end_is_the_last_that_happened_to_them(database, told):
+def test_how_instances_end_is_the_last_that_happened_to_them(database, simulated):
     counts = defaultdict(Counter)
-    for messages in told.values():
+    for messages in simulated.values():
         statuses = [one.step.status for one in messages if one.step.msg_type == "Instance"]
         last = statuses[-1] if statuses else Status.RUNNING
         counts[messages[0].process.name][last] += 1
@@ -350,7 +403,7 @@ def test_states_that_went_backwards_are_those_that_came_after_a_later_moment(dat
     surely, maybe = went_back(first, at_least=2001), went_back(first, at_least=1)
 
     for kind, messages, back, instances, furthest in rows(database, "backwards"):
-        assert messages == sum(each.arrival.told.step.msg_type == kind for each in first)
+        assert messages == sum(each.arrival.simulated.step.msg_type == kind for each in first)
         assert len(surely[kind]) <= back <= len(maybe[kind])
         assert len({one for one, _ in surely[kind]}) <= instances <= len({one for one, _ in maybe[kind]})
         assert furthest == pytest.approx(max(by for _, by in surely[kind]) / HOUR, abs=0.0506)
@@ -360,8 +413,8 @@ def test_states_that_went_backwards_are_those_that_came_after_a_later_moment(dat
 def went_back(first, *, at_least: int) -> dict[str, list[tuple[str, int]]]:
     """Type of message → instance and milliseconds, where one tells a moment so long before one that came earlier."""
     newest, found = {}, defaultdict(list)
-    for one in (each.arrival.told for each in first):
-        moment = moment_told(one)
+    for one in (each.arrival.simulated for each in first):
+        moment = moment_of(one)
         if moment is None:
             continue
         newest[one.instance_id] = max(moment, newest.get(one.instance_id, 0))
@@ -381,7 +434,7 @@ def test_what_went_backwards_did_come_late(first):
 
 def test_the_ended_that_look_open_are_those_whose_last_record_is_an_older_one(database, first):
     last, ended, count = {}, set(), Counter()
-    for one in (each.arrival.told for each in first):
+    for one in (each.arrival.simulated for each in first):
         last[one.instance_id] = one
         if ends(one):
             ended.add(one.instance_id)
@@ -428,9 +481,9 @@ def test_the_load_is_what_was_received_in_each_hour(database, played):
 def test_delays_are_those_between_an_end_and_its_receipt(database, first):
     for source, messages, _, minute, hour, day, longest in rows(database, "delay"):
         delays = [
-            (each.arrival.received_ms - each.arrival.told.step.at_ms) / 1000
+            (each.arrival.received_ms - each.arrival.simulated.step.at_ms) / 1000
             for each in first
-            if each.arrival.told.source == source and tells_its_end(each.arrival.told)
+            if each.arrival.simulated.source == source and tells_its_end(each.arrival.simulated)
         ]
 
         assert messages == len(delays)
@@ -444,7 +497,7 @@ def tells_its_end(message) -> bool:
     return TASK_STATUS_AFTER.get(message.step.action) not in OPEN_TASK_STATUSES
 
 
-def moment_told(message) -> int | None:
+def moment_of(message) -> int | None:
     """The moment that a message tells, epoch milliseconds; None where it tells none."""
     if tells_its_end(message):
         return message.step.at_ms
@@ -456,7 +509,7 @@ def moment_told(message) -> int | None:
 def late_in_truth(first) -> list:
     """Messages that came to the topic after one that happened later in their instance."""
     furthest, found = {}, []
-    for one in (each.arrival.told for each in first):
+    for one in (each.arrival.simulated for each in first):
         if one.position < furthest.get(one.instance_id, 0):
             found.append(one)
         furthest[one.instance_id] = max(one.position, furthest.get(one.instance_id, 0))

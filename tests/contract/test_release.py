@@ -23,6 +23,7 @@ IN_THE_WHEEL = {
     "connector/operations/static/": {"css", "js", "svg"},
     "connector/operations/templates/": {"html"},
     "connector/avro/": {"avsc"},
+    "connector/notify/": {"yaml"},
 }
 """Which files may be there, by their folder and the end of their name."""
 
@@ -81,6 +82,21 @@ def test_a_tag_with_its_dated_heading_is_taken(tmp_path, monkeypatch):
 
     release.hold_against("v0.1.0")
     assert release.notes(tmp_path) == "The first."
+
+
+def test_a_version_whose_schemas_are_not_frozen_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(release, "ROOT", tree_of("## [Unreleased]\n\n## [0.1.0] - 2026-12-01\n", tmp_path))
+    schema, frozen = tmp_path / "avro/x.Event.avsc", tmp_path / "avro/released/0.1.0/x.Event.avsc"
+    frozen.parent.mkdir(parents=True)
+    schema.write_text("{}")
+
+    for text in (None, "{} "):
+        if text is not None:
+            frozen.write_text(text)
+        with pytest.raises(release.Refused, match=r"avro/released/0\.1\.0 does not have, .*: x\.Event\.avsc"):
+            release.hold_against("v0.1.0")
+    frozen.write_text("{}")
+    release.hold_against("v0.1.0")
 
 
 def tree_of(changelog, folder):

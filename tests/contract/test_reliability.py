@@ -4,22 +4,15 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from tests.faults.reliability import DOCUMENT, picture, read, rendered
+from tests.faults.reliability import DOCUMENT, read
 from tests.faults.scenarios import scenarios
 
 ROWS = read(DOCUMENT)
 SCENARIOS = {scenario.name: scenario for scenario in scenarios()}
 
 
-def test_the_document_is_what_the_figures_render_to():
-    assert DOCUMENT.read_text(encoding="utf-8") == rendered(ROWS)
-
-
-def test_the_picture_is_what_the_figures_render_to():
-    text = DOCUMENT.with_suffix(".svg").read_text(encoding="utf-8")
-
-    assert text == picture(ROWS)
-    assert ET.fromstring(text).tag.endswith("svg")
+def test_the_picture_is_one():
+    assert ET.parse(DOCUMENT.with_suffix(".svg")).getroot().tag.endswith("svg")
 
 
 def test_every_scenario_has_a_row_and_no_row_is_of_another():

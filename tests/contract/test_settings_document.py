@@ -2,9 +2,6 @@
 
 import json
 import re
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import typer
@@ -14,9 +11,7 @@ from typer.testing import CliRunner
 from connector.cli.config import config
 from connector.errors import ConfigurationError
 from connector.settings import REDACTED, Settings, environment_name
-from tools.reference import settings_page
 
-ROOT = Path(__file__).parents[2]
 SECRET = "hunter2-planted-secret"
 NAMES = [
     "WEDA_KAFKA__BOOTSTRAP_SERVERS",
@@ -76,19 +71,6 @@ def test_a_default_can_be_written_as_it_is_shown():
     shown = {name: default for name, default, _ in Settings.describe() if default}
 
     assert Settings.load(environment={}) == Settings.load(environment=shown)
-
-
-def test_the_document_is_what_the_module_prints():
-    printed = subprocess.run(
-        [sys.executable, "-m", "tools.reference", "settings"],
-        cwd=ROOT,
-        check=True,
-        capture_output=True,
-        encoding="utf-8",
-    )
-
-    assert settings_page() == printed.stdout
-    assert printed.stdout == (ROOT / "docs" / "settings.md").read_text(encoding="utf-8")
 
 
 def test_the_schema_knows_every_setting_and_nothing_else():

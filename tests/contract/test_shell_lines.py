@@ -47,8 +47,15 @@ ROUTES = (
     "/balancer",
 )
 UNREACHABLE = ("refused", "unreachable", "daemon", "docker API", "no such host", "connection")
-RUN_BY_THE_PAGE_S_TEST = {"python", "kcat", "java", "mvn", "sql-client.sh", "psql", "jq"}
+RUN_BY_THE_PAGE_S_TEST = {
+    *("python", "kcat", "java", "mvn", "psql", "jq"),
+    *("sql-client.sh", "connect-standalone.sh", "start-connect-server.sh"),  # by the class that they call
+}
+IN_POD = "$POD"
+"""What the runbooks put before a command: nothing on a machine, ``kubectl exec`` of a pod in a cluster."""
+
 OF_THE_SYSTEM = {
+    "comm",
     "export",
     "cd",
     "df",
@@ -62,6 +69,7 @@ OF_THE_SYSTEM = {
     "awk",
     "head",
     "sort",
+    "wc",
     "openssl",
     "uv",
 }
@@ -90,7 +98,7 @@ def commands(line: str) -> Iterator[list[str]]:
     words: list[str] = []
     for word in [*_until_a_comment(lexer), ";"]:
         if word in OPERATORS:
-            while words and ASSIGNMENT.match(words[0]):
+            while words and (words[0] in {IN_POD, "env"} or ASSIGNMENT.match(words[0])):
                 words = words[1:]
             if words:
                 yield words
@@ -247,7 +255,7 @@ def of_docker(words: list[str], _: Path) -> None:
         assert (ROOT / "Dockerfile").is_file()
         return
     services = {*yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))["services"]}
-    action = next(word for word in words[1:] if word in {"up", "down", "logs", "ps"})
+    action = next(word for word in words[1:] if word in {"up", "down", "logs", "ps", "run"})
     for word in words[words.index(action) + 1 :]:
         assert word.startswith("-") or word in services, word
     said = output([BIN / "docker-compose", "-f", ROOT / "docker-compose.yml", *words[1:]])

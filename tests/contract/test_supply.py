@@ -13,15 +13,15 @@ from tests.supply import __main__ as supply
 def audit(monkeypatch):
     """Let pip-audit say something."""
 
-    def say(told):
-        done = subprocess.CompletedProcess([], 0, told if isinstance(told, str) else json.dumps(told), "")
+    def say(reported):
+        done = subprocess.CompletedProcess([], 0, reported if isinstance(reported, str) else json.dumps(reported), "")
         monkeypatch.setattr(supply.subprocess, "run", lambda *_, **__: done)
 
     return say
 
 
-def part(**told):
-    return {"name": "uvicorn", "version": "1", **told}
+def part(**reported):
+    return {"name": "uvicorn", "version": "1", **reported}
 
 
 def test_every_part_has_a_licence_that_the_service_can_keep():
@@ -35,9 +35,11 @@ def test_another_licence_fails_the_check(monkeypatch, capsys):
     assert "not in allow-only" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("told", ["no JSON", {"dependencies": [part(skip_reason="not found")]}, {"dependencies": []}])
-def test_what_was_not_asked_is_said_loudly(audit, capsys, told):
-    audit(told)
+@pytest.mark.parametrize(
+    "reported", ["no JSON", {"dependencies": [part(skip_reason="not found")]}, {"dependencies": []}]
+)
+def test_what_was_not_asked_is_said_loudly(audit, capsys, reported):
+    audit(reported)
 
     assert supply.weaknesses() == 0
     assert "KNOWN WEAKNESSES WERE NOT CHECKED" in capsys.readouterr().err
@@ -63,5 +65,5 @@ def test_what_is_looked_at_is_what_the_image_is_installed_from():
     installed = re.findall(r"-r requirements/(\S+)", (supply.ROOT / "Dockerfile").read_text(encoding="utf-8"))
 
     assert [path.name for path in supply.REQUIREMENTS] == [name for name in installed if name != "build.txt"]
-    assert {"uvicorn", "psycopg", "opentelemetry-sdk"} <= set(supply.parts())
+    assert {"uvicorn", "psycopg", "opentelemetry-sdk", "apprise"} <= set(supply.parts())
     assert len(set(supply.parts())) == len(supply.parts())

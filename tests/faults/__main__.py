@@ -67,8 +67,8 @@ def _play(scenario: Scenario, arguments: argparse.Namespace, clock: "Clock") -> 
     except Exception:  # noqa: BLE001 - whatever it was, the other scenarios are played all the same
         sys.stderr.write(f"tests.faults: {scenario.name}: {traceback.format_exc()}\n")
         return None
-    told = json.dumps(report.as_json(), ensure_ascii=False) if arguments.json else str(report)
-    sys.stdout.write(f"{told}\n")
+    reported = json.dumps(report.as_json(), ensure_ascii=False) if arguments.json else str(report)
+    sys.stdout.write(f"{reported}\n")
     sys.stdout.flush()
     return report
 

@@ -80,7 +80,7 @@ class History:
     dead_letters: Sequence[DeadLetter] = ()
     oldest_age_seen: float = 0
     rebuilds_seen: int = 0
-    lost_told: int = 0
+    lost_reported: int = 0
     """Messages that the connector says a damaged journal did not give back."""
     damages: Sequence[Disturbance] = ()
     """When bytes of the journal were destroyed."""
@@ -119,20 +119,20 @@ def check(history: History) -> list[Breach]:
 
 def missing(history: History) -> Iterator[Breach]:
     """Every accepted message is in each of its topics, under one ingestId, or a dead letter where one may be."""
-    buried = {letter.body for letter in history.dead_letters if _may_be_buried(history, letter)}
+    dead_lettered = {letter.body for letter in history.dead_letters if _may_be_dead_lettered(history, letter)}
     seen: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
     for record, issued in history.known:
         seen[issued.message.identity, record.stream].add(record.ingest_id)
-    may_be_lost = history.lost_told
+    may_be_lost = history.lost_reported
     damaged_until = max((one.ended for one in history.damages), default=0.0)
     for identity, issued in history.ledger.issued.items():
         message = issued.message
-        if not issued.accepted or message.body in buried:
+        if not issued.accepted or message.body in dead_lettered:
             continue
         ids = [seen[identity, stream] for stream in message.streams]
         absent = [stream for stream, found in zip(message.streams, ids, strict=True) if not found]
         if absent and may_be_lost and issued.accepted_at <= damaged_until:
-            may_be_lost -= 1  # the connector has told of as many
+            may_be_lost -= 1  # the connector has reported as many
         elif absent:
             yield Breach("P1", "missing", f"{identity} was accepted", f"not in {absent}", message.instance)
         elif not set.intersection(*ids):
@@ -142,13 +142,13 @@ def missing(history: History) -> Iterator[Breach]:
 
 
 def dead_lettered(history: History) -> Iterator[Breach]:
-    """The sender's messages are all well-formed, so there is nothing to bury but what Kafka refused for its size."""
+    """The sender's messages are all well-formed, so only what Kafka refused for its size may be dead-lettered."""
     for letter in history.dead_letters:
-        if not _may_be_buried(history, letter):
+        if not _may_be_dead_lettered(history, letter):
             yield Breach("P1", "dead-lettered", "a well-formed message became a dead letter", str(letter))
 
 
-def _may_be_buried(history: History, letter: DeadLetter) -> bool:
+def _may_be_dead_lettered(history: History, letter: DeadLetter) -> bool:
     is_large = letter.body in history.large_bodies and letter.headers.get("weda.error.code") == str(TOO_LARGE)
     return history.wanted.large_refused and is_large
 
@@ -157,7 +157,7 @@ def _may_be_buried(history: History, letter: DeadLetter) -> bool:
 
 
 def unissued(history: History) -> Iterator[Breach]:
-    """Every record was sent, and stands in a topic that its message belongs to."""
+    """Every record was sent, and is in a topic that its message belongs to."""
     for record in history.records:
         issued = history.ledger.issued.get(_identity(record))
         if issued is None or not issued.attempts:
@@ -235,7 +235,7 @@ def _rewritten(text: str) -> str:
 
 
 def out_of_order(history: History) -> Iterator[Breach]:
-    """If the answer to A was read before B was sent, A stands before B, and was taken in before B."""
+    """If the answer to A was read before B was sent, A is before B, and was taken in before B."""
     for records in history.by_instance.values():
         yield from _overtakings(records, across_replicas=history.wanted.replicas > 1)
 
@@ -249,7 +249,7 @@ def _overtakings(records: list[tuple[Record, Issued]], *, across_replicas: bool)
             continue
         seen.add(message.identity)
         if last and issued.accepted_at < last[1].first_sent:
-            what = f"{message.identity} was answered before {last[1].message.identity} was sent, and stands behind it"
+            what = f"{message.identity} was answered before {last[1].message.identity} was sent, and is behind it"
             yield Breach("P3", "out of order", what, f"{last[0].where} {record.where}", message.instance)
         follows = last is not None and not across_replicas and last[1].accepted_at < issued.first_sent
         if last and follows and record.ingest_id <= last[0].ingest_id:
@@ -275,7 +275,7 @@ def broken_tails(history: History) -> Iterator[Breach]:
     for records in history.by_instance.values():
         publications = [(issued.message.identity, record.ingest_id) for record, issued in records]
         breaks = list(tail_breaks(publications))
-        holes = history.lost_told  # a tail whose journal lost a row has a hole
+        holes = history.lost_reported  # a tail whose journal lost a row has a hole
         for position, what in breaks[history.stragglers() + holes :]:
             record, issued = records[min(position, len(records) - 1)]
             yield Breach("P4", "broken tail", what, record.where, issued.message.instance)
@@ -299,7 +299,7 @@ def tail_breaks(publications: Sequence[Publication]) -> Iterator[tuple[int, str]
         again = place[publication]
         is_whole, goes_on, begins_again = following == len(place), again == following, begun <= again < following
         if not (is_whole or goes_on or begins_again):
-            yield position, f"{publication} appears again out of turn"
+            yield position, f"{publication} appears again out of order"
         if is_whole:
             begun = again
         following = again + 1
@@ -308,17 +308,17 @@ def tail_breaks(publications: Sequence[Publication]) -> Iterator[tuple[int, str]
 
 
 def uncalled_repeats(history: History) -> Iterator[Breach]:
-    """In a run in which nothing crashed, was rebuilt or restarted, each publication stands in a topic once."""
+    """In a run in which nothing crashed, was rebuilt or restarted, each publication is in a topic once."""
     if history.wanted.repeats_allowed:
         return
     counted = Counter((one.stream, issued.message.identity, one.ingest_id) for one, issued in history.known)
     for (stream, identity, _), count in counted.items():
         if count > 1:
             instance = history.ledger.issued[identity].message.instance
-            yield Breach("P4", "uncalled repeat", f"{identity} stands {count} times", stream, instance)
+            yield Breach("P4", "uncalled repeat", f"{identity} is there {count} times", stream, instance)
 
 
-def published_anew(history: History) -> Iterator[Breach]:
+def published_again(history: History) -> Iterator[Breach]:
     """A message has a second ingestId only if it was sent again after a SIGKILL that lost the index's last second."""
     ids: defaultdict[str, set[str]] = defaultdict(set)
     for record, issued in history.known:
@@ -328,7 +328,7 @@ def published_anew(history: History) -> Iterator[Breach]:
         allowed = _publications_allowed(issued, history.connector_kills)
         if len(found) > allowed:
             what = f"{identity} has {len(found)} ingestIds, {allowed} can be accounted for"
-            yield Breach("P4", "published anew", what, str(sorted(found)), issued.message.instance)
+            yield Breach("P4", "published again", what, str(sorted(found)), issued.message.instance)
 
 
 def _publications_allowed(issued: Issued, kills: Sequence[float]) -> int:
@@ -442,7 +442,7 @@ def vacuous(history: History) -> Iterator[Breach]:
         yield _nothing_proven(f"{history.rebuilds_seen} producers were rebuilt, {wanted.rebuilds} are the least")
     if wanted.timestamps_replaced and all(one.timestamp == one.value["receivedAt"] for one, _ in history.known):
         yield _nothing_proven("no record's timestamp was replaced")
-    if wanted.large_refused and not any(_may_be_buried(history, letter) for letter in history.dead_letters):
+    if wanted.large_refused and not any(_may_be_dead_lettered(history, letter) for letter in history.dead_letters):
         yield _nothing_proven("no large message became a dead letter")
     for disturbance in history.disturbances:
         if not accepted or accepted[0] > disturbance.began:
@@ -475,7 +475,7 @@ CHECKS: tuple[Callable[[History], Iterable[Breach]], ...] = (
     scattered,
     broken_tails,
     uncalled_repeats,
-    published_anew,
+    published_again,
     changed_between_appearances,
     shared_ids,
     refused_for_good,
@@ -494,7 +494,8 @@ def excerpt(history: History, instance: str, *, around: str = "", most: int = 14
     """What was sent for an instance and what was read of it, for people."""
     sent = [issued for issued in history.ledger.issued.values() if issued.message.instance == instance]
     yield from (
-        f"  sent {_told(issued)}" for issued in _near(sent, lambda one: one.message.identity in around.split(), most)
+        f"  sent {_reported(issued)}"
+        for issued in _near(sent, lambda one: one.message.identity in around.split(), most)
     )
     for (stream, name), records in history.by_instance.items():
         if name == instance:
@@ -503,7 +504,7 @@ def excerpt(history: History, instance: str, *, around: str = "", most: int = 14
             yield f"  ({len(records)} in {stream})"
 
 
-def _told(issued: Issued) -> str:
+def _reported(issued: Issued) -> str:
     attempts = ", ".join(f"{one.sent:.3f}-{one.ended:.3f} {one.outcome} {one.code}" for one in issued.attempts)
     return f"#{issued.message.index} {issued.message.kind} {issued.message.identity}: {attempts}"
 

@@ -1,4 +1,4 @@
-"""The independent consumer: what stands in the topics, as any other program would read it."""
+"""The independent consumer: what is in the topics, as any other program would read it."""
 
 import hashlib
 import json
@@ -41,13 +41,13 @@ class Record:
     headers: dict[str, str]
     value: dict[str, Any]
     digest: str = ""
-    """Of everything that stands in the topic: key, value, headers."""
+    """Of everything that is in the topic: key, value, headers."""
     era: int = 0
     """How often the end of its partition had been lost before it was written: offsets begin again below it."""
 
     @property
     def place(self) -> tuple[int, int]:
-        """Where in its partition's history it stands."""
+        """Where in its partition's history it is."""
         return self.era, self.offset
 
     @property

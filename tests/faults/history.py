@@ -6,8 +6,8 @@ It shares no logic with ``checks.py``, reads nothing but the recording, and neve
 
 | kind | promise | a finding says |
 |---|---|---|
-| lost | P1 | accepted, absent from one of its topics at the end, though something later stands there |
-| unseen | P1 | accepted and absent, and nothing later stands there either: perhaps only late |
+| lost | P1 | accepted, absent from one of its topics at the end, though something later is there |
+| unseen | P1 | accepted and absent, and nothing later is there either: perhaps only late |
 | phantom | P2 | a record that nobody sent: unknown, of another instance, with other content, or too early |
 | inconsistent offsets | P2 | an offset with two records, or gone between the reads; a publication with two faces |
 | nonmonotonic send | P3 | a message behind one that was sent after its answer had been read |
@@ -16,10 +16,10 @@ It shares no logic with ``checks.py``, reads nothing but the recording, and neve
 | duplicate | P4 | a publication at two offsets, a message under two ids, two messages under one id: uncalled for |
 
 A *publication* is a message under one ``ingestId``. What P4 allows is counted and is no finding: a whole tail that
-appears again, a message of the last second before a SIGKILL that is taken in anew. So is what Jepsen calls an aborted
+appears again, a message of the last second before a SIGKILL that is accepted again. So is what Jepsen calls an aborted
 read (G1a), a refused message that is in the topics all the same: a refusal only says that it may be sent again.
 Where a scenario makes a partition lose its end, nothing is asked of who follows it: that loss is the brokers'.
-Where it destroys bytes of the journal, as many messages may be gone as the connector itself told.
+Where it destroys bytes of the journal, as many messages may be gone as the connector itself reported.
 """
 
 import json
@@ -131,9 +131,9 @@ class History:
         return [one for one in self.recording.live if (one.stream, one.partition) not in self.cut]
 
     @cached_property
-    def buried(self) -> set[str]:
+    def dead_lettered(self) -> set[str]:
         """Hashes of bodies that may be dead letters instead of records, and are."""
-        return {one.body for one in self.recording.letters} if self.run.burials_allowed else set()
+        return {one.body for one in self.recording.letters} if self.run.dead_letters_allowed else set()
 
     @cached_property
     def publications(self) -> dict[tuple[str, str], set[str]]:
@@ -148,10 +148,10 @@ class History:
         """How many records of an instance may break its tails: dead processes left them in frozen brokers' sockets."""
         frozen = [one for one in self.recording.disturbances if one.kind == "freeze"]
         late = sum(any(one.began <= kill <= one.ended + 1 for one in frozen) for kill in self.kills)
-        return late + (self.run.lost_told if self.damages else 0)  # a tail whose journal lost a row has a hole
+        return late + (self.run.lost_reported if self.damages else 0)  # a tail whose journal lost a row has a hole
 
     def newest(self, stream: str, instance: str) -> int:
-        """Number of the last message that stands in the stream for the instance, or beside it in its partition."""
+        """Number of the last message that is in the stream for the instance, or beside it in its partition."""
         return max((self._newest[one.stream, one.partition] for one in self._places(stream, instance)), default=-1)
 
     def _places(self, stream: str, instance: str) -> Iterator[Seen]:
@@ -185,9 +185,9 @@ def check(recording: Recording) -> list[Finding]:
 def absent(history: History) -> Iterator[Finding]:
     """Lost and unseen: an accepted message is in each of its topics, in all of them under one id."""
     damaged_until = max((one.ended for one in history.damages), default=0.0)
-    may_be_lost = history.run.lost_told
+    may_be_lost = history.run.lost_reported
     for message, sent in history.sent.items():
-        if not sent.accepted or sent.first.body in history.buried:
+        if not sent.accepted or sent.first.body in history.dead_lettered:
             continue
         instance, streams = sent.first.instance, sent.first.streams
         is_absent = any((message, stream) not in history.publications for stream in streams)
@@ -199,7 +199,7 @@ def absent(history: History) -> Iterator[Finding]:
             if not found:
                 yield _absent(history, sent, stream)
         if all(ids) and not set.intersection(*ids):
-            what = f"{message} was accepted and stands under no id in all of {', '.join(streams)}"
+            what = f"{message} was accepted and is under no id in all of {', '.join(streams)}"
             yield Finding("lost", what, streams[0], instance, message)
 
 
@@ -243,11 +243,11 @@ def _offsets(records: Iterable[Seen]) -> dict[Partition, dict[int, Seen]]:
 
 def phantoms(history: History) -> Iterator[Finding]:
     """Whatever either consumer saw had been sent, and is what was sent."""
-    told = set()
+    rendered = set()
     for one in chain(history.recording.final, history.recording.live):
         wrong = _wrong(one, history.sent.get(one.message))
-        if wrong and (one.where, wrong) not in told:
-            told.add((one.where, wrong))
+        if wrong and (one.where, wrong) not in rendered:
+            rendered.add((one.where, wrong))
             yield Finding("phantom", wrong, one.where, one.key, one.message)
 
 
@@ -260,7 +260,7 @@ def _wrong(one: Seen, sent: Sent | None) -> str | None:
 def _comparisons(one: Seen, sent: Sending) -> Iterator[tuple[bool, str]]:
     names = [one.ingest_id] if sent.message_id is None else [sent.message_id, _of_its_own(sent)]
     yield one.stream not in sent.streams, f"{one.message} is an {sent.kind} message"
-    yield one.key != sent.instance, f"{one.message} stands under the key {one.key!r}, not {sent.instance!r}"
+    yield one.key != sent.instance, f"{one.message} is under the key {one.key!r}, not {sent.instance!r}"
     yield (
         one.fingerprint != sent.fingerprint,
         f"{one.message} has the fingerprint {one.fingerprint!r}, as sent it is {sent.fingerprint!r}",
@@ -276,7 +276,7 @@ def _of_its_own(sent: Sending) -> str:
 
 
 def inconsistencies(history: History) -> Iterator[Finding]:
-    """Both reads have one and the same record at each offset, and a publication has one face wherever it stands."""
+    """Both reads have one and the same record at each offset, and a publication has one face wherever it is."""
     final = _offsets(history.recording.final)
     followed = {one.where for one in history.recording.live}
     unfollowed = {_publication(one): one.where for one in history.recording.final if one.where not in followed}
@@ -361,7 +361,7 @@ def _nonmonotonic_sends(history: History, records: Sequence[Seen]) -> Iterator[F
             what = f"{one.message} is in another partition than {farthest.message} ({farthest.where})"
             yield _at(one, "nonmonotonic send", f"{what}: order does not cross them")
         elif farthest is not None and one.place < farthest.place:
-            what = f"{one.message} was sent after the acceptance of {farthest.message} had been read, and stands"
+            what = f"{one.message} was sent after the acceptance of {farthest.message} had been read, and is"
             yield _at(one, "nonmonotonic send", f"{what} before it ({farthest.where})")
         elif lowest[one.message] < highest and history.run.replicas == 1:
             what = f"{one.message} was sent after an acceptance with a higher ingestId had been read"
@@ -401,9 +401,9 @@ def _fallen_ids(records: Iterable[Seen]) -> Iterator[Finding]:
 
 
 def duplicates(history: History) -> Iterator[Finding]:
-    """Nothing stands twice, but where P4 allows it."""
+    """Nothing is there twice, but where P4 allows it."""
     yield from _repeated(history)
-    yield from _taken_in_anew(history)
+    yield from _accepted_again(history)
     yield from _shared(history)
 
 
@@ -415,13 +415,13 @@ def _repeated(history: History) -> Iterator[Finding]:
             faults = [at for at, one in enumerate(records) if counted[_publication(one)] > 1]
         for at in faults:
             one = records[min(at, len(records) - 1)]
-            what = f"{one.message} or what stands before it is there again"
+            what = f"{one.message} or what is before it is there again"
             allowed = ", not as a whole tail in its order" if history.run.repeats_allowed else ", and nothing crashed"
             yield _at(one, "duplicate", f"{what} in {stream}{allowed}")
 
 
 def _with_repeats(history: History) -> Iterator[tuple[str, list[Seen]]]:
-    """An instance's records in a stream, where one of its publications stands there more than once."""
+    """An instance's records in a stream, where one of its publications is there more than once."""
     for records in history.final.values():
         for stream, group in groupby(records, key=lambda one: one.stream):
             listed = list(group)
@@ -467,7 +467,7 @@ def _first_fault(ranks: Sequence[int]) -> int | None:
     return len(ranks) if ranks and ranks[-1] != max(ranks) else None
 
 
-def _taken_in_anew(history: History) -> Iterator[Finding]:
+def _accepted_again(history: History) -> Iterator[Finding]:
     ids: defaultdict[str, dict[str, Seen]] = defaultdict(dict)
     for one in history.recording.final:
         ids[one.message].setdefault(one.ingest_id, one)
@@ -476,7 +476,7 @@ def _taken_in_anew(history: History) -> Iterator[Finding]:
         if sent is None or len(found) <= (allowed := _takings(sent, history)):
             continue
         last = found[max(found)]
-        what = f"{message} stands under {len(found)} ids ({', '.join(sorted(found))}), {allowed} can be accounted for"
+        what = f"{message} is under {len(found)} ids ({', '.join(sorted(found))}), {allowed} can be accounted for"
         yield _at(last, "duplicate", what)
 
 
@@ -551,7 +551,7 @@ def counts(recording: Recording) -> dict[str, int]:
         "records": len(recording.final),
         "seen_live": len(recording.live),
         "appeared_again": appearances.total() - len(appearances),
-        "taken_in_anew": ids.total() - len(ids),
+        "accepted_again": ids.total() - len(ids),
         "refused_and_read": len(refused & {one.message for one in recording.final}),
     }
 
@@ -583,7 +583,7 @@ def _around(rows: Sequence[Any], finding: Finding) -> Sequence[Any]:
     return rows[max(0, at - AROUND) : at + AROUND + 1]
 
 
-def told(recording: Recording, findings: Sequence[Finding]) -> Iterator[str]:
+def rendered(recording: Recording, findings: Sequence[Finding]) -> Iterator[str]:
     """Lines for people: the first findings of each kind with the operations around them, and a summary."""
     kinds = Counter(finding.kind for finding in findings)
     for kind in kinds:
@@ -607,7 +607,7 @@ def main(recorded: Sequence[Path], *, as_json: bool) -> int:
             return 2
         findings = check(recording)
         status = status or int(bool(findings))
-        lines = [_as_json(recording, findings)] if as_json else told(recording, findings)
+        lines = [_as_json(recording, findings)] if as_json else rendered(recording, findings)
         sys.stdout.writelines(f"{line}\n" for line in lines)
     return status
 

@@ -1,7 +1,7 @@
 """The connector, with faults that exist in tests only: ``python -m tests.faults.host serve``.
 
 The connector's own code knows nothing of them: its methods are wrapped, its clock and its journal's disk replaced, from
-here. What is broken is told by a control file (`Control`), which a scenario rewrites while the connector runs.
+here. What is broken is set by a control file (`Control`), which a scenario rewrites while the connector runs.
 """
 
 import inspect
@@ -52,7 +52,7 @@ POINTS: Final = {
     "after a commit, before its answers": Point(JournalFile, "transact", "after"),
     "before a checkpoint": Point(JournalFile, "checkpoint", "before"),
     "a row is published, not removed": Point(Delivery, "_remove", "before"),
-    "replay takes a lane": Point(Delivery, "_take", "before"),
+    "replay takes a lane": Point(Delivery, "_start_replaying", "before"),
     "start: the journal is open": Point(SqliteJournal, "open", "after"),
     "start: before the topics": Point(BrokerWatch, "_describe_topics", "before"),
     "stop: before delivery ends": Point(Delivery, "stop", "before"),
@@ -66,7 +66,7 @@ class Control:
 
     Attributes:
         point: Where the process kills itself; empty for nowhere.
-        pending: On which passage, counted since the process has seen the order.
+        pending: On which visit of the point, counted since the process has read this.
         clock_seconds: How far the process's wall clock is off.
         disk: The state of the journal's disk.
     """
@@ -88,7 +88,7 @@ class Host:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._passages: Counter[tuple[str, int]] = Counter()
+        self._visits: Counter[tuple[str, int]] = Counter()
         self._looked = -1.0
         self._control = Control()
         self.time, self.time_ns = time.time, time.time_ns
@@ -107,8 +107,8 @@ class Host:
         control = self.control
         if control.point != name:
             return
-        self._passages[name, control.pending] += 1
-        if self._passages[name, control.pending] >= control.pending:
+        self._visits[name, control.pending] += 1
+        if self._visits[name, control.pending] >= control.pending:
             with self._path.with_suffix(".reached").open("a") as reached:
                 reached.write(f"{name}\n")
             os.kill(os.getpid(), signal.SIGKILL)

@@ -10,27 +10,26 @@ import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone
+from functools import cache
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
 STREAM_OF = {"Instance": "instances", "Task": "tasks"}
 SHANGHAI = timezone(timedelta(hours=8))
+SCHEMAS = Path(__file__).parents[2] / "avro"
 
-STRINGS = ("actionName", "processName", "processKey", "flowTitle", "flowCode", "envType", "sourceType")
-INTS = ("action",)
-DATES = ("startTime", "endTime")
-MAPS = ("approverMap", "startUserMap")
-INSTANCE_ONLY = {"string": ("instanceStatusName",), "int": ("instanceStatus",), "map": ("elementMap",)}
-TASK_ONLY = {
-    "string": (
-        *("taskStatusName", "elementId", "elementName", "elementType", "elementTypeName", "comment"),
-        *("rollbackElementId", "rollbackElementName", "revokeElementId", "revokeElementName"),
-    ),
-    "int": ("taskStatus",),
-    "date": ("taskStartTime", "taskEndTime"),
-    "map": ("turnToUserMap", "addAssigneeMap", "ccUserMap", "taskMap", "pageUrlMap"),
-    "boolean": ("isCcTask",),
+RECORDS = {"Instance": "InstanceEvent", "Task": "TaskEvent"}
+DRAWN_BY_HAND = {"msgId", "msgType", "instanceId", "requestId"}
+"""What identifies a message; `draw` makes it."""
+TYPES = {
+    '"string"': "string",
+    '"int"': "int",
+    '"boolean"': "boolean",
+    '{"type": "long", "logicalType": "timestamp-millis"}': "date",
+    '{"type": "array", "items": {"type": "map", "values": "string"}}': "map",
 }
+"""Avro type as JSON → how a value of it is drawn."""
 WORDS = (
     "请假审批",
     "同意,注意交接",
@@ -128,13 +127,23 @@ def _message_id(run: str, instance: str, index: int, previous_id: str | None, ch
 
 
 def _fields(kind: str, chance: random.Random) -> Iterator[tuple[str, Drawn]]:
-    own = INSTANCE_ONLY if kind == "Instance" else TASK_ONLY
-    shared = {"string": STRINGS, "int": INTS, "date": DATES, "map": MAPS}
-    for fields in (shared, own):
-        for type_name, names in fields.items():
-            yield from ((name, DRAW[type_name](chance)) for name in names if chance.random() < 0.6)
+    yield from ((name, DRAW[drawn](chance)) for name, drawn in fields_of(kind).items() if chance.random() < 0.6)
     if kind == "Instance" and chance.random() < 0.05:
         yield "comment", _same("a task's field on an Instance message")
+
+
+@cache
+def fields_of(kind: str) -> dict[str, str]:
+    """The fields of a message, and how each is drawn: read from the schema's file, not by the connector's code."""
+    schema = json.loads((SCHEMAS / f"io.weda.workflow.{RECORDS[kind]}.avsc").read_text(encoding="utf-8"))
+    names = [field["name"] for field in schema["fields"]]
+    drawn = [field for field in schema["fields"][: names.index(OURS[0])] if field["name"] not in DRAWN_BY_HAND]
+    return {field["name"]: TYPES[json.dumps(_non_null(field["type"]))] for field in drawn}
+
+
+def _non_null(union: Any) -> Any:
+    """The type of a field that may be absent."""
+    return next(one for one in union if one != "null") if isinstance(union, list) else union
 
 
 def _same(value: Any) -> Drawn:

@@ -51,14 +51,14 @@ class Run:
     brokers: int
     repeats_allowed: bool = True
     """Whether anything crashed, was rebuilt or restarted: else not even a tail may appear again."""
-    burials_allowed: bool = False
+    dead_letters_allowed: bool = False
     """Whether Kafka refused records for their own sake: an accepted message may then be a dead letter."""
     timestamps_replaced: bool = False
     """Whether Kafka refused times of receipt: records of one publication may have different timestamps."""
     replicas: int = 1
     """Connectors that shared the load; among several the offsets alone are the order, ids are not."""
-    lost_told: int = 0
-    """Messages of which the connector itself told that they were lost with bytes of its journal's file."""
+    lost_reported: int = 0
+    """Messages that the connector itself reported as lost with bytes of its journal's file."""
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ class Cut:
 
 @dataclass(frozen=True)
 class Letter:
-    """A dead letter: the hash of what was received, and why it was buried."""
+    """A dead letter: the hash of what was received, and why it was dead-lettered."""
 
     body: str
     code: str
@@ -147,7 +147,7 @@ class Seen:
 
     @property
     def place(self) -> tuple[int, int]:
-        """Where in its partition's history it stands."""
+        """Where in its partition's history it is."""
         return self.era, self.offset
 
 
@@ -203,10 +203,12 @@ def breaks(
 ) -> list[Break]:
     """What was broken, in the order of time; ``freezes`` and ``damages`` are among the disturbances."""
 
-    def told(one: Disturbance, kind: Literal["freeze", "damage", "other"]) -> Break:
+    def as_break(one: Disturbance, kind: Literal["freeze", "damage", "other"]) -> Break:
         return Break(one.name, kind, _since(began, one.began), _since(began, one.ended))
 
-    found = [told(one, "freeze" if one in freezes else "damage" if one in damages else "other") for one in disturbances]
+    found = [
+        as_break(one, "freeze" if one in freezes else "damage" if one in damages else "other") for one in disturbances
+    ]
     found += [Break("SIGKILL to the connector", "kill", at, at) for at in (_since(began, kill) for kill in kills)]
     return sorted(found, key=lambda one: one.began)
 
@@ -310,15 +312,15 @@ def _recording(lines: Sequence[dict[str, Any]]) -> Recording:
         raise Unreadable(f"the format's version is {version}, known is {VERSION}")
     if lines[-1] != {"is": "end", "lines": len(lines) - 1}:
         raise Unreadable("the file is cut off: it has no last line, or not as many as that says")
-    told: dict[str, list[dict[str, Any]]] = {kind: [] for kind in KINDS}
+    by_kind: dict[str, list[dict[str, Any]]] = {kind: [] for kind in KINDS}
     for line in lines[1:-1]:
-        told[line.pop("is")].append(line)
+        by_kind[line.pop("is")].append(line)
     return Recording(
         Run(**lines[0]),
-        [Sending(**{**line, "streams": tuple(line["streams"])}) for line in told["attempt"]],
-        [Break(**line) for line in told["disturbance"]],
-        [Seen(**line) for line in told["final"]],
-        [Seen(**line) for line in told["live"]],
-        [Cut(**line) for line in told["cut"]],
-        [Letter(**line) for line in told["letter"]],
+        [Sending(**{**line, "streams": tuple(line["streams"])}) for line in by_kind["attempt"]],
+        [Break(**line) for line in by_kind["disturbance"]],
+        [Seen(**line) for line in by_kind["final"]],
+        [Seen(**line) for line in by_kind["live"]],
+        [Cut(**line) for line in by_kind["cut"]],
+        [Letter(**line) for line in by_kind["letter"]],
     )

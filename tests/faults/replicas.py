@@ -18,7 +18,7 @@ from tests.servers.wires import Wires
 
 
 class Replicas:
-    """What stands where one connector does; the members are broken one by one."""
+    """The replicas in place of one connector; the members are broken one by one."""
 
     def __init__(
         self, members: list[Connector], to_kafka: list[Wires], to_postgres: list[Wires], postgres: Postgres

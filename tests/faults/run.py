@@ -31,7 +31,7 @@ RECOVER_SECONDS = 180
 """How long a backlog may take after the last fault ended."""
 BREACHES_SHOWN = 5
 DEADLINE_SECONDS = 0.8
-"""What the connector promises; on a machine that is busy with the brokers too it is told, not checked."""
+"""What the connector promises; on a machine that is busy with the brokers too it is reported, not checked."""
 
 
 @dataclass(frozen=True)
@@ -207,12 +207,12 @@ def _judge(
         freezes=stage.freezes,
         dead_letters=dead_letters,
         oldest_age_seen=max((sample.oldest_age or 0 for sample in stage.samples), default=0),
-        lost_told=stage.lost_told,
+        lost_reported=stage.lost_reported,
         damages=stage.damages,
         rebuilds_seen=int(max((sample.rebuilds or 0 for sample in stage.samples), default=0)),
     )
     recorded = Recording(
-        _run(scenario, load, stage.lost_told),
+        _run(scenario, load, stage.lost_reported),
         recording.sendings(ledger, began),
         recording.breaks(stage.disturbances, kills, freezes=stage.freezes, damages=stage.damages, began=began),
         recording.final(records, left=stage.with_eras(left)),
@@ -233,7 +233,7 @@ def _judge(
     )
 
 
-def _run(scenario: Scenario, load: Load, lost_told: int) -> recording.Run:
+def _run(scenario: Scenario, load: Load, lost_reported: int) -> recording.Run:
     return recording.Run(
         run=load.run,
         scenario=scenario.name,
@@ -243,10 +243,10 @@ def _run(scenario: Scenario, load: Load, lost_told: int) -> recording.Run:
         seconds=load.seconds,
         brokers=scenario.nodes,
         repeats_allowed=scenario.repeats_allowed,
-        burials_allowed=scenario.large_refused,
+        dead_letters_allowed=scenario.large_refused,
         timestamps_replaced=scenario.timestamps_replaced,
         replicas=scenario.replicas,
-        lost_told=lost_told,
+        lost_reported=lost_reported,
     )
 
 
@@ -264,11 +264,10 @@ def _second_opinion(recorded: Recording) -> list[Breach]:
 
 def _imbalance(stage: Stage) -> list[Breach]:
     last = stage.samples[-1] if stage.samples else None
-    if last is None or last.imbalance == stage.lost_told:
+    if last is None or last.imbalance == stage.lost_reported:
         return []
-    what = (
-        f"at rest the connector's own ledger is off by {last.imbalance}, lost with a damaged journal: {stage.lost_told}"
-    )
+    lost = stage.lost_reported
+    what = f"at rest the connector's own ledger is off by {last.imbalance}, lost with a damaged journal: {lost}"
     return [Breach("ledger", "imbalance", what)]
 
 
@@ -303,7 +302,7 @@ def _figures(history: History, stage: Stage) -> dict[str, Any]:
         "never_sent": ledger.never_sent,
         "records": len(history.records),
         "missing": sum(1 for _ in checks.missing(history)),
-        "lost_with_damage": history.lost_told,
+        "lost_with_damage": history.lost_reported,
         "out_of_order": sum(1 for _ in checks.out_of_order(history)),
         "repeats": checks.repeats(history),
         "dead_letters": len(history.dead_letters),

@@ -98,7 +98,7 @@ def scenarios() -> Iterator[Scenario]:
         oldest_age_seconds=5,
     )
     yield kafka_after_connector()
-    yield Scenario("leader-moved", "a leader freezes, others take over; then leaders are elected anew", _move, nodes=3)
+    yield Scenario("leader-moved", "a leader freezes, others take over; then leaders are elected again", _move, nodes=3)
     yield Scenario(
         *("mixed", "three connector SIGKILLs, a broker killed and all frozen for 20 s, as it comes", _mixed),
         nodes=3,

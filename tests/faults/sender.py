@@ -44,7 +44,7 @@ class Load:
 
 
 class Sender:
-    """Sends until it is told to stop; ``ledger`` tells what was sent and answered.
+    """Sends until it is stopped; ``ledger`` says what was sent and answered.
 
     Of several addresses each request takes one by chance, as a plain load balancer does.
     """

@@ -45,7 +45,7 @@ class Sample:
     """Seconds."""
     imbalance: float | None = None
     rebuilds: float | None = None
-    """Producers that were built anew since the connector's start."""
+    """Producers that were rebuilt since the connector's start."""
     lost: float | None = None
     """Messages that a damaged journal did not give back."""
     resident_bytes: int = 0
@@ -197,7 +197,7 @@ class Stage:
         self.gone: list[Record] = []
         """What had been read of topics before they lost it."""
         self.cuts: dict[tuple[str, int], list[int]] = {}
-        """Stream and partition → the offsets from which on it lost what it held, and was written anew."""
+        """Stream and partition → the offsets from which on it lost what it held, and was written again."""
 
     @asynccontextmanager
     async def disturbing(self, name: str, *, closes_door: bool = False) -> AsyncIterator[None]:
@@ -250,7 +250,7 @@ class Stage:
         self.cuts.setdefault((stream, partition), []).append(offset)
 
     def history_of(self, records: list[Record]) -> list[Record]:
-        """What stands in the topics at the end, together with what they lost on the way."""
+        """What is in the topics at the end, together with what they lost on the way."""
         written = self.with_eras(records)
         known = {(one.stream, one.partition, one.place): one for one in (*self.gone, *written)}
         return [*known.values()]
@@ -263,7 +263,7 @@ class Stage:
         return self.cuts.get((record.stream, record.partition), [])
 
     @property
-    def lost_told(self) -> int:
+    def lost_reported(self) -> int:
         """Messages that the connector says a damaged journal did not give back."""
         return int(max((sample.lost or 0 for sample in self.samples), default=0))
 
@@ -277,8 +277,8 @@ class Stage:
 
     async def _sample(self, session: aiohttp.ClientSession) -> Sample:
         at = time.monotonic()
-        told = await asyncio.gather(*(_told(session, each) for each in self.connector.operations_urls))
-        texts = [text for text in told if text is not None]
+        reported = await asyncio.gather(*(_reported(session, each) for each in self.connector.operations_urls))
+        texts = [text for text in reported if text is not None]
         if not texts:
             return Sample(at)
         text = "\n".join(texts)
@@ -299,8 +299,8 @@ class Stage:
         """A metric of now, summed over its labels and over every connector that answers."""
         timeout = aiohttp.ClientTimeout(total=ANSWER_SECONDS)
         async with aiohttp.ClientSession(timeout=timeout) as session:
-            told = await asyncio.gather(*(_told(session, each) for each in self.connector.operations_urls))
-        return _sum("\n".join(text for text in told if text is not None), name)
+            reported = await asyncio.gather(*(_reported(session, each) for each in self.connector.operations_urls))
+        return _sum("\n".join(text for text in reported if text is not None), name)
 
     async def wait_until_published(self, *, seconds: float) -> bool:
         """Wait until the journal is empty and stays so for a while; False when time is up."""
@@ -323,7 +323,7 @@ async def is_ready(session: aiohttp.ClientSession, operations_url: str) -> bool:
         return False
 
 
-async def _told(session: aiohttp.ClientSession, url: str) -> str | None:
+async def _reported(session: aiohttp.ClientSession, url: str) -> str | None:
     try:
         async with session.get(f"{url}/metrics") as response:
             return await response.text()

@@ -119,7 +119,7 @@ def refused_with(code: int) -> Change:
     return lambda good: attempts_of(good, 1, Attempt(10, 10.1, "refused", code), Attempt(11, 11.1, "accepted", 0))
 
 
-def buried(message: Message, code: str = "41300") -> DeadLetter:
+def dead_lettered(message: Message, code: str = "41300") -> DeadLetter:
     return DeadLetter(0, 0, {"weda.error.code": code}, message.body)
 
 
@@ -128,7 +128,7 @@ def with_a_burial(*, is_large: bool, large_refused: bool = True, code: str = "41
     good = history([0, 2, 3])
     (message,) = (replace(one, is_large=is_large) for one in tasks(2)[1:])
     good.ledger.issued[message.identity] = sent(message, "accepted")
-    return replace(good, wanted=Wanted(large_refused=large_refused), dead_letters=[buried(message, code)])
+    return replace(good, wanted=Wanted(large_refused=large_refused), dead_letters=[dead_lettered(message, code)])
 
 
 BROKEN: dict[str, tuple[str, Change]] = {
@@ -138,19 +138,19 @@ BROKEN: dict[str, tuple[str, Change]] = {
         lambda good: replace(good, records=good.records[1:]),
     ),
     "an accepted message is in its topics under different ids": ("missing", with_value(ingestId=ingest_id(999))),
-    "a well-formed message was buried": (
+    "a well-formed message was dead-lettered": (
         "dead-lettered",
-        lambda good: replace(good, dead_letters=[buried(tasks(1)[0])]),
+        lambda good: replace(good, dead_letters=[dead_lettered(tasks(1)[0])]),
     ),
-    "a large message was buried where every topic takes it": (
+    "a large message was dead-lettered where every topic takes it": (
         "dead-lettered",
         lambda _: with_a_burial(is_large=True, large_refused=False),
     ),
-    "a small message was buried because a large one was refused": (
+    "a small message was dead-lettered because a large one was refused": (
         "dead-lettered",
         lambda _: with_a_burial(is_large=False),
     ),
-    "a large message was buried for another reason than its size": (
+    "a large message was dead-lettered for another reason than its size": (
         "dead-lettered",
         lambda _: with_a_burial(is_large=True, code="42200"),
     ),
@@ -164,7 +164,7 @@ BROKEN: dict[str, tuple[str, Change]] = {
     ),
     "a record was never sent": ("unissued", with_value(requestId="somebody else's")),
     "a record's message had never left": ("unissued", lambda good: attempts_of(good, 0)),
-    "a record stands in another type's topic": (
+    "a record is in another type's topic": (
         "unissued",
         lambda good: replace(good, records=[*good.records, published(tasks(1)[0], "instances", 9)]),
     ),
@@ -218,7 +218,7 @@ BROKEN: dict[str, tuple[str, Change]] = {
 
 
 @pytest.mark.parametrize("what", BROKEN)
-def test_a_broken_history_is_told_by_its_check(what: str) -> None:
+def test_a_broken_history_is_reported_by_its_check(what: str) -> None:
     good = history([0, 1, 2, 3])
     assert check(good) == []
 
@@ -295,17 +295,17 @@ def test_a_tail_that_is_not_whole_or_not_in_order_is_broken(order: str) -> None:
 
 @given(st.data())
 def test_every_history_of_crashes_and_replays_is_legal(data: st.DataObject) -> None:
-    """A model of a lane: appended in order, the head struck after it was published, replayed from the head."""
+    """A model of a lane: appended in order, the head removed after it was published, replayed from the head."""
     topic: list[int] = []
     waiting: list[int] = []
     newest = published_up_to = 0
-    for step in data.draw(st.lists(st.sampled_from(["take", "publish", "strike", "crash"]), max_size=60)):
+    for step in data.draw(st.lists(st.sampled_from(["take", "publish", "remove", "crash"]), max_size=60)):
         if step == "take":
             waiting.append(newest := newest + 1)
         elif step == "publish" and published_up_to < len(waiting):
             topic.append(waiting[published_up_to])
             published_up_to += 1
-        elif step == "strike" and published_up_to:
+        elif step == "remove" and published_up_to:
             waiting.pop(0)
             published_up_to -= 1
         elif step == "crash":
@@ -324,7 +324,7 @@ def test_a_tail_with_a_record_missing_in_its_middle_is_broken(count: int, data: 
     assert list(tail_breaks([(str(number), "id") for number in order])) != []
 
 
-def test_a_broken_tail_is_told_with_its_place() -> None:
+def test_a_broken_tail_is_reported_with_its_place() -> None:
     breach = next(iter(checks.broken_tails(history([0, 1, 2, 1, 3]))))
 
     assert (breach.promise, breach.where) == ("P4", "events/0@4")
@@ -348,16 +348,16 @@ def test_a_frozen_broker_may_give_out_one_late_record_for_each_connector_that_wa
     assert broken(check(replace(late, connector_kills=[35.0]))) == {"broken tail"}
 
 
-# --- published anew ---
+# --- published again ---
 
 
 def restarts(*attempts: Attempt, kills: Sequence[float] = ()) -> History:
-    """Message 1 stands twice, the second time under an id of its own."""
+    """Message 1 is there twice, the second time under an id of its own."""
     twice = history([0, 1, 1, 2], ids=[0, 1, 11, 12])
     return replace(attempts_of(twice, 1, *attempts), connector_kills=kills, disturbances=KILLED)
 
 
-def test_a_message_sent_again_after_a_kill_may_be_published_anew() -> None:
+def test_a_message_sent_again_after_a_kill_may_be_published_again() -> None:
     again = restarts(Attempt(10, 10.5, "unknown"), Attempt(12, 12.1, "accepted", 0), kills=[10.4])
 
     assert check(again) == []
@@ -374,4 +374,4 @@ def test_a_message_sent_again_after_a_kill_may_be_published_anew() -> None:
     ids=["no kill", "not sent again", "killed long after the index had it", "killed after it was sent again"],
 )
 def test_otherwise_a_message_has_one_id(attempts: list[Attempt], kills: list[float]) -> None:
-    assert broken(check(restarts(*attempts, kills=kills))) == {"published anew"}
+    assert broken(check(restarts(*attempts, kills=kills))) == {"published again"}

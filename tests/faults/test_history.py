@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from tests.faults import recording as files
 from tests.faults.__main__ import main as command
 from tests.faults.checks import fingerprint
-from tests.faults.history import PROMISE_OF, check, counts, operations, tail_faults, told
+from tests.faults.history import PROMISE_OF, check, counts, operations, rendered, tail_faults
 from tests.faults.ledger import Attempt, Disturbance, Issued, Ledger
 from tests.faults.messages import messages
 from tests.faults.recording import Break, Cut, Letter, Recording, Run, Seen, Sending, Unreadable
@@ -180,7 +180,7 @@ CASES: dict[str, Case] = {
         after(without(*PLACES_OF_3, read="final"), attempted(3, (30, 31, "unknown"))),
         "P1",
     ),
-    "accepted, nothing later stands there": Case(
+    "accepted, nothing later is there": Case(
         "unseen",
         without(*PLACES_OF_3),
         after(without(*PLACES_OF_3), attempted(3, (30, 31, "refused"))),
@@ -252,7 +252,7 @@ CASES: dict[str, Case] = {
         everywhere(lambda one: replace(one, timestamp=5), *PLACES_OF_1),
         "P2",
     ),
-    "stands before one that was accepted before it was sent": Case(
+    "is before one that was accepted before it was sent": Case(
         "nonmonotonic send",
         reordered([0, 2, 1, 3], ids=[0, 1, 2, 3]),
         after(reordered([0, 2, 1, 3], ids=[0, 1, 2, 3]), attempted(1, (10, 22, "accepted"))),
@@ -330,14 +330,14 @@ CASES: dict[str, Case] = {
         reordered([0, 1, 2, 3, 2, 3]),
         "P4",
     ),
-    "published anew without a kill": Case(
+    "published again without a kill": Case(
         "duplicate",
         after(reordered([0, 1, 1, 2], ids=[0, 1, 11, 12]), attempted(1, *TWICE_1)),
         after(reordered([0, 1, 1, 2], ids=[0, 1, 11, 12]), attempted(1, *TWICE_1), broken(("kill", 10.4, 10.4))),
         "P4",
         (0, 1, 2),
     ),
-    "published anew though the index knew it": Case(
+    "published again though the index knew it": Case(
         "duplicate",
         after(
             reordered([0, 1, 1, 2], ids=[0, 1, 11, 12]),
@@ -414,7 +414,7 @@ def test_a_lane_may_leave_this_behind(order: str) -> None:
     ("order", "at"),
     [
         *(("12324", 4), ("12342", 5), ("12313", 4), ("1231", 4), ("1232124", 4), ("12321", 4), ("121", 3)),
-        ("12323123", 5),  # the second crash cannot bring back what was struck before the first
+        ("12323123", 5),  # the second crash cannot bring back what was removed before the first
     ],
 )
 def test_a_lane_never_leaves_this_behind(order: str, at: int) -> None:
@@ -439,11 +439,11 @@ def lane(data: st.DataObject, count: int) -> list[int]:
     topic: list[int] = []
     waiting = [*range(count)]
     published = 0
-    for step in data.draw(st.lists(st.sampled_from(["publish", "publish", "strike", "crash"]), max_size=4 * count)):
+    for step in data.draw(st.lists(st.sampled_from(["publish", "publish", "remove", "crash"]), max_size=4 * count)):
         if step == "publish" and published < len(waiting):
             topic.append(waiting[published])
             published += 1
-        elif step == "strike" and published:
+        elif step == "remove" and published:
             waiting.pop(0)
             published -= 1
         elif step == "crash":
@@ -471,7 +471,7 @@ def generated(data: st.DataObject) -> Recording:
 
 
 def chosen(data: st.DataObject, good: Recording) -> Seen:
-    """A record whose publication stands once in its topic, with a later one behind it that does so too."""
+    """A record whose publication is in its topic once, as is a later one behind it."""
     once = [one for one in good.final if _times(good, one) == 1]
     if not once:
         reject()
@@ -597,37 +597,37 @@ def test_what_is_allowed_is_counted() -> None:
         "records": 12,
         "seen_live": 12,
         "appeared_again": 4,
-        "taken_in_anew": 0,
+        "accepted_again": 0,
         "refused_and_read": 1,
     }
-    assert "no finding; messages 4" in "\n".join(told(tail, []))
+    assert "no finding; messages 4" in "\n".join(rendered(tail, []))
 
 
 def test_an_accepted_message_may_be_a_dead_letter_where_kafka_refuses_records() -> None:
-    buried = replace(without(*PLACES_OF_1)(history([0, 1, 2, 3])), letters=[Letter("body i1", "41300", 0, 0)])
+    dead_lettered = replace(without(*PLACES_OF_1)(history([0, 1, 2, 3])), letters=[Letter("body i1", "41300", 0, 0)])
 
-    assert {one.kind for one in check(buried)} == {"lost"}
-    assert check(replace(buried, run=replace(RUN, burials_allowed=True))) == []
+    assert {one.kind for one in check(dead_lettered)} == {"lost"}
+    assert check(replace(dead_lettered, run=replace(RUN, dead_letters_allowed=True))) == []
 
 
-def test_as_many_messages_may_be_gone_with_the_journal_as_the_connector_told() -> None:
+def test_as_many_messages_may_be_gone_with_the_journal_as_the_connector_reported() -> None:
     gone = without(*PLACES_OF_1, "events/0@2", "tasks/0@2")(history([0, 1, 2, 3]))
     damaged = broken(("damage", 21, 22))(gone)
 
     assert len(check(damaged)) == 4
-    assert {one.message for one in check(replace(damaged, run=replace(RUN, lost_told=1)))} == {"i2"}
-    assert check(replace(damaged, run=replace(RUN, lost_told=2))) == []
-    assert check(replace(gone, run=replace(RUN, lost_told=2))) != []
+    assert {one.message for one in check(replace(damaged, run=replace(RUN, lost_reported=1)))} == {"i2"}
+    assert check(replace(damaged, run=replace(RUN, lost_reported=2))) == []
+    assert check(replace(gone, run=replace(RUN, lost_reported=2))) != []
 
 
 def test_a_tail_has_a_hole_where_the_journal_lost_a_row() -> None:
     holed = broken(("damage", 31, 32))(reordered([0, 1, 2, 3, 1, 3])(history([0, 1, 2, 3])))
 
     assert {one.kind for one in check(holed)} == {"duplicate"}
-    assert check(replace(holed, run=replace(RUN, lost_told=1))) == []
+    assert check(replace(holed, run=replace(RUN, lost_reported=1))) == []
 
 
-def test_a_message_is_taken_in_anew_where_the_index_of_repeats_was_damaged() -> None:
+def test_a_message_is_accepted_again_where_the_index_of_repeats_was_damaged() -> None:
     sent_again = attempted(1, (10, 10.5, "accepted"), (18, 18.1, "accepted"))
     restarts = after(reordered([0, 1, 1, 2], ids=[0, 1, 11, 12]), sent_again)(history([0, 1, 2]))
 
@@ -716,8 +716,8 @@ def test_the_command_tells_the_findings_of_a_file(tmp_path: Path, capsys: pytest
     assert command(["check", str(good), str(bad)]) == 1
     assert "FAIL by hand (seed 7): lost 2" in capsys.readouterr().out
     assert command(["check", str(bad), "--json"]) == 1
-    told_as_json = json.loads(capsys.readouterr().out)
-    assert (told_as_json["ok"], told_as_json["kinds"], told_as_json["findings"][0]["promise"]) == (
+    as_json = json.loads(capsys.readouterr().out)
+    assert (as_json["ok"], as_json["kinds"], as_json["findings"][0]["promise"]) == (
         False,
         {"lost": 2},
         "P1",

@@ -15,7 +15,7 @@ def test_a_point_is_a_method_of_the_connector(name):
     assert point.owner.__module__.startswith("connector.")
 
 
-def test_an_order_is_followed_on_its_passage(tmp_path, monkeypatch):
+def test_the_process_ends_on_the_given_visit_of_a_point(tmp_path, monkeypatch):
     ended = []
     monkeypatch.setattr("os.kill", lambda *_: ended.append(1))
     control = tmp_path / "faults.json"

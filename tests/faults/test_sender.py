@@ -154,7 +154,7 @@ def test_records_are_read_with_their_place(kafka: KafkaCluster, topic_prefix: st
         (lambda value: value + b"more", "bytes after its record"),
     ],
 )
-def test_a_value_of_another_framing_is_told(
+def test_a_value_of_another_framing_is_reported(
     kafka: KafkaCluster, topic_prefix: str, broken: Callable[[bytes], bytes], what: str
 ) -> None:
     for stream in RECORD_TYPE_OF:

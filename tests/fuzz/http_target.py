@@ -109,7 +109,7 @@ class Fuzzed(Served):
     async def _listen(self) -> None:
         config = uvicorn.Config(
             self.receiver,
-            http=Listener.public(self.receiver, 64, self.metrics.connection_refused).protocol,
+            http=Listener.public(self.receiver, 64, self.metrics.connection_turned_away).protocol,
             ws="none",
             lifespan="off",
             log_config=None,
@@ -159,7 +159,7 @@ def _start() -> Fuzzed:
     logging.getLogger("asyncio").addHandler(DEFECTS)
     served = Fuzzed()
     LOOP.run_until_complete(served.start())
-    served.receiver._refusal_delay._seconds = 0
+    served.receiver._rejection_delay._seconds = 0
     return served
 
 
@@ -186,10 +186,10 @@ def execute(data: bytes) -> None:
     """One execution: a connection from its begin to its end."""
     written = LOOP.run_until_complete(SERVED.play(data))
     assert DEFECTS.seen == [], DEFECTS.seen
-    for status, told in _answers(written):
-        assert status < 500, (status, told)
-        assert told["code"] == 0 or told["code"] // 100 == status
-        assert told["code"] == 0 or {*told} == {"code", "message", "stage", "retriable"}
+    for status, reported in _answers(written):
+        assert status < 500, (status, reported)
+        assert reported["code"] == 0 or reported["code"] // 100 == status
+        assert reported["code"] == 0 or {*reported} == {"code", "message", "stage", "retriable"}
 
 
 def _answers(written: bytes) -> Iterator[tuple[int, Any]]:

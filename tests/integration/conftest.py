@@ -1,7 +1,7 @@
 """A connector in this process, on a real broker."""
 
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import aiohttp
@@ -10,8 +10,14 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from connector.app.connector import Connector
 from connector.settings import Settings
+from tests.servers import KafkaCluster
+from tests.servers.gate import Certificates
+from tests.servers.secured import start_with_certificates, start_with_every_mechanism
+from tests.servers.tokens import TokenService, token_service
 
 TOKEN = "a-token-for-tests"
+PREFIX = "guarded"
+"""What the topics' names begin with on a broker that asks for credentials."""
 
 
 class Running:
@@ -44,6 +50,37 @@ class Running:
         """The sum of a metric's samples that carry the labels."""
         samples = [one for family in text_string_to_metric_families(await self.exposed()) for one in family.samples]
         return sum(one.value for one in samples if one.name == name and labels.items() <= one.labels.items())
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    return Certificates.issue(tmp_path_factory.mktemp("certificates"))
+
+
+@pytest.fixture(scope="module")
+def service(certificates: Certificates) -> Iterator[TokenService]:
+    with token_service(certificates) as service:
+        yield service
+
+
+@pytest.fixture
+def tokens(service: TokenService) -> Iterator[TokenService]:
+    """The endpoint of tokens, which is as it was once a test is over."""
+    right = dict(vars(service))
+    yield service
+    vars(service).update(right)
+
+
+@pytest.fixture(scope="module")
+def guarded(certificates: Certificates, service: TokenService) -> Iterator[KafkaCluster]:
+    with start_with_every_mechanism(certificates, service, PREFIX) as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="module")
+def by_certificates(certificates: Certificates) -> Iterator[KafkaCluster]:
+    with start_with_certificates(certificates) as cluster:
+        yield cluster
 
 
 Start = Callable[..., Any]

@@ -1,4 +1,4 @@
-"""The backlog of a lost connector: told, read out, and published, whole and in order, whatever happens in between."""
+"""The backlog of a lost connector: reported, exported and published, whole and in order, whatever happens meanwhile."""
 
 import asyncio
 import base64
@@ -21,7 +21,7 @@ import pytest
 from connector.intake.dead_letters import dead_letter
 from connector.journal.model import Admission
 from connector.journal.sqlite import SqliteJournal
-from connector.message.conversion import timestamp_text
+from connector.message.headers import timestamp_text
 from connector.values import ProducibleRecord, Request
 from tests.faults.stage import Connector as Process
 from tests.integration.test_damaged_journal import SCHEMA_OF_FORMAT_1, pages_of, scramble
@@ -146,9 +146,9 @@ async def test_the_volume_of_a_killed_connector_is_drained_in_order(kafka, topic
     for file in tmp_path.glob("journal.db*"):
         shutil.copy(file, path.parent)
 
-    code, told, _ = drain(path, kafka.bootstrap_servers)
+    code, reported, _ = drain(path, kafka.bootstrap_servers)
 
-    assert (code, told["left"], told["dead_lettered"]) == (0, 0, 0)
+    assert (code, reported["left"], reported["dead_lettered"]) == (0, 0, 0)
     records = await asyncio.to_thread(read_topic, kafka.bootstrap_servers, f"{topic_prefix}.events")
     found: dict[str, list[int]] = defaultdict(list)
     for record in records:
@@ -179,10 +179,10 @@ async def test_a_drain_that_was_killed_goes_on_where_it_was(kafka, topic, path):
 
     code, printed, _ = await interrupted(path, kafka.bootstrap_servers, topic, signal.SIGKILL)
     assert (code, printed) == (-signal.SIGKILL, "")
-    code, told, _ = drain(path, kafka.bootstrap_servers)
+    code, reported, _ = drain(path, kafka.bootstrap_servers)
 
-    assert (code, told["left"]) == (0, 0)
-    assert 0 < told["published"] < MANY
+    assert (code, reported["left"]) == (0, 0)
+    assert 0 < reported["published"] < MANY
     assert_whole_and_in_order(numbers_by_key(kafka.bootstrap_servers, topic), range(1, MANY + 1))
 
 
@@ -197,18 +197,30 @@ async def test_a_file_is_drained_though_the_settings_name_a_shared_journal(kafka
     assert run(*arguments[:1], *arguments[3:], **nowhere)[0] == 2, "without the file's name it is refused"
 
 
+async def test_what_is_older_than_its_topic_takes_is_drained_with_the_current_time(kafka, topic_prefix, path):
+    """`message.timestamp.before.max.ms`: the backlog of a connector that was lost long ago."""
+    kafka.create_topic(f"{topic_prefix}.dead-letters")
+    kafka.create_topic(f"{topic_prefix}.events", config={"message.timestamp.before.max.ms": "60000"})
+    await fill(path, [admission(number, f"{topic_prefix}.events") for number in range(1, 101)])
+
+    code, reported, _ = drain(path, kafka.bootstrap_servers)
+
+    assert (code, reported["published"], reported["left"]) == (0, 100, 0)
+    assert_whole_and_in_order(numbers_by_key(kafka.bootstrap_servers, f"{topic_prefix}.events"), range(1, 101))
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 async def test_a_drain_that_is_stopped_says_how_many_are_left(kafka, topic, path, number):
     await fill(path, [admission(number, topic) for number in range(1, MANY + 1)])
 
     code, printed, _ = await interrupted(path, kafka.bootstrap_servers, topic, number)
-    told = json.loads(printed.splitlines()[-1])
+    reported = json.loads(printed.splitlines()[-1])
 
     assert code == 1
-    assert told["published"] + told["left"] == MANY
-    assert len(await rows_of(path)) == told["left"] > 0
+    assert reported["published"] + reported["left"] == MANY
+    assert len(await rows_of(path)) == reported["left"] > 0
     code, rest, _ = drain(path, kafka.bootstrap_servers)
-    assert (code, rest["published"], rest["left"]) == (0, told["left"], 0)
+    assert (code, rest["published"], rest["left"]) == (0, reported["left"], 0)
     found = numbers_by_key(kafka.bootstrap_servers, topic)
     assert_whole_and_in_order(found, range(1, MANY + 1))
     assert sum(map(len, found.values())) == MANY, "in good order nothing repeats"
@@ -226,11 +238,11 @@ async def test_a_drain_while_the_brokers_hang_gives_up_and_keeps_the_rest(kafka,
             printed, said = process.communicate(timeout=60)
         finally:
             kafka.resume(1)
-    told = json.loads(printed.splitlines()[-1])
+    reported = json.loads(printed.splitlines()[-1])
 
-    assert (process.returncode, told["published"] + told["left"]) == (3, MANY)
-    assert told["left"] > 0
-    assert f"{told['left']} are left" in said
+    assert (process.returncode, reported["published"] + reported["left"]) == (3, MANY)
+    assert reported["left"] > 0
+    assert f"{reported['left']} are left" in said
     assert drain(path, kafka.bootstrap_servers)[:2][0] == 0
     assert_whole_and_in_order(numbers_by_key(kafka.bootstrap_servers, topic), range(1, MANY + 1))
 
@@ -239,9 +251,9 @@ async def test_without_brokers_nothing_is_touched(topic, path):
     await fill(path, [admission(1, topic)])
     before = contents(path.parent)
 
-    code, told, said = drain(path, NOBODY)
+    code, reported, said = drain(path, NOBODY)
 
-    assert (code, told, said.count("\n")) == (3, {}, 1)
+    assert (code, reported, said.count("\n")) == (3, {}, 1)
     assert NOBODY in said
     assert contents(path.parent) == before
 
@@ -252,8 +264,8 @@ async def test_a_missing_topic_is_named_before_anything_is_published(kafka, topi
     await fill(path, [Admission(1, "i", both.request, (*both.records, tasks))])
 
     for option in ((), ("--dry-run",)):
-        code, told, said = drain(path, kafka.bootstrap_servers, *option)
-        assert (code, told) == (1, {})
+        code, reported, said = drain(path, kafka.bootstrap_servers, *option)
+        assert (code, reported) == (1, {})
         assert f"missing in Kafka: {topic_prefix}.tasks;" in said
         assert "topics apply" in said
     assert published(kafka.bootstrap_servers, topic) == 0
@@ -263,9 +275,9 @@ async def test_a_dry_run_publishes_nothing_and_changes_nothing(kafka, topic, pat
     await fill(path, [admission(number, topic) for number in (1, 2, 3)])
     before = contents(path.parent)
 
-    code, told, _ = drain(path, kafka.bootstrap_servers, "--dry-run")
+    code, reported, _ = drain(path, kafka.bootstrap_servers, "--dry-run")
 
-    assert (code, told) == (0, {"published": 0, "left": 3, "seconds": 0.0, "dry_run": True})
+    assert (code, reported) == (0, {"published": 0, "left": 3, "seconds": 0.0, "dry_run": True})
     assert (contents(path.parent), published(kafka.bootstrap_servers, topic)) == (before, 0)
 
 
@@ -277,9 +289,9 @@ async def test_what_kafka_refuses_becomes_a_dead_letter_of_its_connector(kafka, 
     rows = [admission(number, f"{topic_prefix}.events") for number in (1, 3)]
     await fill(path, [*rows, admission(2, f"{topic_prefix}.events", lane="i-1", body=large)])
 
-    code, told, _ = drain(path, kafka.bootstrap_servers)
+    code, reported, _ = drain(path, kafka.bootstrap_servers)
 
-    assert (code, told["left"], told["dead_lettered"]) == (0, 0, 1)
+    assert (code, reported["left"], reported["dead_lettered"]) == (0, 0, 1)
     (record,) = read_topic(kafka.bootstrap_servers, f"{topic_prefix}.dead-letters")
     headers = dict(record.headers())
     assert (record.value(), record.key(), headers["weda.error.code"]) == (large, b"i-1", b"41300")
@@ -299,8 +311,8 @@ async def test_a_damaged_journal_is_salvaged_and_drained(kafka, topic, path):
     assert drain(path, kafka.bootstrap_servers, "--dry-run")[0] == 1
     assert contents(path.parent) == before
 
-    code, told, _ = drain(path, kafka.bootstrap_servers)
-    assert (code, told["published"], told["left"]) == (0, 200, 0)
+    code, reported, _ = drain(path, kafka.bootstrap_servers)
+    assert (code, reported["published"], reported["left"]) == (0, 200, 0)
     assert_whole_and_in_order(numbers_by_key(kafka.bootstrap_servers, topic), range(1, 201))
     assert list(path.parent.glob("journal.db.damaged-*"))
 
@@ -373,9 +385,9 @@ async def test_a_newer_format_is_refused(path, command):
 async def test_an_empty_journal_needs_no_brokers(path):
     await fill(path, [])
 
-    code, told, _ = drain(path, NOBODY)
+    code, reported, _ = drain(path, NOBODY)
 
-    assert (code, told["published"], told["left"]) == (0, 0, 0)
+    assert (code, reported["published"], reported["left"]) == (0, 0, 0)
     assert run("export", "--journal", path, "--to", path.parent / "out")[0] == 0
     assert (path.parent / "out").read_bytes() == b""
 
@@ -394,12 +406,12 @@ async def test_status_tells_what_waits_in_a_file(path, topic_prefix):
     await journal.close()
 
     code, printed, _ = run("status", "--journal", path, "--json")
-    told = json.loads(printed)
+    reported = json.loads(printed)
 
     assert code == 0
-    assert told["oldest_waiting_seconds"] > 3_000
-    assert told["journal_bytes"] > 4_096
-    assert {name: told[name] for name in told if name not in {"oldest_waiting_seconds", "journal_bytes"}} == {
+    assert reported["oldest_waiting_seconds"] > 3_000
+    assert reported["journal_bytes"] > 4_096
+    assert {name: reported[name] for name in reported if name not in {"oldest_waiting_seconds", "journal_bytes"}} == {
         "journal": str(path),
         "damaged": None,
         "journal_messages": 4,
@@ -416,6 +428,20 @@ async def test_status_tells_what_waits_in_a_file(path, topic_prefix):
     lines = run("status", "--journal", path)[1].splitlines()
     assert "messages: 4" in lines
     assert "by source: default 3, other 1" in lines
+
+
+async def test_status_is_shown_again_and_again_until_ctrl_c(path, topic_prefix):
+    journal = SqliteJournal(path, max_bytes=1 << 20)
+    await journal.open()
+    await journal.close()
+    command = [sys.executable, "-m", "connector", "journal", "status", "--watch", "--json", "--journal", str(path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        reported = [json.loads(process.stdout.readline())["journal_messages"] for _ in range(2)]
+        process.send_signal(signal.SIGINT)
+        _, complaint = process.communicate(timeout=30)
+
+    assert (reported, process.returncode, complaint) == ([0, 0], 0, "")
 
 
 @pytest.fixture
@@ -535,11 +561,11 @@ async def test_status_asks_the_connector_that_runs(start, kafka, tmp_path):
         url, token = running.connector.operations_url, "an-operations-token"
         asked = ("--operations-url", url, "--token", token)
 
-        async def is_told() -> bool:
+        async def is_reported() -> bool:
             _, printed, _ = await asyncio.to_thread(run, "status", *asked, "--json")
             return json.loads(printed).get("journal_messages_by_source") == {"default": 5}
 
-        await until(is_told)
+        await until(is_reported)
         code, printed, _ = await asyncio.to_thread(run, "status", *asked)
         by_environment = await asyncio.to_thread(
             run, "status", "--json", WEDA_OPERATIONS__URL=url, WEDA_OPERATIONS__TOKEN=token

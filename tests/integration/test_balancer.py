@@ -69,11 +69,11 @@ class Replicas:
                 return
             message = {"msgType": "Task", "instanceId": instance, "msgId": f"{instance}-{number}", "action": 2}
             async with session.post(f"{self.url}/messageDeliver", json=message) as answer:
-                told = await answer.json()
-                if answer.status == 200 and told == {"code": 0}:
+                reported = await answer.json()
+                if answer.status == 200 and reported == {"code": 0}:
                     self.accepted.setdefault(instance, []).append(message["msgId"])
                 else:
-                    assert (answer.status, told["retriable"]) == (503, True)
+                    assert (answer.status, reported["retriable"]) == (503, True)
                     self.refused.append((instance, message["msgId"]))
             await asyncio.sleep(0.02)
 

@@ -47,9 +47,9 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 async def backlog(path: Path) -> Path:
-    """A journal from which every third row was struck, closed in good order."""
+    """A journal from which every third row was removed, closed in good order."""
     async with opened(path) as journal:
-        await journal.remember("ingest_floor", 77)
+        await journal.write_note("ingest_floor", 77)
         await asyncio.gather(*(journal.admit(admission(number)) for number in range(1, ROWS + 1)))
         await asyncio.gather(*(journal.remove(number) for number in range(3, ROWS + 1, 3)))
     return path
@@ -172,7 +172,7 @@ async def test_a_truncated_file_gives_back_what_is_left(backlog):
 async def test_the_reserved_ids_are_saved_too(backlog):
     scramble(backlog, pages_of(backlog, "message")[0])
     async with opened(backlog) as journal:
-        assert await journal.recall("ingest_floor") == 77
+        assert await journal.read_note("ingest_floor") == 77
 
 
 async def test_only_so_many_damaged_files_are_kept(backlog):
@@ -185,7 +185,7 @@ async def test_only_so_many_damaged_files_are_kept(backlog):
     assert set_aside(backlog) == made[-salvage.MOST_SET_ASIDE :]
 
 
-async def test_a_loss_is_told_until_the_damaged_files_are_removed(backlog):
+async def test_a_loss_is_reported_until_the_damaged_files_are_removed(backlog):
     scramble(backlog, pages_of(backlog, "message")[-1])
     contents, rows = await read(backlog)
     lost = len(WAITING) - len(rows)
@@ -324,7 +324,7 @@ async def test_a_journal_of_format_1_is_read_on(path):
     assert found == {number: admission(number) for number in range(1, 101)}
     assert contents.accounts == {"default": Account(accepted=100)}
     async with opened(path) as journal:
-        assert await journal.recall("ingest_floor") == 5
+        assert await journal.read_note("ingest_floor") == 5
         await journal.remove(1)
         await journal.admit(admission(101))
     assert set((await read(path))[1]) == set(range(2, 102))
@@ -373,9 +373,9 @@ async def test_a_file_that_is_no_journal_is_not_touched_and_stops_the_start_with
     assert {one.name for one in path.parent.iterdir()} == {"journal.db", "journal.db.lock"}
 
 
-async def test_damage_to_an_open_journal_is_told_to_its_owner_once(backlog):
-    told = []
-    journal = SqliteJournal(backlog, max_bytes=LIMIT, on_damage=lambda: told.append(1))
+async def test_damage_to_an_open_journal_is_reported_to_its_owner_once(backlog):
+    reported = []
+    journal = SqliteJournal(backlog, max_bytes=LIMIT, on_damage=lambda: reported.append(1))
     await journal.open()
     scramble(backlog, *pages_of_open(backlog))
 
@@ -386,7 +386,7 @@ async def test_damage_to_an_open_journal_is_told_to_its_owner_once(backlog):
         await journal.remove(1)
     await journal.close()
 
-    assert told == [1]
+    assert reported == [1]
     _, rows = await read(backlog)
     assert rows == {number: admission(number) for number in rows}
 

@@ -1,4 +1,4 @@
-"""The way to a shared journal's database over TLS: what gets in does, and what does not is told in one sentence."""
+"""The way to a shared journal's database over TLS: what gets in does, what does not is explained in one sentence."""
 
 import asyncio
 import json
@@ -101,15 +101,15 @@ CLIENTS: dict[str, tuple[Callable[[Database], dict[str, Path]], str]] = {
 }
 
 
-def assert_told_by_everybody(url: str, told: str) -> None:
+def assert_reported_by_everybody(url: str, reported: str) -> None:
     """Migration and doctor say the cause, and nobody the password."""
     with pytest.raises(OutsideUnreachable) as refusal:
         migrate(url)
     finding = found_by_doctor(url)
 
-    assert told in str(refusal.value)
+    assert reported in str(refusal.value)
     assert "WEDA_JOURNAL__URL" in str(refusal.value)
-    assert (finding.verdict, told in finding.found) == ("failed", True), finding
+    assert (finding.verdict, reported in finding.found) == ("failed", True), finding
     for text in (str(refusal.value), finding.found):
         assert "\n" not in text
         assert "planted" not in text
@@ -117,26 +117,26 @@ def assert_told_by_everybody(url: str, told: str) -> None:
 
 
 @pytest.mark.parametrize("wrong", WRONG)
-def test_what_does_not_get_in_is_told_in_one_sentence(wrong, secured):
-    url, told = WRONG[wrong]
+def test_what_does_not_get_in_is_reported_in_one_sentence(wrong, secured):
+    url, reported = WRONG[wrong]
 
-    assert_told_by_everybody(url(secured), told.format(place=place(secured)))
+    assert_reported_by_everybody(url(secured), reported.format(place=place(secured)))
 
 
 @pytest.mark.parametrize("wrong", WRONG_SERVERS)
-def test_a_server_that_is_not_to_be_trusted_is_told_in_one_sentence(wrong, secured):
-    certificate, told = WRONG_SERVERS[wrong]
+def test_a_server_that_is_not_to_be_trusted_is_reported_in_one_sentence(wrong, secured):
+    certificate, reported = WRONG_SERVERS[wrong]
     secured.shows(certificate(secured))
 
-    assert_told_by_everybody(secured.url(), told.format(place=place(secured)))
+    assert_reported_by_everybody(secured.url(), reported.format(place=place(secured)))
 
 
 @pytest.mark.parametrize("wrong", CLIENTS)
-def test_a_client_that_is_not_let_in_is_told_in_one_sentence(wrong, secured):
-    files, told = CLIENTS[wrong]
+def test_a_client_that_is_not_let_in_is_reported_in_one_sentence(wrong, secured):
+    files, reported = CLIENTS[wrong]
     secured.shows(secured.ours.server, asks_for_certificate=True)
 
-    assert_told_by_everybody(secured.url(**files(secured)), told.format(place=place(secured)))
+    assert_reported_by_everybody(secured.url(**files(secured)), reported.format(place=place(secured)))
 
 
 def test_a_client_with_its_certificate_gets_in(secured):
@@ -145,11 +145,11 @@ def test_a_client_with_its_certificate_gets_in(secured):
 
     assert (finding.verdict, finding.found) == (
         "ok",
-        "the database answers: 0 replicas reach Kafka, 0 messages wait",
+        "the database answers: 0 replicas in reach of Kafka, 0 messages waiting",
     )
 
 
-def test_tables_that_are_not_there_are_told_with_the_command_that_makes_them(secured):
+def test_tables_that_are_not_there_are_reported_with_the_command_that_makes_them(secured):
     url = secured.url().replace("/weda?", "/postgres?")
     finding = found_by_doctor(url)
 
@@ -167,7 +167,7 @@ def message(number: int) -> dict[str, Any]:
     return {"msgType": "Task", "instanceId": "i-1", "msgId": f"m-{number}", "action": 2}
 
 
-async def test_a_server_that_changes_its_certificate_for_a_bad_one_is_told_and_taken_again_without_a_restart(
+async def test_a_server_that_changes_its_certificate_for_a_bad_one_is_reported_and_taken_again_without_a_restart(
     secured, running
 ):
     assert (await running.post(message(1)))[1] == {"code": 0}
@@ -175,8 +175,8 @@ async def test_a_server_that_changes_its_certificate_for_a_bad_one_is_told_and_t
     secured.shows(secured.ours.late_server)
     await asyncio.to_thread(secured.server.shut_down)
     await asyncio.to_thread(secured.server.restart)
-    told = f"{place(secured)} shows a certificate that is not to be trusted: certificate has expired"
-    await until_ready(running, 503, told)
+    reported = f"{place(secured)} shows a certificate that is not to be trusted: certificate has expired"
+    await until_ready(running, 503, reported)
     status, answer = await running.post(message(2))
     assert (status, answer["retriable"]) == (503, True)
     assert place(secured) not in answer["message"], "where the database is, is no business of a source"
@@ -186,12 +186,12 @@ async def test_a_server_that_changes_its_certificate_for_a_bad_one_is_told_and_t
     assert (await running.post(message(2)))[1] == {"code": 0}
 
 
-async def until_ready(running: Running, status: int, told: str = "") -> None:
+async def until_ready(running: Running, status: int, reported: str = "") -> None:
     """Until it is ready or not, and says why."""
     async with asyncio.timeout(PATIENCE_SECONDS):
         while True:
-            found, all_told = await running.ready()
-            if found == status and told in all_told["problems"].get("journal", ""):
+            found, all_reported = await running.ready()
+            if found == status and reported in all_reported["problems"].get("journal", ""):
                 return
             await asyncio.sleep(0.1)
 

@@ -17,7 +17,7 @@ import aiohttp
 import pytest
 from confluent_kafka import Producer
 
-from connector.admin.client import Remote
+from connector.admin.client import OperationsClient
 from connector.errors import ConnectorError
 from connector.intake.dead_letters import Selection
 from connector.journal.file import JournalFile, StoredRow
@@ -60,9 +60,9 @@ async def ask(running: Running, *arguments: str, **how: Any) -> Any:
     return await asyncio.to_thread(run, running, *arguments, **how)
 
 
-def remote(running: Running) -> Remote:
+def remote(running: Running) -> OperationsClient:
     settings = running.connector._settings.operations
-    return Remote(settings.model_copy(update={"url": running.connector.operations_url}))
+    return OperationsClient(settings.model_copy(update={"url": running.connector.operations_url}))
 
 
 async def listed(running: Running, **selected: Any) -> dict[str, Any]:
@@ -72,7 +72,7 @@ async def listed(running: Running, **selected: Any) -> dict[str, Any]:
 
 async def replayed(running: Running, **order: Any) -> dict[str, Any]:
     async with remote(running) as connector:
-        return await connector.replay(order, lambda _: None)
+        return await connector.reprocess(order, lambda _: None)
 
 
 async def records(running: Running, topic: str, count: int | None = None) -> list[Any]:
@@ -125,9 +125,9 @@ async def test_a_thousand_mended_letters_are_found_in_order_once_each(start, top
     running = await start(**NOT_ALLOWED, **journal)
     await refuse(running, *(message(f"i-{number % INSTANCES}", number) for number in range(MANY)))
     refused = await records(running, f"{topic_prefix}.dead-letters", MANY)
-    told = await ask(running, "list", "--limit", "3")
-    assert (told["total"], len(told["letters"])) == (MANY, 3)
-    assert [(one["code"], one["waiting"], one["replayed"]) for one in told["reasons"]] == [(42201, MANY, 0)]
+    reported = await ask(running, "list", "--limit", "3")
+    assert (reported["total"], len(reported["letters"])) == (MANY, 3)
+    assert [(one["code"], one["waiting"], one["replayed"]) for one in reported["reasons"]] == [(42201, MANY, 0)]
     dry_run_of = await ask(running, "replay", "--dry-run", code=1)
     assert (dry_run_of["accepted"], dry_run_of["failed"], dry_run_of["dry_run"]) == (0, INSTANCES, True)
     await running.connector.stop()
@@ -146,6 +146,8 @@ async def test_a_thousand_mended_letters_are_found_in_order_once_each(start, top
     assert sorted(record.timestamp()[1] for record in found) == sorted(int(one) for one in received.values())
     assert (await replayed(mended))["total"] == 0
     assert [one["replayed"] for one in (await listed(mended))["reasons"]] == [MANY]
+    waiting = await ask(mended, "list", "--waiting")
+    assert (waiting["total"], waiting["reasons"], waiting["letters"]) == (0, [], [])
     assert len(await records(mended, f"{topic_prefix}.events")) == MANY
 
 
@@ -169,7 +171,7 @@ async def test_what_is_replayed_is_published_without_what_must_not_be(start, top
 async def test_a_replay_that_is_killed_again_and_again_loses_nothing_and_repeats_only_what_was_not_acknowledged(
     kafka, topic_prefix, tmp_path, seed, journal
 ):
-    """P1, P3, P4: each message has one ingestId, so none was taken in twice, and stands in its order."""
+    """P1, P3, P4: each message has one ingestId, so none was taken in twice, and each is in its order."""
     chance, count = random.Random(seed), 400
     more = {name.replace("journal.url", "WEDA_JOURNAL__URL"): url for name, url in journal.items()}
     wrong = Process(tmp_path, kafka.bootstrap_servers, topic_prefix, more=sources("prod") | more)
@@ -190,12 +192,12 @@ async def test_a_replay_that_is_killed_again_and_again_loses_nothing_and_repeats
             while True:
                 await mended.start()
                 await mended.wait_until_up()
-                told = await replay_until(session, mended, chance.randrange(1, 120) if kills < 3 else count)
-                if told["state"] != "running":
+                reported = await replay_until(session, mended, chance.randrange(1, 120) if kills < 3 else count)
+                if reported["state"] != "running":
                     break
                 await mended.kill()
                 kills += 1
-            assert (told["state"], told["failed"], told["held_back"], kills) == ("ended", 0, 0, 3)
+            assert (reported["state"], reported["failed"], reported["held_back"], kills) == ("ended", 0, 0, 3)
             async with asyncio.timeout(60):
                 while len(set(chain.from_iterable(numbers(await all_of(kafka, topic_prefix)).values()))) < count:
                     await asyncio.sleep(0.5)
@@ -218,10 +220,10 @@ async def test_replicas_that_replay_at_once_replay_each_letter_once_and_in_order
     await running.connector.stop()
     pair = [await start(**ALLOWED, **shared) for _ in range(2)]
 
-    told = await asyncio.gather(*map(replayed, pair))
+    reported = await asyncio.gather(*map(replayed, pair))
 
-    assert sum(one["accepted"] for one in told) == 200
-    assert all(one["failed"] + one["held_back"] == 0 for one in told)
+    assert sum(one["accepted"] for one in reported) == 200
+    assert all(one["failed"] + one["held_back"] == 0 for one in reported)
     assert (await replayed(pair[0]))["total"] == 0
     await drained(pair[0])
     found = await records(pair[0], f"{topic_prefix}.events", 200)
@@ -239,9 +241,9 @@ async def test_what_fails_at_one_replica_is_overtaken_at_no_other(start, topic_p
     await running.connector.stop()
     pair = [await start(**ALLOWED, **shared) for _ in range(2)]
 
-    told = await asyncio.gather(*map(replayed, pair))
+    reported = await asyncio.gather(*map(replayed, pair))
 
-    assert (sum(one["accepted"] for one in told), sum(one["failed"] for one in told)) == (0, 20)
+    assert (sum(one["accepted"] for one in reported), sum(one["failed"] for one in reported)) == (0, 20)
     assert await records(pair[0], f"{topic_prefix}.events") == []
 
 
@@ -276,10 +278,10 @@ async def test_what_fails_again_is_tried_so_often_and_holds_back_those_behind_it
     await running.connector.stop()
     mended = await start(**ALLOWED, **journal)
 
-    told = await replayed(mended)
-    assert (told["accepted"], told["failed"], told["held_back"]) == (1, 2, 2)
-    told = await replayed(mended, reason="ENVTYPE")
-    assert (told["total"], told["accepted"]) == (2, 2)
+    reported = await replayed(mended)
+    assert (reported["accepted"], reported["failed"], reported["held_back"]) == (1, 2, 2)
+    reported = await replayed(mended, reason="ENVTYPE")
+    assert (reported["total"], reported["accepted"]) == (2, 2)
     assert (await replayed(mended, max_attempts=3))["failed"] == 2
     assert (await replayed(mended, max_attempts=3))["exhausted"] == 2
 
@@ -299,9 +301,9 @@ async def test_what_was_accepted_meanwhile_is_not_published_again(start, topic_p
     mended = await start(**ALLOWED, **journal)
     assert await mended.post(message("a", 1)) == (200, {"code": 0})
 
-    told = await replayed(mended)
+    reported = await replayed(mended)
 
-    assert (told["accepted"], told["repeats"]) == (0, 1)
+    assert (reported["accepted"], reported["repeats"]) == (0, 1)
     assert (await replayed(mended))["total"] == 0
     assert len(await records(mended, f"{topic_prefix}.events")) == 1
 
@@ -351,6 +353,8 @@ async def test_bodies_of_every_kind_come_back_as_they_were_and_one_that_stands_t
     shown = await ask(running, "show", f"{letter['partition']}/{letter['offset']}")
     assert (shown["body"].encode(), shown["replayed"]) == (bodies["application/x-www-form-urlencoded"], False)
     assert "no such dead letter" in await ask(running, "show", "0/999999", code=1)
+    latest = await ask(running, "show", "latest")
+    assert latest["instance_id"] == "query"
     await running.connector.stop()
     copy(kafka, await records(running, f"{topic_prefix}.dead-letters"))
 
@@ -401,11 +405,11 @@ async def test_a_row_that_the_journal_disowns_takes_its_note_along(tmp_path):
     file = JournalFile(tmp_path / "journal.db", 1 << 30)
     row, note = StoredRow(1, "a", "default", 1, b"").sealed(), Note("replayed/t/0/7", 5)
     file.transact([partial(JournalFile.insert, row=row, note=note)])
-    assert file.recall_all("replayed/") == {note.name: note.value}
+    assert file.read_notes("replayed/") == {note.name: note.value}
 
     file.transact([partial(JournalFile.disown, sequence=1, note=note)])
 
-    assert (file.recall_all("replayed/"), list(file.rows())) == ({}, [])
+    assert (file.read_notes("replayed/"), list(file.rows())) == ({}, [])
     file.close()
 
 
@@ -428,7 +432,7 @@ async def replay_until(session: aiohttp.ClientSession, process: Process, count: 
         while (await get(session, process, "/api/dead-letters?limit=0"))["in_journal"]:
             await asyncio.sleep(0.1)
     async with session.post(f"{process.operations_url}/api/replays", json={}) as answer:
-        told = await answer.json()
-    while told["state"] == "running" and told["accepted"] < count:
-        told = await get(session, process, "/api/replays/current")
-    return told
+        reported = await answer.json()
+    while reported["state"] == "running" and reported["accepted"] < count:
+        reported = await get(session, process, "/api/replays/current")
+    return reported

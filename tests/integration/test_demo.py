@@ -15,7 +15,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from connector.demo.ledger import MOST_SETTLED, MOST_STRANGERS, Ledger
+from connector.demo.ledger import MOST_SETTLED, MOST_UNKNOWN, Ledger
 from connector.simulator import Answer, Outcome
 from tests.servers import KafkaCluster
 from tests.servers.ports import free_ports
@@ -69,7 +69,7 @@ def assert_sound(counts: dict[str, int]) -> None:
 
 
 def test_so_many_instances_are_played_and_found_in_time(tmp_path) -> None:
-    """It ends by itself, everything that was accepted stands in the topic, in order, and nothing is left behind."""
+    """It ends by itself, everything that was accepted is in the topic, in order, and nothing is left behind."""
     run = demo(tmp_path, "--instances", "10", "--seconds", "8", "--seed", "1")
 
     assert run.returncode == 0, run.stderr
@@ -147,7 +147,7 @@ def answer(
     return Answer(
         instance_id=instance,
         seq=seq,
-        of=of,
+        total=of,
         message={"msgId": f"m{seq}"},
         outcome=outcome,
         status=status,
@@ -213,12 +213,12 @@ def test_the_ledger_forgets_what_is_complete_and_what_is_not_ours() -> None:
     for number in range(MOST_SETTLED + 10):
         ledger.answered(answer(0, of=1, instance=f"ours-{number}"))
         ledger.appeared(f"ours-{number}", "m0")
-    for number in range(MOST_STRANGERS + 10):
+    for number in range(MOST_UNKNOWN + 10):
         for message in range(20):
             ledger.appeared(f"theirs-{number}", f"m{message}")
 
     assert ledger.published == MOST_SETTLED + 10
     assert not ledger._instances
     assert len(ledger._settled) == MOST_SETTLED
-    assert len(ledger._strangers) == MOST_STRANGERS
-    assert max(len(each.appeared) for each in ledger._strangers.values()) <= 10
+    assert len(ledger._unknown) == MOST_UNKNOWN
+    assert max(len(each.appeared) for each in ledger._unknown.values()) <= 10

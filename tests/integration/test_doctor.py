@@ -1,4 +1,4 @@
-"""A first configuration is written, and what keeps a connector from its work is found out and told."""
+"""A first configuration is written, and what keeps a connector from its work is found and reported."""
 
 import asyncio
 import json
@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from connector.admin import doctor
-from connector.admin.template import Found, draft
+from connector.admin.config_file import Environment, render
 from connector.kafka.topics import TopicAdmin
 from connector.settings import Settings
 from tests.integration.conftest import TOKEN
@@ -57,7 +57,7 @@ def test_init_writes_what_it_finds_and_the_connector_reads_it(kafka, tmp_path):
 
 
 def test_every_line_that_init_comments_out_is_a_setting_with_its_default(tmp_path):
-    text = draft(Found("kafka:9092", 3, "", "http://registry:8081"), "connector.yaml", token=TOKEN)
+    text = render(Environment("kafka:9092", 3, "", "http://registry:8081"), "connector.yaml", token=TOKEN)
     named = re.sub(r"^( *)# ([a-z_]+:(?: |$).*)$", r"\1\2", text, flags=re.MULTILINE)
     for name, content in (("short.yaml", text), ("long.yaml", named)):
         (tmp_path / name).write_text(content, encoding="utf-8")

@@ -255,6 +255,35 @@ async def test_tokens_secrets_and_rates_change_without_a_restart(serve, tmp_path
     assert 'weda_connector_reloads_total{outcome="applied"} 2.0' in metrics
 
 
+async def test_a_source_is_switched_to_code_only_without_a_restart(serve, tmp_path: Path):
+    sources = tmp_path / "sources.json"
+    sources.write_text(json.dumps({"default": {"tokens": ["t-1"]}}))
+    serving = await serve(WEDA_SOURCES_FILE=str(sources))
+    assert await serving.post(authorization="Bearer wrong") == 401
+
+    sources.write_text(json.dumps({"default": {"tokens": ["t-1"], "answers": "code-only"}}))
+    await serving.until(200, authorization="Bearer wrong")
+
+    assert await serving.post(authorization="Bearer t-1", **{"content-encoding": "gzip"}) == 200
+    metrics = (await serving.get("/metrics"))[1]
+    assert 'weda_connector_requests_total{outcome="rejected",source="default"} 1.0' in metrics
+    assert (await serving.get("/nowhere"))[0] == 404
+
+
+async def test_the_tokens_of_one_source_change_in_a_file_of_their_own(serve, tmp_path: Path):
+    tokens = tmp_path / "tokens"
+    tokens.write_text("h-1\n")
+    serving = await serve(WEDA_SOURCES='{"default": {"rate": 1000}}', WEDA_SOURCES__DEFAULT__TOKENS_FILE=str(tokens))
+    assert await serving.post(authorization="Bearer h-1") == 200
+
+    tokens.write_text("h-2\nh-1\n")
+    await serving.until(200, authorization="Bearer h-2")
+    assert await serving.post(authorization="Bearer h-1") == 200
+    tokens.write_text("h-2\n")
+    await serving.until(401, authorization="Bearer h-1")
+    assert await serving.post(authorization="Bearer h-2") == 200
+
+
 async def test_a_change_that_needs_a_restart_is_named(serve, tmp_path: Path):
     sources = tmp_path / "sources.json"
     sources.write_text(json.dumps({"hr": {"tokens": ["h-1"]}}))
@@ -263,9 +292,9 @@ async def test_a_change_that_needs_a_restart_is_named(serve, tmp_path: Path):
     sources.write_text(json.dumps({"hr": {"tokens": ["h-1"]}, "travel": {"tokens": ["t-1"]}}))
 
     async with asyncio.timeout(NOTICE_SECONDS):
-        while "WEDA_SOURCES" not in (told := (await serving.get("/readyz"))[1]):
+        while "WEDA_SOURCES" not in (reported := (await serving.get("/readyz"))[1]):
             await asyncio.sleep(0.1)
-    assert json.loads(told)["problems"]["restart"].endswith("only after a restart: WEDA_SOURCES")
+    assert json.loads(reported)["problems"]["restart"].endswith("only after a restart: WEDA_SOURCES")
 
 
 async def test_beyond_loopback_the_operations_listener_is_closed_without_a_token(serve, tmp_path: Path):
@@ -273,9 +302,9 @@ async def test_beyond_loopback_the_operations_listener_is_closed_without_a_token
 
     assert [(await serving.get(path))[0] for path in ("/metrics", "/livez", "/readyz")] == [200, 200, 200]
     for path in ("/api/status", "/api/config", "/api/docs", "/api/openapi.json", "/console/", "/"):
-        status, told, _ = await serving.get(path)
+        status, reported, _ = await serving.get(path)
         assert status == 403
-        assert "WEDA_OPERATIONS__TOKEN" in told
+        assert "WEDA_OPERATIONS__TOKEN" in reported
 
 
 async def test_the_operations_token_opens_and_changes_without_a_restart(serve, tmp_path: Path):
@@ -317,10 +346,10 @@ async def test_a_slow_head_is_hung_up_on(serve):
     reader, writer = await asyncio.open_connection(LOOPBACK, port)
     writer.write(b"POST /messageDeliver HTTP/1.1\r\n")
     async with asyncio.timeout(20):
-        told = await reader.read()
+        reported = await reader.read()
     writer.close()
 
-    assert told.startswith(b"HTTP/1.1 408 ")
+    assert reported.startswith(b"HTTP/1.1 408 ")
     assert await serving.post(authorization="Bearer t") == 200
 
 

@@ -89,10 +89,10 @@ def requests():
 @pytest.fixture
 async def outputs(kafka: KafkaCluster, topic_prefix: str, tmp_path: Path):
     """Name → text of everything that a run shows."""
-    told = settings(kafka, topic_prefix, tmp_path)
-    words = ["env", *(f"{name}={text}" for name, text in told.items()), sys.executable, "-m", "connector"]
+    reported = settings(kafka, topic_prefix, tmp_path)
+    words = ["env", *(f"{name}={text}" for name, text in reported.items()), sys.executable, "-m", "connector"]
     log = tmp_path / "log"
-    url, operations = (f"http://{LOOPBACK}:{told[f'WEDA_{one}__PORT']}" for one in ("RECEIVER", "OPERATIONS"))
+    url, operations = (f"http://{LOOPBACK}:{reported[f'WEDA_{one}__PORT']}" for one in ("RECEIVER", "OPERATIONS"))
     with log.open("wb") as errors:
         process = await asyncio.create_subprocess_exec(*words, "serve", stderr=errors, stdout=errors)
     found: dict[str, str] = {}

@@ -69,7 +69,7 @@ async def test_heads_go_round_lanes_and_read_ahead_only_so_far(path):
         assert await journal.first_rows("b", lanes=5, depth=2) == []
 
 
-async def test_struck_rows_are_gone_and_amended_rows_are_replaced(path):
+async def test_removed_rows_are_gone_and_amended_rows_are_replaced(path):
     async with opened(path) as journal:
         await journal.admit(admission(1))
         await journal.admit(admission(2))
@@ -91,21 +91,21 @@ async def test_the_state_tells_size_and_the_oldest(path):
         assert state.size_bytes > 0
 
 
-async def test_numbers_are_remembered(path):
+async def test_notes_are_kept(path):
     async with opened(path) as journal:
-        assert await journal.recall("floor") == 0
-        await journal.remember("floor", 12)
+        assert await journal.read_note("floor") == 0
+        await journal.write_note("floor", 12)
     async with opened(path) as journal:
-        assert await journal.recall("floor") == 12
+        assert await journal.read_note("floor") == 12
 
 
 async def test_the_ledger_goes_with_the_rows(path):
-    """Accepted = published + buried + rows, per source, in one transaction with the rows."""
+    """accepted = published + dead-lettered + rows, per source, in one transaction with the rows."""
     async with opened(path) as journal:
         await asyncio.gather(*(journal.admit(admission(number, source="a")) for number in range(1, 6)))
         await journal.admit(admission(6, source="b"))
         await journal.remove(1)
-        await journal.remove(1)  # told twice, counted once
+        await journal.remove(1)  # removed twice, counted once
         await journal.remove(99)
         await journal.amend(admission(2, "dead-letter/2", source="a"))
         await journal.amend(admission(3, size=3, source="a"))
@@ -129,7 +129,7 @@ async def test_the_files_are_readable_by_their_owner_only(path):
 
 
 async def test_one_process_owns_the_journal(path):
-    """Rule 7: a second owner is told which file and what to do."""
+    """Rule 7: a second owner reads which file and what to do."""
     async with opened(path):
         with pytest.raises(OutsideUnreachable, match="held by another process"):
             await SqliteJournal(path, max_bytes=LIMIT).open()
@@ -247,9 +247,9 @@ asyncio.run(main())
 """
 
 
-async def test_what_was_told_to_be_safe_survives_a_kill(path):
+async def test_what_was_reported_as_safe_survives_a_kill(path):
     """P1: every admission that returned is there after a SIGKILL, and opens again without help."""
-    told: set[int] = set()
+    reported: set[int] = set()
     for _ in range(3):
         child = subprocess.Popen(
             [sys.executable, "-c", ADMIT_FOREVER, str(path)], stdout=subprocess.PIPE, text=True, cwd=Path.cwd()
@@ -257,11 +257,11 @@ async def test_what_was_told_to_be_safe_survives_a_kill(path):
         lines = [child.stdout.readline() for _ in range(150)]
         child.send_signal(signal.SIGKILL)
         rest, _ = child.communicate()
-        told = {int(line) for line in [*lines, *rest.split("\n")[:-1]]}
+        reported = {int(line) for line in [*lines, *rest.split("\n")[:-1]]}
 
         async with opened(path) as journal:
             found = {one.sequence for lane in await journal.first_rows("", 10, 100_000) for one in lane}
-            assert told <= found
+            assert reported <= found
             for sequence in found:
                 await journal.remove(sequence)
-    assert len(told) >= 150
+    assert len(reported) >= 150

@@ -98,12 +98,12 @@ async def test_a_journal_that_is_no_longer_at_its_path_takes_nothing_and_comes_b
     state = await journal.state()
     await journal.remove(1)  # published meanwhile
     async with asyncio.timeout(10):
-        while (await journal.state()).lost:
+        while (await journal.state()).lost_reason:
             await asyncio.sleep(0.05)
     await journal.admit(admission(12))
     await journal.close()
 
-    assert "is written to its path again" in state.lost or "cannot be written there again" in state.lost
+    assert "is written to its path again" in state.lost_reason or "cannot be written there again" in state.lost_reason
     assert await found(path) == {*range(2, 11), 12}
     aside = {one.name.partition(".found-")[0] for one in path.parent.glob("*.found-*")}
     assert aside == ({"journal.db"} if harm is replace else set()), "what somebody put there is kept"
@@ -113,7 +113,7 @@ async def test_a_journal_that_is_no_longer_at_its_path_takes_nothing_and_comes_b
 async def test_what_a_lost_journal_held_is_there_after_the_process_has_died(harm, path, tmp_path):
     journal, older = await filled(path, tmp_path)
     harm(path, older)
-    assert (await journal.state()).lost
+    assert (await journal.state()).lost_reason
     journal._give_lock_back()  # as the kernel does; the thread asks for nothing any more
 
     assert await found(path) == set(range(1, 11))
@@ -124,7 +124,7 @@ async def test_what_a_lost_journal_held_is_there_after_the_process_has_died(harm
 async def test_a_journal_that_is_closed_while_it_is_lost_is_written_to_its_path(path, tmp_path):
     journal, older = await filled(path, tmp_path)
     rename_folder(path, older)
-    assert (await journal.state()).lost
+    assert (await journal.state()).lost_reason
     await journal.close()
 
     assert await found(path) == set(range(1, 11))
@@ -133,9 +133,9 @@ async def test_a_journal_that_is_closed_while_it_is_lost_is_written_to_its_path(
 async def test_a_journal_that_is_put_back_goes_on_and_leaves_no_older_copy(path, tmp_path):
     journal, _ = await filled(path, tmp_path)
     path.rename(tmp_path / "elsewhere")
-    assert (await journal.state()).lost
+    assert (await journal.state()).lost_reason
     (tmp_path / "elsewhere").rename(path)
-    assert not (await journal.state()).lost
+    assert not (await journal.state()).lost_reason
     await journal.admit(admission(11))
     await journal.close()
 

@@ -19,7 +19,7 @@ from connector.admin import doctor
 from connector.app.connector import Connector
 from connector.app.reload import Reload
 from connector.settings import Settings
-from tests.integration.conftest import TOKEN, Running
+from tests.integration.conftest import PREFIX, TOKEN, Running
 from tests.servers import KafkaCluster, read_topic
 from tests.servers.gate import Certificates
 from tests.servers.secured import (
@@ -31,44 +31,9 @@ from tests.servers.secured import (
     by_signed_token,
     over_tls,
     set_password,
-    start_with_certificates,
-    start_with_every_mechanism,
 )
-from tests.servers.tokens import TokenService, token_service
 
-PREFIX = "guarded"
 SECONDS = 40
-
-
-@pytest.fixture(scope="module")
-def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
-    return Certificates.issue(tmp_path_factory.mktemp("certificates"))
-
-
-@pytest.fixture(scope="module")
-def service(certificates: Certificates) -> Iterator[TokenService]:
-    with token_service(certificates) as service:
-        yield service
-
-
-@pytest.fixture
-def tokens(service: TokenService) -> Iterator[TokenService]:
-    """The endpoint, which is as it was once a test is over."""
-    right = dict(vars(service))
-    yield service
-    vars(service).update(right)
-
-
-@pytest.fixture(scope="module")
-def guarded(certificates: Certificates, service: TokenService) -> Iterator[KafkaCluster]:
-    with start_with_every_mechanism(certificates, service, PREFIX) as cluster:
-        yield cluster
-
-
-@pytest.fixture(scope="module")
-def by_certificates(certificates: Certificates) -> Iterator[KafkaCluster]:
-    with start_with_certificates(certificates) as cluster:
-        yield cluster
 
 
 class Connecting:
@@ -139,12 +104,12 @@ async def published(cluster: KafkaCluster, prefix: str, count: int) -> list[str]
 
 async def until_kafka_is(state: str, running: Running) -> dict:
     async with asyncio.timeout(SECONDS):
-        while (told := (await running.ready())[1])["kafka"] != state:
+        while (reported := (await running.ready())[1])["kafka"] != state:
             await asyncio.sleep(0.2)
-    return told
+    return reported
 
 
-async def until_everybody_is_told(words: str, running: Running, connect: Connecting) -> str:
+async def until_everybody_is_reported(words: str, running: Running, connect: Connecting) -> str:
     """Wait until the probe tells of a problem in one line with these words; the log and the doctor say the same."""
     async with asyncio.timeout(SECONDS):
         while words not in (problem := await until_brokers_are_a_problem(running)):
@@ -164,9 +129,9 @@ async def until_everybody_is_told(words: str, running: Running, connect: Connect
 
 async def until_brokers_are_a_problem(running: Running) -> str:
     async with asyncio.timeout(SECONDS):
-        while "brokers" not in (told := (await running.ready())[1])["problems"]:
+        while "brokers" not in (reported := (await running.ready())[1])["problems"]:
             await asyncio.sleep(0.2)
-    return told["problems"]["brokers"]
+    return reported["problems"]["brokers"]
 
 
 @pytest.mark.parametrize("mechanism", MECHANISMS)
@@ -189,7 +154,7 @@ async def test_messages_are_published_by_each_mechanism_with_the_least_rights(
         ("OAUTHBEARER", {"sasl.oauthbearer.config": "principal=planted-nobody lifeSeconds=3600"}),
     ],
 )
-async def test_a_wrong_credential_is_told_in_one_line_and_the_right_one_is_taken_without_a_restart(
+async def test_a_wrong_credential_is_reported_in_one_line_and_the_right_one_is_taken_without_a_restart(
     mechanism, wrong, guarded, certificates, connect
 ):
     right = over_tls(certificates, mechanism)
@@ -229,20 +194,20 @@ async def test_a_password_that_changes_under_load_loses_and_reorders_nothing(gua
 
 
 @pytest.mark.parametrize(
-    "told", ["it is of an authority that is not known there", "it has expired (20"], ids=["unknown", "late"]
+    "reported", ["it is of an authority that is not known there", "it has expired (20"], ids=["unknown", "late"]
 )
 async def test_a_client_certificate_is_refused_with_the_reason_and_replaced_without_a_restart(
-    told, by_certificates, certificates, connect
+    reported, by_certificates, certificates, connect
 ):
     stranger = Certificates.issue(connect.folder)
-    if "expired" in told:
+    if "expired" in reported:
         shutil.copy(certificates.late_client, stranger.client)
         shutil.copy(certificates.late_client, stranger.client_key)
     own = {"ssl.certificate.location": str(stranger.client), "ssl.key.location": str(stranger.client_key)}
     running = await connect(by_certificates, by_certificate(certificates) | own)
     assert (await running.post(message(1)))[1] == {"code": 0}  # into the journal
-    refusal = f"{by_certificates.bootstrap_servers} refuses our certificate: {told}"
-    await until_everybody_is_told(refusal, running, connect)
+    refusal = f"{by_certificates.bootstrap_servers} refuses our certificate: {reported}"
+    await until_everybody_is_reported(refusal, running, connect)
     shutil.copy(certificates.client, stranger.client)
     shutil.copy(certificates.client_key, stranger.client_key)
     await until_kafka_is("up", running)
@@ -251,7 +216,7 @@ async def test_a_client_certificate_is_refused_with_the_reason_and_replaced_with
 
 
 @pytest.mark.parametrize(
-    ("listener", "told"),
+    ("listener", "reported"),
     [
         (LATE, "certificate has expired"),
         (OTHER, "IP address mismatch, certificate is not valid for '127.0.0.1'"),
@@ -259,15 +224,15 @@ async def test_a_client_certificate_is_refused_with_the_reason_and_replaced_with
     ],
 )
 async def test_a_brokers_certificate_that_is_not_to_be_trusted_is_refused_with_the_reason(
-    listener, told, by_certificates, certificates, connect
+    listener, reported, by_certificates, certificates, connect
 ):
     servers = by_certificates.listener(listener) if listener else by_certificates.bootstrap_servers
     trusted = certificates if listener else Certificates.issue(connect.folder)
     running = await connect(servers, by_certificate(certificates) | {"ssl.ca.location": str(trusted.authority)})
     assert (await running.post(message(1)))[1] == {"code": 0}  # it waits in the journal
 
-    words = f"{servers} shows a certificate that is not to be trusted: {told}"
-    await until_everybody_is_told(words, running, connect)
+    words = f"{servers} shows a certificate that is not to be trusted: {reported}"
+    await until_everybody_is_reported(words, running, connect)
 
 
 # --- signed tokens, by OpenID Connect ---
@@ -292,15 +257,15 @@ WRONG_TOKENS = {
 
 
 @pytest.mark.parametrize("wrong", WRONG_TOKENS)
-async def test_a_wrong_token_is_told_in_one_line_and_the_right_one_is_taken_without_a_restart(
+async def test_a_wrong_token_is_reported_in_one_line_and_the_right_one_is_taken_without_a_restart(
     wrong, guarded, certificates, tokens, connect
 ):
     properties, right = by_signed_token(certificates, tokens), dict(vars(tokens))
-    changes, told = WRONG_TOKENS[wrong]
+    changes, reported = WRONG_TOKENS[wrong]
     vars(tokens).update(changes)
     running = await connect(guarded.listener(SIGNED), properties)
     assert (await running.post(message(1)))[1] == {"code": 0}  # into the journal
-    problem = await until_everybody_is_told(told, running, connect)
+    problem = await until_everybody_is_reported(reported, running, connect)
     vars(tokens).update(right)
     await until_kafka_is("up", running)
 

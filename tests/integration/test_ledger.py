@@ -64,18 +64,18 @@ async def test_the_status_says_how_long_the_journal_takes_to_empty(start, kafka)
         for number in range(5):
             await running.post(message("a", number))
 
-        async def is_told() -> bool:
+        async def is_reported() -> bool:
             return (await running.ready())[1]["journal_messages_by_source"] == {"default": 5}
 
-        await until(is_told)
-        told = (await running.ready())[1]
-        assert told["catch_up_seconds"] is None, "nothing moves"
+        await until(is_reported)
+        reported = (await running.ready())[1]
+        assert reported["catch_up_seconds"] is None, "nothing moves"
     finally:
         kafka.resume(1)
 
     async def has_caught_up() -> bool:
-        told = (await running.ready())[1]
-        return (told["catch_up_seconds"], told["publish_rate"] > 0) == (0, True)
+        reported = (await running.ready())[1]
+        return (reported["catch_up_seconds"], reported["publish_rate"] > 0) == (0, True)
 
     await until(has_caught_up)
 
@@ -108,7 +108,7 @@ async def process(kafka, topic_prefix, tmp_path):
 async def test_a_journal_that_is_damaged_while_it_is_open_is_salvaged_by_the_connector_itself(
     process, kafka, topic_prefix
 ):
-    """P8: no operator, no new process; what is lost is counted and told."""
+    """P8: no operator, no new process; what is lost is counted and reported."""
     count = 300
     kafka.pause(1)
     try:

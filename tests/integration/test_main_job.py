@@ -1,4 +1,4 @@
-"""The main job on a real broker: what is posted stands in the topics, equal, keyed, in order."""
+"""The main job on a real broker: what is posted is in the topics, equal, keyed, in order."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""The brokers go away and come back: nothing is lost, nothing is reordered, and the state is told truly."""
+"""The brokers go away and come back: nothing is lost, nothing is reordered, and the state is reported truly."""
 
 import asyncio
 import time
@@ -36,16 +36,16 @@ async def test_frozen_brokers_delay_nothing_and_lose_nothing(start, kafka, topic
             durations.append(time.monotonic() - before)
         assert max(durations) < 0.8 + 0.2  # the deadline, and what the client itself takes on a busy machine
 
-        status, told = await running.ready()
-        assert (status, told["journal"]) == (200, "ok")
+        status, reported = await running.ready()
+        assert (status, reported["journal"]) == (200, "ok")
         assert await running.metric("weda_connector_journal_messages") >= 39
 
-        async def is_told() -> bool:
+        async def is_reported() -> bool:
             age = await running.metric("weda_connector_journal_oldest_age_seconds")
             through = await running.metric("weda_connector_published_through_timestamp_seconds")
             return age > 0.5 and through < time.time() - 0.5
 
-        await until(is_told)
+        await until(is_reported)
     finally:
         kafka.resume(1)
 
@@ -218,7 +218,7 @@ async def test_a_producer_that_never_connects_is_replaced_once_the_brokers_are_k
                 "bootstrap.servers": "127.0.0.1:1",
                 "log_level": 0,
                 "statistics.interval.ms": 200,
-                "stats_cb": publisher._look_at_connections,
+                "stats_cb": publisher._note_connections,
             }
         )
 

@@ -61,7 +61,7 @@ async def test_a_record_over_the_topics_limit_is_refused_for_its_own_sake(publis
     (failure,) = await publish(publisher, record(topic, random.Random(1).randbytes(5000)))
 
     assert failure is not None
-    assert (failure.kind, failure.name) == (FailureKind.REFUSED, "MSG_SIZE_TOO_LARGE")
+    assert (failure.kind, failure.name) == (FailureKind.REJECTED_BY_BROKER, "MSG_SIZE_TOO_LARGE")
 
 
 async def test_a_raising_report_harms_nobody_else(publisher, topic):
@@ -83,7 +83,7 @@ async def test_a_cancelled_waiter_harms_nobody_else(publisher, topic):
 
 
 async def test_after_a_fatal_error_a_new_generation_publishes(publisher, topic):
-    """Rule 5: purge, report the rest as uncertain, build anew, go on."""
+    """Rule 5: purge, report the rest as uncertain, rebuild, go on."""
     assert await publish(publisher, record(topic, b"before")) == (None,)
     bring_into_fatal_state(publisher)
 
@@ -153,7 +153,7 @@ async def test_a_producer_that_does_not_connect_says_so_and_is_renewed(kafka, to
             await asyncio.sleep(0.05)
 
     properties["bootstrap.servers"] = kafka.bootstrap_servers
-    publisher.renew()
+    publisher.rebuild()
 
     (failure,) = await stuck
     assert failure is not None
@@ -185,9 +185,9 @@ async def test_properties_that_change_while_a_producer_is_being_built_are_not_fo
 
     await running.start()
     monkeypatch.setattr(running, "_build", slowly)
-    running.exchange({**properties, "client.id": "first"})
+    running.rebuild_with({**properties, "client.id": "first"})
     await asyncio.to_thread(is_building.wait, 10)
-    await asyncio.to_thread(running.exchange, {**properties, "client.id": "second"})
+    await asyncio.to_thread(running.rebuild_with, {**properties, "client.id": "second"})
     async with asyncio.timeout(10):
         while running.generation < 2:
             await asyncio.sleep(0.01)
@@ -200,24 +200,32 @@ async def test_properties_that_change_while_a_producer_is_being_built_are_not_fo
 
 @pytest.mark.parametrize("is_planned", [True, False])
 async def test_new_properties_are_no_error_and_are_not_counted_as_one(is_planned, kafka, monkeypatch):
-    told: list[tuple[str, str]] = []
-    monkeypatch.setattr(publisher_module._LOG, "info", lambda event, **_: told.append(("info", event)), raising=False)
-    monkeypatch.setattr(publisher_module._LOG, "error", lambda event, **_: told.append(("error", event)), raising=False)
+    reported: list[tuple[str, str]] = []
+    monkeypatch.setattr(
+        publisher_module._LOG, "info", lambda event, **_: reported.append(("info", event)), raising=False
+    )
+    monkeypatch.setattr(
+        publisher_module._LOG, "error", lambda event, **_: reported.append(("error", event)), raising=False
+    )
     rebuilt: list[int] = []
     properties = producer_properties(kafka.bootstrap_servers, {})
     running = KafkaPublisher(properties, on_rebuild=lambda: rebuilt.append(1))
     await running.start()
     if is_planned:
-        running.exchange(properties)
+        running.rebuild_with(properties)
     else:
-        running.renew()
+        running.rebuild()
     async with asyncio.timeout(10):
         while running.generation < 1:
             await asyncio.sleep(0.01)
     await asyncio.sleep(0)
     await running.stop(5)
 
-    assert told == ([("info", "exchanging the producer")] if is_planned else [("error", "rebuilding the producer")])
+    assert reported == (
+        [("info", "rebuilding the producer with other properties")]
+        if is_planned
+        else [("error", "rebuilding the producer")]
+    )
     assert len(rebuilt) == (0 if is_planned else 1)
 
 
@@ -226,7 +234,7 @@ async def test_a_fatal_error_while_the_producer_is_exchanged_is_counted(kafka):
     properties = producer_properties(kafka.bootstrap_servers, {})
     running = KafkaPublisher(properties, on_rebuild=lambda: rebuilt.append(1))
     await running.start()
-    running.exchange(properties)
+    running.rebuild_with(properties)
     report_fatal_error(running)
     async with asyncio.timeout(10):
         while running.generation < 1:

@@ -150,22 +150,22 @@ async def test_two_of_three_brokers_that_are_gone_are_named(cluster, running, to
     assert status == 503 or ("do not answer" in text and ">durable<" not in text), text
 
 
-async def test_dead_letters_that_wait_in_the_journal_are_told_of(start):
+async def test_dead_letters_that_wait_in_the_journal_are_reported(start):
     """Their topic is missing here; in an outage they wait as long. `total` counts those in the topic alone."""
     running = await start(topics__create=False)
     operations = {"WEDA_OPERATIONS__URL": running.connector.operations_url}
     for number in range(3):
         assert (await running.post(b"no JSON %d" % number))[0] == 400
     _, text, _ = await page(running, "/api/dead-letters")
-    told = json.loads(text)
-    assert (told["total"], told["in_journal"]) == (0, 3)
+    reported = json.loads(text)
+    assert (reported["total"], reported["in_journal"]) == (0, 3)
     code, said, _, _ = await command("dead-letters", "list", **operations)
-    assert (code, said) == (0, "3 more wait in the journal for Kafka; they are listed once it has them\n")
+    assert (code, said) == (0, "3 more in the journal; they are listed once they are published\n")
     _, text, _ = await page(running, "/console/dead-letters")
     assert "There are more in the journal" in text
     assert "None. Everything" not in text
     _, said, _, _ = await command("dead-letters", "replay", "--dry-run", **operations)
-    assert "3 more wait in the journal" in said
+    assert "3 more in the journal" in said
 
 
 async def test_a_first_start_complains_of_no_topic_that_it_has_just_made(start, capfd):

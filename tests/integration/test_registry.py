@@ -39,11 +39,6 @@ def breakable() -> Iterator[SchemaRegistry]:
         yield registry
 
 
-@pytest.fixture(scope="module")
-def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
-    return Certificates.issue(tmp_path_factory.mktemp("certificates"))
-
-
 def command(*arguments: str, url: str, prefix: str, **settings: str) -> subprocess.CompletedProcess[str]:
     """Run ``weda-connector schemas …`` against a registry."""
     given = {"WEDA_REGISTRY__URL": url, "WEDA_TOPICS__PREFIX": prefix, "WEDA_STREAMS": json.dumps(STREAMS)} | settings
@@ -139,7 +134,7 @@ async def test_readers_and_writers_of_neighbouring_versions_read_each_other(
     with SchemaRegistryClient({"url": registry.url, "timeout": 10}) as client:
         later = AvroSerializer(client, grown(load(WORKFLOW_EVENT).text))
         ours = {"instanceId": "i-1", "msgType": "Task", "msgId": "later", "source": "default", "ingestId": "x"}
-        fields = dict.fromkeys(load(WORKFLOW_EVENT).fields) | ours | {"receivedAt": 1, "extras": {}, "priority": 2}
+        fields = dict.fromkeys(load(WORKFLOW_EVENT).fields) | ours | {"receivedAt": 1, "extras": {}, "newField": 2}
         value = later(fields, SerializationContext(topic, MessageField.VALUE))
     await asyncio.to_thread(produce, running.connector.bootstrap_servers, topic, b"i-1", value)
     assert await running.post({**TASK, "msgId": "m-4"}) == (200, {"code": 0})
@@ -153,8 +148,8 @@ async def test_readers_and_writers_of_neighbouring_versions_read_each_other(
     assert registry.ask(f"/subjects/{topic}-value/versions") == [1, 2]
     for values in seen.values():
         assert [each["msgId"] for each in values] == ["m-2", "later", "m-4"]
-    assert [each["priority"] for each in seen["next"]] == [None, 2, None]
-    assert all("priority" not in each for each in seen["now"])
+    assert [each["newField"] for each in seen["next"]] == [None, 2, None]
+    assert all("newField" not in each for each in seen["now"])
     with Events(
         running.connector.bootstrap_servers, prefix=topic_prefix, registry=registry.url, until_end=True
     ) as ours:
@@ -224,7 +219,7 @@ async def test_without_auto_registration_what_is_missing_stops_the_start(
 # --- away ---
 
 
-async def test_a_registry_that_goes_away_later_is_told_and_has_no_other_effect(
+async def test_a_registry_that_goes_away_later_is_reported_and_has_no_other_effect(
     start: Start, breakable: SchemaRegistry, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr("connector.app.watch.REGISTRY_SECONDS", 0.2)
@@ -243,7 +238,7 @@ async def test_a_registry_that_goes_away_later_is_told_and_has_no_other_effect(
     assert breakable.url in json.dumps(ready)
 
 
-async def test_a_registry_that_has_lost_our_schemas_is_told(
+async def test_a_registry_that_has_lost_our_schemas_is_reported(
     start: Start, breakable: SchemaRegistry, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr("connector.app.watch.REGISTRY_SECONDS", 0.2)

@@ -80,9 +80,9 @@ async def test_a_copy_without_an_instance_keeps_order_partitions_and_headers(
     servers, old, new = running.connector.bootstrap_servers, f"{topic_prefix}.events", f"{topic_prefix}.new.events"
     TopicAdmin(servers, {}).create([TopicSpec(new, PARTITIONS, 1, {})], 20)
 
-    told = await run(programs / "copy_without.py", servers, old, new, "i-1")
+    reported = await run(programs / "copy_without.py", servers, old, new, "i-1")
 
-    assert told == "6 records copied\n"
+    assert reported == "6 records copied\n"
     before, after = [
         await asyncio.to_thread(records, servers, prefix) for prefix in (topic_prefix, f"{topic_prefix}.new")
     ]

@@ -1,4 +1,4 @@
-"""The test servers do what the other tests rely on: keep records, break when told to, leave nothing behind."""
+"""The test servers do what the other tests rely on: keep records, break when asked to, leave nothing behind."""
 
 import subprocess
 import sys

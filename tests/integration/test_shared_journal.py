@@ -1,4 +1,4 @@
-"""The journal that replicas share, on a real PostgreSQL: who owns a lane, what stands before what, who may publish."""
+"""The journal that replicas share, on a real PostgreSQL: who owns a lane, what is before what, who may publish."""
 
 import asyncio
 import contextlib
@@ -6,17 +6,23 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from functools import partial
 
+import msgspec
 import psycopg
 import pytest
 
+from connector.admin import doctor
 from connector.delivery.duplicates import DedupState, dedup_key_of
 from connector.errors import ConfigurationError, Unavailable
 from connector.journal.model import Admission
-from connector.replicas.database import DatabaseLink
-from connector.replicas.journal import SharedJournal, Verdict
+from connector.lookup.journal import search
+from connector.lookup.model import Wanted
+from connector.replicas.batch import APPLY, Batch, ClaimResult
+from connector.replicas.database import StatementError
+from connector.replicas.journal import SharedJournal
+from connector.replicas.postgres import PostgresConnection
 from connector.settings import REDACTED, Settings
 from connector.values import ProducibleRecord, Request
 from tests.servers.postgres import OWNER, Postgres
@@ -36,7 +42,7 @@ async def replica(
     database: Postgres, *, max_bytes: int = 1 << 30, window: float = WINDOW, has_lease: bool = True
 ) -> AsyncIterator[SharedJournal]:
     journal = SharedJournal(
-        partial(DatabaseLink, database.url()),
+        partial(PostgresConnection, database.url()),
         max_bytes=max_bytes,
         repeats_within=window,
         most_repeats=5,
@@ -51,9 +57,9 @@ async def replica(
 
 
 async def hear_no_more_of(journal: SharedJournal, database: Postgres) -> None:
-    """A replica renews its lease no more, and it runs out: another one buries it."""
+    """A replica renews its lease no more, and it runs out: another one removes it."""
     journal._tasks[0].cancel()
-    mine = f"owner = '{journal._me}'"
+    mine = f"replica_id = '{journal._membership.replica_id}'"
     database.ask(f"UPDATE weda_replica SET lease_until = clock_timestamp() WHERE {mine}", role=OWNER)
     await until(lambda: database.ask(f"SELECT count(*) FROM weda_replica WHERE {mine}") == [(0,)])
 
@@ -70,8 +76,8 @@ async def other(database) -> AsyncIterator[SharedJournal]:
         yield journal
 
 
-async def claimed(journal: SharedJournal, lane: str = "i", seen=None) -> Verdict:
-    journal.hold(lane)
+async def claimed(journal: SharedJournal, lane: str = "i", seen=None) -> ClaimResult:
+    journal.lanes.pin(lane)
     return await journal.claim(lane, seen)
 
 
@@ -89,7 +95,7 @@ async def answering(journal: SharedJournal) -> AsyncIterator[None]:
     task.cancel()
 
 
-async def until_told(*journals: SharedJournal) -> None:
+async def until_reported(*journals: SharedJournal) -> None:
     """What the replicas say of Kafka is in the database."""
     renewed = [journal.lease._until for journal in journals]
     await until(lambda: all(one.lease._until != was for one, was in zip(journals, renewed, strict=True)))
@@ -104,18 +110,18 @@ async def until(true: Callable[[], bool]) -> None:
 
 async def settled(journal: SharedJournal) -> None:
     """What was asked, answered or not, is done."""
-    await until(lambda: journal._next.is_empty and not journal._is_asking)
+    await until(lambda: not journal._batches.has_work)
 
 
 async def test_who_comes_first_owns_the_lane_until_nothing_of_it_is_left(one, other):
     first = await claimed(one)
     second = await claimed(other)
-    other.let_go("i")
-    one.let_go("i")
+    other.lanes.unpin("i")
+    one.lanes.unpin("i")
     await settled(one)
     third = await claimed(other)
 
-    assert (first.is_mine, second.is_mine, third.is_mine) == (True, False, True)
+    assert (first.is_owner, second.is_owner, third.is_owner) == (True, False, True)
     assert first.sequence < second.sequence < third.sequence
 
 
@@ -127,7 +133,7 @@ async def test_a_message_of_another_ones_lane_goes_behind_what_is_there_and_only
     third = await claimed(one)
     [rows] = await one.first_rows("", lanes=10, depth=10)
 
-    assert (third.is_mine, third.has_backlog) == (True, True)
+    assert (third.is_owner, third.is_behind_rows) == (True, True)
     assert [row.request.body for row in rows] == [b"second"]
     assert rows[0].sequence < third.sequence
     assert await other.first_rows("", lanes=10, depth=10) == []
@@ -146,17 +152,17 @@ async def test_a_row_keeps_the_place_that_was_claimed_though_it_is_written_later
 async def test_a_lane_with_rows_is_not_given_up(one, other):
     first = await claimed(one)
     await one.admit(admission(first.sequence))
-    one.let_go("i")
+    one.lanes.unpin("i")
     verdict = await claimed(other)
 
-    assert (verdict.is_mine, verdict.has_backlog) == (False, True)
+    assert (verdict.is_owner, verdict.is_behind_rows) == (False, True)
     await one.remove(first.sequence)
-    other.let_go("i")
+    other.lanes.unpin("i")
     await settled(one)
-    assert (await claimed(other)).is_mine
+    assert (await claimed(other)).is_owner
 
 
-async def test_a_row_may_be_written_and_struck_twice(one, database):
+async def test_a_row_may_be_written_and_removed_twice(one, database):
     """What is asked once more after a broken connection may have been done."""
     first = await claimed(one)
     await one.admit(admission(first.sequence))
@@ -223,7 +229,7 @@ async def test_content_that_conflicted_is_recognised_when_the_first_is_forgotten
     one.mark_published(first)
     one.mark_published(second)
     await settled(one)
-    database.ask("DELETE FROM weda_mark WHERE fingerprint = 'ffffffffffffffff'::bytea", role=OWNER)
+    database.ask("DELETE FROM weda_dedup_key WHERE fingerprint = 'ffffffffffffffff'::bytea", role=OWNER)
 
     assert (await claimed(other, seen=second)).dedup_state is DedupState.SAFE
 
@@ -238,37 +244,37 @@ async def test_what_was_seen_longer_ago_than_the_window_is_new(database):
         assert (await claimed(other, seen=seen)).dedup_state is DedupState.NEW
 
 
-async def test_of_too_many_marks_the_oldest_are_forgotten_and_none_that_is_pending(one, database):
-    marks = [dedup_key_of("message", "default", str(number), b"f" * 16) for number in range(9)]
-    for seen in marks:
+async def test_of_too_many_dedup_keys_the_oldest_are_forgotten_and_none_that_is_pending(one, database):
+    keys = [dedup_key_of("message", "default", str(number), b"f" * 16) for number in range(9)]
+    for seen in keys:
         await claimed(one, seen=seen)
         await asyncio.sleep(0.001)
-    for seen in marks[1:]:
+    for seen in keys[1:]:
         one.mark_published(seen)
     await settled(one)
-    await one._forget()
-    left = {bytes(key) for (key,) in database.ask("SELECT key FROM weda_mark")}
+    await one._expire_dedup_keys()
+    left = {bytes(key) for (key,) in database.ask("SELECT key FROM weda_dedup_key")}
 
-    assert left == {key for key, _ in (marks[0], *marks[5:])}
+    assert left == {key for key, _ in (keys[0], *keys[5:])}
 
 
-async def test_marks_older_than_the_window_are_removed(database):
+async def test_dedup_keys_older_than_the_window_are_removed(database):
     async with replica(database, window=0.1) as one:
         seen = dedup_key_of("message", "default", "1", b"f" * 16)
         await claimed(one, seen=seen)
         one.mark_published(seen)
         await settled(one)
         await asyncio.sleep(0.2)
-        await one._forget()
+        await one._expire_dedup_keys()
 
-    assert database.ask("SELECT count(*) FROM weda_mark") == [(0,)]
+    assert database.ask("SELECT count(*) FROM weda_dedup_key") == [(0,)]
 
 
 async def test_rows_of_a_replica_whose_lease_ran_out_are_taken_over(one, other, database):
     first = await claimed(one)
     await one.admit(admission(first.sequence, body=b"left"))
     await hear_no_more_of(one, database)
-    await until(lambda: other.remote_lanes.total > 0)
+    await until(lambda: other.lanes.total > 0)
     [rows] = await other.first_rows("", lanes=10, depth=10)
 
     assert [row.request.body for row in rows] == [b"left"]
@@ -278,7 +284,7 @@ async def test_who_has_lost_its_lease_can_do_nothing_more(one, other, database):
     first = await claimed(one)
     await one.admit(admission(first.sequence))
     await hear_no_more_of(one, database)
-    await until(lambda: other.remote_lanes.total > 0)
+    await until(lambda: other.lanes.total > 0)
     with pytest.raises(Unavailable):
         await one.remove(first.sequence)
     with pytest.raises(Unavailable):
@@ -308,25 +314,25 @@ async def test_who_does_not_reach_kafka_lets_nothing_in_while_another_one_does(o
             await until(lambda: not third.is_isolated)
             first = await claimed(third)
             await third.admit(admission(first.sequence))
-        await until(lambda: one.remote_lanes.total > 0)
-        assert other.remote_lanes.total == 0, "it adopts nothing either"
+        await until(lambda: one.lanes.total > 0)
+        assert other.lanes.total == 0, "it adopts nothing either"
 
     one.note_kafka(answers=False)
     await until(lambda: not other.is_isolated)
     assert not one.is_isolated
-    assert (await claimed(other, "j")).is_mine, "none of them does: rows are all that is left"
+    assert (await claimed(other, "j")).is_owner, "none of them does: rows are all that is left"
 
 
 async def test_when_kafka_goes_no_replica_stands_aside_for_what_was_so_before(one, other):
     """They notice one after the other: nobody may refuse because of one that has not noticed yet."""
     for journal in (one, other):
         journal.note_kafka(answers=True)
-    await until_told(one, other)
+    await until_reported(one, other)
     one.note_kafka(answers=False)
     for _ in range(40):  # two seconds, in which the other one goes on saying what was true last
         assert not one.is_isolated
-        assert (await claimed(one)).is_mine
-        one.let_go("i")
+        assert (await claimed(one)).is_owner
+        one.lanes.unpin("i")
         await asyncio.sleep(0.05)
     other.note_kafka(answers=True)  # it was not Kafka: it is this replica alone
     await until(lambda: one.is_isolated)
@@ -342,7 +348,7 @@ async def test_what_a_dead_replica_had_claimed_is_free_again(one, other, databas
     await hear_no_more_of(one, database)
     verdict = await claimed(other, seen=seen)
 
-    assert (verdict.dedup_state, verdict.is_mine, verdict.has_backlog) == (DedupState.NEW, True, False)
+    assert (verdict.dedup_state, verdict.is_owner, verdict.is_behind_rows) == (DedupState.NEW, True, False)
 
 
 async def test_who_leaves_leaves_its_rows_to_the_others_at_once(other, database):
@@ -350,31 +356,59 @@ async def test_who_leaves_leaves_its_rows_to_the_others_at_once(other, database)
         first = await claimed(one)
         await one.admit(admission(first.sequence))
 
-    await until(lambda: other.remote_lanes.total > 0)
+    await until(lambda: other.lanes.total > 0)
     assert len(await other.first_rows("", lanes=10, depth=10)) == 1
 
 
-async def test_a_turn_that_arrives_behind_the_next_one_does_nothing(one, database):
+async def test_a_batch_that_arrives_behind_the_next_one_does_nothing(one, database):
     """A request that was given up may still be on its way: it must not undo what came after it."""
     await claimed(one)
-    late = (
-        f"SELECT * FROM weda_turn('{one._me}', 0, '1 hour', '{{}}', '{{}}', '{{}}', '{{}}', ARRAY['i'::bytea], '{{}}', "
-        "'{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}')"
-    )
-    with pytest.raises(psycopg.Error) as refusal:
-        database.ask(late)
+    late = Batch(released={"i"}).parameters(one._membership.replica_id, 0, WINDOW)
+    connection = PostgresConnection(database.url(), "late")
+    with pytest.raises(StatementError) as refusal:
+        await connection.execute(APPLY, late, seconds=PATIENCE_SECONDS)
+    connection.close()
 
     assert refusal.value.sqlstate == "WL002"
     assert database.ask("SELECT count(*) FROM weda_lane") == [(1,)]
 
 
-async def test_every_row_is_told_of_by_one_replica(one, other, database):
+async def test_every_row_is_counted_by_one_replica(one, other, database):
     await one.admit(admission((await claimed(one, "i")).sequence, "i"))
     await other.admit(admission((await claimed(other, "j")).sequence, "j", source="hr"))
     states = [await each.state() for each in (one, other)]
 
     assert [await each.waiting_by_source() for each in (one, other)] == [{"default": 1}, {"hr": 1}]
     assert {state.size_bytes for state in states} == {database.ask("SELECT sum(length(content)) FROM weda_row")[0][0]}
+
+
+async def test_every_replica_finds_the_rows_of_all_of_them_by_their_bytes(one, other):
+    """An instance, a text of the body in whichever form it has, the id of a request; and in parts, as a search goes."""
+    name = "请假%_\\"
+    rows = (
+        (one, "i-1", json.dumps({"flowTitle": name}).encode(), None),
+        (other, "i-2", json.dumps({"flowTitle": name}, ensure_ascii=False).encode(), "request-2"),
+        (other, "i-3", "\0请假\0".encode(), "request-3"),
+    )
+    written = []
+    for journal, lane, body, request_id in rows:
+        verdict = await claimed(journal, lane)
+        row = admission(verdict.sequence, lane, body=body)
+        request = msgspec.structs.replace(row.request, request_id=request_id)
+        await journal.admit(msgspec.structs.replace(row, request=request))
+        written.append(verdict.sequence)
+
+    for text, found in ((name, 2), ("request-3", 1), ("i-1", 1), ("nothing", 0), ("请假X", 0)):
+        matches, searched = await search(one, Wanted(text))
+        assert (len(matches), searched.is_whole) == (found, True), text
+    forms = Wanted("i-2").forms
+    [first], after = await one.search([b""], 0, 1)
+    assert (first.sequence, after) == (written[0], written[0])
+    assert await one.search(forms, written[0], 1) == await other.search(forms, written[0], 1)
+    [second], after = await one.search(forms, written[0], 1)
+    assert (second.request.request_id, after) == ("request-2", written[1])
+    assert await one.search(forms, written[1], 2) == ([], None)
+    assert await one.search(forms, written[2], 2) == ([], None)
 
 
 async def test_a_full_journal_refuses_and_what_is_published_makes_room(database):
@@ -385,7 +419,7 @@ async def test_a_full_journal_refuses_and_what_is_published_makes_room(database)
         with pytest.raises(Unavailable, match="full"):
             await one.admit(admission(second.sequence, body=b"b" * 3_000))
         await one.remove(first.sequence)
-        await until(lambda: one._bytes == 0)
+        await until(lambda: one.lanes.bytes == 0)
 
         await one.admit(admission(second.sequence, body=b"b" * 3_000))
 
@@ -400,7 +434,7 @@ async def test_a_restarted_database_costs_no_lease(one, database):
     async with asyncio.timeout(PATIENCE_SECONDS):
         while True:
             with contextlib.suppress(Unavailable):
-                assert (await claimed(one, "k")).is_mine
+                assert (await claimed(one, "k")).is_owner
                 break
             await asyncio.sleep(0.02)
     assert not one.lease.is_lost
@@ -408,10 +442,10 @@ async def test_a_restarted_database_costs_no_lease(one, database):
 
 
 async def test_a_number_is_the_greatest_of_all_replicas(one, other):
-    await one.remember("n", 7)
-    await other.remember("n", 5)
+    await one.write_note("n", 7)
+    await other.write_note("n", 5)
 
-    assert (await other.recall("n"), await one.recall("none")) == (7, 0)
+    assert (await other.read_note("n"), await one.read_note("none")) == (7, 0)
 
 
 @pytest.mark.parametrize(
@@ -419,8 +453,8 @@ async def test_a_number_is_the_greatest_of_all_replicas(one, other):
     [
         "DROP TABLE weda_row",
         "ALTER TABLE weda_lane ADD COLUMN more text",
-        "TRUNCATE weda_mark",
-        "CREATE OR REPLACE FUNCTION weda_orphans() RETURNS SETOF uuid LANGUAGE sql AS 'SELECT gen_random_uuid()'",
+        "TRUNCATE weda_dedup_key",
+        "CREATE OR REPLACE FUNCTION weda_dead_owners() RETURNS SETOF uuid LANGUAGE sql AS 'SELECT gen_random_uuid()'",
     ],
 )
 def test_who_runs_may_not_change_the_tables(database, statement):
@@ -429,10 +463,42 @@ def test_who_runs_may_not_change_the_tables(database, statement):
 
 
 def test_a_database_that_fits_is_left_as_it_is(database):
-    database.ask("INSERT INTO weda_number VALUES ('kept', 1)")
+    database.ask("INSERT INTO weda_counter VALUES ('kept', 1)")
     database.migrate()
 
-    assert database.ask("SELECT value FROM weda_number") == [(1,)]
+    assert database.ask("SELECT value FROM weda_counter") == [(1,)]
+
+
+@pytest.fixture
+def of_development(database) -> Iterator[Postgres]:
+    """A database as it was before the first release, as far as it matters."""
+    renames = (
+        ("weda_dedup_key RENAME TO weda_mark", "weda_mark RENAME TO weda_dedup_key"),
+        ("weda_replica RENAME replica_id TO owner", "weda_replica RENAME owner TO replica_id"),
+    )
+    for there, _ in renames:
+        database.ask(f"ALTER TABLE {there}", role=OWNER)
+    yield database
+    for _, back in renames:
+        database.ask(f"ALTER TABLE {back}", role=OWNER)
+
+
+def test_a_database_of_before_the_first_release_is_refused_with_the_way_out(of_development):
+    with pytest.raises(ConfigurationError, match=r"drop the database, and create it again as docs/scaling\.md says"):
+        of_development.migrate()
+
+
+async def test_in_a_database_of_before_the_first_release_there_is_no_lease_and_everybody_names_the_migration(
+    of_development,
+):
+    settings = Settings.load(environment={}, flags={"journal.url": of_development.url()})
+    finding = await asyncio.to_thread(
+        lambda: next(one for one in doctor.examine(settings) if one.check == "journal database")
+    )
+
+    assert (finding.verdict, finding.to_do) == ("failed", "weda-connector journal migrate")
+    async with replica(of_development, has_lease=False) as journal:
+        assert "does not exist" in journal.problem
 
 
 def test_the_command_migrates_and_says_so(postgres):

@@ -35,12 +35,12 @@ def message(number: int, **fields: Any) -> bytes:
     return json.dumps(known | fields).encode()
 
 
-async def send(running: Running, body: bytes, identity: str) -> tuple[int, dict[str, Any]]:
+async def send(running: Running, body: bytes, webhook_id: str) -> tuple[int, dict[str, Any]]:
     at = datetime.now(UTC)
     headers = {
-        "webhook-id": identity,
+        "webhook-id": webhook_id,
         "webhook-timestamp": str(int(at.timestamp())),
-        "webhook-signature": Webhook(SECRET).sign(identity, at, body.decode()),
+        "webhook-signature": Webhook(SECRET).sign(webhook_id, at, body.decode()),
     }
     async with aiohttp.ClientSession() as session, session.post(running.url, data=body, headers=headers) as answer:
         return answer.status, await answer.json()
@@ -55,9 +55,9 @@ async def test_what_one_has_accepted_another_one_does_not_accept_again(pair, top
     one, other = pair
     assert await send(one, message(1), "id-1") == (200, {"code": 0})
 
-    assert await send(other, message(1), "id-1") == (200, {"code": 0}), "told what came of the first"
-    status, told = await send(other, message(2), "id-1")
-    assert (status, "another body" in told["message"]) == (401, True)
+    assert await send(other, message(1), "id-1") == (200, {"code": 0}), "the outcome of the first"
+    status, reported = await send(other, message(2), "id-1")
+    assert (status, "another body" in reported["message"]) == (401, True)
     assert await send(other, message(2), "id-2") == (200, {"code": 0})
     assert (await send(one, message(3), "id-2"))[0] == 401
     assert await comments(one, topic_prefix) == ["1", "2"]
@@ -90,6 +90,6 @@ async def test_without_the_database_nobody_knows(start, topic_prefix):
         await asyncio.to_thread(database.shut_down)
 
         assert await send(one, message(1), "id-1") == (200, {"code": 0}), "its own it knows"
-        status, told = await send(one, message(2), "id-2")
-        assert (status, told["retriable"]) == (503, True)
+        status, reported = await send(one, message(2), "id-2")
+        assert (status, reported["retriable"]) == (503, True)
         await one.connector.stop()

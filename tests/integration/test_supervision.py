@@ -21,9 +21,9 @@ async def live(running) -> tuple[int, dict[str, object]]:
         return answer.status, json.loads(await answer.text())
 
 
-async def test_a_thread_that_has_died_is_told_by_the_probes_and_ends_the_connector(start, monkeypatch):
+async def test_a_thread_that_has_died_is_reported_by_the_probes_and_ends_the_connector(start, monkeypatch):
     """`run` begins again then, in the same process; a kubelet would restart the container."""
-    monkeypatch.setattr(supervision, "AGAIN_SECONDS", 0.05)
+    monkeypatch.setattr(supervision, "RESTART_SECONDS", 0.05)
     running = await start()
     assert await live(running) == (200, {"live": True})
     publisher = running.connector.publisher
@@ -42,7 +42,7 @@ async def test_watchers_that_fail_are_restarted_and_counted(start, monkeypatch):
     def fail(*_: object, **__: object) -> None:
         raise KeyError
 
-    monkeypatch.setattr(supervision, "AGAIN_SECONDS", 0.05)
+    monkeypatch.setattr(supervision, "RESTART_SECONDS", 0.05)
     running = await start()
     before = await running.metric("weda_connector_part_restarts_total", part="gauges")
     monkeypatch.setattr(Gauges, "_publish", fail)
@@ -68,7 +68,7 @@ async def test_the_thread_that_polls_goes_on_whatever_it_meets(start, monkeypatc
     monkeypatch.undo()
 
     assert await running.post({"msgType": "Task", "instanceId": "i", "msgId": "m"}) == (200, {"code": 0})
-    assert running.connector.publisher.lives
+    assert running.connector.publisher.is_alive
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")

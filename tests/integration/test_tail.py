@@ -1,6 +1,7 @@
 """Records are read back decoded, and `tail` prints them one a line."""
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -11,14 +12,16 @@ from itertools import islice
 
 import pytest
 from confluent_kafka import Producer
+from rich.cells import cell_len
 
 from connector.errors import OutsideUnreachable
 from connector.intake.dead_letters import dead_letter
 from connector.kafka.embedded import EmbeddedBroker
 from connector.kafka.publisher import producer_properties
 from connector.kafka.reader import Decoded, read_records
-from connector.message.conversion import convert, headers, record_value
-from connector.message.encoding import encode
+from connector.message.encoding import SingleObjectFraming
+from connector.message.events import convert
+from connector.message.headers import headers
 from connector.message.parsing import BodyKind, parse
 from connector.message.routes import STREAMS, Routes
 from connector.values import IngestId, InstanceId, ProducibleRecord, Request
@@ -32,6 +35,9 @@ TASK = {
     "msgType": "Task",
     "actionName": "同意",
     "processName": "请假",
+    "processKey": "leave",
+    "flowTitle": "张三的请假",
+    "approverMap": {"6": "张三"},
     "elementName": "经理\x1b[31m审批",
     "taskStatusName": "已办",
 }
@@ -74,7 +80,9 @@ def records_of(prefix: str, instance: str, **fields: object) -> list[ProducibleR
             stream=route.stream.name,
             topic=route.topic,
             key=instance.encode(),
-            value=encode(route.schema, record_value(event, route.schema, request, ingest_id)),
+            value=event.encoded(
+                route.schema, SingleObjectFraming().header(route.topic, route.schema), request, ingest_id
+            ),
             headers=headers(event, request, ingest_id),
             timestamp=RECEIVED_AT,
         )
@@ -119,7 +127,7 @@ def read(servers: str, prefix: str, stream: str = "events", **options: object) -
 def tail_command(servers: str, prefix: str, *arguments: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-m", "connector", "tail", "--bootstrap-servers", servers, *arguments],
-        env={"WEDA_TOPICS__PREFIX": prefix},
+        env={"WEDA_TOPICS__PREFIX": prefix, "TZ": "Asia/Shanghai"},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -174,7 +182,7 @@ def test_a_dead_letter_is_read_as_its_bytes(servers: str, topic_prefix: str) -> 
 
 
 def test_a_record_of_an_unknown_schema_is_read_as_its_bytes(servers: str, topic_prefix: str) -> None:
-    (event, _) = records_of(topic_prefix, "i-1")
+    event, *_ = records_of(topic_prefix, "i-1")
     publish(servers, [ProducibleRecord("events", event.topic, b"i-1", b"\x00\x00\x00\x00\x07odd", (), RECEIVED_AT)])
 
     assert [record.value for record in read(servers, topic_prefix)] == [b"\x00\x00\x00\x00\x07odd"]
@@ -195,7 +203,7 @@ def test_reading_starts_with_the_next_record(servers: str, topic_prefix: str) ->
 
 def test_a_topic_that_is_missing_is_waited_for_and_read_whole(embedded: str, topic_prefix: str) -> None:
     missing: list[str] = []
-    later = threading.Timer(1, publish, [embedded, records_of(topic_prefix, "first")])
+    later = threading.Timer(3, publish, [embedded, records_of(topic_prefix, "first")])
     later.start()
 
     reading = read_records(
@@ -242,13 +250,37 @@ def test_no_broker_is_said(topic_prefix: str) -> None:
 
 
 def test_tail_prints_what_matters_in_one_line(servers: str, topic_prefix: str) -> None:
-    """Control characters of a source reach no terminal."""
+    """In columns that line up, in the reader's zone; control characters of a source reach no terminal."""
     publish(servers, [*records_of(topic_prefix, "i-1"), *records_of(topic_prefix, "i-2", **INSTANCE)])
 
-    assert sorted(run_tail(servers, topic_prefix)) == [
-        "2023-11-14T22:13:20.123Z  i-1  Task  同意  请假  经理 [31m审批  已办",
-        "2023-11-14T22:13:20.123Z  i-2  Instance  同意  请假  发起、抄送  审批中",
+    lines = sorted(run_tail(servers, topic_prefix), key=lambda line: line.split()[-1])
+
+    assert [re.split(r" {2,}", line) for line in lines] == [
+        ["2023-11-15 06:13:20+08:00", "张三", "同意", "经理 [31m审批", "已办", "张三的请假", "请假", "i-1"],
+        ["2023-11-15 06:13:20+08:00", "张三", "同意", "发起、抄送", "审批中", "张三的请假", "请假", "i-2"],
     ]
+    assert len({cell_len(line.rpartition("i-")[0]) for line in lines}) == 1
+
+
+def test_tail_chooses_by_process_person_and_time(kafka: KafkaCluster, topic_prefix: str) -> None:
+    """A part of a name is enough; of times, the first record of that time or later is the first one read."""
+    for stream in (*STREAMS, "dead-letters"):
+        kafka.create_topic(Routes(STREAMS, topic_prefix).topic(stream), partitions=3)
+    others = {"processName": "报销", "processKey": "expense", "approverMap": {"7": "李四"}}
+    publish(kafka.bootstrap_servers, [*records_of(topic_prefix, "i-1"), *records_of(topic_prefix, "i-2", **others)])
+
+    def found(*arguments: str) -> list[str]:
+        whole = ("--from-beginning", "--until-end")
+        with tail_command(kafka.bootstrap_servers, topic_prefix, *whole, *arguments) as process:
+            printed, complaint = process.communicate(timeout=60)
+        assert (process.returncode, complaint) == (0, "")
+        return sorted(line.split()[-1] for line in printed.splitlines())
+
+    assert found("--process", "请") == found("--person", "张") == ["i-1"]
+    assert found("--process", "expense") == found("--person", "李四") == ["i-2"]
+    assert found("--process", "expense", "--person", "张三") == []
+    assert found("--since", "2023-11-14T22:13:20Z") == ["i-1", "i-2"]
+    assert found("--since", "2023-11-15") == []
 
 
 def test_tail_prints_whole_records_as_json(servers: str, topic_prefix: str) -> None:
@@ -268,9 +300,10 @@ def test_tail_prints_whole_records_as_json(servers: str, topic_prefix: str) -> N
 def test_tail_shows_why_a_dead_letter_is_one(servers: str, topic_prefix: str) -> None:
     publish(servers, [letter(topic_prefix, b"{\n \xff", "i-1"), letter(topic_prefix, b"{", "i-2")])
 
-    lines = run_tail(servers, topic_prefix, "--stream", "dead-letters", "--instance", "i-1")
+    (line,) = run_tail(servers, topic_prefix, "--stream", "dead-letters", "--instance", "i-1")
 
-    assert lines == ["2023-11-14T22:13:20.123Z  i-1  40001  parse  the body is not JSON  {  \\xff"]
+    shown = ["2023-11-15 06:13:20+08:00", "40001", "parse", "the body is not JSON", "i-1", "{", "\\xff"]
+    assert re.split(r" {2,}", line) == shown
 
 
 def test_tail_ends_cleanly_on_ctrl_c(servers: str, topic_prefix: str) -> None:

@@ -1,6 +1,7 @@
 """Topics of real brokers are described, created and mended as the settings say."""
 
 import json
+import re
 import subprocess
 import sys
 import time
@@ -9,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
+from confluent_kafka import Consumer, Producer, TopicPartition
 
 from connector.errors import ConfigurationError, OutsideUnreachable
 from connector.kafka.topics import TopicAdmin, TopicSpec, TopicState, plan, wanted
@@ -152,7 +154,7 @@ def test_the_brokers_are_counted(kafka: KafkaCluster) -> None:
 
 
 def test_a_client_that_did_not_reach_kafka_is_not_asked_again() -> None:
-    """It may be one that has been told of no brokers at all, and never connects again."""
+    """It may be one that has learned of no brokers at all, and never connects again."""
     admin = TopicAdmin(NOBODY, {})
     before = admin._client
     with pytest.raises(OutsideUnreachable):
@@ -181,7 +183,7 @@ def test_a_missing_acl_is_named(guarded: KafkaCluster, topic_prefix: str) -> Non
         admin.create([TopicSpec(f"{topic_prefix}.mine", 1, None, {})], SECONDS)
 
 
-def test_refused_credentials_are_told_from_an_unreachable_broker(guarded: KafkaCluster) -> None:
+def test_refused_credentials_are_distinguished_from_an_unreachable_broker(guarded: KafkaCluster) -> None:
     with pytest.raises(ConfigurationError, match="credentials") as caught:
         TopicAdmin(guarded.bootstrap_servers, as_user("root", "not-the-password")).brokers(3)
     assert "not-the-password" not in str(caught.value)
@@ -228,7 +230,7 @@ def test_partitions_are_never_removed(kafka: KafkaCluster, topic_prefix: str) ->
     ("servers", "code", "said"),
     [
         ("", 2, "WEDA_KAFKA__BOOTSTRAP_SERVERS"),
-        ("embedded", 2, "topics of the embedded broker make themselves"),
+        ("embedded", 2, "the embedded broker creates its topics automatically"),
         (NOBODY, 3, "not reachable"),
     ],
 )
@@ -245,3 +247,77 @@ def test_without_brokers_one_line_says_why(command: str, servers: str, code: int
 
     assert (code, "", 1) == (done.returncode, done.stdout, done.stderr.count("\n"))
     assert said in done.stderr
+
+
+# --- topics list, topics describe ---
+
+
+def with_records_and_a_group(kafka: KafkaCluster, prefix: str) -> str:
+    """The topics of a prefix; ``events`` has three records in two partitions, of which ``reports`` has read one."""
+    TopicAdmin(kafka.bootstrap_servers, {}).create(wanted(settings(prefix)), SECONDS)
+    events = f"{prefix}.events"
+    servers = {"bootstrap.servers": kafka.bootstrap_servers}
+    producer = Producer(servers)
+    for partition, value in ((0, b"a"), (0, b"b"), (2, b"c")):
+        producer.produce(events, value, partition=partition)
+    assert producer.flush(SECONDS) == 0
+    reader = Consumer(servers | {"group.id": f"{prefix}-reports"})
+    reader.commit(offsets=[TopicPartition(events, 0, 1)], asynchronous=False)
+    reader.close()
+    return events
+
+
+def test_list_shows_records_and_the_lag_of_a_group(kafka: KafkaCluster, topic_prefix: str) -> None:
+    events, group = with_records_and_a_group(kafka, topic_prefix), f"{topic_prefix}-reports"
+
+    code, text = run_topics("list", kafka, topic_prefix, "--group", group)
+    _, report = run_topics("list", kafka, topic_prefix, "--group", group, "--json")
+
+    lines = text.splitlines()
+    assert code == 0
+    assert lines[0].split("  ")[0] == "TOPIC"
+    assert lines[0].endswith(f"LAG OF {group}")
+    row = next(line for line in lines if line.startswith(f"{events} "))
+    assert re.split(r" {2,}", row) == [events, "one broker can lose it", "3", "3", "1 of 1, at least 1", "2"]
+    by_name = {one["topic"]: one for one in json.loads(report)["topics"]}
+    assert set(by_name) == {spec.name for spec in wanted(settings(topic_prefix))}
+    assert (by_name[events]["records"], by_name[events]["lag"]) == (3, {group: 2})
+    assert by_name[f"{topic_prefix}.tasks"]["lag"] == {group: None}
+
+
+def test_list_names_a_topic_that_is_missing(kafka: KafkaCluster, topic_prefix: str) -> None:
+    spec, *others = wanted(settings(topic_prefix))
+    TopicAdmin(kafka.bootstrap_servers, {}).create(others, SECONDS)
+
+    code, text = run_topics("list", kafka, topic_prefix)
+
+    assert code == 1
+    assert [line.split()[:2] for line in text.splitlines() if "MISSING" in line] == [[spec.name, "MISSING"]]
+
+
+def test_describe_shows_each_partition(kafka: KafkaCluster, topic_prefix: str) -> None:
+    events, group = with_records_and_a_group(kafka, topic_prefix), f"{topic_prefix}-reports"
+
+    code, text = run_topics("describe", kafka, topic_prefix, events, "--group", group)
+    _, report = run_topics("describe", kafka, topic_prefix, events, "--group", group, "--json")
+
+    parts = json.loads(report)["by_partition"]
+    leader = parts[0]["leader"]
+    assert code == 0
+    assert "cleanup.policy: delete\n" in text
+    assert [line.split() for line in text.splitlines()[-3:]] == [
+        ["0", str(leader), str(leader), "0", "2", "1"],
+        ["1", str(leader), str(leader), "0", "0", "0"],
+        ["2", str(leader), str(leader), "0", "1", "1"],
+    ]
+    assert [(one["first"], one["end"], one["committed"][group], one["lag"][group]) for one in parts] == [
+        (0, 2, 1, 1),
+        (0, 0, None, 0),
+        (0, 1, None, 1),
+    ]
+
+
+def test_describe_of_no_topic_says_so(kafka: KafkaCluster, topic_prefix: str) -> None:
+    code, text = run_topics("describe", kafka, topic_prefix, f"{topic_prefix}.none")
+
+    assert (code, f"there is no topic {topic_prefix}.none" in text) == (1, True)

@@ -3,9 +3,7 @@
 import re
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
@@ -13,13 +11,22 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceResponse,
 )
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
+from connector import answers
 from connector.app import connector
 from connector.app.connector import Connector
+from connector.errors import Unavailable
 from connector.kafka.publisher import KafkaPublisher
 from connector.operations.guard import Guard
-from connector.receiver.application import Receiver
+from connector.receiver.addresses import NOWHERE
+from connector.receiver.application import Call, Receiver
+from connector.receiver.head import Head
+from connector.receiver.tracing import RequestSpans
 from tests.integration.test_outage import message, until
+from tests.servers.endpoint import Handler, serving
 from tests.servers.ports import LOOPBACK
 from tests.servers.reading import read_topic
 
@@ -30,8 +37,8 @@ PARENT = f"00-{TRACE}-{CALLER}-01"
 class Collector:
     """The receiving end of OTLP over HTTP: it decodes what comes and keeps the spans."""
 
-    def __init__(self, server: ThreadingHTTPServer) -> None:
-        self.url = f"http://{LOOPBACK}:{server.server_port}"
+    def __init__(self, port: int) -> None:
+        self.url = f"http://{LOOPBACK}:{port}"
         self.spans: list[Span] = []
         self.services: set[str] = set()
 
@@ -41,30 +48,22 @@ class Collector:
 
 @pytest.fixture
 def collector(monkeypatch) -> Iterator[Collector]:
-    class Endpoint(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            asked = ExportTraceServiceRequest.FromString(self.rfile.read(int(self.headers["content-length"])))
+    class Endpoint(Handler):
+        def do_POST(self) -> None:  # noqa: N802 - named by http.server
+            asked = ExportTraceServiceRequest.FromString(self.body())
             for resource in asked.resource_spans:
                 collector.services |= {
                     one.value.string_value for one in resource.resource.attributes if one.key == "service.name"
                 }
                 for scope in resource.scope_spans:
                     collector.spans += scope.spans
-            self.send_response(200)
-            self.send_header("content-type", "application/x-protobuf")
-            self.end_headers()
-            self.wfile.write(ExportTraceServiceResponse().SerializeToString())
+            self.answer(200, ExportTraceServiceResponse().SerializeToString(), "application/x-protobuf")
 
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with ThreadingHTTPServer((LOOPBACK, 0), Endpoint) as server:
-        collector = Collector(server)
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+    with serving(Endpoint) as port:
+        collector = Collector(port)
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url)
         monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "100")
         yield collector
-        server.shutdown()
 
 
 def attributes(span: Span) -> dict[str, object]:
@@ -176,6 +175,22 @@ async def test_switched_off_nothing_stands_in_the_way(start, collector, monkeypa
 
     assert {type(one) for one in built} == {Guard, KafkaPublisher, Receiver}
     assert collector.spans == []
+
+
+@pytest.mark.parametrize("is_code_only", [False, True])
+def test_a_failure_of_ours_is_an_error_whatever_status_the_source_is_sent(is_code_only):
+    kept = InMemorySpanExporter()
+    provider = TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(kept))
+    call = Call(Head("POST", "/messageDeliver", []), lambda _answer, _id: None, NOWHERE)
+    RequestSpans(provider.get_tracer("test")).begin(call)
+
+    call.answer(answers.to_source(Unavailable("the journal is full"), is_code_only=is_code_only))
+
+    [span] = kept.get_finished_spans()
+    assert span.attributes["http.response.status_code"] == (200 if is_code_only else 503)
+    assert not span.status.is_ok
+    assert not span.status.is_unset
 
 
 def test_without_the_extra_the_start_says_how_to_get_it():

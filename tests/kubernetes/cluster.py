@@ -69,7 +69,7 @@ class Kubernetes:
         )
         for name in NODES:
             self.apply(_node(name))
-        self.apply(_storage_class(), *(_volume(number, self._state) for number in range(VOLUMES)))
+        self.apply(_storage_class(), *map(self._volume, range(VOLUMES)))
         self._until("kwok", lambda: all(_is_ready(each) for each in self.get("nodes")))
 
     def stop(self) -> None:
@@ -107,6 +107,10 @@ class Kubernetes:
             time.sleep(POLL_SECONDS)
 
     # --- the parts ---
+
+    def _volume(self, number: int) -> Object:
+        name = f"volume-{number}"
+        return volume(name, str(self._state / name))
 
     def _run(self, name: str, *options: str) -> None:
         process = ServerProcess(name, [str(program(name)), *options], self._state, detached=False)
@@ -195,17 +199,18 @@ def _storage_class() -> Object:
     }
 
 
-def _volume(number: int, state: Path) -> Object:
+def volume(name: str, path: str, *, storage_class: str = "local") -> Object:
+    """A volume for one claim; without a class for a claim that wants none."""
     return {
         "apiVersion": "v1",
         "kind": "PersistentVolume",
-        "metadata": {"name": f"volume-{number}"},
+        "metadata": {"name": name},
         "spec": {
             "capacity": {"storage": "8Gi"},
             "accessModes": ["ReadWriteOnce"],
             "persistentVolumeReclaimPolicy": "Retain",
-            "storageClassName": "local",
-            "hostPath": {"path": str(state / f"volume-{number}")},
+            "storageClassName": storage_class,
+            "hostPath": {"path": path},
         },
     }
 

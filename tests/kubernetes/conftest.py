@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from tests.chart import tools
-from tests.chart.rendering import CHART
+from tests.chart.rendering import CHART, complete
 from tests.kubernetes.cluster import Kubernetes, Object
 from tests.servers import NotInstalled
 
@@ -31,12 +31,12 @@ class Releases:
     def install(self, values: Object | None = None, chart: Path = CHART, seconds: int = SECONDS) -> None:
         options = {"namespace": self.namespace, "wait": "legacy", "timeout": seconds}
         with self._explained():
-            self._helm.install(str(chart), RELEASE, {**LOCAL, **(values or {})}, **options)
+            self._helm.install(str(chart), RELEASE, complete({**LOCAL, **(values or {})}), **options)
 
     def upgrade(self, values: Object | None = None, chart: Path = CHART) -> None:
         options = {"namespace": self.namespace, "wait": "legacy", "timeout": SECONDS}
         with self._explained():
-            self._helm.upgrade(str(chart), RELEASE, {**LOCAL, **(values or {})}, **options)
+            self._helm.upgrade(str(chart), RELEASE, complete({**LOCAL, **(values or {})}), **options)
 
     def roll_back(self) -> None:
         with self._explained():
@@ -48,7 +48,7 @@ class Releases:
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
-        """What Helm waited for in vain is told by the objects and the events, not by its error."""
+        """What Helm waited for in vain is shown by the objects and the events, not by its error."""
         try:
             yield
         except helm_python.HelmError as error:
@@ -91,7 +91,7 @@ def cluster(tmp_path_factory) -> Iterator[Kubernetes]:
         for path in tools.custom_definitions():
             kubernetes.apply(yaml.safe_load(path.read_text()))
         kubernetes.until(
-            lambda: kubernetes.kubectl("get", "servicemonitors,prometheusrules,httproutes").returncode == 0
+            lambda: kubernetes.kubectl("get", "servicemonitors,podmonitors,prometheusrules,httproutes").returncode == 0
         )
         yield kubernetes
     except NotInstalled as error:

@@ -10,6 +10,9 @@ import pytest
 import yaml
 
 from tests.chart.rendering import CHART, EVERYTHING, SHARED
+from tests.chart.test_knobs import OWN, SCALED
+from tests.chart.test_notify import RULES
+from tests.kubernetes.cluster import volume
 from tests.kubernetes.conftest import LOCAL, NAME
 
 CLAIM = f"journal-{NAME}-0"
@@ -27,6 +30,32 @@ NOT_HERE = {
     "extraInitContainers": [],
 }
 """What a pod of these tests cannot have: a claim of before, labels of nodes, images."""
+
+
+DIGEST = f"sha256:{'0' * 64}"
+ADJUSTED = {
+    **LOCAL,
+    **NOT_HERE,
+    "schedulerName": "",  # a second scheduler is not here
+    "image": {"digest": DIGEST},
+    "podSecurityContext": {"runAsUser": None, "runAsGroup": None, "fsGroup": None},
+    "secretSettings": {
+        "WEDA_KAFKA__PROPERTIES__SASL_PASSWORD": {"existingSecret": "kafka", "key": "password"},
+        "WEDA_SOURCES__HR__TOKENS": {"existingSecret": "hr", "key": "tokens"},
+    },
+    "service": {
+        "type": "NodePort",
+        "externalTrafficPolicy": "Local",
+        "internalTrafficPolicy": "Cluster",
+        "ipFamilyPolicy": "SingleStack",
+        "ipFamilies": ["IPv4"],
+    },
+    "notify": {"enabled": True, "rules": RULES, "targetsSecret": "targets", "storageClassName": "local"},
+}
+KNOBS = {
+    "own journals": (OWN | ADJUSTED | {"persistence": {"storageClassName": "-"}}, "statefulsets", "servicemonitors"),
+    "shared journal": (SCALED | ADJUSTED, "deployments", "podmonitors"),
+}
 
 
 def image_of(pod):
@@ -148,7 +177,7 @@ def test_a_larger_volume_comes_by_the_way_that_the_guide_shows(releases):
     """Kubernetes lets nobody change a StatefulSet's claims: the set is replaced, pods and volumes stay."""
     releases.install()
     before = releases.claims()
-    with pytest.raises(helm_python.HelmError, match=r"Forbidden|immutable|forbidden"):
+    with pytest.raises(helm_python.HelmError, match=r"persistence\.size was 8Gi"):
         releases.upgrade({"persistence": {"storageClassName": "local", "size": "16Gi"}})
 
     deleted = releases.cluster.kubectl(
@@ -215,6 +244,48 @@ def test_everything_of_a_shared_journal_is_taken_by_the_api_server(releases):
     [scaler] = releases.get("horizontalpodautoscalers")
     assert scaler["spec"]["scaleTargetRef"]["name"] == NAME
     assert releases.get("jobs") == [], "migration and set-up have ended and are gone"
+
+
+# --- what users adjust ---
+
+
+@pytest.fixture
+def surroundings(releases):
+    """What the knobs name and the chart does not bring: a namespace, a runtime class, volumes without a class."""
+    names = [f"classless-{number}" for number in range(2)]
+    releases.cluster.apply(
+        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "monitoring"}},
+        {"apiVersion": "node.k8s.io/v1", "kind": "RuntimeClass", "metadata": {"name": "gvisor"}, "handler": "runsc"},
+        *(volume(name, f"/{name}", storage_class="") for name in names),
+    )
+    yield
+    releases.cluster.kubectl("delete", "namespace", "monitoring", "--wait=true")
+
+
+@pytest.mark.parametrize(("knobs", "workload", "monitor"), KNOBS.values(), ids=KNOBS)
+def test_every_knob_is_taken_by_the_api_server(releases, surroundings, knobs, workload, monitor):
+    """All knobs at once, with the notifier, credentials by property and by source, and an image by digest."""
+    releases.install(knobs)
+
+    assert len(releases.pods()) == 2
+    [made] = releases.get(workload) if workload == "statefulsets" else [releases.one(workload, NAME)]
+    pod = made["spec"]["template"]["spec"]
+    assert pod["containers"][0]["image"] == f"mirror.example.com/hub/weda-connector@{DIGEST}"
+    assert (pod["runtimeClassName"], pod["dnsPolicy"]) == ("gvisor", "None")
+    assert releases.one("deployments", f"{NAME}-notify")["status"]["availableReplicas"] == 1
+    for kind in (monitor, "prometheusrules"):
+        assert len(releases.cluster.get(kind, "monitoring")) == 1, kind
+    for name in ("weda-more", f"{NAME}-text"):
+        assert releases.one("configmaps", name)
+    service = releases.one("services", NAME)["spec"]
+    assert (service["type"], service["externalTrafficPolicy"], service["ipFamilies"]) == ("NodePort", "Local", ["IPv4"])
+    assert releases.one("poddisruptionbudgets", NAME)["spec"]["unhealthyPodEvictionPolicy"] == "AlwaysAllow"
+    assert releases.get("jobs") == [], "those of the hooks have ended and are gone"
+    if workload == "statefulsets":
+        assert {volume for _, volume in releases.claims().values()} >= {"classless-0", "classless-1"}
+    else:
+        [scaler] = releases.get("horizontalpodautoscalers")
+        assert scaler["spec"]["metrics"][0]["type"] == "Pods"
 
 
 @contextmanager

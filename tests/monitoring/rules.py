@@ -11,7 +11,7 @@ import yaml
 ROOT = Path(__file__).parents[2]
 RULES = ROOT / "helm" / "rules" / "weda-connector.rules.yaml"
 RUNBOOKS = "https://example.com/weda-kafka-connector/docs/runbooks.md"
-"""What stands in the file where users put the address of their runbooks."""
+"""What is in the file where users put the address of their runbooks."""
 
 SHORT = {
     "1m": "1s",

@@ -1,15 +1,19 @@
 """Alerts are raised for real: a real Prometheus scrapes connectors in real trouble, and sees it come and go.
 
 The rules' times are cut short (`rules.cut_short`), nothing else. What cannot be brought about for real within the test
-is shown by promtool alone: answers that are slow without being refused, and brokers that gain replicas.
+is shown by promtool alone: brokers that gain replicas.
 """
 
 import asyncio
+import json
 import os
 import secrets
+import signal
+import ssl
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -24,8 +28,10 @@ from connector import supervision
 from connector.app import brokers, connector, watch
 from connector.journal.sqlite import SqliteJournal
 from connector.telemetry import logs
+from tests.integration import test_front_door, test_notify
 from tests.integration.conftest import Running
 from tests.integration.test_damaged_journal import admission, pages_of, scramble
+from tests.integration.test_front_door import Authority, Serving, files
 from tests.integration.test_journal import FailingDisk
 from tests.monitoring.rules import alerts, cut_short
 from tests.servers import KafkaCluster, Prometheus
@@ -59,7 +65,25 @@ OF_OTHER_TROUBLE = {
     "WedaConnectorLogLinesDropped",
 }
 OF_REPLICAS = {"WedaConnectorReplicaHoldsBack", "WedaConnectorDatabaseDown", "WedaConnectorLeaseLost"}
-SHOWN_BY_PROMTOOL_ALONE = {"WedaConnectorSlowAnswers", "WedaConnectorEventLoopLate"}
+serve, authority = test_front_door.serve, test_front_door.authority
+platforms, notifiers = test_notify.platforms, test_notify.notifiers
+
+OF_SETTINGS = {
+    "WedaConnectorCredentialsRefused",
+    "WedaConnectorOperationsRefused",
+    "WedaConnectorReloadFailing",
+    "WedaConnectorRestartNeeded",
+    "WedaConnectorCertificateExpires",
+}
+THAT_LAST = {"WedaConnectorDeadLettersWaiting"}
+"""What goes only with the dead letter's reason."""
+
+OF_A_STARVED_PROCESS = {"WedaConnectorSlowAnswers", "WedaConnectorEventLoopLate"}
+OF_THE_NOTIFIER = {
+    "WedaConnectorNotificationsParked",
+    "WedaConnectorNotificationsFailing",
+    "WedaConnectorNotifierBehind",
+}
 
 
 @pytest.fixture
@@ -107,7 +131,8 @@ async def damaged(tmp_path, topic_prefix) -> Path:
 
 
 def test_every_alert_is_raised_for_real_or_named_as_not():
-    shown = OF_THE_FREEZE | OF_OTHER_TROUBLE | OF_REPLICAS | SHOWN_BY_PROMTOOL_ALONE
+    shown = OF_THE_FREEZE | OF_OTHER_TROUBLE | OF_REPLICAS | OF_SETTINGS | THAT_LAST
+    shown |= OF_A_STARVED_PROCESS | OF_THE_NOTIFIER
 
     assert {alert["alert"] for alert in alerts()} - shown == {"WedaConnectorAbsent", "WedaConnectorDurabilityDegraded"}
 
@@ -208,6 +233,111 @@ async def test_trouble_of_replicas_is_seen_to_come_and_to_go(prometheus, start, 
         finally:
             for one in (cut, other):
                 await one.connector.stop()
+
+
+async def test_trouble_of_settings_and_credentials_is_seen_to_come_and_to_go(
+    prometheus, serve, authority: Authority, tmp_path: Path
+):
+    """Wrong tokens, a token file that is empty, a setting that needs a restart, a certificate that ends tomorrow."""
+    token, config = tmp_path / "token", tmp_path / "connector.yaml"
+    token.write_text("t-1")
+    config.write_text("journal: {max_bytes: 64MiB}\n")
+    issued = authority.issuer.issue_cert("localhost", not_after=datetime.now(UTC) + timedelta(days=1))
+    issued.private_key_pem.write_to_path(authority.folder / "key.pem")
+    (authority.folder / "certificate.pem").write_bytes(b"".join(each.bytes() for each in issued.cert_chain_pems))
+    settings = {
+        "WEDA_TOKEN_FILE": str(token),
+        "WEDA_CONFIG": str(config),
+        "WEDA_OPERATIONS__TOKEN": "operations-token",
+        **files(authority),
+    }
+    serving = await serve(scheme="https", **settings)
+    prometheus.scrape([serving.operations_url])
+    tls = authority.client()
+    assert await serving.post(tls=tls, authorization="Bearer t-1") == 200
+
+    config.write_text("journal: {max_bytes: 65MiB}\n")
+    guessing = asyncio.create_task(_guess(serving, tls))
+    try:
+        of_a_file = {"WedaConnectorReloadFailing"}  # until that is mended no other change is looked at
+        await asyncio.to_thread(prometheus.wait_for, *OF_SETTINGS - of_a_file, seconds=SECONDS)
+        token.write_text("")
+        await asyncio.to_thread(prometheus.wait_for, *of_a_file, seconds=SECONDS)
+    finally:
+        guessing.cancel()
+        await asyncio.gather(guessing, return_exceptions=True)
+
+    config.write_text("journal: {max_bytes: 64MiB}\n")
+    token.write_text("t-1")
+    authority.renew()
+    await asyncio.to_thread(prometheus.wait_for_end, *OF_SETTINGS, seconds=SECONDS)
+    assert not prometheus.firing().keys() & THAT_LAST
+
+    async with (
+        aiohttp.ClientSession(headers={"authorization": "Bearer t-1"}) as session,
+        session.post(f"{serving.url}/messageDeliver", data=b"no JSON", ssl=authority.client()) as answer,
+    ):
+        assert answer.status == 400
+    await asyncio.to_thread(prometheus.wait_for, *THAT_LAST, seconds=SECONDS)
+
+
+async def test_a_process_that_gets_no_cpu_answers_late_until_it_gets_some(prometheus, serve, kafka, topic_prefix):
+    """It is halted again and again for longer than an answer may take, as a machine does that has no core for it."""
+    settings = {"WEDA_KAFKA__BOOTSTRAP_SERVERS": kafka.bootstrap_servers, "WEDA_TOPICS__PREFIX": topic_prefix}
+    serving = await serve(**settings, WEDA_AUTH="none")
+    prometheus.scrape([serving.operations_url])
+    async with aiohttp.ClientSession() as session, asyncio.TaskGroup() as tasks:
+        senders = [tasks.create_task(_send(session, serving.url, "default", "", size=100)) for _ in range(20)]
+        halting = tasks.create_task(_halt(serving.process.pid))
+
+        await asyncio.to_thread(prometheus.wait_for, *OF_A_STARVED_PROCESS, seconds=SECONDS)
+        halting.cancel()
+        await asyncio.to_thread(prometheus.wait_for_end, *OF_A_STARVED_PROCESS, seconds=SECONDS)
+        for sender in senders:
+            sender.cancel()
+
+
+async def _halt(process: int) -> None:
+    """Halt a process for nine tenths of each second, until cancelled."""
+    try:
+        while True:
+            os.kill(process, signal.SIGSTOP)
+            await asyncio.sleep(0.9)
+            os.kill(process, signal.SIGCONT)
+            await asyncio.sleep(0.2)
+    finally:
+        os.kill(process, signal.SIGCONT)
+
+
+async def test_trouble_of_the_notifier_is_seen_to_come_and_to_go(prometheus, start, platforms, notifiers):
+    """It finds a backlog, and a platform that is away and refuses one text for good; then the platform is back."""
+    is_away = True
+    running = await start()
+    platform = platforms(lambda text: (404 if text.startswith("m-0 ") else 503) if is_away else 200)
+    notifier = notifiers(running, test_notify.rules_for(platform))
+    alone = test_notify.todo(0, approverMap=[{"999": "人999"}])  # or it would wait behind another of its person
+    await test_notify.post_all(running, [alone, *(test_notify.todo(number) for number in range(1, 250))])
+    prometheus.scrape([f"http://127.0.0.1:{notifier.port}"])
+    notifier.start()
+
+    await asyncio.to_thread(prometheus.wait_for, *OF_THE_NOTIFIER, seconds=SECONDS)
+    is_away = False
+    await test_notify.until(lambda: platform.notified.total() == 249)
+    assert json.loads(notifier.run("--retry-parked", "--state", "notify.db")) == {"retried": 1}
+    await asyncio.to_thread(prometheus.wait_for_end, *OF_THE_NOTIFIER, seconds=SECONDS)
+
+    assert platform.notified.total() == 250
+
+
+async def _guess(serving: Serving, tls: ssl.SSLContext) -> None:
+    """Guess tokens at both listeners until cancelled."""
+
+    async def once(number: int) -> None:
+        await serving.post(tls=tls, authorization=f"Bearer wrong-{number}")
+        await serving.get("/api/status", authorization=f"Bearer wrong-{number}")
+
+    for number in count():
+        await asyncio.gather(*(once(20 * number + each) for each in range(20)))
 
 
 def address(running: Running) -> str:

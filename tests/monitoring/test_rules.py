@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from connector.notify.metrics import Metrics as NotifierMetrics
 from tests.chart import rendering
 from tests.monitoring.rules import ROOT, RULES, RUNBOOKS, alerts, cut_short, rules
 from tests.servers.monitoring import tool
@@ -103,7 +104,8 @@ def test_what_is_cut_short_for_the_tests_is_still_what_promtool_accepts(tmp_path
 
 def test_the_rules_name_metrics_that_exist():
     known = set(re.findall(r"^\| `(\w+)`", (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8"), re.MULTILINE))
-    named = set(re.findall(r"(?<!:)\bweda_connector_[a-z_]+\b", RULES.read_text(encoding="utf-8")))
+    known |= {sample.name for metric in NotifierMetrics(["room"]).registry.collect() for sample in metric.samples}
+    named = set(re.findall(r"(?<!:)\bweda_(?:connector|notify)_[a-z_]+\b", RULES.read_text(encoding="utf-8")))
     recorded = set(re.findall(r"^ +- record: \w+:(\w+):", RULES.read_text(encoding="utf-8"), re.MULTILINE))
 
     assert {re.sub(r"_(bucket|count|sum)$", "", name) for name in named} - recorded <= known

@@ -22,7 +22,7 @@ REST_SECONDS = 600
 UNCERTAIN = Failure(FailureKind.UNCERTAIN, "_MSG_TIMED_OUT", "no report came in time")
 DISTURBANCES = {"fail", "refuse", "rebuild", "crash", "restart"}
 """Steps after which a record may be published again; never without one."""
-TOO_LARGE = Failure(FailureKind.REFUSED, "MSG_SIZE_TOO_LARGE", "the topic takes no record of this size")
+TOO_LARGE = Failure(FailureKind.REJECTED_BY_BROKER, "MSG_SIZE_TOO_LARGE", "the topic takes no record of this size")
 
 
 class VirtualLoop(asyncio.BaseEventLoop):
@@ -91,7 +91,7 @@ class Disk:
         if before is not None:
             self.rows[admission.sequence] = admission
             if before.lane != admission.lane:
-                self._count(accepted=1, buried=1)
+                self._count(accepted=1, dead_lettered=1)
 
     def add_direct(self, published: int) -> None:
         self._count(accepted=published, published=published)
@@ -104,11 +104,13 @@ class Disk:
     @property
     def imbalance(self) -> int:
         account = self.accounts.get("s", Account())
-        return account.accepted - account.published - account.buried - len(self.rows)
+        return account.accepted - account.published - account.dead_lettered - len(self.rows)
 
-    def _count(self, *, accepted: int = 0, published: int = 0, buried: int = 0) -> None:
+    def _count(self, *, accepted: int = 0, published: int = 0, dead_lettered: int = 0) -> None:
         before = self.accounts.get("s", Account())
-        self.accounts["s"] = Account(before.accepted + accepted, before.published + published, before.buried + buried)
+        self.accounts["s"] = Account(
+            before.accepted + accepted, before.published + published, before.dead_lettered + dead_lettered
+        )
 
 
 class ModelJournal:
@@ -157,10 +159,10 @@ class ModelJournal:
     async def state(self) -> JournalState:
         return JournalState(0, None)
 
-    async def remember(self, name: str, value: int) -> None:
+    async def write_note(self, name: str, value: int) -> None:
         """Not of interest here."""
 
-    async def recall(self, name: str) -> int:
+    async def read_note(self, name: str) -> int:
         return 0
 
     # --- the disk's side ---
@@ -286,11 +288,15 @@ class Ledger:
 
     def __init__(self, contents: Contents) -> None:
         account = contents.accounts.get("s", Account())
-        self.counts = {"accepted": account.accepted, "published": account.published, "buried": account.buried}
+        self.counts = {
+            "accepted": account.accepted,
+            "published": account.published,
+            "dead_lettered": account.dead_lettered,
+        }
         self.journaled_now = sum(contents.sources.values())
         self.passed = 0
 
-    def accepted(self, _: Admission) -> None:
+    def accepted(self, _: Admission, *, is_journaled: bool) -> None:
         self.counts["accepted"] += 1
 
     def published(self, _: Admission) -> None:
@@ -308,18 +314,18 @@ class Ledger:
     def removed(self, _: Admission) -> None:
         self.journaled_now -= 1
 
-    def dead_lettered(self, _: Admission, failure: Failure) -> None:
-        self.counts["buried"] += 1
+    def dead_lettered(self, _: Admission, letter: ProducibleRecord) -> None:
+        self.counts["dead_lettered"] += 1
         self.counts["accepted"] += 1
 
     @property
     def imbalance(self) -> int:
-        return self.counts["accepted"] - self.counts["published"] - self.counts["buried"] - self.journaled_now
+        return self.counts["accepted"] - self.counts["published"] - self.counts["dead_lettered"] - self.journaled_now
 
 
 @dataclass(eq=False)
 class Sent:
-    """One message of the sender, and what it was told.
+    """One message of the sender, and what it was answered.
 
     Attributes:
         number: Its number, also the value of its records.
@@ -481,7 +487,7 @@ class World:
                 make_dead_letter=_dead_letter,
                 publish_wait_seconds=WAIT_SECONDS,
             )
-            delivery.connect()
+            delivery.start_publishing()
             return delivery
 
         self.delivery = self.loop.run_until_complete(begin())

@@ -71,13 +71,13 @@ def check_present(world: World, sent: Sent) -> None:
 
 
 def check_order(world: World, numbers: list[int]) -> None:
-    """P3: if the answer to A was read before B was sent, A stands before B."""
+    """P3: if the answer to A was read before B was sent, A is before B."""
     first = list(dict.fromkeys(numbers))
     for place, number in enumerate(first):
         for later in first[place + 1 :]:
             accepted_at = world.sent[later].accepted_at
             overtaken = accepted_at is not None and accepted_at < world.sent[number].sent_at
-            assert not overtaken, f"P3: {number} stands before {later}, whose answer had been read: {numbers}"
+            assert not overtaken, f"P3: {number} is before {later}, whose answer had been read: {numbers}"
 
 
 def check_tails(numbers: list[int]) -> None:
@@ -92,7 +92,7 @@ def check_tails(numbers: list[int]) -> None:
         else:
             place = known.index(number)
             begins_or_goes_on = following == len(known) or place <= following
-            assert begins_or_goes_on, f"P4: {number} appears again out of turn: {numbers}"
+            assert begins_or_goes_on, f"P4: {number} appears again out of order: {numbers}"
             following = place + 1
     assert following == len(known), f"P4: the last tail is not whole: {numbers}"
 
@@ -122,27 +122,27 @@ def test_every_history_keeps_the_promises(history):
 # --- the model can fail: each of these defects is found ---
 
 
-class OpensBeforeTheStrikeIsDurable(Delivery):
+class OpensBeforeTheRemovalIsDurable(Delivery):
     async def _remove(self, admission):
         self._removals_pending.discard(admission.sequence)
-        self._lanes.journaled.remove(admission.lane)
+        self._lanes.journaled.removed(admission.lane)
         await self._journal.remove(admission.sequence)
 
 
 class AnswersBeforeTheSync(Delivery):
-    async def _keep(self, entry):
-        self._settle(entry, Durability.JOURNALED)
-        await super()._keep(entry)
+    async def _write(self, entry):
+        self._complete_durable(entry, Durability.JOURNALED)
+        await super()._write(entry)
 
 
 class TakesAFailureForASuccess(Delivery):
-    def _retry(self, lane, entry, still_open, failures):
+    def _requeue(self, lane, entry, failed):
         self._finish(entry)
 
 
 class SendsStraightPastTheJournal(Delivery):
     def _must_journal(self, lane):
-        return not self.is_connected or not self._publisher.is_open
+        return not self.topics_ready or not self._publisher.is_open
 
 
 class GoesOnBehindAFailedHead(Delivery):
@@ -151,7 +151,7 @@ class GoesOnBehindAFailedHead(Delivery):
 
 
 DEFECTS = (
-    OpensBeforeTheStrikeIsDurable,
+    OpensBeforeTheRemovalIsDurable,
     AnswersBeforeTheSync,
     TakesAFailureForASuccess,
     SendsStraightPastTheJournal,

@@ -105,19 +105,19 @@ class State:
     def of(file: JournalFile) -> "State":
         """What can be read of it."""
         rows = {row.sequence: row for row in file.rows()}
-        return State(rows, file.accounts(), file.recall("floor"))
+        return State(rows, file.accounts(), file.read_note("floor"))
 
-    def count(self, source: str, *, accepted: int = 0, published: int = 0, buried: int = 0) -> None:
+    def count(self, source: str, *, accepted: int = 0, published: int = 0, dead_lettered: int = 0) -> None:
         before = self.accounts.get(source, Account())
-        self.accounts[source] = before.plus(accepted=accepted, published=published, buried=buried)
+        self.accounts[source] = before.plus(accepted=accepted, published=published, dead_lettered=dead_lettered)
 
     @property
     def is_balanced(self) -> bool:
-        """Accepted = published + buried + rows, for each source."""
+        """accepted = published + dead-lettered + rows, for each source."""
         rows = dict.fromkeys(self.accounts, 0)
         for row in self.rows.values():
             rows[row.source] = rows.get(row.source, 0) + 1
-        known = {name: one.accepted - one.published - one.buried for name, one in self.accounts.items()}
+        known = {name: one.accepted - one.published - one.dead_lettered for name, one in self.accounts.items()}
         return known == rows and not any(one.lost for one in self.accounts.values())
 
 
@@ -174,12 +174,12 @@ class Replace:
         if sequence in state.rows:
             state.rows[sequence] = row
             if lane != before.lane:
-                state.count(row.source, accepted=1, buried=1)
+                state.count(row.source, accepted=1, dead_lettered=1)
         return partial(JournalFile.replace, row=row)
 
 
 @dataclass(frozen=True)
-class Credit:
+class PublishedDirectly:
     count: int
 
     def run(self, state: State) -> Callable[[JournalFile], Any]:
@@ -194,7 +194,7 @@ class Remember:
 
     def run(self, state: State) -> Callable[[JournalFile], Any]:
         state.remembered = self.value
-        return partial(JournalFile.remember, name="floor", value=self.value)
+        return partial(JournalFile.write_note, name="floor", value=self.value)
 
 
 def _chosen(state: State, which: int) -> int:
@@ -232,7 +232,7 @@ CHANGES = st.one_of(
     st.builds(Insert, SIZES, st.integers(0, 5)),
     st.builds(Delete, PICKS),
     st.builds(Replace, PICKS, SIZES, st.booleans()),
-    st.builds(Credit, st.integers(1, 9)),
+    st.builds(PublishedDirectly, st.integers(1, 9)),
     st.builds(Remember, st.integers(0, 99)),
     st.builds(Disown, PICKS),
 )
@@ -301,7 +301,7 @@ class FileOnDisk:
             self._start()
 
     def _start(self, trouble: Trouble | None = None) -> None:
-        """After whatever happened: a restart where the power failed, else the file opened anew once the disk works."""
+        """After whatever happened: a restart where the power failed, else the file opened again once the disk works."""
         self._file.abandon()
         self._opened_in(trouble)
         assert salvage.set_aside_files(self.path) == []
@@ -442,7 +442,7 @@ class Admit:
 
 
 @dataclass(frozen=True)
-class Strike:
+class Remove:
     which: int
 
 
@@ -455,16 +455,16 @@ class Amend:
 class Together:
     """What is asked at once, and may meet trouble; whatever fails for good is mended once nobody is answered."""
 
-    asked: tuple[Admit | Strike | Amend | Credit | Remember, ...]
+    asked: tuple[Admit | Remove | Amend | PublishedDirectly | Remember, ...]
     trouble: Trouble | None = None
 
 
 ASKED = st.one_of(
     st.builds(Admit, SIZES),
     st.builds(Admit, SIZES),
-    st.builds(Strike, PICKS),
+    st.builds(Remove, PICKS),
     st.builds(Amend, PICKS),
-    st.builds(Credit, st.integers(1, 9)),
+    st.builds(PublishedDirectly, st.integers(1, 9)),
     st.builds(Remember, st.integers(0, 99)),
 )
 JOURNAL_STEPS = st.one_of(
@@ -512,7 +512,7 @@ class JournalOnDisk:
                     break
         if self.disk.is_off:
             with suppress(Unavailable):
-                await self._journal.remember("the power", 0)
+                await self._journal.write_note("the power", 0)
         await self._journal.close()
 
     async def _ask(self, asked: Sequence[Any], trouble: Trouble | None) -> None:
@@ -533,16 +533,16 @@ class JournalOnDisk:
         match one:
             case Admit(size):
                 await self._admit(size)
-            case Strike(which):
+            case Remove(which):
                 await self._remove(which)
             case Amend(which):
                 await self._amend(which)
-            case Credit(count):
+            case PublishedDirectly(count):
                 with suppress(Unavailable):
                     await self._journal.add_direct({SOURCES[count % 2]: count})
             case Remember(value):
                 with suppress(Unavailable):
-                    await self._journal.remember("floor", value)
+                    await self._journal.write_note("floor", value)
 
     async def _admit(self, size: int) -> None:
         asked = admission(self._next, size)
@@ -598,7 +598,7 @@ class JournalOnDisk:
         for source, account in contents.accounts.items():
             waiting = contents.sources.get(source, 0)
             assert account == Account(
-                account.published + account.buried + waiting, account.published, account.buried, 0
+                account.published + account.dead_lettered + waiting, account.published, account.dead_lettered, 0
             )
         self._settle(rows)
 
@@ -621,7 +621,7 @@ def check_journal(folder: Path, history: tuple[int, list[Any]]) -> None:
 
 
 def test_whatever_fails_the_journal_keeps_what_it_answered(folder: Path, seed: int) -> None:
-    """P1, P6: what was admitted is there, what was struck or refused is not, what was open is whole or not there."""
+    """P1, P6: what was admitted is there, what was removed or refused is not, what was open is whole or not there."""
     played(partial(check_journal, folder), JOURNAL_HISTORIES, seed, HISTORIES // 6)
 
 

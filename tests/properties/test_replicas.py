@@ -15,14 +15,14 @@ import pytest
 
 from connector.delivery.delivery import Delivery
 from connector.delivery.duplicates import Duplicates, dedup_key_of
-from connector.delivery.order import Arrival
+from connector.delivery.order import NewMessage
 from connector.errors import Unavailable
 from connector.journal.model import Contents
 from connector.kafka.publisher import Failure, FailureKind, Failures
-from connector.replicas.database import DatabaseLink
 from connector.replicas.journal import SharedJournal
 from connector.replicas.lease import LeasedPublisher
 from connector.replicas.order import SharedOrder
+from connector.replicas.postgres import PostgresConnection
 from connector.telemetry.metrics import Metrics
 from connector.values import ProducibleRecord, Request
 from tests.faults.checks import tail_breaks
@@ -71,7 +71,7 @@ class Replica:
 
     def __init__(self, database: Postgres, kafka: Kafka) -> None:
         self.journal = SharedJournal(
-            partial(DatabaseLink, database.url()),
+            partial(PostgresConnection, database.url()),
             max_bytes=1 << 30,
             repeats_within=3600,
             most_repeats=10**6,
@@ -89,9 +89,9 @@ class Replica:
             ledger=ledger,
             make_dead_letter=lambda *_: None,
             publish_wait_seconds=0.05,
-            journaled=self.journal.remote_lanes,
+            journaled=self.journal.lanes,
         )
-        self._delivery.connect()
+        self._delivery.start_publishing()
         duplicates = Duplicates(window_seconds=3600, max_entries=1000, is_written=False)
         self.order = SharedOrder(self.journal, self._delivery, duplicates, ledger, reply_deadline_seconds=0.8)
         return self
@@ -106,7 +106,7 @@ class Replica:
         record = ProducibleRecord("events", "t", instance.encode(), str(number).encode(), (), number)
         seen = dedup_key_of("message", "default", f"{instance}/{number}", b"f" * 16)
         try:
-            await self.order.admit(Arrival(instance, request, (record,), seen))
+            await self.order.admit(NewMessage(instance, request, (record,), seen))
         except Unavailable:
             return False
         return True
@@ -170,5 +170,5 @@ async def test_an_instance_stays_in_order_whoever_receives_its_messages(database
             await asyncio.sleep(0.05)
 
     check(kafka)
-    assert database.ask("SELECT count(*) FROM weda_mark WHERE owner IS NOT NULL") == [(0,)]
+    assert database.ask("SELECT count(*) FROM weda_dedup_key WHERE owner IS NOT NULL") == [(0,)]
     assert database.ask("SELECT count(*) FROM weda_lane") == [(0,)]

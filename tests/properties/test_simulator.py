@@ -33,5 +33,5 @@ def test_every_message_names_its_instance_and_its_type(seed):
 @settings(max_examples=25)  # each example is twenty runs
 @given(seed=st.integers(), start_ms=st.integers(0, 4_000_000_000_000))
 def test_any_twenty_runs_hold_every_listed_action(seed, start_ms):
-    told = [message for run in islice(runs(seed, None, start_ms), 20) for message in run.messages]
-    assert {int(message["action"]) for message in told} >= {*range(10), 13, *range(15, 24)}
+    played = [message for run in islice(runs(seed, None, start_ms), 20) for message in run.messages]
+    assert {int(message["action"]) for message in played} >= {*range(10), 13, *range(15, 24)}

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from tests.servers import debian, kafka, postgres, registry
-from tests.servers.artifacts import READERS, cache_folder, fetch
+from tests.servers.artifacts import CONNECT, ICEBERG, PLUGINS, READERS, SPARK, SPARK_SOURCES, cache_folder, fetch
 from tests.servers.errors import NotInstalled, ServerError
 from tests.servers.kafka import KafkaCluster
 from tests.servers.monitoring import fetch_tools
@@ -31,7 +31,7 @@ def _install(_: argparse.Namespace) -> None:
     kafka.archive_classes()
     registry.archive_classes()
     for fetch_one in (
-        lambda: fetch(READERS),
+        *(partial(fetch, pom) for pom in (READERS, CONNECT, PLUGINS, ICEBERG, SPARK, SPARK_SOURCES)),
         partial(debian.fetch, debian.KCAT),
         partial(debian.fetch, debian.HAPROXY),
     ):

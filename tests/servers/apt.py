@@ -1,4 +1,4 @@
-"""Debian packages that tests need on the machine itself: installed where this user may, else told by who needs them."""
+"""Debian packages that tests need on the machine: installed where this user may, else named by those tests."""
 
 import os
 import shutil

@@ -17,6 +17,18 @@ SERVERS = Path(__file__).with_name("pom.xml")
 READERS = Path(__file__).with_name("readers.xml")
 """What data teams read the topics with."""
 
+CONNECT = Path(__file__).with_name("connect.xml")
+"""Kafka Connect itself."""
+
+SPARK = Path(__file__).with_name("spark.xml")
+"""Spark itself."""
+
+_RECIPES = Path(__file__).parents[2] / "sinks"
+PLUGINS = _RECIPES / "connect" / "plugins.xml"
+ICEBERG = _RECIPES / "connect" / "iceberg.xml"
+SPARK_SOURCES = _RECIPES / "spark.xml"
+"""What docs/sinks.md tells users to fetch, by the files that they use."""
+
 INSTALL = "python -m tests.servers install"
 
 
@@ -51,7 +63,7 @@ def _run_maven(pom: Path, target: Path) -> None:
     maven = shutil.which("mvn")
     if not maven:
         raise NotInstalled(f"fetching the tests' jars needs Maven (mvn), which is not on the PATH: {HOW_TO_GET}")
-    sys.stderr.write(f"fetching {', '.join(_products(pom))} for the tests with Maven (once, about a minute)\n")
+    sys.stderr.write(f"fetching {', '.join(products(pom))} for the tests with Maven (once, about a minute)\n")
     environment = dict(os.environ)
     if not shutil.which("java"):
         environment.setdefault("JAVA_HOME", str(find_java().path.parent.parent))
@@ -78,10 +90,11 @@ def _move_whole(part: Path, folder: Path) -> None:
 
 def _versions(pom: Path) -> str:
     """``kafka-4.4.0-slf4j-1.7.36-apicurio-3.3.3`` from the pom's ``*.version`` properties."""
-    return "-".join(f"{name}-{version}" for name, version in _products(pom).items())
+    return "-".join(f"{name}-{version}" for name, version in products(pom).items())
 
 
-def _products(pom: Path) -> dict[str, str]:
+def products(pom: Path) -> dict[str, str]:
+    """What a pom fetches → its version, from its ``*.version`` properties."""
     maven = "{http://maven.apache.org/POM/4.0.0}"
     properties = ET.parse(pom).getroot().find(f"{maven}properties")
     texts = {} if properties is None else {each.tag.removeprefix(maven): each.text or "" for each in properties}

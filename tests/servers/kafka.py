@@ -13,7 +13,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from confluent_kafka import KafkaError, KafkaException
@@ -24,7 +23,7 @@ from tests.servers.artifacts import installed
 from tests.servers.errors import DidNotStart, ServerError
 from tests.servers.java import find_java
 from tests.servers.ports import LOOPBACK, free_ports
-from tests.servers.processes import ServerProcess
+from tests.servers.processes import Server, ServerProcess
 from tests.servers.reading import end_offsets
 
 READY = "Kafka Server started"
@@ -78,7 +77,7 @@ class Plan:
     server_properties: dict[str, str] = field(default_factory=dict)
     client_properties: dict[str, str] = field(default_factory=dict)
     doors: list[list[tuple[int, int]]] = field(default_factory=list)
-    """For each door and node: the port that is told to who comes in by the door, and the port that the node has."""
+    """For each door and node: the advertised port, and the node's own."""
 
     listeners: dict[str, list[int]] = field(default_factory=dict)
     """Name of a further listener → its port on each node."""
@@ -119,7 +118,7 @@ class Plan:
         controller = f"CONTROLLER://{LOOPBACK}:{self.controller_ports[node - 1]}"
         further = [f"{name}://{LOOPBACK}:{ports[node - 1]}" for name, ports in self.listeners.items()]
         own = [f"DOOR{door}://{LOOPBACK}:{pairs[node - 1][1]}" for door, pairs in enumerate(self.doors)]
-        told = [f"DOOR{door}://{LOOPBACK}:{pairs[node - 1][0]}" for door, pairs in enumerate(self.doors)]
+        advertised = [f"DOOR{door}://{LOOPBACK}:{pairs[node - 1][0]}" for door, pairs in enumerate(self.doors)]
         protocols = [f"DOOR{door}:PLAINTEXT" for door in range(len(self.doors))]
         voters = (f"{each}@{LOOPBACK}:{self.controller_ports[each - 1]}" for each in self.node_ids)
         return {
@@ -127,7 +126,7 @@ class Plan:
             "node.id": str(node),
             "controller.quorum.voters": ",".join(voters),
             "listeners": ",".join([broker, controller, *own, *further]),
-            "advertised.listeners": ",".join([broker, *told, *further]),
+            "advertised.listeners": ",".join([broker, *advertised, *further]),
             "controller.listener.names": "CONTROLLER",
             "inter.broker.listener.name": "PLAINTEXT",
             "listener.security.protocol.map": ",".join(["PLAINTEXT:PLAINTEXT", "CONTROLLER:PLAINTEXT", *protocols]),
@@ -145,7 +144,7 @@ class Plan:
         }
 
 
-class KafkaCluster:
+class KafkaCluster(Server):
     """Brokers on the loopback; nodes are numbered from 1, as in Kafka's metadata.
 
     They end with this process, however it ends, unless they were started ``detached``. Killed brokers keep their
@@ -206,21 +205,15 @@ class KafkaCluster:
             raise ServerError(f"no cluster in {state}") from None
         return cls(plan, state, detached=True)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self.stop()
-
     @property
     def client_properties(self) -> Mapping[str, str]:
         """What a client needs beside the address to do everything; nothing unless the cluster was started so."""
         return self._plan.client_properties
 
     def door(self, number: int) -> tuple[str, dict[int, int]]:
-        """What a client by a door gives as bootstrap servers, and for each port it is told the node's own."""
+        """The bootstrap servers of a client that uses a door, and for each port advertised to it the node's own."""
         pairs = self._plan.doors[number]
-        return ",".join(f"{LOOPBACK}:{told}" for told, _ in pairs), dict(pairs)
+        return ",".join(f"{LOOPBACK}:{advertised}" for advertised, _ in pairs), dict(pairs)
 
     def listener(self, name: str) -> str:
         """What a client by a further listener gives as bootstrap servers."""

@@ -7,10 +7,8 @@ import shutil
 import signal
 import subprocess
 import tempfile
-import time
 from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 import psycopg
@@ -19,7 +17,7 @@ from connector.replicas.migrate import migrate
 from tests.servers import apt
 from tests.servers.errors import DidNotStart, NotInstalled
 from tests.servers.ports import LOOPBACK, free_ports
-from tests.servers.processes import ServerProcess
+from tests.servers.processes import Server, ServerProcess
 
 SCALING = Path(__file__).parents[2] / "docs" / "scaling.md"
 HOW_TO_GET = "apt-get install postgresql (Debian, Ubuntu), or any PostgreSQL 13 or newer with its programs on the PATH"
@@ -35,7 +33,7 @@ UNPRIVILEGED = "nobody"
 """PostgreSQL refuses to run as root."""
 
 
-class Postgres:
+class Postgres(Server):
     """One server on the loopback with a database `weda`; what was committed survives its kills.
 
     Attributes:
@@ -78,12 +76,6 @@ class Postgres:
             raise
         return server
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self.stop()
-
     def pids(self) -> list[int]:
         """The server and its children, each of which has a group of its own."""
         server = self._process._running_pid()
@@ -107,11 +99,7 @@ class Postgres:
     def restart(self) -> None:
         """Start it, after whatever ended it, and wait until it serves."""
         self._process.start()
-        deadline = time.monotonic() + READY_SECONDS
-        while not self._serves():
-            if not self._process.running or time.monotonic() > deadline:
-                raise DidNotStart(f"PostgreSQL did not come up; its log ends:\n{self._process.last_lines()}")
-            time.sleep(0.05)
+        self._process.wait_until(self._serves, seconds=READY_SECONDS)
 
     def encrypt(self, certificate: Path, authority: Path, *, asks_for_certificate: bool = False) -> None:
         """From now on the runner gets in over TLS alone, and by a certificate of the authority where that is asked for.

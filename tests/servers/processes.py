@@ -4,16 +4,20 @@ import os
 import signal
 import subprocess
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
 from tests.servers.errors import DidNotStart, ServerError
 
 LAST_LINES = 25
 POLL_SECONDS = 0.05
 KILL_SECONDS = 30
+PAUSE_SECONDS = 10
 
 # The guard of a process ends its whole group once the pipe to us closes, which the kernel does however we end. (The
 # kernel's own PR_SET_PDEATHSIG acts when the starting thread ends: a broker restarted from a worker thread would die.)
@@ -35,8 +39,22 @@ class Identity:
             stat = Path(f"/proc/{pid}/stat").read_text()
         except OSError:
             return None
-        fields = stat.rpartition(")")[2].split()  # what stands before may hold blanks
+        fields = stat.rpartition(")")[2].split()  # what is before may hold blanks
         return None if fields[0] in "ZX" else cls(pid, int(fields[19]))
+
+
+class Server(ABC):
+    """What is stopped at the end of its ``with`` block, however that ends."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.stop()
+
+    @abstractmethod
+    def stop(self) -> None:
+        """End it."""
 
 
 class ServerProcess:
@@ -61,10 +79,10 @@ class ServerProcess:
         return self._running_pid() is not None
 
     def start(self) -> None:
-        """Start the process; it appends to its log. ``wait_for_log_line`` tells when it serves."""
+        """Start the process; it appends to its log. ``wait_until`` tells when it serves."""
         if self.running:
             raise ServerError(f"{self.name} is running already")
-        self._bury()
+        self._clean_up()
         with self.log.open("ab") as log:
             self._log_start = log.tell()
             self._child = subprocess.Popen(
@@ -76,8 +94,12 @@ class ServerProcess:
             self._pid_file.write_text(f"{identity.pid} {identity.born}")
 
     def wait_for_log_line(self, text: str, *, seconds: float) -> None:
-        """Wait until this start's log holds the text; ``DidNotStart`` when the process dies or time is up."""
-        if not _wait_until(lambda: text in self._log_of_this_start() or not self.running, seconds=seconds):
+        """As ``wait_until``, for a text in the log of this start."""
+        self.wait_until(lambda: text in self._log_of_this_start(), seconds=seconds)
+
+    def wait_until(self, serves: Callable[[], bool], *, seconds: float) -> None:
+        """Wait until it serves; ``DidNotStart`` with the log's end when the process dies or time is up."""
+        if not _wait_until(lambda: serves() or not self.running, seconds=seconds):
             raise DidNotStart(f"{self.name} was not ready within {seconds:g} s; its log ends:\n{self.last_lines()}")
         if not self.running:
             raise DidNotStart(f"{self.name} died at its start; its log ends:\n{self.last_lines()}")
@@ -87,8 +109,15 @@ class ServerProcess:
         return "\n".join(self._log_of_this_start().splitlines()[-LAST_LINES:])
 
     def pause(self) -> None:
-        """Stop the process in its tracks; its sockets stay open and nobody answers."""
+        """Stop the process in its tracks; its sockets stay open and nobody answers.
+
+        Raises:
+            ServerError: A thread goes on: each stops only when it next gets a core.
+        """
         self._signal(signal.SIGSTOP)
+        pid = self._running_pid()
+        if pid is not None and not _wait_until(lambda: _is_stopped(pid), seconds=PAUSE_SECONDS):
+            raise ServerError(f"{self.name} does not stop within {PAUSE_SECONDS:g} s")
 
     def resume(self) -> None:
         """Let a paused process go on."""
@@ -115,9 +144,9 @@ class ServerProcess:
     def _wait_for_end(self, seconds: float) -> None:
         if not _wait_until(lambda: not self.running, seconds=seconds):
             raise ServerError(f"{self.name} did not end within {seconds:g} s")
-        self._bury()
+        self._clean_up()
 
-    def _bury(self) -> None:
+    def _clean_up(self) -> None:
         """Clear away what is left of a process that has ended."""
         self._pid_file.unlink(missing_ok=True)
         if self._child:
@@ -158,3 +187,12 @@ def _wait_until(true: Callable[[], bool], *, seconds: float) -> bool:
             return False
         time.sleep(POLL_SECONDS)
     return True
+
+
+def _is_stopped(pid: int) -> bool:
+    """Whether every thread of a process is stopped, or has ended; where there is no /proc, nobody can tell."""
+    states = []
+    for stat in Path(f"/proc/{pid}/task").glob("*/stat"):
+        with suppress(OSError):
+            states.append(stat.read_text().rpartition(") ")[2][:1])
+    return {*states} <= {"T", "t", "X", "Z"}

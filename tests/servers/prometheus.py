@@ -8,14 +8,13 @@ import urllib.parse
 import urllib.request
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 import yaml
 
 from tests.servers.monitoring import tool
 from tests.servers.ports import LOOPBACK, free_ports
-from tests.servers.processes import ServerProcess
+from tests.servers.processes import Server, ServerProcess
 
 READY_SECONDS = 60
 ANSWER_SECONDS = 20
@@ -23,7 +22,7 @@ POLL_SECONDS = 0.1
 JOB = "weda"
 
 
-class Prometheus:
+class Prometheus(Server):
     """One Prometheus on the loopback; it ends with this process.
 
     Attributes:
@@ -53,12 +52,6 @@ class Prometheus:
             started.stop()
             raise
         return started
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self.stop()
 
     def scrape(self, addresses: Iterable[str]) -> None:
         """Scrape these from now on (``host:port``, or URLs), and nothing else."""

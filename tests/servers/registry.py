@@ -4,18 +4,15 @@ import json
 import os
 import shutil
 import tempfile
-import time
 import urllib.request
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 from urllib.error import URLError
 
 from tests.servers.artifacts import installed
-from tests.servers.errors import DidNotStart
 from tests.servers.java import find_java
 from tests.servers.ports import LOOPBACK, free_ports
-from tests.servers.processes import ServerProcess
+from tests.servers.processes import Server, ServerProcess
 
 READY_SECONDS = 120
 ANSWER_SECONDS = 5
@@ -32,7 +29,7 @@ JVM_OPTIONS = (
 )
 
 
-class SchemaRegistry:
+class SchemaRegistry(Server):
     """One registry on the loopback. It forgets its schemas when it is killed; it ends with this process.
 
     Attributes:
@@ -61,21 +58,11 @@ class SchemaRegistry:
             raise
         return registry
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self.stop()
-
     def restart(self) -> None:
         """Kill the registry, where it runs, and start it with nothing in it."""
         self.kill()
         self._process.start()
-        deadline = time.monotonic() + READY_SECONDS
-        while not self._answers():
-            if not self._process.running or time.monotonic() > deadline:
-                raise DidNotStart(f"the registry did not come up; its log ends:\n{self._process.last_lines()}")
-            time.sleep(0.1)
+        self._process.wait_until(self._answers, seconds=READY_SECONDS)
 
     def kill(self) -> None:
         """SIGKILL: connections are refused."""

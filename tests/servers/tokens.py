@@ -3,18 +3,17 @@
 import json
 import secrets
 import ssl
-import threading
 import time
 from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs
 
 from joserfc import jwt
 from joserfc.jwk import ECKey, KeySet
 
+from tests.servers.endpoint import Handler, serving
 from tests.servers.gate import Certificates
 from tests.servers.ports import LOOPBACK
 
@@ -75,46 +74,18 @@ def token_service(certificates: Certificates) -> Iterator[TokenService]:
     """Start one."""
     service = TokenService()
 
-    class Endpoint(_Quiet):
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers.get("content-length") or 0)).decode()
-            self.tell(*service.answer(self.headers.get("authorization"), parse_qs(body)))
+    class Endpoint(Handler):
+        def do_POST(self) -> None:  # noqa: N802 - named by http.server
+            status, reply = service.answer(self.headers.get("authorization"), parse_qs(self.body().decode()))
+            self.answer(status, json.dumps(reply).encode())
 
-    class Keys(_Quiet):
-        def do_GET(self) -> None:
-            self.tell(200, service.keys.as_dict(private=False))
+    class Keys(Handler):
+        def do_GET(self) -> None:  # noqa: N802 - named by http.server
+            self.answer(200, json.dumps(service.keys.as_dict(private=False)).encode())
 
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(certificates.server)
     with ExitStack() as stack:
-        service.endpoint = f"https://{LOOPBACK}:{stack.enter_context(_served(Endpoint, context))}/token"
-        service.keys_address = f"http://{LOOPBACK}:{stack.enter_context(_served(Keys))}/keys"
+        service.endpoint = f"https://{LOOPBACK}:{stack.enter_context(serving(Endpoint, context))}/token"
+        service.keys_address = f"http://{LOOPBACK}:{stack.enter_context(serving(Keys))}/keys"
         yield service
-
-
-class _Quiet(BaseHTTPRequestHandler):
-    def tell(self, status: int, told: dict[str, Any]) -> None:
-        body = json.dumps(told).encode()
-        self.send_response(status)
-        self.send_header("content-type", "application/json")
-        self.send_header("content-length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_: object) -> None:
-        """Say nothing."""
-
-
-@contextmanager
-def _served(handler: type[BaseHTTPRequestHandler], context: ssl.SSLContext | None = None) -> Iterator[int]:
-    """Answer requests on a port, which it gives."""
-    with ThreadingHTTPServer((LOOPBACK, 0), handler) as server:
-        if context is not None:
-            server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-        thread.start()
-        try:
-            yield server.server_port
-        finally:
-            server.shutdown()
-            thread.join()

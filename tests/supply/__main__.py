@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-REQUIREMENTS = tuple(ROOT / "requirements" / name for name in ("postgresql.txt", "otlp.txt"))
+REQUIREMENTS = tuple(ROOT / "requirements" / name for name in ("postgresql.txt", "otlp.txt", "notify.txt"))
 """What the image is installed from: each has the connector's own parts, and those of an extra."""
 
 LICENCES = (
@@ -77,15 +77,15 @@ def weaknesses() -> int:
             timeout=SECONDS,
             check=False,
         )
-        told = json.loads(done.stdout)["dependencies"]
+        reported = json.loads(done.stdout)["dependencies"]
     except (subprocess.TimeoutExpired, ValueError, KeyError):
-        told = []
-    asked = [part for part in told if "skip_reason" not in part]
+        reported = []
+    asked = [part for part in reported if "skip_reason" not in part]
     weak = [part for part in asked if part["vulns"]]
     for part in weak:
         ids = ", ".join(one["id"] for one in part["vulns"])
         sys.stderr.write(f"weaknesses: {part['name']} {part['version']}: {ids}\n")
-    unasked = max(len(told), len(parts())) - len(asked)
+    unasked = max(len(reported), len(parts())) - len(asked)
     if unasked:
         sys.stderr.write(
             f"KNOWN WEAKNESSES WERE NOT CHECKED for {unasked} parts: pip-audit's service has no answer from here\n"

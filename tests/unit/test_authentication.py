@@ -8,9 +8,9 @@ from connector.receiver.authentication import Authentication, Credentials
 TOKENS = {"default": ["old", "new"], "hr": ["hr-1"], "locked": []}
 
 
-def of_tokens(tokens, *, open_without=False):
+def of_tokens(tokens, *, allow_anonymous=False):
     sources = {name: Credentials(tokens=tuple(each)) for name, each in tokens.items()}
-    return Authentication(sources, open_without=open_without)
+    return Authentication(sources, allow_anonymous=allow_anonymous)
 
 
 def guarded(**tokens):
@@ -19,12 +19,12 @@ def guarded(**tokens):
 
 @pytest.mark.parametrize("token", ["old", "new"])
 def test_each_of_several_tokens_is_good_while_they_are_rotated(token):
-    assert guarded().check("default", token).source == "default"
+    assert guarded().authenticate("default", token).source == "default"
 
 
 def test_a_token_that_was_taken_away_is_good_no_more():
     with pytest.raises(Unauthenticated):
-        guarded(default=["new"]).check("default", "old")
+        guarded(default=["new"]).authenticate("default", "old")
 
 
 @pytest.mark.parametrize(
@@ -32,56 +32,56 @@ def test_a_token_that_was_taken_away_is_good_no_more():
 )
 def test_a_missing_or_wrong_token_is_unauthenticated(presented):
     with pytest.raises(Unauthenticated):
-        guarded().check("default", presented)
+        guarded().authenticate("default", presented)
 
 
 def test_the_token_of_another_source_is_forbidden():
     with pytest.raises(Forbidden):
-        guarded().check("default", "hr-1")
+        guarded().authenticate("default", "hr-1")
     with pytest.raises(Forbidden):
-        guarded().check("hr", "old")
+        guarded().authenticate("hr", "old")
 
 
 @pytest.mark.parametrize("presented", [None, "old", "hr-1", "nope"])
 def test_an_unknown_source_is_unauthenticated_whoever_asks(presented):
     with pytest.raises(Unauthenticated):
-        guarded().check("nobody", presented)
+        guarded().authenticate("nobody", presented)
 
 
 @pytest.mark.parametrize("presented", [None, "", "nope"])
 def test_a_source_without_a_token_is_locked(presented):
     with pytest.raises(Unauthenticated):
-        guarded().check("locked", presented)
+        guarded().authenticate("locked", presented)
 
 
 def test_no_message_tells_a_token_or_the_one_that_was_presented():
     for source, presented in [("default", "secret-1"), ("hr", "old"), ("nobody", "secret-1"), ("default", None)]:
         with pytest.raises((Unauthenticated, Forbidden)) as caught:
-            guarded().check(source, presented)
+            guarded().authenticate(source, presented)
         assert not any(word in str(caught.value) for word in ("secret-1", "old", "hr-1", "nobody"))
 
 
 @pytest.mark.parametrize("presented", [None, "", "anything"])
 def test_an_open_connector_takes_a_source_without_a_token_from_anyone(presented):
-    assert of_tokens({"default": []}, open_without=True).check("default", presented).source == "default"
+    assert of_tokens({"default": []}, allow_anonymous=True).authenticate("default", presented).source == "default"
 
 
 def test_an_open_connector_still_guards_a_source_that_has_a_token():
-    opened = of_tokens(TOKENS, open_without=True)
+    opened = of_tokens(TOKENS, allow_anonymous=True)
 
-    assert opened.check("locked", None).source == "locked"
-    assert opened.check("default", "new").source == "default"
+    assert opened.authenticate("locked", None).source == "locked"
+    assert opened.authenticate("default", "new").source == "default"
     with pytest.raises(Unauthenticated):
-        opened.check("default", None)
+        opened.authenticate("default", None)
     with pytest.raises(Forbidden):
-        opened.check("default", "hr-1")
+        opened.authenticate("default", "hr-1")
 
 
 def test_an_open_connector_does_not_know_more_sources():
     with pytest.raises(Unauthenticated):
-        of_tokens({"default": []}, open_without=True).check("nobody", None)
+        of_tokens({"default": []}, allow_anonymous=True).authenticate("nobody", None)
 
 
 def test_no_sources_at_all_let_nobody_in():
     with pytest.raises(Unauthenticated):
-        of_tokens({}, open_without=True).check("default", "x")
+        of_tokens({}, allow_anonymous=True).authenticate("default", "x")

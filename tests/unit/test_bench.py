@@ -1,7 +1,6 @@
 """The benchmarks' own parts; nothing here is timed."""
 
 import asyncio
-import json
 import re
 import time
 import xml.etree.ElementTree as ET
@@ -9,14 +8,16 @@ import xml.etree.ElementTree as ET
 import msgspec
 import pytest
 
-from bench import pictures, wrk
+from bench import pictures
 from bench.__main__ import parser
 from bench.experiments import NAMES
-from bench.load import Pace, Plan, Requests
+from bench.load import Pace, answer_body
 from bench.message import INSTANCE_ID, MESSAGE_ID, TASK, body
 from bench.results import Growth, Outage, Overload, Results, render
 from bench.sample import Sample, percentile
+from bench.traffic import FIXED, SEED, SIMULATED, Traffic, simulated
 from connector.message.parsing import BodyKind, parse
+from connector.simulator.runs import runs
 
 SAMPLE = Sample(accepted=1000, refused=0, seconds=2.0, p50=1.0, p99=2.0, p999=3.0, cpu_seconds=0.1, rss=50 * 2**20)
 SLOWER = msgspec.structs.replace(SAMPLE, accepted=500, cpu_seconds=0.2)
@@ -33,6 +34,19 @@ RESULTS = Results(
     overloads=[Overload(SAMPLE, msgspec.structs.replace(SLOWER, offered=1500.0, refused=700, refused_p99=1.5))],
     soak=[SAMPLE, SLOWER],
 )
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b'HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n{"code":0}',
+        b'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\na\r\n{"code":0}\r\n0\r\n\r\n',
+    ],
+    ids=["with its length", "in a chunk"],
+)
+def test_an_answer_is_read_once_it_is_whole(answer: bytes) -> None:
+    assert [answer_body(answer[:end]) for end in range(len(answer))] == [None] * len(answer)
+    assert answer_body(answer) == b'{"code":0}'
 
 
 def test_everything_is_measured_unless_some_is_chosen() -> None:
@@ -99,14 +113,26 @@ def test_a_message_of_another_size_is_as_large_as_asked_for(size: int) -> None:
     assert (message.fields["msgId"], message.fields["instanceId"]) == (MESSAGE_ID, INSTANCE_ID)
 
 
-def test_requests_have_the_length_they_declare_and_ids_of_their_own() -> None:
-    requests = Requests(Plan(port=1, pid=1, seconds=1, instances=2))
-    heads, bodies = zip(*(requests.next().split(b"\r\n\r\n") for _ in range(4)), strict=True)
+@pytest.mark.parametrize("kind", [SIMULATED, FIXED])
+def test_requests_have_the_length_they_declare_and_ids_of_their_own(kind: str) -> None:
+    traffic = Traffic(kind, "x", instances=2)
+    one, other = traffic.requests(), traffic.requests()
+    sent = [next(each) for each in (one, other) for _ in range(40)]
+    heads, bodies = zip(*(each.split(b"\r\n\r\n") for each in sent), strict=True)
     messages = [parse(each, BodyKind.JSON).fields for each in bodies]
 
     assert all(f"Content-Length: {len(each)}".encode() in head for head, each in zip(heads, bodies, strict=True))
-    assert len({each["msgId"] for each in messages}) == 4
+    assert len({each["msgId"] for each in messages}) == 80
+    assert len({head.partition(b"X-Request-Id: ")[2][:32] for head in heads}) == 80
     assert len({each["instanceId"] for each in messages}) == 2
+
+
+def test_the_traffic_is_the_simulators_in_its_default_mix() -> None:
+    """Every run whole and in order, whatever its values; only the ids are others."""
+    for run, bodies in zip(runs(SEED, 20, 1_790_000_000_000), simulated(count=20), strict=True):
+        for message, template in zip(run.messages, bodies, strict=True):
+            sent = parse(template % {b"message": b"m", b"instance": b"i"}, BodyKind.JSON).fields
+            assert dict(sent) == {**message, "msgId": "m", "instanceId": "i"}
 
 
 def test_percentiles_of_nothing_are_unknown() -> None:
@@ -120,16 +146,6 @@ def test_every_picture_is_drawn_and_nothing_of_what_was_not_measured() -> None:
     assert sorted(drawn) == ["growth.svg", "soak.svg", "speed.svg"]
     assert [ET.fromstring(picture).tag for picture in drawn.values()] == ["{http://www.w3.org/2000/svg}svg"] * 3
     assert pictures.draw(msgspec.structs.replace(RESULTS, speed={}, growth=[], soak=[])) == {}
-
-
-def test_wrk_sends_the_message_with_ids_of_its_own() -> None:
-    """The Lua strings, put together again, are a body that the connector reads."""
-    line = next(line for line in wrk.script().splitlines() if line.startswith("local before"))
-    before, between, after, length = json.loads(f"[{line.partition('= ')[2]}]")
-    one = f"{before}{'m' * 32}{between}{'i' * 32}{after}".encode()
-
-    assert len(one) == length
-    assert dict(parse(one, BodyKind.JSON).fields) == dict(TASK) | {"msgId": "m" * 32, "instanceId": "i" * 32}
 
 
 def test_what_comes_due_while_no_connection_is_free_is_sent_later_and_counts_from_then() -> None:

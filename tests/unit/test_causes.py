@@ -11,7 +11,7 @@ REFUSED = (
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "expected"),
     [
         ("kafka:9092/1: Connect failed (after 12ms in state CONNECT)", "kafka:9092/1: Connect failed"),
         ("two\n lines", "two lines"),
@@ -22,20 +22,20 @@ REFUSED = (
         ),
     ],
 )
-def test_what_changes_each_time_is_left_out(words, told):
-    assert sentence(words, {}) == told
+def test_what_changes_each_time_is_left_out(words, expected):
+    assert sentence(words, {}) == expected
 
 
 @pytest.mark.parametrize(
-    ("properties", "told"),
+    ("properties", "expected"),
     [
         ({}, "none is shown, name one in ssl.certificate.location"),
         ({"ssl.certificate.location": "/nowhere"}, "it cannot be read"),
         ({"ssl.certificate.pem": "no certificate"}, "it cannot be read"),
     ],
 )
-def test_a_certificate_of_ours_that_is_refused_is_looked_at(properties, told):
-    assert sentence(REFUSED, properties) == f"127.0.0.1:1 refuses our certificate: {told}"
+def test_a_certificate_of_ours_that_is_refused_is_looked_at(properties, expected):
+    assert sentence(REFUSED, properties) == f"127.0.0.1:1 refuses our certificate: {expected}"
 
 
 @pytest.mark.parametrize("place", ["127.0.0.1:1", "[::1]:1", "no-such-host.invalid:1"])

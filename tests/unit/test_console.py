@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from connector.operations.console import _read
+from connector.operations.formats import formatted
 
 MOST = 100_000
 MESSAGE = {"msgType": "Task", "instanceId": "i-1", "comment": "同意"}
@@ -16,7 +16,7 @@ MESSAGE = {"msgType": "Task", "instanceId": "i-1", "comment": "同意"}
     ids=["an object", "JSON text", "a byte order mark"],
 )
 def test_a_body_is_shown_as_people_read_it(body):
-    shown = _read(body.encode(), MOST)
+    shown = formatted(body.encode(), MOST)
 
     assert shown.startswith("{")
     assert ("同意" in shown) == ("msgContext" in body)
@@ -29,16 +29,16 @@ def test_a_body_that_would_grow_without_bound_is_not_indented(depth, is_within):
     bomb = "[" * depth + "1," * ((524_000 - 2 * depth) // 2) + "1" + "]" * depth
     body = json.dumps({"msgContext": bomb}) if is_within else bomb
 
-    assert _read(body.encode(), MOST) == ""
+    assert formatted(body.encode(), MOST) == ""
 
 
 @pytest.mark.parametrize("body", [b"\xff", b"{", b"[" + b"9" * 5_000 + b"]", b'{"msgContext":"{"}', b"NaN"])
 def test_what_is_no_json_is_shown_as_it_arrived_alone(body):
-    assert _read(body, MOST) == ""
+    assert formatted(body, MOST) == ""
 
 
 def test_what_may_be_sent_is_shown_up_to_a_bound():
     widest = "[" * 64 + "1," * 49_900 + "1" + "]" * 64
 
-    assert 0 < len(_read(widest.encode(), MOST)) <= MOST + 1
-    assert "\\ud800" in _read(b'{"comment":"\\ud800"}', MOST)
+    assert 0 < len(formatted(widest.encode(), MOST)) <= MOST + 1
+    assert "\\ud800" in formatted(b'{"comment":"\\ud800"}', MOST)

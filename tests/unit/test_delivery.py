@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 
 from connector.delivery.completion import Completion, Durability
-from connector.delivery.delivery import Delivery
+from connector.delivery.delivery import Delivery, Position
 from connector.errors import Unavailable
 from connector.journal.model import Admission
-from connector.kafka.publisher import Failure
 from connector.message.routes import DEAD_LETTERS
+from connector.replicas.lanes import SharedLanes
 from connector.testing import TIMED_OUT, TOO_LARGE, InMemoryJournal, InMemoryPublisher
 from connector.values import ProducibleRecord, Request
 
@@ -22,17 +22,17 @@ class CountingLedger:
     """Counts as the metrics do."""
 
     def __init__(self) -> None:
-        self.counts = dict.fromkeys(("accepted", "published", "buried", "journaled", "passed_by"), 0)
+        self.counts = dict.fromkeys(("accepted", "published", "dead_lettered", "journaled", "published_directly"), 0)
         self.records = 0
 
-    def accepted(self, admission: Admission) -> None:
+    def accepted(self, admission: Admission, *, is_journaled: bool) -> None:
         self.counts["accepted"] += 1
 
     def published(self, admission: Admission) -> None:
         self.counts["published"] += 1
 
     def published_directly(self, admission: Admission) -> None:
-        self.counts["passed_by"] += 1
+        self.counts["published_directly"] += 1
 
     def record_published(self, record: ProducibleRecord, seconds: float) -> None:
         self.records += 1
@@ -43,14 +43,14 @@ class CountingLedger:
     def removed(self, admission: Admission) -> None:
         self.counts["journaled"] -= 1
 
-    def dead_lettered(self, admission: Admission, failure: Failure) -> None:
-        self.counts["buried"] += 1
+    def dead_lettered(self, admission: Admission, letter: ProducibleRecord) -> None:
+        self.counts["dead_lettered"] += 1
         self.counts["accepted"] += 1
 
     @property
     def imbalance(self) -> int:
         counts = self.counts
-        return counts["accepted"] - counts["published"] - counts["buried"] - counts["journaled"]
+        return counts["accepted"] - counts["published"] - counts["dead_lettered"] - counts["journaled"]
 
 
 class Bench:
@@ -61,19 +61,19 @@ class Bench:
         self.journal = journal
         self.ledger = CountingLedger()
 
-    async def begin(self, *, connect: bool = True) -> None:
+    async def begin(self, *, is_publishing: bool = True) -> None:
         self.delivery = Delivery(
             self.publisher,
             self.journal,
             await self.journal.open(),
             ledger=self.ledger,
             make_dead_letter=lambda request, records, failure: record(
-                "buried", records[0].value.decode(), stream=DEAD_LETTERS
+                "dead_lettered", records[0].value.decode(), stream=DEAD_LETTERS
             ),
             publish_wait_seconds=WAIT,
         )
-        if connect:
-            self.delivery.connect()
+        if is_publishing:
+            self.delivery.start_publishing()
 
     def admit(self, lane: str, value: str, *, streams: tuple[str, ...] = ("events",)) -> Completion[Durability]:
         records = tuple(record(lane, value, stream=stream) for stream in streams)
@@ -107,7 +107,13 @@ async def bench() -> AsyncIterator[Bench]:
 async def test_an_acknowledged_message_is_published_and_never_journaled(bench):
     assert await bench.admit("a", "1") is Durability.PUBLISHED
     assert bench.journal.rows == {}
-    assert bench.ledger.counts == {"accepted": 1, "published": 1, "buried": 0, "journaled": 0, "passed_by": 1}
+    assert bench.ledger.counts == {
+        "accepted": 1,
+        "published": 1,
+        "dead_lettered": 0,
+        "journaled": 0,
+        "published_directly": 1,
+    }
 
 
 async def test_a_message_without_records_is_safe_at_once(bench):
@@ -212,11 +218,11 @@ async def test_while_the_producer_is_rebuilt_messages_go_to_the_journal(bench):
 
 async def test_before_the_topics_are_there_messages_go_to_the_journal():
     bench = Bench(InMemoryJournal())
-    await bench.begin(connect=False)
+    await bench.begin(is_publishing=False)
     assert await bench.admit("a", "1") is Durability.JOURNALED
     assert bench.publisher.published == []
 
-    bench.delivery.connect()
+    bench.delivery.start_publishing()
 
     await bench.until_empty()
     assert bench.values("a") == ["1"]
@@ -233,7 +239,13 @@ async def test_a_record_that_kafka_refuses_alone_becomes_a_dead_letter(bench):
 
     assert bench.values("a") == ["2"]
     assert [one.value for one in bench.publisher.of(DEAD_LETTERS)] == [b"1"]
-    assert bench.ledger.counts == {"accepted": 3, "published": 2, "buried": 1, "journaled": 0, "passed_by": 0}
+    assert bench.ledger.counts == {
+        "accepted": 3,
+        "published": 2,
+        "dead_lettered": 1,
+        "journaled": 0,
+        "published_directly": 0,
+    }
 
 
 async def test_a_record_that_was_refused_for_anothers_sake_is_published(bench):
@@ -241,7 +253,7 @@ async def test_a_record_that_was_refused_for_anothers_sake_is_published(bench):
     await bench.admit("a", "1")
     await bench.until_empty()
     assert bench.values("a") == ["1"]
-    assert bench.ledger.counts["buried"] == 0
+    assert bench.ledger.counts["dead_lettered"] == 0
 
 
 async def test_a_dead_letter_that_kafka_refuses_stays_and_blocks_nothing(bench):
@@ -271,8 +283,8 @@ async def test_a_full_journal_refuses_and_what_is_refused_is_not_published_later
     assert bench.values("a") == ["1"]
 
 
-async def test_what_is_in_flight_when_the_journal_is_full_has_an_open_fate(bench):
-    """P4: it may land yet, so nothing is told of it until it did; its repeats wait for the same."""
+async def test_what_is_in_flight_when_the_journal_is_full_has_an_open_outcome(bench):
+    """P4: it may land yet, so nothing is reported of it until it did; its repeats wait for the same."""
     bench.publisher.hold()
     bench.journal.is_full = True
     first = bench.admit("a", "1")
@@ -282,7 +294,13 @@ async def test_what_is_in_flight_when_the_journal_is_full_has_an_open_fate(bench
     bench.publisher.release()
 
     assert await first is Durability.PUBLISHED
-    assert bench.ledger.counts == {"accepted": 1, "published": 1, "buried": 0, "journaled": 0, "passed_by": 1}
+    assert bench.ledger.counts == {
+        "accepted": 1,
+        "published": 1,
+        "dead_lettered": 0,
+        "journaled": 0,
+        "published_directly": 1,
+    }
 
 
 async def test_what_was_in_flight_when_the_journal_was_full_is_journaled_once_there_is_room(bench):
@@ -384,3 +402,56 @@ async def test_a_cancelled_waiter_leaves_its_message_on_its_way(bench):
     bench.publisher.release()
     assert await second is Durability.PUBLISHED
     assert bench.values("a") == ["1", "2"]
+
+
+class SlowJournal(InMemoryJournal):
+    """A journal whose answers come late: what it was asked is done, then it waits."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.may_write, self.may_read, self.has_read = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def admit(self, admission: Admission) -> None:
+        await self.may_write.wait()
+        await super().admit(admission)
+
+    async def first_rows(
+        self, after: str, lanes: int, depth: int, skip: frozenset[str] = frozenset()
+    ) -> list[list[Admission]]:
+        found = await super().first_rows(after, lanes, depth, skip)
+        if found:
+            self.has_read.set()
+            await self.may_read.wait()
+        return found
+
+
+async def test_a_row_that_is_written_while_replay_reads_is_not_overtaken_by_the_rows_behind_it():
+    """Of two replicas: this one's message has number 1 and fails; meanwhile the other one has written number 2."""
+    journal, publisher, lanes = SlowJournal(), InMemoryPublisher(), SharedLanes(lambda _: None)
+    delivery = Delivery(
+        publisher,
+        journal,
+        await journal.open(),
+        ledger=CountingLedger(),
+        make_dead_letter=lambda *_: record("dead_lettered", ""),
+        publish_wait_seconds=60,
+        journaled=lanes,
+    )
+    request = Request("default", b"body", "", 1_763_000_000_000)
+    lanes.backlog = 1
+    lanes.pin("a")
+    publisher.fail_next(1)
+    delivery.start_publishing()
+    first = delivery.admit("a", request, (record("a", "1"),), position=Position(1, is_behind_rows=False))
+    journal.rows[2] = Admission(2, "a", request, (record("a", "2"),), None)
+    async with asyncio.timeout(5):
+        await journal.has_read.wait()
+        journal.may_write.set()
+        assert await first is Durability.JOURNALED
+        lanes.unpin("a")
+        journal.may_read.set()
+        while len(publisher.published) < 2:
+            await asyncio.sleep(0.002)
+    await delivery.stop(1)
+
+    assert [one.value for one in publisher.published] == [b"1", b"2"]

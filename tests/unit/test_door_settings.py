@@ -88,7 +88,7 @@ def test_what_may_change_while_it_runs_is_taken_and_nothing_else(tmp_path: Path)
     )
     newer = Settings.load(
         environment={
-            "WEDA_SOURCES": '{"a": {"tokens": ["3"]}, "c": {"tokens": ["4"]}}',
+            "WEDA_SOURCES": '{"a": {"tokens": ["3"], "answers": "code-only"}, "c": {"tokens": ["4"]}}',
             "WEDA_TOPICS__PREFIX": "two",
             "WEDA_OPERATIONS__TOKEN": "o",
             "WEDA_KAFKA__PROPERTIES": '{"linger.ms": 9}',
@@ -98,6 +98,7 @@ def test_what_may_change_while_it_runs_is_taken_and_nothing_else(tmp_path: Path)
 
     assert [one.get_secret_value() for one in rotated.sources["a"].tokens] == ["3"]
     assert rotated.sources["a"].env_types == ("uat",)
+    assert rotated.sources["a"].answers == "code-only"
     assert rotated.sources["b"].tokens == ()
     assert {*rotated.sources} == {"a", "b"}
     assert rotated.topics.prefix == "one"

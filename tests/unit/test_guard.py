@@ -7,8 +7,8 @@ from fastapi import Request
 from starlette.datastructures import URL
 
 from connector.operations.guard import Guard
-from connector.operations.guesses import MOST_A_SECOND, Guesses
 from connector.operations.sessions import Sessions
+from connector.operations.token_throttle import MOST_A_SECOND, TokenThrottle
 
 
 async def asked(path: str, host: bytes) -> list[int]:
@@ -22,7 +22,7 @@ async def asked(path: str, host: bytes) -> list[int]:
         statuses.extend([event["status"]] if "status" in event else [])
 
     scope = {"type": "http", "method": "GET", "scheme": "http", "path": path, "query_string": b"", "server": ("x", 80)}
-    await Guard(application, Sessions("token"), Guesses(), on_loopback=False)(
+    await Guard(application, Sessions("token"), TokenThrottle(), on_loopback=False)(
         scope | {"headers": [(b"host", host)]}, lambda: None, send
     )
     return statuses
@@ -36,6 +36,7 @@ async def test_a_host_that_looks_like_the_login_opens_no_other_page(host, monkey
 
     assert await asked("/console/settings", host) == [303]
     assert await asked("/console/login", host) == [200]
+    assert await asked("/", host) == [200], "it leads to the console, which asks for the session"
 
 
 async def answered(
@@ -57,7 +58,7 @@ async def answered(
     async def send(event):
         events.append(event)
 
-    guard = Guard(application, Sessions(token), Guesses((counted or []).append), on_loopback=True)
+    guard = Guard(application, Sessions(token), TokenThrottle((counted or []).append), on_loopback=True)
     given = [
         (name.replace("_", "-").encode(), value.encode()) for name, value in ({"host": "localhost"} | headers).items()
     ]
@@ -97,16 +98,16 @@ async def test_browsers_name_themselves_to_our_own_forms():
 
 async def test_wrong_tokens_are_counted_and_slowed_down_and_a_right_one_is_not():
     counted: list[str] = [""]
-    guesses = Guesses(counted.append)
-    guard_of = Guard(None, Sessions("right"), guesses, on_loopback=True)  # type: ignore[arg-type]
+    throttle = TokenThrottle(counted.append)
+    guard_of = Guard(None, Sessions("right"), throttle, on_loopback=True)  # type: ignore[arg-type]
     loop = asyncio.get_running_loop()
 
     async def refused(given: bytes):
-        return await guard_of._refusal({"client": ("203.0.113.9", 1)}, {b"authorization": b"Bearer " + given})
+        return await guard_of._rejection({"client": ("203.0.113.9", 1)}, {b"authorization": b"Bearer " + given})
 
     began = loop.time()
     assert await refused(b"right") is None
-    assert (await guard_of._refusal({}, {}))[0] == 401
+    assert (await guard_of._rejection({}, {}))[0] == 401
     assert loop.time() - began < 0.1
     assert {status for status, _ in await asyncio.gather(*(refused(b"wrong") for _ in range(15)))} == {401}
     assert loop.time() - began >= 14 / MOST_A_SECOND
@@ -116,11 +117,11 @@ async def test_wrong_tokens_are_counted_and_slowed_down_and_a_right_one_is_not()
 def test_a_session_ends_where_it_was_begun():
     sessions = Sessions("token")
     one, other = sessions.begin("token"), sessions.begin("token")
-    assert sessions.holds(one)
-    assert sessions.holds(other)
+    assert sessions.is_valid(one)
+    assert sessions.is_valid(other)
 
     sessions.end(one)
 
-    assert not sessions.holds(one)
-    assert sessions.holds(other)
-    assert not Sessions("token").holds(other), "a restart ends all"
+    assert not sessions.is_valid(one)
+    assert sessions.is_valid(other)
+    assert not Sessions("token").is_valid(other), "a restart ends all"

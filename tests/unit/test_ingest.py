@@ -85,7 +85,7 @@ def test_ids_grow_whatever_the_clock_does(clock, seed):
 
 
 def test_a_full_millisecond_goes_over_into_the_next(clock, monkeypatch):
-    monkeypatch.setattr(ingest_ids.secrets, "randbits", lambda bits: (1 << bits) - 1)
+    monkeypatch.setattr(ingest_ids.secrets, "token_bytes", lambda count: b"\xff" * count)
     ids = IngestIds()
     ids.next()
     ids._counter = (1 << 74) - 1

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from connector.delivery.lanes import Entry, LaneCounts, Lanes, Row, _slot
+from connector.delivery.lanes import LaneCounts, LaneEntry, Lanes, RowState, _slot
 from connector.journal.model import Admission
 from connector.values import Request
 
@@ -14,8 +14,8 @@ def admission(sequence=1, lane="i-1"):
     return Admission(sequence, lane, Request("default", b"", "", 1), ())
 
 
-def entry(row=Row.NONE, *, completion=None):
-    return Entry(admission(), row=row, completion=completion, since=0.0)
+def entry(row=RowState.NONE, *, completion=None):
+    return LaneEntry(admission(), row=row, completion=completion, since=0.0)
 
 
 def twins():
@@ -87,9 +87,9 @@ def test_occupancy_takes_the_same_memory_however_many_lanes_there_are():
 
 def test_a_lane_is_in_memory_only_while_it_is_busy():
     lanes = Lanes({})
-    lane = lanes.busy("i-1")
+    lane = lanes.get_or_create("i-1")
     lane.in_flight = entry()
-    assert lanes.busy("i-1") is lane
+    assert lanes.get_or_create("i-1") is lane
     lanes.release("i-1")
     assert lanes.get("i-1") is lane
     lane.in_flight = None
@@ -110,7 +110,7 @@ def test_releasing_a_lane_that_is_not_busy_does_nothing():
 @pytest.mark.parametrize("place", ["waiting", "read_ahead"])
 def test_a_lane_with_something_behind_is_not_forgotten(place):
     lanes = Lanes(LaneCounts({}))
-    getattr(lanes.busy("i-1"), place).append(entry())
+    getattr(lanes.get_or_create("i-1"), place).append(entry())
 
     lanes.release("i-1")
 
@@ -118,4 +118,4 @@ def test_a_lane_with_something_behind_is_not_forgotten(place):
 
 
 def test_an_entry_that_was_read_from_the_journal_is_counted_already():
-    assert entry(Row.STORED).is_counted
+    assert entry(RowState.STORED).is_counted

@@ -23,7 +23,7 @@ def clock(monkeypatch):
 def test_without_a_lease_nothing_may_be_done():
     lease = Lease()
 
-    assert (lease.is_held, lease.may_publish, lease.has_ended) == (False, False, False)
+    assert (lease.is_held, lease.may_publish, lease.is_lost) == (False, False, False)
 
 
 def test_a_lease_counts_from_before_it_was_asked_for(clock):
@@ -33,7 +33,7 @@ def test_a_lease_counts_from_before_it_was_asked_for(clock):
     lease.renewed(asked_at)
     clock[0] = asked_at + LEASE_SECONDS
 
-    assert (lease.is_held, lease.has_ended) == (False, True)
+    assert (lease.is_held, lease.is_lost) == (False, True)
 
 
 def test_what_is_published_last_is_out_of_the_queue_when_the_lease_ends(clock):
@@ -55,11 +55,11 @@ def test_the_database_may_step_its_clock_by_five_seconds():
 def test_a_lost_lease_is_not_renewed(clock):
     lease = Lease()
     lease.renewed(clock[0])
-    lease.is_lost = True
+    lease.revoke()
 
     lease.renewed(clock[0])
 
-    assert (lease.is_held, lease.may_publish, lease.has_ended) == (False, False, True)
+    assert (lease.is_held, lease.may_publish, lease.is_lost) == (False, False, True)
 
 
 async def test_a_publisher_without_a_lease_reports_a_failure_and_publishes_nothing():

@@ -1,42 +1,105 @@
-"""Who comes while the connector is busy is let in soon, however long a turn of the event loop takes."""
+"""Clients that connect while the connector is busy are accepted soon, however long an iteration of the loop takes."""
 
 import asyncio
 import contextlib
+import errno
 import socket
+import ssl
 
+import pytest
 import uvloop
 
-from connector.app.server import ACCEPTS_PER_ITERATION, duplicated_listeners
+from connector.app import server
+from connector.app.server import ACCEPTS_PER_ITERATION, Acceptor
 
-SENDERS = 64
+CLIENTS = 512
 
 
-async def turns(listeners):
-    """Turns of the event loop until all who wait at once are connected."""
-    made = []
+class Made(asyncio.Protocol):
+    """Remembers the transports of all connections."""
 
-    class Counting(asyncio.Protocol):
-        def connection_made(self, transport):
-            made.append(transport)
+    transports: list
 
-    loop = asyncio.get_running_loop()
-    servers = [await loop.create_server(Counting, sock=each) for each in listeners]
+    def connection_made(self, transport):
+        self.transports.append(transport)
+
+
+def protocol():
+    return type("Made", (Made,), {"transports": []})
+
+
+async def iterations(listener):
+    """Iterations of the event loop until all clients that wait at once are connected."""
+    made = protocol()
+    acceptor = Acceptor(listener, made, None)
+    acceptor.start()
     with contextlib.ExitStack() as stack:
-        for _ in range(SENDERS):  # the kernel connects them while the event loop is busy
-            stack.enter_context(socket.create_connection(listeners[0].getsockname()))
+        for _ in range(CLIENTS):  # the kernel connects them while the event loop is busy
+            stack.enter_context(socket.create_connection(listener.getsockname()))
         count = 0
-        while len(made) < SENDERS:
+        while len(made.transports) < CLIENTS:
             await asyncio.sleep(0)
             count += 1
-        for transport in made:
+        for transport in made.transports:
             transport.abort()
-        for server in servers:
-            server.close()
-            await server.wait_closed()
+        acceptor.close()
+        await acceptor.wait_closed()
     return count
 
 
-def test_a_turn_of_the_event_loop_lets_in_many():
-    listener = socket.create_server(("127.0.0.1", 0), backlog=SENDERS)
+def test_an_iteration_of_the_event_loop_accepts_many():
+    listener = socket.create_server(("127.0.0.1", 0), backlog=CLIENTS)
 
-    assert uvloop.run(turns(duplicated_listeners(listener))) <= 2 * SENDERS / ACCEPTS_PER_ITERATION
+    assert uvloop.run(iterations(listener)) <= 8 * CLIENTS / ACCEPTS_PER_ITERATION
+
+
+class OutOfFiles(socket.socket):
+    """A listener whose process has no file descriptor left, once."""
+
+    failed = False
+
+    def accept(self):
+        if not self.failed:
+            self.failed = True
+            raise OSError(errno.EMFILE, "Too many open files")
+        return super().accept()
+
+
+def test_a_connection_that_could_not_be_accepted_is_accepted_later(monkeypatch):
+    monkeypatch.setattr(server, "_ACCEPT_AGAIN_SECONDS", 0.05)
+
+    async def accepted():
+        made = protocol()
+        listener = OutOfFiles(socket.AF_INET, socket.SOCK_STREAM)
+        listener.bind(("127.0.0.1", 0))
+        acceptor = Acceptor(listener, made, None)
+        acceptor.start()
+        with socket.create_connection(listener.getsockname()):
+            async with asyncio.timeout(5):
+                while not made.transports:
+                    await asyncio.sleep(0.01)
+            acceptor.close()
+            await acceptor.wait_closed()
+        return listener.failed
+
+    assert uvloop.run(accepted())
+
+
+@pytest.mark.parametrize("first", [b"GET / HTTP/1.1\r\n\r\n", b""])
+def test_a_failed_handshake_harms_nobody(first):
+    async def others_go_on():
+        made = protocol()
+        listener = socket.create_server(("127.0.0.1", 0))
+        acceptor = Acceptor(listener, made, ssl.create_default_context(ssl.Purpose.CLIENT_AUTH))
+        acceptor.start()
+        with socket.create_connection(listener.getsockname()) as client:
+            client.sendall(first)
+            client.shutdown(socket.SHUT_WR)
+            async with asyncio.timeout(5):
+                await asyncio.sleep(0.05)
+                await acceptor.wait_closed()
+        acceptor.close()
+        await acceptor.wait_closed()
+        return made.transports
+
+    assert uvloop.run(others_go_on()) == []

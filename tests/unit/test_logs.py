@@ -93,13 +93,13 @@ def test_a_flood_of_equal_warnings_is_sampled_and_counted(capfdbinary, monkeypat
     assert written[-1]["left_out"] == 100 - logs.SAMPLING_FIRST
 
 
-TOLD = {"source": "default", "outcome": "accepted", "status": 200, "instanceId": "默认", "reason": None}
+FIELDS = {"source": "default", "outcome": "accepted", "status": 200, "instanceId": "默认", "reason": None}
 
 
 def test_the_line_of_a_request_is_what_structlog_would_write(capfdbinary):
     logs.configure("info", "json")
-    structlog.get_logger().info("request", **TOLD)
-    logs.request(dict(TOLD))
+    structlog.get_logger().info("request", **FIELDS)
+    logs.request(dict(FIELDS))
 
     plain, fast = lines(capfdbinary)
     stamps = [datetime.fromisoformat(str(line.pop("time"))) for line in (plain, fast)]

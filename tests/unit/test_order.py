@@ -8,7 +8,7 @@ from connector.delivery.completion import Completion, Durability
 from connector.delivery.delivery import Delivery
 from connector.delivery.duplicates import DedupState, Duplicates, dedup_key_of
 from connector.delivery.lanes import LaneCounts
-from connector.delivery.order import Arrival, LocalOrder
+from connector.delivery.order import LocalOrder, NewMessage
 from connector.errors import OutcomeUnknown, Unavailable
 from connector.message.routes import DEAD_LETTERS
 from connector.testing import InMemoryJournal, InMemoryPublisher
@@ -113,16 +113,16 @@ async def test_dead_letters_in_the_journal_are_counted_and_messages_are_not(orde
     letter = ProducibleRecord(DEAD_LETTERS, "t.dead-letters", None, b"{", (), 1)
     message = ProducibleRecord("events", "t.events", b"i-1", b"{}", (), 1)
     admitted = [
-        order.admit(Arrival(None, Request("default", b"{", "", 1), (letter,))),
-        order.admit(Arrival("i-1", Request("default", b"{}", "", 1), (message,))),
+        order.admit(NewMessage(None, Request("default", b"{", "", 1), (letter,))),
+        order.admit(NewMessage("i-1", Request("default", b"{}", "", 1), (message,))),
     ]
 
     assert [await one for one in admitted] == [Durability.JOURNALED] * 2
     assert await order.waiting_dead_letters() == 1
 
 
-async def test_alone_work_is_run_as_it_is(order):
+async def test_alone_work_is_always_run(order):
     async def work():
         return "done"
 
-    assert await order.run_once(("note", 1), KEY, work) == "done"
+    assert await order.run_unless_done_elsewhere(("note", 1), KEY, work) == "done"

@@ -9,10 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from connector.errors import EmptyBody, Unconvertible, Unreadable
-from connector.message.conversion import convert, headers, record_value
+from connector.message.events import convert
+from connector.message.headers import headers
 from connector.message.parsing import BodyKind, parse
 from connector.message.redact import Privacy
-from connector.message.schemas import INSTANCE_EVENT, TASK_EVENT, WORKFLOW_EVENT, load
+from connector.message.schemas import FLAT_EVENT, INSTANCE_EVENT, TASK_EVENT, WORKFLOW_EVENT, load
+from connector.testing import record_value
 from connector.values import IngestId, Request
 
 KEY = "a-key-of-pseudonyms"
@@ -67,13 +69,13 @@ def test_nothing_of_the_field_is_published(shape, way, fields):
         "query": (f"msgContext={quote(text)}".encode(), BodyKind.QUERY),
     }[shape]
     names = [name for name in fields if name != "msgType"]
-    event, values, told = published(body, kind, by=privacy(**{way: names}))
+    event, values, record = published(body, kind, by=privacy(**{way: names}))
 
     assert SECRET not in str(values)
     assert json.dumps(SECRET).strip('"') not in str(values)
-    assert event.message.fingerprint != parse(body, kind).fingerprint
+    assert event.fingerprint != parse(body, kind).fingerprint
     assert (values[0]["instanceId"], values[0]["msgId"]) == ("i-1", "m-1")
-    assert dict(told)["weda.fingerprint"] == event.message.fingerprint.hex().encode()
+    assert dict(record)["weda.fingerprint"] == event.fingerprint.hex().encode()
 
 
 def test_what_is_redacted_is_as_if_it_was_not_sent():
@@ -96,6 +98,16 @@ def test_what_is_not_named_is_as_it_was_sent():
 
     assert value == plain
     assert value["extras"] == {"own": "1.50"}
+
+
+@pytest.mark.parametrize("shape", [{SECRET: "李四"}, [{"userId": SECRET, "userName": "李四"}]], ids=["map", "list"])
+def test_a_person_is_the_same_pseudonym_in_either_shape(shape):
+    by = privacy(pseudonyms=["approverMap"])
+    event = convert(by.applied(parse(envelope(BASE | {"approverMap": shape}), BodyKind.JSON)), ZoneInfo("UTC"))
+    value = record_value(event, load(FLAT_EVENT), REQUEST, IngestId("0195-x"))
+
+    assert (value["approverIds"], value["approverNames"]) == ([by.pseudonym(SECRET)], [by.pseudonym("李四")])
+    assert SECRET not in str(value)
 
 
 def test_the_same_text_has_the_same_pseudonym_in_every_field():
@@ -124,27 +136,27 @@ def test_another_key_makes_other_pseudonyms_and_says_which_made_one():
 
 def test_the_key_of_the_records_may_be_a_pseudonym():
     by = privacy(pseudonyms=["instanceId", "msgId"])
-    event, (value, _), told = published(envelope(BASE), by=by)
+    event, (value, _), record = published(envelope(BASE), by=by)
 
     assert event.instance_id == value["instanceId"] == by.pseudonym("i-1")
-    assert dict(told)["ce_subject"] == by.pseudonym("i-1").encode()
-    assert dict(told)["ce_id"] == by.pseudonym("m-1").encode()
+    assert dict(record)["ce_subject"] == by.pseudonym("i-1").encode()
+    assert dict(record)["ce_id"] == by.pseudonym("m-1").encode()
 
 
 @pytest.mark.parametrize("value", [None, "", "  "])
 def test_what_says_nothing_stays(value):
-    _, (told, _), _ = published(envelope(BASE | {"flowTitle": value}), by=privacy(pseudonyms=["flowTitle"]))
+    _, (record, _), _ = published(envelope(BASE | {"flowTitle": value}), by=privacy(pseudonyms=["flowTitle"]))
 
-    assert told["flowTitle"] == (value if value != "  " else privacy().pseudonym("  "))
+    assert record["flowTitle"] == (value if value != "  " else privacy().pseudonym("  "))
 
 
 def test_half_of_a_surrogate_pair_in_json_text_of_maps_is_no_defect():
     """Found by the fuzzer, as the next is."""
-    _, (told, _), _ = published(
+    _, (record, _), _ = published(
         envelope(BASE | {"approverMap": r'{"\ud83d": "x"}'}), by=privacy(pseudonyms=["approverMap"])
     )
 
-    assert len(told["approverMap"]) == 1
+    assert len(record["approverMap"]) == 1
 
 
 def test_half_of_a_surrogate_pair_is_refused_as_without():

@@ -24,8 +24,8 @@ def test_one_mistake_is_one_reason_that_says_what_to_do():
     reasons = [reason(body) for body in BODIES]
 
     assert len(set(reasons)) == len({position(one) for one in reasons}) == len(BODIES)
-    [told] = {general(one) for one in reasons}
-    assert told.endswith(
+    [reported] = {general(one) for one in reasons}
+    assert reported.endswith(
         'make the body {"msgContext": {{params.msgContext}}}, the placeholder without quotes around it'
     )
     assert position(reasons[0]).startswith("line 1, column 2: Expecting")

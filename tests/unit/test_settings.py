@@ -132,6 +132,8 @@ def test_variables_of_others_are_left_alone():
         ),
         ("WEDA_KAFKA_PROPERTIES", "x", "unknown setting; the nearest known one is WEDA_KAFKA__PROPERTIES"),
         ("WEDA_TOKEM_FILE", "x", "unknown setting; the nearest known one is WEDA_TOKEN"),
+        ("WEDA_PORT", "1", "its group is missing: WEDA_RECEIVER__PORT or WEDA_OPERATIONS__PORT"),
+        ("WEDA_PASSWORD_FILE", "x", "its group is missing: WEDA_REGISTRY__PASSWORD"),
         ("WEDA_", "x", "unknown setting"),
         ("WEDA_receiver__port", "1", "the nearest known one is WEDA_RECEIVER__PORT"),
         ("WEDA_TOKEN\n\x1b[31m", "x", "unknown setting"),
@@ -148,8 +150,8 @@ def test_variables_of_others_are_left_alone():
         ("WEDA_KAFKA__PUBLISH_WAIT_SECONDS", "0.8", "must be less than receiver.reply_deadline_seconds (0.8)"),
         ("WEDA_RECEIVER__REPLY_DEADLINE_SECONDS", "0.1", "kafka.publish_wait_seconds (0.4) must be less than"),
         ("WEDA_STREAMS", "", "at least 1 item"),
-        ("WEDA_STREAMS", "events,", "1 should be 'events', 'instances', 'tasks' or 'state'"),
-        ("WEDA_STREAMS", "states", "0 should be 'events', 'instances', 'tasks' or 'state'"),
+        ("WEDA_STREAMS", "events,", "1 should be 'events', 'instances', 'tasks', 'state', 'flat' or 'flat-state'"),
+        ("WEDA_STREAMS", "states", "0 should be 'events', 'instances', 'tasks', 'state', 'flat' or 'flat-state'"),
         ("WEDA_STREAMS", "events,events", "must name each stream once"),
         ("WEDA_STREAMS", '["events"', "is not JSON"),
         ("WEDA_TOPICS__PREFIX", "weda/{source}", "must be 1 to 236 of the characters Kafka allows"),
@@ -263,6 +265,16 @@ def test_a_bad_file_is_refused_in_one_line_that_names_the_place(write, text, sai
 def test_a_file_that_cannot_be_read_is_named(tmp_path):
     assert f"file: {tmp_path}/none.yaml cannot be read: No such file" in refusal(file=tmp_path / "none.yaml")
     assert "cannot be read: Is a directory" in refusal(file=tmp_path)
+
+
+def test_a_variable_names_the_file_where_no_flag_does(write):
+    named, given = write("log: {level: debug}\n"), write("log: {level: error}\n", "given.yaml")
+    environment = {"WEDA_CONFIG": str(named)}
+
+    assert Settings.load(environment=environment).log.level == "debug"
+    assert Settings.load(environment=environment, file=given).log.level == "error"
+    assert Settings.load(environment=environment | {"WEDA_LOG__LEVEL": "warning"}).log.level == "warning"
+    assert Settings.files(environment=environment) == (named,)
 
 
 def test_a_flag_wins_over_the_environment_over_the_file_over_the_default(write):
@@ -512,7 +524,7 @@ def test_redacted_settings_keep_their_shape_and_what_is_no_secret(write):
 def test_what_is_shown_can_be_a_file_again(write):
     settings = load({"WEDA_JOURNAL__MAX_BYTES": "64MiB", "WEDA_STREAMS": "events"})
 
-    assert settings == load(file=write(yaml.safe_dump(settings.redacted())))
+    assert settings.changed(load(file=write(yaml.safe_dump(settings.redacted())))) == ()
 
 
 def test_settings_never_change():

@@ -12,26 +12,26 @@ from connector.receiver.signatures import MOST_SIGNATURES, Signature
 from connector.settings.webhooks import WINDOW_SECONDS, secret_bytes
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
-IDENTITY = "msg_p5jXN8AQM9LWM0D4loKWxJek"
+WEBHOOK_ID = "msg_p5jXN8AQM9LWM0D4loKWxJek"
 TIME = 1614265330
 BODY = b'{"test": 2432232314}'
 SIGNED = "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
 
 
-def verify(signatures=SIGNED, body=BODY, *, identity=IDENTITY, timestamp=str(TIME), secrets=(SECRET,)):
-    Signature(identity, timestamp, signatures).verify(body, [secret_bytes(one) for one in secrets])
+def verify(signatures=SIGNED, body=BODY, *, webhook_id=WEBHOOK_ID, timestamp=str(TIME), secrets=(SECRET,)):
+    Signature(webhook_id, timestamp, signatures).verify(body, [secret_bytes(one) for one in secrets])
 
 
 def test_the_specification_s_vector_is_verified():
     verify()
-    assert Webhook(SECRET).sign(IDENTITY, datetime.fromtimestamp(TIME, UTC), BODY.decode()) == SIGNED
+    assert Webhook(SECRET).sign(WEBHOOK_ID, datetime.fromtimestamp(TIME, UTC), BODY.decode()) == SIGNED
 
 
 @pytest.mark.parametrize(
     "changed",
     [
         {"body": BODY + b" "},
-        {"identity": IDENTITY + "x"},
+        {"webhook_id": WEBHOOK_ID + "x"},
         {"timestamp": str(TIME + 1)},
         {"secrets": ["whsec_" + "A" * 32]},
         {"secrets": []},
@@ -68,23 +68,23 @@ def test_what_is_no_base64_is_no_secret(text):
 
 @pytest.mark.parametrize("age", [0, WINDOW_SECONDS, -WINDOW_SECONDS])
 def test_a_time_within_the_window_is_taken(age):
-    Signature(IDENTITY, str(TIME), SIGNED).check_time(TIME + age)
+    Signature(WEBHOOK_ID, str(TIME), SIGNED).check_time(TIME + age)
 
 
 @pytest.mark.parametrize("timestamp", ["", "x", "-1", "1e9", "9" * 400, "١", str(TIME - WINDOW_SECONDS - 1)])
 def test_another_time_is_refused(timestamp):
     with pytest.raises(Unauthenticated) as caught:
-        Signature(IDENTITY, timestamp, SIGNED).check_time(TIME)
+        Signature(WEBHOOK_ID, timestamp, SIGNED).check_time(TIME)
 
     assert caught.value.reason == "timestamp"
 
 
 @given(
-    identity=st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=1, max_size=64),
+    webhook_id=st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=1, max_size=64),
     body=st.text(),
     secret=st.binary(min_size=24, max_size=64),
 )
-def test_what_the_library_signs_is_verified(identity, body, secret):
-    signed = Webhook(secret).sign(identity, datetime.fromtimestamp(TIME, UTC), body)
+def test_what_the_library_signs_is_verified(webhook_id, body, secret):
+    signed = Webhook(secret).sign(webhook_id, datetime.fromtimestamp(TIME, UTC), body)
 
-    Signature(identity, str(TIME), signed).verify(body.encode(), [secret])
+    Signature(webhook_id, str(TIME), signed).verify(body.encode(), [secret])

@@ -1,4 +1,4 @@
-"""The simulator: runs told, shapes given, messages sent and written down."""
+"""The simulator: runs played, shapes given, messages sent and written down."""
 
 import asyncio
 import json
@@ -15,52 +15,15 @@ import pytest
 from aiohttp import web
 
 from connector.errors import ConfigurationError
-from connector.simulator import Outcome, Plan, Shape, play, render, runs
+from connector.message.schemas import INSTANCE_EVENT, TASK_EVENT, kinds, load
+from connector.simulator import Outcome, Plan, Shape, period_seconds, play, render, runs
 from connector.simulator.pace import Pace
 
 START_MS = 1_760_000_000_000
 ACTIONS = {*range(10), 13, *range(15, 24)}
 STATUSES = set(range(6))
-COMMON_FIELDS = {
-    "msgId",
-    "msgType",
-    "action",
-    "actionName",
-    "processName",
-    "processKey",
-    "flowTitle",
-    "flowCode",
-    "startTime",
-    "endTime",
-    "instanceId",
-    "envType",
-    "sourceType",
-    "requestId",
-    "approverMap",
-    "startUserMap",
-}
-INSTANCE_FIELDS = COMMON_FIELDS | {"elementMap", "instanceStatus", "instanceStatusName"}
-TASK_FIELDS = COMMON_FIELDS | {
-    "taskStatus",
-    "taskStatusName",
-    "elementId",
-    "elementName",
-    "elementType",
-    "elementTypeName",
-    "comment",
-    "turnToUserMap",
-    "addAssigneeMap",
-    "ccUserMap",
-    "taskMap",
-    "pageUrlMap",
-    "taskStartTime",
-    "taskEndTime",
-    "rollbackElementId",
-    "rollbackElementName",
-    "revokeElementId",
-    "revokeElementName",
-    "isCcTask",
-}
+INSTANCE_FIELDS = {*kinds(load(INSTANCE_EVENT))}
+TASK_FIELDS = {*kinds(load(TASK_EVENT))}
 DATE_FORMS = {
     "epoch milliseconds": r"^1\d{12}$",
     "epoch seconds": r"^1\d{9}$",
@@ -79,37 +42,57 @@ class TestRuns:
     def test_the_same_seed_tells_the_same_runs(self):
         assert list(runs(7, 25, START_MS)) == list(runs(7, 25, START_MS))
 
-    def test_a_run_does_not_depend_on_how_many_are_told(self):
+    def test_a_run_does_not_depend_on_how_many_are_played(self):
         endless = runs(7, None, START_MS)
         assert list(runs(7, 3, START_MS)) == [next(endless) for _ in range(3)]
 
+    def test_the_past_is_filled_up_to_now_and_what_is_to_come_is_open(self):
+        day = 86_400_000
+        whole = list(runs(7, 200, START_MS, spread_ms=14 * day))
+        played = list(runs(7, 200, START_MS, spread_ms=14 * day, until_ms=START_MS + 14 * day))
+        open_ones = [one for one, all_of_it in zip(played, whole, strict=True) if one != all_of_it]
+
+        assert 0 < len(open_ones) < 50
+        for one, all_of_it in zip(played, whole, strict=True):
+            assert one.messages == all_of_it.messages[: len(one.messages)]
+        assert sum(bool(one.messages) for one in played) > 190
+
+    @pytest.mark.parametrize(("text", "seconds"), [("36h", 129_600), ("14d", 1_209_600), ("8w", 4_838_400)])
+    def test_a_period_is_a_number_and_its_unit(self, text, seconds):
+        assert period_seconds(text) == seconds
+
+    @pytest.mark.parametrize("text", ["", "14", "d", "0d", "-1d", "1.5d", "14 d", "99999d", "14y"])
+    def test_what_is_no_period_is_refused(self, text):
+        with pytest.raises(ConfigurationError, match="--since must be a period such as 36h, 14d or 8w"):
+            period_seconds(text)
+
     def test_instances_and_message_ids_are_unique_over_seeds(self):
-        told = [run for seed in range(20) for run in runs(seed, 40, START_MS)]
-        ids = [message["msgId"] for run in told for message in run.messages]
-        assert len(told) == len({run.instance_id for run in told})
+        played = [run for seed in range(20) for run in runs(seed, 40, START_MS)]
+        ids = [message["msgId"] for run in played for message in run.messages]
+        assert len(played) == len({run.instance_id for run in played})
         assert len(ids) == len(set(ids))
 
     @pytest.mark.parametrize("seed", [0, 1, 2, 3, 4, 5, 6, 99, 2**31 - 1])
     def test_any_twenty_instances_play_every_action_and_every_status(self, seed):
-        told = messages_of(20, seed)
-        assert {int(message["action"]) for message in told} >= ACTIONS
-        assert {int(message["instanceStatus"]) for message in told if "instanceStatus" in message} >= STATUSES
+        played = messages_of(20, seed)
+        assert {int(message["action"]) for message in played} >= ACTIONS
+        assert {int(message["instanceStatus"]) for message in played if "instanceStatus" in message} >= STATUSES
 
     @pytest.mark.parametrize(("msg_type", "fields"), [("Instance", INSTANCE_FIELDS), ("Task", TASK_FIELDS)])
     def test_every_field_of_each_type_has_a_value_somewhere(self, msg_type, fields):
-        told = [message for message in messages_of(60) if message["msgType"] == msg_type]
-        valued = {name for message in told for name, value in message.items() if value not in (None, "")}
+        played = [message for message in messages_of(60) if message["msgType"] == msg_type]
+        valued = {name for message in played for name, value in message.items() if value not in (None, "")}
         assert fields <= valued
 
     def test_a_field_without_a_value_is_missing_null_or_empty(self):
-        told = [message.get("rollbackElementId", ...) for message in messages_of(60) if message["msgType"] == "Task"]
-        assert {..., None, ""} <= set(told)
+        played = [message.get("rollbackElementId", ...) for message in messages_of(60) if message["msgType"] == "Task"]
+        assert {..., None, ""} <= set(played)
 
     def test_unknown_fields_and_unknown_codes_appear(self):
-        told = messages_of(60)
-        assert {name for message in told for name in message} - INSTANCE_FIELDS - TASK_FIELDS
-        assert {int(message["action"]) for message in told} - ACTIONS
-        assert {int(message.get("instanceStatus", 0)) for message in told} - STATUSES
+        played = messages_of(60)
+        assert {name for message in played for name in message} - INSTANCE_FIELDS - TASK_FIELDS
+        assert {int(message["action"]) for message in played} - ACTIONS
+        assert {int(message.get("instanceStatus", 0)) for message in played} - STATUSES
 
     def test_ints_are_texts_now_and_then(self):
         assert {type(message["action"]) for message in messages_of(60)} == {int, str}
@@ -124,8 +107,8 @@ class TestRuns:
 
     @pytest.mark.parametrize("form", DATE_FORMS)
     def test_dates_have_every_form(self, form):
-        told = [str(message.get("startTime")) for message in messages_of(60)]
-        assert any(re.match(DATE_FORMS[form], date) for date in told)
+        played = [str(message.get("startTime")) for message in messages_of(60)]
+        assert any(re.match(DATE_FORMS[form], date) for date in played)
 
     def test_a_message_is_about_a_kilobyte(self):
         sizes = [len(json.dumps(message, ensure_ascii=False).encode()) for message in messages_of(200)]
@@ -165,10 +148,10 @@ class TestShapes:
             assert reopened(render(message, shape)) == (shape, message)
 
     def test_mixed_uses_every_shape_and_the_same_one_for_the_same_message(self):
-        told = messages_of(20)
-        shapes = [reopened(render(message, Shape.MIXED))[0] for message in told]
+        played = messages_of(20)
+        shapes = [reopened(render(message, Shape.MIXED))[0] for message in played]
         assert set(shapes) == set(Shape) - {Shape.MIXED}
-        assert shapes == [reopened(render(message, Shape.MIXED))[0] for message in told]
+        assert shapes == [reopened(render(message, Shape.MIXED))[0] for message in played]
 
     def test_a_query_past_8_kib_becomes_a_text_body(self):
         message = messages_of(1)[0]
@@ -224,6 +207,7 @@ class TestPlan:
             ("concurrency", 0),
             ("seconds", 0),
             ("ramp_seconds", 3),
+            ("since_seconds", 0),
         ],
     )
     def test_an_option_that_makes_no_sense_is_named(self, option, value):
@@ -291,14 +275,15 @@ async def connector():
         yield connector
 
 
-def refusing(times, status=503, retry_after="1"):
+def refusing(times, status=503, retry_after="1", *, is_code_only=False):
     """Refuse the first ``times`` requests."""
 
     def answer(nth):
         if nth > times:
             return web.json_response({"code": 0})
         headers = {"Retry-After": retry_after} if retry_after else {}
-        return web.json_response({"code": status * 100}, status=status, headers=headers)
+        body = {"code": status * 100, "message": f"refused with {status}"}
+        return web.json_response(body, status=200 if is_code_only else status, headers=headers)
 
     return answer
 
@@ -312,11 +297,11 @@ class TestSending:
     async def test_every_message_arrives_in_every_shape(self, connector, shape):
         plan = Plan(url=connector.url, seed=5, instances=20, shape=shape, start_ms=START_MS)
         summary = await play(plan)
-        told = {run.instance_id: list(run.messages) for run in runs(5, 20, START_MS)}
+        played = {run.instance_id: list(run.messages) for run in runs(5, 20, START_MS)}
         came = defaultdict(list)
         for message in connector.messages:
             came[message["instanceId"]].append(message)
-        assert told == came
+        assert played == came
         assert (summary.sent, summary.accepted) == (len(connector.messages), len(connector.messages))
 
     async def test_an_instance_has_one_message_in_flight_while_many_instances_have_theirs(self, connector):
@@ -333,9 +318,10 @@ class TestSending:
         await play(Plan(url=connector.url, seed=5, instances=1, token="s3cret"))
         assert {headers["Authorization"] for headers in connector.headers} == {"Bearer s3cret"}
 
+    @pytest.mark.parametrize("is_code_only", [False, True])
     @pytest.mark.parametrize("status", [429, 503])
-    async def test_retry_after_is_honoured(self, connector, status):
-        connector.answer = refusing(1, status)
+    async def test_retry_after_is_honoured(self, connector, status, is_code_only):
+        connector.answer = refusing(1, status, is_code_only=is_code_only)
         summary = await play(Plan(url=connector.url, seed=5, instances=1))
         assert connector.messages[0] == connector.messages[1]
         assert connector.came_at[1] - connector.came_at[0] >= 1
@@ -435,7 +421,7 @@ class TestSending:
         summary = await play(Plan(url=connector.url, seed=5, instances=5, repeats=0.5), on_answer=answers.append)
         assert len(answers) == summary.sent
         assert {(a.outcome, a.status, a.code) for a in answers} == {(Outcome.ACCEPTED, 200, 0)}
-        assert all(0 < answer.latency_seconds < 10 and answer.seq < answer.of for answer in answers)
+        assert all(0 < answer.latency_seconds < 10 and answer.seq < answer.total for answer in answers)
 
 
 class TestLedger:
@@ -504,8 +490,9 @@ class TestCommand:
 
     async def test_a_refusal_makes_it_exit_1(self, connector):
         connector.answer = refusing(1, 422)
-        code, out, _ = await simulate("--url", connector.url, "--instances", "2")
+        code, out, err = await simulate("--url", connector.url, "--instances", "2")
         assert (code, last_line(out)["refused"]) == (1, 1)
+        assert "1 message refused: 422 (code 42200): refused with 422" in err
 
     async def test_an_unreachable_address_makes_it_exit_3(self):
         code, out, _ = await simulate("--url", f"http://127.0.0.1:{free_port()}", "--retries", "0", "--instances", "2")
@@ -525,7 +512,7 @@ class TestCommand:
         assert (code, out) == (2, "")
         assert named in err
 
-    async def test_a_drawn_seed_is_told_and_plays_the_same_again(self, connector):
+    async def test_a_drawn_seed_is_reported_and_plays_the_same_again(self, connector):
         _, _, err = await simulate("--url", connector.url, "--instances", "2")
         seed = re.search(r"^seed (\d+)$", err, re.MULTILINE)[1]
         first = [message["msgId"] for message in connector.messages]

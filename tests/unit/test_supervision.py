@@ -12,7 +12,7 @@ from connector.telemetry.health import Health
 
 @pytest.fixture(autouse=True)
 def restored(monkeypatch) -> Iterator[None]:
-    monkeypatch.setattr(supervision, "AGAIN_SECONDS", 0.0)
+    monkeypatch.setattr(supervision, "RESTART_SECONDS", 0.0)
     supervision.restarts.clear()
     supervision._failures.clear()
     yield
@@ -57,17 +57,17 @@ async def test_a_failure_is_shown_for_a_while(monkeypatch):
 async def test_a_part_that_has_ended_makes_the_connector_neither_live_nor_ready():
     health = Health(1 << 30, vital=Vital(), is_open=True)
     task = asyncio.create_task(asyncio.sleep(0))
-    health.vital.needs("gauges", lambda: not task.done())
-    before = (health.dead, health.is_ready)
+    health.vital.watch("gauges", lambda: not task.done())
+    before = (health.ended, health.is_ready)
     await task
 
     assert before == ([], True)
-    assert (health.dead, health.is_ready) == (["gauges"], False)
+    assert (health.ended, health.is_ready) == (["gauges"], False)
 
 
 async def test_what_ends_at_the_end_is_not_dead():
     health = Health(1 << 30, is_open=True)
-    health.vital.needs("gauges", lambda: False)
+    health.vital.watch("gauges", lambda: False)
     health.is_closing = True
 
-    assert health.dead == []
+    assert health.ended == []

@@ -58,7 +58,7 @@ def shaken(issuer: trustme.CA, client_pem: Path) -> ssl.SSLObject:
 
 
 @pytest.mark.parametrize(
-    ("alternatives", "told"),
+    ("alternatives", "expected"),
     [
         (
             [x509.DNSName("hr.example.org"), x509.UniformResourceIdentifier("spiffe://x/hr")],
@@ -71,11 +71,11 @@ def shaken(issuer: trustme.CA, client_pem: Path) -> ssl.SSLObject:
     ],
     ids=["alternatives", "a common name", "a URI", "a mail address", "a URI and another"],
 )
-def test_no_name_in_a_certificate_passes_for_the_fingerprint_of_another(tmp_path, alternatives, told):
+def test_no_name_in_a_certificate_passes_for_the_fingerprint_of_another(tmp_path, alternatives, expected):
     """Who gets any certificate of the authority could be whoever is known by a fingerprint alone."""
     issuer, pem = trustme.CA(), tmp_path / "client.pem"
     pem.write_bytes(issued(issuer, *alternatives))
     connection = shaken(issuer, pem)
     own = f"sha256:{hashlib.sha256(connection.getpeercert(binary_form=True)).hexdigest()}"
 
-    assert names_of(connection) == {*told, own}
+    assert names_of(connection) == {*expected, own}

@@ -61,10 +61,10 @@ def _read(database: sqlite3.Connection, marks: sqlite3.Connection) -> Left:
     assert database.execute("PRAGMA integrity_check").fetchone() == ("ok",)
     rows = [_row(columns) for columns in database.execute("SELECT * FROM message ORDER BY sequence")]
     accounts = {}
-    for source, accepted, published, buried, lost, checksum in database.execute("SELECT * FROM account"):
-        columns = (source, accepted, published, buried, lost)
+    for source, accepted, published, dead_lettered, lost, checksum in database.execute("SELECT * FROM account"):
+        columns = (source, accepted, published, dead_lettered, lost)
         assert checksum == zlib.crc32("\x00".join(map(str, columns)).encode())
-        accounts[source] = (accepted, published, buried, lost)
+        accounts[source] = (accepted, published, dead_lettered, lost)
     [floor] = database.execute("SELECT value FROM remembered WHERE name = 'ingest_floor'").fetchone()
     found = marks.execute("SELECT id, fingerprint FROM mark WHERE seen_at > 0").fetchall()
     assert all(len(identity) == len(fingerprint) == 16 for identity, fingerprint in found)

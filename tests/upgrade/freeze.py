@@ -89,8 +89,8 @@ async def freeze(folder: Path, release: str) -> None:
         kafka.resume(1)
         topics = _topics(kafka.bootstrap_servers, prefix)
         _keep(folder, DATA / release, registry.url)
-    told = {"prefix": prefix, "answer_to_unreadable": refused["code"], "topics": topics}
-    (DATA / release / "told.json").write_text(json.dumps(told, indent=2, ensure_ascii=False) + "\n")
+    facts = {"prefix": prefix, "answer_to_unreadable": refused["code"], "topics": topics}
+    (DATA / release / "facts.json").write_text(json.dumps(facts, indent=2, ensure_ascii=False) + "\n")
 
 
 def _topics(bootstrap_servers: str, prefix: str) -> dict[str, Any]:

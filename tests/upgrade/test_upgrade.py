@@ -38,34 +38,34 @@ def frozen(request, tmp_path) -> Path:
 
 
 @pytest.fixture
-def told(frozen):
-    return json.loads((frozen / "told.json").read_text())
+def facts(frozen):
+    return json.loads((frozen / "facts.json").read_text())
 
 
 @pytest.fixture
-def topics(kafka, told):
+def topics(kafka, facts):
     """The release's topics, empty and as it made them; gone again afterwards."""
-    for name, topic in told["topics"].items():
+    for name, topic in facts["topics"].items():
         kafka.create_topic(name, partitions=topic["partitions"], config={**topic["config"], **ALL_TIMES})
-    yield list(told["topics"])
+    yield list(facts["topics"])
     admin = kafka.admin()
-    for deleted in admin.delete_topics(list(told["topics"])).values():
+    for deleted in admin.delete_topics(list(facts["topics"])).values():
         deleted.result(30)
 
 
-def connector(folder, told, bootstrap_servers) -> Connector:
+def connector(folder, facts, bootstrap_servers) -> Connector:
     """This version, in the place of the one that was killed; the registry is away."""
-    return Connector(folder, bootstrap_servers, told["prefix"], more={"WEDA_REGISTRY__URL": NOBODY, **LONG_AGO})
+    return Connector(folder, bootstrap_servers, facts["prefix"], more={"WEDA_REGISTRY__URL": NOBODY, **LONG_AGO})
 
 
 def test_something_is_frozen():
     assert "0.1.0" in RELEASES
 
 
-async def test_what_an_earlier_version_has_left_is_published_by_this_one(kafka, frozen, told, topics):
+async def test_what_an_earlier_version_has_left_is_published_by_this_one(kafka, frozen, facts, topics):
     """Forward: whole, in order, with the ids of schemas that it knew; what it had seen is known as repeats."""
     before = format_2.read(frozen / "journal.db")
-    running = connector(frozen, told, kafka.bootstrap_servers)
+    running = connector(frozen, facts, kafka.bootstrap_servers)
     await running.start()
     await running.wait_until_up()
     try:
@@ -76,7 +76,7 @@ async def test_what_an_earlier_version_has_left_is_published_by_this_one(kafka, 
     finally:
         await running.terminate()
 
-    events = await asyncio.to_thread(read_topic, kafka.bootstrap_servers, f"{told['prefix']}.events")
+    events = await asyncio.to_thread(read_topic, kafka.bootstrap_servers, f"{facts['prefix']}.events")
     found = defaultdict(list)
     for record in events:
         found[record.key().decode()].append(event(record, frozen))
@@ -92,14 +92,14 @@ async def test_what_an_earlier_version_has_left_is_published_by_this_one(kafka, 
     for those in found.values():
         ids = [each["ingestId"] for each in those]
         assert ids == sorted(ids)
-    [letter] = await asyncio.to_thread(read_topic, kafka.bootstrap_servers, f"{told['prefix']}.dead-letters")
+    [letter] = await asyncio.to_thread(read_topic, kafka.bootstrap_servers, f"{facts['prefix']}.dead-letters")
     assert letter.value() == UNREADABLE
-    assert dict(letter.headers())["weda.error.code"] == str(told["answer_to_unreadable"]).encode()
+    assert dict(letter.headers())["weda.error.code"] == str(facts["answer_to_unreadable"]).encode()
     after = format_2.read(frozen / "journal.db")
     assert after.rows == []
     assert after.floor >= before.floor
-    accepted, published, buried, lost = after.accounts["default"]
-    assert (accepted, buried, lost) == (published, 0, 0)
+    accepted, published, dead_lettered, lost = after.accounts["default"]
+    assert (accepted, dead_lettered, lost) == (published, 0, 0)
     assert published == before.accounts["default"][1] + len(before.rows) + 1
 
 
@@ -111,16 +111,16 @@ def event(record, folder):
     return fastavro.schemaless_reader(BytesIO(record.value()[5:]), json.loads(load(WORKFLOW_EVENT).text), None)
 
 
-async def test_what_this_version_leaves_is_read_by_the_one_before(frozen, told):
-    """Back: after a kill of this version in an outage, everything stands where the rules of 0.1.0 look for it."""
+async def test_what_this_version_leaves_is_read_by_the_one_before(frozen, facts):
+    """Back: after a kill of this version in an outage, everything is where the rules of 0.1.0 look for it."""
     before = format_2.read(frozen / "journal.db")
-    running = connector(frozen, told, "127.0.0.1:1")
+    running = connector(frozen, facts, "127.0.0.1:1")
     await running.start()
     await running.wait_until_up()
     added = range(WAITING.stop, WAITING.stop + 10)
     for number in added:
         await post_message(running, number)
-    assert (await post(running, UNREADABLE + b" "))["code"] == told["answer_to_unreadable"]
+    assert (await post(running, UNREADABLE + b" "))["code"] == facts["answer_to_unreadable"]
     await asyncio.sleep(BEHIND_SECONDS)
     await running.kill()
 
@@ -134,19 +134,19 @@ async def test_what_this_version_leaves_is_read_by_the_one_before(frozen, told):
     assert new[-1].body == UNREADABLE + b" "
     assert after.marks == before.marks + len(new)
     assert after.floor >= before.floor
-    accepted, published, buried, lost = after.accounts["default"]
-    assert (accepted - published - buried, lost) == (len(after.rows), 0)
+    accepted, published, dead_lettered, lost = after.accounts["default"]
+    assert (accepted - published - dead_lettered, lost) == (len(after.rows), 0)
     ids = "journal.db.schemas"
-    assert json.loads((frozen / ids).read_text()) == json.loads((DATA / frozen_name(told) / ids).read_text())
+    assert json.loads((frozen / ids).read_text()) == json.loads((DATA / frozen_name(facts) / ids).read_text())
 
 
-def frozen_name(told) -> str:
-    return told["prefix"].partition(".")[2]
+def frozen_name(facts) -> str:
+    return facts["prefix"].partition(".")[2]
 
 
-def test_the_topics_of_an_earlier_version_are_as_this_one_wants_them(kafka, told, topics):
+def test_the_topics_of_an_earlier_version_are_as_this_one_wants_them(kafka, facts, topics):
     """Nothing is to be mended after an upgrade, and nothing after a rollback."""
-    settings = Settings.load(environment={"WEDA_TOPICS__PREFIX": told["prefix"], "WEDA_TOPICS__RETENTION_MS": "-1"})
+    settings = Settings.load(environment={"WEDA_TOPICS__PREFIX": facts["prefix"], "WEDA_TOPICS__RETENTION_MS": "-1"})
 
     differences = plan(wanted(settings), TopicAdmin(kafka.bootstrap_servers, {}).describe(topics, 30))
 

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from connector.kafka.topics import TopicSpec, routes_of, wanted
 from connector.message.encoding import CONTENT_TYPE, MAGIC, REGISTRY_MAGIC
+from connector.message.headers import REQUEST_ID
 from connector.message.routes import (
     ALL_ENVIRONMENTS,
     DEAD_LETTERS,
@@ -230,7 +231,7 @@ def _headers(sample: Mapping[str, str], schemas: Mapping[str, Document]) -> Docu
     }
 
 
-_OPTIONAL_HEADERS: Final = frozenset({"traceparent"})
+_OPTIONAL_HEADERS: Final = frozenset({REQUEST_ID, "traceparent"})
 
 _INTRODUCTION: Final = """\
 The topics that the connector writes, with their records. Values are Avro, but for dead letters, which are bytes as they
@@ -245,7 +246,7 @@ wrong one.
 Streams: on by default are {on}; `WEDA_STREAMS` switches others on. Dead letters are always written.
 
 Order: all records of one instance have the same key, so they are in one partition of a topic, in the order in which the
-connector accepted them. A record may stand twice after a crash; `weda.fingerprint` and `ce_id` are then the same.
+connector accepted them. A record may be there twice after a crash; `weda.fingerprint` and `ce_id` are then the same.
 
 Encoding: no header tells it, the first bytes do. `C3 01` begins Avro's single-object encoding, `00` Confluent's
 framing, which is used where `WEDA_REGISTRY__URL` names a registry."""
@@ -261,6 +262,9 @@ _STREAMS: Final = {
     "events": "Every message, flat, both types in one order for each instance: reads as one SQL table.",
     "instances": "Changes of process instances, in the order of each instance.",
     "tasks": "Changes of tasks, in the order of each instance.",
+    "flat": "Every message as scalars and lists of texts, for tables that take no maps.",
+    "flat-state": "The last message of each instance as scalars and lists of texts, to upsert or delete a table's row; "
+    "the topic is compacted.",
     "state": "The last record of each process instance; the topic is compacted, and a deleted instance is a null "
     "value. Off by default.",
     DEAD_LETTERS: "Requests that could not become a record, as received. Identical bytes within the window of repeats "
@@ -273,6 +277,10 @@ _LETTER_KEY: Final = {
     "description": "`instanceId` in UTF-8 where it is readable, else null.",
 }
 
+_REQUEST_ID_HEADER: Final[Document] = {
+    "pattern": "^[A-Za-z0-9._:/+=@-]{1,128}$",
+    "description": "The `X-Request-Id` of the request, when it had one; the log has it too.",
+}
 _RECORD_HEADERS: Final[Mapping[str, Document]] = {
     "ce_specversion": {"const": "1.0", "description": "CloudEvents, Kafka binary mode."},
     "ce_id": {
@@ -294,6 +302,7 @@ _RECORD_HEADERS: Final[Mapping[str, Document]] = {
         "pattern": "^[0-9a-f]{32}$",
         "description": "Hash of the parsed message: equal for repeats, for consumers that remove them.",
     },
+    REQUEST_ID: _REQUEST_ID_HEADER,
     "traceparent": {"description": "W3C trace context of the request, when it had one."},
 }
 
@@ -309,6 +318,7 @@ _LETTER_HEADERS: Final[Mapping[str, Document]] = {
     "weda.received-at": {"pattern": "^[0-9]+$", "description": "Epoch milliseconds."},
     "weda.content-type": {"description": "The `Content-Type` of the request; empty where it had none, as with GET."},
     "weda.attempt": {"pattern": "^[0-9]+$", "description": "1: as received; one more for each replay that failed."},
+    REQUEST_ID: _REQUEST_ID_HEADER,
     "weda.streams": {
         "description": "The streams that lack the message, comma-separated: only where Kafka refused its record, which "
         "others may have taken.",

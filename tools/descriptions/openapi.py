@@ -26,7 +26,7 @@ from connector.errors import (
     WrongPath,
 )
 from connector.message import parsing, weda
-from connector.message.schemas import INSTANCE_EVENT, OURS, TASK_EVENT, WORKFLOW_EVENT, Kind, kinds, load
+from connector.message.schemas import CONNECTOR_FIELDS, INSTANCE_EVENT, TASK_EVENT, WORKFLOW_EVENT, Kind, kinds, load
 from connector.message.weda import ENVELOPE
 from connector.receiver import application, connection, signatures
 from connector.settings import Settings
@@ -180,7 +180,7 @@ def _message() -> Document:
     own = {name: {**schema, "description": definitions[name]["doc"]} for name, schema in _REQUIRED.items()}
     return {
         "type": "object",
-        "description": prose(_MESSAGE.format(ours=", ".join(f"`{name}`" for name in OURS))),
+        "description": prose(_MESSAGE.format(ours=", ".join(f"`{name}`" for name in CONNECTOR_FIELDS))),
         "required": list(_REQUIRED),
         "properties": {**read, **own},
         "additionalProperties": True,
@@ -299,11 +299,11 @@ def _response(answer: Answer) -> Document:
         "retriable": {"const": first.retriable},
     }
     schema = {"allOf": [{"$ref": "#/components/schemas/Refusal"}, {"properties": narrowed}]}
-    examples = {str(error.code): {"value": _told(error)} for error in answer.errors}
+    examples = {str(error.code): {"value": _as_json(error)} for error in answer.errors}
     return {**response, "content": {"application/json": {"schema": schema, "examples": examples}}}
 
 
-def _told(error: ConnectorError) -> Document:
+def _as_json(error: ConnectorError) -> Document:
     return {"code": error.code, "message": error.message, "stage": error.stage, "retriable": error.retriable}
 
 
@@ -319,10 +319,13 @@ two more digits. The answer comes within {seconds} seconds after the body. Of wh
 nothing is kept; what is answered with 503 and 50301 (HTTP header `X-WeDa-Outcome: unknown`) goes on its way and may be
 published: send it again with the same `msgId`, which makes it known as a repeat, and without one not at all.
 
-Checks stand in this order: path (404), method (405), credential (401, 403), room (503, 429), size (413), time (408),
+Checks are made in this order: path (404), method (405), credential (401, 403), room (503, 429), size (413), time (408),
 media type (415), then the body. An address that is not below is answered with 404, a method that is not below with
 405. What is no HTTP is answered with 400 and code 40090, and the connection ends. Who signs and shows no other
-credential is known once the body is read: of these, size and time come before the credential."""
+credential is known once the body is read: of these, size and time come before the credential.
+
+Where the source that the path names has `answers: code-only`, every answer below has status 200, and `code` alone
+tells; headers and body are the same. The answer to HEAD, which has no body, keeps its status."""
 
 _BODY: Final = """\
 One message, in any of the shapes that WeDa's request templates can give it. At most {limit} bytes
@@ -412,7 +415,8 @@ _PARAMETERS: Final = {
     "x-request-id": {
         "name": "x-request-id",
         "in": "header",
-        "description": "The request's id in the log and in the answer: 1 to 128 letters, digits and `._:/+=@-`.",
+        "description": "The request's id in the log, in the answer and in the Kafka header `weda.request-id`: 1 to 128 "
+        "letters, digits and `._:/+=@-`.",
         "schema": {"type": "string"},
     },
     "traceparent": {
@@ -490,7 +494,7 @@ _SCHEMAS: Final[Document] = {
         "type": "object",
         "required": [ENVELOPE],
         "properties": {ENVELOPE: {"anyOf": [_MESSAGE_TEXT, {"$ref": "#/components/schemas/Message"}]}},
-        "description": "What stands beside the message is not read.",
+        "description": "What is beside the message is not read.",
     },
     "Form": {
         "type": "object",

@@ -8,13 +8,14 @@ from zoneinfo import ZoneInfo
 
 from connector.errors import ConnectorError, Defect, EmptyBody, Rejected, Unconvertible, Unreadable
 from connector.intake import dead_letters
-from connector.message import conversion, parsing
-from connector.message.encoding import decode, encode
+from connector.message import events, parsing
+from connector.message.headers import headers
 from connector.message.parsing import BodyKind
 from connector.message.routes import Routes
 from connector.message.schemas import INSTANCE_EVENT, TASK_EVENT, load
 from connector.receiver.authentication import Authentication, Credentials
 from connector.simulator import OutgoingRequest, Shape, render
+from connector.testing import record_value
 from connector.values import Headers, IngestId, Request
 from tools import dictionary
 
@@ -30,6 +31,7 @@ UNNAMED: Final = b'{"msgContext":{"msgType":"Task"}}'
 TOKENS: Final = {"default": "the-token-of-default", "hr": "the-token-of-hr"}
 """A token of each of two sources."""
 
+_REQUEST: Final = "5f2c81d0-1a"
 _TRACE: Final = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 _ZONE: Final = ZoneInfo("Asia/Shanghai")
 
@@ -54,7 +56,7 @@ REFUSED: Final[Mapping[int, tuple[BodyKind, bytes]]] = MappingProxyType(
         42204: (BodyKind.JSON, _task('"action":"approve"')),
         42205: (BodyKind.JSON, _task(r'"comment":"\ud800"')),
         42206: (BodyKind.JSON, _task('"startTime":"1969-12-31"')),
-        42207: (BodyKind.JSON, _task(f'"msgId":"{"0" * (conversion.MAX_IDENTIFIER + 1)}"')),
+        42207: (BodyKind.JSON, _task(f'"msgId":"{"0" * (events.MAX_IDENTIFIER + 1)}"')),
     }
 )
 """Code → a request that is answered with it, by what is in its body."""
@@ -77,12 +79,11 @@ def record_of(record_type: str) -> Record:
     """The record of a sample message: parsed, converted, encoded and decoded for real."""
     known = dictionary.sample_record(INSTANCE_EVENT if record_type == INSTANCE_EVENT else TASK_EVENT)
     body = request_of(record_type, Shape.TEXT).body
-    request = Request(known["source"], body, "application/json", known["receivedAt"], _TRACE)
-    event = conversion.convert(parsing.parse(body, BodyKind.JSON), _ZONE)
+    request = Request(known["source"], body, "application/json", known["receivedAt"], _TRACE, request_id=_REQUEST)
+    event = events.convert(parsing.parse(body, BodyKind.JSON), _ZONE)
     ingest_id = IngestId(known["ingestId"])
-    value = conversion.record_value(event, load(record_type), request, ingest_id)
-    encoded = encode(load(record_type), value)
-    return Record(_as_text(conversion.headers(event, request, ingest_id)), decode(encoded))
+    value = record_value(event, load(record_type), request, ingest_id)
+    return Record(_as_text(headers(event, request, ingest_id)), value)
 
 
 def dead_letter_headers(topic: str) -> dict[str, str]:
@@ -99,9 +100,9 @@ def refusal(kind: BodyKind, body: bytes) -> ConnectorError:
         Defect: It does become one.
     """
     try:
-        event = conversion.convert(parsing.parse(body, kind), _ZONE)
+        event = events.convert(parsing.parse(body, kind), _ZONE)
         routes = Routes(("events",), "weda.workflow", {"default": ALLOWED_ENVIRONMENTS})
-        routes.of(event.message_type, "default", event.fields["envType"])
+        routes.of(event.message_type, "default", event.environment)
     except (EmptyBody, Unreadable, Unconvertible) as error:
         return error
     raise Defect("a sample of what is refused is accepted")
@@ -115,11 +116,11 @@ def stranger(presented: str | None) -> ConnectorError:
     """
     sources = {name: Credentials(tokens=(token,)) for name, token in TOKENS.items()}
     try:
-        Authentication(sources, open_without=False).check("default", presented)
+        Authentication(sources, allow_anonymous=False).authenticate("default", presented)
     except Rejected as error:
         return error
     raise Defect("a sample of what is turned away is let in")
 
 
-def _as_text(headers: Headers) -> dict[str, str]:
-    return {name: value.decode() for name, value in headers}
+def _as_text(pairs: Headers) -> dict[str, str]:
+    return {name: value.decode() for name, value in pairs}

@@ -17,7 +17,7 @@ SITE: Final = ROOT / "dist" / "site"
 CONFIGURATION: Final = ROOT / "mkdocs.yml"
 
 _HERE: Final = Path(__file__).parent
-_DOCUMENTS: Final = (":(glob)*.md", "LICENSE", "docs", "avro", "helm", "bench/*.md", "bench/*.svg")
+_DOCUMENTS: Final = (":(glob)*.md", "LICENSE", "docs", "avro", "helm", "bench/*.md", "bench/*.svg", "models", "sinks")
 _VIEWERS: Final = {
     "asyncapi": (
         "@asyncapi/react-component",

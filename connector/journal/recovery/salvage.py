@@ -10,7 +10,6 @@ import os
 import shutil
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, Final
@@ -19,8 +18,9 @@ import apsw
 import structlog
 
 from connector.errors import ConfigurationError
-from connector.journal.file import APPLICATION_ID, LOG, DamagedFile, JournalFile, StoredRow, beside, sync
+from connector.journal.file import APPLICATION_ID, LOG, DamagedFile, JournalFile, StoredRow, beside
 from connector.journal.model import Account
+from connector.journal.open_file import sync
 from connector.journal.recovery import write_ahead_log
 
 MOST_SET_ASIDE: Final = 3
@@ -39,21 +39,6 @@ _LOG = structlog.get_logger("connector.salvage")
 
 Columns = list[Any]
 """The values of one record: None, int, float, str or bytes."""
-
-
-@dataclass(frozen=True, slots=True)
-class Salvaged:
-    """What came of it.
-
-    Attributes:
-        saved: Rows that are in the new file.
-        lost: Rows that the ledger knows of, or that were found broken, and that do not.
-        set_aside: Where the damaged file is now.
-    """
-
-    saved: int
-    lost: int
-    set_aside: Path
 
 
 def set_aside_files(path: Path) -> list[Path]:
@@ -93,7 +78,7 @@ def finish(path: Path) -> None:
         sync(path.parent)
 
 
-def salvage(path: Path, max_bytes: int) -> Salvaged:
+def salvage(path: Path, max_bytes: int) -> None:
     """Put a new file with what can be read in the place of a damaged journal.
 
     Args:
@@ -118,7 +103,6 @@ def salvage(path: Path, max_bytes: int) -> Salvaged:
             f"WEDA_JOURNAL__PATH: {path} is damaged and cannot be saved ({error}): give its disk room for a second copy"
         ) from error
     _LOG.error("the journal was damaged: what could be read is saved", saved=saved, lost=lost, set_aside=str(aside))
-    return Salvaged(saved, lost, aside)
 
 
 def _copy(path: Path, draft: Path, max_bytes: int) -> tuple[int, int]:
@@ -156,8 +140,16 @@ class _Saved:
         match columns:
             case [int() as sequence, str() as lane, str() as source, int() as received_at, bytes() as content, *rest]:
                 self._take_row(StoredRow(sequence, lane, source, received_at, content, rest[0] if rest else None))
-            case [_, str() as source, int() as accepted, int() as published, int() as buried, int() as lost, checksum]:
-                account = Account(accepted, published, buried, lost)
+            case [
+                _,
+                str() as source,
+                int() as accepted,
+                int() as published,
+                int() as dead_lettered,
+                int() as lost,
+                checksum,
+            ]:
+                account = Account(accepted, published, dead_lettered, lost)
                 if account.checksum(source) == checksum:
                     self._accounts[source] = account
             case [_, str() as name, int() as value]:
@@ -171,12 +163,12 @@ class _Saved:
             waiting, broken = rows.get(source, 0), self._broken.get(source, 0)
             account = self._accounts.get(source, Account(accepted=waiting + broken))
             # More rows than the ledger knows of: some came back that were published; they are so again.
-            accepted = max(account.accepted, account.published + account.buried + waiting)
-            lost = accepted - account.published - account.buried - waiting
-            settled = account._replace(accepted=accepted, lost=lost)
+            accepted = max(account.accepted, account.published + account.dead_lettered + waiting)
+            settled = account._replace(accepted=accepted)
+            settled = settled._replace(lost=settled.imbalance(waiting))
             self._new.transact([partial(JournalFile.set_account, source=source, account=settled)])
         kept = self._remembered.items()
-        self._new.transact([partial(JournalFile.remember, name=name, value=value) for name, value in kept])
+        self._new.transact([partial(JournalFile.write_note, name=name, value=value) for name, value in kept])
         return sum(account.lost for account in self._new.accounts().values())
 
     def _take_row(self, row: StoredRow) -> None:
@@ -350,7 +342,7 @@ def _value(kind: int, content: bytes) -> Any:
 
 
 def _varint(content: bytes, offset: int) -> tuple[int, int]:
-    """A number of one to nine bytes, and where what follows it stands."""
+    """A number of one to nine bytes, and the offset behind it."""
     number = 0
     for index in range(8):
         byte = content[offset + index]

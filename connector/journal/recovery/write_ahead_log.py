@@ -25,7 +25,7 @@ class Frame(NamedTuple):
         number: Its place in the log, from 1.
         page: The page's number in the database, from 1.
         is_commit: Whether a transaction ends with it.
-        offset: Where the page's bytes stand in the log.
+        offset: Where the page's bytes are in the log.
         checksum: Of everything up to it, as it says.
         order: Byte order of the words that are summed up.
     """
@@ -97,7 +97,7 @@ def _summed_up(path: Path) -> Iterator[tuple[Frame, bytes]]:
 
 
 def pages(path: Path, page_size: int) -> dict[int, int]:
-    """Page → where its last committed version stands in the log, versions that are known to be broken left out."""
+    """Page → where its last committed version is in the log, versions that are known to be broken left out."""
     found: dict[int, int] = {}
     pending: dict[int, int] = {}
     before = 0, (0, 0)

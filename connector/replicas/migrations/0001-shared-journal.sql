@@ -1,14 +1,19 @@
 -- The journal that replicas share. Order, ownership and fencing: docs/adr/0036, 0037.
 
 CREATE TABLE weda_replica (
-    owner uuid PRIMARY KEY,
+    replica_id uuid PRIMARY KEY,
     since timestamptz NOT NULL DEFAULT clock_timestamp(),
     lease_until timestamptz NOT NULL,
-    turn bigint NOT NULL DEFAULT 0
+    last_batch bigint NOT NULL DEFAULT 0,
+    reaches_kafka boolean NOT NULL DEFAULT false,
+    reached_kafka_at timestamptz
 )
 WITH (fillfactor = 50);
 
-COMMENT ON TABLE weda_replica IS 'Replicas that are alive. Who is not in here is dead for good; its rows are orphans.';
+COMMENT ON TABLE weda_replica IS 'Replicas that are alive. One that is not in here is dead for good; its lanes are orphans.';
+COMMENT ON COLUMN weda_replica.last_batch IS 'The number of the last batch that was applied for it.';
+COMMENT ON COLUMN weda_replica.reaches_kafka IS 'Whether the brokers answer it. docs/adr/0041.';
+COMMENT ON COLUMN weda_replica.reached_kafka_at IS 'When the brokers last answered it, by this database''s clock. docs/adr/0046.';
 
 CREATE TABLE weda_lane (
     lane bytea PRIMARY KEY,
@@ -24,7 +29,7 @@ WITH (
     autovacuum_vacuum_cost_delay = 0
 );
 
-COMMENT ON TABLE weda_lane IS 'Instances of which something is on its way to Kafka; only the owner publishes it.';
+COMMENT ON TABLE weda_lane IS 'Instances of which something is on its way to Kafka; only the owner, a replica, publishes it.';
 
 CREATE INDEX weda_lane_by_owner ON weda_lane (owner, lane);
 
@@ -50,7 +55,7 @@ COMMENT ON TABLE weda_row IS 'What is accepted and not yet published, in the ord
 
 CREATE INDEX weda_row_by_lane ON weda_row (lane, sequence);
 
-CREATE TABLE weda_mark (
+CREATE TABLE weda_dedup_key (
     key bytea PRIMARY KEY,
     fingerprint bytea NOT NULL,
     owner uuid,
@@ -63,49 +68,47 @@ WITH (
     autovacuum_vacuum_cost_delay = 0
 );
 
-COMMENT ON TABLE weda_mark IS 'What was seen within the window; with an owner it is on its way, without one it is safe.';
+COMMENT ON TABLE weda_dedup_key IS 'Messages seen within the window: with an owner, a replica, one is pending, without one it is safe.';
 
-CREATE INDEX weda_mark_by_age ON weda_mark (seen_at);
+CREATE INDEX weda_dedup_key_by_age ON weda_dedup_key (seen_at);
 
-CREATE TABLE weda_number (
+CREATE TABLE weda_counter (
     name text PRIMARY KEY,
     value bigint NOT NULL
 );
 
-COMMENT ON TABLE weda_number IS 'Numbers that outlive replicas, such as the latest time that ids may have used.';
+COMMENT ON TABLE weda_counter IS 'Numbers that only grow and outlive replicas, such as the latest time that ids may have used.';
 
-CREATE FUNCTION weda_renew(me uuid, lease interval, adopts integer)
-RETURNS TABLE (backlog bigint, bytes bigint, adopted integer)
+CREATE FUNCTION weda_renew_lease(replica uuid, lease interval, most_adopted integer)
+RETURNS TABLE (backlog bigint, bytes bigint)
 LANGUAGE plpgsql AS $$
--- Renew the lease of a replica, bury those whose lease has run out, and adopt some of the lanes that nobody owns.
+-- Renew the lease of a replica, remove the replicas whose lease has run out, and adopt some of the orphaned lanes. Gives
+-- the rows of the replica's lanes, and the bytes of all lanes.
 DECLARE
-    candidates bytea[];
-    taken integer;
+    orphans bytea[];
 BEGIN
-    UPDATE weda_replica r SET lease_until = clock_timestamp() + lease WHERE r.owner = me;
+    UPDATE weda_replica r SET lease_until = clock_timestamp() + lease WHERE r.replica_id = replica;
     IF NOT FOUND THEN
-        RAISE EXCEPTION 'the lease of % has run out', me USING ERRCODE = 'WL001';
+        RAISE EXCEPTION 'the lease of % has run out', replica USING ERRCODE = 'WL001';
     END IF;
-    DELETE FROM weda_replica r WHERE r.lease_until <= clock_timestamp() AND r.owner IN (
-        SELECT d.owner FROM weda_replica d WHERE d.lease_until <= clock_timestamp() FOR UPDATE SKIP LOCKED
+    DELETE FROM weda_replica r WHERE r.lease_until <= clock_timestamp() AND r.replica_id IN (
+        SELECT e.replica_id FROM weda_replica e WHERE e.lease_until <= clock_timestamp() FOR UPDATE SKIP LOCKED
     );
     -- Two statements: whether an owner lives is looked up under a snapshot that is younger than the lock on its lane.
-    candidates := ARRAY(
-        SELECT l.lane FROM weda_lane l WHERE l.owner IN (SELECT weda_orphans())
-        LIMIT adopts FOR UPDATE SKIP LOCKED
+    orphans := ARRAY(
+        SELECT l.lane FROM weda_lane l WHERE l.owner IN (SELECT weda_dead_owners())
+        LIMIT most_adopted FOR UPDATE SKIP LOCKED
     );
-    DELETE FROM weda_lane l WHERE l.lane = ANY (candidates) AND l.backlog = 0 AND l.owner <> me
-    AND NOT EXISTS (SELECT FROM weda_replica r WHERE r.owner = l.owner);
-    UPDATE weda_lane l SET owner = me WHERE l.lane = ANY (candidates) AND l.owner <> me
-    AND NOT EXISTS (SELECT FROM weda_replica r WHERE r.owner = l.owner);
-    GET DIAGNOSTICS taken = ROW_COUNT;
+    DELETE FROM weda_lane l WHERE l.lane = ANY (orphans) AND l.backlog = 0 AND l.owner <> replica
+    AND NOT EXISTS (SELECT FROM weda_replica r WHERE r.replica_id = l.owner);
+    UPDATE weda_lane l SET owner = replica WHERE l.lane = ANY (orphans) AND l.owner <> replica
+    AND NOT EXISTS (SELECT FROM weda_replica r WHERE r.replica_id = l.owner);
     RETURN QUERY SELECT
-        (SELECT coalesce(sum(l.backlog), 0)::bigint FROM weda_lane l WHERE l.owner = me),
-        (SELECT coalesce(sum(l.bytes), 0)::bigint FROM weda_lane l),
-        taken;
+        (SELECT coalesce(sum(l.backlog), 0)::bigint FROM weda_lane l WHERE l.owner = replica),
+        (SELECT coalesce(sum(l.bytes), 0)::bigint FROM weda_lane l);
 END $$;
 
-CREATE FUNCTION weda_orphans() RETURNS SETOF uuid
+CREATE FUNCTION weda_dead_owners() RETURNS SETOF uuid
 LANGUAGE sql STABLE AS $$
 -- Owners of lanes that are not alive: a walk from one owner to the next along the index, however many lanes they have.
 WITH RECURSIVE owners(owner) AS (
@@ -115,206 +118,230 @@ WITH RECURSIVE owners(owner) AS (
     FROM owners o WHERE o.owner IS NOT NULL
 )
 SELECT o.owner FROM owners o
-WHERE o.owner IS NOT NULL AND NOT EXISTS (SELECT FROM weda_replica r WHERE r.owner = o.owner)
+WHERE o.owner IS NOT NULL AND NOT EXISTS (SELECT FROM weda_replica r WHERE r.replica_id = o.owner)
 $$;
 
-CREATE FUNCTION weda_see(me uuid, repeats_within interval, first bytea, second bytea, seen bytea) RETURNS text
+CREATE FUNCTION weda_claim_dedup_key(
+    replica uuid, repeats_within interval, id_key bytea, content_key bytea, claimed_fingerprint bytea
+)
+RETURNS text
 LANGUAGE plpgsql AS $$
--- Claim a mark: 'new', 'conflict' (its id came before with other content), 'pending' (on its way elsewhere) or 'safe'.
--- An id's first content stands under the key of the id, every other one under a key of its own: so the ids alone
--- decide, by a unique key, who comes first.
+-- Claim a dedup key: 'new', 'conflict' (its id came before with other content), 'pending' (at another replica) or
+-- 'safe'. An id's first content is stored under the key of the id, every other one under a key of id and content: so the
+-- ids alone decide, by a unique key, which comes first.
 DECLARE
-    place bytea := first;
-    standing text := 'new';
-    found_mark weda_mark;
-    is_over boolean;
+    claimed_key bytea := id_key;
+    dedup_state text := 'new';
+    known weda_dedup_key;
+    has_expired boolean;
 BEGIN
     -- It may outlive the content that came before it.
-    IF EXISTS (SELECT FROM weda_mark m WHERE m.key = second) THEN
-        place := second;
-        standing := 'conflict';
+    IF EXISTS (SELECT FROM weda_dedup_key d WHERE d.key = content_key) THEN
+        claimed_key := content_key;
+        dedup_state := 'conflict';
     END IF;
     LOOP
-        INSERT INTO weda_mark (key, fingerprint, owner, seen_at) VALUES (place, seen, me, clock_timestamp())
+        INSERT INTO weda_dedup_key (key, fingerprint, owner, seen_at)
+        VALUES (claimed_key, claimed_fingerprint, replica, clock_timestamp())
         ON CONFLICT DO NOTHING;
         IF FOUND THEN
-            RETURN standing;
+            RETURN dedup_state;
         END IF;
-        SELECT * INTO found_mark FROM weda_mark m WHERE m.key = place;
+        SELECT * INTO known FROM weda_dedup_key d WHERE d.key = claimed_key;
         CONTINUE WHEN NOT FOUND;
-        is_over := found_mark.owner IS NULL AND found_mark.seen_at <= clock_timestamp() - repeats_within;
-        IF found_mark.fingerprint <> seen AND NOT is_over THEN
-            place := second;
-            standing := 'conflict';
+        has_expired := known.owner IS NULL AND known.seen_at <= clock_timestamp() - repeats_within;
+        IF known.fingerprint <> claimed_fingerprint AND NOT has_expired THEN
+            claimed_key := content_key;
+            dedup_state := 'conflict';
             CONTINUE;
         END IF;
-        IF found_mark.owner IS NULL AND NOT is_over THEN
+        IF known.owner IS NULL AND NOT has_expired THEN
             RETURN 'safe';
         END IF;
-        IF found_mark.owner <> me AND EXISTS (SELECT FROM weda_replica r WHERE r.owner = found_mark.owner) THEN
+        IF known.owner <> replica AND EXISTS (SELECT FROM weda_replica r WHERE r.replica_id = known.owner) THEN
             RETURN 'pending';
         END IF;
-        UPDATE weda_mark m SET owner = me, fingerprint = seen, seen_at = clock_timestamp()
-        WHERE m.key = place AND m.fingerprint = found_mark.fingerprint AND m.owner IS NOT DISTINCT FROM found_mark.owner;
+        UPDATE weda_dedup_key d SET owner = replica, fingerprint = claimed_fingerprint, seen_at = clock_timestamp()
+        WHERE d.key = claimed_key AND d.fingerprint = known.fingerprint AND d.owner IS NOT DISTINCT FROM known.owner;
         IF FOUND THEN
-            RETURN standing;
+            RETURN dedup_state;
         END IF;
     END LOOP;
 END $$;
 
-CREATE FUNCTION weda_forget(repeats_within interval, most bigint, batch integer) RETURNS bigint
+CREATE FUNCTION weda_expire_dedup_keys(repeats_within interval, most_kept bigint, most_removed integer) RETURNS bigint
 LANGUAGE plpgsql AS $$
--- Remove marks that are older than the window, and the oldest of those that are too many; one replica at a time.
+-- Remove dedup keys that are older than the window, and the oldest of those that are too many; one replica at a time.
+-- Gives how many were removed, for whichever of the two reasons removed more.
 DECLARE
     horizon timestamptz := clock_timestamp() - repeats_within;
     excess bigint;
     old bigint;
     early bigint;
 BEGIN
-    IF NOT pg_try_advisory_xact_lock(hashtext('weda_forget')) THEN
+    IF NOT pg_try_advisory_xact_lock(hashtext('weda_expire_dedup_keys')) THEN
         RETURN 0;
     END IF;
-    DELETE FROM weda_mark m WHERE m.key IN (
-        SELECT o.key FROM weda_mark o
+    DELETE FROM weda_dedup_key d WHERE d.key IN (
+        SELECT o.key FROM weda_dedup_key o
         WHERE o.seen_at <= horizon
-        AND (o.owner IS NULL OR NOT EXISTS (SELECT FROM weda_replica r WHERE r.owner = o.owner))
-        ORDER BY o.seen_at LIMIT batch FOR UPDATE SKIP LOCKED
+        AND (o.owner IS NULL OR NOT EXISTS (SELECT FROM weda_replica r WHERE r.replica_id = o.owner))
+        ORDER BY o.seen_at LIMIT most_removed FOR UPDATE SKIP LOCKED
     );
     GET DIAGNOSTICS old = ROW_COUNT;
-    SELECT greatest(count(*) - most, 0) INTO excess FROM weda_mark;
-    DELETE FROM weda_mark m WHERE m.key IN (
-        SELECT o.key FROM weda_mark o WHERE o.owner IS NULL
-        ORDER BY o.seen_at LIMIT least(excess, batch) FOR UPDATE SKIP LOCKED
+    SELECT greatest(count(*) - most_kept, 0) INTO excess FROM weda_dedup_key;
+    DELETE FROM weda_dedup_key d WHERE d.key IN (
+        SELECT o.key FROM weda_dedup_key o WHERE o.owner IS NULL
+        ORDER BY o.seen_at LIMIT least(excess, most_removed) FOR UPDATE SKIP LOCKED
     );
     GET DIAGNOSTICS early = ROW_COUNT;
     RETURN greatest(old, early);
 END $$;
 
-CREATE FUNCTION weda_turn(
-    me uuid,
-    number bigint,
+CREATE FUNCTION weda_apply_batch(
+    replica uuid,
+    batch_number bigint,
     repeats_within interval,
-    safe_keys bytea[], safe_prints bytea[],
-    void_keys bytea[], void_prints bytea[],
-    released bytea[],
-    struck bigint[],
-    amended bigint[], amended_lanes bytea[], amended_contents bytea[],
-    stored bigint[], stored_lanes bytea[], stored_firsts bytea[], stored_seconds bytea[], stored_prints bytea[],
+    safe_keys bytea[], safe_fingerprints bytea[],
+    void_keys bytea[], void_fingerprints bytea[],
+    released_lanes bytea[],
+    removed_sequences bigint[],
+    amended_sequences bigint[], amended_lanes bytea[], amended_contents bytea[],
+    stored_sequences bigint[], stored_lanes bytea[],
+    stored_id_keys bytea[], stored_content_keys bytea[], stored_fingerprints bytea[],
     stored_sources text[], stored_times bigint[], stored_contents bytea[],
-    claimed bytea[], claimed_firsts bytea[], claimed_seconds bytea[], claimed_prints bytea[],
-    OUT refused bigint[], OUT idle bytea[], OUT has_more boolean,
-    OUT standings text[], OUT sequences bigint[], OUT are_mine boolean[], OUT backlogs integer[]
+    note_names text[], note_values bigint[],
+    claimed_lanes bytea[], claimed_id_keys bytea[], claimed_content_keys bytea[], claimed_fingerprints bytea[],
+    OUT refused bigint[], OUT idle_lanes bytea[], OUT has_more boolean,
+    OUT dedup_states text[], OUT sequences bigint[], OUT is_owner boolean[], OUT backlogs integer[]
 )
 LANGUAGE plpgsql AS $$
--- Everything that one replica has gathered since its last turn, in one statement, and so in one transaction that never
--- waits for a network. Locks are taken in one order: marks by key, then lanes by name.
+-- Everything that one replica has gathered since its last batch, in one statement, and so in one transaction that never
+-- waits for a network. Arrays whose names start alike have one element for each item: a null sequence among the stored
+-- is drawn here, a null key means no dedup key. Locks are taken in one order: dedup keys by key, lanes by name.
 DECLARE
     one record;
     needed bytea[];
     touched bytea[];
 BEGIN
-    -- 0. A turn whose answer was not waited for may still arrive, but not behind the one that came after it.
-    UPDATE weda_replica r SET turn = number WHERE r.owner = me AND r.turn < number;
-    IF NOT FOUND AND EXISTS (SELECT FROM weda_replica r WHERE r.owner = me) THEN
-        RAISE EXCEPTION 'turn % of % was overtaken', number, me USING ERRCODE = 'WL002';
+    -- 0. A batch whose answer was not waited for may still arrive, but not behind the one that came after it.
+    UPDATE weda_replica r SET last_batch = batch_number WHERE r.replica_id = replica AND r.last_batch < batch_number;
+    IF NOT FOUND AND EXISTS (SELECT FROM weda_replica r WHERE r.replica_id = replica) THEN
+        RAISE EXCEPTION 'batch % of % was overtaken', batch_number, replica USING ERRCODE = 'WL002';
     ELSIF NOT FOUND THEN
-        RAISE EXCEPTION 'the lease of % has run out', me USING ERRCODE = 'WL001';
+        RAISE EXCEPTION 'the lease of % has run out', replica USING ERRCODE = 'WL001';
     END IF;
 
-    -- 1. Marks of messages that are safe, or known not to be; then those of new ones.
-    UPDATE weda_mark m SET owner = NULL FROM unnest(safe_keys, safe_prints) AS s (key, print)
-    WHERE m.key = s.key AND m.fingerprint = s.print AND m.owner = me;
-    DELETE FROM weda_mark m USING unnest(void_keys, void_prints) AS v (key, print)
-    WHERE m.key = v.key AND m.fingerprint = v.print AND m.owner = me;
-    standings := array_fill('new'::text, ARRAY[cardinality(claimed)]);
+    -- 1. Dedup keys of messages that are safe, or known not to be; then those that are claimed.
+    UPDATE weda_dedup_key d SET owner = NULL FROM unnest(safe_keys, safe_fingerprints) AS s (key, fingerprint)
+    WHERE d.key = s.key AND d.fingerprint = s.fingerprint AND d.owner = replica;
+    DELETE FROM weda_dedup_key d USING unnest(void_keys, void_fingerprints) AS v (key, fingerprint)
+    WHERE d.key = v.key AND d.fingerprint = v.fingerprint AND d.owner = replica;
+    dedup_states := array_fill('new'::text, ARRAY[cardinality(claimed_lanes)]);
     FOR one IN
-        SELECT c.first, c.second, c.print, c.at
-        FROM unnest(claimed_firsts, claimed_seconds, claimed_prints) WITH ORDINALITY AS c (first, second, print, at)
-        WHERE c.first IS NOT NULL ORDER BY c.first, c.second
+        SELECT c.id_key, c.content_key, c.fingerprint, c.at
+        FROM unnest(claimed_id_keys, claimed_content_keys, claimed_fingerprints) WITH ORDINALITY
+        AS c (id_key, content_key, fingerprint, at)
+        WHERE c.id_key IS NOT NULL ORDER BY c.id_key, c.content_key
     LOOP
-        standings[one.at] := weda_see(me, repeats_within, one.first, one.second, one.print);
+        dedup_states[one.at] :=
+            weda_claim_dedup_key(replica, repeats_within, one.id_key, one.content_key, one.fingerprint);
     END LOOP;
 
-    -- 2. Lanes: those that are needed exist, all that are touched are locked, orphans among the needed are ours.
+    -- 2. Lanes: those that are needed exist, all that are touched are locked, orphans among the needed are taken over.
     needed := amended_lanes || ARRAY(
-        SELECT s.lane FROM unnest(stored, stored_lanes) AS s (sequence, lane) WHERE s.sequence IS NULL
-        UNION SELECT c.lane FROM unnest(claimed, standings) AS c (lane, standing)
-        WHERE c.standing IN ('new', 'conflict')
+        SELECT s.lane FROM unnest(stored_sequences, stored_lanes) AS s (sequence, lane) WHERE s.sequence IS NULL
+        UNION SELECT c.lane FROM unnest(claimed_lanes, dedup_states) AS c (lane, dedup_state)
+        WHERE c.dedup_state IN ('new', 'conflict')
     );
-    touched := needed || stored_lanes || released || ARRAY(
-        SELECT DISTINCT r.lane FROM weda_row r WHERE r.sequence = ANY (struck || amended)
+    touched := needed || stored_lanes || released_lanes || ARRAY(
+        SELECT DISTINCT r.lane FROM weda_row r WHERE r.sequence = ANY (removed_sequences || amended_sequences)
     );
     LOOP
-        INSERT INTO weda_lane (lane, owner) SELECT DISTINCT n.lane, me FROM unnest(needed) AS n (lane) ORDER BY n.lane
+        INSERT INTO weda_lane (lane, owner)
+        SELECT DISTINCT n.lane, replica FROM unnest(needed) AS n (lane) ORDER BY n.lane
         ON CONFLICT DO NOTHING;
         PERFORM FROM weda_lane l WHERE l.lane = ANY (touched) ORDER BY l.lane FOR UPDATE;
         EXIT WHEN NOT EXISTS (
             SELECT FROM unnest(needed) AS n (lane) WHERE NOT EXISTS (SELECT FROM weda_lane l WHERE l.lane = n.lane)
         );
     END LOOP;
-    UPDATE weda_lane l SET owner = me WHERE l.lane = ANY (needed) AND l.owner <> me
-    AND NOT EXISTS (SELECT FROM weda_replica r WHERE r.owner = l.owner);
+    UPDATE weda_lane l SET owner = replica WHERE l.lane = ANY (needed) AND l.owner <> replica
+    AND NOT EXISTS (SELECT FROM weda_replica r WHERE r.replica_id = l.owner);
 
-    -- 3. Rows: into lanes of ours under the sequence that was claimed, into lanes of others behind all that is there.
+    -- 3. Rows: into the replica's own lanes under the sequence that was claimed, into lanes of others behind all that is
+    -- there; with each its dedup key and its note.
     refused := ARRAY(
-        SELECT s.at FROM unnest(stored, stored_lanes) WITH ORDINALITY AS s (sequence, lane, at)
+        SELECT s.at FROM unnest(stored_sequences, stored_lanes) WITH ORDINALITY AS s (sequence, lane, at)
         WHERE s.sequence IS NOT NULL AND NOT EXISTS (
-            SELECT FROM weda_lane l WHERE l.lane = s.lane AND l.owner = me
+            SELECT FROM weda_lane l WHERE l.lane = s.lane AND l.owner = replica
         )
     );
-    WITH kept AS (
+    WITH stored AS (
         INSERT INTO weda_row (sequence, lane, source, received_at, content)
         SELECT coalesce(s.sequence, nextval('weda_sequence')), s.lane, s.source, s.received_at, s.content
-        FROM unnest(stored, stored_lanes, stored_sources, stored_times, stored_contents) WITH ORDINALITY
+        FROM unnest(stored_sequences, stored_lanes, stored_sources, stored_times, stored_contents) WITH ORDINALITY
         AS s (sequence, lane, source, received_at, content, at)
         WHERE s.at <> ALL (refused) ORDER BY s.at
         ON CONFLICT (sequence) DO NOTHING
         RETURNING weda_row.lane, length(weda_row.content) AS size
     )
-    UPDATE weda_lane l SET backlog = l.backlog + k.count, bytes = l.bytes + k.size
-    FROM (SELECT kept.lane, count(*)::integer AS count, sum(kept.size) AS size FROM kept GROUP BY kept.lane) k
-    WHERE l.lane = k.lane;
-    UPDATE weda_mark m SET owner = NULL
-    FROM unnest(stored_firsts, stored_seconds, stored_prints) WITH ORDINALITY AS s (first, second, print, at)
-    WHERE s.first IS NOT NULL AND s.at <> ALL (refused)
-    AND m.key IN (s.first, s.second) AND m.fingerprint = s.print AND m.owner = me;
+    UPDATE weda_lane l SET backlog = l.backlog + s.count, bytes = l.bytes + s.size
+    FROM (SELECT stored.lane, count(*)::integer AS count, sum(stored.size) AS size FROM stored GROUP BY stored.lane) s
+    WHERE l.lane = s.lane;
+    UPDATE weda_dedup_key d SET owner = NULL
+    FROM unnest(stored_id_keys, stored_content_keys, stored_fingerprints) WITH ORDINALITY
+    AS s (id_key, content_key, fingerprint, at)
+    WHERE s.id_key IS NOT NULL AND s.at <> ALL (refused)
+    AND d.key IN (s.id_key, s.content_key) AND d.fingerprint = s.fingerprint AND d.owner = replica;
+    IF cardinality(note_names) > 0 THEN
+        INSERT INTO weda_counter AS c (name, value)
+        SELECT n.name, n.value FROM unnest(note_names, note_values) WITH ORDINALITY AS n (name, value, at)
+        WHERE n.name IS NOT NULL AND n.at <> ALL (refused)
+        ON CONFLICT (name) DO UPDATE SET value = greatest(c.value, excluded.value);
+    END IF;
 
-    -- 4. Rows that are replaced, perhaps in another lane, and rows that are published.
+    -- 4. Rows that are amended, perhaps into another lane, and rows that are removed.
     FOR one IN
         SELECT r.sequence, r.lane, length(r.content) AS size, a.lane AS new_lane, a.content
-        FROM unnest(amended, amended_lanes, amended_contents) AS a (sequence, lane, content)
-        JOIN weda_row r ON r.sequence = a.sequence JOIN weda_lane l ON l.lane = r.lane AND l.owner = me
+        FROM unnest(amended_sequences, amended_lanes, amended_contents) AS a (sequence, lane, content)
+        JOIN weda_row r ON r.sequence = a.sequence JOIN weda_lane l ON l.lane = r.lane AND l.owner = replica
     LOOP
         UPDATE weda_row r SET lane = one.new_lane, content = one.content WHERE r.sequence = one.sequence;
         UPDATE weda_lane l SET backlog = l.backlog - 1, bytes = l.bytes - one.size WHERE l.lane = one.lane;
         UPDATE weda_lane l SET backlog = l.backlog + 1, bytes = l.bytes + length(one.content)
         WHERE l.lane = one.new_lane;
     END LOOP;
-    WITH gone AS (
+    WITH removed AS (
         DELETE FROM weda_row r USING weda_lane l
-        WHERE r.sequence = ANY (struck) AND l.lane = r.lane AND l.owner = me
+        WHERE r.sequence = ANY (removed_sequences) AND l.lane = r.lane AND l.owner = replica
         RETURNING r.lane, length(r.content) AS size
-    ), left_over AS (
-        UPDATE weda_lane l SET backlog = l.backlog - g.count, bytes = l.bytes - g.size
-        FROM (SELECT gone.lane, count(*)::integer AS count, sum(gone.size) AS size FROM gone GROUP BY gone.lane) g
-        WHERE l.lane = g.lane
+    ), counted AS (
+        UPDATE weda_lane l SET backlog = l.backlog - r.count, bytes = l.bytes - r.size
+        FROM (
+            SELECT removed.lane, count(*)::integer AS count, sum(removed.size) AS size
+            FROM removed GROUP BY removed.lane
+        ) r
+        WHERE l.lane = r.lane
         RETURNING l.lane, l.backlog
     )
-    SELECT coalesce(array_agg(o.lane), '{}') INTO idle FROM left_over o WHERE o.backlog = 0;
+    SELECT coalesce(array_agg(c.lane), '{}') INTO idle_lanes FROM counted c WHERE c.backlog = 0;
 
-    -- 5. Lanes in which nothing of ours is left.
-    DELETE FROM weda_lane l WHERE l.lane = ANY (released) AND l.owner = me AND l.backlog = 0;
-    has_more := EXISTS (SELECT FROM weda_lane l WHERE l.lane = ANY (touched) AND l.owner = me AND l.backlog > 0);
+    -- 5. Released lanes, unless rows have come into them.
+    DELETE FROM weda_lane l WHERE l.lane = ANY (released_lanes) AND l.owner = replica AND l.backlog = 0;
+    has_more := EXISTS (
+        SELECT FROM weda_lane l WHERE l.lane = ANY (touched) AND l.owner = replica AND l.backlog > 0
+    );
 
-    -- 6. What is claimed: its place in the order, whose the lane is, and whether rows stand before it.
+    -- 6. Results of the claims: the sequence, whether the replica owns the lane, and how many rows stand in it.
     SELECT
         coalesce(array_agg(v.sequence ORDER BY v.at), '{}'),
-        coalesce(array_agg(v.is_mine ORDER BY v.at), '{}'),
+        coalesce(array_agg(v.is_owner ORDER BY v.at), '{}'),
         coalesce(array_agg(v.backlog ORDER BY v.at), '{}')
-    INTO sequences, are_mine, backlogs
+    INTO sequences, is_owner, backlogs
     FROM (
-        SELECT c.at, nextval('weda_sequence') AS sequence, l.owner = me AS is_mine, l.backlog
-        FROM unnest(claimed) WITH ORDINALITY AS c (lane, at) LEFT JOIN weda_lane l ON l.lane = c.lane
+        SELECT c.at, nextval('weda_sequence') AS sequence, l.owner = replica AS is_owner, l.backlog
+        FROM unnest(claimed_lanes) WITH ORDINALITY AS c (lane, at) LEFT JOIN weda_lane l ON l.lane = c.lane
         ORDER BY c.at
     ) v;
 END $$;

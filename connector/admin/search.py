@@ -1,0 +1,155 @@
+"""Where a message is: asked of the running connector, and read from the topics and the journal by this process."""
+
+import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from connector.admin.client import OperationsClient, WrongToken
+from connector.errors import ConfigurationError, ConnectorError, OutsideUnreachable
+from connector.intake.dead_letters import NOTED
+from connector.journal.file import DamagedFile
+from connector.journal.offline import detached
+from connector.kafka.reader import Decoded
+from connector.kafka.registry import Registry
+from connector.kafka.topics import routes_of
+from connector.lookup import journal
+from connector.lookup.model import Found, Report, Searched, Wanted, unsearched
+from connector.lookup.topics import OnProgress, Topics, letter_found
+from connector.message.schemas import Schema
+from connector.settings import EMBEDDED, Settings
+
+_LETTERS = "the dead letters"
+_RECORDS = "the topics"
+_Result = tuple[list[Found], list[Searched]]
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """How far a search goes.
+
+    Attributes:
+        since: Only what was received at this time or later, in epoch milliseconds.
+        all_partitions: Read every partition, also where an instance has records in that of its key.
+        give_up_seconds: When it is given up.
+    """
+
+    since: int | None
+    all_partitions: bool
+    give_up_seconds: float
+
+
+def search(
+    settings: Settings,
+    text: str,
+    bounds: Bounds,
+    on_progress: OnProgress,
+    on_event: Callable[[Decoded], None] = lambda _record: None,
+) -> Report:
+    """Look for an ``instanceId``, a ``msgId``, a part of a title or the id of a request.
+
+    A running connector reports what waits in its journal, what became of dead letters and which requests it remembers.
+    Where none answers, its journal is read. The topics of records are read by this process, if it knows the brokers.
+
+    Args:
+        settings: The effective settings.
+        text: What is looked for.
+        bounds: How far the search goes.
+        on_progress: Called after each batch.
+        on_event: Called with each record found that tells everything of its message, where this process reads them.
+
+    Raises:
+        ConfigurationError: Neither brokers nor a connector are known, or the connector wants another token.
+    """
+    reads_topics = settings.kafka.bootstrap_servers not in {None, EMBEDDED}
+    report = _asked(settings, text, bounds, with_records=not reads_topics)
+    is_asked = report is not None
+    if report is None:
+        if not reads_topics:
+            raise ConfigurationError(
+                f"no connector answers at {settings.operations.url} (WEDA_OPERATIONS__URL), and "
+                "WEDA_KAFKA__BOOTSTRAP_SERVERS is not set: give the brokers as host:port,host:port, or "
+                "--bootstrap-servers"
+            )
+        report = Report(text)
+    if reads_topics:
+        wanted = Wanted(text, bounds.since, report.request)
+        with _topics(settings, bounds, on_progress, on_event) as topics:
+            if not is_asked:
+                _read_rest(report, settings, topics, wanted)
+            if not wanted.is_nameless:
+                records = _tried(_RECORDS, lambda: topics.records(wanted, all_partitions=bounds.all_partitions))
+                report.add(*records)
+    return report
+
+
+def _asked(settings: Settings, text: str, bounds: Bounds, *, with_records: bool) -> Report | None:
+    """What a running connector says; None where none answers."""
+
+    async def ask() -> Report:
+        async with OperationsClient(settings.operations) as client:
+            return Report.of(await client.messages(text, bounds.since, with_records=with_records))
+
+    try:
+        return asyncio.run(ask())
+    except WrongToken:
+        raise
+    except OutsideUnreachable:
+        return None
+
+
+def _read_rest(report: Report, settings: Settings, topics: Topics, wanted: Wanted) -> None:
+    """What the connector would have answered: its journal, and the dead letters."""
+    noted: dict[str, int] | None = None
+    path = settings.journal.path
+    if settings.journal.url is not None:
+        no_connector = OutsideUnreachable(f"no connector answers at {settings.operations.url}")
+        report.add([], [unsearched("the shared journal", no_connector)])
+    else:
+        try:
+            with detached(path) as file:
+                found, searched = journal.search_file(file, path, wanted)
+                report.add(found, [searched])
+                noted = file.read_notes(NOTED)
+        except (ConnectorError, DamagedFile) as error:
+            note = error.message if isinstance(error, ConnectorError) else str(error)
+            why = f"no connector answers at {settings.operations.url}, and: {note}"
+            report.add([], [unsearched(f"{journal.PLACE} {path}", OutsideUnreachable(why))])
+    report.add(*_tried(_LETTERS, lambda: _letters(topics, wanted, noted)))
+
+
+def _letters(topics: Topics, wanted: Wanted, noted: dict[str, int] | None) -> _Result:
+    letters, searched = topics.dead_letters(wanted)
+    found = [letter_found(one, reprocessed=None if noted is None else one.note.name in noted) for one in letters]
+    return found, searched
+
+
+def _tried(place: str, look: Callable[[], _Result]) -> _Result:
+    try:
+        return look()
+    except OutsideUnreachable as error:
+        return [], [unsearched(place, error)]
+
+
+@contextmanager
+def _topics(
+    settings: Settings, bounds: Bounds, on_progress: OnProgress, on_event: Callable[[Decoded], None]
+) -> Iterator[Topics]:
+    servers, properties = settings.kafka.bootstrap_servers or "", settings.kafka.properties
+
+    def made(by_id: Callable[[int], Schema] | None) -> Topics:
+        return Topics(
+            servers,
+            properties,
+            routes_of(settings),
+            by_id=by_id,
+            give_up_seconds=bounds.give_up_seconds,
+            on_progress=on_progress,
+            on_event=on_event,
+        )
+
+    if settings.registry.url is None:
+        yield made(None)
+        return
+    with Registry(settings.registry) as registry:
+        yield made(registry.schema)

@@ -1,0 +1,88 @@
+"""The history of one instance, drawn for a terminal: a column per node, a row per event."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
+
+from connector.cli.columns import local_time, table
+from connector.kafka.reader import Decoded
+from connector.operations import timeline
+from connector.operations.timeline import Step
+from connector.text import one_line
+
+MOST_COLUMNS: Final = 12
+"""Nodes that have a column of their own; the others share the last one."""
+
+_HERE, _BACK_TO, _LINE, _NONE = "●", "◁", "│", " "
+_UNITS: Final = ((86_400_000, "d"), (3_600_000, "h"), (60_000, "min"), (1_000, "s"))
+
+
+def lines(records: Sequence[Decoded]) -> Iterator[str]:
+    """The head of an instance and a line for each of its events.
+
+    Args:
+        records: Of one instance, from the topic that has all of its events, in their order.
+    """
+    page = timeline.read(records)
+    if not page.steps:
+        return
+    values = [record.value for record in records if isinstance(record.value, dict)]
+    yield _head(values, page.steps)
+    columns = _columns(page.steps)
+    yield from table([_row(columns, number, step) for number, step in enumerate(page.steps)])
+    if page.following is not None:
+        yield "later events are left out: weda-connector tail --from-beginning --instance ID has them"
+
+
+def _row(columns: Sequence[tuple[str, int, int]], number: int, step: Step) -> tuple[Any, ...]:
+    return (
+        local_time(step.at),
+        "" if step.after is None else f"+{duration(step.after)}",
+        _graph(columns, number, step),
+        step.node,
+        f"{step.what} {_BACK_TO} {step.back_to}" if step.back_to else step.what,
+        f"{step.who} → {step.to}" if step.to else step.who,
+        step.status,
+        f"[{step.partition}:{step.offset}]",
+        f"“{step.comment}”" if step.comment else "",
+    )
+
+
+def duration(milliseconds: int) -> str:
+    """A duration in its two largest units: ``3d 4h``, ``5min``, ``0s``."""
+    left, parts = max(milliseconds, 0), list[str]()
+    for size, unit in _UNITS:
+        count, left = divmod(left, size)
+        if count or parts:
+            parts.append(f"{count}{unit}")
+    return " ".join(part for part in parts[:2] if not part.startswith("0")) or "0s"
+
+
+def _head(values: Sequence[dict[str, Any]], steps: Sequence[Step]) -> str:
+    def latest(name: str) -> Any:
+        return next((value[name] for value in reversed(values) if value.get(name)), None)
+
+    parts = [latest("flowTitle"), latest("processName"), latest("instanceStatusName")]
+    took = duration(steps[-1].at - steps[0].at)
+    return " · ".join([*(one_line(part) for part in parts if part), f"{took} from the first event to the last"])
+
+
+def _columns(steps: Sequence[Step]) -> list[tuple[str, int, int]]:
+    """Nodes in the order of their first event, each with the numbers of its first and last one."""
+    spans: dict[str, tuple[int, int]] = {}
+    for number, step in enumerate(steps):
+        for name in filter(None, (step.node, step.back_to)):
+            spans[name] = spans.get(name, (number, number))[0], number
+    return [(name, *span) for name, span in spans.items()]
+
+
+def _graph(columns: Sequence[tuple[str, int, int]], number: int, step: Step) -> str:
+    cells = [_NONE] * min(len(columns), MOST_COLUMNS)
+    for at, (name, first, last) in enumerate(columns):
+        place = min(at, MOST_COLUMNS - 1)
+        if name == step.node:
+            cells[place] = _HERE
+        elif name == step.back_to:
+            cells[place] = _BACK_TO
+        elif cells[place] == _NONE and first < number < last:
+            cells[place] = _LINE
+    return " ".join(cells)

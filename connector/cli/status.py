@@ -1,0 +1,103 @@
+"""``status``: a running connector on one page."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+import typer
+
+from connector.admin.client import OperationsClient, ask
+from connector.cli.exits import failed_if
+from connector.cli.options import File, Json, OperationsToken, OperationsUrl, operations_settings
+from connector.cli.output import print_json
+from connector.errors import OutsideUnreachable
+from connector.text import counted, one_line
+
+_WIDTH: Final = 12
+
+
+def status(
+    *,
+    operations_url: OperationsUrl = None,
+    token: OperationsToken = None,
+    file: File = None,
+    as_json: Json = False,
+) -> None:
+    """Show a running connector on one page: readiness, rates, backlog, dead letters, settings, brokers, topics.
+
+    \b
+    Examples:
+      weda-connector status
+      weda-connector status --operations-url http://10.0.0.7:9464 --json
+
+    Exit codes: 0 it is ready, 1 it is not, 2 bad usage or configuration, 3 no connector answers.
+    """
+    settings = operations_settings(file, operations_url, token)
+    found = {"connector": settings.operations.url, **ask(settings.operations, _found)}
+    if as_json:
+        print_json(found)
+    else:
+        for name, text in _rows(found):
+            print(f"{name:<{_WIDTH}} {one_line(text)}")
+    raise typer.Exit(failed_if(not found["ready"]))
+
+
+async def _found(client: OperationsClient) -> dict[str, Any]:
+    status = await client.status()
+    try:
+        return status | await client.topics()
+    except OutsideUnreachable as error:
+        return status | {"brokers": [], "topics": [], "topics_problem": error.message}
+
+
+def _rows(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    versions = found["versions"]
+    yield "connector", found["connector"]
+    yield "version", ", ".join(f"{name} {version}" for name, version in versions.items())
+    yield "ready", "yes" if found["ready"] else "NO"
+    yield from _traffic(found)
+    yield "journal", _journal(found)
+    waiting = found["dead_letters_waiting"]
+    yield "dead letters", "not counted yet" if waiting is None else f"{waiting:,} waiting for a replay"
+    yield "settings", _settings(found)
+    yield "kafka", found["kafka"]
+    for one in found["brokers"]:
+        yield "  broker", f"{one['node_id']} {one['address']} {'answers' if one['answers'] else 'NO ANSWER'}"
+    for one in found["topics"]:
+        yield "  topic", _topic(one)
+    if "topics_problem" in found:
+        yield "  topics", found["topics_problem"]
+    for about, problem in found["problems"].items():
+        yield "PROBLEM", f"{about}: {problem}"
+
+
+def _traffic(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    within = found["answered_within_seconds"]
+    yield "accepted", f"{found['accepted_per_second']} a second"
+    if within["half"] is not None:
+        yield "answered", f"half within {within['half']} s, 99 of 100 within {within['99_of_100']} s"
+    yield "requests", ", ".join(f"{count} {outcome}" for outcome, count in found["requests"].items() if count) or "none"
+
+
+def _journal(found: Mapping[str, Any]) -> str:
+    size = "no answer" if found["journal_bytes"] is None else f"{found['journal_bytes']:,} bytes"
+    messages, limit = counted(found["journal_messages"], "message"), f"{found['journal_limit_bytes']:,}"
+    text = f"{found['journal']}, {messages}, {size} of {limit}"
+    if not found["journal_messages"]:
+        return text
+    seconds = found["catch_up_seconds"]
+    empty = "nothing leaves it now" if seconds is None else f"empty in {seconds:.0f} s"
+    return f"{text}, oldest {found['oldest_waiting_seconds']:.0f} s, {found['publish_rate']} a second leave, {empty}"
+
+
+def _settings(found: Mapping[str, Any]) -> str:
+    if found["reload_failing"]:
+        return f"FILES CANNOT BE READ: {', '.join(found['reload_failing'])}"
+    return f"RESTART NEEDED: {found['restart_needed']}" if found["restart_needed"] else "as in the files"
+
+
+def _topic(one: Mapping[str, Any]) -> str:
+    if not one["exists"]:
+        return f"{one['topic']} MISSING"
+    durable = "durable" if one["durable"] else "NOT DURABLE"
+    replicas = f"{one['in_sync']} of {one['replicas']} replicas in sync (at least {one['min_insync_replicas']})"
+    return f"{one['topic']} {counted(one['partitions'], 'partition')}, {replicas}, {durable}"

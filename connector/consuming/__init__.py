@@ -1,0 +1,32 @@
+"""Read the topics from Python: typed events, decoded, without repeats, in the order of each instance.
+
+::
+
+    from connector.consuming import Events
+
+    with Events("localhost:9092", group="reports") as events:
+        for event in events:
+            print(event.instance_id, event.value["actionName"])
+"""
+
+from connector.consuming.event import Event, Mark, Person, persons
+from connector.consuming.events import PREFIX, REPEATS_KEPT, Events, by_instance
+from connector.consuming.stores import MemoryStore, Parked, SqliteStore, Store, TooManyParked
+from connector.kafka.subscription import PartitionsLost
+
+__all__ = [
+    "PREFIX",
+    "REPEATS_KEPT",
+    "Event",
+    "Events",
+    "Mark",
+    "MemoryStore",
+    "Parked",
+    "PartitionsLost",
+    "Person",
+    "SqliteStore",
+    "Store",
+    "TooManyParked",
+    "by_instance",
+    "persons",
+]

@@ -1,0 +1,86 @@
+"""Events as a table of Apache Arrow, with the types of the schemas: what polars, DuckDB and pyarrow take as it is."""
+
+import json
+from collections.abc import Iterable, Sequence
+from itertools import islice
+from typing import Any, Final
+
+from connector.consuming.event import Event
+from connector.errors import ConfigurationError
+from connector.message.routes import STREAMS
+from connector.message.schemas import Schema, load
+
+_ROWS: Final = 10_000
+_PLACE: Final = ("fingerprint", "topic", "partition", "offset")
+
+
+def table_of(events: Iterable[Event], streams: Sequence[str]) -> Any:
+    """A ``pyarrow.Table`` of all the events: the fields of the streams' schemas, then where each record lies.
+
+    Raises:
+        ConfigurationError: pyarrow is not installed.
+    """
+    pa = _imported("pyarrow", "to_arrow")
+    columns = _schema(pa, [load(STREAMS[stream].record_type) for stream in streams])
+    rows, batches = (_row(event) for event in events), []
+    while some := list(islice(rows, _ROWS)):
+        batches.append(pa.RecordBatch.from_pylist(some, schema=columns))
+    return pa.Table.from_batches(batches, schema=columns)
+
+
+def frame_of(events: Iterable[Event], streams: Sequence[str]) -> Any:
+    """A ``polars.DataFrame`` of all the events.
+
+    Raises:
+        ConfigurationError: polars or pyarrow is not installed.
+    """
+    polars = _imported("polars", "to_polars")
+    return polars.from_arrow(table_of(events, streams))
+
+
+def _imported(name: str, method: str) -> Any:
+    try:
+        return __import__(name)
+    except ImportError as error:
+        raise ConfigurationError(
+            f"{method} needs {name}, which is not installed: install the connector with the extra `arrow`"
+        ) from error
+
+
+def _schema(pa: Any, schemas: Sequence[Schema]) -> Any:
+    fields: dict[str, Any] = {}
+    for schema in schemas:
+        for each in json.loads(schema.text)["fields"]:
+            fields.setdefault(each["name"], _type(pa, each["type"]))
+    places = {"fingerprint": pa.string(), "topic": pa.string(), "partition": pa.int32(), "offset": pa.int64()}
+    return pa.schema(list((fields | places).items()))
+
+
+def _type(pa: Any, declared: Any) -> Any:
+    """The Arrow type of an Avro type; unions are of null and one other."""
+    if isinstance(declared, list):
+        return _type(pa, next(branch for branch in declared if branch != "null"))
+    if isinstance(declared, str):
+        simple = {"string": pa.string, "int": pa.int32, "long": pa.int64, "boolean": pa.bool_, "double": pa.float64}
+        return simple[declared]()
+    if declared["type"] == "array":
+        return pa.list_(_type(pa, declared["items"]))
+    if declared["type"] == "map":
+        return pa.map_(pa.string(), _type(pa, declared["values"]))
+    if declared.get("logicalType") == "timestamp-millis":
+        return pa.timestamp("ms", tz="UTC")
+    return _type(pa, declared["type"])
+
+
+def _row(event: Event) -> dict[str, Any]:
+    value = {name: _maps(each) for name, each in (event.value or {"instanceId": event.instance_id}).items()}
+    return value | {name: getattr(event, name) for name in _PLACE}
+
+
+def _maps(value: Any) -> Any:
+    """A map as Arrow takes it: pairs."""
+    if isinstance(value, dict):
+        return list(value.items())
+    if isinstance(value, list):
+        return [_maps(each) for each in value]
+    return value

@@ -1,0 +1,189 @@
+"""What a reader has handled, remembered so that a repeat or a restart does nothing twice, and what it has parked."""
+
+import sqlite3
+import time
+from collections import OrderedDict
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final, Protocol, Self
+
+from connector.consuming.event import Event, Mark, from_json, to_json
+from connector.errors import ConfigurationError, ConnectorError
+
+MARKS_KEPT: Final = 1_000_000
+"""Marks that a durable store keeps: some 60 MiB."""
+
+PARKED_KEPT: Final = 10_000
+"""Parked events that a store takes; with one more it fails, since so many show that something else is wrong."""
+
+_SCHEMA: Final = """
+CREATE TABLE IF NOT EXISTS weda_seen (number INTEGER PRIMARY KEY AUTOINCREMENT, mark BLOB NOT NULL UNIQUE);
+CREATE TABLE IF NOT EXISTS weda_parked
+(mark BLOB PRIMARY KEY, event TEXT NOT NULL, reason TEXT NOT NULL, at REAL NOT NULL);
+"""
+
+
+class TooManyParked(ConnectorError):
+    """More events failed than a store parks."""
+
+    stage = "consume"
+
+
+@dataclass(frozen=True, slots=True)
+class Parked:
+    """An event that was set aside because its handling fails for good.
+
+    Attributes:
+        event: The event.
+        reason: Why, for people.
+        at: When, in UTC.
+    """
+
+    event: Event
+    reason: str
+    at: datetime
+
+
+class Store(Protocol):
+    """What `Events` asks of a store. One store belongs to one consumer group; all members may share it."""
+
+    def knows(self, mark: Mark) -> bool:
+        """Whether an event with this mark was handled."""
+        ...
+
+    def add(self, marks: Collection[Mark], parked: Collection[Parked]) -> None:
+        """Remember handled events and parked ones, in one step, durably where the store is."""
+        ...
+
+    def parked(self) -> Iterator[Parked]:
+        """The parked events, the oldest first."""
+        ...
+
+    def release(self, parked: Parked) -> None:
+        """Forget a parked event, because it was handled after all; it stays known."""
+        ...
+
+
+class MemoryStore:
+    """A store that ends with the process.
+
+    Args:
+        most: Marks that are kept, 0 for none; 100,000 take some 15 MiB.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._marks: OrderedDict[Mark, None] = OrderedDict()
+        self._parked: dict[Mark, Parked] = {}
+
+    def knows(self, mark: Mark) -> bool:
+        """See `Store`."""
+        if mark not in self._marks:
+            return False
+        self._marks.move_to_end(mark)
+        return True
+
+    def add(self, marks: Collection[Mark], parked: Collection[Parked]) -> None:
+        """See `Store`.
+
+        Raises:
+            TooManyParked: More than `PARKED_KEPT` are parked.
+        """
+        _refuse_more(len(self._parked) + len(parked))
+        self._marks.update(dict.fromkeys(marks))
+        while len(self._marks) > self._most:
+            self._marks.popitem(last=False)
+        self._parked.update({each.event.mark: each for each in parked})
+
+    def parked(self) -> Iterator[Parked]:
+        """See `Store`."""
+        yield from tuple(self._parked.values())
+
+    def release(self, parked: Parked) -> None:
+        """See `Store`."""
+        self._parked.pop(parked.event.mark, None)
+
+
+class SqliteStore:
+    """A store in an SQLite file: a restart, also after a crash, handles nothing twice that was committed.
+
+    Given a connection, what the program itself has written by it is committed in the same transaction as the marks: the
+    effect of an event and the memory of it then exist together or not at all.
+
+    Args:
+        place: The file, or a connection to it (made with ``check_same_thread=False`` if `Events` is used from asyncio).
+        most: Marks that are kept; the oldest go first.
+
+    Raises:
+        ConfigurationError: The file cannot be opened or is no database.
+    """
+
+    def __init__(self, place: Path | str | sqlite3.Connection, *, most: int = MARKS_KEPT) -> None:
+        self._most = most
+        self._is_ours = not isinstance(place, sqlite3.Connection)
+        try:
+            self._database = place if isinstance(place, sqlite3.Connection) else _opened(Path(place))
+            self._database.executescript(_SCHEMA)
+        except (sqlite3.Error, OSError) as error:
+            raise ConfigurationError(f"the store {place} cannot be opened: {error}") from error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file; a connection that was given stays open."""
+        if self._is_ours:
+            self._database.close()
+
+    def knows(self, mark: Mark) -> bool:
+        """See `Store`."""
+        return self._database.execute("SELECT 1 FROM weda_seen WHERE mark = ?", (mark,)).fetchone() is not None
+
+    def add(self, marks: Collection[Mark], parked: Collection[Parked]) -> None:
+        """See `Store`.
+
+        Raises:
+            TooManyParked: More than `PARKED_KEPT` are parked.
+        """
+        rows = [(each.event.mark, to_json(each.event), each.reason, each.at.timestamp()) for each in parked]
+        with self._database as database:
+            database.executemany("INSERT OR IGNORE INTO weda_seen (mark) VALUES (?)", [(mark,) for mark in marks])
+            oldest = "SELECT max(number) - ? FROM weda_seen"
+            database.execute(f"DELETE FROM weda_seen WHERE number <= ({oldest})", (self._most,))  # noqa: S608 - ours
+            if rows:
+                database.executemany("INSERT OR REPLACE INTO weda_parked VALUES (?, ?, ?, ?)", rows)
+                _refuse_more(database.execute("SELECT count(*) FROM weda_parked").fetchone()[0])
+
+    def parked(self) -> Iterator[Parked]:
+        """See `Store`."""
+        rows = self._database.execute("SELECT event, reason, at FROM weda_parked ORDER BY at").fetchall()
+        for text, reason, at in rows:
+            yield Parked(from_json(text), reason, datetime.fromtimestamp(at, UTC))
+
+    def release(self, parked: Parked) -> None:
+        """See `Store`."""
+        with self._database as database:
+            database.execute("DELETE FROM weda_parked WHERE mark = ?", (parked.event.mark,))
+
+
+def parked_now(event: Event, reason: str) -> Parked:
+    """An event parked at this moment."""
+    return Parked(event, reason, datetime.fromtimestamp(time.time(), UTC))
+
+
+def _opened(path: Path) -> sqlite3.Connection:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    database = sqlite3.connect(path, check_same_thread=False)
+    database.execute("PRAGMA journal_mode = WAL")
+    database.execute("PRAGMA synchronous = FULL")  # what is stored survives the loss of power too
+    return database
+
+
+def _refuse_more(count: int) -> None:
+    if count > PARKED_KEPT:
+        raise TooManyParked(f"{PARKED_KEPT} events are parked and one more fails: see the reasons in Store.parked()")

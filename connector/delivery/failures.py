@@ -1,0 +1,109 @@
+"""What failed deliveries leave behind: which lanes wait before they are tried again, and why Kafka rejects records."""
+
+import random
+from collections.abc import Callable, Sequence
+from typing import Final
+
+import msgspec
+
+from connector.journal.model import Admission
+from connector.kafka.publisher import Failure, FailureKind
+from connector.values import ProducibleRecord
+
+Restamp = Callable[[ProducibleRecord], ProducibleRecord]
+"""Gives a record a timestamp that its topic takes; returns the same record if its timestamp is not the problem."""
+
+_MOST_LANES: Final = 10_000
+_MOST_DOUBLINGS: Final = 16
+_FIRST_SECONDS: Final = 0.1
+_MOST_SECONDS: Final = 10.0
+_FAILING_SECONDS: Final = 30.0  # longer than the longest back-off, so that a failing topic stays listed
+
+
+class BackOff:
+    """Lanes that are not replayed for a while, longer after each failure.
+
+    Args:
+        clock: Seconds, as the event loop has them.
+    """
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._lanes: dict[str, tuple[float, int]] = {}
+
+    def failed(self, lane: str) -> None:
+        """A delivery of the lane has failed. Beyond 10,000 lanes nothing is noted, and replay rests instead."""
+        attempts = self._lanes.get(lane, (0.0, 0))[1]
+        seconds = min(_FIRST_SECONDS * 2**attempts, _MOST_SECONDS)
+        if len(self._lanes) < _MOST_LANES:
+            until = self._clock() + seconds * random.uniform(0.8, 1.2)  # noqa: S311 - jitter, not a secret
+            self._lanes[lane] = until, min(attempts + 1, _MOST_DOUBLINGS)
+
+    def rejected(self, lane: str) -> None:
+        """A record of the lane was rejected by Kafka, and will be again: wait as long as ever."""
+        self._lanes[lane] = self._clock() + _MOST_SECONDS, _MOST_DOUBLINGS
+
+    def end(self, lane: str) -> None:
+        """Try the lane at once, and begin with the shortest wait after its next failure."""
+        self._lanes.pop(lane, None)
+
+    @property
+    def waiting(self) -> frozenset[str]:
+        """The lanes that are not to be tried now."""
+        now = self._clock()
+        return frozenset(lane for lane, (until, _) in self._lanes.items() if until > now)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether so many lanes wait that replay has to."""
+        if len(self._lanes) >= _MOST_LANES:
+            now = self._clock()
+            self._lanes = {lane: wait for lane, wait in self._lanes.items() if wait[0] > now}
+        return len(self._lanes) >= _MOST_LANES
+
+    def __contains__(self, lane: str) -> bool:
+        """Whether the lane's last delivery failed."""
+        return lane in self._lanes
+
+
+class TopicFailures:
+    """Why Kafka rejects records, and the timestamps of records that are published again.
+
+    Args:
+        restamp: Replaces timestamps that Kafka rejects.
+        clock: Seconds, as the event loop has them.
+    """
+
+    def __init__(self, restamp: Restamp, clock: Callable[[], float]) -> None:
+        self._restamp = restamp
+        self._clock = clock
+        self._failing: dict[str, tuple[float, Failure]] = {}
+        self._restamps_until = 0.0
+
+    @property
+    def recent(self) -> dict[str, Failure]:
+        """Why Kafka rejects records, by topic, from the delivery reports of the last 30 seconds."""
+        now = self._clock()
+        return {topic: failure for topic, (at, failure) in self._failing.items() if now - at < _FAILING_SECONDS}
+
+    def published(self, record: ProducibleRecord) -> None:
+        """A record is acknowledged: its topic takes records again."""
+        if self._failing:
+            self._failing.pop(record.topic, None)
+
+    def to_retry(self, failed: Sequence[tuple[ProducibleRecord, Failure]]) -> tuple[ProducibleRecord, ...]:
+        """The records to publish again, with other timestamps where those were rejected."""
+        for record, failure in failed:
+            if failure.is_of_topic:
+                self._failing[record.topic] = self._clock(), failure
+            if failure.kind is FailureKind.TIMESTAMP:
+                self._restamps_until = self._clock() + _FAILING_SECONDS
+        return tuple(
+            self._restamp(record) if failure.kind is FailureKind.TIMESTAMP else record for record, failure in failed
+        )
+
+    def to_replay(self, row: Admission) -> Admission:
+        """A row to publish: while Kafka rejects timestamps, its records may get others."""
+        if self._clock() >= self._restamps_until:
+            return row
+        return msgspec.structs.replace(row, records=tuple(map(self._restamp, row.records)))

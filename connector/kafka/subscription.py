@@ -1,0 +1,429 @@
+"""What a program reads of one or more topics: all of it by itself, or its share as a member of a consumer group."""
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any, Final
+
+import structlog
+from confluent_kafka import (
+    OFFSET_BEGINNING,
+    OFFSET_END,
+    OFFSET_INVALID,
+    Consumer,
+    KafkaError,
+    KafkaException,
+    Message,
+    TopicPartition,
+)
+
+from connector.errors import ConfigurationError, ConnectorError, OutsideUnreachable
+from connector.kafka.errors import (
+    END_OF_PARTITION,
+    FENCED,
+    LOG_NOTHING,
+    PARTITIONS_LOST,
+    TOO_SLOW,
+    UNSETTLED,
+    translated,
+)
+from connector.kafka.merge import Merge
+from connector.kafka.reader import (
+    QUEUED_KIB,
+    REACH_SECONDS,
+    Decoded,
+    Place,
+    note_end,
+    offsets_at,
+    partitions_of,
+    passes,
+)
+
+_POLL_SECONDS: Final = 0.2
+_AGAIN_SECONDS: Final = 0.5
+_LEAST_SECONDS: Final = 0.1
+_AT_ONCE: Final = 500
+_PROBLEMS_KEPT: Final = 100
+_SESSION_MS: Final = 45_000
+_POLL_INTERVAL_MS: Final = 300_000
+_STRATEGY: Final = "partition.assignment.strategy"
+_ACL: Final = "Describe and Read on Topic, and Read on Group for a consumer group"
+_LOG = structlog.get_logger("connector.consuming")
+
+
+class PartitionsLost(ConnectorError):
+    """The group has given partitions of this member to others: the offsets of their records were not committed.
+
+    Reading may go on; the records come again, here or at the member that has the partitions now.
+    """
+
+    stage = "consume"
+    retriable = True
+
+
+class Subscription:
+    """A consumer of topics. Blocking: it belongs to one thread.
+
+    Args:
+        bootstrap_servers: Brokers as ``host:port``, comma-separated.
+        properties: librdkafka properties.
+        topics: The topics; the records of several come in one order per partition number, see `Merge`.
+        decode: Makes of a message what `poll` gives.
+        group: The consumer group; None reads everything and commits nothing.
+        member: Name of this member (``group.instance.id``): one that starts again within the session's time gets its
+            partitions back at once, and no other member waits for that.
+        since: Start with the first record that has this timestamp or a later one; of a group, where it has committed
+            nothing. None starts with the oldest.
+        until_end: Reading is over where every partition ended; without a group only.
+        idle_seconds: Reading is over after so long without a record. Of a group the time runs from when it has given
+            partitions to this member.
+        auto_commit: Commit in the background what `store` was given, every ``auto.commit.interval.ms``.
+        is_stopped: Asked a few times a second; reading is over once it says yes.
+
+    Every method raises OutsideUnreachable where Kafka does not answer in time, and ConfigurationError where it refuses.
+    """
+
+    def __init__(
+        self,
+        bootstrap_servers: str,
+        properties: Mapping[str, Any],
+        topics: Sequence[str],
+        decode: Callable[[Message], Decoded],
+        *,
+        group: str | None = None,
+        member: str | None = None,
+        since: datetime | None = None,
+        until_end: bool = False,
+        idle_seconds: float | None = None,
+        auto_commit: bool = True,
+        is_stopped: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self._topics, self._decode = tuple(topics), decode
+        self._attempt = f"read the topic {', '.join(topics)}"
+        self._group, self._member, self._since = group, member, since
+        self._until_end, self._idle_seconds, self._is_stopped = until_end, idle_seconds, is_stopped
+        self._problems: deque[KafkaError] = deque(maxlen=_PROBLEMS_KEPT)
+        self._places: set[Place] = set()
+        self._next: dict[Place, int] = {}
+        self._unread: dict[Place, int] = {}  # and where each ended when reading began
+        self._ready: deque[Decoded] = deque()
+        self._merge = Merge(self._topics) if len(topics) > 1 else None
+        self._is_assigned = self._is_asleep = False
+        self.rejoins = 0
+        own: dict[str, Any] = {
+            "bootstrap.servers": bootstrap_servers,
+            "group.id": group or "weda-connector-reading",  # the client wants one; without commits it never exists
+            "enable.auto.commit": group is not None and auto_commit,
+            "enable.auto.offset.store": False,
+            "enable.partition.eof": True,
+            "auto.offset.reset": "earliest",  # where retention has overtaken the reader
+            "isolation.level": "read_committed",
+            "error_cb": self._problems.append,
+            **({} if member is None else {"group.instance.id": member}),
+            **({_STRATEGY: "range"} if self._merge else {}),  # one member has a partition number of every topic
+        }
+        bounds: dict[str, Any] = {"log_level": LOG_NOTHING, "queued.max.messages.kbytes": QUEUED_KIB}
+        self._properties = {**bounds, **properties, **own}
+        self._consumer = Consumer(self._properties)
+        self._started = self._rested = time.monotonic()
+        self._reach_by = self._started + REACH_SECONDS
+        self._is_begun = False
+
+    def close(self) -> None:
+        """Leave the group and close the connections; a named member keeps its partitions until its session ends."""
+        self._consumer.close()
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the clock has run out, every partition was read to its end, or nobody wants to go on."""
+        if self._is_stopped():
+            return True
+        if self._is_begun and self._until_end and not self._unread and not self._ready and not self._is_merging:
+            return True
+        return self._idle_seconds is not None and self._idle_for >= self._idle_seconds
+
+    def poll(self) -> Decoded | None:
+        """The next record; None where none came for a moment.
+
+        Raises:
+            OutsideUnreachable: With ``until_end``, or before a topic has been read at all: Kafka does not answer.
+            ConfigurationError: Kafka refuses; or another process reads under the name of this member.
+        """
+        if not self._is_begun:
+            self._begin()
+        if not self._ready and not self.is_over:
+            self._fetch()
+        if not self._ready:
+            return None
+        record = self._ready.popleft()
+        self._next[record.topic, record.partition] = record.offset + 1
+        return record
+
+    def restart_idle_clock(self) -> None:
+        """Restart the clock of ``idle_seconds``, and Kafka's time to answer: who asks may have taken its time."""
+        self._rested = time.monotonic()
+        self._reach_by = self._rested + REACH_SECONDS
+
+    def sleep(self, seconds: float) -> None:
+        """Wait, and stay a member of the group meanwhile, however long it takes."""
+        until = time.monotonic() + seconds
+        self._is_asleep = True
+        self._consumer.pause(self._partitions())
+        while (left := until - time.monotonic()) > 0 and not self._is_stopped():
+            self._take(self._consumer.poll(min(left, _POLL_SECONDS)))
+        self._is_asleep = False
+        self._consumer.resume(self._partitions())
+        self.restart_idle_clock()
+
+    def store(self, offsets: Mapping[Place, int]) -> None:
+        """Have the next records' offsets committed in the background; those of lost partitions are left out."""
+        for (topic, partition), offset in offsets.items():
+            if (topic, partition) in self._places:
+                try:
+                    self._consumer.store_offsets(offsets=[TopicPartition(topic, partition, offset)])
+                except KafkaException as exception:
+                    if exception.args[0].name() not in PARTITIONS_LOST:
+                        raise
+
+    def commit(self, offsets: Mapping[Place, int]) -> None:
+        """Commit the offset of the next record of each partition, and wait for Kafka's word.
+
+        Raises:
+            PartitionsLost: They belong to other members by now.
+            OutsideUnreachable: Kafka did not say so in time; a later commit makes up for it.
+        """
+        own = [TopicPartition(*place, offset) for place, offset in offsets.items() if place in self._places]
+        lost = len(offsets) - len(own)
+        try:
+            answers = self._consumer.commit(offsets=own, asynchronous=False) if own else []
+        except KafkaException as exception:
+            self._raise_of_commit(exception)
+        errors = [each.error for each in answers or () if each.error is not None]
+        if errors:
+            self._raise_of_commit(KafkaException(errors[0]))
+        if lost:
+            raise PartitionsLost(self._said_of_loss(f"{lost} partitions belong to other members now"))
+
+    def lag(self) -> int:
+        """How many records lie in this reader's partitions behind the last one that `poll` has given."""
+        if not self._is_begun:
+            self._begin()
+        places = sorted(self._places)
+        with self._translated():
+            known = self._positions(places)
+            oldest, ends = (self._offsets_at(places, moment) for moment in (OFFSET_BEGINNING, OFFSET_END))
+        return sum(max(end - max(known[each], first), 0) for each, first, end in zip(places, oldest, ends, strict=True))
+
+    # --- beginning ---
+
+    def _begin(self) -> None:
+        self._is_begun = True
+        self._rested = time.monotonic()
+        if self._group is not None:
+            calls = {"on_assign": self._assign, "on_revoke": self._revoke, "on_lost": self._revoke}
+            self._consumer.subscribe(list(self._topics), **calls)
+            return
+        found = self._existing()
+        if not self._until_end:
+            while len(found) < len(self._topics) and not self.is_over:
+                time.sleep(_AGAIN_SECONDS)
+                self._reach_by = time.monotonic() + REACH_SECONDS
+                found = self._existing()
+        partitions = [TopicPartition(topic, each) for topic, numbers in found.items() for each in numbers]
+        self._start_at_since(partitions)
+        self._note(partitions)
+        if self._until_end:
+            places = sorted(self._places)
+            with self._translated():
+                self._unread = dict(zip(places, self._offsets_at(places, OFFSET_END), strict=True))
+        self._consumer.assign(partitions)
+        self._is_assigned = True
+
+    def _existing(self) -> dict[str, list[int]]:
+        with self._translated():
+            found = {each: partitions_of(self._consumer, each, lambda: self._left) for each in self._topics}
+        return {topic: numbers for topic, numbers in found.items() if numbers}
+
+    def _start_at_since(self, partitions: Iterable[TopicPartition]) -> None:
+        """Set the offsets from which these are read; those that have one keep it."""
+        new = [each for each in partitions if each.offset in {OFFSET_INVALID, OFFSET_BEGINNING}]
+        for each in new:
+            each.offset = OFFSET_BEGINNING
+        if self._since is None or not new:
+            return
+        places = [(each.topic, each.partition) for each in new]
+        with self._translated():
+            offsets = self._offsets_at(places, int(self._since.timestamp() * 1000))
+        for each, offset in zip(new, offsets, strict=True):
+            each.offset = offset
+
+    def _assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        if self._since is not None and partitions:
+            committed = consumer.committed(partitions, timeout=REACH_SECONDS)
+            self._start_at_since(committed)
+            self._set(consumer, committed)
+        self._note(partitions)
+        if self._is_asleep and self._since is not None:
+            consumer.pause(partitions)
+        self._is_assigned = self._is_assigned or bool(partitions)
+        self.restart_idle_clock()
+
+    def _set(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        is_incremental = (
+            "cooperative" in str(self._properties.get(_STRATEGY))
+            or self._properties.get("group.protocol") == "consumer"
+        )
+        (consumer.incremental_assign if is_incremental else consumer.assign)(partitions)
+
+    def _revoke(self, _: Consumer, partitions: list[TopicPartition]) -> None:
+        gone = {(each.topic, each.partition) for each in partitions}
+        self._places -= gone
+        for place in gone:
+            self._next.pop(place, None)
+        self._ready = deque(each for each in self._ready if (each.topic, each.partition) not in gone)
+        if self._merge is not None:
+            self._merge.remove(gone)
+
+    def _note(self, partitions: Iterable[TopicPartition]) -> None:
+        new = {(each.topic, each.partition) for each in partitions}
+        self._places |= new
+        if self._merge is not None:
+            self._merge.add(new)
+
+    # --- reading ---
+
+    def _fetch(self) -> None:
+        self._refuse_silence()
+        with self._translated():
+            if self._merge is None:
+                self._take(self._consumer.poll(_POLL_SECONDS))
+            else:
+                for message in self._consumer.consume(_AT_ONCE, _POLL_SECONDS):
+                    self._take(message)
+                self._ready.extend(self._merge.ready(self._ends_at))
+                self._balance(self._merge)
+
+    def _take(self, message: Message | None) -> None:
+        error = None if message is None else message.error()
+        if message is None:
+            return
+        if error is None:
+            self._arrived(message)
+        elif error.name() == END_OF_PARTITION:
+            self._reached_end(message)
+        elif error.name() == TOO_SLOW:
+            self._note_slowness()
+        elif error.name() in FENCED:
+            raise ConfigurationError(
+                f"another process reads as the member {self._member} of the group {self._group}: give each its own name"
+            )
+        elif not passes(error):
+            raise KafkaException(error)
+
+    def _arrived(self, message: Message) -> None:
+        self.restart_idle_clock()
+        record = self._decode(message)
+        if self._merge is None:
+            self._ready.append(record)
+        else:
+            self._merge.put(record)
+
+    def _reached_end(self, message: Message) -> None:
+        self._reach_by = time.monotonic() + REACH_SECONDS
+        place = (str(message.topic()), message.partition() or 0)
+        end = message.offset() or 0
+        note_end(self._unread, place, end)
+        if self._merge is not None:
+            self._merge.end(place, end)
+
+    def _note_slowness(self) -> None:
+        """The member has left the group by itself, and joins it again by polling on."""
+        self.rejoins += 1
+        _LOG.warning("rejoining", group=self._group, reason=self._said_of_loss("it has left the group"))
+
+    def _balance(self, merge: Merge) -> None:
+        full, drained = merge.flow()
+        self._consumer.pause([TopicPartition(*place) for place in full])
+        self._consumer.resume([TopicPartition(*place) for place in drained])
+
+    def _ends_at(self, place: Place) -> int:
+        return self._offsets_at([place], OFFSET_END)[0]
+
+    def _offsets_at(self, places: Iterable[Place], moment: int) -> list[int]:
+        return offsets_at(self._consumer, [TopicPartition(*place) for place in places], moment)
+
+    def _refuse_silence(self) -> None:
+        """Raise where nothing has come of what must be there: a job that is to end must not take that for the end."""
+        now = time.monotonic()
+        if self._group is None and self._until_end and self._unread and now >= self._reach_by:
+            with self._translated():
+                raise KafkaException(KafkaError(KafkaError._TIMED_OUT))  # noqa: SLF001 - the client's own name of it
+        if self._group is None or self._is_assigned or self._idle_seconds is None:
+            return
+        if now - self._started >= self._idle_seconds + self._session_seconds:
+            self._reach_by = now + REACH_SECONDS
+            if self._existing():
+                raise OutsideUnreachable(
+                    f"cannot {self._attempt}: the group {self._group} has given this member no partition; "
+                    "do others hold them all?"
+                )
+            self._is_assigned = True  # there is no topic, and so nothing to wait for
+
+    @property
+    def _idle_for(self) -> float:
+        """Seconds without a record; none before the group has given partitions: a dead member may hold them still."""
+        is_waiting = self._group is not None and not self._is_assigned
+        return 0.0 if is_waiting else time.monotonic() - self._rested
+
+    @property
+    def _is_merging(self) -> bool:
+        return self._merge is not None and self._merge.holds
+
+    @property
+    def _left(self) -> float:
+        return max(self._reach_by - time.monotonic(), _LEAST_SECONDS)
+
+    @property
+    def _session_seconds(self) -> float:
+        return float(self._properties.get("session.timeout.ms", _SESSION_MS)) / 1000
+
+    def _partitions(self) -> list[TopicPartition]:
+        return [TopicPartition(*place) for place in sorted(self._places)]
+
+    def _positions(self, places: Sequence[Place]) -> dict[Place, int]:
+        """The offset of each partition's next record; -1 where reading starts at the oldest."""
+        new = [TopicPartition(*each) for each in places if each not in self._next]
+        if self._group is not None and new:
+            new = self._consumer.committed(new, timeout=REACH_SECONDS)
+        found = {(each.topic, each.partition): each.offset for each in new}
+        return {each: self._next.get(each, max(found.get(each, -1), -1)) for each in places}
+
+    # --- words ---
+
+    def _translated(self) -> Any:
+        return translated(self._attempt, acl=_ACL, problems=self._recent_problems)
+
+    def _recent_problems(self) -> deque[KafkaError]:
+        if not self._is_assigned:
+            self._consumer.poll(0)  # or librdkafka keeps them to itself
+        return self._problems
+
+    def _raise_of_commit(self, exception: KafkaException) -> None:
+        name = exception.args[0].name()
+        if name in PARTITIONS_LOST:
+            raise PartitionsLost(self._said_of_loss(exception.args[0].str())) from exception
+        if name in UNSETTLED:
+            raise OutsideUnreachable(
+                f"cannot commit offsets of the group {self._group} now, a later commit makes up for it: "
+                f"{exception.args[0].str()}"
+            ) from exception
+        with translated(f"commit offsets of the group {self._group}", acl=_ACL):
+            raise exception
+
+    def _said_of_loss(self, why: str) -> str:
+        longest = self._properties.get("max.poll.interval.ms", _POLL_INTERVAL_MS)
+        return (
+            f"the group {self._group} has given partitions of this member to others ({why}), and their records come "
+            f"again: handle fewer at a time, sleep with Events.sleep, or raise max.poll.interval.ms ({longest})"
+        )

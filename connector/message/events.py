@@ -1,0 +1,194 @@
+"""From a message to the event that it reports, and from the event to its records. Pure.
+
+Field names stay WeDa's own. Every value that a source sent is either typed in a field or kept as JSON text in
+``extras``; a value that fits neither is an :class:`~connector.errors.Unconvertible`, never a guess.
+"""
+
+from collections.abc import Mapping, Sequence
+from datetime import tzinfo
+from typing import Any, Final
+
+from connector.errors import Unconvertible, Unreadable
+from connector.message import weda
+from connector.message.encoding import read
+from connector.message.flat import flat_type
+from connector.message.parsing import Message, is_overflow, lone_surrogate
+from connector.message.records import encode_fields, record_type
+from connector.message.schemas import FLAT_EVENT, WORKFLOW_EVENT, Schema, codes, kinds, load
+from connector.message.weda import INSTANCE_ID, MESSAGE_ID, MESSAGE_TYPE
+from connector.values import IngestId, InstanceId, Request
+
+MAX_IDENTIFIER: Final = 1024
+"""Most characters of an ``instanceId`` and of `IDENTIFIERS`: keys, headers and the log hold them whole."""
+
+IDENTIFIERS: Final = (MESSAGE_ID, "processKey", "envType")
+
+DICTIONARIES: Final = {
+    name: frozenset({None, *(code.value for code in codes(load(WORKFLOW_EVENT), name))})
+    for name in ("action", "instanceStatus")
+}
+"""The codes that WeDa documents; they label metrics, and never close an enum."""
+
+_ACTIONS: Final = DICTIONARIES["action"]
+_STATUSES: Final = DICTIONARIES["instanceStatus"]
+_KNOWN: Final = frozenset(kinds(load(WORKFLOW_EVENT)))
+_WHOLE: Final = f"pass the whole {weda.ENVELOPE} on, unchanged"
+
+
+class Event:
+    """The fact that a message reports.
+
+    Attributes:
+        message: Its source; fields without a place are taken from it as JSON text.
+        instance_id: The key.
+        message_type: ``Instance`` or ``Task``.
+        message_id: WeDa's ``msgId`` as it came, the empty text too.
+        process_key: WeDa's ``processKey``.
+        environment: WeDa's ``envType``.
+        action: The code of what was done.
+        fingerprint: The message's: see `Message.fingerprint`.
+        is_deletion: The message says that its instance is deleted.
+        unknown_fields: Names that the schema does not know, in the message's order.
+        unknown_codes: Fields whose code is in no dictionary.
+    """
+
+    __slots__ = (
+        "_pieces",
+        "action",
+        "environment",
+        "fingerprint",
+        "instance_id",
+        "is_deletion",
+        "message",
+        "message_id",
+        "message_type",
+        "process_key",
+        "unknown_codes",
+        "unknown_fields",
+    )
+
+    def __init__(self, message: Message, instance_id: InstanceId, message_type: str, zone: tzinfo) -> None:
+        self.message = message
+        self.instance_id = instance_id
+        self.message_type = message_type
+        self._pieces, named = encode_fields(message, instance_id, message_type, zone)
+        self.message_id, self.process_key, self.environment, self.action, status = named
+        self.fingerprint = message.fingerprint
+        self.is_deletion = message_type == weda.INSTANCE and (
+            self.action == weda.DELETE_INSTANCE or status == weda.INSTANCE_DELETED
+        )
+        self.unknown_fields: Sequence[str] = ()
+        if not _KNOWN.issuperset(message.fields):
+            self.unknown_fields = [name for name in message.fields if name not in _KNOWN]
+        self.unknown_codes: Sequence[str] = ()
+        if self.action not in _ACTIONS or status not in _STATUSES:
+            found = {"action": self.action, "instanceStatus": status}
+            self.unknown_codes = [name for name, code in found.items() if code not in DICTIONARIES[name]]
+
+    @property
+    def fields(self) -> Mapping[str, Any]:
+        """Every field of ``WorkflowEvent`` that WeDa sends, typed: read from the record, for people who look."""
+        schema = load(WORKFLOW_EVENT)
+        record = self.encoded(schema, b"", Request("", b"", "", 0), IngestId(""))
+        value = read(schema, record)
+        return {name: value[name] for name in kinds(schema)}
+
+    def encoded(self, schema: Schema, header: bytes, request: Request, ingest_id: IngestId) -> bytes:
+        """One record of it: the header, then Avro's binary encoding.
+
+        Raises:
+            Unconvertible: A field that the record has no place for has no UTF-8 form.
+        """
+        message = self.message
+        if schema.name == FLAT_EVENT:
+            return flat_type().join(
+                header,
+                self._pieces,
+                message=message,
+                fingerprint=self.fingerprint,
+                unknown=self.unknown_fields,
+                request=request,
+                ingest_id=ingest_id,
+            )
+        kind = record_type(schema.name)
+        without_field = [name for name in kind.lacking if message.fields.get(name) is not None]
+        extras = {name: message.raw_json(name) for name in (*without_field, *self.unknown_fields)}
+        return kind.join(header, self._pieces, request, ingest_id, extras)
+
+
+def check_record_type(schema: Schema) -> None:
+    """Reject a schema of records that `Event.encoded` cannot make.
+
+    Raises:
+        ConfigurationError: Its fields are not those that the connector encodes.
+    """
+    if schema.name == FLAT_EVENT:
+        flat_type()
+    else:
+        record_type(schema.name)
+
+
+def convert(message: Message, zone: tzinfo) -> Event:
+    """Type a message's fields.
+
+    Args:
+        message: The parsed message.
+        zone: The zone of dates that name none.
+
+    Raises:
+        Unconvertible: No ``instanceId``, an unknown ``msgType``, a value of the wrong type, text without a UTF-8 form,
+            an identifier that is too long.
+        Unreadable: A known field holds a number past double range.
+    """
+    try:
+        message_type = _message_type(message)
+        event = Event(message, _instance_id(message), message_type, zone)
+        for name, text in zip(IDENTIFIERS, (event.message_id, event.process_key, event.environment), strict=True):
+            _check_length(text, name)
+        if event.unknown_fields:
+            message.raw_json(event.unknown_fields[0])  # one that can be read says that all can
+    except UnicodeEncodeError as error:
+        raise lone_surrogate() from error
+    except (Unconvertible, Unreadable):
+        message.check_text()  # text without a UTF-8 form is the error that is reported, whatever else is wrong
+        raise
+    return event
+
+
+def readable_instance_id(message: Message) -> InstanceId | None:
+    """The ``instanceId`` of a message that could not be converted, where it has one: the key of its dead letter."""
+    try:
+        instance_id = _instance_id(message)
+        instance_id.encode()
+    except (Unconvertible, Unreadable, UnicodeEncodeError):
+        return None
+    return instance_id
+
+
+def _message_type(message: Message) -> str:
+    value = message.fields.get(MESSAGE_TYPE)
+    message_type = weda.MESSAGE_TYPES.get(value.lower()) if isinstance(value, str) else None
+    if message_type is None:
+        raise Unconvertible(f"msgType is missing or neither Instance nor Task: {_WHOLE}", code=42202)
+    return message_type
+
+
+def _instance_id(message: Message) -> InstanceId:
+    value = message.fields.get(INSTANCE_ID)
+    if isinstance(value, str):
+        text = value
+    elif is_overflow(value):
+        raise Unreadable("instanceId holds a number past double range: send it as text", code=40006)
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        text = message.raw_json(INSTANCE_ID)
+    else:
+        text = ""
+    if not text or text.isspace():
+        raise Unconvertible(f"instanceId is missing, empty, or neither text nor a number: {_WHOLE}", code=42203)
+    _check_length(text, INSTANCE_ID)
+    return InstanceId(text)
+
+
+def _check_length(identifier: str | None, name: str) -> None:
+    if identifier is not None and len(identifier) > MAX_IDENTIFIER:
+        raise Unconvertible(f"{name} has more than {MAX_IDENTIFIER} characters: send it as WeDa made it", code=42207)

@@ -1,0 +1,195 @@
+"""The records of a message: each of its fields is converted and encoded once, and a record is the join of its fields.
+
+`encode_fields` is generated from the schema of `WorkflowEvent`, which has every field of the other records: for each
+field a statement that converts a value which is not of the field's type (`connector.message.conversion`), and one that
+encodes it (`connector.message.avro`). Tests compare its bytes with those of fastavro.
+"""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from datetime import tzinfo
+from functools import cache
+from operator import itemgetter
+from typing import Any, Final, Protocol
+
+from connector.errors import ConfigurationError
+from connector.message import avro, conversion
+from connector.message.parsing import Message
+from connector.message.schemas import CONNECTOR_FIELDS, WORKFLOW_EVENT, Kind, Schema, binary_type, kinds, load
+from connector.message.weda import INSTANCE_ID, MESSAGE_ID, MESSAGE_TYPE
+from connector.values import IngestId, Request
+
+NAMED: Final = (MESSAGE_ID, "processKey", "envType", "action", "instanceStatus")
+"""The fields whose values `encode_fields` returns beside the bytes of all."""
+
+_REQUIRED: Final = (INSTANCE_ID, MESSAGE_TYPE)
+"""The fields that its caller has converted: without them there is no event."""
+
+_STATEMENTS: Final[Mapping[Kind, str]] = {
+    "string": """
+        if {x}.__class__ is not str:
+            {x} = string({x}, {name!r}, message)
+        {keep}encoded = {x}.encode()
+        {x} = SOME_NUMBER[len(encoded)] + encoded
+""",
+    "int": """
+        if {x}.__class__ is not int or not INT_MIN <= {x} <= INT_MAX:
+            {x} = integer({x}, {name!r})
+        {keep}{x} = NULL if {x} is None else SOME_NUMBER[{x}]
+""",
+    "boolean": """
+        if {x}.__class__ is not bool:
+            {x} = boolean({x}, {name!r})
+        {keep}{x} = NULL if {x} is None else SOME_BOOLEAN[{x}]
+""",
+    "date": """
+        if {x}.__class__ is not int or not COMPACT_MINUTES_UNTIL < {x} < COMPACT_SECONDS_FROM:
+            {x} = date({x}, {name!r}, zone)
+        {keep}{x} = NULL if {x} is None else SOME_NUMBER[{x}]
+""",
+    "maps": """
+        {keep}{x} = maps({x}, {name!r}, message)
+""",
+}
+"""Kind → what makes bytes of ``x``, the value of a field as parsed."""
+
+
+class EncodeFields(Protocol):
+    """The signature of `encode_fields`."""
+
+    def __call__(
+        self, message: Message, instance_id: str, message_type: str, zone: tzinfo, /
+    ) -> tuple[tuple[bytes, ...], tuple[Any, ...]]:
+        """Convert and encode every field that WeDa sends.
+
+        Args:
+            message: Of whose fields the values are taken, but for the next two.
+            instance_id: As published.
+            message_type: As published.
+            zone: The zone of dates that name none.
+
+        Returns:
+            The bytes of each field in the order of `WorkflowEvent`, and the values of `NAMED`.
+
+        Raises:
+            Unconvertible: A value does not fit its field.
+            Unreadable: A value holds a number past double range.
+            UnicodeEncodeError: A text holds half of a surrogate pair.
+        """
+
+
+class RecordType:
+    """How a kind of record is joined from the bytes of a message's fields.
+
+    Args:
+        schema: Of the record.
+
+    Attributes:
+        lacking: The fields that WeDa sends and the record does not have.
+
+    Raises:
+        ConfigurationError: The schema is not some of `WorkflowEvent`'s fields with their types, and `CONNECTOR_FIELDS`.
+    """
+
+    def __init__(self, schema: Schema) -> None:
+        own = kinds(schema)
+        if any(_KINDS.get(name) != kind for name, kind in own.items()) or schema.fields != (*own, *CONNECTOR_FIELDS):
+            raise ConfigurationError(
+                f"schema {schema.name}: its fields are not some of {WORKFLOW_EVENT}'s, and {CONNECTOR_FIELDS}"
+            )
+        self._pick: Callable[[Sequence[bytes]], tuple[bytes, ...]] = itemgetter(*map(list(_KINDS).index, own))
+        self.lacking = tuple(name for name in _KINDS if name not in own)
+
+    def join(
+        self, header: bytes, pieces: Sequence[bytes], request: Request, ingest_id: IngestId, extras: Mapping[str, str]
+    ) -> bytes:
+        """One record.
+
+        Args:
+            header: What comes before Avro's bytes.
+            pieces: The bytes of each field of `WorkflowEvent`.
+            request: When and from whom it came.
+            ingest_id: Its ``ingestId``.
+            extras: Field that the record does not have → its JSON text.
+        """
+        return b"".join(
+            (
+                header,
+                *self._pick(pieces),
+                avro.encode_text(request.source),
+                avro.NUMBER[request.received_at],
+                avro.encode_text(ingest_id),
+                avro.encode_map(extras),
+            )
+        )
+
+
+@cache
+def record_type(name: str) -> RecordType:
+    """The type of the records with a full name.
+
+    Raises:
+        ConfigurationError: See `RecordType`.
+    """
+    return RecordType(load(name))
+
+
+def _encode_maps(value: Any, name: str, message: Message) -> bytes:
+    """The bytes of one map or a list of maps; what is not all text is converted."""
+    maps = value
+    if value.__class__ is dict:
+        maps = (value,) if value else ()
+    if maps.__class__ is not str:
+        try:
+            return avro.encode_some_maps(maps)
+        except (AttributeError, TypeError):  # something in it is no text
+            pass
+    converted = conversion.maps(value, name, message)
+    return avro.NULL if converted is None else avro.encode_some_maps(converted)
+
+
+def _compile_encoder() -> EncodeFields:
+    variables = {name: f"x{number}" for number, name in enumerate(_KINDS)}
+    lines = [
+        "def encode_fields(message, instance_id, message_type, zone):",
+        f"    {', '.join(variables.values())} = map(message.fields.get, FIELDS)",
+        f"    {' = '.join(NAMED)} = None",
+    ]
+    for name, kind in _KINDS.items():
+        if name not in _REQUIRED:
+            x, keep = variables[name], f"{name} = {variables[name]}\n        " if name in NAMED else ""
+            text = _STATEMENTS[kind].format(name=name, x=x, keep=keep)
+            lines += [f"    if {x} is None:", f"        {x} = NULL", "    else:", text.strip("\n")]
+    lines += [
+        f"    {variables[INSTANCE_ID]} = text(instance_id)",
+        f"    {variables[MESSAGE_TYPE]} = text(message_type)",
+        f"    return ({', '.join(variables.values())}), ({', '.join(NAMED)})",
+    ]
+    names = {
+        **{name: getattr(conversion, name) for name in ("string", "integer", "boolean", "date")},
+        **{name: getattr(conversion, name) for name in _BOUNDS},
+        **{name: getattr(avro, name) for name in ("NULL", "SOME_NUMBER", "SOME_BOOLEAN")},
+        "FIELDS": tuple(_KINDS),
+        "maps": _encode_maps,
+        "text": avro.encode_text,
+    }
+    exec(compile("\n".join(lines), "<encode_fields>", "exec"), names)  # noqa: S102 - generated from the package's own schema
+    compiled: EncodeFields = names["encode_fields"]
+    return compiled
+
+
+def _check_types(schema: Schema) -> None:
+    own = kinds(schema)
+    for field in schema.parsed["fields"]:
+        kind = own.get(field["name"])
+        if kind is None:
+            continue
+        expected = binary_type(kind) if field["name"] in _REQUIRED else ["null", binary_type(kind)]
+        if field["type"] != expected:
+            raise ConfigurationError(f"schema {schema.name}: no encoding for {json.dumps(field)}")
+
+
+_BOUNDS: Final = ("INT_MIN", "INT_MAX", "COMPACT_MINUTES_UNTIL", "COMPACT_SECONDS_FROM")
+_KINDS: Final = kinds(load(WORKFLOW_EVENT))
+_check_types(load(WORKFLOW_EVENT))
+encode_fields: Final = _compile_encoder()

@@ -1,0 +1,306 @@
+"""The rules file: targets, people, and who is notified of what; a fault in it stops the start with one line."""
+
+import re
+from collections.abc import Mapping
+from datetime import datetime, time, timedelta
+from fnmatch import fnmatchcase
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, Self
+from zoneinfo import ZoneInfo
+
+import yaml
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from connector.errors import ConfigurationError
+from connector.message.schemas import WORKFLOW_EVENT, codes, load
+from connector.notify.templates import check_template
+from connector.settings.types import check_timezone
+
+ADDRESS: Final = "{address}"
+"""In the URL of a target: the address of the person who is notified. A target without it is a room that all read."""
+
+EVERYBODY: Final = "*"
+
+Recipients = Literal["approvers", "starter", "turnedTo", "added", "copied"]
+FIELDS: Final[Mapping[Recipients, str]] = {
+    "approvers": "approverMap",
+    "starter": "startUserMap",
+    "turnedTo": "turnToUserMap",
+    "added": "addAssigneeMap",
+    "copied": "ccUserMap",
+}
+"""Who is notified → the field that names them."""
+
+_UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_DURATION: Final = re.compile(r"(\d+)([smhd])")
+_CLOCK: Final = re.compile(r"([01]\d|2[0-3]):([0-5]\d)")
+_ACTIONS: Final = {code.name: code.value for code in codes(load(WORKFLOW_EVENT), "action")}
+
+
+def seconds_of(value: object) -> float:
+    """The seconds of ``90s``, ``30m``, ``24h`` or ``7d``.
+
+    Raises:
+        ValueError: It is none of these.
+    """
+    found = _DURATION.fullmatch(str(value))
+    if found is None or int(found[1]) == 0:
+        raise ValueError("must be a number with s, m, h or d, as in 30m")
+    return float(int(found[1]) * _UNITS[found[2]])
+
+
+def _clock(value: object) -> time:
+    found = _CLOCK.fullmatch(str(value))
+    if found is None:
+        raise ValueError('must be a time of day in quotes, as in "08:00"')
+    return time(int(found[1]), int(found[2]))
+
+
+def _action(value: object) -> int:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    if value not in _ACTIONS:
+        raise ValueError(f"is no action of WeDa: give its number, or one of {', '.join(_ACTIONS)}")
+    return _ACTIONS[str(value)]
+
+
+def _template(text: str) -> str:
+    check_template(text)
+    return text
+
+
+Duration = Annotated[float, BeforeValidator(seconds_of)]
+Clock = Annotated[time, BeforeValidator(_clock)]
+Action = Annotated[int, BeforeValidator(_action)]
+Template = Annotated[str, Field(min_length=1), AfterValidator(_template)]
+Name = Annotated[str, Field(min_length=1, max_length=80)]
+Patterns = tuple[str, ...]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Target(_Part):
+    """Where messages go: an Apprise URL, by itself or in a file, so that its token is in a Secret."""
+
+    url: str | None = None
+    url_file: Path | None = None
+    address: Name | None = None
+    per_minute: Annotated[int, Field(ge=1)] | None = None
+    format: Literal["text", "markdown", "html"] = "text"
+
+    @model_validator(mode="after")
+    def _have_one(self) -> Self:
+        if (self.url is None) == (self.url_file is None):
+            raise ValueError("needs either url or url_file")
+        return self
+
+
+class Quiet(_Part):
+    """A time of day in which nothing is sent, over midnight where ``from`` is later than ``to``."""
+
+    begin: Clock = Field(alias="from")
+    end: Clock = Field(alias="to")
+
+    def until(self, now: datetime) -> datetime | None:
+        """When the quiet time ends that it is now; None if it is none."""
+        clock = now.time()
+        within = self.begin <= clock < self.end if self.begin <= self.end else clock >= self.begin or clock < self.end
+        if not within:
+            return None
+        end = now.replace(hour=self.end.hour, minute=self.end.minute, second=0, microsecond=0)
+        return end if end > now else end + timedelta(days=1)
+
+
+class Digest(_Part):
+    """Many messages as one: at a time of day, or every so often. ``text`` knows ``lines``, ``count`` and ``more``."""
+
+    at: Clock | None = None
+    every: Duration | None = None
+    title: Template = "{{ count }} 条通知"
+    text: Template = "{% for line in lines %}{{ line }}\n{% endfor %}{% if more %}……还有 {{ more }} 条{% endif %}"
+
+    @model_validator(mode="after")
+    def _have_one(self) -> Self:
+        if (self.at is None) == (self.every is None):
+            raise ValueError("needs either at or every")
+        return self
+
+    def due(self, now: datetime) -> datetime:
+        """When what is gathered now is sent."""
+        if self.at is not None:
+            due = now.replace(hour=self.at.hour, minute=self.at.minute, second=0, microsecond=0)
+            return due if due > now else due + timedelta(days=1)
+        every = self.every or 1.0
+        return now + timedelta(seconds=every - now.timestamp() % every)
+
+
+class Conditions(_Part):
+    """What an event must have; an empty list asks nothing. Texts are patterns with ``*``."""
+
+    action: tuple[Action, ...] = ()
+    process: Patterns = ()
+    node: Patterns = ()
+    person: Patterns = ()
+    type: tuple[Literal["Instance", "Task"], ...] = ()
+    status: tuple[int, ...] = ()
+    environment: Patterns = ()
+    source: Patterns = ()
+
+    def hold(self, value: Mapping[str, Any]) -> bool:
+        """Whether an event fulfils all of them but ``person``."""
+        return (
+            (not self.action or value.get("action") in self.action)
+            and (not self.type or value.get("msgType") in self.type)
+            and (not self.status or value.get("instanceStatus") in self.status)
+            and _fits(self.process, value, "processName", "processKey")
+            and _fits(self.node, value, "elementName", "elementId")
+            and _fits(self.environment, value, "envType")
+            and _fits(self.source, value, "source")
+        )
+
+    def admit(self, identity: str, name: str) -> bool:
+        """Whether a person is meant."""
+        return not self.person or any(fnmatchcase(one, pattern) for one in (identity, name) for pattern in self.person)
+
+
+class Rule(_Part):
+    """Which events notify whom of what, and where."""
+
+    name: Name
+    when: Conditions = Conditions()
+    to: Recipients = "approvers"
+    target: Name
+    title: Template
+    text: Template
+    after: Duration | None = None
+    digest: Digest | None = None
+    urgent: bool = False
+
+    @model_validator(mode="after")
+    def _be_one_of_two(self) -> Self:
+        if self.after is not None and self.digest is not None:
+            raise ValueError("has after and digest: a reminder is sent by itself")
+        return self
+
+
+class Retry(_Part):
+    """How often a message is tried, and how long the first and the longest wait are."""
+
+    attempts: Annotated[int, Field(ge=1, le=100)] = 8
+    first: Duration = 1.0
+    longest: Duration = 300.0
+
+    def wait(self, attempts: int) -> float:
+        """Seconds before the next attempt, after so many."""
+        return min(self.first * 2.0 ** (attempts - 1), self.longest)
+
+
+class Rules(_Part):
+    """A rules file."""
+
+    timezone: Annotated[str, AfterValidator(check_timezone)] = "Asia/Shanghai"
+    targets: dict[Name, Target]
+    people: dict[str, dict[Name, str]] = {}
+    quiet: Quiet | None = None
+    retry: Retry = Retry()
+    rules: Annotated[tuple[Rule, ...], Field(min_length=1)]
+
+    @property
+    def zone(self) -> ZoneInfo:
+        """The time zone of times of day and of dates in texts."""
+        return ZoneInfo(self.timezone)
+
+    def address(self, target: Target, identity: str) -> str | None:
+        """Where a person is reached at a target's platform; None where the map of people does not say."""
+        kind = target.address or ""
+        known = self.people.get(identity, {}).get(kind)
+        if known is None and (common := self.people.get(EVERYBODY, {}).get(kind)) is not None:
+            known = common.replace("{id}", identity)
+        return known
+
+    def some_address(self, target: Target) -> str:
+        """An address at a target's platform that the map of people has, to try its URL with."""
+        known = (self.address(target, identity) for identity in self.people)
+        return next((address for address in known if address is not None), "1")
+
+
+def read_rules(path: Path) -> Rules:
+    """The rules in a file.
+
+    Raises:
+        ConfigurationError: It cannot be read, or a rule has a fault; one line names the rule and the field.
+    """
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{path}: not readable ({getattr(error, 'strerror', error)})") from error
+    except yaml.YAMLError as error:
+        raise ConfigurationError(f"{path}: no YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(tree, dict):
+        raise ConfigurationError(f"{path}: must have targets and rules")
+    try:
+        rules = Rules.model_validate(tree)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        raise ConfigurationError(f"{path}: {_place(tree, problem['loc'])}: {_said(problem)}") from None
+    return _checked(path, _with_urls(path, rules))
+
+
+def example() -> str:
+    """A rules file to start from: the five common cases."""
+    return files("connector.notify").joinpath("example.yaml").read_text(encoding="utf-8")
+
+
+def _with_urls(path: Path, rules: Rules) -> Rules:
+    """The same with every target's URL in its place."""
+    targets = {}
+    for name, target in rules.targets.items():
+        url = target.url
+        if target.url_file is not None:
+            try:
+                url = target.url_file.read_text(encoding="utf-8").strip()
+            except (OSError, UnicodeDecodeError) as error:
+                raise ConfigurationError(f"{path}: target {name}: url_file: not readable ({error})") from error
+        targets[name] = target.model_copy(update={"url": url})
+    return rules.model_copy(update={"targets": targets})
+
+
+def _checked(path: Path, rules: Rules) -> Rules:
+    """The same, if its parts fit together."""
+    names = [rule.name for rule in rules.rules]
+    for rule in rules.rules:
+        if names.count(rule.name) > 1:
+            raise ConfigurationError(f"{path}: rule {rule.name}: name: another rule has it too")
+        if rule.target not in rules.targets:
+            known = ", ".join(rules.targets)
+            raise ConfigurationError(f"{path}: rule {rule.name}: target: {rule.target} is none of {known}")
+    for name, target in rules.targets.items():
+        if (ADDRESS in (target.url or "")) != (target.address is not None):
+            raise ConfigurationError(
+                f"{path}: target {name}: address: goes with {ADDRESS} in the URL, which says where the person's is put"
+            )
+    return rules
+
+
+def _place(tree: Mapping[str, Any], location: tuple[int | str, ...]) -> str:
+    """Where a fault is, a rule by its name."""
+    parts = [str(part) for part in location]
+    if len(location) > 1 and location[0] == "rules" and isinstance(location[1], int):
+        rule = tree["rules"][location[1]]
+        name = rule.get("name") if isinstance(rule, dict) else None
+        parts = [f"rule {name or location[1] + 1}", ".".join(parts[2:])]
+    elif len(location) > 1 and location[0] == "targets":
+        parts = [f"target {parts[1]}", ".".join(parts[2:])]
+    return ": ".join(part for part in parts if part)
+
+
+def _said(problem: Any) -> str:
+    return " ".join(str(problem["msg"]).removeprefix("Value error, ").split())
+
+
+def _fits(patterns: Patterns, value: Mapping[str, Any], *names: str) -> bool:
+    texts = [str(value.get(name) or "") for name in names]
+    return not patterns or any(fnmatchcase(text, pattern) for pattern in patterns for text in texts)

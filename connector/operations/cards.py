@@ -1,0 +1,108 @@
+"""What pages say at a glance: the state of the whole, one event, the dead letters of one cause."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from connector.intake.reprocessing import Listing, Reason
+from connector.lookup.fixes import fix_of
+from connector.lookup.instances import Instance, joined, meaning, people_of
+from connector.message import weda
+from connector.telemetry.health import Health
+from connector.telemetry.recent import RecentEvent
+
+_MOST_REASONS: Final = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """Dead letters of one code: how many wait, how many were reprocessed (to users: replayed), why, and what to do."""
+
+    code: int
+    waiting: int
+    replayed: int
+    fix: str
+    reasons: list[Reason]
+
+
+def causes(listing: Listing) -> list[Cause]:
+    """The reasons by code, those with most that wait first."""
+    by_code: dict[int, list[Reason]] = {}
+    for reason in listing.reasons:
+        by_code.setdefault(reason.code, []).append(reason)
+    bodies = {one.letter.code: one.letter.body for one in listing.letters}
+    causes = [
+        Cause(
+            code,
+            sum(reason.waiting for reason in reasons),
+            sum(reason.replayed for reason in reasons),
+            fix_of(code, bodies.get(code, b"")),
+            reasons[:_MOST_REASONS],
+        )
+        for code, reasons in by_code.items()
+    ]
+    return sorted(causes, key=lambda cause: (-cause.waiting, -cause.replayed))
+
+
+@dataclass(frozen=True, slots=True)
+class EventCard:
+    """One event as people read it; ``kind`` gives its colour."""
+
+    received_at: int
+    instance_id: str
+    title: str
+    process: str
+    person: str
+    action: str
+    kind: str
+    node: str
+    state: str
+    source: str
+
+
+_KINDS: Final[Mapping[int, str]] = {
+    **dict.fromkeys((*weda.DECISIONS, *weda.PASSES), "good"),
+    **dict.fromkeys((weda.REJECT, weda.TERMINATE, weda.SEND_BACK, weda.WITHDRAW, weda.DELETE_INSTANCE), "bad"),
+    **dict.fromkeys((weda.TODO, weda.TURN_OVER, weda.ADD_ASSIGNEE), "fair"),
+}
+
+
+def colour_of(instance: Instance) -> str:
+    """The colour of an instance's state."""
+    if not instance.is_over:
+        return "fair"
+    return {weda.APPROVED: "good", weda.TURNED_DOWN: "bad"}.get(instance.status or 0, "plain")
+
+
+def event_card(event: RecentEvent) -> EventCard:
+    """The card of an event."""
+    fields = event.fields
+    action = fields["action"]
+    return EventCard(
+        event.received_at,
+        event.instance_id,
+        fields["flowTitle"] or "",
+        fields["processName"] or "",
+        joined(people_of(fields["approverMap"])) or joined(people_of(fields["startUserMap"])),
+        fields["actionName"] or meaning("action", action) or ("" if action is None else str(action)),
+        _KINDS.get(action, "plain"),
+        fields["elementName"] or joined(people_of(fields["elementMap"])),
+        fields["taskStatusName"] or fields["instanceStatusName"] or "",
+        event.source,
+    )
+
+
+def is_wanted(card: EventCard, asked: Mapping[str, str]) -> bool:
+    """Whether each text is in the field of that name, in any case."""
+    return all(text.lower() in getattr(card, name).lower() for name, text in asked.items())
+
+
+def verdict(health: Health) -> tuple[str, str]:
+    """The state of the whole in colour and words; what waits for people is part of it."""
+    if not health.is_ready:
+        return "bad", "Messages cannot be accepted now."
+    if health.problems or health.kafka != "up":
+        return "fair", "Messages are accepted; something needs attention."
+    if health.dead_letters:
+        return "fair", "Messages are accepted; dead letters wait for somebody."
+    return "good", "All is well: messages are accepted."

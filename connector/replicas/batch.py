@@ -1,0 +1,277 @@
+"""One batch: requests of a replica that the database executes together, and what becomes of them.
+
+It is one statement and one transaction, a function of the database (``migrations/``), so that no transaction ever waits
+for a network.
+"""
+
+import asyncio
+import hashlib
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, NamedTuple
+
+from connector.delivery.duplicates import DedupKey, DedupState
+from connector.errors import OutcomeUnknown, Unavailable
+from connector.journal.model import Admission
+from connector.replicas.database import unavailable
+
+APPLY: Final = """
+    SELECT refused, idle_lanes, has_more, dedup_states, sequences, is_owner, backlogs FROM weda_apply_batch(
+        replica => %(replica)s,
+        batch_number => %(batch_number)s,
+        repeats_within => make_interval(secs => %(repeats_within)s),
+        safe_keys => %(safe_keys)s::bytea[],
+        safe_fingerprints => %(safe_fingerprints)s::bytea[],
+        void_keys => %(void_keys)s::bytea[],
+        void_fingerprints => %(void_fingerprints)s::bytea[],
+        released_lanes => %(released_lanes)s::bytea[],
+        removed_sequences => %(removed_sequences)s::bigint[],
+        amended_sequences => %(amended_sequences)s::bigint[],
+        amended_lanes => %(amended_lanes)s::bytea[],
+        amended_contents => %(amended_contents)s::bytea[],
+        stored_sequences => %(stored_sequences)s::bigint[],
+        stored_lanes => %(stored_lanes)s::bytea[],
+        stored_id_keys => %(stored_id_keys)s::bytea[],
+        stored_content_keys => %(stored_content_keys)s::bytea[],
+        stored_fingerprints => %(stored_fingerprints)s::bytea[],
+        stored_sources => %(stored_sources)s::text[],
+        stored_times => %(stored_times)s::bigint[],
+        stored_contents => %(stored_contents)s::bytea[],
+        note_names => %(note_names)s::text[],
+        note_values => %(note_values)s::bigint[],
+        claimed_lanes => %(claimed_lanes)s::bytea[],
+        claimed_id_keys => %(claimed_id_keys)s::bytea[],
+        claimed_content_keys => %(claimed_content_keys)s::bytea[],
+        claimed_fingerprints => %(claimed_fingerprints)s::bytea[]
+    )
+"""
+"""The statement of every batch; :meth:`Batch.parameters` has its parameters, :class:`BatchResult` its one row."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimResult:
+    """The database's answer to a claim.
+
+    Attributes:
+        dedup_state: Of the message's key: new, in conflict, pending on another replica, or safe.
+        sequence: Its place in the order.
+        is_owner: Whether this replica owns its lane.
+        is_behind_rows: Whether its lane has rows in front of it.
+    """
+
+    dedup_state: DedupState
+    sequence: int
+    is_owner: bool
+    is_behind_rows: bool
+
+
+class BatchResult(NamedTuple):
+    """What the database returns.
+
+    Attributes:
+        refused: Which of the rows were not stored, counted from 1: their lanes are another replica's now.
+        idle_lanes: Lanes whose last row was removed.
+        has_more: Whether a lane of the batch that is this replica's has rows left.
+        dedup_states: Of each claim.
+        sequences: Of each claim.
+        is_owner: Of each claim.
+        backlogs: Of each claim.
+    """
+
+    refused: list[int]
+    idle_lanes: list[bytes]
+    has_more: bool
+    dedup_states: list[str]
+    sequences: list[int]
+    is_owner: list[bool | None]
+    backlogs: list[int | None]
+
+
+@dataclass(slots=True)
+class Claim:
+    """A request for a message's place in the order."""
+
+    lane: str
+    dedup_key: DedupKey | None
+    result: asyncio.Future[ClaimResult]
+
+
+@dataclass(slots=True)
+class NewRow:
+    """A row to store: under the sequence that it has, or `is_behind` everything in another replica's lane."""
+
+    admission: Admission
+    content: bytes
+    dedup_key: DedupKey | None
+    is_behind: bool
+    done: asyncio.Future[None]
+
+
+@dataclass(slots=True)
+class Change:
+    """The removal of a row, or the admission that replaces it, and who waits for it."""
+
+    admission: Admission | None = None
+    waiting: list[asyncio.Future[None]] = field(default_factory=list)
+
+    def complete(self, error: Unavailable | None) -> None:
+        """Notify all who wait."""
+        for done in self.waiting:
+            _complete(done, error)
+
+
+@dataclass(slots=True)
+class Batch:
+    """What is executed together.
+
+    Attributes:
+        claims: Places to claim.
+        rows: Rows to store.
+        removals: Rows to remove, by sequence.
+        amends: Rows to replace, by sequence.
+        safe: Dedup keys of messages that are published.
+        void: Dedup keys of messages that were refused.
+        released: Lanes to give up.
+    """
+
+    claims: list[Claim] = field(default_factory=list)
+    rows: list[NewRow] = field(default_factory=list)
+    removals: dict[int, Change] = field(default_factory=dict)
+    amends: dict[int, Change] = field(default_factory=dict)
+    safe: list[DedupKey] = field(default_factory=list)
+    void: list[DedupKey] = field(default_factory=list)
+    released: set[str] = field(default_factory=set)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to execute."""
+        return not (self.claims or self.rows or self.removals or self.amends or self.safe or self.void or self.released)
+
+    def followed_by(self, later: "Batch") -> "Batch":
+        """Both together; later claims and rows come later."""
+        return Batch(
+            claims=[*self.claims, *later.claims],
+            rows=[*self.rows, *later.rows],
+            removals=_both(self.removals, later.removals),
+            amends=_both(self.amends, later.amends),
+            safe=[*self.safe, *later.safe],
+            void=[*self.void, *later.void],
+            released=self.released | later.released,
+        )
+
+    def parameters(self, replica: uuid.UUID, number: int, repeats_within: float) -> dict[str, Any]:
+        """Those of `APPLY`.
+
+        Args:
+            replica: Whose batch it is.
+            number: Of the batch, higher than that of every earlier one.
+            repeats_within: Seconds for which a message that was seen is remembered.
+        """
+        rows, claims = self.rows, self.claims
+        safe, void = [*_possible_keys(self.safe)], [*_possible_keys(self.void)]
+        amends = [(sequence, one.admission) for sequence, one in self.amends.items() if one.admission is not None]
+        notes = [row.admission.note for row in rows]
+        notes = notes if any(notes) else []
+        return {
+            "replica": replica,
+            "batch_number": number,
+            "repeats_within": repeats_within,
+            "safe_keys": [key for key, _ in safe],
+            "safe_fingerprints": [fingerprint for _, fingerprint in safe],
+            "void_keys": [key for key, _ in void],
+            "void_fingerprints": [fingerprint for _, fingerprint in void],
+            "released_lanes": [lane.encode() for lane in self.released],
+            "removed_sequences": [*self.removals],
+            "amended_sequences": [sequence for sequence, _ in amends],
+            "amended_lanes": [admission.lane.encode() for _, admission in amends],
+            "amended_contents": [admission.content for _, admission in amends],
+            "stored_sequences": [None if row.is_behind else row.admission.sequence for row in rows],
+            "stored_lanes": [row.admission.lane.encode() for row in rows],
+            **_dedup_columns("stored", [row.dedup_key for row in rows]),
+            "stored_sources": [row.admission.request.source for row in rows],
+            "stored_times": [row.admission.request.received_at for row in rows],
+            "stored_contents": [row.content for row in rows],
+            "note_names": [None if note is None else note.name for note in notes],
+            "note_values": [None if note is None else note.value for note in notes],
+            "claimed_lanes": [claim.lane.encode() for claim in claims],
+            **_dedup_columns("claimed", [claim.dedup_key for claim in claims]),
+        }
+
+    def complete(self, result: BatchResult) -> None:
+        """The batch is committed."""
+        for change in (*self.removals.values(), *self.amends.values()):
+            change.complete(None)
+        for number, row in enumerate(self.rows, start=1):
+            is_refused = number in result.refused
+            _complete(row.done, unavailable("its lane is another replica's now") if is_refused else None)
+        for claim, dedup_state, sequence, is_owner, backlog in zip(
+            self.claims, result.dedup_states, result.sequences, result.is_owner, result.backlogs, strict=True
+        ):
+            _complete(claim.result, ClaimResult(DedupState(dedup_state), sequence, bool(is_owner), bool(backlog)))
+
+    def give_up(self, error: Unavailable) -> None:
+        """The batch is rolled back, or nobody knows, and it is not executed again."""
+        self.give_up_claims(error)
+        for row in self.rows:
+            _complete(row.done, _outcome_unknown(error))
+        for change in (*self.removals.values(), *self.amends.values()):
+            change.complete(error)
+
+    def give_up_claims(self, error: Unavailable) -> None:
+        """Refuse the claims: nobody waits for a database that does not answer."""
+        claims, self.claims = self.claims, []
+        for claim in claims:
+            _complete(claim.result, error)
+
+    def give_up_what_cannot_repeat(self, error: Unavailable) -> None:
+        """Refuse what must not be executed twice; what is left may have been executed already, without harm."""
+        self.void += [claim.dedup_key for claim in self.claims if claim.dedup_key is not None]
+        self.give_up_claims(error)
+        behind, self.rows = [row for row in self.rows if row.is_behind], [row for row in self.rows if not row.is_behind]
+        for row in behind:
+            _complete(row.done, _outcome_unknown(error))
+
+
+def _both(earlier: Mapping[int, Change], later: Mapping[int, Change]) -> dict[int, Change]:
+    """The latest change of each row, for which those wait too who waited for an earlier one."""
+    changes = dict(earlier)
+    for sequence, change in later.items():
+        before = changes.get(sequence, Change())
+        changes[sequence] = Change(change.admission, [*before.waiting, *change.waiting])
+    return changes
+
+
+def _content_key(dedup_key: DedupKey) -> bytes:
+    """The key for a second content of the same id."""
+    return hashlib.blake2b(dedup_key[0] + dedup_key[1], digest_size=16).digest()
+
+
+def _possible_keys(dedup_keys: Sequence[DedupKey]) -> Iterator[tuple[bytes, bytes]]:
+    """Key and fingerprint of every entry that the database may have: under the id, or under id and content."""
+    for dedup_key in dedup_keys:
+        yield dedup_key[0], dedup_key[1]
+        yield _content_key(dedup_key), dedup_key[1]
+
+
+def _dedup_columns(name: str, dedup_keys: Sequence[DedupKey | None]) -> dict[str, list[bytes | None]]:
+    return {
+        f"{name}_id_keys": [None if one is None else one[0] for one in dedup_keys],
+        f"{name}_content_keys": [None if one is None else _content_key(one) for one in dedup_keys],
+        f"{name}_fingerprints": [None if one is None else one[1] for one in dedup_keys],
+    }
+
+
+def _outcome_unknown(error: Unavailable) -> OutcomeUnknown:
+    """The error for a row that may have been committed."""
+    return OutcomeUnknown(f"{error.message}; it may be published all the same", retry_after=error.retry_after)
+
+
+def _complete(future: asyncio.Future[Any], outcome: Any) -> None:
+    if future.done():
+        return
+    if isinstance(outcome, Exception):
+        future.set_exception(outcome)
+        future.exception()  # the caller may be gone
+    else:
+        future.set_result(outcome)

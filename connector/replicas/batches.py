@@ -1,0 +1,190 @@
+"""What a replica asks of the database, in batches: requests made during one batch go into the next (group commit)."""
+
+import asyncio
+from typing import Final
+
+from connector.delivery.duplicates import DedupKey
+from connector.errors import Unavailable
+from connector.journal.model import Admission
+from connector.replicas.batch import APPLY, Batch, BatchResult, Change, Claim, ClaimResult, NewRow
+from connector.replicas.database import Connection, DatabaseError, DatabaseHealth, unavailable
+from connector.replicas.lanes import SharedLanes
+from connector.replicas.membership import Membership
+
+_MOST_IN_BATCH: Final = 500
+_STATEMENT_SECONDS: Final = 2.0
+_RETRY_SECONDS: Final = 0.2
+
+
+class Batches:
+    """Gathers requests, and has them executed one batch after the other.
+
+    Args:
+        connection: To the database.
+        membership: Who asks, and by which lease.
+        lanes: What this replica has in memory; filled by what is stored and found.
+        health: Of the database.
+        max_bytes: Bound of what waits, for all replicas together.
+        repeats_within: Seconds for which a message that was seen is remembered.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        membership: Membership,
+        lanes: SharedLanes,
+        health: DatabaseHealth,
+        *,
+        max_bytes: int,
+        repeats_within: float,
+    ) -> None:
+        self._connection = connection
+        self._membership = membership
+        self._lanes = lanes
+        self._health = health
+        self._max_bytes = max_bytes
+        self._repeats_within = repeats_within
+        self._next = Batch()
+        self._has_requests = asyncio.Event()
+        self._is_executing = False
+        self._number = 0
+
+    @property
+    def has_work(self) -> bool:
+        """Whether something is requested and not done."""
+        return self._is_executing or not self._next.is_empty
+
+    # --- requests ---
+
+    async def claim(self, lane: str, dedup_key: DedupKey | None) -> ClaimResult:
+        """Claim a message's place.
+
+        Raises:
+            Unavailable: There is no lease, or no answer.
+        """
+        self._membership.check_lease()
+        claim = Claim(lane, dedup_key, asyncio.get_running_loop().create_future())
+        self._next.claims.append(claim)
+        self._has_requests.set()
+        return await claim.result
+
+    async def store(self, admission: Admission, dedup_key: DedupKey | None, *, is_behind: bool) -> None:
+        """Return when the row is committed; see `connector.replicas.batch.NewRow`.
+
+        Raises:
+            Unavailable: It is not, or nobody knows.
+        """
+        content = admission.content
+        if self._lanes.bytes + len(content) > self._max_bytes:
+            raise Unavailable("the shared journal is full (WEDA_JOURNAL__MAX_BYTES): send it again", retry_after=5)
+        self._membership.check_lease()
+        row = NewRow(admission, content, dedup_key, is_behind, asyncio.get_running_loop().create_future())
+        self._next.rows.append(row)
+        self._has_requests.set()
+        self._lanes.bytes += len(content)
+        await row.done
+
+    async def remove(self, sequence: int) -> None:
+        """Return when the row's removal is committed, however long the database does not answer.
+
+        Raises:
+            Unavailable: The lease is lost.
+        """
+        await self._change(self._next.removals, sequence, None)
+
+    async def amend(self, admission: Admission) -> None:
+        """Return when the row is replaced, however long the database does not answer.
+
+        Raises:
+            Unavailable: The lease is lost.
+        """
+        await self._change(self._next.amends, admission.sequence, admission)
+
+    def mark_safe(self, dedup_key: DedupKey) -> None:
+        """A message with the key is published."""
+        self._next.safe.append(dedup_key)
+        self._has_requests.set()
+
+    def mark_void(self, dedup_key: DedupKey) -> None:
+        """A message with the key was refused."""
+        self._next.void.append(dedup_key)
+        self._has_requests.set()
+
+    def release(self, lane: str) -> None:
+        """Nothing of the lane is left in memory."""
+        self._next.released.add(lane)
+        self._has_requests.set()
+
+    def give_up(self, why: str) -> None:
+        """Refuse what is requested and not under way."""
+        self._next.give_up(unavailable(why))
+        self._next = Batch()
+
+    async def _change(self, changes: dict[int, Change], sequence: int, admission: Admission | None) -> None:
+        if self._membership.lease.is_lost:
+            raise unavailable("the lease has run out")
+        change, done = changes.setdefault(sequence, Change()), asyncio.get_running_loop().create_future()
+        change.admission = admission
+        change.waiting.append(done)
+        self._has_requests.set()
+        await done
+
+    # --- one batch after the other ---
+
+    async def run(self) -> None:
+        """Execute batches for as long as there are requests, and wait for more."""
+        while True:
+            await self._has_requests.wait()
+            if not self._membership.lease.is_held:
+                await asyncio.sleep(_RETRY_SECONDS)
+                continue
+            batch = self._gather()
+            if not batch.is_empty:
+                await self._execute(batch)
+
+    def _gather(self) -> Batch:
+        """What goes into this batch: everything that fits."""
+        batch, rest = self._next, Batch()
+        self._next = rest
+        batch.claims, rest.claims = batch.claims[:_MOST_IN_BATCH], batch.claims[_MOST_IN_BATCH:]
+        batch.rows, rest.rows = batch.rows[:_MOST_IN_BATCH], batch.rows[_MOST_IN_BATCH:]
+        # Lanes that are in use again are released when their last message is unpinned.
+        batch.released = {lane for lane in batch.released if not self._lanes.is_in_use(lane)}
+        if rest.is_empty:
+            self._has_requests.clear()
+        return batch
+
+    async def _execute(self, batch: Batch) -> None:
+        self._number += 1
+        parameters = batch.parameters(self._membership.replica_id, self._number, self._repeats_within)
+        self._is_executing = True
+        try:
+            [row] = await self._connection.execute(APPLY, parameters, seconds=_STATEMENT_SECONDS)
+        except DatabaseError as error:
+            self._membership.note_error(error)
+            await self._repeat(batch, unavailable(error.public))
+        else:
+            self._health.note_success()
+            result = BatchResult(*row)
+            batch.complete(result)
+            self._note_lanes(result)
+        finally:
+            self._is_executing = False
+
+    def _note_lanes(self, result: BatchResult) -> None:
+        for lane in map(bytes.decode, result.idle_lanes):
+            if not self._lanes.is_in_use(lane):
+                self.release(lane)
+        if result.has_more:
+            self._lanes.note_rows()
+
+    async def _repeat(self, batch: Batch, error: Unavailable) -> None:
+        """Refuse what must not be executed twice, and put the rest of a failed batch into the next one."""
+        batch.give_up_what_cannot_repeat(error)
+        if self._membership.lease.is_lost:
+            batch.give_up(error)
+            return
+        self._next = batch.followed_by(self._next)
+        self._has_requests.set()
+        await asyncio.sleep(_RETRY_SECONDS)
+        self._next.give_up_claims(error)

@@ -1,0 +1,76 @@
+"""What a replica knows of the lanes in the shared journal."""
+
+from collections import Counter
+from collections.abc import Callable
+
+
+class SharedLanes:
+    """The lanes of which this replica has something in memory, as `connector.delivery.lanes.JournaledLanes`.
+
+    The result of a claim says whether its lane has rows. It cannot know what this replica is about to write, or has
+    claimed and not yet admitted: such lanes are in use, and not released.
+
+    Args:
+        on_free: Called with a lane of which nothing is left in memory.
+
+    Attributes:
+        backlog: Rows of this replica's lanes, as the database last counted.
+        bytes: What waits in all lanes, as the database last counted, with what was written here since.
+    """
+
+    def __init__(self, on_free: Callable[[str], None]) -> None:
+        self._on_free = on_free
+        self._pins: Counter[str] = Counter()
+        self._writes: Counter[str] = Counter()
+        self.backlog = 0
+        self.bytes = 0
+
+    def pin(self, lane: str) -> None:
+        """A message of the lane is being claimed, or is in memory."""
+        self._pins[lane] += 1
+
+    def unpin(self, lane: str) -> None:
+        """It is in memory no longer."""
+        self._decrement(self._pins, lane)
+
+    def add(self, lane: str) -> None:
+        """A row of the lane is about to be written."""
+        self._writes[lane] += 1
+
+    def written(self, lane: str, *, is_stored: bool) -> None:
+        """The write has ended; what was stored is known to claims from now on."""
+        if is_stored:
+            self.note_rows()
+        self._decrement(self._writes, lane)
+
+    def removed(self, lane: str) -> None:  # noqa: ARG002 - claims know of which lane
+        """A row is gone. The count stays above 0 until the database says so: others may have written more."""
+        if self.backlog > 1:
+            self.backlog -= 1
+
+    def note_rows(self) -> None:
+        """There are rows in this replica's lanes, of whatever number."""
+        self.backlog = max(self.backlog, 1)
+
+    def is_in_use(self, lane: str) -> bool:
+        """Whether something of the lane is in memory."""
+        return lane in self._pins or lane in self._writes
+
+    def may_insert_before(self, lane: str) -> bool:
+        """Whether a claim of the lane may have been numbered before the rows that were read."""
+        return self.is_in_use(lane)
+
+    @property
+    def total(self) -> int:
+        """Rows of this replica's lanes, as far as is known: those that others write are counted once a second."""
+        return self.backlog + len(self._writes)
+
+    def __contains__(self, lane: str) -> bool:
+        return lane in self._writes
+
+    def _decrement(self, counts: Counter[str], lane: str) -> None:
+        counts[lane] -= 1
+        if not counts[lane]:
+            del counts[lane]
+        if not self.is_in_use(lane):
+            self._on_free(lane)

@@ -1,0 +1,142 @@
+"""A replica among the others: its row in the database, which holds its lease and whether Kafka answers it.
+
+A replica whose lease has run out does not continue: the connector restarts in its process, under another name.
+"""
+
+import asyncio
+import contextlib
+import time
+import uuid
+from collections.abc import Callable
+from typing import Final
+
+import structlog
+
+from connector.replicas.database import (
+    LEASE_LOST,
+    Connection,
+    DatabaseError,
+    DatabaseHealth,
+    StatementError,
+    unavailable,
+)
+from connector.replicas.lanes import SharedLanes
+from connector.replicas.lease import GRANT_SECONDS, Lease
+from connector.replicas.reach import KafkaReach
+
+LATE_SECONDS: Final = GRANT_SECONDS - 3.0
+"""A replica whose lease has less left has not renewed it lately."""
+
+_STATEMENT_SECONDS: Final = 2.0
+_RENEW_SECONDS: Final = 1.0
+_RETRY_SECONDS: Final = 0.2
+_MOST_ADOPTED: Final = 1_000
+_LOG = structlog.get_logger("connector.journal")
+
+_REGISTER: Final = """
+    INSERT INTO weda_replica (replica_id, lease_until)
+    VALUES (%(replica)s, clock_timestamp() + make_interval(secs => %(lease)s))
+    ON CONFLICT DO NOTHING
+"""
+_RENEW: Final = """
+    SELECT backlog, bytes FROM weda_renew_lease(
+        replica => %(replica)s, lease => make_interval(secs => %(lease)s), most_adopted => %(most_adopted)s
+    )
+"""
+_REPORT_REACH: Final = """
+    WITH reported AS (
+        UPDATE weda_replica SET reaches_kafka = %(reaches_kafka)s,
+        reached_kafka_at = clock_timestamp() - make_interval(secs => %(reached_seconds_ago)s)
+        WHERE replica_id = %(replica)s AND (reaches_kafka OR %(reaches_kafka)s)
+    )
+    SELECT EXISTS (
+        SELECT FROM weda_replica WHERE replica_id <> %(replica)s AND reaches_kafka
+        AND reached_kafka_at > clock_timestamp() - make_interval(secs => %(lost_seconds_ago)s)
+        AND lease_until > clock_timestamp() + make_interval(secs => %(late)s)
+    )
+"""
+_LEAVE: Final = "DELETE FROM weda_replica WHERE replica_id = %(replica)s"
+
+
+class Membership:
+    """Keeps this replica's lease, and compares its reach of Kafka with the others'.
+
+    Args:
+        connection: To the database.
+        lanes: Where the database's counts are noted.
+        health: Of the database.
+        on_loss: Called on the event loop, once, when the lease is lost.
+
+    Attributes:
+        replica_id: This replica's name among the others, new at every start.
+        lease: On its lanes.
+        reach: Whether Kafka answers it, and others.
+    """
+
+    def __init__(
+        self, connection: Connection, lanes: SharedLanes, health: DatabaseHealth, on_loss: Callable[[], None]
+    ) -> None:
+        self._connection = connection
+        self._lanes = lanes
+        self._health = health
+        self._on_loss = on_loss
+        self._is_registered = False
+        self._is_over = False
+        self.replica_id = uuid.uuid4()
+        self.lease = Lease()
+        self.reach = KafkaReach()
+
+    async def run(self) -> None:
+        """Renew the lease until it is lost."""
+        while not self.lease.is_lost:
+            try:
+                await self._renew()
+            except DatabaseError as error:
+                self.note_error(error)
+            await asyncio.sleep(_RETRY_SECONDS if self._health.problem else _RENEW_SECONDS)
+        self._lose()
+
+    async def leave(self) -> None:
+        """Leave the lanes to the others, if the database answers."""
+        if self._is_registered:
+            with contextlib.suppress(DatabaseError):
+                await self._connection.execute(_LEAVE, {"replica": self.replica_id}, seconds=_STATEMENT_SECONDS)
+
+    def check_lease(self) -> None:
+        """Raise ``Unavailable`` unless the lease is held."""
+        if not self.lease.is_held:
+            raise unavailable("this replica has no lease on it now")
+
+    def note_error(self, error: DatabaseError) -> None:
+        """A statement has failed, perhaps because the lease is lost."""
+        self._health.note_error(error)
+        if isinstance(error, StatementError) and error.sqlstate == LEASE_LOST:
+            self._lose()
+
+    async def _renew(self) -> None:
+        asked_at = time.monotonic()
+        granted = {"replica": self.replica_id, "lease": GRANT_SECONDS}
+        if not self._is_registered:
+            await self._connection.execute(_REGISTER, granted, seconds=_STATEMENT_SECONDS)
+        wanted = {**granted, "most_adopted": 0 if self.reach.is_isolated else _MOST_ADOPTED}
+        [counts] = await self._connection.execute(_RENEW, wanted, seconds=_STATEMENT_SECONDS)
+        self._is_registered = True
+        self.lease.renewed(asked_at)
+        self._lanes.backlog, self._lanes.bytes = counts
+        await self._report_reach()
+        self._health.note_success()
+
+    async def _report_reach(self) -> None:
+        """Report when Kafka last answered this replica, and read whether it has answered another one since."""
+        lost_at = self.reach.lost_at
+        report = {"replica": self.replica_id, "late": LATE_SECONDS, **self.reach.report()}
+        [(others_reach,)] = await self._connection.execute(_REPORT_REACH, report, seconds=_STATEMENT_SECONDS)
+        self.reach.note_others(reach=others_reach, lost_at=lost_at)
+
+    def _lose(self) -> None:
+        if self._is_over:
+            return
+        self._is_over = True
+        _LOG.error("the lease on the shared journal has run out; restarting in process", reason=self._health.problem)
+        self.lease.revoke()
+        self._on_loss()

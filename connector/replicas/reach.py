@@ -1,0 +1,51 @@
+"""Whether Kafka answers this replica, and whether it answers another one since this one lost it."""
+
+import time
+from typing import Any
+
+
+class KafkaReach:
+    """What this replica knows of its own reach, and of the others'.
+
+    Replicas notice an outage at different times: only reports newer than this one's own loss count.
+    """
+
+    def __init__(self) -> None:
+        self._is_reached = False
+        self._reached_at: float | None = None
+        self._lost_at = time.monotonic()
+        self._others_reach = False
+
+    @property
+    def is_isolated(self) -> bool:
+        """Whether the brokers answer another replica and not this one."""
+        return self._others_reach and not self._is_reached
+
+    @property
+    def lost_at(self) -> float:
+        """When Kafka last ceased to answer this replica, on the monotonic clock."""
+        return self._lost_at
+
+    def note_own(self, *, answers: bool) -> None:
+        """The brokers have answered this replica now, or no longer answer it."""
+        now = time.monotonic()
+        if answers:
+            self._reached_at = now
+        elif self._is_reached:
+            self._lost_at = now
+            self._others_reach = False  # reports from before this moment are stale
+        self._is_reached = answers
+
+    def note_others(self, *, reach: bool, lost_at: float) -> None:
+        """Whether another replica reports a later answer than `lost_at`; stale if Kafka was lost again meanwhile."""
+        if lost_at == self._lost_at:
+            self._others_reach = reach
+
+    def report(self) -> dict[str, Any]:
+        """What the others are sent, as parameters of a statement: intervals are seconds before now."""
+        now = time.monotonic()
+        return {
+            "reaches_kafka": self._is_reached,
+            "reached_seconds_ago": None if self._reached_at is None else now - self._reached_at,
+            "lost_seconds_ago": 0.0 if self._is_reached else now - self._lost_at,
+        }

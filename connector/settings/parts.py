@@ -1,0 +1,147 @@
+"""Variables that set one part of a setting: a property of the Kafka clients, or the tokens or the secrets of a source.
+
+``WEDA_KAFKA__PROPERTIES__SASL_PASSWORD`` is the property ``sasl.password``, ``WEDA_SOURCES__HR__TOKENS`` the tokens of
+the source ``hr``; with ``_FILE`` at its end each names a file that holds the value. A part is given once: a second
+time, by another variable, the whole setting or the configuration file, is refused.
+"""
+
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final
+
+from connector.settings.librdkafka import ENDING_IN_FILE, UNDERSCORED, check_promise, plain_name
+from connector.settings.load import BY_FILE, Written, environment_name, read_value
+from connector.settings.types import DEFAULT_SOURCE, nearest, refusal
+
+_PROPERTIES: Final = "kafka.properties"
+_SOURCES: Final = "sources"
+_CREDENTIALS: Final = ("tokens", "secrets")
+_PROPERTY: Final = f"{environment_name(_PROPERTIES)}__"
+_SOURCE: Final = f"{environment_name(_SOURCES)}__"
+_UPPER_CASE: Final = re.compile(r"[A-Z0-9_]*[A-Z0-9]", re.ASCII)
+
+
+def is_part(variable: str) -> bool:
+    """Whether a variable sets a part of a setting, or seems to."""
+    return variable.startswith((_PROPERTY, _SOURCE))
+
+
+def names_file(variable: str) -> bool:
+    """Whether the value of a variable is the name of a file that holds the setting's value.
+
+    Three properties of librdkafka end in ``.file`` themselves: what names one of them is the property.
+    """
+    return variable.endswith(BY_FILE) and not (
+        variable.startswith(_PROPERTY) and variable.removeprefix(_PROPERTY) in _IRREGULAR
+    )
+
+
+def _part(name: str) -> str:
+    """How the name of a property or a source is written in a variable."""
+    return re.sub("[.-]", "_", name).upper()
+
+
+_IRREGULAR: Final[Mapping[str, str]] = {_part(name): name for name in (*UNDERSCORED, *ENDING_IN_FILE)}
+"""Of a variable → the property, where dots in place of underscores would make another name."""
+
+
+def property_variable(name: str) -> str:
+    """The variable of one librdkafka property."""
+    return _PROPERTY + _part(name)
+
+
+def _property_name(variable: str) -> str:
+    part = variable.removeprefix(_PROPERTY)
+    if names_file(variable):
+        part = part.removesuffix(BY_FILE)
+    if _UPPER_CASE.fullmatch(part) is None:
+        raise refusal(variable, f"unknown setting; the name of a property is written as in {_PROPERTY}SASL_PASSWORD")
+    return _IRREGULAR.get(part, part.lower().replace("_", "."))
+
+
+def add_parts(
+    written: Mapping[str, Written], environment: Mapping[str, str], needed: Collection[str]
+) -> dict[str, Written]:
+    """What is written, with the parts that variables set.
+
+    Args:
+        written: values by dotted name, as the file, the environment and the flags give them.
+        environment: all variables.
+        needed: dotted names; parts of other settings are not read.
+
+    Raises:
+        ConfigurationError: a part is unknown, cannot be read, is empty or is set twice.
+    """
+    added = dict(written)
+    for setting, prefix, add in ((_PROPERTIES, _PROPERTY, _with_properties), (_SOURCES, _SOURCE, _with_credentials)):
+        variables = sorted(name for name in environment if name.startswith(prefix))
+        if variables and setting in needed:
+            whole = written.get(setting, Written(environment_name(setting), _DEFAULTS[setting]))
+            if isinstance(whole.value, dict):  # the model refuses what is none
+                added[setting] = add(whole, {name: environment[name] for name in variables})
+    return added
+
+
+_DEFAULTS: Final[Mapping[str, dict[str, Any]]] = {_PROPERTIES: {}, _SOURCES: {DEFAULT_SOURCE: {}}}
+
+
+def _with_properties(whole: Written, variables: Mapping[str, str]) -> Written:
+    properties = dict(whole.value)  # type: ignore[call-overload] # add_parts has looked
+    parts: dict[tuple[str, ...], str] = {}
+    for variable, text in variables.items():
+        name = _property_name(variable)
+        for other in properties:
+            if plain_name(other) == plain_name(name):
+                where = parts.get((other,), whole.name)
+                raise refusal(variable, f"{other} is set by {where} as well; keep one of the two")
+        properties[name] = value = _value(variable, text)
+        parts[name,] = variable
+        try:
+            check_promise(name, value.strip().lower())
+        except ValueError as error:
+            raise refusal(variable, str(error)) from None
+    return replace(whole, value=properties, parts=parts)
+
+
+def _with_credentials(whole: Written, variables: Mapping[str, str]) -> Written:
+    sources = {name: dict(source) if isinstance(source, dict) else source for name, source in whole.value.items()}  # type: ignore[attr-defined] # add_parts has looked
+    known = _credential_variables(sources)
+    if not known:  # the model refuses it
+        return whole
+    parts: dict[tuple[str, ...], str] = {}
+    for variable, text in variables.items():
+        named = known.get(variable.removesuffix(BY_FILE), ())
+        if not named:
+            why = "a source is named in WEDA_SOURCES or in the file first"
+            raise refusal(variable, f"unknown setting ({why}); {nearest(variable.upper(), known)}")
+        if len(named) > 1:
+            raise refusal(variable, f"stands for several sources: {', '.join(name for name, _ in named)}")
+        [(name, credential)] = named
+        source = sources[name]
+        if not isinstance(source, dict):  # the model refuses it
+            continue
+        if credential in source:
+            where = parts.get((name, credential), whole.name)
+            raise refusal(variable, f"the {credential} of {name} are set by {where} as well; keep one of the two")
+        lines = _value(variable, text).splitlines()
+        source[credential] = tuple(line for line in map(str.strip, lines) if line)
+        parts[name, credential] = variable
+    return replace(whole, value=sources, parts=parts)
+
+
+def _credential_variables(sources: Mapping[object, object]) -> dict[str, list[tuple[str, str]]]:
+    """Each variable, without ``_FILE``, with the sources and fields that it can stand for."""
+    known: dict[str, list[tuple[str, str]]] = {}
+    for name in map(str, sources):
+        for credential in _CREDENTIALS:
+            known.setdefault(f"{_SOURCE}{_part(name)}__{credential.upper()}", []).append((name, credential))
+    return known
+
+
+def _value(variable: str, text: str) -> str:
+    value = read_value(variable, text) if names_file(variable) else text
+    if not value.strip():
+        raise refusal(variable, "must not be empty" + (f": {Path(text)} is" if names_file(variable) else ""))
+    return value
