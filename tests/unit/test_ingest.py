@@ -84,24 +84,21 @@ def test_ids_grow_whatever_the_clock_does(clock, seed):
     assert made == sorted(set(made))
 
 
-def test_a_full_millisecond_goes_over_into_the_next(clock, monkeypatch):
-    monkeypatch.setattr(ingest_ids.secrets, "token_bytes", lambda count: b"\xff" * count)
+def test_a_millisecond_goes_over_into_the_next_after_4096_ids(clock):
     ids = IngestIds()
-    ids.next()
-    ids._counter = (1 << 74) - 1
-    last = ids.next()
-    assert millisecond(last) == NOW + 1
-    assert millisecond(ids.next()) == NOW + 1
-    assert ids.next() > last
+    made = [ids.next() for _ in range(4097)]
+
+    assert millisecond(made[-2]) == NOW
+    assert millisecond(made[-1]) == NOW + 1
 
 
-def test_the_highest_counter_leaves_version_and_variant_alone(clock):
-    ids = IngestIds()
-    ids.next()
-    ids._counter = (1 << 74) - 1 - (1 << 33)
-    one = uuid.UUID(ids.next())
+@pytest.mark.parametrize("byte", [b"\x00", b"\xff"])
+def test_random_bits_leave_time_version_and_variant_alone(clock, monkeypatch, byte):
+    monkeypatch.setattr(ingest_ids.secrets, "token_bytes", lambda count: byte * count)
+    one = uuid.UUID(IngestIds().next())
 
     assert (one.version, one.variant, one.int >> 80) == (7, uuid.RFC_4122, NOW)
+    assert one.int & (1 << 62) - 1 == int.from_bytes(8 * byte) & (1 << 62) - 1
 
 
 @pytest.mark.parametrize("back", [0, 1, 5_000, 86_400_000])
