@@ -6,6 +6,8 @@ from contextlib import contextmanager
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
+from tests.waiting import PATIENCE_SECONDS
+
 BATCH = 500
 POLL_SECONDS = 0.2
 LEADER_IS_NEW = {
@@ -19,7 +21,7 @@ def read_topic(
     bootstrap: str,
     topic: str,
     n: int | None = None,
-    timeout: float = 30,
+    timeout: float = PATIENCE_SECONDS,
     properties: Mapping[str, str] | None = None,
 ) -> list[Message]:
     """Every committed record of a topic from its beginning, all partitions, no consumer group.
@@ -36,7 +38,7 @@ def read_topic(
 
 
 def end_offsets(
-    bootstrap: str, topic: str, timeout: float = 30, properties: Mapping[str, str] | None = None
+    bootstrap: str, topic: str, timeout: float = PATIENCE_SECONDS, properties: Mapping[str, str] | None = None
 ) -> dict[int, int]:
     """Partition → the offset that its next record gets."""
     with _consumer(bootstrap, properties) as consumer:
