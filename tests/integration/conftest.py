@@ -19,6 +19,14 @@ TOKEN = "a-token-for-tests"
 PREFIX = "guarded"
 """What the topics' names begin with on a broker that asks for credentials."""
 
+PATIENT = {"kafka.publish_wait_seconds": 4, "receiver.reply_deadline_seconds": 20}
+"""What is accepted while Kafka answers is in Kafka, however slow the machine is; the journal answers for outages."""
+
+PATIENT_ENVIRONMENT = {f"WEDA_{name.upper().replace('.', '__')}": str(seconds) for name, seconds in PATIENT.items()}
+
+BY_DEFAULT = {"kafka__publish_wait_seconds": 0.4, "receiver__reply_deadline_seconds": 0.8}
+"""For tests of how soon an answer comes while something does not answer."""
+
 
 class Running:
     """A started connector and the calls that tests make of it."""
@@ -99,6 +107,7 @@ async def start(kafka, topic_prefix, tmp_path) -> AsyncIterator[Start]:
             "receiver.port": 0,
             "operations.port": 0,
             "journal.path": tmp_path / "journal.db",
+            **PATIENT,
         }
         given = {name.replace("__", "."): value for name, value in flags.items()}
         connector = Connector(Settings.load(environment={"WEDA_TOKEN": TOKEN}, flags=known | given))

@@ -8,8 +8,8 @@ import time
 import urllib.request
 
 from tests.servers.ports import LOOPBACK, free_ports
+from tests.waiting import PATIENCE_SECONDS
 
-SECONDS = 30
 NEVER_ZERO = ("weda_connector_journal_up", "weda_connector_journal_room_bytes", "weda_connector_registry_up")
 
 
@@ -28,7 +28,7 @@ def test_no_gauge_is_scraped_before_it_is_known(tmp_path):
         scrapes = list(until_ready(f"http://{LOOPBACK}:{operations}/metrics"))
     finally:
         process.terminate()
-        process.wait(SECONDS)
+        process.wait(PATIENCE_SECONDS)
 
     samples = [dict(line.rsplit(" ", 1) for line in one.splitlines() if line[:1] != "#") for one in scrapes]
     assert NEVER_ZERO[0] not in samples[0], "the first scrape came too late to show anything"
@@ -40,9 +40,9 @@ def test_no_gauge_is_scraped_before_it_is_known(tmp_path):
 
 def until_ready(url: str):
     """One scrape after the other, from the first that is answered to the one that says ready."""
-    deadline = time.monotonic() + SECONDS
+    deadline = time.monotonic() + PATIENCE_SECONDS
     while time.monotonic() < deadline:
-        with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=5) as answer:
+        with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=PATIENCE_SECONDS) as answer:
             text = answer.read().decode()
             yield text
             if "weda_connector_ready 1.0" in text:

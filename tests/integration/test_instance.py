@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from datetime import UTC
+from functools import partial
 from typing import Any
 
 import aiohttp
@@ -23,8 +24,8 @@ from connector.message.routes import STREAMS, Routes
 from connector.values import IngestId, Request
 from tests.integration.conftest import TOKEN, Running
 from tests.servers import KafkaCluster
+from tests.waiting import PATIENCE_SECONDS, at_least, until
 
-SECONDS = 60
 NOBODY = "http://127.0.0.1:1"
 ALLOWED = {"sources": {"default": {"tokens": [TOKEN], "env_types": ["prod"]}}}
 MANY = 60_000
@@ -43,7 +44,7 @@ def run(*arguments: str, **environment: str) -> tuple[int, dict[str, Any], str]:
         capture_output=True,
         text=True,
         env=known | environment,
-        timeout=2 * SECONDS,
+        timeout=PATIENCE_SECONDS,
         check=False,
     )
     return ended.returncode, json.loads(ended.stdout) if ended.stdout else {}, ended.stderr
@@ -54,7 +55,7 @@ def shown(*arguments: str, **environment: str) -> str:
     known = {name: value for name, value in os.environ.items() if not name.startswith("WEDA_")}
     command = [sys.executable, "-m", "connector", "instance", *arguments]
     return subprocess.run(
-        command, capture_output=True, text=True, env=known | environment, timeout=2 * SECONDS, check=True
+        command, capture_output=True, text=True, env=known | environment, timeout=PATIENCE_SECONDS, check=True
     ).stdout
 
 
@@ -69,9 +70,7 @@ async def ask(*arguments: str, **environment: str) -> tuple[int, dict[str, Any],
 
 
 async def published(running: Running, count: int) -> None:
-    async with asyncio.timeout(SECONDS):
-        while await running.metric("weda_connector_messages_published_total") < count:
-            await asyncio.sleep(0.05)
+    await until(partial(running.metric, "weda_connector_messages_published_total"), at_least(count))
 
 
 def states(report: dict[str, Any]) -> list[str]:
@@ -160,9 +159,7 @@ async def test_a_dead_letter_is_reported_with_its_reason_and_what_to_do(start, k
     where = around(running, topic_prefix, kafka.bootstrap_servers)
     assert (await running.post(task("i-1", envType="pre")))[0] == 422
     assert (await running.post(b'{"instanceId": "i-2"', **{"x-request-id": "torn"}))[0] == 400
-    async with asyncio.timeout(SECONDS):
-        while (await ask("i-2", **where))[0]:
-            await asyncio.sleep(0.1)
+    await until(partial(ask, "i-2", **where), lambda answer: answer[0] == 0)
 
     code, report, _ = await ask("i-1", **where)
     assert (code, states(report)) == (0, ["dead letter"])
@@ -220,9 +217,7 @@ async def test_the_api_and_the_console_tell_the_same(start, topic_prefix):
             assert answer.status == 200, await answer.text()
             return await answer.text()
 
-    async with asyncio.timeout(SECONDS):
-        while len(json.loads(await get("/api/messages?text=i-1"))["found"]) < 2:
-            await asyncio.sleep(0.1)
+    await until(partial(get, "/api/messages?text=i-1"), lambda text: len(json.loads(text)["found"]) == 2)
     page = await get("/console/instances?id=i-1")
     assert "同意" in page
     assert "42201" in page
@@ -253,7 +248,7 @@ def fill(kafka: KafkaCluster, prefix: str, count: int) -> None:
             timestamp=request.received_at,
         )
         producer.poll(0)
-    assert producer.flush(SECONDS) == 0
+    assert producer.flush(PATIENCE_SECONDS) == 0
 
 
 @pytest.mark.parametrize(
