@@ -221,6 +221,13 @@ async def test_plain_http_and_old_tls_are_not_spoken_on_a_tls_port(serve, author
         await serving.post(tls=old, authorization="Bearer t")
 
 
+def write_at_once(path: Path, text: str) -> None:
+    """So that nobody reads half of it: reloads are counted."""
+    part = path.with_suffix(".part")
+    part.write_text(text)
+    part.rename(path)
+
+
 async def test_tokens_secrets_and_rates_change_without_a_restart(serve, tmp_path: Path):
     token, sources = tmp_path / "token", tmp_path / "sources.json"
     token.write_text("first\n")
@@ -229,16 +236,15 @@ async def test_tokens_secrets_and_rates_change_without_a_restart(serve, tmp_path
     serving = await serve(WEDA_TOKEN_FILE=str(token), WEDA_SOURCES_FILE=str(sources))
     assert await serving.post(authorization="Bearer first") == 200
 
-    token.write_text("second\n")
+    write_at_once(token, "second\n")
     await serving.until(200, authorization="Bearer second")
     assert await serving.post(authorization="Bearer first") == 401
 
-    replacement = tmp_path / "replacement"
-    replacement.write_text(json.dumps({"default": {"secrets": [secret], "rate": 1}, "hr": {"tokens": ["h-2"]}}))
-    replacement.rename(sources)
+    changed = {"default": {"secrets": [secret], "rate": 1}, "hr": {"tokens": ["h-2"]}}
+    write_at_once(sources, json.dumps(changed))
     await serving.until(429, authorization="Bearer second")
 
-    sources.write_text("no JSON")
+    write_at_once(sources, "no JSON")
     await until(partial(serving.get, "/readyz"), lambda answer: "WEDA_SOURCES_FILE" in answer[1])
     assert await serving.post(authorization="Bearer first") == 401
     metrics = (await serving.get("/metrics"))[1]
