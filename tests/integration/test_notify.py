@@ -12,6 +12,7 @@ import time
 import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -19,11 +20,14 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
-from connector.notify.rules import Target
+from connector.notify import service
+from connector.notify.metrics import Metrics
+from connector.notify.rules import Target, read_rules
 from connector.notify.sending import Apprise
+from connector.notify.service import Place
 from tests.integration.conftest import Running, Start
 from tests.servers.ports import free_ports
-from tests.waiting import at_least, equals, until
+from tests.waiting import PATIENCE_SECONDS, at_least, equals, until
 
 PEOPLE = 40
 COUNT = 1_000
@@ -230,6 +234,19 @@ async def test_of_a_thousand_notifications_each_is_delivered_whatever_is_killed(
     assert kills > 3
     assert platform.unanswered > 0
     assert twice <= platform.unanswered + 4 * kills, "four are sent at a time"
+
+
+async def test_a_stop_that_comes_while_it_starts_ends_it(start: Start, topic_prefix: str, tmp_path: Path, platforms):
+    """It read on for ever, and sent nothing."""
+    running, file = await start(), tmp_path / "rules.yaml"
+    file.write_text(yaml.safe_dump(rules_for(platforms()), allow_unicode=True), encoding="utf-8")
+    rules = read_rules(file)
+    place = Place(running.connector.bootstrap_servers, {"prefix": topic_prefix}, topic_prefix, datetime.now(UTC))
+    notifier = service.Notifier(place, rules, tmp_path / "notify.db", Apprise(), Metrics(list(rules.targets)))
+
+    notifier.stop()
+
+    await asyncio.wait_for(asyncio.to_thread(notifier.run), PATIENCE_SECONDS)
 
 
 def json_counts(notifier: Notifier) -> tuple[int, int]:
