@@ -14,6 +14,7 @@ from tests.servers import KafkaCluster
 from tests.servers.gate import Certificates
 from tests.servers.secured import start_with_certificates, start_with_every_mechanism
 from tests.servers.tokens import TokenService, token_service
+from tests.waiting import equals, until
 
 TOKEN = "a-token-for-tests"
 PREFIX = "guarded"
@@ -96,7 +97,10 @@ Start = Callable[..., Any]
 
 @pytest.fixture
 async def start(kafka, topic_prefix, tmp_path) -> AsyncIterator[Start]:
-    """Start a connector on the session's broker; flags override; whatever runs at the end is stopped."""
+    """Start a connector on the session's broker; flags override; whatever runs at the end is stopped.
+
+    Where the broker answers it has made its topics: a slow one may take longer than a start waits.
+    """
     started: list[Connector] = []
 
     async def start(**flags: Any) -> Running:
@@ -113,6 +117,8 @@ async def start(kafka, topic_prefix, tmp_path) -> AsyncIterator[Start]:
         connector = Connector(Settings.load(environment={"WEDA_TOKEN": TOKEN}, flags=known | given))
         started.append(connector)
         await connector.start()
+        if connector.bootstrap_servers == kafka.bootstrap_servers and kafka.is_whole:
+            await until(lambda: connector.health.kafka, equals("up"))
         return Running(connector)
 
     yield start

@@ -95,7 +95,8 @@ async def serve(kafka, topic_prefix, tmp_path) -> AsyncIterator[Serve]:
         async def is_ready() -> bool:
             assert process.poll() is None
             try:
-                return (await served.get("/readyz"))[0] == 200
+                status, reported = await served.get("/readyz")
+                return status == 200 and json.loads(reported)["kafka"] == "up"
             except aiohttp.ClientError:
                 return False
 

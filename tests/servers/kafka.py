@@ -230,6 +230,11 @@ class KafkaCluster(Server):
         """Whether the broker's process exists (a paused one does)."""
         return self._nodes[node].running
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether every broker runs, and none is paused."""
+        return all(node.running and not node.paused for node in self._nodes.values())
+
     def kill(self, node: int) -> None:
         """SIGKILL: connections are reset, then refused."""
         self._nodes[node].kill()

@@ -75,6 +75,12 @@ class ServerProcess:
         """Whether the process exists; a paused one does."""
         return self._running_pid() is not None
 
+    @property
+    def paused(self) -> bool:
+        """Whether the process exists and every thread of it is stopped."""
+        pid = self._running_pid()
+        return pid is not None and _is_stopped(pid)
+
     def start(self) -> None:
         """Start the process; it appends to its log. ``wait_until`` tells when it serves."""
         if self.running:
