@@ -108,6 +108,8 @@ class Notifier:
         how: dict[str, Any] = {"group": place.group, "member": place.group, "since": since, "auto_commit": False}
         with Events(place.bootstrap_servers, store=store, **how, **place.reading) as events:
             self._events = events
+            if self._is_stopped.is_set():  # before there was anything to stop
+                events.stop()
             for batch in events.batches(BATCH, seconds=_BATCH_SECONDS, idle=_LAG_SECONDS):
                 if batch:
                     self._take(outbox, events, batch)

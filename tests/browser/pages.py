@@ -1,11 +1,13 @@
 """Pages as tests open them: what goes wrong in them is noted, and axe-core looks at them."""
 
+import re
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 from playwright.async_api import Browser, Page, Request
 
 from tests.integration.conftest import Running
+from tests.waiting import PATIENCE_SECONDS, until
 
 OPERATIONS_TOKEN = "a-token-for-the-console"
 SERIOUS = {"serious", "critical"}
@@ -30,6 +32,10 @@ class Watched:
         assert answer is not None
         assert answer.status == 200, await answer.text()
 
+    async def text_with(self, words: str, selector: str = "main") -> str:
+        """The text of the page once it holds these words (a regular expression): a click may lead to another page."""
+        return await until(lambda: self.page.inner_text(selector), lambda text: re.search(words, text))
+
     def _complain(self, kind: str, text: str) -> None:
         if kind in {"error", "warning"}:
             self.complaints.append(f"{kind}: {text}")
@@ -40,6 +46,7 @@ class Watched:
 
 async def opened(browser: Browser, running: Running, **how: object) -> Watched:
     context = await browser.new_context(**{"viewport": {"width": 1280, "height": 800}, "locale": "en-GB", **how})
+    context.set_default_timeout(PATIENCE_SECONDS * 1000)
     watched = Watched(await context.new_page(), f"{running.connector.operations_url}/console/")
     watched.watch()
     return watched
@@ -53,8 +60,7 @@ async def log_in(watched: Watched) -> None:
         return
     await page.fill("#token", OPERATIONS_TOKEN)
     await page.click("button.main")
-    assert page.url == watched.home
-    await page.wait_for_load_state()
+    await page.wait_for_url(watched.home)
 
 
 OF_SWAGGER_UI = {"nested-interactive"}

@@ -137,8 +137,7 @@ async def test_a_replay_goes_from_click_to_topic(browser, running, start, topic_
     await watched.go("dead-letters")
     await page.locator(".cause a").get_by_text("42201").click()
     await page.click("text=Dry run of a replay")
-    text = await page.inner_text("main")
-    assert "A replay would not fix any of these." in text
+    text = await watched.text_with(r"A replay would not fix any of these\.")
     assert re.search(r"3 ×\s+42201 envType is not one that the source hr allows", text), text
     await page.set_viewport_size({"width": 390, "height": 844})
     assert await page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth") <= 0
@@ -153,7 +152,7 @@ async def test_a_replay_goes_from_click_to_topic(browser, running, start, topic_
     before = len(await records(mended, f"{topic_prefix}.events"))
     await watched.go("dead-letters?code=42201")
     await page.click("text=Dry run of a replay")
-    assert re.search(r"accepted\s+9", await page.inner_text("main"))
+    await watched.text_with(r"accepted\s+9")
     assert len(await records(mended, f"{topic_prefix}.events")) == before
     await page.click("text=Replay now")
     await page.get_by_text("The replay has ended.").wait_for()
@@ -164,7 +163,7 @@ async def test_a_replay_goes_from_click_to_topic(browser, running, start, topic_
     await watched.go("dead-letters?code=42201")
     assert re.search(r"\b0 waiting · 9 replayed", await page.inner_text(".cause"))
     await page.locator("tbody a").first.click()
-    assert "加班申请" in await page.inner_text("pre >> nth=0")
+    await watched.text_with("加班申请", "pre >> nth=0")
     assert watched.complaints == []
 
 
@@ -176,13 +175,14 @@ async def test_a_token_is_refused_and_accepted_and_a_session_can_end(browser, st
     assert urlsplit(page.url).path == "/console/login"
     await page.fill("#token", "another token")
     await page.click("button.main")
-    assert "This is not the token." in await page.inner_text("main")
+    await watched.text_with(r"This is not the token\.")
     await page.fill("#token", OPERATIONS_TOKEN)
     await page.click("button.main")
-    assert page.url == f"{watched.home}dead-letters?code=42201"
+    await page.wait_for_url(f"{watched.home}dead-letters?code=42201")
     [cookie] = [one for one in await page.context.cookies() if one["name"] == "weda_session"]
     assert (cookie["httpOnly"], cookie["sameSite"], cookie["path"]) == (True, "Strict", "/console/")
     await page.click("text=Log out")
+    await page.wait_for_url("**/login**")
     await page.goto(watched.home)
     assert urlsplit(page.url).path == "/console/login"
 
@@ -242,6 +242,7 @@ async def test_keyboard_phone_and_language(browser, running, operations_token):
     await page.keyboard.press("Tab")
     assert await page.evaluate("document.activeElement.className") == "skip"
     await page.click("text=English")
+    await watched.text_with("Overview", "h1")
     await page.goto(watched.home)
     assert "Overview" in await page.inner_text("h1"), "the choice is kept"
 

@@ -9,7 +9,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -21,6 +20,7 @@ import trustme
 from connector.admin import liveness
 from connector.message.schemas import ALL
 from tests.servers.ports import free_ports
+from tests.waiting import PATIENCE_SECONDS, wait_until
 
 ROOT = Path(__file__).parents[2]
 DOCKERFILE = ROOT / "Dockerfile"
@@ -181,11 +181,11 @@ def test_it_serves_from_a_read_only_root_as_any_user(user, listener, image, data
     serve = [*run, *entry, *command]
     with subprocess.Popen(serve, cwd=read_only, env=environment, stderr=subprocess.PIPE) as serving:
         try:
-            wait_for(operations)
+            wait_until(lambda: listens(operations))
             healthy = examine()
         finally:
             serving.terminate()
-            _, said = serving.communicate(timeout=40)
+            _, said = serving.communicate(timeout=PATIENCE_SECONDS)
 
     assert serving.returncode == 0, said
     assert healthy.returncode == 0, healthy.stderr
@@ -211,7 +211,7 @@ def test_the_health_check_reads_the_file_that_serve_was_given(form, tmp_path, ca
     command = [Path(sys.executable).with_name("weda-connector"), "serve", *form.format(file).split()]
     with subprocess.Popen(command, stderr=subprocess.DEVNULL) as serving:
         try:
-            wait_for(operations)
+            wait_until(lambda: listens(operations))
             healthy = liveness.main(Path(f"/proc/{serving.pid}/cmdline"))
             serving.send_signal(signal.SIGSTOP)
             unhealthy = liveness.main(Path(f"/proc/{serving.pid}/cmdline"))
@@ -223,17 +223,12 @@ def test_the_health_check_reads_the_file_that_serve_was_given(form, tmp_path, ca
     assert f":{operations}/livez" in capsys.readouterr().err
 
 
-def wait_for(port: int) -> None:
-    """Until something listens there."""
-    deadline = time.monotonic() + 60
-    while True:
-        try:
-            socket.create_connection(("localhost", port), timeout=5).close()
-        except OSError:
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
-        else:
-            return
+def listens(port: int) -> bool:
+    try:
+        socket.create_connection(("localhost", port)).close()
+    except OSError:
+        return False
+    return True
 
 
 def test_every_user_may_read_what_is_installed(image):

@@ -37,7 +37,7 @@ MOST_MODULES = 250
 def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     known = {name: value for name, value in os.environ.items() if not name.startswith("WEDA_")}
     command = [sys.executable, "-m", "connector", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, env=known | environment, timeout=60, check=False)
+    return subprocess.run(command, capture_output=True, text=True, env=known | environment, timeout=120, check=False)
 
 
 def test_these_are_the_commands():
@@ -94,7 +94,7 @@ def test_help_and_version_import_no_command(arguments):
 def test_words_are_completed(words, position, completed):
     asked = {"COMP_WORDS": words, "COMP_CWORD": str(position), "_WEDA_CONNECTOR_COMPLETE": "complete_bash"}
     program = Path(sys.executable).parent / "weda-connector"
-    ended = subprocess.run([program], capture_output=True, text=True, env=os.environ | asked, timeout=60, check=False)
+    ended = subprocess.run([program], capture_output=True, text=True, env=os.environ | asked, timeout=120, check=False)
     assert (ended.returncode, set(ended.stdout.split())) == (0, completed)
 
 

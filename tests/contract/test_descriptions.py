@@ -33,6 +33,7 @@ from connector.receiver.connection import MAX_HEAD_BYTES
 from connector.settings import Settings
 from tests import asyncapi as official
 from tests.contract.test_http import TABLE, Failing, Served, body_of, message
+from tests.waiting import until
 from tools import dictionary
 from tools.descriptions import asyncapi, openapi, samples
 from tools.descriptions.notation import yaml_text
@@ -459,7 +460,7 @@ async def _one_too_many(served):
     served.publisher.hold()
     served.receiver._pipeline._max_in_flight = 1
     first = asyncio.create_task(served.ask(message(instanceId="a")))
-    await served.until(lambda: served.publisher.published)
+    await until(lambda: served.publisher.published)
     answer = await served.ask(message(instanceId="b"))
     served.publisher.release()
     await first
@@ -516,7 +517,7 @@ async def test_every_other_refusal_is_answered_as_its_example(status, monkeypatc
 
 
 async def test_an_outcome_that_is_unknown_is_answered_as_its_example():
-    async with serving(publish_wait=2) as served:
+    async with serving(reply_deadline=0.5) as served:
         served.publisher.hold()
         answer = await served.ask(message())
         served.publisher.release()

@@ -233,7 +233,7 @@ def with_another_type_of_action(tmp_path, type_, command):
         },
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
         check=False,
     )
 

@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,11 +14,12 @@ from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi import checks
 
 from connector.settings import Settings
+from tests.integration.conftest import PATIENT_ENVIRONMENT
 from tests.servers.ports import free_ports
+from tests.waiting import PATIENCE_SECONDS, wait_until
 from tools.descriptions import openapi
 
 TOKEN = "a-token-for-tests"
-SECONDS = 30
 CHECKS = (
     not_a_server_error,
     checks.status_code_conformance,
@@ -45,33 +45,30 @@ def url(kafka, tmp_path_factory) -> Iterator[str]:
         "WEDA_RECEIVER__HOST": "127.0.0.1",
         "WEDA_RECEIVER__PORT": str(public),
         "WEDA_OPERATIONS__PORT": str(operations),
+        **PATIENT_ENVIRONMENT,
     }
     process = subprocess.Popen(
         [sys.executable, "-m", "connector", "serve"], cwd=folder, env=environment, stderr=subprocess.DEVNULL
     )
     try:
-        _await(f"http://127.0.0.1:{operations}/readyz")
+        wait_until(lambda: _is_ready(f"http://127.0.0.1:{operations}/readyz"))
         yield f"http://127.0.0.1:{public}"
     finally:
         process.terminate()
-        process.wait(SECONDS)
+        process.wait(PATIENCE_SECONDS)
 
 
-def _await(address: str) -> None:
-    deadline = time.monotonic() + SECONDS
-    while True:
-        try:
-            urllib.request.urlopen(address).close()
-        except OSError:
-            assert time.monotonic() < deadline, "the connector did not become ready"
-            time.sleep(0.1)
-        else:
-            return
+def _is_ready(address: str) -> bool:
+    try:
+        urllib.request.urlopen(address).close()
+    except OSError:
+        return False
+    return True
 
 
 @document.parametrize()
 @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
 def test_a_generated_request_is_answered_as_the_document_says(case, url):
-    answer = case.call(base_url=url, headers={"X-WeDa-Token": TOKEN}, timeout=SECONDS)
+    answer = case.call(base_url=url, headers={"X-WeDa-Token": TOKEN}, timeout=PATIENCE_SECONDS)
 
     case.validate_response(answer, checks=[*CHECKS])

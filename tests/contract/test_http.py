@@ -42,6 +42,7 @@ from connector.receiver.single_use import SingleUse
 from connector.telemetry.metrics import OUTCOMES, Metrics
 from connector.telemetry.recent import Recent
 from connector.testing import InMemoryJournal, InMemoryPublisher
+from tests.waiting import PATIENCE_SECONDS, NotInTime, equals, until
 
 TABLE = yaml.safe_load((Path(__file__).parents[1] / "data" / "bodies.yaml").read_text(encoding="utf-8"))
 ROWS = [pytest.param(row, id=f"{about}: {row['name']}") for about, rows in TABLE.items() for row in rows]
@@ -55,7 +56,6 @@ OUTCOME = {
     200: "accepted",
     500: "failed",
 }
-ANSWER_SECONDS = 5
 ID = "x-request-id"
 
 
@@ -88,7 +88,8 @@ class Served:
         framing=None,
         limits=None,
         max_in_flight=64,
-        publish_wait=0.3,
+        publish_wait=60,
+        reply_deadline=60,
         rates=None,
         trusted_proxies=(),
         privacy=None,
@@ -110,6 +111,7 @@ class Served:
         self.is_ready = True
         self._max_in_flight = max_in_flight
         self._publish_wait = publish_wait
+        self._reply_deadline = reply_deadline
 
     async def start(self):
         contents = await self.journal.open()
@@ -135,7 +137,7 @@ class Served:
             metrics=self.metrics,
             decoder=decoder,
             max_in_flight=self._max_in_flight,
-            reply_deadline_seconds=0.8,
+            reply_deadline_seconds=self._reply_deadline,
             topic_limits=self.limits,
         )
         self.receiver = Receiver(
@@ -189,7 +191,7 @@ class Served:
             f"{method} {path} HTTP/1.1",
             *(f"{name}: {value}" for name, value in headers.items() if value is not None),
         ]
-        async with asyncio.timeout(ANSWER_SECONDS):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             return await self._exchange("\r\n".join(lines).encode() + b"\r\n\r\n" + body, method)
 
     async def _exchange(self, raw, method):
@@ -204,12 +206,6 @@ class Served:
         finally:
             writer.close()
             await asyncio.gather(writer.wait_closed(), return_exceptions=True)
-
-    async def until(self, happened):
-        """Wait until something has happened, for as long as an answer may take."""
-        async with asyncio.timeout(ANSWER_SECONDS):
-            while not happened():
-                await asyncio.sleep(0.002)
 
     def values(self, stream="events"):
         return [encoding.decode(record.value) for record in self.publisher.of(stream)]
@@ -404,8 +400,8 @@ async def test_of_no_request_anything_is_held_once_it_is_answered(served):
         for row in ROWS:
             await send(served, row.values[0])
             try:
-                await served.until(lambda: not held())
-            except TimeoutError:
+                await until(lambda: not held(), seconds=20)  # not the answer itself: waiting would hold it
+            except NotInTime:
                 held_by.append(row.id)
     finally:
         gc.unfreeze()
@@ -491,8 +487,7 @@ async def test_a_repeat_is_accepted_and_published_once(served):
 async def test_repeats_at_once_are_published_once(served):
     served.publisher.hold()
     asked = [asyncio.create_task(served.ask(message(msgId="m-1"))) for _ in range(5)]
-    await served.until(lambda: served.publisher.published)
-    await asyncio.sleep(0.05)
+    await until(lambda: served.receiver._open_requests, equals(5))
     served.publisher.release()
     answers = await asyncio.gather(*asked)
 
@@ -527,9 +522,9 @@ async def test_the_same_id_with_other_content_is_published_under_an_id_of_its_ow
 async def test_the_same_id_with_other_content_at_once_is_published_under_an_id_of_its_own(served):
     served.publisher.hold()
     first = asyncio.create_task(served.ask(message(instanceId="a", msgId="m-1")))
-    await served.until(lambda: served.publisher.published)
+    await until(lambda: served.publisher.published)
     second = asyncio.create_task(served.ask(message(instanceId="b", msgId="m-1")))
-    await served.until(lambda: len(served.publisher.of("events")) == 2)
+    await until(lambda: len(served.publisher.of("events")) == 2)
     served.publisher.release()
     await asyncio.gather(first, second)
     ids = [header(record, "ce_id") for record in served.publisher.of("events")]
@@ -635,7 +630,7 @@ async def test_over_the_in_flight_bound_is_429_with_retry_after():
     async with serving(max_in_flight=1) as served:
         served.publisher.hold()
         first = asyncio.create_task(served.ask(message(instanceId="a")))
-        await served.until(lambda: served.publisher.published)
+        await until(lambda: served.publisher.published)
         second = await served.ask(message(instanceId="b"))
         served.publisher.release()
 
@@ -676,7 +671,7 @@ async def test_without_kafka_a_message_is_accepted_into_the_journal_and_publishe
     answers = [await served.ask(message(action=action)) for action in range(3)]
     waiting = len(served.journal.rows)
     served.publisher.reopen()
-    await served.until(lambda: not served.journal.rows)
+    await until(lambda: not served.journal.rows)
 
     assert [answer.code for answer in answers] == [0, 0, 0]
     assert waiting == 3
@@ -777,7 +772,7 @@ def posted(instance, *, version="1.1", **headers):
 async def connected(served):
     reader, writer = await asyncio.open_connection("127.0.0.1", served.port)
     try:
-        async with asyncio.timeout(ANSWER_SECONDS):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             yield reader, writer
     finally:
         writer.close()
@@ -848,9 +843,9 @@ async def test_a_sender_that_hangs_up_before_the_answer_has_sent_its_message_all
     served.publisher.hold()
     async with connected(served) as (_, writer):
         writer.write(b"".join(posted("i-0")))
-        await served.until(served.values)
+        await until(served.values)
     served.publisher.release()
-    await served.until(served.outcomes)
+    await until(served.outcomes)
 
     assert (await served.ask(b'{"msgType":"Task","instanceId":"i-1"}')).fields == {"code": 0}
     assert [value["instanceId"] for value in served.values()] == ["i-0", "i-1"]
@@ -895,12 +890,12 @@ async def test_without_a_fit_request_id_each_request_gets_one_of_its_own(served,
 
 async def test_a_connection_that_rests_is_closed():
     async with serving() as served:
-        served.config.timeout_keep_alive = 0.1
+        served.config.timeout_keep_alive = 2
         async with connected(served) as (reader, writer):
             for _ in range(2):
                 writer.write(b"".join(posted("i-0")))
                 await one_answer(reader)
-                await asyncio.sleep(0.06)
+                await asyncio.sleep(1.1)  # both together are longer than it may rest
             assert await reader.read() == b""
 
 
@@ -909,12 +904,12 @@ async def test_a_connection_that_was_refused_for_want_of_room_is_left_alone_for_
     """P7: refusing must not take the time in which others are accepted; the first refusal comes at once."""
     monkeypatch.setattr(Served, "by_asgi_alone", False)
     async with (
-        serving(max_in_flight=1, publish_wait=60, code_only=code_only) as served,
+        serving(max_in_flight=1, code_only=code_only) as served,
         connected(served) as (one, one_writer),
     ):
         served.publisher.hold()
         one_writer.write(b"".join(posted("i-0")))
-        await served.until(lambda: served.publisher.published)
+        await until(lambda: served.publisher.published)
         async with connected(served) as (two, two_writer):
             times = []
             for _ in range(2):

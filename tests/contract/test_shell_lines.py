@@ -268,7 +268,7 @@ def output(command: list[Any]) -> str:
         capture_output=True,
         text=True,
         check=False,
-        timeout=30,
+        timeout=120,
         env={"HOME": "/nonexistent", "DOCKER_HOST": "tcp://127.0.0.1:1"},
     )
     return done.stdout + done.stderr

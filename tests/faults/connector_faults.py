@@ -304,8 +304,8 @@ async def _lose_journal_file(stage: Stage, seconds: float) -> None:
 
 async def _until_written_again(stage: Stage) -> None:
     """Until the connector has noticed, and until its journal is in its place again."""
-    await stage.wait_until_ready([False], seconds=5)
-    await stage.wait_until_ready([True], seconds=40)
+    await stage.wait_until_ready([False])
+    await stage.wait_until_ready([True])
 
 
 def _tear(stage: Stage) -> None:

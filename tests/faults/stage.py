@@ -22,12 +22,12 @@ from tests.faults.sender import Sender
 from tests.servers import DidNotStart, KafkaCluster, SchemaRegistry, ServerError
 from tests.servers.ports import LOOPBACK, free_ports
 from tests.servers.processes import ServerProcess
+from tests.waiting import NotInTime, equals, until
 
 if TYPE_CHECKING:
     from tests.faults.replicas import Replicas
 
 TOKEN = "the-oracle's-token"
-START_SECONDS = 60
 ANSWER_SECONDS = 5
 STOP_SECONDS = 45
 SAMPLE_SECONDS = 0.5
@@ -133,11 +133,10 @@ class Connector:
 
     async def wait_until_up(self) -> None:
         """Wait until its public listener answers; ``DidNotStart`` with the log's end when it does not."""
-        deadline = time.monotonic() + START_SECONDS
-        while not await self._is_up():
-            if not self.process.running or time.monotonic() > deadline:
-                raise DidNotStart(f"the connector did not come up; its log ends:\n{self.process.last_lines()}")
-            await asyncio.sleep(POLL_SECONDS)
+        with suppress(NotInTime):
+            await until(self._is_up_or_has_died)
+        if not self.process.running or not await self._is_up():
+            raise DidNotStart(f"the connector did not come up; its log ends:\n{self.process.last_lines()}")
 
     async def kill(self) -> None:
         """SIGKILL."""
@@ -164,6 +163,9 @@ class Connector:
                 and "librdkafka" not in line
             ):
                 yield line[:500]
+
+    async def _is_up_or_has_died(self) -> bool:
+        return not self.process.running or await self._is_up()
 
     async def _is_up(self) -> bool:
         timeout = aiohttp.ClientTimeout(total=ANSWER_SECONDS)
@@ -206,12 +208,15 @@ class Stage:
         yield
         self.disturbances.append(Disturbance(name, began, time.monotonic(), closes_door))
 
-    async def wait_until_ready(self, wanted: list[bool], *, seconds: float = 60) -> None:
+    async def wait_until_ready(self, wanted: list[bool]) -> None:
         """Wait until each connector says that it can accept a message, or that it cannot."""
         timeout = aiohttp.ClientTimeout(total=ANSWER_SECONDS)
-        async with asyncio.timeout(seconds), aiohttp.ClientSession(timeout=timeout) as session:
-            while [await is_ready(session, url) for url in self.connector.operations_urls] != wanted:
-                await asyncio.sleep(POLL_SECONDS)
+        async with aiohttp.ClientSession(timeout=timeout) as session:
+
+            async def ready() -> list[bool]:
+                return [await is_ready(session, url) for url in self.connector.operations_urls]
+
+            await until(ready, equals(wanted))
 
     async def restart_connector(self, *, wait: bool = True) -> None:
         """SIGKILL the connector and start it again."""

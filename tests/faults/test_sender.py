@@ -21,6 +21,7 @@ from tests.faults.messages import Message, messages
 from tests.faults.sender import Load, Sender
 from tests.servers import KafkaCluster
 from tests.servers.ports import LOOPBACK, free_ports
+from tests.waiting import PATIENCE_SECONDS, until
 
 Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -39,10 +40,14 @@ async def receiver(answer: Answer) -> AsyncIterator[str]:
         await runner.cleanup()
 
 
-async def send(url: str, *, instances: int = 5, seconds: float = 1) -> Sender:
+def has_sent_some(sender: Sender) -> bool:
+    return len(list(sender.ledger.attempts())) > 20
+
+
+async def send(url: str, *, instances: int = 5, enough: Callable[[Sender], object] = has_sent_some) -> Sender:
     async with Sender([url], "token", Load("run", 1, instances, rate=instances * 50)) as sender:
         sending = asyncio.create_task(sender.run())
-        await asyncio.sleep(seconds)
+        await until(lambda: enough(sender))
         sender.stop()
         await sending
     return sender
@@ -83,7 +88,7 @@ async def test_what_was_answered_is_written_down(body: bytes, outcome: str, code
         return web.Response(body=body, content_type="application/json")
 
     async with receiver(answer) as url:
-        sender = await send(url, seconds=0.3)
+        sender = await send(url)
 
     attempts = list(sender.ledger.attempts())
     assert attempts
@@ -112,9 +117,8 @@ async def test_a_connection_that_breaks_leaves_the_outcome_unknown_and_the_same_
 async def test_without_a_connection_nothing_was_sent() -> None:
     (port,) = free_ports(1)
 
-    sender = await send(f"http://{LOOPBACK}:{port}", seconds=0.5)
+    sender = await send(f"http://{LOOPBACK}:{port}", enough=lambda sender: sender.ledger.never_sent)
 
-    assert sender.ledger.never_sent > 0
     assert list(sender.ledger.attempts()) == []
 
 
@@ -202,4 +206,4 @@ def _fingerprint(schema: Any) -> bytes:
 def _produce(kafka: KafkaCluster, topic: str, value: bytes) -> None:
     producer = Producer({"bootstrap.servers": kafka.bootstrap_servers})
     producer.produce(topic, value, key=b"i", headers={"ce_id": "Ü".encode()}, timestamp=1_772_415_000_000)
-    assert producer.flush(20) == 0
+    assert producer.flush(PATIENCE_SECONDS) == 0

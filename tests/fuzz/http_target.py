@@ -135,7 +135,7 @@ class Fuzzed(Served):
         transport.is_gone = True
         tasks = tuple(self.state.tasks)
         if tasks:
-            await asyncio.wait(tasks, timeout=5)
+            await asyncio.wait(tasks, timeout=60)
         assert not self.state.tasks, "a request outlives its connection"
         assert self.receiver._open_requests == 0
         assert self.receiver._body_memory._taken == 0

@@ -14,10 +14,19 @@ from tests.servers import KafkaCluster
 from tests.servers.gate import Certificates
 from tests.servers.secured import start_with_certificates, start_with_every_mechanism
 from tests.servers.tokens import TokenService, token_service
+from tests.waiting import equals, until
 
 TOKEN = "a-token-for-tests"
 PREFIX = "guarded"
 """What the topics' names begin with on a broker that asks for credentials."""
+
+PATIENT = {"kafka.publish_wait_seconds": 4, "receiver.reply_deadline_seconds": 20}
+"""What is accepted while Kafka answers is in Kafka, however slow the machine is; the journal answers for outages."""
+
+PATIENT_ENVIRONMENT = {f"WEDA_{name.upper().replace('.', '__')}": str(seconds) for name, seconds in PATIENT.items()}
+
+BY_DEFAULT = {"kafka__publish_wait_seconds": 0.4, "receiver__reply_deadline_seconds": 0.8}
+"""For tests of how soon an answer comes while something does not answer."""
 
 
 class Running:
@@ -88,7 +97,10 @@ Start = Callable[..., Any]
 
 @pytest.fixture
 async def start(kafka, topic_prefix, tmp_path) -> AsyncIterator[Start]:
-    """Start a connector on the session's broker; flags override; whatever runs at the end is stopped."""
+    """Start a connector on the session's broker; flags override; whatever runs at the end is stopped.
+
+    Where the broker answers it has made its topics: a slow one may take longer than a start waits.
+    """
     started: list[Connector] = []
 
     async def start(**flags: Any) -> Running:
@@ -99,11 +111,14 @@ async def start(kafka, topic_prefix, tmp_path) -> AsyncIterator[Start]:
             "receiver.port": 0,
             "operations.port": 0,
             "journal.path": tmp_path / "journal.db",
+            **PATIENT,
         }
         given = {name.replace("__", "."): value for name, value in flags.items()}
         connector = Connector(Settings.load(environment={"WEDA_TOKEN": TOKEN}, flags=known | given))
         started.append(connector)
         await connector.start()
+        if connector.bootstrap_servers == kafka.bootstrap_servers and kafka.is_whole:
+            await until(lambda: connector.health.kafka, equals("up"))
         return Running(connector)
 
     yield start

@@ -24,11 +24,13 @@ from connector.journal.sqlite import SqliteJournal
 from connector.message.headers import timestamp_text
 from connector.values import ProducibleRecord, Request
 from tests.faults.stage import Connector as Process
+from tests.integration.conftest import PATIENT_ENVIRONMENT
 from tests.integration.test_damaged_journal import SCHEMA_OF_FORMAT_1, pages_of, scramble
 from tests.integration.test_ledger import post
-from tests.integration.test_outage import message, until
+from tests.integration.test_outage import message
 from tests.servers import KafkaCluster
 from tests.servers.reading import end_offsets, read_topic
+from tests.waiting import PATIENCE_SECONDS, at_least, until, wait_until
 
 LIMIT = 1 << 30
 NOBODY = "127.0.0.1:1"
@@ -97,7 +99,7 @@ def begin(command: str, *arguments: object, **settings: str) -> subprocess.Popen
 def run(command: str, *arguments: object, **settings: str) -> tuple[int, str, str]:
     """Exit code, what it printed, what it said on standard error."""
     with begin(command, *arguments, **settings) as process:
-        printed, said = process.communicate(timeout=90)
+        printed, said = process.communicate(timeout=PATIENCE_SECONDS)
     return process.returncode, printed, said
 
 
@@ -132,7 +134,7 @@ def assert_whole_and_in_order(found: dict[str, list[int]], expected: range) -> N
 
 async def test_the_volume_of_a_killed_connector_is_drained_in_order(kafka, topic_prefix, tmp_path, path):
     """Accepted in an outage, the node lost: a copy of its volume gives every message to Kafka, in order."""
-    connector = Process(tmp_path, kafka.bootstrap_servers, topic_prefix)
+    connector = Process(tmp_path, kafka.bootstrap_servers, topic_prefix, more=PATIENT_ENVIRONMENT)
     await connector.start()
     await connector.wait_until_up()
     kafka.pause(1)
@@ -165,11 +167,9 @@ def published(servers: str, topic: str) -> int:
 async def interrupted(path: Path, servers: str, topic: str, number: signal.Signals) -> tuple[int, str, str]:
     """A drain that gets a signal once it has published so many that some are taken out of the journal."""
     with begin("drain", "--journal", path, "--bootstrap-servers", servers, "--json") as process:
-        deadline = time.monotonic() + 60
-        while published(servers, topic) < MANY // 2:
-            assert time.monotonic() < deadline
+        wait_until(lambda: published(servers, topic), at_least(MANY // 2))
         process.send_signal(number)
-        printed, said = process.communicate(timeout=60)
+        printed, said = process.communicate(timeout=PATIENCE_SECONDS)
     return process.returncode, printed, said
 
 
@@ -231,11 +231,10 @@ async def test_a_drain_while_the_brokers_hang_gives_up_and_keeps_the_rest(kafka,
     with begin(
         "drain", "--journal", path, "--bootstrap-servers", kafka.bootstrap_servers, "--json", "--give-up-seconds", 2
     ) as process:
-        while not published(kafka.bootstrap_servers, topic):
-            pass
+        wait_until(lambda: published(kafka.bootstrap_servers, topic))
         kafka.pause(1)
         try:
-            printed, said = process.communicate(timeout=60)
+            printed, said = process.communicate(timeout=PATIENCE_SECONDS)
         finally:
             kafka.resume(1)
     reported = json.loads(printed.splitlines()[-1])
@@ -439,7 +438,7 @@ async def test_status_is_shown_again_and_again_until_ctrl_c(path, topic_prefix):
         assert process.stdout is not None
         reported = [json.loads(process.stdout.readline())["journal_messages"] for _ in range(2)]
         process.send_signal(signal.SIGINT)
-        _, complaint = process.communicate(timeout=30)
+        _, complaint = process.communicate(timeout=PATIENCE_SECONDS)
 
     assert (reported, process.returncode, complaint) == ([0, 0], 0, "")
 

@@ -1,7 +1,10 @@
 """The canary goes the whole way to a topic of its own, comes back, and disturbs nobody."""
 
-from tests.integration.test_outage import message, until
+from functools import partial
+
+from tests.integration.test_outage import message
 from tests.servers.reading import read_topic
+from tests.waiting import equals, until
 
 
 async def test_the_canary_comes_back_and_nobody_else_is_disturbed(start, kafka, topic_prefix):
@@ -22,7 +25,7 @@ async def test_the_canary_comes_back_and_nobody_else_is_disturbed(start, kafka, 
     assert await running.metric("weda_connector_requests_total") == 1
     assert await running.metric("weda_connector_messages_published_total", source="default") == 1
     assert await running.metric("weda_connector_ledger_imbalance") == 0
-    assert await running.metric("weda_connector_canary_age_seconds") < 5
+    await until(partial(running.metric, "weda_connector_canary_age_seconds"), lambda age: age < 5)
 
 
 async def test_an_outage_makes_the_canary_late_and_leaves_one_of_it_in_the_journal(start, kafka):
@@ -39,7 +42,7 @@ async def test_an_outage_makes_the_canary_late_and_leaves_one_of_it_in_the_journ
             return await running.metric("weda_connector_canary_age_seconds") > 4
 
         await until(is_late)
-        assert await running.metric("weda_connector_journal_messages") == 1
+        await until(partial(running.metric, "weda_connector_journal_messages"), equals(1))
     finally:
         kafka.resume(1)
 
@@ -52,6 +55,6 @@ async def test_an_outage_makes_the_canary_late_and_leaves_one_of_it_in_the_journ
 async def test_without_it_there_is_no_topic_and_no_reading(start, kafka, topic_prefix):
     running = await start()
 
-    assert f"{topic_prefix}.canary" not in kafka.admin().list_topics(timeout=10).topics
+    assert f"{topic_prefix}.canary" not in kafka.admin().list_topics(timeout=60).topics
     assert await running.metric("weda_connector_canary_interval_seconds") == 0
     assert await running.metric("weda_connector_canary_age_seconds") == 0

@@ -9,8 +9,9 @@ from connector.admin.doctor import examine
 from connector.kafka.topics import TopicAdmin, TopicSpec
 from connector.message.encoding import decode
 from connector.settings import Settings
-from tests.integration.test_outage import message, until
+from tests.integration.test_outage import message
 from tests.servers.reading import read_topic
+from tests.waiting import until
 
 HOUR = 3600.0
 

@@ -20,8 +20,7 @@ from tests.integration.conftest import Running
 from tests.servers.gate import Certificates
 from tests.servers.ports import LOOPBACK
 from tests.servers.postgres import OWNER, PASSWORD, RUNNER, Postgres
-
-PATIENCE_SECONDS = 60
+from tests.waiting import PATIENCE_SECONDS, until
 
 
 @dataclass(frozen=True)
@@ -188,12 +187,10 @@ async def test_a_server_that_changes_its_certificate_for_a_bad_one_is_reported_a
 
 async def until_ready(running: Running, status: int, reported: str = "") -> None:
     """Until it is ready or not, and says why."""
-    async with asyncio.timeout(PATIENCE_SECONDS):
-        while True:
-            found, all_reported = await running.ready()
-            if found == status and reported in all_reported["problems"].get("journal", ""):
-                return
-            await asyncio.sleep(0.1)
+    await until(
+        running.ready,
+        lambda answer: answer[0] == status and reported in answer[1]["problems"].get("journal", ""),
+    )
 
 
 def test_the_command_says_what_is_wrong_and_ends(secured):
@@ -204,7 +201,7 @@ def test_the_command_says_what_is_wrong_and_ends(secured):
         env={name: text for name, text in os.environ.items() if not name.startswith("WEDA_")}
         | {"WEDA_JOURNAL__URL": secured.url(password="planted")},
         check=False,
-        timeout=60,
+        timeout=PATIENCE_SECONDS,
     )
     checks = {one["check"]: one for one in json.loads(ended.stdout)["checks"]}
 

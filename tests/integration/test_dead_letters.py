@@ -25,10 +25,11 @@ from connector.journal.model import Note
 from connector.kafka.topics import TopicAdmin
 from tests.faults.stage import TOKEN as STAGE_TOKEN
 from tests.faults.stage import Connector as Process
-from tests.integration.conftest import TOKEN, Running
+from tests.integration.conftest import PATIENT_ENVIRONMENT, TOKEN, Running
 from tests.integration.test_main_job import decode
 from tests.servers import KafkaCluster
 from tests.servers.reading import read_topic
+from tests.waiting import PATIENCE_SECONDS, until
 
 MANY = 1_000
 INSTANCES = 40
@@ -49,7 +50,7 @@ def run(running: Running, *arguments: str, code: int = 0, **environment: str) ->
         capture_output=True,
         text=True,
         env={**known, "WEDA_OPERATIONS__URL": running.connector.operations_url, **environment},
-        timeout=60,
+        timeout=PATIENCE_SECONDS,
         check=False,
     )
     assert ended.returncode == code, ended.stdout + ended.stderr
@@ -81,9 +82,7 @@ async def records(running: Running, topic: str, count: int | None = None) -> lis
 
 async def drained(running: Running) -> None:
     """Until the journal is empty."""
-    async with asyncio.timeout(60):
-        while (await running.ready())[1]["journal_messages"]:
-            await asyncio.sleep(0.1)
+    await until(running.ready, lambda answer: not answer[1]["journal_messages"])
 
 
 async def refuse(running: Running, *messages: dict[str, Any]) -> None:
@@ -174,6 +173,7 @@ async def test_a_replay_that_is_killed_again_and_again_loses_nothing_and_repeats
     """P1, P3, P4: each message has one ingestId, so none was taken in twice, and each is in its order."""
     chance, count = random.Random(seed), 400
     more = {name.replace("journal.url", "WEDA_JOURNAL__URL"): url for name, url in journal.items()}
+    more |= PATIENT_ENVIRONMENT
     wrong = Process(tmp_path, kafka.bootstrap_servers, topic_prefix, more=sources("prod") | more)
     mended = Process(tmp_path, kafka.bootstrap_servers, topic_prefix, more=sources("prod", "pre") | more)
     await wrong.start()
@@ -198,9 +198,10 @@ async def test_a_replay_that_is_killed_again_and_again_loses_nothing_and_repeats
                 await mended.kill()
                 kills += 1
             assert (reported["state"], reported["failed"], reported["held_back"], kills) == ("ended", 0, 0, 3)
-            async with asyncio.timeout(60):
-                while len(set(chain.from_iterable(numbers(await all_of(kafka, topic_prefix)).values()))) < count:
-                    await asyncio.sleep(0.5)
+            await until(
+                partial(all_of, kafka, topic_prefix),
+                lambda found: len(set(chain.from_iterable(numbers(found).values()))) == count,
+            )
         finally:
             await mended.terminate()
 
@@ -315,13 +316,15 @@ async def test_what_kafka_refused_goes_to_the_topics_that_lack_it(start, kafka, 
     running.connector._topic_limits.note(topic, 1_000_000)  # as if it had been lowered since they were read
     assert await running.post(message("a", 1, comment=secrets.token_hex(2_000))) == (200, {"code": 0})
     await records(running, f"{topic_prefix}.dead-letters", 1)
-    TopicAdmin(kafka.bootstrap_servers, {}).alter(topic, 20, config={"max.message.bytes": "1000000"})
+    TopicAdmin(kafka.bootstrap_servers, {}).alter(topic, 60, config={"max.message.bytes": "1000000"})
     running.connector._topic_limits.note(topic, 1_000_000)  # it reads them again within half a minute
 
-    async with asyncio.timeout(60):
-        while not await records(running, topic):  # refused once more until the broker knows the new limit
-            await replayed(running, max_attempts=100)
-            await drained(running)
+    async def replayed_and_found() -> list[Any]:
+        await replayed(running, max_attempts=100)
+        await drained(running)
+        return await records(running, topic)
+
+    await until(replayed_and_found)  # refused once more until the broker knows the new limit
 
     assert len(await records(running, topic)) == 1
     assert len(await records(running, f"{topic_prefix}.tasks")) == 1
@@ -332,7 +335,7 @@ def copy(kafka: KafkaCluster, found: list[Any]) -> None:
     producer = Producer({"bootstrap.servers": kafka.bootstrap_servers})
     for one in found:
         producer.produce(one.topic(), one.value(), one.key(), headers=one.headers(), timestamp=one.timestamp()[1])
-    assert producer.flush(30) == 0
+    assert producer.flush(PATIENCE_SECONDS) == 0
 
 
 async def test_bodies_of_every_kind_come_back_as_they_were_and_one_that_stands_twice_once(start, kafka, topic_prefix):
@@ -428,9 +431,7 @@ async def get(session: aiohttp.ClientSession, process: Process, path: str) -> di
 
 async def replay_until(session: aiohttp.ClientSession, process: Process, count: int) -> dict[str, Any]:
     """Replay until so many are accepted, or to the end; first let come to the topic what waits in the journal."""
-    async with asyncio.timeout(30):
-        while (await get(session, process, "/api/dead-letters?limit=0"))["in_journal"]:
-            await asyncio.sleep(0.1)
+    await until(partial(get, session, process, "/api/dead-letters?limit=0"), lambda listed: not listed["in_journal"])
     async with session.post(f"{process.operations_url}/api/replays", json={}) as answer:
         reported = await answer.json()
     while reported["state"] == "running" and reported["accepted"] < count:

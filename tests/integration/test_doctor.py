@@ -26,7 +26,7 @@ def run(*arguments: str, folder: Path | None = None, **environment: str) -> subp
     known = {name: value for name, value in os.environ.items() if not name.startswith("WEDA_")}
     command = [sys.executable, "-m", "connector", *arguments]
     return subprocess.run(
-        command, cwd=folder, capture_output=True, text=True, env=known | environment, timeout=90, check=False
+        command, cwd=folder, capture_output=True, text=True, env=known | environment, timeout=120, check=False
     )
 
 

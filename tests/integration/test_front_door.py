@@ -2,15 +2,14 @@
 
 import asyncio
 import base64
-import contextlib
 import json
 import socket
 import ssl
 import sys
-import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import aiohttp
@@ -18,11 +17,11 @@ import pytest
 import trustme
 from yarl import URL
 
+from tests.integration.conftest import PATIENT_ENVIRONMENT
 from tests.servers.ports import LOOPBACK, free_ports
+from tests.waiting import PATIENCE_SECONDS, equals, until
 
 BODY = json.dumps({"msgType": "Task", "instanceId": "i-1", "comment": "planted-comment"}).encode()
-READY_SECONDS = 30
-NOTICE_SECONDS = 10
 
 
 @dataclass
@@ -47,9 +46,7 @@ class Serving:
 
     async def until(self, status: int, **headers: str) -> None:
         """Wait until a message with these headers has this status."""
-        async with asyncio.timeout(NOTICE_SECONDS):
-            while await self.post(**headers) != status:
-                await asyncio.sleep(0.1)
+        await until(partial(self.post, **headers), equals(status))
 
     async def get(self, path: str, **headers: str) -> tuple[int, str, dict[str, str]]:
         async with (
@@ -73,6 +70,7 @@ async def serve(tmp_path: Path) -> AsyncIterator:
             "WEDA_RECEIVER__PORT": str(port),
             "WEDA_OPERATIONS__PORT": str(operations_port),
             "WEDA_JOURNAL__PATH": str(tmp_path / "journal.db"),
+            **PATIENT_ENVIRONMENT,
         }
         environment = ["env", *(f"{name}={text}" for name, text in (known | settings).items())]
         with log.open("wb") as errors:
@@ -80,11 +78,8 @@ async def serve(tmp_path: Path) -> AsyncIterator:
                 *environment, sys.executable, "-m", "connector", "serve", stderr=errors
             )
         started.append(process)
-        deadline = time.monotonic() + READY_SECONDS
-        while b"the connector is up" not in log.read_bytes():
-            assert process.returncode is None, log.read_text()
-            assert time.monotonic() < deadline, log.read_text()
-            await asyncio.sleep(0.05)
+        await until(lambda: b"the connector is up" in log.read_bytes() or process.returncode is not None)
+        assert process.returncode is None, log.read_text()
         return Serving(process, f"{scheme}://localhost:{port}", f"http://localhost:{operations_port}", log)
 
     yield serve
@@ -163,26 +158,27 @@ async def test_a_new_certificate_of_the_listener_is_taken_without_a_restart(serv
     before = authority.client()
     assert await serving.post(tls=before, authorization="Bearer t") == 200
     authority.renew()
-    async with asyncio.timeout(NOTICE_SECONDS):
-        while True:
-            try:
-                await serving.post(tls=authority.client(), authorization="Bearer t")
-                break
-            except aiohttp.ClientError:
-                await asyncio.sleep(0.1)
+    await until(lambda: unless_refused(serving.post(tls=authority.client(), authorization="Bearer t")), equals(200))
 
     with pytest.raises(aiohttp.ClientError):
         await serving.post(tls=before, authorization="Bearer t")
     (authority.folder / "certificate.pem").write_text("no certificate")
-    await asyncio.sleep(1.5)
+    await until(partial(serving.get, "/readyz"), lambda answer: "WEDA_RECEIVER__TLS_CERTIFICATE" in answer[1])
     assert await serving.post(tls=authority.client(), authorization="Bearer t") == 200
-    assert "WEDA_RECEIVER__TLS_CERTIFICATE" in (await serving.get("/readyz"))[1]
+
+
+async def unless_refused(asking: Awaitable[int]) -> int | None:
+    """None where the one or the other does not trust the certificate."""
+    try:
+        return await asking
+    except aiohttp.ClientError:
+        return None
 
 
 def resumed(port: int, context: ssl.SSLContext, session: ssl.SSLSession | None) -> tuple[bytes, ssl.SSLSession | None]:
     """Send a message over a connection that goes on with a session; gives the answer's begin and the session after."""
     with (
-        socket.create_connection((LOOPBACK, port), 5) as plain,
+        socket.create_connection((LOOPBACK, port), PATIENCE_SECONDS) as plain,
         context.wrap_socket(plain, server_hostname="localhost", session=session) as secured,
     ):
         secured.sendall(b"POST /messageDeliver HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n" % len(BODY) + BODY)
@@ -206,12 +202,8 @@ async def test_a_session_does_not_outlive_the_authority_of_its_certificate(serve
 
     another = trustme.CA()
     clients_of(authority, another)
-    async with asyncio.timeout(NOTICE_SECONDS):
-        while True:
-            with contextlib.suppress(aiohttp.ClientError):
-                if await serving.post(tls=authority.client("hr.example.org", by=another)) == 200:
-                    break
-            await asyncio.sleep(0.1)
+    by_another = authority.client("hr.example.org", by=another)
+    await until(lambda: unless_refused(serving.post(tls=by_another)), equals(200))
 
     with pytest.raises(OSError, match=r"EOF|alert|reset"):
         await asyncio.to_thread(resumed, port, context, session)
@@ -229,6 +221,13 @@ async def test_plain_http_and_old_tls_are_not_spoken_on_a_tls_port(serve, author
         await serving.post(tls=old, authorization="Bearer t")
 
 
+def write_at_once(path: Path, text: str) -> None:
+    """So that nobody reads half of it: reloads are counted."""
+    part = path.with_suffix(".part")
+    part.write_text(text)
+    part.rename(path)
+
+
 async def test_tokens_secrets_and_rates_change_without_a_restart(serve, tmp_path: Path):
     token, sources = tmp_path / "token", tmp_path / "sources.json"
     token.write_text("first\n")
@@ -237,19 +236,17 @@ async def test_tokens_secrets_and_rates_change_without_a_restart(serve, tmp_path
     serving = await serve(WEDA_TOKEN_FILE=str(token), WEDA_SOURCES_FILE=str(sources))
     assert await serving.post(authorization="Bearer first") == 200
 
-    token.write_text("second\n")
+    write_at_once(token, "second\n")
     await serving.until(200, authorization="Bearer second")
     assert await serving.post(authorization="Bearer first") == 401
 
-    replacement = tmp_path / "replacement"
-    replacement.write_text(json.dumps({"default": {"secrets": [secret], "rate": 1}, "hr": {"tokens": ["h-2"]}}))
-    replacement.rename(sources)
+    changed = {"default": {"secrets": [secret], "rate": 1}, "hr": {"tokens": ["h-2"]}}
+    write_at_once(sources, json.dumps(changed))
     await serving.until(429, authorization="Bearer second")
 
-    sources.write_text("no JSON")
-    await asyncio.sleep(1.5)
+    write_at_once(sources, "no JSON")
+    await until(partial(serving.get, "/readyz"), lambda answer: "WEDA_SOURCES_FILE" in answer[1])
     assert await serving.post(authorization="Bearer first") == 401
-    assert "WEDA_SOURCES_FILE" in (await serving.get("/readyz"))[1]
     metrics = (await serving.get("/metrics"))[1]
     assert 'weda_connector_reloads_total{outcome="failed"} 1.0' in metrics
     assert 'weda_connector_reloads_total{outcome="applied"} 2.0' in metrics
@@ -291,9 +288,7 @@ async def test_a_change_that_needs_a_restart_is_named(serve, tmp_path: Path):
 
     sources.write_text(json.dumps({"hr": {"tokens": ["h-1"]}, "travel": {"tokens": ["t-1"]}}))
 
-    async with asyncio.timeout(NOTICE_SECONDS):
-        while "WEDA_SOURCES" not in (reported := (await serving.get("/readyz"))[1]):
-            await asyncio.sleep(0.1)
+    _, reported, _ = await until(partial(serving.get, "/readyz"), lambda answer: "WEDA_SOURCES" in answer[1])
     assert json.loads(reported)["problems"]["restart"].endswith("only after a restart: WEDA_SOURCES")
 
 
@@ -314,9 +309,8 @@ async def test_the_operations_token_opens_and_changes_without_a_restart(serve, t
     assert (await serving.get("/api/status"))[0] == 401
     assert (await serving.get("/api/status", authorization="Bearer first"))[0] == 200
     token.write_text("second")
-    async with asyncio.timeout(NOTICE_SECONDS):
-        while (await serving.get("/api/status", authorization="Bearer second"))[0] != 200:
-            await asyncio.sleep(0.1)
+    by_second = partial(serving.get, "/api/status", authorization="Bearer second")
+    await until(by_second, lambda answer: answer[0] == 200)
 
     assert (await serving.get("/api/status", authorization="Bearer first"))[0] == 401
 
@@ -345,8 +339,7 @@ async def test_a_slow_head_is_hung_up_on(serve):
     port = int(serving.url.rpartition(":")[2])
     reader, writer = await asyncio.open_connection(LOOPBACK, port)
     writer.write(b"POST /messageDeliver HTTP/1.1\r\n")
-    async with asyncio.timeout(20):
-        reported = await reader.read()
+    reported = await asyncio.wait_for(reader.read(), PATIENCE_SECONDS)
     writer.close()
 
     assert reported.startswith(b"HTTP/1.1 408 ")
@@ -427,7 +420,7 @@ async def test_a_form_that_does_not_end_is_not_waited_for(serve):
             await asyncio.sleep(0.05)
 
     async with (
-        asyncio.timeout(10),
+        asyncio.timeout(PATIENCE_SECONDS),
         aiohttp.ClientSession() as session,
         session.post(f"{serving.operations_url}/console/login", data=endless()) as answer,
     ):

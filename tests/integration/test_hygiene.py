@@ -14,6 +14,7 @@ import pytest
 
 from tests.servers import KafkaCluster, read_topic
 from tests.servers.ports import LOOPBACK, free_ports
+from tests.waiting import PATIENCE_SECONDS, until
 
 WEBHOOK_KEY = b"planted-webhook-key-32-bytes-long"
 SECRETS = {
@@ -27,7 +28,6 @@ SECRETS = {
 }
 CONTENT = "planted-content"
 WRONG = "planted-wrong-credential"
-READY_SECONDS = 60
 
 
 def settings(kafka: KafkaCluster, prefix: str, folder: Path) -> dict[str, str]:
@@ -97,11 +97,8 @@ async def outputs(kafka: KafkaCluster, topic_prefix: str, tmp_path: Path):
         process = await asyncio.create_subprocess_exec(*words, "serve", stderr=errors, stdout=errors)
     found: dict[str, str] = {}
     try:
-        deadline = time.monotonic() + READY_SECONDS
-        while b"the connector is up" not in log.read_bytes():
-            assert process.returncode is None, log.read_text()
-            assert time.monotonic() < deadline, log.read_text()
-            await asyncio.sleep(0.05)
+        await until(lambda: b"the connector is up" in log.read_bytes() or process.returncode is not None)
+        assert process.returncode is None, log.read_text()
         async with aiohttp.ClientSession() as session:
             for number, (method, query, body, headers) in enumerate(requests()):
                 address = f"{url}/messageDeliver{query}"
@@ -130,7 +127,7 @@ async def outputs(kafka: KafkaCluster, topic_prefix: str, tmp_path: Path):
             await process.wait()
     for command in (["config"], ["config", "--json"], ["journal", "status"]):
         done = await asyncio.to_thread(
-            subprocess.run, [*words, *command], capture_output=True, text=True, timeout=60, check=False
+            subprocess.run, [*words, *command], capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False
         )
         found[" ".join(command)] = done.stdout + done.stderr
     found["log"] = log.read_text()

@@ -16,6 +16,7 @@ from connector.errors import OutsideUnreachable, Unavailable
 from connector.journal.model import Account, Admission
 from connector.journal.sqlite import SqliteJournal
 from connector.values import ProducibleRecord, Request
+from tests.waiting import PATIENCE_SECONDS
 
 LIMIT = 64 * 1024 * 1024
 
@@ -220,11 +221,11 @@ async def test_a_strike_waits_until_the_disk_takes_it(path, disk):
         await journal.admit(admission(1))
         disk.failing.add("sync")
         remove = asyncio.create_task(journal.remove(1))
-        await asyncio.sleep(0.3)
+        await asyncio.sleep(0.3)  # it does not end
         assert not remove.done()
         disk.failing.clear()
 
-        await asyncio.wait_for(remove, 10)
+        await asyncio.wait_for(remove, PATIENCE_SECONDS)
         assert await journal.first_rows("", 5, 5) == []
 
 

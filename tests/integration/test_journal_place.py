@@ -3,6 +3,7 @@
 import asyncio
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from connector.journal.sqlite import SqliteJournal
 from connector.values import Request
 from tests.integration.test_log_sink import serve  # noqa: F401 - a fixture
 from tests.servers.reading import read_topic
+from tests.waiting import PATIENCE_SECONDS, until
 
 MAX_BYTES = 64 * 1024 * 1024
 
@@ -97,9 +99,7 @@ async def test_a_journal_that_is_no_longer_at_its_path_takes_nothing_and_comes_b
         await journal.admit(admission(11))
     state = await journal.state()
     await journal.remove(1)  # published meanwhile
-    async with asyncio.timeout(10):
-        while (await journal.state()).lost_reason:
-            await asyncio.sleep(0.05)
+    await until(journal.state, lambda now: not now.lost_reason)
     await journal.admit(admission(12))
     await journal.close()
 
@@ -184,14 +184,12 @@ async def test_a_connector_whose_journal_is_deleted_says_so_refuses_and_recovers
     served = await serve(WEDA_JOURNAL__PATH=str(tmp_path / "folder" / "journal.db"))
     kafka.pause(1)
     try:
-        before = [(await served.post(number))[0] for number in range(10)]
+        before = [await served.post(number) for number in range(10)]
         shutil.rmtree(tmp_path / "folder")
-        async with asyncio.timeout(5):
-            while (await served.get("/readyz"))[0] == 200:
-                await asyncio.sleep(0.05)
-        refused, problems = (await served.post(100))[0], await served.problems()
+        await until(partial(served.get, "/readyz"), lambda answer: answer[0] != 200)
+        refused, problems = await served.post(100), await served.problems()
         served.process.terminate()
-        ended = await asyncio.to_thread(served.process.wait, 40)
+        ended = await asyncio.to_thread(served.process.wait, PATIENCE_SECONDS)
     finally:
         kafka.resume(1)
     await serve(WEDA_JOURNAL__PATH=str(tmp_path / "folder" / "journal.db"))

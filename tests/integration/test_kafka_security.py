@@ -19,7 +19,7 @@ from connector.admin import doctor
 from connector.app.connector import Connector
 from connector.app.reload import Reload
 from connector.settings import Settings
-from tests.integration.conftest import PREFIX, TOKEN, Running
+from tests.integration.conftest import PATIENT_ENVIRONMENT, PREFIX, TOKEN, Running
 from tests.servers import KafkaCluster, read_topic
 from tests.servers.gate import Certificates
 from tests.servers.secured import (
@@ -32,8 +32,7 @@ from tests.servers.secured import (
     over_tls,
     set_password,
 )
-
-SECONDS = 40
+from tests.waiting import PATIENCE_SECONDS, at_least, until
 
 
 class Connecting:
@@ -62,6 +61,7 @@ class Connecting:
             "WEDA_RECEIVER__PORT": "0",
             "WEDA_OPERATIONS__PORT": "0",
             "WEDA_JOURNAL__PATH": str(self.folder / "journal.db"),
+            **PATIENT_ENVIRONMENT,
         }
         load = partial(Settings.load, environment=environment)
         self.settings = load()
@@ -98,22 +98,20 @@ def message(number: int) -> dict[str, str]:
 
 async def published(cluster: KafkaCluster, prefix: str, count: int) -> list[str]:
     """The ids of the events of a prefix."""
-    read = partial(read_topic, cluster.bootstrap_servers, f"{prefix}.events", count, SECONDS, cluster.client_properties)
+    read = partial(
+        read_topic, cluster.bootstrap_servers, f"{prefix}.events", count, PATIENCE_SECONDS, cluster.client_properties
+    )
     return [dict(record.headers())["ce_id"].decode() for record in await asyncio.to_thread(read)]
 
 
 async def until_kafka_is(state: str, running: Running) -> dict:
-    async with asyncio.timeout(SECONDS):
-        while (reported := (await running.ready())[1])["kafka"] != state:
-            await asyncio.sleep(0.2)
+    _, reported = await until(running.ready, lambda answer: answer[1]["kafka"] == state)
     return reported
 
 
 async def until_everybody_is_reported(words: str, running: Running, connect: Connecting) -> str:
     """Wait until the probe tells of a problem in one line with these words; the log and the doctor say the same."""
-    async with asyncio.timeout(SECONDS):
-        while words not in (problem := await until_brokers_are_a_problem(running)):
-            await asyncio.sleep(0.2)
+    problem = await until(partial(until_brokers_are_a_problem, running), lambda problem: words in problem)
     examined = await asyncio.to_thread(
         lambda: next(one for one in doctor.examine(connect.settings) if one.check == "brokers")
     )
@@ -128,9 +126,7 @@ async def until_everybody_is_reported(words: str, running: Running, connect: Con
 
 
 async def until_brokers_are_a_problem(running: Running) -> str:
-    async with asyncio.timeout(SECONDS):
-        while "brokers" not in (reported := (await running.ready())[1])["problems"]:
-            await asyncio.sleep(0.2)
+    _, reported = await until(running.ready, lambda answer: "brokers" in answer[1]["problems"])
     return reported["problems"]["brokers"]
 
 
@@ -181,12 +177,12 @@ async def test_a_password_that_changes_under_load_loses_and_reorders_nothing(gua
     set_password(guarded, "another-password")
     changed = over_tls(certificates, "SCRAM-SHA-512", password="another-password")
     connect.write(changed)
-    async with asyncio.timeout(SECONDS):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         while running.connector.publisher.generation < 1 or sent < 120:
             assert (await running.post(message(sent)))[1] == {"code": 0}
             sent += 1
-        while await running.metric("weda_connector_messages_published_total") < sent:
-            await asyncio.sleep(0.1)  # with the new password: the old one is back in a moment, for other tests
+    # with the new password: the old one is back in a moment, for other tests
+    await until(partial(running.metric, "weda_connector_messages_published_total"), at_least(sent))
     set_password(guarded, "connector")
 
     assert await published(guarded, connect.prefix, sent) == [f"m-{number}" for number in range(sent)]

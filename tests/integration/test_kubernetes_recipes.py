@@ -14,19 +14,19 @@ from connector.app.connector import Connector
 from connector.app.reload import Reload
 from connector.settings import Settings
 from tests.chart import pods
-from tests.integration.conftest import PREFIX, TOKEN, Running
+from tests.integration.conftest import PATIENT, PREFIX, TOKEN, Running
 from tests.servers import KafkaCluster, read_topic
 from tests.servers.access import USER
 from tests.servers.gate import Certificates
 from tests.servers.secured import SIGNED, set_password
 from tests.servers.tokens import TokenService
+from tests.waiting import PATIENCE_SECONDS, until
 
 PAGE = Path(__file__).parents[2] / "docs" / "kubernetes.md"
 SECTION = PAGE.read_text(encoding="utf-8").partition("## Kafka with credentials\n")[2].partition("\n## ")[0]
 RECIPES = {name: yaml.safe_load(text) for name, text in re.findall(r"```yaml\n# (\S+)\n(.*?)```", SECTION, re.DOTALL)}
 BY_PASSWORD = ("scram.yaml", "strimzi-scram.yaml")
 BY_CERTIFICATE = ("mutual-tls.yaml", "strimzi-mutual-tls.yaml")
-SECONDS = 40
 
 
 @pytest.fixture
@@ -74,6 +74,7 @@ class Started:
             "operations.host": "127.0.0.1",
             "operations.port": 0,
             "journal.path": self.folder / "journal.db",
+            **PATIENT,
         }
         load = partial(Settings.load, environment=pod.environment, file=pod.file, flags=flags)
         connector = Connector(load(), Reload(load, Settings.files(environment=pod.environment, file=pod.file)))
@@ -94,7 +95,7 @@ async def publishes(running: Running, cluster: KafkaCluster, prefix: str, *numbe
     """Send the last of these messages; all of them are in the topic."""
     message = {"msgType": "Task", "instanceId": "i-1", "msgId": f"m-{numbers[-1]}"}
     assert (await running.post(message))[1] == {"code": 0}
-    read = partial(read_topic, cluster.bootstrap_servers, f"{prefix}.events", len(numbers), SECONDS)
+    read = partial(read_topic, cluster.bootstrap_servers, f"{prefix}.events", len(numbers), PATIENCE_SECONDS)
     records = await asyncio.to_thread(read, cluster.client_properties)
     assert [dict(record.headers())["ce_id"].decode() for record in records] == [f"m-{number}" for number in numbers]
 
@@ -134,9 +135,7 @@ async def test_a_password_that_the_operator_changes_is_taken_without_a_restart(g
         set_password(guarded, "rotated")
         file = tmp_path / "etc/weda-connector/secrets/WEDA_KAFKA__PROPERTIES__SASL_PASSWORD"
         file.write_text("rotated")
-        async with asyncio.timeout(SECONDS):
-            while await running.metric("weda_connector_reloads_total", outcome="applied") < 1:
-                await asyncio.sleep(0.2)
+        await until(partial(running.metric, "weda_connector_reloads_total", outcome="applied"))
 
         await publishes(running, guarded, start.prefix, 1, 2)
     finally:

@@ -13,9 +13,10 @@ from connector.journal.model import Account
 from connector.journal.sqlite import SqliteJournal
 from tests.faults.stage import TOKEN as STAGE_TOKEN
 from tests.faults.stage import Connector as Process
-from tests.integration.conftest import Running
-from tests.integration.test_outage import message, until
+from tests.integration.conftest import PATIENT_ENVIRONMENT, Running
+from tests.integration.test_outage import message
 from tests.servers.reading import read_topic
+from tests.waiting import until
 
 PAGE = 4096
 
@@ -98,7 +99,7 @@ async def post(process: Process, number: int, **more: str) -> int:
 
 @pytest.fixture
 async def process(kafka, topic_prefix, tmp_path):
-    process = Process(tmp_path, kafka.bootstrap_servers, topic_prefix)
+    process = Process(tmp_path, kafka.bootstrap_servers, topic_prefix, more=PATIENT_ENVIRONMENT)
     await process.start()
     await process.wait_until_up()
     yield process
@@ -125,7 +126,7 @@ async def test_a_journal_that_is_damaged_while_it_is_open_is_salvaged_by_the_con
             return False  # between its two lives
         return is_empty and await metric(process, "weda_connector_broker_up") == 1
 
-    await until(is_through, 60)
+    await until(is_through)
     lost = await metric(process, "weda_connector_journal_lost_messages")
     assert await post(process, count) == 0
     records = await asyncio.to_thread(read_topic, kafka.bootstrap_servers, f"{topic_prefix}.events")

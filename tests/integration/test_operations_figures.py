@@ -1,6 +1,5 @@
 """What operators see: dead letters that wait, refused credentials by source, reloads, certificates, exemplars."""
 
-import asyncio
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -17,36 +16,34 @@ from connector.app.connector import Connector
 from connector.app.reload import Reload
 from connector.settings import Settings
 from tests.integration.conftest import TOKEN, Running
+from tests.waiting import equals, until
 
-SECONDS = 60
 SOURCES = {"default": {"tokens": [TOKEN], "env_types": ["prod"]}, "hr": {"tokens": ["hr-token"]}}
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 
 
-async def until(running: Running, name: str, value: float, **labels: str) -> None:
-    async with asyncio.timeout(SECONDS):
-        while await running.metric(name, **labels) != value:
-            await asyncio.sleep(0.1)
+async def until_metric(running: Running, name: str, value: float) -> None:
+    await until(partial(running.metric, name), equals(value))
 
 
 async def test_dead_letters_wait_until_they_are_replayed(start, monkeypatch):
     """The same after a restart, whose connector counts them again."""
     monkeypatch.setattr(watch, "LETTERS_SECONDS", 0.2)
     running = await start(sources=SOURCES)
-    await until(running, "weda_connector_dead_letters_waiting", 0)
+    await until_metric(running, "weda_connector_dead_letters_waiting", 0)
     task = {"msgType": "Task", "instanceId": "i-1", "msgId": "m-1", "envType": "pre"}
     assert (await running.post(task))[0] == 422
     assert (await running.post(b"no JSON"))[0] == 400
-    await until(running, "weda_connector_dead_letters_waiting", 2)
+    await until_metric(running, "weda_connector_dead_letters_waiting", 2)
     await running.connector.stop()
 
     again = await start()
-    await until(again, "weda_connector_dead_letters_waiting", 2)
+    await until_metric(again, "weda_connector_dead_letters_waiting", 2)
     async with aiohttp.ClientSession() as session:
         order = {"codes": [42201]}
         async with session.post(f"{again.connector.operations_url}/api/replays", json=order) as answer:
             assert answer.status == 202
-    await until(again, "weda_connector_dead_letters_waiting", 1)
+    await until_metric(again, "weda_connector_dead_letters_waiting", 1)
 
 
 async def test_refused_credentials_are_counted_by_the_source_that_is_named(start):
@@ -104,8 +101,8 @@ sources: {{default: {{tokens: [one]}}}}
             (good, 0, 0),
         ):
             file.write_text(text)
-            await until(running, "weda_connector_reload_failing", failing)
-            await until(running, "weda_connector_restart_needed", needed)
+            await until_metric(running, "weda_connector_reload_failing", failing)
+            await until_metric(running, "weda_connector_restart_needed", needed)
     finally:
         await connector.stop()
 

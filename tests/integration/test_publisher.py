@@ -15,6 +15,7 @@ from connector.kafka.publisher import FailureKind, Failures, KafkaPublisher, pro
 from connector.values import ProducibleRecord
 from tests.integration.fatal import bring_into_fatal_state, refuse_the_next_request, report_fatal_error
 from tests.servers.reading import read_topic
+from tests.waiting import PATIENCE_SECONDS, at_least, equals, until
 
 
 def record(topic: str, value: bytes = b"v", key: bytes = b"k") -> ProducibleRecord:
@@ -24,7 +25,7 @@ def record(topic: str, value: bytes = b"v", key: bytes = b"k") -> ProducibleReco
 async def publish(publisher: KafkaPublisher, *records: ProducibleRecord) -> Failures:
     reported: asyncio.Future[Failures] = asyncio.get_running_loop().create_future()
     publisher.publish(records, reported.set_result)
-    return await asyncio.wait_for(reported, 30)
+    return await asyncio.wait_for(reported, PATIENCE_SECONDS)
 
 
 @pytest.fixture
@@ -89,8 +90,7 @@ async def test_after_a_fatal_error_a_new_generation_publishes(publisher, topic):
 
     failures = await publish(publisher, record(topic, b"during"))
 
-    while publisher.generation == 0:
-        await asyncio.sleep(0.01)
+    await until(lambda: publisher.generation)
     assert failures == (None,) or failures[0].kind is FailureKind.UNCERTAIN
     assert publisher.is_open
     assert await publish(publisher, record(topic, b"after")) == (None,)
@@ -103,10 +103,8 @@ async def test_every_message_in_flight_at_a_fatal_error_is_reported_once(publish
         if number == 250:
             report_fatal_error(publisher)
 
-    async with asyncio.timeout(20):
-        while len(reports) < 500 or publisher.generation == 0:
-            await asyncio.sleep(0.01)
-    await asyncio.sleep(0.2)
+    await until(lambda: len(reports) >= 500 and publisher.generation)
+    await asyncio.sleep(0.2)  # nothing is reported again
     assert len(reports) == 500
 
 
@@ -148,9 +146,7 @@ async def test_a_producer_that_does_not_connect_says_so_and_is_renewed(kafka, to
     publisher = KafkaPublisher(properties)
     await publisher.start()
     stuck = asyncio.create_task(publish(publisher, record(topic, b"1")))
-    async with asyncio.timeout(20):
-        while publisher.unconnected_seconds < 0.5:
-            await asyncio.sleep(0.05)
+    await until(lambda: publisher.unconnected_seconds, at_least(0.5))
 
     properties["bootstrap.servers"] = kafka.bootstrap_servers
     publisher.rebuild()
@@ -158,13 +154,9 @@ async def test_a_producer_that_does_not_connect_says_so_and_is_renewed(kafka, to
     (failure,) = await stuck
     assert failure is not None
     assert failure.kind is FailureKind.UNCERTAIN
-    async with asyncio.timeout(20):
-        while not publisher.is_open:
-            await asyncio.sleep(0.05)
+    await until(lambda: publisher.is_open)
     assert await publish(publisher, record(topic, b"1")) == (None,)
-    async with asyncio.timeout(20):
-        while publisher.unconnected_seconds > 0:
-            await asyncio.sleep(0.05)
+    await until(lambda: publisher.unconnected_seconds, equals(0))
     await publisher.stop(5)
     assert [one.value() for one in read_topic(kafka.bootstrap_servers, topic, 1)] == [b"1"]
 
@@ -186,11 +178,9 @@ async def test_properties_that_change_while_a_producer_is_being_built_are_not_fo
     await running.start()
     monkeypatch.setattr(running, "_build", slowly)
     running.rebuild_with({**properties, "client.id": "first"})
-    await asyncio.to_thread(is_building.wait, 10)
+    await asyncio.to_thread(is_building.wait, PATIENCE_SECONDS)
     await asyncio.to_thread(running.rebuild_with, {**properties, "client.id": "second"})
-    async with asyncio.timeout(10):
-        while running.generation < 2:
-            await asyncio.sleep(0.01)
+    await until(lambda: running.generation, at_least(2))
     failures = await publish(running, record(topic))
     await running.stop(5)
 
@@ -215,9 +205,7 @@ async def test_new_properties_are_no_error_and_are_not_counted_as_one(is_planned
         running.rebuild_with(properties)
     else:
         running.rebuild()
-    async with asyncio.timeout(10):
-        while running.generation < 1:
-            await asyncio.sleep(0.01)
+    await until(lambda: running.generation, at_least(1))
     await asyncio.sleep(0)
     await running.stop(5)
 
@@ -236,9 +224,7 @@ async def test_a_fatal_error_while_the_producer_is_exchanged_is_counted(kafka):
     await running.start()
     running.rebuild_with(properties)
     report_fatal_error(running)
-    async with asyncio.timeout(10):
-        while running.generation < 1:
-            await asyncio.sleep(0.01)
+    await until(lambda: running.generation, at_least(1))
     await asyncio.sleep(0)
     await running.stop(5)
 

@@ -15,6 +15,7 @@ from connector.app.connector import Connector
 from connector.settings import Settings
 from tests.integration.conftest import TOKEN, Running
 from tests.servers import KafkaCluster
+from tests.waiting import equals, until
 
 SECONDS = 15.0
 COMMAND_SECONDS = 30.0
@@ -46,9 +47,7 @@ async def running(cluster, topic_prefix, tmp_path) -> AsyncIterator[Running]:
     connector = Connector(Settings.load(environment={"WEDA_TOKEN": TOKEN}, flags=flags))
     await connector.start()
     running = Running(connector)
-    async with asyncio.timeout(60):
-        while connector.health.kafka != "up":
-            await asyncio.sleep(0.1)
+    await until(lambda: connector.health.kafka, equals("up"))
     try:
         yield running
     finally:
@@ -170,8 +169,6 @@ async def test_dead_letters_that_wait_in_the_journal_are_reported(start):
 
 async def test_a_first_start_complains_of_no_topic_that_it_has_just_made(start, capfd):
     running = await start()
-    async with asyncio.timeout(30):
-        while running.connector.health.kafka != "up":
-            await asyncio.sleep(0.05)
+    await until(lambda: running.connector.health.kafka, equals("up"))
 
     assert "topics" not in running.connector.health.problems

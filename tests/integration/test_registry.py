@@ -7,6 +7,7 @@ import subprocess
 import sys
 import urllib.error
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from tests.contract.test_evolution import grown
 from tests.integration.conftest import Running, Start
 from tests.servers import SchemaRegistry, read_topic
 from tests.servers.gate import Certificates, gate
+from tests.waiting import equals, until
 
 STREAMS = ["events", "instances", "tasks", "state"]
 CREDENTIALS = ("reader", "pässword")
@@ -43,7 +45,7 @@ def command(*arguments: str, url: str, prefix: str, **settings: str) -> subproce
     """Run ``weda-connector schemas …`` against a registry."""
     given = {"WEDA_REGISTRY__URL": url, "WEDA_TOPICS__PREFIX": prefix, "WEDA_STREAMS": json.dumps(STREAMS)} | settings
     words = ["env", *(f"{name}={text}" for name, text in given.items()), sys.executable, "-m", "connector", "schemas"]
-    return subprocess.run([*words, *arguments], capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run([*words, *arguments], capture_output=True, text=True, timeout=120, check=False)
 
 
 async def records(running: Running, stream: str, count: int) -> list[Message]:
@@ -228,7 +230,7 @@ async def test_a_registry_that_goes_away_later_is_reported_and_has_no_other_effe
     assert await running.metric("weda_connector_registry_up") == 1
 
     breakable.kill()
-    await eventually(running, "weda_connector_registry_up", 0)
+    await until(partial(running.metric, "weda_connector_registry_up"), equals(0))
 
     assert await running.post(TASK) == (200, {"code": 0})
     first, second = await records(running, "events", 2)
@@ -245,9 +247,7 @@ async def test_a_registry_that_has_lost_our_schemas_is_reported(
     running = await start(registry__url=breakable.url, registry__auto_register=True)
 
     await asyncio.to_thread(breakable.restart)
-    async with asyncio.timeout(20):
-        while "other ids" not in json.dumps((await running.ready())[1]):
-            await asyncio.sleep(0.1)
+    await until(running.ready, lambda answer: "other ids" in json.dumps(answer[1]))
 
     assert await running.post(INSTANCE) == (200, {"code": 0})
 
@@ -373,10 +373,3 @@ async def test_the_gate_lets_nobody_in_without_what_it_demands(registry: SchemaR
         pytest.raises((urllib.error.URLError, ssl.SSLError, OSError)),
     ):
         await asyncio.to_thread(urllib.request.urlopen, url + "/subjects", context=trusting)
-
-
-async def eventually(running: Running, name: str, wanted: float, *, seconds: float = 20) -> None:
-    """Wait until a metric is what is wanted."""
-    async with asyncio.timeout(seconds):
-        while await running.metric(name) != wanted:
-            await asyncio.sleep(0.1)

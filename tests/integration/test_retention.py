@@ -30,7 +30,7 @@ def programs(tmp_path: Path) -> Path:
 async def run(program: Path, *arguments: str, given: str = "") -> str:
     command = [sys.executable, str(program), *arguments]
     done = await asyncio.to_thread(
-        subprocess.run, command, input=given, capture_output=True, text=True, timeout=90, check=False
+        subprocess.run, command, input=given, capture_output=True, text=True, timeout=120, check=False
     )
     assert done.returncode == 0, done.stderr
     return done.stdout

@@ -13,6 +13,7 @@ from confluent_kafka.admin import AdminClient
 
 from tests.servers import DidNotStart, KafkaCluster, ServerError, end_offsets, read_topic
 from tests.servers.processes import Identity
+from tests.waiting import PATIENCE_SECONDS, wait_until
 
 A_RUN_THAT_IS_KILLED = """
 import os, pathlib, signal, sys
@@ -29,7 +30,7 @@ def broker() -> Iterator[KafkaCluster]:
         yield cluster
 
 
-def produce(bootstrap: str, topic: str, *values: bytes, seconds: float = 20) -> int:
+def produce(bootstrap: str, topic: str, *values: bytes, seconds: float = 60) -> int:
     """Produce with acks=all; how many of the records were not acknowledged in time."""
     within = {"message.timeout.ms": int(seconds * 1000), "topic.metadata.refresh.interval.ms": 500}
     producer = Producer({"bootstrap.servers": bootstrap, "acks": "all", "log_level": 2, **within})
@@ -88,12 +89,12 @@ def test_an_aborted_transaction_is_not_read(kafka: KafkaCluster, topic_prefix: s
     topic = f"{topic_prefix}.transactions"
     kafka.create_topic(topic)
     producer = Producer({"bootstrap.servers": kafka.bootstrap_servers, "transactional.id": topic_prefix})
-    producer.init_transactions(30)
+    producer.init_transactions(PATIENCE_SECONDS)
     for value, end in ((b"kept", producer.commit_transaction), (b"aborted", producer.abort_transaction)):
         producer.begin_transaction()
         producer.produce(topic, value)
-        producer.flush(20)
-        end(30)
+        producer.flush(PATIENCE_SECONDS)
+        end(PATIENCE_SECONDS)
 
     assert values(kafka.bootstrap_servers, topic) == [b"kept"]
 
@@ -121,7 +122,7 @@ def test_a_paused_broker_stops_answering_and_resumes(broker: KafkaCluster) -> No
     assert not answers(broker.bootstrap_servers)
 
     broker.resume(1)
-    assert answers(broker.bootstrap_servers)
+    wait_until(lambda: answers(broker.bootstrap_servers))
 
 
 def test_a_paused_broker_can_be_killed_and_restarted(broker: KafkaCluster) -> None:
@@ -129,16 +130,17 @@ def test_a_paused_broker_can_be_killed_and_restarted(broker: KafkaCluster) -> No
 
     broker.restart(1)
 
-    assert answers(broker.bootstrap_servers)
+    wait_until(lambda: answers(broker.bootstrap_servers))
 
 
 def test_a_broker_outlives_the_thread_that_started_it(broker: KafkaCluster) -> None:
     starter = threading.Thread(target=broker.restart, args=[1])
     starter.start()
     starter.join()
-    time.sleep(0.5)
+    time.sleep(0.5)  # it does not end
 
-    assert answers(broker.bootstrap_servers)
+    assert broker.running(1)
+    wait_until(lambda: answers(broker.bootstrap_servers))
 
 
 def test_a_cluster_accepts_with_two_of_three_brokers_and_not_with_one(cluster: KafkaCluster, topic_prefix: str) -> None:
@@ -190,7 +192,4 @@ def test_brokers_end_with_the_process_that_started_them(tmp_path: Path) -> None:
     assert subprocess.run(command, cwd=root, check=False).returncode == -9
 
     pid, born = map(int, (tmp_path / "broker1.pid").read_text().split())
-    deadline = time.monotonic() + 10
-    while Identity.of(pid) == Identity(pid, born):
-        assert time.monotonic() < deadline, "the broker is still there"
-        time.sleep(0.05)
+    wait_until(lambda: Identity.of(pid) != Identity(pid, born))

@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from functools import partial
 
 import msgspec
@@ -26,9 +26,9 @@ from connector.replicas.postgres import PostgresConnection
 from connector.settings import REDACTED, Settings
 from connector.values import ProducibleRecord, Request
 from tests.servers.postgres import OWNER, Postgres
+from tests.waiting import PATIENCE_SECONDS, until
 
 WINDOW = 3600.0
-PATIENCE_SECONDS = 20
 
 
 def admission(sequence: int, lane: str = "i", *, body: bytes = b"b", source: str = "default") -> Admission:
@@ -100,12 +100,6 @@ async def until_reported(*journals: SharedJournal) -> None:
     renewed = [journal.lease._until for journal in journals]
     await until(lambda: all(one.lease._until != was for one, was in zip(journals, renewed, strict=True)))
     await asyncio.sleep(0.1)
-
-
-async def until(true: Callable[[], bool]) -> None:
-    async with asyncio.timeout(PATIENCE_SECONDS):
-        while not true():
-            await asyncio.sleep(0.02)
 
 
 async def settled(journal: SharedJournal) -> None:
@@ -431,12 +425,14 @@ async def test_a_restarted_database_costs_no_lease(one, database):
         await claimed(one, "j")
     await asyncio.to_thread(database.restart)
 
-    async with asyncio.timeout(PATIENCE_SECONDS):
-        while True:
-            with contextlib.suppress(Unavailable):
-                assert (await claimed(one, "k")).is_owner
-                break
-            await asyncio.sleep(0.02)
+    async def claimed_again() -> ClaimResult | None:
+        with contextlib.suppress(Unavailable):
+            return await claimed(one, "k")
+        return None
+
+    result = await until(claimed_again)
+    assert result is not None
+    assert result.is_owner
     assert not one.lease.is_lost
     assert database.ask("SELECT count(*) FROM weda_replica") == [(1,)]
 

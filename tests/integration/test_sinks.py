@@ -45,6 +45,7 @@ from tests.servers.ports import LOOPBACK, free_ports
 from tests.servers.postgres import OWNER, PASSWORD, Postgres
 from tests.servers.processes import ServerProcess
 from tests.servers.spark import Spark
+from tests.waiting import equals, wait_until
 
 ROOT = Path(__file__).parents[2]
 SINKS = ROOT / "sinks"
@@ -266,11 +267,12 @@ OF_ICEBERG = (
 
 def until_equal(expected: int, count: Callable[[], int], worker: Connect, name: str) -> None:
     """Wait until a table has as many rows; a task that failed ends it."""
-    deadline = time.monotonic() + ROWS_SECONDS
-    while (found := count()) != expected:
+
+    def checked() -> int:
         worker.check(name)
-        assert time.monotonic() < deadline, (found, expected, worker.process.last_lines())
-        time.sleep(0.5)
+        return count()
+
+    wait_until(checked, equals(expected), seconds=ROWS_SECONDS)
 
 
 def _query(postgres: Postgres, sql: str) -> list[Row]:
@@ -366,11 +368,8 @@ def test_clickhouse_reads_the_topic_itself(stage: Stage):
         with stage.measured("clickhouse.sql", len(stage.events), of("chdb")):
             for statement in statements(stage.text("clickhouse.sql")):
                 _made(session, statement)
-            deadline = time.monotonic() + ROWS_SECONDS
             count = "SELECT count() FROM weda.workflow_events FINAL"
-            while int(str(session.query(count))) != len(stage.events):
-                assert time.monotonic() < deadline
-                time.sleep(0.5)
+            wait_until(lambda: int(str(session.query(count))), equals(len(stage.events)), seconds=ROWS_SECONDS)
             answer = session.query("SELECT * FROM weda.workflow_events FINAL", "Arrow")
             assert by_place(pa.ipc.open_file(answer.bytes()).read_all().to_pylist()) == stage.events
     finally:

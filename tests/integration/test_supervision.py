@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import threading
+from functools import partial
 
 import aiohttp
 import pytest
@@ -11,6 +13,7 @@ from connector.app.gauges import Gauges
 from connector.errors import Unavailable
 from connector.journal.sqlite import SqliteJournal
 from connector.kafka.publisher import KafkaPublisher
+from tests.waiting import PATIENCE_SECONDS, until
 
 
 async def live(running) -> tuple[int, dict[str, object]]:
@@ -33,8 +36,8 @@ async def test_a_thread_that_has_died_is_reported_by_the_probes_and_ends_the_con
 
     assert await live(running) == (503, {"live": False, "dead": ["publisher"]})
     assert (await running.ready())[0] == 503
-    await asyncio.wait_for(running.connector.must_restart.wait(), 5)
-    assert "publisher" in (await running.ready())[1]["problems"]["parts"]
+    await asyncio.wait_for(running.connector.must_restart.wait(), PATIENCE_SECONDS)
+    await until(running.ready, lambda answer: "publisher" in answer[1]["problems"].get("parts", ""))
     assert await running.metric("weda_connector_starts_anew_total", reason="part") == 1
 
 
@@ -44,27 +47,27 @@ async def test_watchers_that_fail_are_restarted_and_counted(start, monkeypatch):
 
     monkeypatch.setattr(supervision, "RESTART_SECONDS", 0.05)
     running = await start()
-    before = await running.metric("weda_connector_part_restarts_total", part="gauges")
+    restarts = partial(running.metric, "weda_connector_part_restarts_total", part="gauges")
+    before, restarted = await restarts(), supervision.restarts.get("gauges", 0)
     monkeypatch.setattr(Gauges, "_publish", fail)
-    await asyncio.sleep(1)
+    await until(lambda: supervision.restarts.get("gauges", 0) > restarted)
     monkeypatch.undo()
-    await asyncio.sleep(1.2)
 
-    assert await running.metric("weda_connector_part_restarts_total", part="gauges") > before
+    await until(restarts, lambda count: count > before)
     assert await live(running) == (200, {"live": True})
-    assert "gauges (KeyError)" in (await running.ready())[1]["problems"]["parts"]
+    await until(running.ready, lambda answer: "gauges (KeyError)" in answer[1]["problems"].get("parts", ""))
 
 
 async def test_the_thread_that_polls_goes_on_whatever_it_meets(start, monkeypatch):
     running = await start()
-    met = asyncio.Event()
+    met = threading.Event()
 
     def fail(publisher: KafkaPublisher) -> None:
         met.set()
         raise SystemExit  # no Exception: it would end a thread without a word
 
     monkeypatch.setattr(KafkaPublisher, "_poll_or_rebuild", fail)
-    await asyncio.wait_for(met.wait(), 5)
+    await until(met.is_set)
     monkeypatch.undo()
 
     assert await running.post({"msgType": "Task", "instanceId": "i", "msgId": "m"}) == (200, {"code": 0})
@@ -81,14 +84,11 @@ async def test_a_connector_whose_journals_thread_has_died_can_still_be_stopped_a
         raise SystemExit
 
     monkeypatch.setattr(SqliteJournal, "_gather", end)
-    async with asyncio.timeout(5):
-        while (await live(running))[1] != {"live": False, "dead": ["journal"]}:
-            await asyncio.sleep(0.05)
+    await until(partial(live, running), lambda answer: answer[1] == {"live": False, "dead": ["journal"]})
     monkeypatch.undo()
 
     assert (await running.ready())[0] == 503
-    async with asyncio.timeout(20):
-        await running.connector.stop()
+    await asyncio.wait_for(running.connector.stop(), PATIENCE_SECONDS)
 
 
 async def test_a_defect_on_the_journals_thread_makes_the_connector_start_again(start):
@@ -97,8 +97,6 @@ async def test_a_defect_on_the_journals_thread_makes_the_connector_start_again(s
     with pytest.raises(Unavailable):
         await open_journal._ask(lambda _file: {}["a defect"], writes=True)
 
-    await asyncio.wait_for(running.connector.must_restart.wait(), 5)
+    await asyncio.wait_for(running.connector.must_restart.wait(), PATIENCE_SECONDS)
     assert (await live(running))[0] == 200
-    async with asyncio.timeout(5):
-        while "journal (KeyError)" not in (await running.ready())[1]["problems"].get("parts", ""):
-            await asyncio.sleep(0.05)
+    await until(running.ready, lambda answer: "journal (KeyError)" in answer[1]["problems"].get("parts", ""))

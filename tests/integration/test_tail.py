@@ -26,8 +26,9 @@ from connector.message.parsing import BodyKind, parse
 from connector.message.routes import STREAMS, Routes
 from connector.values import IngestId, InstanceId, ProducibleRecord, Request
 from tests.servers import KafkaCluster
+from tests.waiting import PATIENCE_SECONDS
 
-SECONDS = 30
+SECONDS = 60
 RECEIVED_AT = 1_700_000_000_123
 NOBODY = "127.0.0.1:1"
 TASK = {
@@ -136,8 +137,8 @@ def tail_command(servers: str, prefix: str, *arguments: str) -> subprocess.Popen
 
 def run_tail(servers: str, prefix: str, *arguments: str) -> list[str]:
     """The lines that were printed until it ended by itself."""
-    with tail_command(servers, prefix, "--from-beginning", "--timeout", "3", *arguments) as process:
-        printed, complaint = process.communicate(timeout=60)
+    with tail_command(servers, prefix, "--from-beginning", "--until-end", *arguments) as process:
+        printed, complaint = process.communicate(timeout=PATIENCE_SECONDS)
     assert (process.returncode, complaint) == (0, "")
     return printed.splitlines()
 
@@ -192,19 +193,29 @@ def test_reading_starts_with_the_next_record(servers: str, topic_prefix: str) ->
     """What is published once reading has begun is read, and nothing older."""
     publish(servers, records_of(topic_prefix, "old"))
     reading = read_records(servers, {}, stream="events", topic=f"{topic_prefix}.events", idle_seconds=SECONDS)
-    later = threading.Timer(2, publish, [servers, records_of(topic_prefix, "new")])
-    later.start()
+    has_been_read = threading.Event()
 
-    assert next(reading).key == "new"
+    def publish_new_ones() -> None:
+        while not has_been_read.wait(1):  # nobody is told when the reading has begun
+            publish(servers, records_of(topic_prefix, "new"))
 
-    later.join()
+    publishing = threading.Thread(target=publish_new_ones)
+    publishing.start()
+    try:
+        assert next(reading).key == "new"
+    finally:
+        has_been_read.set()
+        publishing.join()
     reading.close()
 
 
 def test_a_topic_that_is_missing_is_waited_for_and_read_whole(embedded: str, topic_prefix: str) -> None:
     missing: list[str] = []
-    later = threading.Timer(3, publish, [embedded, records_of(topic_prefix, "first")])
-    later.start()
+    later = threading.Timer(1, publish, [embedded, records_of(topic_prefix, "first")])
+
+    def note_missing(topic: str) -> None:
+        missing.append(topic)
+        later.start()
 
     reading = read_records(
         embedded,
@@ -212,7 +223,7 @@ def test_a_topic_that_is_missing_is_waited_for_and_read_whole(embedded: str, top
         stream="events",
         topic=Routes(STREAMS, topic_prefix).topic("events"),
         idle_seconds=SECONDS,
-        on_missing=missing.append,
+        on_missing=note_missing,
     )
 
     assert [record.key for record in islice(reading, 1)] == ["first"]
@@ -272,7 +283,7 @@ def test_tail_chooses_by_process_person_and_time(kafka: KafkaCluster, topic_pref
     def found(*arguments: str) -> list[str]:
         whole = ("--from-beginning", "--until-end")
         with tail_command(kafka.bootstrap_servers, topic_prefix, *whole, *arguments) as process:
-            printed, complaint = process.communicate(timeout=60)
+            printed, complaint = process.communicate(timeout=PATIENCE_SECONDS)
         assert (process.returncode, complaint) == (0, "")
         return sorted(line.split()[-1] for line in printed.splitlines())
 
@@ -312,7 +323,7 @@ def test_tail_ends_cleanly_on_ctrl_c(servers: str, topic_prefix: str) -> None:
         assert process.stdout is not None
         assert "i-1" in process.stdout.readline()
         process.send_signal(signal.SIGINT)
-        printed, complaint = process.communicate(timeout=20)
+        printed, complaint = process.communicate(timeout=PATIENCE_SECONDS)
 
     assert (process.returncode, printed, complaint) == (0, "", "")
 
@@ -326,12 +337,12 @@ def test_tail_is_silent_when_its_reader_goes(embedded: str, topic_prefix: str) -
         process.stdout.close()
         publish(embedded, records_of(topic_prefix, "i-1"))
 
-        assert (process.wait(20), process.stderr.read()) == (0, "")
+        assert (process.wait(PATIENCE_SECONDS), process.stderr.read()) == (0, "")
 
 
 def test_tail_says_that_it_waits_for_a_topic(embedded: str, topic_prefix: str) -> None:
     with tail_command(embedded, topic_prefix, "--timeout", "0.5") as process:
-        printed, said = process.communicate(timeout=20)
+        printed, said = process.communicate(timeout=PATIENCE_SECONDS)
 
     assert (process.returncode, printed) == (0, "")
     assert f"waiting for the topic {topic_prefix}.events" in said
@@ -343,7 +354,7 @@ def test_tail_says_that_it_waits_for_a_topic(embedded: str, topic_prefix: str) -
 )
 def test_tail_without_brokers_says_why_in_one_line(servers: str, code: int, said: str, topic_prefix: str) -> None:
     with tail_command(servers, topic_prefix) as process:
-        printed, complaint = process.communicate(timeout=60)
+        printed, complaint = process.communicate(timeout=PATIENCE_SECONDS)
 
     assert (code, "", 1) == (process.returncode, printed, complaint.count("\n"))
     assert said in complaint

@@ -25,10 +25,11 @@ from connector.receiver.addresses import NOWHERE
 from connector.receiver.application import Call, Receiver
 from connector.receiver.head import Head
 from connector.receiver.tracing import RequestSpans
-from tests.integration.test_outage import message, until
+from tests.integration.test_outage import message
 from tests.servers.endpoint import Handler, serving
 from tests.servers.ports import LOOPBACK
 from tests.servers.reading import read_topic
+from tests.waiting import until
 
 TRACE, CALLER = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 PARENT = f"00-{TRACE}-{CALLER}-01"

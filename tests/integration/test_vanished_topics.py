@@ -5,9 +5,10 @@ from functools import partial
 
 from confluent_kafka.admin import AdminClient
 
-from tests.integration.test_outage import message, until
+from tests.integration.test_outage import message
 from tests.servers.kafka import KafkaCluster
 from tests.servers.reading import read_topic
+from tests.waiting import PATIENCE_SECONDS, until
 
 
 async def test_topics_that_were_deleted_are_made_again_and_what_waits_is_published(start, kafka, topic_prefix):
@@ -16,10 +17,10 @@ async def test_topics_that_were_deleted_are_made_again_and_what_waits_is_publish
     assert await running.post(message("a", 0)) == (200, {"code": 0})
     await asyncio.to_thread(read_topic, kafka.bootstrap_servers, f"{topic_prefix}.events", 1)
     admin = AdminClient({"bootstrap.servers": kafka.bootstrap_servers})
-    ours = [name for name in admin.list_topics(timeout=10).topics if name.startswith(topic_prefix)]
+    ours = [name for name in admin.list_topics(timeout=60).topics if name.startswith(topic_prefix)]
     for deleted in admin.delete_topics(ours).values():
-        await asyncio.to_thread(deleted.result, 30)
-    await until(partial(refuses_records, kafka, f"{topic_prefix}.events"), 30)  # until then it takes records with it
+        await asyncio.to_thread(deleted.result, PATIENCE_SECONDS)
+    await until(partial(refuses_records, kafka, f"{topic_prefix}.events"))  # until then it takes records with it
     for number in range(1, 6):
         assert await running.post(message("ab"[number % 2], number)) == (200, {"code": 0})
 
@@ -27,10 +28,10 @@ async def test_topics_that_were_deleted_are_made_again_and_what_waits_is_publish
         return await running.metric("weda_connector_journal_messages") == 0
 
     async def are_back() -> bool:
-        return set(ours) <= set(await asyncio.to_thread(lambda: admin.list_topics(timeout=10).topics))
+        return set(ours) <= set(await asyncio.to_thread(lambda: admin.list_topics(timeout=60).topics))
 
-    await until(are_back, 60)
-    await until(is_empty, 60)
+    await until(are_back)
+    await until(is_empty)
     records = await asyncio.to_thread(read_topic, kafka.bootstrap_servers, f"{topic_prefix}.events", 5)
     found = [dict(one.headers())["ce_id"].decode() for one in records]
     assert [one for one in found if one.startswith("a")] == ["a-2", "a-4"]
@@ -54,7 +55,7 @@ async def test_an_empty_cluster_at_the_same_address_gets_the_topics_and_what_was
         async def is_empty() -> bool:
             return await running.metric("weda_connector_journal_messages") == 0
 
-        await until(is_empty, 90)
+        await until(is_empty)
         found = await asyncio.to_thread(ids_in, cluster, f"{topic_prefix}.events")
         of_a = [int(one.partition("-")[2]) for one in dict.fromkeys(found) if one.startswith("a")]
         of_b = [int(one.partition("-")[2]) for one in dict.fromkeys(found) if one.startswith("b")]

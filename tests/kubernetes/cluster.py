@@ -4,8 +4,8 @@ import json
 import secrets
 import subprocess
 import sys
-import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,8 @@ from tests.kubernetes.programs import program, stages
 from tests.servers.errors import DidNotStart
 from tests.servers.ports import LOOPBACK, free_ports
 from tests.servers.processes import ServerProcess
+from tests.waiting import NotInTime, wait_until
 
-READY_SECONDS = 120
-POLL_SECONDS = 0.2
 NODES = ("node-1", "node-2")
 VOLUMES = 6
 
@@ -99,13 +98,6 @@ class Kubernetes:
         [found] = [each for each in self.get(kind, namespace) if each["metadata"]["name"] == name]
         return found
 
-    def until(self, true: Callable[[], bool], *, seconds: float = 60) -> None:
-        """Wait for something to become true."""
-        deadline = time.monotonic() + seconds
-        while not true():
-            assert time.monotonic() < deadline, "the cluster did not come to it in time"
-            time.sleep(POLL_SECONDS)
-
     # --- the parts ---
 
     def _volume(self, number: int) -> Object:
@@ -118,13 +110,14 @@ class Kubernetes:
         self._processes.append(process)
 
     def _until(self, name: str, true: Callable[[], bool]) -> None:
-        deadline = time.monotonic() + READY_SECONDS
-        while not true():
-            dead = [each for each in self._processes if not each.running]
-            if dead or time.monotonic() > deadline:
-                [process, *_] = dead or [each for each in self._processes if each.name == name]
-                raise DidNotStart(f"{process.name} did not come up; its log ends:\n{process.last_lines()}")
-            time.sleep(POLL_SECONDS)
+        def dead() -> list[ServerProcess]:
+            return [each for each in self._processes if not each.running]
+
+        with suppress(NotInTime):
+            wait_until(lambda: dead() or true())
+        if dead() or not true():
+            [process, *_] = dead() or [each for each in self._processes if each.name == name]
+            raise DidNotStart(f"{process.name} did not come up; its log ends:\n{process.last_lines()}")
 
     def _write_credentials(self) -> None:
         """A token with every right, and the key that signs those of service accounts."""

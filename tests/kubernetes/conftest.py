@@ -13,6 +13,7 @@ from tests.chart import tools
 from tests.chart.rendering import CHART, complete
 from tests.kubernetes.cluster import Kubernetes, Object
 from tests.servers import NotInstalled
+from tests.waiting import wait_until
 
 SECONDS = 120
 RELEASE = "weda"
@@ -90,7 +91,7 @@ def cluster(tmp_path_factory) -> Iterator[Kubernetes]:
         kubernetes.start()
         for path in tools.custom_definitions():
             kubernetes.apply(yaml.safe_load(path.read_text()))
-        kubernetes.until(
+        wait_until(
             lambda: kubernetes.kubectl("get", "servicemonitors,podmonitors,prometheusrules,httproutes").returncode == 0
         )
         yield kubernetes
@@ -106,10 +107,10 @@ def releases(cluster, request) -> Iterator[Releases]:
     namespace = re.sub(r"[^a-z0-9]+", "-", request.node.name.lower())[:60].strip("-")
     labels = {"pod-security.kubernetes.io/enforce": "restricted"}
     cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace, "labels": labels}})
-    cluster.until(lambda: bool(cluster.get("serviceaccounts", namespace)))
+    wait_until(lambda: bool(cluster.get("serviceaccounts", namespace)))
     yield Releases(cluster, namespace)
     cluster.kubectl("delete", "namespace", namespace, "--wait=true")
-    cluster.until(lambda: all(each["status"]["phase"] == "Released" for each in _volumes_of(namespace, cluster)))
+    wait_until(lambda: all(each["status"]["phase"] == "Released" for each in _volumes_of(namespace, cluster)))
     for volume in _volumes_of(namespace, cluster):
         name, freed = volume["metadata"]["name"], '[{"op": "remove", "path": "/spec/claimRef"}]'
         cluster.kubectl("patch", "persistentvolume", name, "--type=json", "--patch", freed)

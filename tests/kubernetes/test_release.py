@@ -14,6 +14,7 @@ from tests.chart.test_knobs import OWN, SCALED
 from tests.chart.test_notify import RULES
 from tests.kubernetes.cluster import volume
 from tests.kubernetes.conftest import LOCAL, NAME
+from tests.waiting import wait_until
 
 CLAIM = f"journal-{NAME}-0"
 SECOND = f"journal-{NAME}-1"
@@ -117,9 +118,9 @@ def test_a_volume_of_a_replica_that_was_scaled_away_stays_is_drained_and_is_take
     assert set(before) == {CLAIM, SECOND}
 
     releases.upgrade({"drain": {"claims": [SECOND]}})
-    releases.cluster.until(lambda: set(releases.pods()) == {f"{NAME}-0"})
+    wait_until(lambda: set(releases.pods()) == {f"{NAME}-0"})
     [job] = releases.get("jobs")
-    releases.cluster.until(lambda: releases.one("jobs", job["metadata"]["name"])["status"].get("succeeded") == 1)
+    wait_until(lambda: releases.one("jobs", job["metadata"]["name"])["status"].get("succeeded") == 1)
     [drained] = [each for each in releases.get("pods") if each["metadata"]["name"].startswith(job["metadata"]["name"])]
     assert claim_of(drained) == SECOND
     assert releases.claims() == before
@@ -159,7 +160,7 @@ def test_everything_at_once_is_taken_by_the_api_server(releases):
 
 def test_an_eviction_takes_one_replica_at_most(releases):
     releases.install(TWO)
-    releases.cluster.until(lambda: releases.one("poddisruptionbudgets", NAME)["status"].get("disruptionsAllowed") == 1)
+    wait_until(lambda: releases.one("poddisruptionbudgets", NAME)["status"].get("disruptionsAllowed") == 1)
 
     assert releases.one("poddisruptionbudgets", NAME)["status"]["currentHealthy"] == 2
 
@@ -201,7 +202,7 @@ def test_replicas_that_share_a_journal_need_no_volume(releases):
     assert len(releases.pods()) == 3
     assert releases.claims() == {}
     assert releases.get("statefulsets") == releases.get("jobs") == []
-    releases.cluster.until(lambda: releases.one("poddisruptionbudgets", NAME)["status"].get("disruptionsAllowed") == 1)
+    wait_until(lambda: releases.one("poddisruptionbudgets", NAME)["status"].get("disruptionsAllowed") == 1)
 
 
 def test_an_upgrade_replaces_replicas_and_there_are_never_fewer(releases):
@@ -210,7 +211,7 @@ def test_an_upgrade_replaces_replicas_and_there_are_never_fewer(releases):
 
     with fewest_available(releases) as seen:
         releases.upgrade({**THREE_SHARING, "settings": {"log": {"level": "debug"}}})
-    releases.cluster.until(lambda: len(releases.pods()) == 3)
+    wait_until(lambda: len(releases.pods()) == 3)
 
     assert set(releases.pods()) & before == set()
     assert min(seen) == 3
@@ -224,13 +225,13 @@ def test_with_a_shared_journal_the_volume_of_before_stays_and_is_drained(release
     before = releases.claims()
 
     releases.upgrade({**THREE_SHARING, "drain": {"claims": [CLAIM]}})
-    releases.cluster.until(lambda: len(releases.pods()) == 3)
+    wait_until(lambda: len(releases.pods()) == 3)
     [job] = releases.get("jobs")
-    releases.cluster.until(lambda: releases.one("jobs", job["metadata"]["name"])["status"].get("succeeded") == 1)
+    wait_until(lambda: releases.one("jobs", job["metadata"]["name"])["status"].get("succeeded") == 1)
     assert releases.get("statefulsets") == []
     assert releases.claims() == before
     releases.upgrade()
-    releases.cluster.until(lambda: set(releases.pods()) == {f"{NAME}-0"})
+    wait_until(lambda: set(releases.pods()) == {f"{NAME}-0"})
 
     assert claim_of(releases.pods()[f"{NAME}-0"]) == CLAIM
     assert releases.claims() == before
@@ -240,7 +241,7 @@ def test_with_a_shared_journal_the_volume_of_before_stays_and_is_drained(release
 def test_everything_of_a_shared_journal_is_taken_by_the_api_server(releases):
     releases.install({**SHARED, **LOCAL, **NOT_HERE})
 
-    releases.cluster.until(lambda: len(releases.pods()) == 2)
+    wait_until(lambda: len(releases.pods()) == 2)
     [scaler] = releases.get("horizontalpodautoscalers")
     assert scaler["spec"]["scaleTargetRef"]["name"] == NAME
     assert releases.get("jobs") == [], "migration and set-up have ended and are gone"

@@ -10,7 +10,6 @@ import os
 import secrets
 import signal
 import ssl
-import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -33,13 +32,17 @@ from tests.integration.conftest import Running
 from tests.integration.test_damaged_journal import admission, pages_of, scramble
 from tests.integration.test_front_door import Authority, Serving, files
 from tests.integration.test_journal import FailingDisk
-from tests.monitoring.rules import alerts, cut_short
+from tests.monitoring.rules import SHORT, alerts, cut_short
 from tests.servers import KafkaCluster, Prometheus
 from tests.servers.postgres import Postgres
 from tests.servers.wires import Wires
+from tests.waiting import equals, until
 
-HEALTHY_SECONDS = 8
-SECONDS = 60
+SCRAPED = "count_over_time(weda_connector_ready[1m]) >= 10"
+SENT_IN_BOTH_WEEKS = " and ".join(
+    f'source:weda_connector_requests:increase1h{{source="hr"}} offset {SHORT[week]} >= 10' for week in ("1w", "2w")
+)
+"""What a source must have done before its silence is worth an alert."""
 
 OF_THE_FREEZE = {
     "WedaConnectorPublishingStalled",
@@ -140,7 +143,7 @@ def test_every_alert_is_raised_for_real_or_named_as_not():
 async def test_trouble_is_seen_to_come_and_to_go(  # noqa: PLR0917 - fixtures
     prometheus, start, kafka, registry, topic_prefix, tmp_path, disk, damaged, monkeypatch
 ):
-    await asyncio.to_thread(prometheus.wait_for, "WedaConnectorAbsent", seconds=SECONDS)
+    await asyncio.to_thread(prometheus.wait_for, "WedaConnectorAbsent")
 
     loaded = await start(
         journal__max_bytes="8MiB",
@@ -159,8 +162,8 @@ async def test_trouble_is_seen_to_come_and_to_go(  # noqa: PLR0917 - fixtures
     broken = await start(journal__path=damaged, **flags)
     prometheus.scrape([one.connector.operations_url for one in (loaded, registered, broken)])
     async with sending(loaded) as (default, hr):
-        await asyncio.sleep(HEALTHY_SECONDS)
-        await asyncio.to_thread(prometheus.wait_for_end, "WedaConnectorAbsent", seconds=SECONDS)
+        await asyncio.to_thread(prometheus.wait_for_end, "WedaConnectorAbsent")
+        await until(partial(asyncio.to_thread, prometheus.query, SENT_IN_BOTH_WEEKS))
 
         hr.cancel()
         assert (await broken.post(b"no JSON"))[0] == 400
@@ -170,15 +173,12 @@ async def test_trouble_is_seen_to_come_and_to_go(  # noqa: PLR0917 - fixtures
         registry.pause()
         disk.failing.add("sync")
         dropping = asyncio.create_task(failing_process(monkeypatch))
-        seen = asyncio.create_task(
-            asyncio.to_thread(prometheus.wait_for, *OF_THE_FREEZE, *OF_OTHER_TROUBLE, seconds=SECONDS)
-        )
-        await asyncio.sleep(2)
-        kafka.pause(1)
         try:
-            fired = await seen
+            fired = await asyncio.to_thread(prometheus.wait_for, *OF_OTHER_TROUBLE)
+            kafka.pause(1)
+            fired |= await asyncio.to_thread(prometheus.wait_for, *OF_THE_FREEZE)
         finally:
-            kafka.resume(1)
+            kafka.resume_all()
             registry.resume()
             disk.failing.clear()
             dropping.cancel()
@@ -193,7 +193,7 @@ async def test_trouble_is_seen_to_come_and_to_go(  # noqa: PLR0917 - fixtures
         file.unlink()
     again = await start(journal__path=damaged, **flags)
     prometheus.scrape([one.connector.operations_url for one in (loaded, registered, again)])
-    ended = asyncio.to_thread(prometheus.wait_for_end, *OF_THE_FREEZE, *OF_OTHER_TROUBLE, seconds=SECONDS)
+    ended = asyncio.to_thread(prometheus.wait_for_end, *OF_THE_FREEZE, *OF_OTHER_TROUBLE)
     async with sending(loaded):
         await ended
 
@@ -208,27 +208,27 @@ async def test_trouble_of_replicas_is_seen_to_come_and_to_go(prometheus, start, 
         prometheus.scrape([one.connector.operations_url for one in (cut, other)])
         try:
             async with sending(cut), sending(other):
-                await asyncio.sleep(HEALTHY_SECONDS)
+                await until(partial(asyncio.to_thread, prometheus.query, SCRAPED), lambda found: len(found) == 2)
                 assert not OF_REPLICAS & set(prometheus.firing())
                 wires.cut()
-                fired = await asyncio.to_thread(prometheus.wait_for, "WedaConnectorReplicaHoldsBack", seconds=SECONDS)
+                fired = await asyncio.to_thread(prometheus.wait_for, "WedaConnectorReplicaHoldsBack")
                 assert instances(fired["WedaConnectorReplicaHoldsBack"]) == {address(cut)}
                 assert "WedaConnectorDatabaseDown" not in prometheus.firing()
             await cut.connector.stop()
             async with sending(other):
-                await asyncio.to_thread(prometheus.wait_for_end, "WedaConnectorReplicaHoldsBack", seconds=SECONDS)
-            await asyncio.to_thread(no_rows_left, database)
+                await asyncio.to_thread(prometheus.wait_for_end, "WedaConnectorReplicaHoldsBack")
+            await until(lambda: database.ask("SELECT count(*) FROM weda_row"), equals([(0,)]))
 
             await asyncio.to_thread(database.shut_down)
-            fired = await asyncio.to_thread(prometheus.wait_for, "WedaConnectorDatabaseDown", seconds=SECONDS)
+            fired = await asyncio.to_thread(prometheus.wait_for, "WedaConnectorDatabaseDown")
             assert instances(fired["WedaConnectorDatabaseDown"]) == {address(other)}
             assert "WedaConnectorJournalFailing" not in prometheus.firing()
             await asyncio.to_thread(database.restart)
-            await asyncio.to_thread(prometheus.wait_for_end, "WedaConnectorDatabaseDown", seconds=SECONDS)
+            await asyncio.to_thread(prometheus.wait_for_end, "WedaConnectorDatabaseDown")
 
             assert "WedaConnectorLeaseLost" not in prometheus.firing(), "it was not away for so long"
             await asyncio.to_thread(database.shut_down)
-            fired = await asyncio.to_thread(prometheus.wait_for, "WedaConnectorLeaseLost", seconds=SECONDS)
+            fired = await asyncio.to_thread(prometheus.wait_for, "WedaConnectorLeaseLost")
             assert instances(fired["WedaConnectorLeaseLost"]) == {address(other)}
         finally:
             for one in (cut, other):
@@ -260,9 +260,9 @@ async def test_trouble_of_settings_and_credentials_is_seen_to_come_and_to_go(
     guessing = asyncio.create_task(_guess(serving, tls))
     try:
         of_a_file = {"WedaConnectorReloadFailing"}  # until that is mended no other change is looked at
-        await asyncio.to_thread(prometheus.wait_for, *OF_SETTINGS - of_a_file, seconds=SECONDS)
+        await asyncio.to_thread(prometheus.wait_for, *OF_SETTINGS - of_a_file)
         token.write_text("")
-        await asyncio.to_thread(prometheus.wait_for, *of_a_file, seconds=SECONDS)
+        await asyncio.to_thread(prometheus.wait_for, *of_a_file)
     finally:
         guessing.cancel()
         await asyncio.gather(guessing, return_exceptions=True)
@@ -270,7 +270,7 @@ async def test_trouble_of_settings_and_credentials_is_seen_to_come_and_to_go(
     config.write_text("journal: {max_bytes: 64MiB}\n")
     token.write_text("t-1")
     authority.renew()
-    await asyncio.to_thread(prometheus.wait_for_end, *OF_SETTINGS, seconds=SECONDS)
+    await asyncio.to_thread(prometheus.wait_for_end, *OF_SETTINGS)
     assert not prometheus.firing().keys() & THAT_LAST
 
     async with (
@@ -278,7 +278,7 @@ async def test_trouble_of_settings_and_credentials_is_seen_to_come_and_to_go(
         session.post(f"{serving.url}/messageDeliver", data=b"no JSON", ssl=authority.client()) as answer,
     ):
         assert answer.status == 400
-    await asyncio.to_thread(prometheus.wait_for, *THAT_LAST, seconds=SECONDS)
+    await asyncio.to_thread(prometheus.wait_for, *THAT_LAST)
 
 
 async def test_a_process_that_gets_no_cpu_answers_late_until_it_gets_some(prometheus, serve, kafka, topic_prefix):
@@ -290,9 +290,9 @@ async def test_a_process_that_gets_no_cpu_answers_late_until_it_gets_some(promet
         senders = [tasks.create_task(_send(session, serving.url, "default", "", size=100)) for _ in range(20)]
         halting = tasks.create_task(_halt(serving.process.pid))
 
-        await asyncio.to_thread(prometheus.wait_for, *OF_A_STARVED_PROCESS, seconds=SECONDS)
+        await asyncio.to_thread(prometheus.wait_for, *OF_A_STARVED_PROCESS)
         halting.cancel()
-        await asyncio.to_thread(prometheus.wait_for_end, *OF_A_STARVED_PROCESS, seconds=SECONDS)
+        await asyncio.to_thread(prometheus.wait_for_end, *OF_A_STARVED_PROCESS)
         for sender in senders:
             sender.cancel()
 
@@ -320,11 +320,11 @@ async def test_trouble_of_the_notifier_is_seen_to_come_and_to_go(prometheus, sta
     prometheus.scrape([f"http://127.0.0.1:{notifier.port}"])
     notifier.start()
 
-    await asyncio.to_thread(prometheus.wait_for, *OF_THE_NOTIFIER, seconds=SECONDS)
+    await asyncio.to_thread(prometheus.wait_for, *OF_THE_NOTIFIER)
     is_away = False
-    await test_notify.until(lambda: platform.notified.total() == 249)
+    await until(lambda: platform.notified.total() == 249)
     assert json.loads(notifier.run("--retry-parked", "--state", "notify.db")) == {"retried": 1}
-    await asyncio.to_thread(prometheus.wait_for_end, *OF_THE_NOTIFIER, seconds=SECONDS)
+    await asyncio.to_thread(prometheus.wait_for_end, *OF_THE_NOTIFIER)
 
     assert platform.notified.total() == 250
 
@@ -361,13 +361,6 @@ async def failing_process(monkeypatch) -> None:
 
 def instances(alerts_of_one: list[dict[str, Any]]) -> set[str]:
     return {alert["labels"]["instance"] for alert in alerts_of_one}
-
-
-def no_rows_left(database: Postgres) -> None:
-    deadline = time.monotonic() + SECONDS
-    while database.ask("SELECT count(*) FROM weda_row") != [(0,)]:
-        assert time.monotonic() < deadline, "the other replica did not publish what was held back"
-        time.sleep(0.2)
 
 
 @asynccontextmanager

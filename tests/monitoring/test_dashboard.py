@@ -3,7 +3,9 @@
 import asyncio
 import json
 import math
+import operator
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 import trustme
@@ -14,6 +16,7 @@ from tests.integration.conftest import TOKEN
 from tests.monitoring.rules import ROOT
 from tests.servers import Prometheus
 from tests.servers.monitoring import tool
+from tests.waiting import until
 from tools import dashboard, dashboard_picture
 
 SECONDS = 12
@@ -83,15 +86,16 @@ async def test_every_query_finds_something_under_load(start, prometheus, platfor
     plan = Plan(url=running.url, token=TOKEN, seed=7, instances=None, rate=30, seconds=SECONDS, repeats=0.1)
     await asyncio.gather(asyncio.to_thread(asyncio.run, _play(plan)), *(running.post(b"no JSON") for _ in range(3)))
     await running.post(b"again", authorization="Bearer wrong")
-    await asyncio.sleep(2)
 
-    empty = [
-        f"{panel['title']}: {target['expr']}"
-        for panel in panels()
-        for target in panel["targets"]
-        if not await asyncio.to_thread(numbers, prometheus, target["expr"])
-    ]
-    assert empty == []
+    def empty() -> list[str]:
+        return [
+            f"{panel['title']}: {target['expr']}"
+            for panel in panels()
+            for target in panel["targets"]
+            if not numbers(prometheus, target["expr"])
+        ]
+
+    await until(partial(asyncio.to_thread, empty), operator.not_)
 
 
 async def test_what_a_connector_exposes_is_what_promtool_expects(start):

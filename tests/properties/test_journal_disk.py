@@ -33,6 +33,7 @@ from connector.journal.recovery import salvage
 from connector.journal.sqlite import SqliteJournal
 from connector.values import ProducibleRecord, Request
 from tests.properties.crash_disk import CrashDisk, Fault
+from tests.waiting import PATIENCE_SECONDS
 
 HISTORIES: Final = int(os.environ.get("WEDA_TEST_HISTORIES", "600"))
 """How many histories of the file are played; those of the whole journal are a sixth of it."""
@@ -41,7 +42,7 @@ MAX_BYTES: Final = 512 * 1024
 """So small that the write-ahead log is moved into the database every few transactions (64 KiB)."""
 
 SOURCES: Final = ("a", "b")
-_PATIENCE_SECONDS: Final = 0.05
+_TROUBLED_SECONDS: Final = 0.05
 ANY_CHANCE: Final = st.integers(0, 2**32 - 1)
 ANY_FAULT: Final = st.sampled_from(list(Fault))
 
@@ -519,10 +520,10 @@ class JournalOnDisk:
         if trouble is not None:
             self.disk.fail(trouble.after, trouble.fault, lasts=trouble.lasts)
         work = [asyncio.create_task(self._one(one)) for one in asked]
-        _, waiting = await asyncio.wait(work, timeout=_PATIENCE_SECONDS if trouble else 20)
+        _, waiting = await asyncio.wait(work, timeout=_TROUBLED_SECONDS if trouble else PATIENCE_SECONDS)
         if waiting and not self.disk.is_off:
             self.disk.mend()
-            _, waiting = await asyncio.wait(work, timeout=20)
+            _, waiting = await asyncio.wait(work, timeout=PATIENCE_SECONDS)
             assert not waiting, "the disk works again, and nobody is answered"
         for task in waiting:
             task.cancel()

@@ -27,11 +27,11 @@ from connector.telemetry.metrics import Metrics
 from connector.values import ProducibleRecord, Request
 from tests.faults.checks import tail_breaks
 from tests.servers.postgres import Postgres
+from tests.waiting import PATIENCE_SECONDS, equals, until
 
 REPLICAS = 3
 INSTANCES = 12
 MESSAGES = 25
-PATIENCE_SECONDS = 120
 FAILED = Failure(FailureKind.UNCERTAIN, "_TIMED_OUT", "no report came in time")
 
 
@@ -166,8 +166,7 @@ async def test_an_instance_stays_in_order_whoever_receives_its_messages(database
             replicas[-1] = await stack.enter_async_context(Replica(database, kafka))
             await leaver.aclose()
         await sending
-        while database.ask("SELECT count(*) FROM weda_row") != [(0,)]:
-            await asyncio.sleep(0.05)
+        await until(lambda: database.ask("SELECT count(*) FROM weda_row"), equals([(0,)]))
 
     check(kafka)
     assert database.ask("SELECT count(*) FROM weda_dedup_key WHERE owner IS NOT NULL") == [(0,)]

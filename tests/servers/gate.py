@@ -15,7 +15,7 @@ import trustme
 from tests.servers.endpoint import Handler, serving
 from tests.servers.ports import LOOPBACK
 
-SECONDS = 20
+SECONDS = 60
 
 
 @dataclass(frozen=True)

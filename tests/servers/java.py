@@ -90,7 +90,7 @@ def _launchers() -> Iterator[Path]:
 
 def _inspect(launcher: Path) -> Java | None:
     try:
-        said = subprocess.run([launcher, "-version"], capture_output=True, text=True, check=True, timeout=30).stderr
+        said = subprocess.run([launcher, "-version"], capture_output=True, text=True, check=True, timeout=120).stderr
     except (OSError, subprocess.SubprocessError):
         return None
     version = re.search(r'version "(\d[^"]*)', said)

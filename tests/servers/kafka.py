@@ -7,7 +7,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
@@ -25,11 +24,10 @@ from tests.servers.java import find_java
 from tests.servers.ports import LOOPBACK, free_ports
 from tests.servers.processes import Server, ServerProcess
 from tests.servers.reading import end_offsets
+from tests.waiting import wait_until
 
 READY = "Kafka Server started"
-READY_SECONDS = 120
-STOP_SECONDS = 60
-ADMIN_SECONDS = 30
+ADMIN_SECONDS = 60
 PLAN = "cluster.json"
 
 JVM_OPTIONS = (
@@ -232,6 +230,11 @@ class KafkaCluster(Server):
         """Whether the broker's process exists (a paused one does)."""
         return self._nodes[node].running
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether every broker runs, and none is paused."""
+        return all(node.running and not node.paused for node in self._nodes.values())
+
     def kill(self, node: int) -> None:
         """SIGKILL: connections are reset, then refused."""
         self._nodes[node].kill()
@@ -285,7 +288,7 @@ class KafkaCluster(Server):
     def shut_down(self) -> None:
         """End every broker in good order; the state folder stays."""
         for node in self._running():
-            self._nodes[node].terminate(seconds=STOP_SECONDS)
+            self._nodes[node].terminate()
 
     def create_topic(
         self, name: str, partitions: int = 1, replication: int = -1, config: Mapping[str, str] | None = None
@@ -299,11 +302,7 @@ class KafkaCluster(Server):
             sys.stderr.write(f"no answer to a request for topic {name}; {self._last_lines()}\n")
             admin = self.admin()
             _created(admin.create_topics([new])[name])
-        deadline = time.monotonic() + ADMIN_SECONDS
-        while not _has_leaders(admin, name, partitions):
-            if time.monotonic() > deadline:
-                raise ServerError(f"topic {name} has partitions without a leader")
-            time.sleep(0.05)
+        wait_until(lambda: _has_leaders(admin, name, partitions))
 
     def end_offsets(self, topic: str) -> dict[int, int]:
         """Partition → the offset that its next record gets."""
@@ -325,7 +324,7 @@ class KafkaCluster(Server):
         for node in nodes:
             self._nodes[node].start()
         for node in nodes:
-            self._nodes[node].wait_for_log_line(READY, seconds=READY_SECONDS)
+            self._nodes[node].wait_for_log_line(READY)
 
     def _format(self) -> None:
         """Write each node's properties and prepare its storage."""

@@ -22,8 +22,6 @@ from tests.servers.processes import Server, ServerProcess
 SCALING = Path(__file__).parents[2] / "docs" / "scaling.md"
 HOW_TO_GET = "apt-get install postgresql (Debian, Ubuntu), or any PostgreSQL 13 or newer with its programs on the PATH"
 PACKAGED = Path("/usr/lib/postgresql")
-READY_SECONDS = 60
-STOP_SECONDS = 30
 OWNER, RUNNER = "weda_owner", "weda_runner"
 PASSWORD = "not-a-secret"
 SET_UP = re.search(r"^```sql\n(CREATE ROLE.*?)^```$", SCALING.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)[1]
@@ -99,7 +97,7 @@ class Postgres(Server):
     def restart(self) -> None:
         """Start it, after whatever ended it, and wait until it serves."""
         self._process.start()
-        self._process.wait_until(self._serves, seconds=READY_SECONDS)
+        self._process.wait_until(self._serves)
 
     def encrypt(self, certificate: Path, authority: Path, *, asks_for_certificate: bool = False) -> None:
         """From now on the runner gets in over TLS alone, and by a certificate of the authority where that is asked for.
@@ -135,7 +133,7 @@ class Postgres(Server):
     def shut_down(self) -> None:
         """End it in good order, with clients' connections cut (a fast shutdown)."""
         self._process._signal(signal.SIGINT)
-        self._process._wait_for_end(STOP_SECONDS)
+        self._process._wait_for_end()
 
     def stop(self) -> None:
         """Kill it and remove its folder."""

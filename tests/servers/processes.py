@@ -3,7 +3,6 @@
 import os
 import signal
 import subprocess
-import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -13,11 +12,9 @@ from types import TracebackType
 from typing import Self
 
 from tests.servers.errors import DidNotStart, ServerError
+from tests.waiting import PATIENCE_SECONDS, NotInTime, wait_until
 
 LAST_LINES = 25
-POLL_SECONDS = 0.05
-KILL_SECONDS = 30
-PAUSE_SECONDS = 10
 
 # The guard of a process ends its whole group once the pipe to us closes, which the kernel does however we end. (The
 # kernel's own PR_SET_PDEATHSIG acts when the starting thread ends: a broker restarted from a worker thread would die.)
@@ -78,6 +75,12 @@ class ServerProcess:
         """Whether the process exists; a paused one does."""
         return self._running_pid() is not None
 
+    @property
+    def paused(self) -> bool:
+        """Whether the process exists and every thread of it is stopped."""
+        pid = self._running_pid()
+        return pid is not None and _is_stopped(pid)
+
     def start(self) -> None:
         """Start the process; it appends to its log. ``wait_until`` tells when it serves."""
         if self.running:
@@ -93,14 +96,18 @@ class ServerProcess:
         if identity := Identity.of(self._child.pid):
             self._pid_file.write_text(f"{identity.pid} {identity.born}")
 
-    def wait_for_log_line(self, text: str, *, seconds: float) -> None:
+    def wait_for_log_line(self, text: str, *, seconds: float = PATIENCE_SECONDS) -> None:
         """As ``wait_until``, for a text in the log of this start."""
         self.wait_until(lambda: text in self._log_of_this_start(), seconds=seconds)
 
-    def wait_until(self, serves: Callable[[], bool], *, seconds: float) -> None:
+    def wait_until(self, serves: Callable[[], bool], *, seconds: float = PATIENCE_SECONDS) -> None:
         """Wait until it serves; ``DidNotStart`` with the log's end when the process dies or time is up."""
-        if not _wait_until(lambda: serves() or not self.running, seconds=seconds):
-            raise DidNotStart(f"{self.name} was not ready within {seconds:g} s; its log ends:\n{self.last_lines()}")
+        try:
+            wait_until(lambda: serves() or not self.running, seconds=seconds)
+        except NotInTime:
+            raise DidNotStart(
+                f"{self.name} was not ready within {seconds:g} s; its log ends:\n{self.last_lines()}"
+            ) from None
         if not self.running:
             raise DidNotStart(f"{self.name} died at its start; its log ends:\n{self.last_lines()}")
 
@@ -109,15 +116,11 @@ class ServerProcess:
         return "\n".join(self._log_of_this_start().splitlines()[-LAST_LINES:])
 
     def pause(self) -> None:
-        """Stop the process in its tracks; its sockets stay open and nobody answers.
-
-        Raises:
-            ServerError: A thread goes on: each stops only when it next gets a core.
-        """
+        """Stop the process in its tracks; its sockets stay open and nobody answers."""
         self._signal(signal.SIGSTOP)
         pid = self._running_pid()
-        if pid is not None and not _wait_until(lambda: _is_stopped(pid), seconds=PAUSE_SECONDS):
-            raise ServerError(f"{self.name} does not stop within {PAUSE_SECONDS:g} s")
+        if pid is not None:
+            wait_until(lambda: _is_stopped(pid))  # each thread stops only when it next gets a core
 
     def resume(self) -> None:
         """Let a paused process go on."""
@@ -128,9 +131,9 @@ class ServerProcess:
         if pid := self._running_pid():
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-        self._wait_for_end(KILL_SECONDS)
+        self._wait_for_end()
 
-    def terminate(self, *, seconds: float) -> None:
+    def terminate(self, *, seconds: float = PATIENCE_SECONDS) -> None:
         """Ask the process to end in good order and wait for that."""
         self._signal(signal.SIGTERM)
         self._wait_for_end(seconds)
@@ -141,9 +144,11 @@ class ServerProcess:
             raise ServerError(f"{self.name} is not running")
         os.kill(pid, number)
 
-    def _wait_for_end(self, seconds: float) -> None:
-        if not _wait_until(lambda: not self.running, seconds=seconds):
-            raise ServerError(f"{self.name} did not end within {seconds:g} s")
+    def _wait_for_end(self, seconds: float = PATIENCE_SECONDS) -> None:
+        try:
+            wait_until(lambda: not self.running, seconds=seconds)
+        except NotInTime:
+            raise ServerError(f"{self.name} did not end within {seconds:g} s") from None
         self._clean_up()
 
     def _clean_up(self) -> None:
@@ -178,15 +183,6 @@ def _start_guard(group: int) -> subprocess.Popen[bytes]:
         stderr=subprocess.DEVNULL,
         start_new_session=True,
     )
-
-
-def _wait_until(true: Callable[[], bool], *, seconds: float) -> bool:
-    deadline = time.monotonic() + seconds
-    while not true():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(POLL_SECONDS)
-    return True
 
 
 def _is_stopped(pid: int) -> bool:

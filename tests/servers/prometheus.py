@@ -1,9 +1,9 @@
 """A real Prometheus that scrapes what a test starts."""
 
 import json
+import operator
 import shutil
 import tempfile
-import time
 import urllib.parse
 import urllib.request
 from collections.abc import Iterable, Mapping
@@ -15,10 +15,9 @@ import yaml
 from tests.servers.monitoring import tool
 from tests.servers.ports import LOOPBACK, free_ports
 from tests.servers.processes import Server, ServerProcess
+from tests.waiting import wait_until
 
-READY_SECONDS = 60
-ANSWER_SECONDS = 20
-POLL_SECONDS = 0.1
+ANSWER_SECONDS = 60
 JOB = "weda"
 
 
@@ -47,7 +46,7 @@ class Prometheus(Server):
         try:
             started._targets.write_text("[]")
             started._process.start()
-            started._process.wait_for_log_line("Server is ready to receive web requests", seconds=READY_SECONDS)
+            started._process.wait_for_log_line("Server is ready to receive web requests")
         except BaseException:
             started.stop()
             raise
@@ -76,24 +75,21 @@ class Prometheus(Server):
                 found.setdefault(alert["labels"]["alertname"], []).append(alert)
         return found
 
-    def wait_for(self, *names: str, seconds: float) -> dict[str, list[dict[str, Any]]]:
-        """Wait until each of these alerts has fired; each as it was when it first did. ``TimeoutError`` otherwise."""
+    def wait_for(self, *names: str) -> dict[str, list[dict[str, Any]]]:
+        """Wait until each of these alerts has fired; each as it was when it first did."""
         seen: dict[str, list[dict[str, Any]]] = {}
-        deadline = time.monotonic() + seconds
-        while not set(names) <= set(seen):
-            if time.monotonic() > deadline:
-                raise TimeoutError(f"{sorted(set(names) - set(seen))} did not fire in {seconds:g} s")
-            time.sleep(POLL_SECONDS)
-            seen = self.firing() | seen
+
+        def not_fired() -> set[str]:
+            for name, alerts in self.firing().items():
+                seen.setdefault(name, alerts)
+            return set(names) - set(seen)
+
+        wait_until(not_fired, operator.not_)
         return seen
 
-    def wait_for_end(self, *names: str, seconds: float) -> None:
-        """Wait until none of these alerts fires any more. ``TimeoutError`` otherwise."""
-        deadline = time.monotonic() + seconds
-        while left := set(names) & set(self.firing()):
-            if time.monotonic() > deadline:
-                raise TimeoutError(f"{sorted(left)} still fire after {seconds:g} s")
-            time.sleep(POLL_SECONDS)
+    def wait_for_end(self, *names: str) -> None:
+        """Wait until none of these alerts fires any more."""
+        wait_until(lambda: set(names) & set(self.firing()), operator.not_)
 
     def stop(self) -> None:
         """Kill it and remove its folder."""

@@ -6,20 +6,25 @@ from contextlib import contextmanager
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
+from tests.waiting import PATIENCE_SECONDS
+
 BATCH = 500
 POLL_SECONDS = 0.2
-LEADER_IS_NEW = {
+IS_NEW = {
     KafkaError.OFFSET_NOT_AVAILABLE,
     KafkaError.LEADER_NOT_AVAILABLE,
     KafkaError.NOT_LEADER_FOR_PARTITION,
+    KafkaError.UNKNOWN_TOPIC_OR_PART,
+    KafkaError._UNKNOWN_PARTITION,
 }
+"""The topic is about to be made; its leader, new in office, does not know yet how much the other replicas have."""
 
 
 def read_topic(
     bootstrap: str,
     topic: str,
     n: int | None = None,
-    timeout: float = 30,
+    timeout: float = PATIENCE_SECONDS,
     properties: Mapping[str, str] | None = None,
 ) -> list[Message]:
     """Every committed record of a topic from its beginning, all partitions, no consumer group.
@@ -36,7 +41,7 @@ def read_topic(
 
 
 def end_offsets(
-    bootstrap: str, topic: str, timeout: float = 30, properties: Mapping[str, str] | None = None
+    bootstrap: str, topic: str, timeout: float = PATIENCE_SECONDS, properties: Mapping[str, str] | None = None
 ) -> dict[int, int]:
     """Partition → the offset that its next record gets."""
     with _consumer(bootstrap, properties) as consumer:
@@ -63,21 +68,21 @@ def _consumer(bootstrap: str, properties: Mapping[str, str] | None) -> Iterator[
 
 
 def _end_offsets(consumer: Consumer, topic: str, deadline: float) -> dict[int, int]:
+    while True:
+        try:
+            return _end_offsets_now(consumer, topic, deadline)
+        except KafkaException as error:
+            if error.args[0].code() not in IS_NEW or time.monotonic() > deadline:
+                raise
+        time.sleep(POLL_SECONDS)
+
+
+def _end_offsets_now(consumer: Consumer, topic: str, deadline: float) -> dict[int, int]:
     found = consumer.list_topics(topic, timeout=_left(deadline)).topics[topic]
     if found.error:
         raise KafkaException(found.error)
-    return {each: _end_offset(consumer, TopicPartition(topic, each), deadline) for each in found.partitions}
-
-
-def _end_offset(consumer: Consumer, partition: TopicPartition, deadline: float) -> int:
-    while True:
-        try:
-            return consumer.get_watermark_offsets(partition, timeout=_left(deadline))[1]
-        except KafkaException as error:
-            # A leader new in office does not know yet how much the other replicas have.
-            if error.args[0].code() not in LEADER_IS_NEW or time.monotonic() > deadline:
-                raise
-        time.sleep(POLL_SECONDS)
+    partitions = [TopicPartition(topic, each) for each in found.partitions]
+    return {each.partition: consumer.get_watermark_offsets(each, timeout=_left(deadline))[1] for each in partitions}
 
 
 def _left(deadline: float) -> float:

@@ -5,32 +5,31 @@ https://kafka.apache.org/protocol.html: AlterPartitionReassignments, version 0, 
 
 import socket
 import struct
-import time
 from collections.abc import Mapping, Sequence
 
 from tests.servers.errors import ServerError
 from tests.servers.kafka import ADMIN_SECONDS, KafkaCluster
+from tests.waiting import wait_until
 
 _API, _VERSION = 45, 0
 _NO_TAGS = b"\x00"
-_POLL_SECONDS = 0.2
 
 Replicas = Mapping[int, Sequence[int]]
 """Partition → the nodes that are to have it, its preferred leader first."""
 
 
-def reassign(cluster: KafkaCluster, topic: str, replicas: Replicas, *, seconds: float = 60) -> None:
-    """Move a topic's partitions and wait until the new replicas are in sync; ``ServerError`` when they are not."""
+def reassign(cluster: KafkaCluster, topic: str, replicas: Replicas) -> None:
+    """Move a topic's partitions and wait until the new replicas are in sync."""
     _ask(cluster.bootstrap_servers.split(",")[0], _request(topic, replicas))
     admin = cluster.admin()
-    deadline = time.monotonic() + seconds
-    while True:
+
+    def have_moved() -> bool:
         found = admin.list_topics(topic, timeout=ADMIN_SECONDS).topics[topic].partitions
-        if all(sorted(found[each].replicas) == sorted(found[each].isrs) == sorted(replicas[each]) for each in replicas):
-            return
-        if time.monotonic() > deadline:
-            raise ServerError(f"the partitions of {topic} did not move to {replicas} in {seconds:g} s")
-        time.sleep(_POLL_SECONDS)
+        return all(
+            sorted(found[each].replicas) == sorted(found[each].isrs) == sorted(replicas[each]) for each in replicas
+        )
+
+    wait_until(have_moved)
 
 
 def _request(topic: str, replicas: Replicas) -> bytes:

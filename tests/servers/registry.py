@@ -14,9 +14,7 @@ from tests.servers.java import find_java
 from tests.servers.ports import LOOPBACK, free_ports
 from tests.servers.processes import Server, ServerProcess
 
-READY_SECONDS = 120
-ANSWER_SECONDS = 5
-STOP_SECONDS = 60
+ANSWER_SECONDS = 60
 OLDEST_JAVA = 21
 JAR = Path("registry", "quarkus-run.jar")
 
@@ -62,7 +60,7 @@ class SchemaRegistry(Server):
         """Kill the registry, where it runs, and start it with nothing in it."""
         self.kill()
         self._process.start()
-        self._process.wait_until(self._answers, seconds=READY_SECONDS)
+        self._process.wait_until(self._answers)
 
     def kill(self) -> None:
         """SIGKILL: connections are refused."""
@@ -78,7 +76,7 @@ class SchemaRegistry(Server):
 
     def shut_down(self) -> None:
         """End it in good order; its folder stays."""
-        self._process.terminate(seconds=STOP_SECONDS)
+        self._process.terminate()
 
     def stop(self) -> None:
         """Kill it and remove its folder."""

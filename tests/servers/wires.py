@@ -40,7 +40,7 @@ class Wires:
 
     def cut(self) -> None:
         """Pass nothing on from now on."""
-        self._loop.call_soon_threadsafe(self._is_whole.clear)
+        asyncio.run_coroutine_threadsafe(self._cut(), self._loop).result()  # nothing passes once this is answered
 
     def mend(self) -> None:
         """Reset the connections of before, and pass on what comes on new ones."""
@@ -55,6 +55,9 @@ class Wires:
         for server in self._servers:
             server.close()
         await self._reset()
+
+    async def _cut(self) -> None:
+        self._is_whole.clear()
 
     async def _mend(self) -> None:
         await self._reset()

@@ -11,6 +11,7 @@ import uvloop
 
 from connector.app import server
 from connector.app.server import ACCEPTS_PER_ITERATION, Acceptor
+from tests.waiting import PATIENCE_SECONDS, until
 
 CLIENTS = 512
 
@@ -75,9 +76,7 @@ def test_a_connection_that_could_not_be_accepted_is_accepted_later(monkeypatch):
         acceptor = Acceptor(listener, made, None)
         acceptor.start()
         with socket.create_connection(listener.getsockname()):
-            async with asyncio.timeout(5):
-                while not made.transports:
-                    await asyncio.sleep(0.01)
+            await until(lambda: made.transports)
             acceptor.close()
             await acceptor.wait_closed()
         return listener.failed
@@ -95,9 +94,8 @@ def test_a_failed_handshake_harms_nobody(first):
         with socket.create_connection(listener.getsockname()) as client:
             client.sendall(first)
             client.shutdown(socket.SHUT_WR)
-            async with asyncio.timeout(5):
-                await asyncio.sleep(0.05)
-                await acceptor.wait_closed()
+            await asyncio.sleep(0.05)
+            await asyncio.wait_for(acceptor.wait_closed(), PATIENCE_SECONDS)
         acceptor.close()
         await acceptor.wait_closed()
         return made.transports

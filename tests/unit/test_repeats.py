@@ -1,6 +1,5 @@
 """A repeat inside the window is recognised; what was refused, or is too old, is not."""
 
-import asyncio
 import sqlite3
 import time
 
@@ -9,6 +8,7 @@ import pytest
 from connector.delivery.completion import Completion, Durability
 from connector.delivery.duplicates import DedupState, Duplicates, DuplicatesFile, dedup_key_of
 from connector.errors import Unavailable
+from tests.waiting import equals, until
 
 ONE = dedup_key_of("message", "default", "m-1", b"a" * 16)
 OTHER_CONTENT = dedup_key_of("message", "default", "m-1", b"b" * 16)
@@ -191,11 +191,10 @@ async def test_the_index_is_written_behind_while_the_connector_runs(tmp_path, mo
     completion = Completion()
     duplicates.begin(ONE, completion)
     completion.complete(Durability.PUBLISHED)
-    await asyncio.sleep(0.2)
-    copied = sqlite3.connect(tmp_path / "repeats").execute("SELECT id, fingerprint FROM mark").fetchall()
+    reading = sqlite3.connect(tmp_path / "repeats")
+    await until(lambda: reading.execute("SELECT id, fingerprint FROM mark").fetchall(), equals([ONE]))
+    reading.close()
     await file.stop()
-
-    assert copied == [ONE]
 
 
 async def test_what_is_older_than_the_window_is_not_read_back_and_leaves_the_file(tmp_path, monkeypatch):

@@ -26,6 +26,7 @@ from connector.message.routes import DEAD_LETTERS, Routes
 from connector.telemetry.metrics import Metrics
 from connector.testing import InMemoryJournal, InMemoryPublisher
 from connector.values import Request
+from tests.waiting import equals, until
 
 TOPIC = "weda.workflow.dead-letters"
 EVERYTHING = Selection()
@@ -74,7 +75,7 @@ class Connector:
             contents,
             ledger=metrics,
             make_dead_letter=partial(dead_letters.of_rejection, TOPIC),
-            publish_wait_seconds=0.3,
+            publish_wait_seconds=60,
             journaled=counts,
         )
         duplicates = Duplicates(window_seconds=3600, max_entries=1000)
@@ -88,7 +89,7 @@ class Connector:
             metrics=metrics,
             decoder=MessageDecoder(ZoneInfo("Asia/Shanghai")),
             max_in_flight=64,
-            reply_deadline_seconds=2,
+            reply_deadline_seconds=60,
             topic_limits={},
         )
         self.dead_letters = DeadLetterReprocessor(
@@ -109,11 +110,8 @@ class Connector:
 
     async def run(self) -> Progress:
         progress = self.dead_letters.start(EVERYTHING, 5)
-        async with asyncio.timeout(5):
-            while progress.state == "running":
-                await asyncio.sleep(0.002)
-            while self.delivery.waiting_rows:
-                await asyncio.sleep(0.002)
+        await until(lambda: progress.state != "running")
+        await until(lambda: self.delivery.waiting_rows, equals(0))
         return progress
 
     async def kill(self) -> None:

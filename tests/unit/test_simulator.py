@@ -18,6 +18,7 @@ from connector.errors import ConfigurationError
 from connector.message.schemas import INSTANCE_EVENT, TASK_EVENT, kinds, load
 from connector.simulator import Outcome, Plan, Shape, period_seconds, play, render, runs
 from connector.simulator.pace import Pace
+from tests.waiting import PATIENCE_SECONDS, equals, until
 
 START_MS = 1_760_000_000_000
 ACTIONS = {*range(10), 13, *range(15, 24)}
@@ -397,22 +398,20 @@ class TestSending:
     async def test_the_rate_is_kept_over_all_instances(self, connector):
         began = time.monotonic()
         summary = await play(Plan(url=connector.url, seed=5, instances=None, rate=100, seconds=1))
-        assert 20 <= summary.sent <= 100 * (time.monotonic() - began) + 2  # a busy machine sends less, never more
+        assert 0 < summary.sent <= 100 * (time.monotonic() - began) + 2  # a busy machine sends less, never more
 
     async def test_nothing_new_is_sent_after_the_seconds_are_over(self, connector):
-        started = time.monotonic()
         summary = await play(Plan(url=connector.url, seed=5, instances=None, rate=50, seconds=0.3))
-        assert time.monotonic() - started < 3
-        assert summary.sent == summary.accepted > 0
+        assert 0 < summary.sent == summary.accepted <= 50 * 0.3 + 2
 
     async def test_a_stop_gives_up_what_is_in_flight(self, connector, tmp_path):
-        connector.delay = lambda: 5
+        connector.delay = lambda: 3600
         ledger = tmp_path / "sent.jsonl"
         stop = asyncio.Event()
-        asyncio.get_running_loop().call_later(0.2, stop.set)
-        started = time.monotonic()
-        summary = await play(Plan(url=connector.url, seed=5, instances=8, ledger=ledger), stop=stop)
-        assert time.monotonic() - started < 2
+        playing = asyncio.create_task(play(Plan(url=connector.url, seed=5, instances=8, ledger=ledger), stop=stop))
+        await until(connector.in_flight.total, equals(8))
+        stop.set()
+        summary = await asyncio.wait_for(playing, PATIENCE_SECONDS)
         assert (summary.sent, summary.failed) == (8, 8)
         assert [entry["attempts"][0]["error"] for entry in entries_of(ledger)] == ["stopped"] * 8
 
@@ -473,7 +472,7 @@ async def simulate(*arguments, interrupt_after=None):
     if interrupt_after is not None:
         await interrupt_after
         process.send_signal(signal.SIGINT)
-    out, err = await asyncio.wait_for(process.communicate(), 60)
+    out, err = await asyncio.wait_for(process.communicate(), PATIENCE_SECONDS)
     return process.returncode, out.decode(), err.decode()
 
 

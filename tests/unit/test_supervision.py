@@ -8,6 +8,7 @@ import pytest
 from connector import supervision
 from connector.supervision import Vital, forever
 from connector.telemetry.health import Health
+from tests.waiting import PATIENCE_SECONDS
 
 
 @pytest.fixture(autouse=True)
@@ -37,7 +38,7 @@ class Fails:
 async def test_a_part_that_fails_is_begun_again_whatever_it_was_and_the_failure_is_shown():
     work = Fails(KeyError, OSError, asyncio.CancelledError)
     task = asyncio.create_task(forever("gauges", work))
-    await asyncio.wait_for(work.goes_on.wait(), 5)
+    await asyncio.wait_for(work.goes_on.wait(), PATIENCE_SECONDS)
     shown = supervision.problem()
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)

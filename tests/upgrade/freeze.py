@@ -18,8 +18,8 @@ import aiohttp
 from connector.kafka.topics import TopicAdmin, wanted
 from connector.settings import Settings
 from tests.faults.stage import TOKEN, Connector
-from tests.integration.test_outage import until
 from tests.servers import KafkaCluster, SchemaRegistry
+from tests.waiting import until
 
 DATA = Path(__file__).parents[1] / "data"
 PREFIX = "frozen.{version}"

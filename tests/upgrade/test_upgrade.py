@@ -17,17 +17,17 @@ from connector.kafka.topics import TopicAdmin, plan, wanted
 from connector.message.schemas import WORKFLOW_EVENT, load
 from connector.settings import Settings
 from tests.faults.stage import Connector
-from tests.integration.test_outage import until
+from tests.integration.conftest import PATIENT_ENVIRONMENT
 from tests.servers.reading import read_topic
 from tests.upgrade import format_2
 from tests.upgrade.freeze import DATA, NOBODY, PUBLISHED, UNREADABLE, WAITING, is_empty, message, post, post_message
+from tests.waiting import equals, until
 
 RELEASES = sorted(path.name for path in DATA.iterdir() if path.is_dir())
 ALL_TIMES = {"retention.ms": "-1", "message.timestamp.after.max.ms": str(2**63 - 1)}
 """Records keep the day of the freezing, whatever day it is where the test runs."""
 
 LONG_AGO = {"WEDA_REPEATS__WINDOW_SECONDS": "2000000000"}
-BEHIND_SECONDS = 2.0
 
 
 @pytest.fixture(params=RELEASES)
@@ -55,7 +55,12 @@ def topics(kafka, facts):
 
 def connector(folder, facts, bootstrap_servers) -> Connector:
     """This version, in the place of the one that was killed; the registry is away."""
-    return Connector(folder, bootstrap_servers, facts["prefix"], more={"WEDA_REGISTRY__URL": NOBODY, **LONG_AGO})
+    return Connector(
+        folder,
+        bootstrap_servers,
+        facts["prefix"],
+        more={"WEDA_REGISTRY__URL": NOBODY, **LONG_AGO, **PATIENT_ENVIRONMENT},
+    )
 
 
 def test_something_is_frozen():
@@ -121,7 +126,7 @@ async def test_what_this_version_leaves_is_read_by_the_one_before(frozen, facts)
     for number in added:
         await post_message(running, number)
     assert (await post(running, UNREADABLE + b" "))["code"] == facts["answer_to_unreadable"]
-    await asyncio.sleep(BEHIND_SECONDS)
+    await until(lambda: marks_of(frozen / "journal.db"), equals(before.marks + len(added) + 1))  # written behind
     await running.kill()
 
     after = format_2.read(frozen / "journal.db")
@@ -138,6 +143,15 @@ async def test_what_this_version_leaves_is_read_by_the_one_before(frozen, facts)
     assert (accepted - published - dead_lettered, lost) == (len(after.rows), 0)
     ids = "journal.db.schemas"
     assert json.loads((frozen / ids).read_text()) == json.loads((DATA / frozen_name(facts) / ids).read_text())
+
+
+def marks_of(journal) -> int:
+    database = sqlite3.connect(f"file:{journal}.repeats?mode=ro", uri=True)
+    try:
+        [(count,)] = database.execute("SELECT count(*) FROM mark WHERE seen_at > 0")
+    finally:
+        database.close()
+    return count
 
 
 def frozen_name(facts) -> str:
