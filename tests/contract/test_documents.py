@@ -226,7 +226,7 @@ def test_the_readme_s_reader_reads_a_topic(kafka, topic_prefix):
     value = encode(load(TASK_EVENT), dictionary.sample_record(TASK_EVENT))
     producer = Producer({"bootstrap.servers": kafka.bootstrap_servers})
     producer.produce(topic, value, key="bpm_1912233445566778899")
-    assert producer.flush(20) == 0
+    assert producer.flush(120) == 0
     [program] = blocks(README, "python")
     assert SERVER in program
     program = program.replace(SERVER, f"{kafka.bootstrap_servers!r}, prefix={topic_prefix!r}")

@@ -116,4 +116,4 @@ def make_dead_letter(bootstrap_servers: str, topic: str) -> None:
         headers = [(f"weda.error.{name}", text.encode()) for name, text in about.items()]
         headers += [("weda.source", b"default"), ("weda.received-at", str(1_795_000_000_000 + number).encode())]
         producer.produce(topic, body, f"i-{number % 1000}".encode(), headers=headers)
-    assert producer.flush(60) == 0
+    assert producer.flush(120) == 0

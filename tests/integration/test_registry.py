@@ -161,7 +161,7 @@ async def test_readers_and_writers_of_neighbouring_versions_read_each_other(
 def produce(bootstrap_servers: str, topic: str, key: bytes, value: bytes) -> None:
     producer = Producer({"bootstrap.servers": bootstrap_servers, "partitioner": "murmur2_random"})
     producer.produce(topic, key=key, value=value)
-    assert producer.flush(20) == 0
+    assert producer.flush(120) == 0
 
 
 # --- of another mind ---

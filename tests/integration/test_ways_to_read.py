@@ -38,11 +38,9 @@ NOT_RUN = ("properties",)
 """Languages of blocks that the page shows and marks as not run."""
 
 UP = "the connector is up"
-READY_SECONDS = 120
 COMMAND_SECONDS = 500
 """Flink takes ten seconds by itself, and minutes beside others."""
 
-pytestmark = pytest.mark.timeout(COMMAND_SECONDS + 100)
 STORY = {
     "plain.events": 7,
     "weda.workflow.events": 7,
@@ -137,7 +135,7 @@ class Stage:
         shell = ["bash", "-euo", "pipefail", "-c", f"cd {shlex.quote(str(self.folder))}\n{self.here(script)}"]
         process = ServerProcess(f"connector-{receiver}", ["env", "-i", *settings, *shell], self.folder, detached=False)
         process.start()
-        process.wait_for_log_line(UP, seconds=READY_SECONDS)
+        process.wait_for_log_line(UP)
         return process
 
 

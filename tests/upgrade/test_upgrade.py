@@ -50,7 +50,7 @@ def topics(kafka, facts):
     yield list(facts["topics"])
     admin = kafka.admin()
     for deleted in admin.delete_topics(list(facts["topics"])).values():
-        deleted.result(30)
+        deleted.result(120)
 
 
 def connector(folder, facts, bootstrap_servers) -> Connector:
