@@ -18,6 +18,7 @@ from typing import Any, Final, Literal
 
 import aiohttp
 
+from connector import endpoints
 from connector.app.connector import postgres_connections
 from connector.delivery.completion import Completion
 from connector.errors import ConfigurationError, ConnectorError, OutsideUnreachable
@@ -362,8 +363,8 @@ def _through_connector(settings: Settings, servers: str, url: str) -> Finding:
 
 async def _post(settings: Settings, url: str, source: str, message: Mapping[str, str]) -> tuple[int, str]:
     tokens = settings.sources[source].tokens
-    headers = {weda.TOKEN_HEADER: tokens[0].get_secret_value()} if tokens else {}
-    address = f"{url.rstrip('/').removesuffix(weda.PATH)}{weda.SOURCES}{source}{weda.PATH}"
+    headers = {endpoints.TOKEN_HEADER: tokens[0].get_secret_value()} if tokens else {}
+    address = f"{url.rstrip('/').removesuffix(endpoints.DELIVER_PATH)}{endpoints.path_of(source)}"
     timeout = aiohttp.ClientTimeout(total=_SECONDS)
     async with (
         aiohttp.ClientSession(timeout=timeout, headers=headers) as session,

@@ -32,8 +32,8 @@ from connector.errors import (
 )
 from connector.intake.pipeline import Accepted, Pipeline
 from connector.message.events import Event
-from connector.receiver.addresses import NOWHERE, ORIGIN, Origin, client_address
 from connector.receiver.authentication import Authentication, ClaimedSource, RejectionDelay
+from connector.receiver.client_address import NOWHERE, ORIGIN, Origin, client_address
 from connector.receiver.head import Head
 from connector.receiver.rates import BodyMemory, Rates
 from connector.receiver.single_use import SingleUse

@@ -19,7 +19,7 @@ import yaml
 from jsonschema import Draft7Validator, Draft202012Validator
 from openapi_spec_validator import validate as validate_openapi
 
-from connector import errors
+from connector import endpoints, errors
 from connector.answers import MAX_URL_BYTES
 from connector.errors import Defect, Malformed, Unconvertible
 from connector.kafka.topics import wanted
@@ -369,7 +369,7 @@ def test_the_receiver_is_described_whole():
     content = RECEIVER["components"]["requestBodies"]["Message"]["content"]
 
     assert {*operations} == {"/messageDeliver", "/sources/{source}/messageDeliver"}
-    assert all({method.upper() for method in methods} == {*weda.METHODS} for methods in operations.values())
+    assert all({method.upper() for method in methods} == {*endpoints.METHODS} for methods in operations.values())
     assert {*content} == {*BODY_KINDS} - {""}
 
 

@@ -15,7 +15,7 @@ PACKAGE = ROOT / "connector"
 
 LAYERS = (
     {"errors"},
-    {"values", "text", "supervision", "handshake"},
+    {"values", "text", "endpoints", "supervision", "handshake"},
     {"message"},
     {"answers"},
     {"settings"},
@@ -39,6 +39,7 @@ PURE = (
     "errors",
     "values",
     "text",
+    "endpoints",
     "message.weda",
     "message.parsing",
     "message.conversion",
@@ -49,7 +50,7 @@ PURE = (
     "message.routes",
     "message.redact",
     "delivery.lanes",
-    "receiver.addresses",
+    "receiver.client_address",
     "receiver.head",
     "receiver.signatures",
 )
