@@ -181,12 +181,12 @@ def _is_continued(journal: DetachedJournal, lines: int, sequence: int, last_line
 
 def _sequence_of(line: bytes) -> int | None:
     try:
-        return msgspec.json.decode(line, type=_Place).sequence
+        return msgspec.json.decode(line, type=_Numbered).sequence
     except msgspec.MsgspecError:
         return None
 
 
-class _Place(msgspec.Struct):
+class _Numbered(msgspec.Struct):
     """The field of an exported line that gives its position."""
 
     sequence: int

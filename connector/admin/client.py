@@ -67,7 +67,7 @@ class OperationsClient:
         """One dead letter.
 
         Raises:
-            NotFound: There is none in that place.
+            NotFound: There is none at that offset.
         """
         return await self._ask("GET", f"/api/dead-letters/{topic}/{partition}/{offset}")
 

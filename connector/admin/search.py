@@ -124,11 +124,11 @@ def _letters(topics: Topics, wanted: Wanted, noted: dict[str, int] | None) -> _R
     return found, searched
 
 
-def _tried(place: str, look: Callable[[], _Result]) -> _Result:
+def _tried(where: str, look: Callable[[], _Result]) -> _Result:
     try:
         return look()
     except OutsideUnreachable as error:
-        return [], [unsearched(place, error)]
+        return [], [unsearched(where, error)]
 
 
 @contextmanager

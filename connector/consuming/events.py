@@ -28,7 +28,7 @@ REPEATS_KEPT: Final = 100_000
 """Marks that are remembered in memory to recognise a repeat by: some 15 MiB."""
 
 _NO_PROPERTIES: Final[Mapping[str, Any]] = MappingProxyType({})
-_Place = tuple[str, int]
+_Partition = tuple[str, int]
 _T = TypeVar("_T")
 
 
@@ -103,7 +103,7 @@ class Events:
         self._store = MemoryStore(repeats_kept) if store is None else store
         self._open: dict[Mark, Event] = {}
         self._parked: dict[Mark, Parked] = {}
-        self._positions: dict[_Place, int] = {}
+        self._positions: dict[_Partition, int] = {}
         self._stack = ExitStack()
         self._is_stopped = self._is_given = False
         known = RegistrySettings(url=registry) if isinstance(registry, str) else registry
@@ -201,7 +201,7 @@ class Events:
         return self._subscription.lag()
 
     def to_arrow(self) -> Any:
-        """All of them as a ``pyarrow.Table``, with the types of the schemas, times in UTC, and each record's place.
+        """All of them as a ``pyarrow.Table``, with the types of the schemas, times in UTC, and offsets.
 
         Raises:
             ConfigurationError: pyarrow is not installed (extra ``arrow``).
@@ -266,12 +266,12 @@ class Events:
 
     def _taken(self, record: Decoded) -> Event | None:
         """The event of a record; None for a repeat."""
-        event, place = event_of(record), (record.topic, record.partition)
+        event, partition = event_of(record), (record.topic, record.partition)
         mark = event.mark
         before = self._open.get(mark)
-        is_same = before is not None and (before.topic, before.partition, before.offset) == (*place, event.offset)
+        is_same = before is not None and (before.topic, before.partition, before.offset) == (*partition, event.offset)
         is_repeat = self._store.knows(mark) if before is None else not is_same
-        self._positions[place] = event.offset + 1
+        self._positions[partition] = event.offset + 1
         if is_repeat:
             self.repeats += 1
             return None

@@ -80,7 +80,7 @@ def _as_it_is(record: ProducibleRecord) -> ProducibleRecord:
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """A place in the order of a lane, claimed in a shared journal or the next one of this process.
+    """A position in the order of a lane, claimed in a shared journal or the next one of this process.
 
     Attributes:
         sequence: Its number in the order that lane and journal share.

@@ -37,7 +37,7 @@ class DeadLetter:
     Attributes:
         topic: The topic that it was read from.
         partition: The partition's number.
-        offset: Its place in the partition.
+        offset: Its offset in the partition.
         instance_id: The instance, where it was readable.
         body: The request's bytes as received.
         code: The ``code`` of the answer; 0 where the header is missing.

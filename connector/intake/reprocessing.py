@@ -199,7 +199,7 @@ class DeadLetterReprocessor:
         Raises:
             OutsideUnreachable, ConfigurationError: Kafka cannot be read.
         """
-        async with self._readers.place():
+        async with self._readers.slot():
             noted = await self._journal.read_notes(NOTED)
             in_journal = await self._count_in_journal()
             found = await asyncio.to_thread(_list, self._read, noted, selection, most, only_waiting=only_waiting)
@@ -213,7 +213,7 @@ class DeadLetterReprocessor:
         """What a run would do, as far as that is known beforehand; nothing is done."""
         run = self._run(most_attempts)
         progress, began = Progress(dry_run=True), time.monotonic()
-        async with self._readers.place():
+        async with self._readers.slot():
             await self._dry_run(run, selection, progress)
         progress.state, progress.seconds = "ended", time.monotonic() - began
         return progress

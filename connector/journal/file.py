@@ -61,7 +61,7 @@ class StoredRow(NamedTuple):
     """One row: a message (or dead letter) in bytes.
 
     Attributes:
-        sequence: Its place in the order.
+        sequence: Its position in the order.
         lane: What is kept in order.
         source: Who sent it.
         received_at: Epoch milliseconds.
@@ -113,8 +113,8 @@ class StoredRow(NamedTuple):
         return self.checksum is None or self.checksum == self._sum()
 
     def _sum(self) -> int:
-        place = f"{self.sequence}\x00{self.lane}\x00{self.source}\x00{self.received_at}\x00"
-        return zlib.crc32(self.content, zlib.crc32(place.encode()))
+        header = f"{self.sequence}\x00{self.lane}\x00{self.source}\x00{self.received_at}\x00"
+        return zlib.crc32(self.content, zlib.crc32(header.encode()))
 
 
 class JournalFile:

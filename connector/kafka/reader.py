@@ -54,7 +54,7 @@ class Decoded:
         stream: The stream's name.
         topic: Where it lies, with partition and offset.
         partition: The partition's number.
-        offset: Its place in the partition.
+        offset: The record's offset in it.
         key: The instance's id, or None (a dead letter whose instance was not readable).
         timestamp: Epoch milliseconds.
         headers: Kafka headers as text; of equal names the last one.
@@ -72,7 +72,7 @@ class Decoded:
     value: dict[str, Any] | bytes | None
 
 
-Place = tuple[str, int]
+Partition = tuple[str, int]
 """A topic and the number of one of its partitions."""
 
 
@@ -85,26 +85,26 @@ class Span(NamedTuple):
 
 
 class Readers:
-    """Room for a few who read topics at the same time, in threads."""
+    """A bound on how many read topics at the same time, each in a thread."""
 
     def __init__(self) -> None:
-        self._places = asyncio.Semaphore(_READERS)
+        self._slots = asyncio.Semaphore(_READERS)
 
     @asynccontextmanager
-    async def place(self) -> AsyncIterator[None]:
-        """A place among them.
+    async def slot(self) -> AsyncIterator[None]:
+        """One of the slots.
 
         Raises:
             Unavailable: None became free within :data:`REACH_SECONDS`.
         """
         try:
-            await asyncio.wait_for(self._places.acquire(), REACH_SECONDS)
+            await asyncio.wait_for(self._slots.acquire(), REACH_SECONDS)
         except TimeoutError:
             raise Unavailable("others are reading the topics: ask again in a few seconds", retry_after=5) from None
         try:
             yield
         finally:
-            self._places.release()
+            self._slots.release()
 
 
 def read_records(
@@ -172,7 +172,7 @@ def record_at(
     offset: int,
     by_id: Callable[[int], Schema] | None = None,
 ) -> Decoded | None:
-    """The record in one place of a topic; None where there is none, or none any more.
+    """The record at one offset of a partition; None where there is none, or none any more.
 
     Raises:
         OutsideUnreachable: Kafka does not answer within :data:`REACH_SECONDS`.
@@ -212,7 +212,7 @@ def partitions_of(consumer: Consumer, topic: str, seconds_left: Callable[[], flo
 
 
 def offsets_at(
-    consumer: Consumer, places: Sequence[TopicPartition], moment: int, *, within: float = REACH_SECONDS
+    consumer: Consumer, partitions: Sequence[TopicPartition], moment: int, *, within: float = REACH_SECONDS
 ) -> list[int]:
     """The offset of the first record of a time or later in each partition, by one request to each broker.
 
@@ -220,7 +220,7 @@ def offsets_at(
 
     Args:
         consumer: Asks.
-        places: The partitions.
+        partitions: Of which.
         moment: Epoch milliseconds; ``OFFSET_BEGINNING`` for the oldest record, ``OFFSET_END`` for the next one.
         within: Seconds for the answer.
 
@@ -231,10 +231,10 @@ def offsets_at(
         KafkaException: Kafka refuses to say, or has not said it in time.
     """
     deadline = time.monotonic() + within
-    while places:
+    while partitions:
         try:
             found = consumer.offsets_for_times(
-                [TopicPartition(each.topic, each.partition, moment) for each in places], within
+                [TopicPartition(each.topic, each.partition, moment) for each in partitions], within
             )
             error = next((each.error for each in found if each.error is not None), None)
         except KafkaException as exception:
@@ -243,7 +243,7 @@ def offsets_at(
             offsets = [int(each.offset) for each in found]
             if moment == OFFSET_END or OFFSET_END not in offsets:
                 return offsets
-            ends = offsets_at(consumer, places, OFFSET_END, within=within)
+            ends = offsets_at(consumer, partitions, OFFSET_END, within=within)
             return [end if offset == OFFSET_END else offset for offset, end in zip(offsets, ends, strict=True)]
         if not passes(error) or time.monotonic() >= deadline:
             raise KafkaException(error)
@@ -251,13 +251,13 @@ def offsets_at(
     return []
 
 
-def note_end(unread: dict[Place, int], place: Place, offset: int) -> None:
+def note_end(unread: dict[Partition, int], partition: Partition, offset: int) -> None:
     """Reading has come to where a partition ends: it is read if it ended there, or before, when reading began.
 
     A leader elected a moment ago may report an earlier end, because it does not know yet how far it goes.
     """
-    if offset >= unread.get(place, 0):
-        unread.pop(place, None)
+    if offset >= unread.get(partition, 0):
+        unread.pop(partition, None)
 
 
 class TopicReader:
@@ -338,7 +338,7 @@ class TopicReader:
         self._assigned = [TopicPartition(self._topic, *each) for each in zip(numbers, offsets, strict=True)]
 
     def assign_at(self, partition: int, offset: int) -> None:
-        """Read one partition from one place on."""
+        """Read one partition from one offset on."""
         self._assigned = [TopicPartition(self._topic, partition, offset)]
 
     def spans(self, numbers: Iterable[int], since: int | None = None) -> list[Span]:
@@ -390,7 +390,7 @@ class TopicReader:
 
     def messages(self, *, until_end: bool) -> Iterator[Message]:
         """Records as they come, until reading is over."""
-        unread: dict[Place, int] = {}
+        unread: dict[Partition, int] = {}
         if until_end:
             numbers = [each.partition for each in self._assigned]
             ends = self._offsets_at(numbers, OFFSET_END)
@@ -430,9 +430,9 @@ class TopicReader:
         return idle or self._is_stopped()
 
     def _offsets_at(self, numbers: Iterable[int], moment: int) -> list[int]:
-        places = [TopicPartition(self._topic, number) for number in numbers]
+        partitions = [TopicPartition(self._topic, number) for number in numbers]
         with translated(_ATTEMPT.format(self._topic), acl=_ACL, problems=self._recent_problems):
-            return offsets_at(self._consumer, places, moment, within=self._left)
+            return offsets_at(self._consumer, partitions, moment, within=self._left)
 
     def _recent_problems(self) -> deque[KafkaError]:
         self._consumer.poll(0)  # or librdkafka keeps them to itself

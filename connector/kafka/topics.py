@@ -332,8 +332,8 @@ class TopicAdmin:
             timeout: Seconds.
         """
         deadline = _Deadline(timeout)
-        places = [TopicPartition(name, number) for name, count in topics.items() for number in range(count)]
-        firsts, ends = (self._offsets(places, spec, deadline) for spec in (_EARLIEST, _LATEST))
+        partitions = [TopicPartition(name, number) for name, count in topics.items() for number in range(count)]
+        firsts, ends = (self._offsets(partitions, spec, deadline) for spec in (_EARLIEST, _LATEST))
         return {
             name: Contents(*({number: offsets[name, number] for number in range(count)} for offsets in (firsts, ends)))
             for name, count in topics.items()
@@ -347,16 +347,16 @@ class TopicAdmin:
                 [ConsumerGroupTopicPartitions(group)], request_timeout=deadline.left
             )
             found = deadline.result(asked[group]).topic_partitions or []
-        return {(place.topic, place.partition): place.offset for place in found if place.offset >= 0}
+        return {(each.topic, each.partition): each.offset for each in found if each.offset >= 0}
 
     def _offsets(
-        self, places: list[TopicPartition], spec: OffsetSpec, deadline: "_Deadline"
+        self, partitions: list[TopicPartition], spec: OffsetSpec, deadline: "_Deadline"
     ) -> dict[tuple[str, int], int]:
-        if not places:
+        if not partitions:
             return {}
         with self._translated("ask how much is in the topics", acl="Describe on Topic"):
-            asked = self._client.list_offsets(dict.fromkeys(places, spec), request_timeout=deadline.left)
-            return {(place.topic, place.partition): deadline.result(answer).offset for place, answer in asked.items()}
+            asked = self._client.list_offsets(dict.fromkeys(partitions, spec), request_timeout=deadline.left)
+            return {(each.topic, each.partition): deadline.result(answer).offset for each, answer in asked.items()}
 
     def rights(self, names: Iterable[str], timeout: float) -> dict[str, frozenset[str] | None]:
         """The operations that our user may do on existing topics, such as ``WRITE``; None where Kafka does not say.

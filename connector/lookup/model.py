@@ -101,8 +101,8 @@ class Wanted:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """Where a record is in Kafka."""
+class Location:
+    """Topic, partition and offset of a record."""
 
     topic: str
     partition: int
@@ -137,7 +137,7 @@ class Found:
     what: str = ""
     title: str = ""
     code: int = 0
-    places: tuple[Place, ...] = ()
+    places: tuple[Location, ...] = ()
     stage: str = ""
     reason: str = ""
     fix: str = ""

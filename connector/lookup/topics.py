@@ -12,7 +12,7 @@ from connector.intake.dead_letters import DeadLetter, of_record
 from connector.kafka.partitions import partition_of
 from connector.kafka.reader import Decoded, Span, TopicReader, decoded
 from connector.lookup.fixes import fix_of
-from connector.lookup.model import MOST_FOUND, TITLE, Found, Place, Searched, Wanted, fields_of
+from connector.lookup.model import MOST_FOUND, TITLE, Found, Location, Searched, Wanted, fields_of
 from connector.message.headers import REQUEST_ID
 from connector.message.routes import DEAD_LETTERS, Routes
 from connector.message.schemas import Schema
@@ -41,23 +41,23 @@ class Read:
 
     def unread(self, topic: str, span: Span, most: int) -> Span:
         """The part of a span that is to be read."""
-        place = topic, span.partition
-        known = self._next.get(place, span.first)
+        partition = topic, span.partition
+        known = self._next.get(partition, span.first)
         if known > span.end:  # the topic was deleted and created again
             known = span.first
         first = max(known, span.end - most)
         if first > max(known, span.first):
-            self._cut.add(place)
+            self._cut.add(partition)
         return Span(span.partition, max(first, span.first), span.end)
 
     def note(self, topic: str, batch: Iterable[Message]) -> None:
         """These were read."""
         for message in batch:
-            place = topic, cast("int", message.partition())
-            self._next[place] = cast("int", message.offset()) + 1
-            if place in self._cut:
-                self._cut.discard(place)
-                self._oldest[place] = message.timestamp()[1]
+            partition = topic, cast("int", message.partition())
+            self._next[partition] = cast("int", message.offset()) + 1
+            if partition in self._cut:
+                self._cut.discard(partition)
+                self._oldest[partition] = message.timestamp()[1]
 
 
 class Topics:
@@ -226,7 +226,7 @@ def letter_found(letter: DeadLetter, *, reprocessed: bool | None) -> Found:
         letter.source,
         message_id=_text(fields.get("msgId")),
         code=letter.code,
-        places=(Place(letter.topic, letter.partition, letter.offset),),
+        places=(Location(letter.topic, letter.partition, letter.offset),),
         stage=letter.stage,
         reason=letter.reason,
         fix="" if reprocessed else fix_of(letter.code, letter.body),
@@ -245,7 +245,7 @@ def _found(record: Decoded) -> Found:
         message_id=value.get("msgId") or record.headers.get("ce_id"),
         what=f"{kind} {value.get('actionName') or ''}".strip(),
         title=value.get(TITLE) or "",
-        places=(Place(record.topic, record.partition, record.offset),),
+        places=(Location(record.topic, record.partition, record.offset),),
     )
 
 

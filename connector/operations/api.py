@@ -98,7 +98,7 @@ def router(context: Context) -> APIRouter:
 
 
 async def find(context: Context, topic: str, partition: int, offset: int) -> DeadLetter | None:
-    """The dead letter in a place, or None.
+    """The dead letter at an offset, or None.
 
     Raises:
         OutsideUnreachable, ConfigurationError: Kafka cannot be read.

@@ -74,7 +74,7 @@ class Catalog:
     async def _carry_on(self, reader: KafkaReader, readers: Readers) -> None:
         loop = asyncio.get_running_loop()
         try:
-            async with readers.place():
+            async with readers.slot():
                 await asyncio.to_thread(self._read_all, reader, loop)
             self._problem = ""
         except (Unavailable, OutsideUnreachable, ConfigurationError) as error:

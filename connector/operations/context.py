@@ -98,7 +98,7 @@ class Context:
             OutsideUnreachable, ConfigurationError: Kafka cannot be read.
         """
         reader = self._up().reader
-        async with self._readers.place():
+        async with self._readers.slot():
             return await asyncio.to_thread(what, reader)
 
     async def known(self) -> Known:

@@ -32,11 +32,11 @@ async def search(context: Context, text: str, *, since: int | None = None, with_
     return report
 
 
-async def _tried(place: str, look: Callable[[], Awaitable[_Result]]) -> _Result:
+async def _tried(where: str, look: Callable[[], Awaitable[_Result]]) -> _Result:
     try:
         return await look()
     except (Unavailable, OutsideUnreachable, ConfigurationError) as error:
-        return [], [unsearched(place, error)]
+        return [], [unsearched(where, error)]
 
 
 async def _waiting(context: Context, wanted: Wanted) -> _Result:

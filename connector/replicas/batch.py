@@ -55,7 +55,7 @@ class ClaimResult:
 
     Attributes:
         dedup_state: Of the message's key: new, in conflict, pending on another replica, or safe.
-        sequence: Its place in the order.
+        sequence: Its position in the order.
         is_owner: Whether this replica owns its lane.
         is_behind_rows: Whether its lane has rows in front of it.
     """
@@ -76,7 +76,7 @@ class BatchResult(NamedTuple):
         dedup_states: Of each claim.
         sequences: Of each claim.
         is_owner: Of each claim.
-        backlogs: Of each claim.
+        rows_before: Of each claim.
     """
 
     refused: list[int]
@@ -85,12 +85,12 @@ class BatchResult(NamedTuple):
     dedup_states: list[str]
     sequences: list[int]
     is_owner: list[bool | None]
-    backlogs: list[int | None]
+    rows_before: list[int | None]
 
 
 @dataclass(slots=True)
 class Claim:
-    """A request for a message's place in the order."""
+    """A request for a message's position in the order."""
 
     lane: str
     dedup_key: DedupKey | None
@@ -126,7 +126,7 @@ class Batch:
     """What is executed together.
 
     Attributes:
-        claims: Places to claim.
+        claims: Positions to claim.
         rows: Rows to store.
         removals: Rows to remove, by sequence.
         amends: Rows to replace, by sequence.
@@ -205,10 +205,10 @@ class Batch:
         for number, row in enumerate(self.rows, start=1):
             is_refused = number in result.refused
             _complete(row.done, unavailable("its lane is another replica's now") if is_refused else None)
-        for claim, dedup_state, sequence, is_owner, backlog in zip(
-            self.claims, result.dedup_states, result.sequences, result.is_owner, result.backlogs, strict=True
+        for claim, dedup_state, sequence, is_owner, rows_before in zip(
+            self.claims, result.dedup_states, result.sequences, result.is_owner, result.rows_before, strict=True
         ):
-            _complete(claim.result, ClaimResult(DedupState(dedup_state), sequence, bool(is_owner), bool(backlog)))
+            _complete(claim.result, ClaimResult(DedupState(dedup_state), sequence, bool(is_owner), bool(rows_before)))
 
     def give_up(self, error: Unavailable) -> None:
         """The batch is rolled back, or nobody knows, and it is not executed again."""

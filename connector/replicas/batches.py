@@ -57,7 +57,7 @@ class Batches:
     # --- requests ---
 
     async def claim(self, lane: str, dedup_key: DedupKey | None) -> ClaimResult:
-        """Claim a message's place.
+        """Claim a message's position.
 
         Raises:
             Unavailable: There is no lease, or no answer.

@@ -271,7 +271,7 @@ class SharedJournal:
     # --- what replicas need besides ---
 
     async def claim(self, lane: str, dedup_key: DedupKey | None) -> ClaimResult:
-        """Ask for a message's place; the lane has to be pinned, until nothing of the message is left in memory.
+        """Ask for a message's position; the lane has to be pinned, until nothing of the message is left in memory.
 
         Raises:
             Unavailable: The database does not answer, this replica has no lease, or another one should be asked.

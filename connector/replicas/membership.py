@@ -122,7 +122,7 @@ class Membership:
         [counts] = await self._connection.execute(_RENEW, wanted, seconds=_STATEMENT_SECONDS)
         self._is_registered = True
         self.lease.renewed(asked_at)
-        self._lanes.backlog, self._lanes.bytes = counts
+        self._lanes.own_rows, self._lanes.bytes = counts
         await self._report_reach()
         self._health.note_success()
 

@@ -1,4 +1,4 @@
-"""The order that replicas agree on: a message's place is claimed in the shared journal before it is published.
+"""The order that replicas agree on: a message's position is claimed in the shared journal before it is published.
 
 One question to the database a message: is it a duplicate, which replica owns its lane, do rows stand before it? A
 message whose lane this replica owns is published by `connector.delivery`, as everywhere; one whose lane another replica
@@ -69,7 +69,7 @@ class SharedOrder:
     # --- messages ---
 
     def admit(self, message: NewMessage) -> Completion[Durability]:
-        """Claim the message's place, then publish it or write it behind the rows of its lane."""
+        """Claim the message's position, then publish it or write it behind the rows of its lane."""
         completion: Completion[Durability] = Completion()
         lane = f"{DEAD_LETTER_LANE}{secrets.token_hex(16)}" if message.lane is None else message.lane
         self._journal.lanes.pin(lane)
