@@ -23,7 +23,7 @@ from connector.app.connector import postgres_connections
 from connector.delivery.completion import Completion
 from connector.errors import ConfigurationError, ConnectorError, OutsideUnreachable
 from connector.kafka.publisher import Failures, KafkaPublisher, producer_properties
-from connector.kafka.reader import Decoded, read_records
+from connector.kafka.reader import ConsumerRecord, read_records
 from connector.kafka.registry import Registry, subjects
 from connector.kafka.topics import Broker, Difference, TopicAdmin, TopicSpec, TopicState, plan, routes_of, wanted
 from connector.lookup.topics import EVENTS
@@ -224,7 +224,7 @@ def _durability(actual: Mapping[str, TopicState]) -> Iterator[Finding]:
 
 def _replicas(actual: Mapping[str, TopicState], silent: Collection[int]) -> Iterator[Finding]:
     """Whether enough replicas are in sync, on brokers that answer."""
-    found = {each.name: each.fewest_in_sync(silent) for each in actual.values()}
+    found = {each.name: each.smallest_isr(silent) for each in actual.values()}
     closed = [each.name for each in actual.values() if found[each.name] < each.min_insync_replicas]
     if closed:
         text = f"too few replicas in sync, so that Kafka takes no record now: {', '.join(closed)}"
@@ -324,7 +324,9 @@ def _clock_skew(ahead: float, topics: Mapping[str, TopicState]) -> Finding:
     )
 
 
-def _records(settings: Settings, servers: str, topic: str, key: str, idle_seconds: float | None) -> Iterator[Decoded]:
+def _records(
+    settings: Settings, servers: str, topic: str, key: str, idle_seconds: float | None
+) -> Iterator[ConsumerRecord]:
     """The records of an instance, as bytes; to the end, or until none has come for so long."""
     where: dict[str, Any] = {"stream": DEAD_LETTERS, "topic": topic, "key": key, "from_beginning": True}
     return read_records(

@@ -10,7 +10,7 @@ from connector.errors import ConfigurationError, ConnectorError, OutsideUnreacha
 from connector.intake.dead_letters import NOTED
 from connector.journal.file import DamagedFile
 from connector.journal.offline import detached
-from connector.kafka.reader import Decoded
+from connector.kafka.reader import ConsumerRecord
 from connector.kafka.registry import Registry
 from connector.kafka.topics import routes_of
 from connector.lookup import journal
@@ -44,7 +44,7 @@ def search(
     text: str,
     bounds: Bounds,
     on_progress: OnProgress,
-    on_event: Callable[[Decoded], None] = lambda _record: None,
+    on_event: Callable[[ConsumerRecord], None] = lambda _record: None,
 ) -> Report:
     """Look for an ``instanceId``, a ``msgId``, a part of a title or the id of a request.
 
@@ -133,7 +133,7 @@ def _tried(where: str, look: Callable[[], _Result]) -> _Result:
 
 @contextmanager
 def _topics(
-    settings: Settings, bounds: Bounds, on_progress: OnProgress, on_event: Callable[[Decoded], None]
+    settings: Settings, bounds: Bounds, on_progress: OnProgress, on_event: Callable[[ConsumerRecord], None]
 ) -> Iterator[Topics]:
     servers, properties = settings.kafka.bootstrap_servers or "", settings.kafka.properties
 

@@ -22,7 +22,7 @@ from connector.cli.options import (
 )
 from connector.cli.output import print_json
 from connector.cli.progress import Progress
-from connector.kafka.reader import Decoded
+from connector.kafka.reader import ConsumerRecord
 from connector.lookup.model import Found, Report, Searched
 from connector.settings import Settings
 from connector.text import counted, one_line
@@ -71,7 +71,7 @@ def instance(
         OPERATIONS_TOKEN: token,
     }
     settings = Settings.load(file=file, flags=flags)
-    events: list[Decoded] = []
+    events: list[ConsumerRecord] = []
     with Progress(stays=False) as shown:
         report = search(
             settings,
@@ -93,7 +93,7 @@ def _exit_code(report: Report) -> Exit:
     return Exit.FAILED if report.is_whole else Exit.UNREACHABLE
 
 
-def _lines(report: Report, events: Sequence[Decoded]) -> Iterator[str]:
+def _lines(report: Report, events: Sequence[ConsumerRecord]) -> Iterator[str]:
     yield f"{one_line(report.text)}: {report.verdict}"
     if report.request is not None:
         asked = report.request

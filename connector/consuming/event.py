@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final, NewType
 
 from connector.errors import Unreadable
-from connector.kafka.reader import Decoded
+from connector.kafka.reader import ConsumerRecord
 from connector.message.conversion import named_in_record
 from connector.message.flat import PERSONS
 
@@ -85,7 +85,7 @@ def persons(value: Mapping[str, Any], field: str) -> tuple[Person, ...]:
     return tuple({each: Person(each, name.strip() or each) for each, name in zip(ids, names, strict=True)}.values())
 
 
-def event_of(record: Decoded) -> Event:
+def event_of(record: ConsumerRecord) -> Event:
     """The event of a record.
 
     Raises:

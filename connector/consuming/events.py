@@ -16,7 +16,7 @@ from connector.consuming.arrow import frame_of, table_of
 from connector.consuming.event import Event, Mark, event_of
 from connector.consuming.stores import MemoryStore, Parked, Store, parked_now
 from connector.errors import OutsideUnreachable
-from connector.kafka.reader import Decoded, decoded
+from connector.kafka.reader import ConsumerRecord, decode_record
 from connector.kafka.registry import Registry
 from connector.kafka.subscription import Subscription
 from connector.message.routes import STREAMS, Routes
@@ -264,7 +264,7 @@ class Events:
         record = self._subscription.poll()
         return None if record is None else self._taken(record)
 
-    def _taken(self, record: Decoded) -> Event | None:
+    def _taken(self, record: ConsumerRecord) -> Event | None:
         """The event of a record; None for a repeat."""
         event, partition = event_of(record), (record.topic, record.partition)
         mark = event.mark
@@ -318,11 +318,11 @@ def by_instance(events: Iterable[Event]) -> dict[str, list[Event]]:
     return dict(found)
 
 
-def _decoder(topics: Mapping[str, str], by_id: Callable[[int], Schema] | None) -> Callable[[Message], Decoded]:
+def _decoder(topics: Mapping[str, str], by_id: Callable[[int], Schema] | None) -> Callable[[Message], ConsumerRecord]:
     """Decodes what comes from any of the topics, each of which has its stream."""
 
-    def decode(message: Message) -> Decoded:
+    def decode(message: Message) -> ConsumerRecord:
         topic = str(message.topic())
-        return decoded(topics[topic], topic, message, by_id)
+        return decode_record(topics[topic], topic, message, by_id)
 
     return decode

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from connector.errors import ConnectorError, TooLarge, Unconvertible
 from connector.journal.model import Note
 from connector.kafka.publisher import Failure
-from connector.kafka.reader import Decoded
+from connector.kafka.reader import ConsumerRecord
 from connector.message.headers import ERROR_CODE, REQUEST_ID
 from connector.message.parsing import BodyKind
 from connector.message.routes import DEAD_LETTERS
@@ -143,7 +143,7 @@ def position(reason: str) -> str:
     return "" if found is None else found[0][2:-1]
 
 
-def of_record(record: Decoded) -> DeadLetter:
+def of_record(record: ConsumerRecord) -> DeadLetter:
     """A dead letter as it was read; what others have put into the topic is read as well as it goes."""
     headers = record.headers
     return DeadLetter(

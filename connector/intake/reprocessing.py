@@ -34,7 +34,7 @@ from connector.errors import (
 from connector.intake.dead_letters import NOTED, DeadLetter, Selection, general, of_record, position
 from connector.intake.pipeline import Outcome, Pipeline
 from connector.journal.model import Journal
-from connector.kafka.reader import Decoded, Readers
+from connector.kafka.reader import ConsumerRecord, Readers
 
 MOST_ATTEMPTS: Final = 5
 """How often a message is tried, the first time included, unless someone asks for more."""
@@ -49,7 +49,7 @@ _MOST_POSITIONS: Final = 1_000
 _POSITIONS_SHOWN: Final = 5
 _LOG = structlog.get_logger("connector.reprocessing")
 
-ReadTopic = Callable[[], Iterator[Decoded]]
+ReadTopic = Callable[[], Iterator[ConsumerRecord]]
 """Reads every topic of dead letters from its beginning to where it ends now; blocking."""
 
 CountInJournal = Callable[[], Awaitable[int]]

@@ -10,7 +10,7 @@ from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final
 
-from connector.kafka.reader import Decoded, Partition
+from connector.kafka.reader import ConsumerRecord, Partition
 
 _FULL: Final = 2_000
 _DRAINED: Final = 500
@@ -25,7 +25,7 @@ class Merge:
 
     def __init__(self, topics: Sequence[str]) -> None:
         self._rank = {topic: rank for rank, topic in enumerate(topics)}
-        self._waiting: dict[Partition, deque[Decoded]] = {}
+        self._waiting: dict[Partition, deque[ConsumerRecord]] = {}
         self._ends: dict[Partition, int] = {}
         self._paused: set[Partition] = set()
 
@@ -46,7 +46,7 @@ class Merge:
             self._ends.pop(partition, None)
             self._paused.discard(partition)
 
-    def put(self, record: Decoded) -> None:
+    def put(self, record: ConsumerRecord) -> None:
         """Take a record."""
         partition = (record.topic, record.partition)
         if partition in self._waiting:
@@ -57,7 +57,7 @@ class Merge:
         """A partition ends before this offset, as far as was read."""
         self._ends[partition] = offset
 
-    def ready(self, ends_at: Callable[[Partition], int]) -> Iterator[Decoded]:
+    def ready(self, ends_at: Callable[[Partition], int]) -> Iterator[ConsumerRecord]:
         """The records that no record still to come can precede, in their order.
 
         Args:
@@ -77,7 +77,7 @@ class Merge:
         self._paused = (self._paused | full) - drained
         return full, drained
 
-    def _ready_of(self, lane: list[Partition], ends_at: Callable[[Partition], int]) -> Iterator[Decoded]:
+    def _ready_of(self, lane: list[Partition], ends_at: Callable[[Partition], int]) -> Iterator[ConsumerRecord]:
         known = [partition for partition in lane if not self._waiting[partition]]
         if not all(self._is_at_end(partition, ends_at) for partition in known):
             return
@@ -90,7 +90,7 @@ class Merge:
         return partition in self._ends and ends_at(partition) <= self._ends[partition]
 
 
-def _moment(record: Decoded) -> str:
+def _moment(record: ConsumerRecord) -> str:
     """When a record's message was received: its ``ingestId``, which begins with that; a tombstone comes after it."""
     if isinstance(record.value, dict) and "ingestId" in record.value:
         return str(record.value["ingestId"])

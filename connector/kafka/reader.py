@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple, cast
 from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from connector.errors import Unavailable, Unreadable
-from connector.kafka.errors import END_OF_PARTITION, LOG_NOTHING, MISSING_TOPIC, UNKNOWN_TOPIC, is_passing, translated
+from connector.kafka.errors import END_OF_PARTITION, LOG_NOTHING, MISSING_TOPIC, UNKNOWN_TOPIC, is_transient, translated
 from connector.message.encoding import decode
 from connector.message.routes import DEAD_LETTERS
 from connector.message.schemas import Schema
@@ -47,7 +47,7 @@ _ACL: Final = "Describe and Read on Topic"
 
 
 @dataclass(frozen=True, slots=True)
-class Decoded:
+class ConsumerRecord:
     """One record as it was read.
 
     Attributes:
@@ -76,7 +76,7 @@ Partition = tuple[str, int]
 """A topic and the number of one of its partitions."""
 
 
-class Span(NamedTuple):
+class OffsetRange(NamedTuple):
     """A part of a partition: from the offset ``first`` to before the offset ``end``."""
 
     partition: int
@@ -122,7 +122,7 @@ def read_records(
     idle_seconds: float | None = None,
     is_stopped: Callable[[], bool] = lambda: False,
     on_missing: Callable[[str], None] = lambda _topic: None,
-) -> Iterator[Decoded]:
+) -> Iterator[ConsumerRecord]:
     """The records of a stream's topic as they come; those of one partition are in their order.
 
     All partitions are read, also for one key: where it lies depends on how many partitions there were. Partitions that
@@ -158,7 +158,7 @@ def read_records(
         reader.assign(from_beginning=from_beginning or not exists, back=back, since=since)
         for message in reader.messages(until_end=until_end):
             if key is None or message.key() == key.encode():
-                yield decoded(stream, topic, message, by_id)
+                yield decode_record(stream, topic, message, by_id)
                 reader.restart_idle_clock()
 
 
@@ -171,7 +171,7 @@ def record_at(
     partition: int,
     offset: int,
     by_id: Callable[[int], Schema] | None = None,
-) -> Decoded | None:
+) -> ConsumerRecord | None:
     """The record at one offset of a partition; None where there is none, or none any more.
 
     Raises:
@@ -183,12 +183,12 @@ def record_at(
             return None
         reader.assign_at(partition, offset)
         message = next(reader.messages(until_end=True), None)
-    return decoded(stream, topic, message, by_id) if message is not None and message.offset() == offset else None
+    return decode_record(stream, topic, message, by_id) if message is not None and message.offset() == offset else None
 
 
-def passes(error: KafkaError) -> bool:
+def is_transient_for_reader(error: KafkaError) -> bool:
     """Whether a reader only has to wait: the brokers are away or electing, or the topic is very new."""
-    return is_passing(error) or error.name() in MISSING_TOPIC  # or it was created, and not everybody knows it yet
+    return is_transient(error) or error.name() in MISSING_TOPIC  # or it was created, and not everybody knows it yet
 
 
 def partitions_of(consumer: Consumer, topic: str, seconds_left: Callable[[], float]) -> list[int]:
@@ -245,7 +245,7 @@ def offsets_at(
                 return offsets
             ends = offsets_at(consumer, partitions, OFFSET_END, within=within)
             return [end if offset == OFFSET_END else offset for offset, end in zip(offsets, ends, strict=True)]
-        if not passes(error) or time.monotonic() >= deadline:
+        if not is_transient_for_reader(error) or time.monotonic() >= deadline:
             raise KafkaException(error)
         time.sleep(_AGAIN_SECONDS)
     return []
@@ -341,7 +341,7 @@ class TopicReader:
         """Read one partition from one offset on."""
         self._assigned = [TopicPartition(self._topic, partition, offset)]
 
-    def spans(self, numbers: Iterable[int], since: int | None = None) -> list[Span]:
+    def offset_ranges(self, numbers: Iterable[int], since: int | None = None) -> list[OffsetRange]:
         """What there is now in some partitions.
 
         Args:
@@ -351,12 +351,12 @@ class TopicReader:
         numbers = list(numbers)
         firsts = self._offsets_at(numbers, OFFSET_BEGINNING if since is None else since)
         ends = self._offsets_at(numbers, OFFSET_END)
-        return [Span(*each) for each in zip(numbers, firsts, ends, strict=True)]
+        return [OffsetRange(*each) for each in zip(numbers, firsts, ends, strict=True)]
 
-    def batches(self, spans: Iterable[Span]) -> Iterator[list[Message]]:
-        """All that is in some spans, in batches of at most :data:`BATCH`; an empty one where none came for a moment."""
-        ends = {span.partition: span.end for span in spans if span.first < span.end}
-        starts = [TopicPartition(self._topic, span.partition, span.first) for span in spans if span.partition in ends]
+    def batches(self, ranges: Iterable[OffsetRange]) -> Iterator[list[Message]]:
+        """All records of some ranges, in batches of at most :data:`BATCH`; an empty one where none came in time."""
+        ends = {part.partition: part.end for part in ranges if part.first < part.end}
+        starts = [TopicPartition(self._topic, part.partition, part.first) for part in ranges if part.partition in ends]
         if starts:
             self._consumer.assign(starts)
         self._progress()
@@ -375,7 +375,7 @@ class TopicReader:
         """Whether it is a record within the ends; those that are reached are taken out of them, and not read on."""
         error, number = message.error(), cast("int", message.partition())
         if error is not None and error.name() != END_OF_PARTITION:
-            if not passes(error):
+            if not is_transient_for_reader(error):
                 raise KafkaException(error)
             return False
         if number not in ends:
@@ -401,7 +401,7 @@ class TopicReader:
             with translated(_ATTEMPT.format(self._topic), acl=_ACL, problems=self._recent_problems):
                 message = self._consumer.poll(_POLL_SECONDS)
                 error = None if message is None else message.error()
-                if error is not None and error.name() != END_OF_PARTITION and not passes(error):
+                if error is not None and error.name() != END_OF_PARTITION and not is_transient_for_reader(error):
                     raise KafkaException(error)
                 if message is not None and (error is None or error.name() == END_OF_PARTITION):
                     self._progress()
@@ -439,11 +439,13 @@ class TopicReader:
         return self._problems
 
 
-def decoded(stream: str, topic: str, message: Message, by_id: Callable[[int], Schema] | None = None) -> Decoded:
+def decode_record(
+    stream: str, topic: str, message: Message, by_id: Callable[[int], Schema] | None = None
+) -> ConsumerRecord:
     """A record with its value decoded, where a schema reads it."""
     key = message.key()
     headers = cast("list[tuple[str, bytes | None]]", message.headers() or [])
-    return Decoded(
+    return ConsumerRecord(
         stream=stream,
         topic=topic,
         partition=message.partition() or 0,

@@ -32,12 +32,12 @@ from connector.kafka.merge import Merge
 from connector.kafka.reader import (
     QUEUED_KIB,
     REACH_SECONDS,
-    Decoded,
+    ConsumerRecord,
     Partition,
+    is_transient_for_reader,
     note_end,
     offsets_at,
     partitions_of,
-    passes,
 )
 
 _POLL_SECONDS: Final = 0.2
@@ -89,7 +89,7 @@ class Subscription:
         bootstrap_servers: str,
         properties: Mapping[str, Any],
         topics: Sequence[str],
-        decode: Callable[[Message], Decoded],
+        decode: Callable[[Message], ConsumerRecord],
         *,
         group: str | None = None,
         member: str | None = None,
@@ -107,7 +107,7 @@ class Subscription:
         self._owned: set[Partition] = set()
         self._next: dict[Partition, int] = {}
         self._unread: dict[Partition, int] = {}  # and where each ended when reading began
-        self._ready: deque[Decoded] = deque()
+        self._ready: deque[ConsumerRecord] = deque()
         self._merge = Merge(self._topics) if len(topics) > 1 else None
         self._is_assigned = self._is_asleep = False
         self.rejoins = 0
@@ -143,7 +143,7 @@ class Subscription:
             return True
         return self._idle_seconds is not None and self._idle_for >= self._idle_seconds
 
-    def poll(self) -> Decoded | None:
+    def poll(self) -> ConsumerRecord | None:
         """The next record; None where none came for a moment.
 
         Raises:
@@ -318,7 +318,7 @@ class Subscription:
             raise ConfigurationError(
                 f"another process reads as the member {self._member} of the group {self._group}: give each its own name"
             )
-        elif not passes(error):
+        elif not is_transient_for_reader(error):
             raise KafkaException(error)
 
     def _arrived(self, message: Message) -> None:

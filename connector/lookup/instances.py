@@ -11,7 +11,7 @@ from functools import cache
 from statistics import median, quantiles
 from typing import Any, Final
 
-from connector.kafka.reader import Decoded
+from connector.kafka.reader import ConsumerRecord
 from connector.message import weda
 from connector.message.schemas import WORKFLOW_EVENT, codes, load
 
@@ -354,7 +354,7 @@ def figures(instances: Iterable[Instance]) -> Figures:
     )
 
 
-def fact_of(record: Decoded) -> Fact | None:
+def fact_of(record: ConsumerRecord) -> Fact | None:
     """What a record says, or None of one that has no fields."""
     value = record.value
     if not isinstance(value, dict) or record.key is None:
@@ -383,7 +383,7 @@ def fact_of(record: Decoded) -> Fact | None:
     )
 
 
-def facts_of(records: Iterable[Decoded]) -> Iterator[Fact]:
+def facts_of(records: Iterable[ConsumerRecord]) -> Iterator[Fact]:
     """What records say, those without fields left out."""
     for record in records:
         fact = fact_of(record)

@@ -10,7 +10,7 @@ from confluent_kafka import Message
 
 from connector.intake.dead_letters import DeadLetter, of_record
 from connector.kafka.partitions import partition_of
-from connector.kafka.reader import Decoded, Span, TopicReader, decoded
+from connector.kafka.reader import ConsumerRecord, OffsetRange, TopicReader, decode_record
 from connector.lookup.fixes import fix_of
 from connector.lookup.model import MOST_FOUND, TITLE, Found, Location, Searched, Wanted, fields_of
 from connector.message.headers import REQUEST_ID
@@ -39,16 +39,16 @@ class Read:
         """The time from which on nothing was left out, in epoch milliseconds; None: everything there was is read."""
         return max(self._oldest.values(), default=None)
 
-    def unread(self, topic: str, span: Span, most: int) -> Span:
-        """The part of a span that is to be read."""
-        partition = topic, span.partition
-        known = self._next.get(partition, span.first)
-        if known > span.end:  # the topic was deleted and created again
-            known = span.first
-        first = max(known, span.end - most)
-        if first > max(known, span.first):
+    def unread(self, topic: str, part: OffsetRange, most: int) -> OffsetRange:
+        """What is still to be read of a range."""
+        partition = topic, part.partition
+        known = self._next.get(partition, part.first)
+        if known > part.end:  # the topic was deleted and created again
+            known = part.first
+        first = max(known, part.end - most)
+        if first > max(known, part.first):
             self._cut.add(partition)
-        return Span(span.partition, max(first, span.first), span.end)
+        return OffsetRange(part.partition, max(first, part.first), part.end)
 
     def note(self, topic: str, batch: Iterable[Message]) -> None:
         """These were read."""
@@ -86,7 +86,7 @@ class Topics:
         give_up_seconds: float,
         rest: float = 0.0,
         on_progress: OnProgress = lambda _read, _total: None,
-        on_event: Callable[[Decoded], None] = lambda _record: None,
+        on_event: Callable[[ConsumerRecord], None] = lambda _record: None,
     ) -> None:
         self._where = bootstrap_servers, properties
         self._letters = routes.dead_letter_topics
@@ -116,15 +116,15 @@ class Topics:
             return found, searched
         return self._gathered(self._main, wanted, _has_text(wanted), None)
 
-    def history(self, instance_id: str, *, all_partitions: bool = False) -> Iterator[Decoded]:
+    def history(self, instance_id: str, *, all_partitions: bool = False) -> Iterator[ConsumerRecord]:
         """The records of one instance that tell everything of it, in their order."""
         wanted = Wanted(instance_id)
         for topic, stream in self._main.items():
             key = None if all_partitions else wanted.key
             for message in self._scan(Searched(topic), None, _has_key(wanted), key):
-                yield decoded(stream, topic, message, self._by_id)
+                yield decode_record(stream, topic, message, self._by_id)
 
-    def behind(self, read: "Read", most: int) -> Iterator[list[Decoded]]:
+    def behind(self, read: "Read", most: int) -> Iterator[list[ConsumerRecord]]:
         """The records that tell everything and were not read before, in batches.
 
         Args:
@@ -133,12 +133,12 @@ class Topics:
         """
         for topic, stream in self._main.items():
             with closing(TopicReader(*self._where, topic, is_bulk=True)) as reader:
-                spans = [read.unread(topic, span, most) for span in reader.spans(reader.partitions())]
-                for batch in reader.batches(spans):
+                ranges = [read.unread(topic, part, most) for part in reader.offset_ranges(reader.partitions())]
+                for batch in reader.batches(ranges):
                     began = time.monotonic()
                     if batch:
                         read.note(topic, batch)
-                        yield [decoded(stream, topic, message, self._by_id) for message in batch]
+                        yield [decode_record(stream, topic, message, self._by_id) for message in batch]
                     if began >= self._give_up_at:
                         return
                     time.sleep(self._rest * (time.monotonic() - began))
@@ -151,7 +151,7 @@ class Topics:
             now = Searched(topic)
             searched.append(now)
             for message in self._scan(now, wanted.since, _is_letter(wanted), None):
-                letter = of_record(decoded(DEAD_LETTERS, topic, message))
+                letter = of_record(decode_record(DEAD_LETTERS, topic, message))
                 if _is_meant(letter, wanted):
                     letters.append(letter)
                     if _is_enough(letters, now):
@@ -168,7 +168,7 @@ class Topics:
             now = Searched(topic)
             searched.append(now)
             for message in self._scan(now, wanted.since, is_match, key):
-                record = decoded(stream, topic, message, self._by_id)
+                record = decode_record(stream, topic, message, self._by_id)
                 one = _found(record)
                 if key is None and not _is_of(record, one, wanted):
                     continue
@@ -193,11 +193,11 @@ class Topics:
                 now.note = "the topic does not exist"
                 return
             chosen = sorted(there) if key is None else [partition_of(key, len(there))]
-            spans = reader.spans(chosen, since)
+            ranges = reader.offset_ranges(chosen, since)
             now.partitions, now.of_partitions = tuple(chosen), len(there)
-            now.total = sum(max(span.end - span.first, 0) for span in spans)
-            unseen = {span.partition for span in spans}
-            for batch in reader.batches(spans):
+            now.total = sum(max(part.end - part.first, 0) for part in ranges)
+            unseen = {part.partition for part in ranges}
+            for batch in reader.batches(ranges):
                 began = time.monotonic()
                 if unseen:
                     _note_oldest(now, batch, unseen)
@@ -234,7 +234,7 @@ def letter_found(letter: DeadLetter, *, reprocessed: bool | None) -> Found:
     )
 
 
-def _found(record: Decoded) -> Found:
+def _found(record: ConsumerRecord) -> Found:
     value = record.value if isinstance(record.value, dict) else {}
     kind = value.get("msgType") or ("deleted" if record.value is None else "")
     return Found(
@@ -269,7 +269,7 @@ def _request_id(wanted: Wanted) -> tuple[str, bytes]:
     return REQUEST_ID, wanted.text.encode(errors="replace")
 
 
-def _is_of(record: Decoded, found: Found, wanted: Wanted) -> bool:
+def _is_of(record: ConsumerRecord, found: Found, wanted: Wanted) -> bool:
     is_named = record.key == wanted.name or wanted.is_of(None, found.message_id, found.title)
     return is_named or wanted.is_of_request(record.headers.get(REQUEST_ID))
 

@@ -25,7 +25,7 @@ from connector import endpoints
 from connector.errors import ConnectorError, OutsideUnreachable, Unavailable
 from connector.intake.dead_letters import DeadLetter, Selection
 from connector.intake.reprocessing import MOST_ATTEMPTS
-from connector.kafka.topics import Broker, Contents, TopicState
+from connector.kafka.topics import Broker, TopicOffsets, TopicState
 from connector.lookup.fixes import fix_of
 from connector.lookup.instances import figures
 from connector.lookup.instances import find as find_instances
@@ -412,18 +412,18 @@ class _Console:
             ((), {}, ()) if context.is_embedded else await context.read(lambda reader: reader.topics())
         )
         silent = [each for each in brokers if not each.answers]
-        contents = await self._contents(states)
+        offsets = await self._offsets(states)
         return await self.page(
             request,
             "topics.html",
             specs=specs,
             states=states,
             verdicts={name: _topic_verdict(state, context.health, silent) for name, state in states.items()},
-            in_sync={name: state.fewest_in_sync({each.node_id for each in silent}) for name, state in states.items()},
-            contents=contents,
-            rates=self._rates(contents),
+            in_sync={name: state.smallest_isr({each.node_id for each in silent}) for name, state in states.items()},
+            offsets=offsets,
+            rates=self._rates(offsets),
             groups=groups,
-            lags=[(group, await self._lag(group, contents)) for group in groups if contents],
+            lags=[(group, await self._lag(group, offsets)) for group in groups if offsets],
             brokers=brokers,
             silent=silent,
             routes=context.routes,
@@ -431,28 +431,28 @@ class _Console:
             schemas={route.schema.name: route.schema for route in context.routes},
         )
 
-    async def _contents(self, states: dict[str, TopicState]) -> dict[str, Contents]:
+    async def _offsets(self, states: dict[str, TopicState]) -> dict[str, TopicOffsets]:
         """How much is in the topics; nothing where that cannot be read now, as without some leader."""
         if not states:
             return {}
         try:
-            return await self._context.read(lambda reader: reader.contents(states))
+            return await self._context.read(lambda reader: reader.offsets(states))
         except (OutsideUnreachable, Unavailable):
             return {}
 
-    async def _lag(self, group: str, contents: Mapping[str, Contents]) -> dict[str, int]:
+    async def _lag(self, group: str, offsets: Mapping[str, TopicOffsets]) -> dict[str, int]:
         committed = await self._context.read(lambda reader: reader.committed(group))
-        lags = {name: each.lag(name, committed) for name, each in contents.items()}
+        lags = {name: each.lag(name, committed) for name, each in offsets.items()}
         return {name: lag for name, lag in lags.items() if lag is not None}
 
-    def _rates(self, contents: Mapping[str, Contents]) -> dict[str, float]:
+    def _rates(self, offsets: Mapping[str, TopicOffsets]) -> dict[str, float]:
         """Records a second of each topic since somebody looked last."""
-        before, self._written = self._written, (time.monotonic(), {n: each.written for n, each in contents.items()})
+        before, self._written = self._written, (time.monotonic(), {n: each.written for n, each in offsets.items()})
         at, written = before
         seconds = self._written[0] - at
         return {
             name: max(each.written - written[name], 0) / seconds
-            for name, each in contents.items()
+            for name, each in offsets.items()
             if name in written and seconds > 0
         }
 

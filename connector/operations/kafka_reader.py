@@ -6,9 +6,9 @@ from typing import Any, Final
 
 from connector.errors import OutsideUnreachable
 from connector.intake.dead_letters import DeadLetter
-from connector.kafka.reader import Decoded, read_records, record_at
+from connector.kafka.reader import ConsumerRecord, read_records, record_at
 from connector.kafka.registry import Registry
-from connector.kafka.topics import Broker, Contents, TopicAdmin, TopicSpec, TopicState, routes_of, wanted
+from connector.kafka.topics import Broker, TopicAdmin, TopicOffsets, TopicSpec, TopicState, routes_of, wanted
 from connector.lookup.model import Found, Searched, Wanted
 from connector.lookup.topics import EVENTS, Read, Topics
 from connector.message.routes import DEAD_LETTERS
@@ -44,20 +44,20 @@ class KafkaReader:
         self._health = health
         self._routes = routes_of(settings())
 
-    def dead_letters(self) -> Iterator[Decoded]:
+    def dead_letters(self) -> Iterator[ConsumerRecord]:
         """Every dead letter that Kafka still has."""
         where = self.connection_arguments()
         for topic in self._routes.dead_letter_topics:
             yield from read_records(*where, stream=DEAD_LETTERS, topic=topic, from_beginning=True, until_end=True)
 
-    def dead_letter(self, topic: str, partition: int, offset: int) -> Decoded | None:
+    def dead_letter(self, topic: str, partition: int, offset: int) -> ConsumerRecord | None:
         """The dead letter at a topic, partition and offset."""
         if topic not in self._routes.dead_letter_topics:
             return None
         where = self.connection_arguments()
         return record_at(*where, stream=DEAD_LETTERS, topic=topic, partition=partition, offset=offset)
 
-    def event(self, topic: str, partition: int, offset: int) -> Decoded | None:
+    def event(self, topic: str, partition: int, offset: int) -> ConsumerRecord | None:
         """The record of the events at a topic, partition and offset."""
         if topic not in self._event_topics:
             return None
@@ -65,7 +65,7 @@ class KafkaReader:
         with self._schemas_by_id() as by_id:
             return record_at(*where, stream=EVENTS, topic=topic, partition=partition, offset=offset, by_id=by_id)
 
-    def instance(self, instance_id: str, *, all_partitions: bool = False) -> Iterator[Decoded]:
+    def instance(self, instance_id: str, *, all_partitions: bool = False) -> Iterator[ConsumerRecord]:
         """The events of one instance, in their order; of the partition of its key, or of all."""
         with self._searched() as topics:
             yield from topics.history(instance_id, all_partitions=all_partitions)
@@ -80,7 +80,7 @@ class KafkaReader:
         with self._searched() as topics:
             return topics.dead_letters(wanted)
 
-    def behind(self, read: Read) -> Iterator[list[Decoded]]:
+    def behind(self, read: Read) -> Iterator[list[ConsumerRecord]]:
         """The records that were not read before, of each partition at most the last :data:`MOST_BEHIND`."""
         with self._searched() as topics:
             yield from topics.behind(read, MOST_BEHIND)
@@ -91,9 +91,9 @@ class KafkaReader:
         brokers = admin.each_broker(_ASK_SECONDS)
         return wanted(self._settings()), admin.describe(self._routes.topics, _ASK_SECONDS), brokers
 
-    def contents(self, states: Mapping[str, TopicState]) -> dict[str, Contents]:
+    def offsets(self, states: Mapping[str, TopicState]) -> dict[str, TopicOffsets]:
         """How much there is in topics that exist."""
-        return self._admin().contents({name: state.partitions for name, state in states.items()}, _ASK_SECONDS)
+        return self._admin().offsets({name: state.partitions for name, state in states.items()}, _ASK_SECONDS)
 
     def committed(self, group: str) -> dict[tuple[str, int], int]:
         """Topic and partition → the offset that a consumer group has committed."""

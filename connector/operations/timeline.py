@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields
 from typing import Any, Final, NamedTuple
 from zoneinfo import ZoneInfo
 
-from connector.kafka.reader import Decoded
+from connector.kafka.reader import ConsumerRecord
 from connector.lookup.instances import Instance, Visit, facts_of, joined, meaning, people_of
 from connector.message import weda
 from connector.operations import charts
@@ -167,7 +167,7 @@ class Waits:
     longest: Visit | None
 
 
-def read(found: Iterable[Decoded], first: int = 0) -> Timeline:
+def read(found: Iterable[ConsumerRecord], first: int = 0) -> Timeline:
     """A page of an instance's steps, in the order of its records; repeats are left out.
 
     Args:
@@ -255,7 +255,7 @@ def _row(visit: Visit, number: int, scale: charts.Scale, now: int, *, is_longest
     )
 
 
-def _step(record: Decoded, value: Mapping[str, Any], before: int | None) -> Step:
+def _step(record: ConsumerRecord, value: Mapping[str, Any], before: int | None) -> Step:
     action = value.get("action")
     back = next((value[name] for name in _BACK.get(action or 0, ()) if value.get(name)), "")
     began, ended = value.get("taskStartTime"), value.get("taskEndTime")
