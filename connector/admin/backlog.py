@@ -437,7 +437,7 @@ class _Draining:
     ) -> ProducibleRecord:
         self._dead_lettered += 1
         topic = self._dead_letter_topic(request.source, records[0])
-        return dead_letters.of_rejection(topic, request, records, failure)
+        return dead_letters.for_rejection(topic, request, records, failure)
 
     def _dead_letter_topic(self, source: str, record: ProducibleRecord) -> str:
         """The configured dead-letter topic if the record's topic is a configured one; else the one with its prefix."""

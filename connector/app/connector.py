@@ -35,12 +35,12 @@ from connector.app.watch import (
 from connector.delivery.delivery import Delivery
 from connector.delivery.duplicates import Duplicates, DuplicatesFile
 from connector.delivery.lanes import JournaledLanes, LaneCounts
-from connector.delivery.order import LocalOrder, OnceOnly, Order
+from connector.delivery.order import Idempotency, LocalOrder, Order
 from connector.errors import ConfigurationError, Unavailable
 from connector.intake import dead_letters
 from connector.intake.pipeline import Counts, MessageDecoder, Pipeline
 from connector.intake.reprocessing import DeadLetterReprocessor
-from connector.intake.waiting import WaitingLetters
+from connector.intake.waiting_dead_letters import WaitingDeadLetters
 from connector.journal.model import Contents, Journal
 from connector.journal.sqlite import SqliteJournal
 from connector.kafka.embedded import EmbeddedBroker
@@ -51,7 +51,7 @@ from connector.kafka.timestamps import Timestamps
 from connector.kafka.topics import TopicAdmin, canaries, canary_routes, routes_of
 from connector.message.encoding import Framing, RegistryFraming, SingleObjectFraming
 from connector.message.ingest_ids import IngestIds
-from connector.message.redact import Privacy
+from connector.message.redact import Redaction
 from connector.message.routes import Routes
 from connector.operations.console import ROOT as CONSOLE
 from connector.operations.context import Context, Running
@@ -61,9 +61,9 @@ from connector.operations.listener import operations_app
 from connector.receiver.application import Receiver
 from connector.receiver.authentication import Authentication, Credentials
 from connector.receiver.connection import Listener
-from connector.receiver.rates import Rates
-from connector.receiver.single_use import SingleUse
-from connector.receiver.tls import Files, ServerTls
+from connector.receiver.limits import RateLimiter
+from connector.receiver.replay_protection import ReplayProtection
+from connector.receiver.tls import ServerTls, TlsFiles
 from connector.receiver.tracing import RequestSpans
 from connector.replicas.database import Connection
 from connector.replicas.journal import SharedJournal
@@ -241,9 +241,9 @@ class Connector:
         zone = ZoneInfo(self._settings.timezone)
         if not asked.redact and not asked.pseudonyms:
             return MessageDecoder(zone)
-        privacy = Privacy(asked.redact, asked.pseudonyms, _revealed(asked.key))
-        self._reloader.on_settings(lambda settings: privacy.take_key(_revealed(settings.privacy.key)))
-        return MessageDecoder(zone, privacy)
+        redaction = Redaction(asked.redact, asked.pseudonyms, _revealed(asked.key))
+        self._reloader.on_settings(lambda settings: redaction.replace_key(_revealed(settings.privacy.key)))
+        return MessageDecoder(zone, redaction)
 
     def _context(self) -> Context:
         settings = self._settings
@@ -313,12 +313,12 @@ class Connector:
                 "WEDA_OPERATIONS__TOKEN is not set: beyond loopback the operations listener gives metrics and probes "
                 "alone"
             )
-        files = Files.of(settings.tls_certificate, settings.tls_key, None, setting="WEDA_OPERATIONS")
+        files = TlsFiles.of(settings.tls_certificate, settings.tls_key, None, setting="WEDA_OPERATIONS")
         return await self._serve("operations", guard, listener, self._reloader.tls(files), Listener.operations())
 
     async def _serve_receiver(self, receiver: Receiver, listener: socket.socket) -> str:
         settings = self._settings.receiver
-        files = Files.of(settings.tls_certificate, settings.tls_key, settings.tls_client_ca, setting="WEDA_RECEIVER")
+        files = TlsFiles.of(settings.tls_certificate, settings.tls_key, settings.tls_client_ca, setting="WEDA_RECEIVER")
         public = Listener.public(receiver, settings.max_connections, self.metrics.connection_turned_away)
         return await self._serve("receiver", receiver, listener, self._reloader.tls(files), public)
 
@@ -433,7 +433,7 @@ class Connector:
         """The dead letter of a message that Kafka rejected: the topics' limits may have changed."""
         self._topic_changes.signal()
         topic = self.routes.dead_letter_topic(request.source)
-        return dead_letters.of_rejection(topic, request, records, failure)
+        return dead_letters.for_rejection(topic, request, records, failure)
 
     async def _start_watching_brokers(self, delivery: Delivery, shared: SharedJournal | None) -> None:
         admin = TopicAdmin(self.bootstrap_servers, self._settings.kafka.properties)
@@ -483,14 +483,14 @@ class Connector:
             topic_limits=self._topic_limits,
         )
 
-    def _receiver(self, pipeline: Pipeline, once_only: OnceOnly) -> Receiver:
+    def _receiver(self, pipeline: Pipeline, idempotency: Idempotency) -> Receiver:
         settings = self._settings
         authentication = Authentication(
             _credentials(settings), allow_anonymous=settings.auth == "none" or not settings.credentials_exist
         )
-        rates = Rates(_rates(settings))
+        rate_limiter = RateLimiter(_rates(settings))
         self._reloader.on_settings(lambda newer: authentication.replace(_credentials(newer)))
-        self._reloader.on_settings(lambda newer: rates.replace(_rates(newer)))
+        self._reloader.on_settings(lambda newer: rate_limiter.replace(_rates(newer)))
         receiver = Receiver(
             authentication,
             pipeline,
@@ -498,8 +498,8 @@ class Connector:
             self.recent,
             max_body_bytes=settings.receiver.max_body_bytes,
             max_in_flight=settings.receiver.max_in_flight,
-            rates=rates,
-            single_use=SingleUse(once_only),
+            rate_limiter=rate_limiter,
+            replay_protection=ReplayProtection(idempotency),
             is_ready=lambda: self.health.is_ready,
             trusted_proxies=settings.receiver.trusted_proxies,
             code_only=_code_only(settings),
@@ -559,7 +559,7 @@ class Connector:
         )
         self._stack.push_async_callback(letters.stop)
         self._stack.push_async_callback(self.context.catalog.stop)
-        waiting = WaitingLetters(self.routes.dead_letter_topics, reader.connection_arguments)
+        waiting = WaitingDeadLetters(self.routes.dead_letter_topics, reader.connection_arguments)
         count = partial(count_letters, waiting, journal, delivery, self.health, self.metrics)
         self._watchers.start("letters", count)
         self._running = Running(letters, journal, reader, {} if resolved is None else resolved.ids)

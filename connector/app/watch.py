@@ -12,7 +12,7 @@ from connector import supervision
 from connector.delivery.delivery import Delivery
 from connector.errors import ConfigurationError, ConnectorError, Unavailable
 from connector.intake.dead_letters import NOTED
-from connector.intake.waiting import WaitingLetters
+from connector.intake.waiting_dead_letters import WaitingDeadLetters
 from connector.journal.model import Journal
 from connector.journal.sqlite import SqliteJournal
 from connector.kafka.registry import Registry, Subject
@@ -137,7 +137,7 @@ async def add_direct(journal: SqliteJournal, metrics: Metrics) -> None:
 
 
 async def count_letters(
-    letters: WaitingLetters, journal: Journal, delivery: Delivery, health: Health, metrics: Metrics
+    letters: WaitingDeadLetters, journal: Journal, delivery: Delivery, health: Health, metrics: Metrics
 ) -> None:
     """Show how many dead letters wait to be reprocessed; while Kafka or the journal is away, how many did."""
     while True:

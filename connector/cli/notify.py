@@ -14,7 +14,7 @@ from connector.app.signals import INTERRUPTS
 from connector.cli.options import SERVERS, File, Servers, TopicEnvType, TopicSource, servers_of
 from connector.cli.output import print_json
 from connector.errors import ConfigurationError
-from connector.message.routes import expanded
+from connector.message.routes import expand_prefix
 from connector.notify.metrics import Metrics
 from connector.notify.outbox import Outbox
 from connector.notify.rules import Rules, example, read_rules, seconds_of
@@ -80,7 +80,7 @@ def notify(
         raise typer.BadParameter("--rules is needed")
     rules = read_rules(rules_file)
     settings = Settings.load(file=file, flags={SERVERS: bootstrap_servers})
-    options = _consumer_options(settings, group, since, expanded(settings.topics.prefix, source, env_type))
+    options = _consumer_options(settings, group, since, expand_prefix(settings.topics.prefix, source, env_type))
     if is_dry_run:
         _print_texts(options, rules)
         return

@@ -75,7 +75,7 @@ class DeadLetter:
     @property
     def general_reason(self) -> str:
         """What is wrong, without where in the body: the same mistake in two bodies is one reason."""
-        return general(self.reason)
+        return without_position(self.reason)
 
     @property
     def kind(self) -> BodyKind:
@@ -132,18 +132,18 @@ def kind_of(body: bytes, content_type: str) -> BodyKind:
     return BodyKind.QUERY if is_query else BodyKind.of(content_type)
 
 
-def general(reason: str) -> str:
+def without_position(reason: str) -> str:
     """A reason without the position in the body that it names."""
     return _PARSER_WORDS.sub("", _POSITION.sub("", reason))
 
 
-def position(reason: str) -> str:
+def position_in_body(reason: str) -> str:
     """The position in the body that a reason names; empty where it names none."""
     found = _POSITION.search(reason)
     return "" if found is None else found[0][2:-1]
 
 
-def of_record(record: ConsumerRecord) -> DeadLetter:
+def from_record(record: ConsumerRecord) -> DeadLetter:
     """A dead letter as it was read; what others have put into the topic is read as well as it goes."""
     headers = record.headers
     return DeadLetter(
@@ -206,14 +206,14 @@ def dead_letter(
     )
 
 
-def of_error(topic: str, request: Request, error: ConnectorError, instance_id: InstanceId | None) -> ProducibleRecord:
+def for_error(topic: str, request: Request, error: ConnectorError, instance_id: InstanceId | None) -> ProducibleRecord:
     """The dead letter of a request that an error kept from becoming a record."""
     return dead_letter(
         topic, request, code=error.code, stage=error.stage, reason=error.message, instance_id=instance_id
     )
 
 
-def of_rejection(
+def for_rejection(
     topic: str, request: Request, records: tuple[ProducibleRecord, ...], failure: Failure
 ) -> ProducibleRecord:
     """The dead letter of an accepted message whose record Kafka rejected for its own sake.

@@ -8,7 +8,7 @@ from typing import Any, Final, cast
 
 from confluent_kafka import Message
 
-from connector.intake.dead_letters import DeadLetter, of_record
+from connector.intake.dead_letters import DeadLetter, from_record
 from connector.kafka.partitions import partition_of
 from connector.kafka.reader import ConsumerRecord, OffsetRange, TopicReader, decode_record
 from connector.lookup.fixes import fix_of
@@ -151,7 +151,7 @@ class Topics:
             now = Searched(topic)
             searched.append(now)
             for message in self._scan(now, wanted.since, _is_letter(wanted), None):
-                letter = of_record(decode_record(DEAD_LETTERS, topic, message))
+                letter = from_record(decode_record(DEAD_LETTERS, topic, message))
                 if _is_meant(letter, wanted):
                     letters.append(letter)
                     if _is_enough(letters, now):

@@ -210,24 +210,24 @@ class Batch:
         ):
             _complete(claim.result, ClaimResult(DedupState(dedup_state), sequence, bool(is_owner), bool(rows_before)))
 
-    def give_up(self, error: Unavailable) -> None:
+    def fail(self, error: Unavailable) -> None:
         """The batch is rolled back, or nobody knows, and it is not executed again."""
-        self.give_up_claims(error)
+        self.fail_claims(error)
         for row in self.rows:
             _complete(row.done, _outcome_unknown(error))
         for change in (*self.removals.values(), *self.amends.values()):
             change.complete(error)
 
-    def give_up_claims(self, error: Unavailable) -> None:
+    def fail_claims(self, error: Unavailable) -> None:
         """Refuse the claims: nobody waits for a database that does not answer."""
         claims, self.claims = self.claims, []
         for claim in claims:
             _complete(claim.result, error)
 
-    def give_up_what_cannot_repeat(self, error: Unavailable) -> None:
+    def fail_non_idempotent(self, error: Unavailable) -> None:
         """Refuse what must not be executed twice; what is left may have been executed already, without harm."""
         self.void += [claim.dedup_key for claim in self.claims if claim.dedup_key is not None]
-        self.give_up_claims(error)
+        self.fail_claims(error)
         behind, self.rows = [row for row in self.rows if row.is_behind], [row for row in self.rows if not row.is_behind]
         for row in behind:
             _complete(row.done, _outcome_unknown(error))

@@ -115,9 +115,9 @@ class Batches:
         self._next.released.add(lane)
         self._has_requests.set()
 
-    def give_up(self, why: str) -> None:
+    def fail(self, why: str) -> None:
         """Refuse what is requested and not under way."""
-        self._next.give_up(unavailable(why))
+        self._next.fail(unavailable(why))
         self._next = Batch()
 
     async def _change(self, changes: dict[int, Change], sequence: int, admission: Admission | None) -> None:
@@ -162,7 +162,7 @@ class Batches:
             [row] = await self._connection.execute(APPLY, parameters, seconds=_STATEMENT_SECONDS)
         except DatabaseError as error:
             self._membership.note_error(error)
-            await self._repeat(batch, unavailable(error.public))
+            await self._retry(batch, unavailable(error.public))
         else:
             self._health.note_success()
             result = BatchResult(*row)
@@ -178,13 +178,13 @@ class Batches:
         if result.has_more:
             self._lanes.note_rows()
 
-    async def _repeat(self, batch: Batch, error: Unavailable) -> None:
+    async def _retry(self, batch: Batch, error: Unavailable) -> None:
         """Refuse what must not be executed twice, and put the rest of a failed batch into the next one."""
-        batch.give_up_what_cannot_repeat(error)
+        batch.fail_non_idempotent(error)
         if self._membership.lease.is_lost:
-            batch.give_up(error)
+            batch.fail(error)
             return
         self._next = batch.followed_by(self._next)
         self._has_requests.set()
         await asyncio.sleep(_RETRY_SECONDS)
-        self._next.give_up_claims(error)
+        self._next.fail_claims(error)

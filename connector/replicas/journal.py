@@ -137,11 +137,11 @@ class SharedJournal:
     @property
     def is_isolated(self) -> bool:
         """Whether the brokers answer another replica and not this one: it lets nothing in, so that senders go there."""
-        return self._membership.reach.is_isolated
+        return self._membership.reachability.is_isolated
 
     def note_kafka(self, *, answers: bool) -> None:
         """The brokers have answered this replica now, or no longer answer it."""
-        self._membership.reach.note_own(answers=answers)
+        self._membership.reachability.note_own(answers=answers)
 
     @property
     def is_alive(self) -> bool:
@@ -168,7 +168,7 @@ class SharedJournal:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        self._batches.give_up("the connector stopped")
+        self._batches.fail("the connector stopped")
         await self._membership.leave()
         for connection in self._connections:
             connection.close()
@@ -308,7 +308,7 @@ class SharedJournal:
         self._batches.release(lane)
 
     def _lose(self) -> None:
-        self._batches.give_up("the lease has run out")
+        self._batches.fail("the lease has run out")
         self._on_loss()
 
     async def _keep_expiring(self) -> None:

@@ -73,7 +73,7 @@ class Connector:
             self.journal,
             contents,
             ledger=metrics,
-            make_dead_letter=partial(dead_letters.of_rejection, TOPIC),
+            make_dead_letter=partial(dead_letters.for_rejection, TOPIC),
             publish_wait_seconds=0.3,
             journaled=counts,
         )

@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import closing
 from typing import Any, Final
 
-from connector.intake.dead_letters import of_record
+from connector.intake.dead_letters import from_record
 from connector.kafka.reader import OffsetRange, TopicReader, decode_record
 from connector.message.routes import DEAD_LETTERS
 
@@ -13,7 +13,7 @@ MOST_DISTINGUISHED: Final = 100_000
 """Dead letters whose identities are kept, some 15 MiB; more are counted as if none of them was reprocessed."""
 
 
-class WaitingLetters:
+class WaitingDeadLetters:
     """The dead letters of one connector, counted.
 
     Args:
@@ -47,7 +47,7 @@ class WaitingLetters:
             new = [part._replace(first=max(part.first, one.read)) for part, one in zip(ranges, known, strict=True)]
             for batch in reader.batches(new):
                 for message in batch:
-                    letter = of_record(decode_record(DEAD_LETTERS, topic, message))
+                    letter = from_record(decode_record(DEAD_LETTERS, topic, message))
                     self._partitions[topic, letter.partition].add(
                         letter.offset, letter.note.name, has_room=self._has_room
                     )
