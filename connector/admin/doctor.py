@@ -25,7 +25,16 @@ from connector.errors import ConfigurationError, ConnectorError, OutsideUnreacha
 from connector.kafka.publisher import Failures, KafkaPublisher, producer_properties
 from connector.kafka.reader import ConsumerRecord, read_records
 from connector.kafka.registry import Registry, subjects
-from connector.kafka.topics import Broker, Difference, TopicAdmin, TopicSpec, TopicState, plan, routes_of, wanted
+from connector.kafka.topics import (
+    Broker,
+    Difference,
+    TopicAdmin,
+    TopicSpec,
+    TopicState,
+    desired_topics,
+    plan,
+    routes_of,
+)
 from connector.lookup.topics import EVENTS
 from connector.message import weda
 from connector.message.routes import DEAD_LETTERS, STREAMS, Routes
@@ -171,7 +180,7 @@ def _way_out(error: ConnectorError) -> str:
 
 
 def _topics(settings: Settings, admin: TopicAdmin, silent: Collection[int]) -> Iterator[Finding]:
-    specs = wanted(settings)
+    specs = desired_topics(settings)
     actual = admin.describe((spec.name for spec in specs), _SECONDS)
     differences = plan(specs, actual)
     missing = [each.topic for each in differences if each.action == "create"]

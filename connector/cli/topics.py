@@ -15,7 +15,16 @@ from connector.cli.exits import failed_if
 from connector.cli.options import SERVERS, File, Json, Servers, servers_of
 from connector.cli.output import print_json
 from connector.errors import ConnectorError, OutsideUnreachable
-from connector.kafka.topics import Difference, TopicAdmin, TopicOffsets, TopicSpec, TopicState, as_dict, plan, wanted
+from connector.kafka.topics import (
+    Difference,
+    TopicAdmin,
+    TopicOffsets,
+    TopicSpec,
+    TopicState,
+    as_dict,
+    desired_topics,
+    plan,
+)
 from connector.settings import Settings
 
 SECONDS: Final = 10.0
@@ -43,7 +52,7 @@ def list_command(
     Exit codes: 0 every topic exists, 1 one is missing, 2 bad usage or configuration, 3 Kafka is not reachable.
     """
     settings = Settings.load(file=file, flags={SERVERS: bootstrap_servers})
-    found = list(_listed(_admin(settings), [spec.name for spec in wanted(settings)], groups or ()))
+    found = list(_listed(_admin(settings), [spec.name for spec in desired_topics(settings)], groups or ()))
     if as_json:
         print_json({"topics": found})
     else:
@@ -95,7 +104,7 @@ def plan_command(*, file: File = None, bootstrap_servers: Servers = None, as_jso
     Exit codes: 0 nothing differs, 1 something does, 2 bad usage or configuration, 3 Kafka is not reachable.
     """
     settings = Settings.load(file=file, flags={SERVERS: bootstrap_servers})
-    differences = _compared(_admin(settings), wanted(settings))
+    differences = _compared(_admin(settings), desired_topics(settings))
     if as_json:
         _print_json(differences=differences)
     else:
@@ -125,7 +134,7 @@ def apply_command(
     reachable.
     """
     settings = Settings.load(file=file, flags={SERVERS: bootstrap_servers})
-    admin, specs = _admin(settings), wanted(settings)
+    admin, specs = _admin(settings), desired_topics(settings)
     differences = _compared(admin, specs)
     done = [each for each in differences if _is_allowed(each, allow_reordering=allow_reordering)]
     left = [each for each in differences if each not in done]

@@ -110,7 +110,7 @@ class Selection(BaseModel):
     since: int | None = Field(default=None, description="Received at this time or later, in epoch milliseconds.")
     until: int | None = Field(default=None, description="Received before this time.")
 
-    def takes(self, letter: DeadLetter) -> bool:
+    def matches(self, letter: DeadLetter) -> bool:
         """Whether the letter is meant."""
         return (
             (not self.codes or letter.code in self.codes or letter.code // 100 in self.codes)

@@ -420,7 +420,7 @@ class _Run:
             self._ends[partition] = max(letter.offset, self._ends.get(partition, -1))
             found.oldest = min(found.oldest, letter.received_at)
             name = letter.note.name
-            if name not in noted and name not in self._tried and selection.takes(letter):
+            if name not in noted and name not in self._tried and selection.matches(letter):
                 found.add(letter)
         found.letters.sort(key=_age)
         found.expired = [name for name, received_at in noted.items() if received_at < found.oldest < math.inf]
@@ -466,7 +466,7 @@ def _list(read: ReadTopic, noted: Mapping[str, int], selection: Selection, most:
     positions: defaultdict[tuple[int, str, str, str], Counter[str]] = defaultdict(Counter)
     latest: list[ListedLetter] = []
     names: set[str] = set()
-    for letter in filter(selection.takes, map(from_record, read())):
+    for letter in filter(selection.matches, map(from_record, read())):
         name = letter.note.name
         reprocessed = name in noted
         if name in names or (reprocessed and only_waiting):

@@ -237,7 +237,7 @@ class Difference:
     action: Action
 
 
-def wanted(settings: Settings) -> tuple[TopicSpec, ...]:
+def desired_topics(settings: Settings) -> tuple[TopicSpec, ...]:
     """Every topic that the connector writes under these settings."""
     routes = routes_of(settings)
     retention = settings.topics.retention_ms

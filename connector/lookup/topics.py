@@ -12,7 +12,7 @@ from connector.intake.dead_letters import DeadLetter, from_record
 from connector.kafka.partitions import partition_of
 from connector.kafka.reader import ConsumerRecord, OffsetRange, TopicReader, decode_record
 from connector.lookup.fixes import fix_of
-from connector.lookup.model import MOST_FOUND, TITLE, Found, Location, Searched, Wanted, fields_of
+from connector.lookup.model import MOST_FOUND, TITLE, Coverage, Location, Match, SearchQuery, fields_of
 from connector.message.headers import REQUEST_ID
 from connector.message.routes import DEAD_LETTERS, Routes
 from connector.message.schemas import Schema
@@ -23,10 +23,10 @@ EVENTS: Final = "events"
 OnProgress = Callable[[int, int], None]
 """Called with the records that were read so far, and those that are to be read."""
 
-Result = tuple[list[Found], list[Searched]]
+Result = tuple[list[Match], list[Coverage]]
 
 
-class Read:
+class ReadProgress:
     """How far some topics were read."""
 
     def __init__(self) -> None:
@@ -100,31 +100,31 @@ class Topics:
         self._on_progress = on_progress
         self._on_event = on_event
 
-    def records(self, wanted: Wanted, *, all_partitions: bool = False) -> Result:
+    def records(self, query: SearchQuery, *, all_partitions: bool = False) -> Result:
         """Messages that are published.
 
         An ``instanceId`` is looked for in the partition of its key. Where that has nothing the text may be something
         else, or the topic have had another number of partitions: every partition is read.
 
         Args:
-            wanted: What is looked for.
+            query: What is looked for.
             all_partitions: Read every partition for an ``instanceId`` too.
         """
-        key = None if all_partitions else wanted.key
-        found, searched = self._gathered(self._streams, wanted, _has_key(wanted), key)
+        key = None if all_partitions else query.key
+        found, searched = self._gathered(self._streams, query, _has_key(query), key)
         if found:
             return found, searched
-        return self._gathered(self._main, wanted, _has_text(wanted), None)
+        return self._gathered(self._main, query, _has_text(query), None)
 
     def history(self, instance_id: str, *, all_partitions: bool = False) -> Iterator[ConsumerRecord]:
         """The records of one instance that tell everything of it, in their order."""
-        wanted = Wanted(instance_id)
+        query = SearchQuery(instance_id)
         for topic, stream in self._main.items():
-            key = None if all_partitions else wanted.key
-            for message in self._scan(Searched(topic), None, _has_key(wanted), key):
+            key = None if all_partitions else query.key
+            for message in self._scan(Coverage(topic), None, _has_key(query), key):
                 yield decode_record(stream, topic, message, self._by_id)
 
-    def behind(self, read: "Read", most: int) -> Iterator[list[ConsumerRecord]]:
+    def behind(self, read: "ReadProgress", most: int) -> Iterator[list[ConsumerRecord]]:
         """The records that tell everything and were not read before, in batches.
 
         Args:
@@ -143,36 +143,36 @@ class Topics:
                         return
                     time.sleep(self._rest * (time.monotonic() - began))
 
-    def dead_letters(self, wanted: Wanted) -> tuple[list[DeadLetter], list[Searched]]:
+    def dead_letters(self, query: SearchQuery) -> tuple[list[DeadLetter], list[Coverage]]:
         """Dead letters; the topics of those are read whole, for many have no key."""
         letters: list[DeadLetter] = []
         searched = []
         for topic in self._letters:
-            now = Searched(topic)
+            now = Coverage(topic)
             searched.append(now)
-            for message in self._scan(now, wanted.since, _is_letter(wanted), None):
+            for message in self._scan(now, query.since, _is_letter(query), None):
                 letter = from_record(decode_record(DEAD_LETTERS, topic, message))
-                if _is_meant(letter, wanted):
+                if _is_meant(letter, query):
                     letters.append(letter)
                     if _is_enough(letters, now):
                         break
         return letters, searched
 
     def _gathered(
-        self, streams: Mapping[str, str], wanted: Wanted, is_match: Callable[[Message], bool], key: bytes | None
+        self, streams: Mapping[str, str], query: SearchQuery, is_match: Callable[[Message], bool], key: bytes | None
     ) -> Result:
         """The messages of the records that match; records of one message are one."""
-        found: dict[tuple[str, str], Found] = {}
+        found: dict[tuple[str, str], Match] = {}
         searched = []
         for topic, stream in streams.items():
-            now = Searched(topic)
+            now = Coverage(topic)
             searched.append(now)
-            for message in self._scan(now, wanted.since, is_match, key):
+            for message in self._scan(now, query.since, is_match, key):
                 record = decode_record(stream, topic, message, self._by_id)
                 one = _found(record)
-                if key is None and not _is_of(record, one, wanted):
+                if key is None and not _is_of(record, one, query):
                     continue
-                if not wanted.takes(one):
+                if not query.matches(one):
                     continue
                 if topic in self._main:
                     self._on_event(record)
@@ -184,7 +184,7 @@ class Topics:
         return list(found.values()), searched
 
     def _scan(
-        self, now: Searched, since: int | None, is_match: Callable[[Message], bool], key: bytes | None
+        self, now: Coverage, since: int | None, is_match: Callable[[Message], bool], key: bytes | None
     ) -> Iterator[Message]:
         """The records of a topic that match; ``now`` is filled in meanwhile."""
         with closing(TopicReader(*self._where, now.place, is_bulk=True)) as reader:
@@ -211,7 +211,7 @@ class Topics:
                     time.sleep(self._rest * (time.monotonic() - began))
 
 
-def letter_found(letter: DeadLetter, *, reprocessed: bool | None) -> Found:
+def letter_found(letter: DeadLetter, *, reprocessed: bool | None) -> Match:
     """A dead letter as it is reported.
 
     Args:
@@ -219,7 +219,7 @@ def letter_found(letter: DeadLetter, *, reprocessed: bool | None) -> Found:
         reprocessed: Whether its message went through the pipeline again; None where nobody knows.
     """
     fields = fields_of(letter.body, letter.content_type) or {}
-    return Found(
+    return Match(
         "replayed" if reprocessed else "dead letter",
         letter.instance_id,
         letter.received_at,
@@ -234,10 +234,10 @@ def letter_found(letter: DeadLetter, *, reprocessed: bool | None) -> Found:
     )
 
 
-def _found(record: ConsumerRecord) -> Found:
+def _found(record: ConsumerRecord) -> Match:
     value = record.value if isinstance(record.value, dict) else {}
     kind = value.get("msgType") or ("deleted" if record.value is None else "")
-    return Found(
+    return Match(
         "published",
         record.key,
         value.get("receivedAt") or record.timestamp,
@@ -249,14 +249,14 @@ def _found(record: ConsumerRecord) -> Found:
     )
 
 
-def _has_key(wanted: Wanted) -> Callable[[Message], bool]:
-    key = wanted.key
+def _has_key(query: SearchQuery) -> Callable[[Message], bool]:
+    key = query.key
     return lambda message: message.key() == key
 
 
-def _has_text(wanted: Wanted) -> Callable[[Message], bool]:
+def _has_text(query: SearchQuery) -> Callable[[Message], bool]:
     """By the bytes of key, value and the request's id: in Avro text is UTF-8 as it stands."""
-    key, request_id = wanted.key, _request_id(wanted)
+    key, request_id = query.key, _request_id(query)
 
     def has_text(message: Message) -> bool:
         return key in (message.value() or b"") or key == message.key() or request_id in (message.headers() or ())
@@ -264,43 +264,43 @@ def _has_text(wanted: Wanted) -> Callable[[Message], bool]:
     return has_text
 
 
-def _request_id(wanted: Wanted) -> tuple[str, bytes]:
+def _request_id(query: SearchQuery) -> tuple[str, bytes]:
     """The Kafka header of the records of the request that has this id."""
-    return REQUEST_ID, wanted.text.encode(errors="replace")
+    return REQUEST_ID, query.text.encode(errors="replace")
 
 
-def _is_of(record: ConsumerRecord, found: Found, wanted: Wanted) -> bool:
-    is_named = record.key == wanted.name or wanted.is_of(None, found.message_id, found.title)
-    return is_named or wanted.is_of_request(record.headers.get(REQUEST_ID))
+def _is_of(record: ConsumerRecord, found: Match, query: SearchQuery) -> bool:
+    is_named = record.key == query.name or query.is_of(None, found.message_id, found.title)
+    return is_named or query.is_of_request(record.headers.get(REQUEST_ID))
 
 
-def _is_letter(wanted: Wanted) -> Callable[[Message], bool]:
-    key, request, request_id = wanted.key, wanted.request, _request_id(wanted)
-    if request is not None and wanted.is_nameless:
+def _is_letter(query: SearchQuery) -> Callable[[Message], bool]:
+    key, request, request_id = query.key, query.request, _request_id(query)
+    if request is not None and query.is_nameless:
         return lambda message: message.timestamp()[1] == request.received_at
 
     def is_letter(message: Message) -> bool:
-        is_named = message.key() == key or wanted.is_in(message.value() or b"")
+        is_named = message.key() == key or query.is_in(message.value() or b"")
         return is_named or request_id in (message.headers() or ())
 
     return is_letter
 
 
-def _is_meant(letter: DeadLetter, wanted: Wanted) -> bool:
-    if wanted.request is not None:
-        return wanted.is_received_with(letter.received_at, letter.source)
-    is_named = letter.instance_id == wanted.name or wanted.is_of_body(letter.body, letter.content_type)
-    return is_named or wanted.is_of_request(letter.request_id)
+def _is_meant(letter: DeadLetter, query: SearchQuery) -> bool:
+    if query.request is not None:
+        return query.is_received_with(letter.received_at, letter.source)
+    is_named = letter.instance_id == query.name or query.is_of_body(letter.body, letter.content_type)
+    return is_named or query.is_of_request(letter.request_id)
 
 
-def _is_enough(found: Sized, now: Searched) -> bool:
+def _is_enough(found: Sized, now: Coverage) -> bool:
     if len(found) < MOST_FOUND:
         return False
     now.is_whole, now.note = False, f"ended at {MOST_FOUND} of them: give a longer text, or a time"
     return True
 
 
-def _note_oldest(now: Searched, batch: Iterable[Message], unseen: set[int]) -> None:
+def _note_oldest(now: Coverage, batch: Iterable[Message], unseen: set[int]) -> None:
     """The first record of each partition says since when it has any."""
     for message in batch:
         number = cast("int", message.partition())

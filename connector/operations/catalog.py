@@ -12,7 +12,7 @@ from typing import Final
 from connector.errors import ConfigurationError, OutsideUnreachable, Unavailable
 from connector.kafka.reader import Readers
 from connector.lookup.instances import Fact, Index, Instance, facts_of
-from connector.lookup.topics import Read
+from connector.lookup.topics import ReadProgress
 from connector.operations.kafka_reader import KafkaReader
 
 _FRESH_SECONDS: Final = 2.0
@@ -42,7 +42,7 @@ class Catalog:
 
     def __init__(self) -> None:
         self._index = Index()
-        self._read = Read()
+        self._read = ReadProgress()
         self._reading: asyncio.Task[None] | None = None
         self._read_at = float("-inf")
         self._problem = ""

@@ -29,7 +29,7 @@ from connector.kafka.topics import Broker, TopicOffsets, TopicState
 from connector.lookup.fixes import fix_of
 from connector.lookup.instances import figures
 from connector.lookup.instances import find as find_instances
-from connector.lookup.model import Report
+from connector.lookup.model import SearchReport
 from connector.message.events import MAX_IDENTIFIER
 from connector.message.weda import TEMPLATE
 from connector.operations import api_docs, cards, charts, formats, timeline
@@ -94,8 +94,8 @@ class _OneLetter(Selection):
 
     place: tuple[str, int, int]
 
-    def takes(self, letter: DeadLetter) -> bool:
-        return self.place == (letter.topic, letter.partition, letter.offset) and super().takes(letter)
+    def matches(self, letter: DeadLetter) -> bool:
+        return self.place == (letter.topic, letter.partition, letter.offset) and super().matches(letter)
 
 
 class PageError(Exception):
@@ -241,7 +241,7 @@ class _Console:
         wanted = request.query_params.get("id", "").strip()[:MAX_IDENTIFIER]
         first = request.query_params.get("from", "")
         is_everywhere = "all" in request.query_params
-        found, report, unreached = timeline.Timeline([], 0, None), Report(wanted), ""
+        found, report, unreached = timeline.Timeline([], 0, None), SearchReport(wanted), ""
         if wanted:
             start = int(first) if _is_number(first) else 0
             seen = self._context.recent.seen(wanted)

@@ -8,9 +8,9 @@ from connector.errors import OutsideUnreachable
 from connector.intake.dead_letters import DeadLetter
 from connector.kafka.reader import ConsumerRecord, read_records, record_at
 from connector.kafka.registry import Registry
-from connector.kafka.topics import Broker, TopicAdmin, TopicOffsets, TopicSpec, TopicState, routes_of, wanted
-from connector.lookup.model import Found, Searched, Wanted
-from connector.lookup.topics import EVENTS, Read, Topics
+from connector.kafka.topics import Broker, TopicAdmin, TopicOffsets, TopicSpec, TopicState, desired_topics, routes_of
+from connector.lookup.model import Coverage, Match, SearchQuery
+from connector.lookup.topics import EVENTS, ReadProgress, Topics
 from connector.message.routes import DEAD_LETTERS
 from connector.message.schemas import Schema
 from connector.settings import Settings
@@ -70,17 +70,17 @@ class KafkaReader:
         with self._searched() as topics:
             yield from topics.history(instance_id, all_partitions=all_partitions)
 
-    def messages(self, wanted: Wanted) -> tuple[list[Found], list[Searched]]:
+    def messages(self, query: SearchQuery) -> tuple[list[Match], list[Coverage]]:
         """Published messages that are looked for, and how far the topics were read."""
         with self._searched() as topics:
-            return topics.records(wanted)
+            return topics.records(query)
 
-    def letters(self, wanted: Wanted) -> tuple[list[DeadLetter], list[Searched]]:
+    def letters(self, query: SearchQuery) -> tuple[list[DeadLetter], list[Coverage]]:
         """Dead letters that are looked for, and how far their topics were read."""
         with self._searched() as topics:
-            return topics.dead_letters(wanted)
+            return topics.dead_letters(query)
 
-    def behind(self, read: Read) -> Iterator[list[ConsumerRecord]]:
+    def behind(self, read: ReadProgress) -> Iterator[list[ConsumerRecord]]:
         """The records that were not read before, of each partition at most the last :data:`MOST_BEHIND`."""
         with self._searched() as topics:
             yield from topics.behind(read, MOST_BEHIND)
@@ -89,7 +89,7 @@ class KafkaReader:
         """The topics that should exist, those that do, and the brokers, each asked itself."""
         admin = self._admin()
         brokers = admin.each_broker(_ASK_SECONDS)
-        return wanted(self._settings()), admin.describe(self._routes.topics, _ASK_SECONDS), brokers
+        return desired_topics(self._settings()), admin.describe(self._routes.topics, _ASK_SECONDS), brokers
 
     def offsets(self, states: Mapping[str, TopicState]) -> dict[str, TopicOffsets]:
         """How much there is in topics that exist."""

@@ -22,7 +22,7 @@ from openapi_spec_validator import validate as validate_openapi
 from connector import endpoints, errors
 from connector.answers import MAX_URL_BYTES
 from connector.errors import Defect, Malformed, Unconvertible
-from connector.kafka.topics import wanted
+from connector.kafka.topics import desired_topics
 from connector.message import weda
 from connector.message.encoding import RegistryFraming
 from connector.message.parsing import BODY_KINDS, BodyKind, parse
@@ -213,7 +213,7 @@ def test_a_channel_s_subject_is_that_of_its_route():
 
 
 def test_a_channel_is_configured_as_the_connector_creates_its_topic():
-    specs = {spec.name: spec for spec in wanted(asyncapi.EVERY_STREAM)}
+    specs = {spec.name: spec for spec in desired_topics(asyncapi.EVERY_STREAM)}
     for channel in TOPICS["channels"].values():
         binding = channel["bindings"]["kafka"]
         spec = specs.pop(binding["topic"])
