@@ -292,8 +292,8 @@ class Connector:
         return SharedJournal(
             postgres_connections(_revealed(settings.journal.url) or ""),
             max_bytes=settings.journal.max_bytes,
-            repeats_within=settings.repeats.window_seconds,
-            most_repeats=settings.repeats.max_entries,
+            dedup_window_seconds=settings.repeats.window_seconds,
+            max_dedup_keys=settings.repeats.max_entries,
             on_loss=partial(self._restarts.request, "lease"),
         )
 

@@ -160,13 +160,13 @@ class Batch:
             released=self.released | later.released,
         )
 
-    def parameters(self, replica: uuid.UUID, number: int, repeats_within: float) -> dict[str, Any]:
+    def parameters(self, replica: uuid.UUID, number: int, dedup_window_seconds: float) -> dict[str, Any]:
         """Those of `APPLY`.
 
         Args:
             replica: Whose batch it is.
             number: Of the batch, higher than that of every earlier one.
-            repeats_within: Seconds for which a message that was seen is remembered.
+            dedup_window_seconds: How long a dedup key is remembered.
         """
         rows, claims = self.rows, self.claims
         safe, void = [*_possible_keys(self.safe)], [*_possible_keys(self.void)]
@@ -176,7 +176,7 @@ class Batch:
         return {
             "replica": replica,
             "batch_number": number,
-            "repeats_within": repeats_within,
+            "repeats_within": dedup_window_seconds,
             "safe_keys": [key for key, _ in safe],
             "safe_fingerprints": [fingerprint for _, fingerprint in safe],
             "void_keys": [key for key, _ in void],

@@ -25,7 +25,7 @@ class Batches:
         lanes: What this replica has in memory; filled by what is stored and found.
         health: Of the database.
         max_bytes: Bound of what waits, for all replicas together.
-        repeats_within: Seconds for which a message that was seen is remembered.
+        dedup_window_seconds: How long a dedup key is remembered.
     """
 
     def __init__(
@@ -36,14 +36,14 @@ class Batches:
         health: DatabaseHealth,
         *,
         max_bytes: int,
-        repeats_within: float,
+        dedup_window_seconds: float,
     ) -> None:
         self._connection = connection
         self._membership = membership
         self._lanes = lanes
         self._health = health
         self._max_bytes = max_bytes
-        self._repeats_within = repeats_within
+        self._dedup_window_seconds = dedup_window_seconds
         self._next = Batch()
         self._has_requests = asyncio.Event()
         self._is_executing = False
@@ -156,7 +156,7 @@ class Batches:
 
     async def _execute(self, batch: Batch) -> None:
         self._number += 1
-        parameters = batch.parameters(self._membership.replica_id, self._number, self._repeats_within)
+        parameters = batch.parameters(self._membership.replica_id, self._number, self._dedup_window_seconds)
         self._is_executing = True
         try:
             [row] = await self._connection.execute(APPLY, parameters, seconds=_STATEMENT_SECONDS)

@@ -93,8 +93,8 @@ class SharedJournal:
     Args:
         connection: Makes a connection to the database, by what it is for.
         max_bytes: Bound of what waits in it, for all replicas together.
-        repeats_within: Seconds for which a message that was seen is remembered.
-        most_repeats: Of how many messages that is remembered; beyond it the oldest are forgotten early.
+        dedup_window_seconds: How long a dedup key is remembered.
+        max_dedup_keys: How many are remembered; beyond it the oldest are forgotten early.
         on_loss: Called on the event loop, once, when the lease has run out; every call fails from then on.
 
     Attributes:
@@ -106,12 +106,12 @@ class SharedJournal:
         connection: Callable[[str], Connection],
         *,
         max_bytes: int,
-        repeats_within: float,
-        most_repeats: int,
+        dedup_window_seconds: float,
+        max_dedup_keys: int,
         on_loss: Callable[[], None],
     ) -> None:
-        self._repeats_within = repeats_within
-        self._most_repeats = most_repeats
+        self._dedup_window_seconds = dedup_window_seconds
+        self._max_dedup_keys = max_dedup_keys
         self._on_loss = on_loss
         self._connections = [connection(purpose) for purpose in ("batches", "lease", "reads")]
         for_batches, for_lease, self._for_reads = self._connections
@@ -119,7 +119,12 @@ class SharedJournal:
         self.lanes = SharedLanes(self._release)
         self._membership = Membership(for_lease, self.lanes, self._health, self._lose)
         self._batches = Batches(
-            for_batches, self._membership, self.lanes, self._health, max_bytes=max_bytes, repeats_within=repeats_within
+            for_batches,
+            self._membership,
+            self.lanes,
+            self._health,
+            max_bytes=max_bytes,
+            dedup_window_seconds=dedup_window_seconds,
         )
         self._keys: dict[int, DedupKey] = {}
         self._tasks: list[asyncio.Task[None]] = []
@@ -320,8 +325,8 @@ class SharedJournal:
 
     async def _expire_dedup_keys(self) -> int:
         bounds = {
-            "repeats_within": self._repeats_within,
-            "most_kept": self._most_repeats,
+            "repeats_within": self._dedup_window_seconds,
+            "most_kept": self._max_dedup_keys,
             "most_removed": _MOST_EXPIRED,
         }
         [(removed,)] = await self._read(_EXPIRE, bounds)

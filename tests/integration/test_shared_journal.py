@@ -44,8 +44,8 @@ async def replica(
     journal = SharedJournal(
         partial(PostgresConnection, database.url()),
         max_bytes=max_bytes,
-        repeats_within=window,
-        most_repeats=5,
+        dedup_window_seconds=window,
+        max_dedup_keys=5,
         on_loss=lambda: None,
     )
     await journal.open()
