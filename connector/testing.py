@@ -64,7 +64,7 @@ def record_value(event: Event, schema: Schema, request: Request, ingest_id: Inge
     Raises:
         Unconvertible: A field that the record has no place for has no UTF-8 form.
     """
-    return read(schema, event.encoded(schema, b"", request, ingest_id))
+    return read(schema, event.encode(schema, b"", request, ingest_id))
 
 
 class InMemoryPublisher:

@@ -21,7 +21,7 @@ from connector.journal.model import Admission
 from connector.journal.offline import Backlog, DetachedJournal, detached
 from connector.journal.sqlite import SqliteJournal
 from connector.kafka.publisher import Failure, KafkaPublisher, producer_properties
-from connector.kafka.timestamps import Timestamps
+from connector.kafka.timestamps import TimestampLimits
 from connector.kafka.topics import TopicAdmin, TopicState, routes_of
 from connector.message.headers import timestamp_text
 from connector.message.routes import Routes
@@ -384,7 +384,7 @@ class _Draining:
             publisher = KafkaPublisher(producer_properties(self._servers, settings.kafka.properties))
             ledger = Metrics(version="", sources=settings.sources, streams=settings.streams)
             ledger.recovered(contents)
-            timestamps = Timestamps(ledger.timestamp_replaced)
+            timestamps = TimestampLimits(ledger.timestamp_replaced)
             for topic in self._topics:
                 timestamps.note(topic)
             await publisher.start()

@@ -12,7 +12,7 @@ from connector.delivery.delivery import Delivery
 from connector.errors import ConnectorError
 from connector.kafka.limits import TopicLimits
 from connector.kafka.publisher import KafkaPublisher
-from connector.kafka.timestamps import Timestamps
+from connector.kafka.timestamps import TimestampLimits
 from connector.kafka.topics import TopicAdmin, TopicSpec, TopicState, canaries, desired_topics, routes_of
 from connector.replicas.journal import SharedJournal
 from connector.settings import EMBEDDED, Settings
@@ -90,7 +90,7 @@ class BrokerWatch:
         shared: SharedJournal | None,
         changes: TopicChanges,
         limits: TopicLimits,
-        timestamps: Timestamps,
+        timestamps: TimestampLimits,
         health: Health,
         metrics: Metrics,
     ) -> None:

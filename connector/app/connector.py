@@ -47,7 +47,7 @@ from connector.kafka.embedded import EmbeddedBroker
 from connector.kafka.limits import TopicLimits
 from connector.kafka.publisher import Failure, KafkaPublisher, Publisher, producer_properties
 from connector.kafka.registry import Registry, Resolved, resolve, subjects
-from connector.kafka.timestamps import Timestamps
+from connector.kafka.timestamps import TimestampLimits
 from connector.kafka.topics import TopicAdmin, canaries, canary_routes, routes_of
 from connector.message.encoding import Framing, RegistryFraming, SingleObjectFraming
 from connector.message.ingest_ids import IngestIds
@@ -131,12 +131,12 @@ class Connector:
             self.metrics.without_canary()
         self._restarts = Restarts(Counter() if restarts is None else restarts, self.metrics)
         self._reloader = Reloader(settings, reload, self.health, self.metrics)
-        self._watchers = Watchers(self.health.vital)
+        self._watchers = Watchers(self.health.watchdog)
         self._tracing = Tracing(VERSION) if settings.tracing.enabled else None
         self._decoder = self._message_decoder()
         self._topic_changes = TopicChanges()
         self._topic_limits = TopicLimits()
-        self._timestamps = Timestamps(self.metrics.timestamp_replaced)
+        self._timestamps = TimestampLimits(self.metrics.timestamp_replaced)
         self.publisher = KafkaPublisher(self._producer_properties(), on_rebuild=self.metrics.producer_rebuilds.inc)
         self._running: Running | None = None
         self.recent = Recent(settings.sources, self._decoder.decode)
@@ -164,7 +164,7 @@ class Connector:
         else:
             journal = local = self._local_journal()
         contents = await journal.open()
-        self.health.vital.watch("journal", lambda: journal.is_alive)
+        self.health.watchdog.watch("journal", lambda: journal.is_alive)
         self._stack.push_async_callback(journal.close)
         if local is not None:  # it has a ledger
             self._stack.push_async_callback(add_direct, local, self.metrics)
@@ -226,7 +226,7 @@ class Connector:
     @property
     def must_restart(self) -> asyncio.Event:
         """Set when only a new start can help: the journal is damaged, its lease has run out, or a part has ended."""
-        return self._restarts.wanted
+        return self._restarts.requested
 
     @property
     def _is_replica(self) -> bool:
@@ -327,7 +327,7 @@ class Connector:
         server = HttpServer(app, port, listener, tls, grace_seconds=grace)
         await server.start()
         self._stack.push_async_callback(server.stop)
-        self.health.vital.watch(part, lambda: server.is_alive)
+        self.health.watchdog.watch(part, lambda: server.is_alive)
         self._watchers.start("connections", server.keep_sweeping)
         return server.url
 
@@ -348,7 +348,7 @@ class Connector:
             return duplicates
         file = DuplicatesFile(settings.journal.path.with_name(settings.journal.path.name + ".repeats"), duplicates)
         await file.start()
-        self.health.vital.watch("duplicates", lambda: file.is_alive)
+        self.health.watchdog.watch("duplicates", lambda: file.is_alive)
         self._stack.push_async_callback(file.stop)
         return duplicates
 
@@ -384,14 +384,14 @@ class Connector:
         self, journal: Journal, shared: SharedJournal | None, contents: Contents, duplicates: Duplicates
     ) -> tuple[Delivery, AnyOrder]:
         await self.publisher.start()
-        self.health.vital.watch("publisher", lambda: self.publisher.is_alive)
+        self.health.watchdog.watch("publisher", lambda: self.publisher.is_alive)
         tracing = self._tracing
         publisher = self.publisher if tracing is None else TracedPublisher(self.publisher, tracing.tracer)
         if shared is None:
             delivery, order = self._local_order(publisher, journal, contents, duplicates)
         else:
             delivery, order = self._shared_order(publisher, shared, contents, duplicates)
-        self.health.vital.watch("replay", lambda: delivery.is_alive)
+        self.health.watchdog.watch("replay", lambda: delivery.is_alive)
         grace = self._settings.receiver.shutdown_grace_seconds * (1 - _STOP_SHARE)
         self._stack.push_async_callback(delivery.stop, grace)
         self._stack.push_async_callback(self._watchers.stop)
@@ -515,7 +515,7 @@ class Connector:
         canary = Canary(
             pipeline,
             routes[0].topic,
-            watch=self.metrics,
+            metrics=self.metrics,
             bootstrap_servers=self.bootstrap_servers,
             properties=self._settings.kafka.properties,
             interval_seconds=self._settings.canary.interval_seconds,

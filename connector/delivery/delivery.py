@@ -182,7 +182,7 @@ class Delivery:
         """Publish from now on, since the topics exist. Until then every message goes to the journal."""
         self.topics_ready = True
         if self._replayer is None:
-            self._replayer = asyncio.create_task(supervision.forever("replay", self._replay))
+            self._replayer = asyncio.create_task(supervision.run_forever("replay", self._replay))
 
     def admit(
         self,

@@ -179,7 +179,7 @@ class DuplicatesFile:
             self._path.unlink(missing_ok=True)
             keys = await asyncio.to_thread(self._open)
         self._duplicates.remember(keys)
-        self._writer = asyncio.create_task(supervision.forever("duplicates", self._write_behind))
+        self._writer = asyncio.create_task(supervision.run_forever("duplicates", self._write_behind))
 
     @property
     def is_alive(self) -> bool:

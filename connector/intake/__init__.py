@@ -1,1 +1,1 @@
-"""The steps of one message; dead letters, and how they are processed again."""
+"""The steps of one message; dead letters, and how they are reprocessed."""

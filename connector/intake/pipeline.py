@@ -302,7 +302,7 @@ class Pipeline:
         if route.stream.is_state and event.is_deletion:
             return None
         header = self._framing.header(route.topic, route.schema)
-        return event.encoded(route.schema, header, request, ingest_id)
+        return event.encode(route.schema, header, request, ingest_id)
 
     def _check_size(self, record: ProducibleRecord) -> None:
         limit = self._topic_limits.get(record.topic)

@@ -1,1 +1,1 @@
-"""The adapters of Kafka and its schema registry."""
+"""Everything that talks to Kafka and the schema registry: publisher, topics, consumers."""

@@ -1,1 +1,1 @@
-"""What WeDa sends, read and written: bytes to message to record to bytes. Pure but for the schemas' files."""
+"""From the bytes of a request to the encoded fields of an event and its records. Pure, but for reading the schemas."""

@@ -56,7 +56,7 @@ class Redaction:
             if name in self._pseudonyms and value is not None
         }
         raw_json = {name: json.dumps(value) for name, value in replaced.items()}
-        return message.replaced({**kept, **replaced}, raw_json)
+        return message.with_fields({**kept, **replaced}, raw_json)
 
     def pseudonym(self, text: str) -> str:
         """The pseudonym of a text; the empty text says nothing, and stays."""

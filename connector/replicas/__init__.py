@@ -1,1 +1,1 @@
-"""A journal in PostgreSQL that several connectors share."""
+"""Several connectors as replicas: a shared journal in PostgreSQL, who owns which lane, and the lease on it."""

@@ -158,7 +158,7 @@ class SharedJournal:
     async def open(self) -> Contents:
         """Register, if the database answers soon; else that is tried again and again, and nothing is taken."""
         works = {"lease": self._membership.run, "batches": self._batches.run, "dedup_keys": self._keep_expiring}
-        self._tasks = [asyncio.create_task(supervision.forever(part, work)) for part, work in works.items()]
+        self._tasks = [asyncio.create_task(supervision.run_forever(part, work)) for part, work in works.items()]
         deadline = time.monotonic() + _OPEN_SECONDS
         while not self.lease.is_held and time.monotonic() < deadline:  # noqa: ASYNC110 - once, at the start
             await asyncio.sleep(0.01)

@@ -145,7 +145,7 @@ def test_a_record_of_today_is_read_by_whoever_has_the_released_file_alone(name):
     for version, known in _having(name).items():
         writer, reader = (avro.schema.parse(one.text) for one in (load(name), known[name]))
         for event, value in zip(events(name), reported(name), strict=True):
-            body = io.BytesIO(event.encoded(load(name), b"", REQUEST, INGEST_ID))
+            body = io.BytesIO(event.encode(load(name), b"", REQUEST, INGEST_ID))
             found = avro.io.DatumReader(writer, reader).read(avro.io.BinaryDecoder(body))
             assert all(plain(found[field]) == value[field] for field in known[name].fields), version
 

@@ -73,7 +73,7 @@ def execute(data: bytes) -> None:
     try:
         event = convert(message, ZONE)
         request = Request("default", body, "", 1_772_415_000_000)
-        records = {name: event.encoded(load(name), HEADER[name], request, INGEST_ID) for name in ALL}
+        records = {name: event.encode(load(name), HEADER[name], request, INGEST_ID) for name in ALL}
     except (Unreadable, Unconvertible):
         return
     headers(event, request, INGEST_ID)

@@ -80,7 +80,7 @@ def records_of(prefix: str, instance: str, **fields: object) -> list[ProducibleR
             stream=route.stream.name,
             topic=route.topic,
             key=instance.encode(),
-            value=event.encoded(
+            value=event.encode(
                 route.schema, SingleObjectFraming().header(route.topic, route.schema), request, ingest_id
             ),
             headers=headers(event, request, ingest_id),
