@@ -20,18 +20,17 @@ REACH_SECONDS: Final = 5.0
 """How long Kafka may take to say what a topic looks like, and to send the next of what is there."""
 
 _READERS: Final = 2  # threads are few, and the connector's own work needs them
-QUEUED_KIB: Final = 8 * 1024
+_QUEUED_KIB: Final = 8 * 1024
 """What librdkafka reads ahead of one topic."""
 
-_BOUNDS: Final = {"queued.max.messages.kbytes": QUEUED_KIB}
-_BULK_BOUNDS: Final = {
+_BULK_READ_AHEAD: Final = {
     "queued.max.messages.kbytes": 64 * 1024,
     "queued.min.messages": 1_000_000,
     "fetch.max.bytes": 32 * 1024 * 1024,
     "fetch.message.max.bytes": 4 * 1024 * 1024,
     "fetch.wait.max.ms": 50,
 }
-"""What librdkafka reads ahead: as records come, and where all of a topic is read at once."""
+"""What librdkafka reads ahead where all of a topic is read at once."""
 
 BATCH: Final = 2_000
 """Most records that one batch of a whole topic holds."""
@@ -191,6 +190,30 @@ def is_transient_for_reader(error: KafkaError) -> bool:
     return is_transient(error) or error.name() in MISSING_TOPIC  # or it was created, and not everybody knows it yet
 
 
+def consumer_properties(
+    bootstrap_servers: str, properties: Mapping[str, Any], on_error: Callable[[KafkaError], None]
+) -> dict[str, Any]:
+    """The librdkafka properties of a consumer that belongs to no group, commits nothing and reports the ends.
+
+    Args:
+        bootstrap_servers: Brokers as ``host:port``, comma-separated.
+        properties: The user's; what reading relies on wins over them.
+        on_error: Called with what befalls the connections.
+    """
+    return {
+        "log_level": LOG_NOTHING,
+        "queued.max.messages.kbytes": _QUEUED_KIB,
+        **properties,
+        "bootstrap.servers": bootstrap_servers,
+        "group.id": "weda-connector-reading",  # the client wants one; without commits it never exists
+        "enable.auto.commit": False,
+        "enable.partition.eof": True,
+        "auto.offset.reset": "earliest",  # where retention has overtaken the reader
+        "isolation.level": "read_committed",
+        "error_cb": on_error,
+    }
+
+
 def partitions_of(consumer: Consumer, topic: str, seconds_left: Callable[[], float]) -> list[int]:
     """The numbers of a topic's partitions, none where it does not exist.
 
@@ -261,7 +284,10 @@ def note_end(unread: dict[Partition, int], partition: Partition, offset: int) ->
 
 
 class TopicReader:
-    """A consumer of one topic. Blocking: it belongs to one thread.
+    """A consumer of one topic, without a group. Blocking: it belongs to one thread.
+
+    `Subscription` polls in a loop of its own: the group assigns its partitions and it merges topics, whereas this one
+    ends at offsets that it has asked for, and gives bare messages.
 
     Args:
         bootstrap_servers: Brokers as ``host:port``, comma-separated.
@@ -288,17 +314,10 @@ class TopicReader:
         self._since = time.monotonic()
         self._reach_by = self._since + REACH_SECONDS
         self._problems: deque[KafkaError] = deque(maxlen=_PROBLEMS_KEPT)
-        own: dict[str, Any] = {
-            "bootstrap.servers": bootstrap_servers,
-            "group.id": "weda-connector-reading",  # the client wants one; without commits it never exists
-            "enable.auto.commit": False,
-            "enable.partition.eof": True,
-            "auto.offset.reset": "earliest",  # where retention has overtaken the reader
-            "isolation.level": "read_committed",
-            "error_cb": self._problems.append,
-        }
-        bounds: dict[str, Any] = {"log_level": LOG_NOTHING, **(_BULK_BOUNDS if is_bulk else _BOUNDS)}
-        self._consumer = Consumer({**bounds, **properties, **own})
+        ahead = _BULK_READ_AHEAD if is_bulk else {}
+        self._consumer = Consumer(
+            consumer_properties(bootstrap_servers, {**ahead, **properties}, self._problems.append)
+        )
         self._assigned: list[TopicPartition] = []
 
     def close(self) -> None:

@@ -22,7 +22,6 @@ from connector.errors import ConfigurationError, ConnectorError, OutsideUnreacha
 from connector.kafka.errors import (
     END_OF_PARTITION,
     FENCED,
-    LOG_NOTHING,
     PARTITIONS_LOST,
     TOO_SLOW,
     UNSETTLED,
@@ -30,10 +29,10 @@ from connector.kafka.errors import (
 )
 from connector.kafka.merge import Merge
 from connector.kafka.reader import (
-    QUEUED_KIB,
     REACH_SECONDS,
     ConsumerRecord,
     Partition,
+    consumer_properties,
     is_transient_for_reader,
     note_end,
     offsets_at,
@@ -64,6 +63,8 @@ class PartitionsLost(ConnectorError):
 
 class Subscription:
     """A consumer of topics. Blocking: it belongs to one thread.
+
+    `TopicReader` polls in a loop of its own: it has no group and no order between topics, and ends at given offsets.
 
     Args:
         bootstrap_servers: Brokers as ``host:port``, comma-separated.
@@ -111,20 +112,13 @@ class Subscription:
         self._merge = Merge(self._topics) if len(topics) > 1 else None
         self._is_assigned = self._is_asleep = False
         self.rejoins = 0
-        own: dict[str, Any] = {
-            "bootstrap.servers": bootstrap_servers,
-            "group.id": group or "weda-connector-reading",  # the client wants one; without commits it never exists
-            "enable.auto.commit": group is not None and auto_commit,
+        self._properties = {
+            **consumer_properties(bootstrap_servers, properties, self._problems.append),
             "enable.auto.offset.store": False,
-            "enable.partition.eof": True,
-            "auto.offset.reset": "earliest",  # where retention has overtaken the reader
-            "isolation.level": "read_committed",
-            "error_cb": self._problems.append,
+            **({} if group is None else {"group.id": group, "enable.auto.commit": auto_commit}),
             **({} if member is None else {"group.instance.id": member}),
             **({_STRATEGY: "range"} if self._merge else {}),  # one member has a partition number of every topic
         }
-        bounds: dict[str, Any] = {"log_level": LOG_NOTHING, "queued.max.messages.kbytes": QUEUED_KIB}
-        self._properties = {**bounds, **properties, **own}
         self._consumer = Consumer(self._properties)
         self._started = self._rested = time.monotonic()
         self._reach_by = self._started + REACH_SECONDS
