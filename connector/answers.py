@@ -124,7 +124,7 @@ def to_source(error: ConnectorError, *, is_code_only: bool = False) -> Answer:
 
 
 @lru_cache(maxsize=_ANSWERS)
-def _to_source(  # noqa: PLR0917 - by place, as keys of the cache
+def _to_source(  # noqa: PLR0917 - positional, as keys of the cache
     code: int,
     message: str,
     stage: str,

@@ -39,7 +39,7 @@ class Event:
     """The fact that a message reports.
 
     Attributes:
-        message: Its source; fields without a place are taken from it as JSON text.
+        message: Its source; fields that a record does not have are taken from it as JSON text.
         instance_id: The key.
         message_type: ``Instance`` or ``Task``.
         message_id: WeDa's ``msgId`` as it came, the empty text too.
@@ -97,7 +97,7 @@ class Event:
         """One record of it: the header, then Avro's binary encoding.
 
         Raises:
-            Unconvertible: A field that the record has no place for has no UTF-8 form.
+            Unconvertible: A field that the record does not have has no UTF-8 form.
         """
         message = self.message
         if schema.name == FLAT_EVENT:
