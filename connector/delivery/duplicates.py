@@ -22,7 +22,7 @@ import structlog
 from connector import supervision
 from connector.delivery.completion import Completion, Durability
 from connector.errors import ConnectorError
-from connector.journal.open_file import OpenFiles, write_out
+from connector.journal.open_files import OpenFiles, write_out
 
 _GENERATIONS: Final = 16
 _WRITE_SECONDS: Final = 0.5

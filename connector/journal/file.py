@@ -19,7 +19,7 @@ import structlog
 
 from connector.errors import ConfigurationError, OutsideUnreachable, Unavailable
 from connector.journal.model import FULL, Account, Admission, refusal
-from connector.journal.open_file import OpenFiles, sync, write_out
+from connector.journal.open_files import OpenFiles, sync, write_out
 from connector.journal.recovery import write_ahead_log
 
 FORMAT: Final = 2

@@ -27,7 +27,7 @@ from connector import supervision
 from connector.errors import ConfigurationError, ConnectorError, OutsideUnreachable, Unavailable
 from connector.journal.file import LOCK, LOG, DamagedFile, JournalFile, StoredRow, lock, sibling
 from connector.journal.model import Admission, Contents, JournalState, Oldest, refusal
-from connector.journal.open_file import OpenFiles, sync
+from connector.journal.open_files import OpenFiles, sync
 from connector.journal.recovery import salvage
 
 _BATCH: Final = 2_000

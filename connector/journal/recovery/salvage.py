@@ -20,7 +20,7 @@ import structlog
 from connector.errors import ConfigurationError
 from connector.journal.file import APPLICATION_ID, LOG, DamagedFile, JournalFile, StoredRow, sibling
 from connector.journal.model import Account
-from connector.journal.open_file import sync
+from connector.journal.open_files import sync
 from connector.journal.recovery import write_ahead_log
 
 MOST_SET_ASIDE: Final = 3
