@@ -15,7 +15,7 @@ from connector.kafka.registry import Registry
 from connector.kafka.topics import routes_of
 from connector.lookup import journal
 from connector.lookup.model import Coverage, Match, SearchQuery, SearchReport, unsearched
-from connector.lookup.topics import OnProgress, Topics, letter_found
+from connector.lookup.topics import OnProgress, TopicSearch, letter_found
 from connector.message.schemas import Schema
 from connector.settings import EMBEDDED, Settings
 
@@ -98,7 +98,7 @@ def _asked(settings: Settings, text: str, bounds: Bounds, *, with_records: bool)
         return None
 
 
-def _read_rest(report: SearchReport, settings: Settings, topics: Topics, query: SearchQuery) -> None:
+def _read_rest(report: SearchReport, settings: Settings, topics: TopicSearch, query: SearchQuery) -> None:
     """What the connector would have answered: its journal, and the dead letters."""
     noted: dict[str, int] | None = None
     path = settings.journal.path
@@ -118,7 +118,7 @@ def _read_rest(report: SearchReport, settings: Settings, topics: Topics, query: 
     report.add(*_tried(_LETTERS, lambda: _letters(topics, query, noted)))
 
 
-def _letters(topics: Topics, query: SearchQuery, noted: dict[str, int] | None) -> _Result:
+def _letters(topics: TopicSearch, query: SearchQuery, noted: dict[str, int] | None) -> _Result:
     letters, searched = topics.dead_letters(query)
     found = [letter_found(one, reprocessed=None if noted is None else one.note.name in noted) for one in letters]
     return found, searched
@@ -134,11 +134,11 @@ def _tried(where: str, look: Callable[[], _Result]) -> _Result:
 @contextmanager
 def _topics(
     settings: Settings, bounds: Bounds, on_progress: OnProgress, on_event: Callable[[ConsumerRecord], None]
-) -> Iterator[Topics]:
+) -> Iterator[TopicSearch]:
     servers, properties = settings.kafka.bootstrap_servers or "", settings.kafka.properties
 
-    def made(by_id: Callable[[int], Schema] | None) -> Topics:
-        return Topics(
+    def made(by_id: Callable[[int], Schema] | None) -> TopicSearch:
+        return TopicSearch(
             servers,
             properties,
             routes_of(settings),

@@ -22,16 +22,16 @@ async def search(journal: Journal, query: SearchQuery) -> tuple[list[Match], Cov
         Unavailable: It does not answer.
     """
     found: list[Match] = []
-    now = Coverage(PLACE)
+    coverage = Coverage(PLACE)
     after: int | None = 0
     texts = (b"",) if query.is_nameless else query.forms
     while after is not None:
         part, after = await journal.search(texts, after, _PART)
         found += _found(part, query)
         if len(found) >= MOST_FOUND:
-            now.is_whole, now.note = False, f"ended at {len(found)} of them"
+            coverage.is_whole, coverage.note = False, f"ended at {len(found)} of them"
             break
-    return found, now
+    return found, coverage
 
 
 def search_file(journal: DetachedJournal, path: Path, query: SearchQuery) -> tuple[list[Match], Coverage]:
@@ -40,15 +40,15 @@ def search_file(journal: DetachedJournal, path: Path, query: SearchQuery) -> tup
     Raises:
         DamagedFile: A row is not as it was written.
     """
-    now = Coverage(f"{PLACE} {path}")
-    now.records = now.total = journal.count()
+    coverage = Coverage(f"{PLACE} {path}")
+    coverage.records = coverage.total = journal.count()
     found: list[Match] = []
     for one in _found(journal.admissions(), query):
         found.append(one)
         if len(found) >= MOST_FOUND:
-            now.is_whole, now.note = False, f"ended at {len(found)} of them"
+            coverage.is_whole, coverage.note = False, f"ended at {len(found)} of them"
             break
-    return found, now
+    return found, coverage
 
 
 def _found(admissions: Iterable[Admission], query: SearchQuery) -> Iterable[Match]:

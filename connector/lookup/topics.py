@@ -60,7 +60,7 @@ class ReadProgress:
                 self._oldest[partition] = message.timestamp()[1]
 
 
-class Topics:
+class TopicSearch:
     """The topics of one connector. Every call blocks.
 
     Every method raises OutsideUnreachable where Kafka does not answer, and ConfigurationError where it refuses.
@@ -111,10 +111,10 @@ class Topics:
             all_partitions: Read every partition for an ``instanceId`` too.
         """
         key = None if all_partitions else query.key
-        found, searched = self._gathered(self._streams, query, _has_key(query), key)
+        found, searched = self._collect(self._streams, query, _has_key(query), key)
         if found:
             return found, searched
-        return self._gathered(self._main, query, _has_text(query), None)
+        return self._collect(self._main, query, _has_text(query), None)
 
     def history(self, instance_id: str, *, all_partitions: bool = False) -> Iterator[ConsumerRecord]:
         """The records of one instance that tell everything of it, in their order."""
@@ -124,7 +124,7 @@ class Topics:
             for message in self._scan(Coverage(topic), None, _has_key(query), key):
                 yield decode_record(stream, topic, message, self._by_id)
 
-    def behind(self, read: "ReadProgress", most: int) -> Iterator[list[ConsumerRecord]]:
+    def read_on(self, read: "ReadProgress", most: int) -> Iterator[list[ConsumerRecord]]:
         """The records that tell everything and were not read before, in batches.
 
         Args:
@@ -148,26 +148,26 @@ class Topics:
         letters: list[DeadLetter] = []
         searched = []
         for topic in self._letters:
-            now = Coverage(topic)
-            searched.append(now)
-            for message in self._scan(now, query.since, _is_letter(query), None):
+            coverage = Coverage(topic)
+            searched.append(coverage)
+            for message in self._scan(coverage, query.since, _is_letter(query), None):
                 letter = from_record(decode_record(DEAD_LETTERS, topic, message))
                 if _is_meant(letter, query):
                     letters.append(letter)
-                    if _is_enough(letters, now):
+                    if _is_enough(letters, coverage):
                         break
         return letters, searched
 
-    def _gathered(
+    def _collect(
         self, streams: Mapping[str, str], query: SearchQuery, is_match: Callable[[Message], bool], key: bytes | None
     ) -> Result:
         """The messages of the records that match; records of one message are one."""
         found: dict[tuple[str, str], Match] = {}
         searched = []
         for topic, stream in streams.items():
-            now = Coverage(topic)
-            searched.append(now)
-            for message in self._scan(now, query.since, is_match, key):
+            coverage = Coverage(topic)
+            searched.append(coverage)
+            for message in self._scan(coverage, query.since, is_match, key):
                 record = decode_record(stream, topic, message, self._by_id)
                 one = _found(record)
                 if key is None and not _is_of(record, one, query):
@@ -176,36 +176,36 @@ class Topics:
                     continue
                 if topic in self._main:
                     self._on_event(record)
-                of = record.headers.get("ce_id", ""), record.headers.get("weda.fingerprint", "")
-                known = found.get(of, one)
-                found[of] = one if known is one else replace(known, places=known.places + one.places)
-                if _is_enough(found, now):
+                identity = record.headers.get("ce_id", ""), record.headers.get("weda.fingerprint", "")
+                known = found.get(identity, one)
+                found[identity] = one if known is one else replace(known, places=known.places + one.places)
+                if _is_enough(found, coverage):
                     break
         return list(found.values()), searched
 
     def _scan(
-        self, now: Coverage, since: int | None, is_match: Callable[[Message], bool], key: bytes | None
+        self, coverage: Coverage, since: int | None, is_match: Callable[[Message], bool], key: bytes | None
     ) -> Iterator[Message]:
-        """The records of a topic that match; ``now`` is filled in meanwhile."""
-        with closing(TopicReader(*self._where, now.place, is_bulk=True)) as reader:
+        """The records of a topic that match; ``coverage`` is filled in meanwhile."""
+        with closing(TopicReader(*self._where, coverage.place, is_bulk=True)) as reader:
             there = reader.partitions()
             if not there:
-                now.note = "the topic does not exist"
+                coverage.note = "the topic does not exist"
                 return
             chosen = sorted(there) if key is None else [partition_of(key, len(there))]
             ranges = reader.offset_ranges(chosen, since)
-            now.partitions, now.of_partitions = tuple(chosen), len(there)
-            now.total = sum(max(part.end - part.first, 0) for part in ranges)
+            coverage.partitions, coverage.of_partitions = tuple(chosen), len(there)
+            coverage.total = sum(max(part.end - part.first, 0) for part in ranges)
             unseen = {part.partition for part in ranges}
             for batch in reader.batches(ranges):
                 began = time.monotonic()
                 if unseen:
-                    _note_oldest(now, batch, unseen)
+                    _note_oldest(coverage, batch, unseen)
                 yield from filter(is_match, batch)
-                now.records += len(batch)
-                self._on_progress(now.records, now.total)
+                coverage.records += len(batch)
+                self._on_progress(coverage.records, coverage.total)
                 if time.monotonic() >= self._give_up_at:
-                    now.is_whole, now.note = False, f"given up after {self._give_up_seconds:g} s"
+                    coverage.is_whole, coverage.note = False, f"given up after {self._give_up_seconds:g} s"
                     return
                 if self._rest:
                     time.sleep(self._rest * (time.monotonic() - began))
@@ -293,21 +293,21 @@ def _is_meant(letter: DeadLetter, query: SearchQuery) -> bool:
     return is_named or query.is_of_request(letter.request_id)
 
 
-def _is_enough(found: Sized, now: Coverage) -> bool:
+def _is_enough(found: Sized, coverage: Coverage) -> bool:
     if len(found) < MOST_FOUND:
         return False
-    now.is_whole, now.note = False, f"ended at {MOST_FOUND} of them: give a longer text, or a time"
+    coverage.is_whole, coverage.note = False, f"ended at {MOST_FOUND} of them: give a longer text, or a time"
     return True
 
 
-def _note_oldest(now: Coverage, batch: Iterable[Message], unseen: set[int]) -> None:
+def _note_oldest(coverage: Coverage, batch: Iterable[Message], unseen: set[int]) -> None:
     """The first record of each partition says since when it has any."""
     for message in batch:
         number = cast("int", message.partition())
         if number in unseen:
             unseen.discard(number)
             at = message.timestamp()[1]
-            now.oldest = at if now.oldest is None else min(now.oldest, at)
+            coverage.oldest = at if coverage.oldest is None else min(coverage.oldest, at)
 
 
 def _text(value: Any) -> str | None:

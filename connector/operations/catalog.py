@@ -84,7 +84,7 @@ class Catalog:
             self._read_at = time.monotonic()
 
     def _read_all(self, reader: KafkaReader, loop: asyncio.AbstractEventLoop) -> None:
-        for batch in reader.behind(self._read):
+        for batch in reader.read_on(self._read):
             facts = list(facts_of(batch))
             for first in range(0, len(facts), _FACTS_AT_ONCE):
                 part: list[Fact] = facts[first : first + _FACTS_AT_ONCE]

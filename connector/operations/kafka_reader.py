@@ -10,7 +10,7 @@ from connector.kafka.reader import ConsumerRecord, read_records, record_at
 from connector.kafka.registry import Registry
 from connector.kafka.topics import Broker, TopicAdmin, TopicOffsets, TopicSpec, TopicState, desired_topics, routes_of
 from connector.lookup.model import Coverage, Match, SearchQuery
-from connector.lookup.topics import EVENTS, ReadProgress, Topics
+from connector.lookup.topics import EVENTS, ReadProgress, TopicSearch
 from connector.message.routes import DEAD_LETTERS
 from connector.message.schemas import Schema
 from connector.settings import Settings
@@ -80,10 +80,10 @@ class KafkaReader:
         with self._searched() as topics:
             return topics.dead_letters(query)
 
-    def behind(self, read: ReadProgress) -> Iterator[list[ConsumerRecord]]:
+    def read_on(self, read: ReadProgress) -> Iterator[list[ConsumerRecord]]:
         """The records that were not read before, of each partition at most the last :data:`MOST_BEHIND`."""
         with self._searched() as topics:
-            yield from topics.behind(read, MOST_BEHIND)
+            yield from topics.read_on(read, MOST_BEHIND)
 
     def topics(self) -> tuple[tuple[TopicSpec, ...], dict[str, TopicState], tuple[Broker, ...]]:
         """The topics that should exist, those that do, and the brokers, each asked itself."""
@@ -103,11 +103,11 @@ class KafkaReader:
         return TopicAdmin(*self.connection_arguments())
 
     @contextmanager
-    def _searched(self) -> Iterator[Topics]:
+    def _searched(self) -> Iterator[TopicSearch]:
         """The topics for one search, which leaves the event loop most of the processor."""
         where = self.connection_arguments()
         with self._schemas_by_id() as by_id:
-            yield Topics(*where, self._routes, by_id=by_id, give_up_seconds=SEARCH_SECONDS, rest=_REST)
+            yield TopicSearch(*where, self._routes, by_id=by_id, give_up_seconds=SEARCH_SECONDS, rest=_REST)
 
     def connection_arguments(self) -> tuple[str, Mapping[str, Any]]:
         """Addresses and properties for a reader.
