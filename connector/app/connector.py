@@ -54,7 +54,7 @@ from connector.message.ingest_ids import IngestIds
 from connector.message.redact import Redaction
 from connector.message.routes import Routes
 from connector.operations.console import ROOT as CONSOLE
-from connector.operations.context import Context, Running
+from connector.operations.context import Context, RunningParts
 from connector.operations.history import History
 from connector.operations.kafka_reader import KafkaReader
 from connector.operations.listener import operations_app
@@ -138,7 +138,7 @@ class Connector:
         self._topic_limits = TopicLimits()
         self._timestamps = TimestampLimits(self.metrics.timestamp_replaced)
         self.publisher = KafkaPublisher(self._producer_properties(), on_rebuild=self.metrics.producer_rebuilds.inc)
-        self._running: Running | None = None
+        self._running: RunningParts | None = None
         self.recent = Recent(settings.sources, self._decoder.decode)
         self.context = self._context()
 
@@ -562,7 +562,7 @@ class Connector:
         waiting = WaitingDeadLetters(self.routes.dead_letter_topics, reader.connection_arguments)
         count = partial(count_letters, waiting, journal, delivery, self.health, self.metrics)
         self._watchers.start("letters", count)
-        self._running = Running(letters, journal, reader, {} if resolved is None else resolved.ids)
+        self._running = RunningParts(letters, journal, reader, {} if resolved is None else resolved.ids)
 
 
 def postgres_connections(url: str) -> Callable[[str], Connection]:
