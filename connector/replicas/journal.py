@@ -293,11 +293,11 @@ class SharedJournal:
         """
         await self._batches.store(admission, dedup_key, is_behind=True)
 
-    def note_key(self, sequence: int, dedup_key: DedupKey) -> None:
+    def remember_key(self, sequence: int, dedup_key: DedupKey) -> None:
         """The key of a message: it is safe if the message becomes a row."""
         self._keys[sequence] = dedup_key
 
-    def drop_key(self, sequence: int) -> None:
+    def forget_key(self, sequence: int) -> None:
         """The message is no row and becomes none."""
         self._keys.pop(sequence, None)
 

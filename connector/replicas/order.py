@@ -125,11 +125,11 @@ class SharedOrder:
             self._ledger.journaled(admission)
             return Durability.JOURNALED
         if dedup_key is not None:
-            self._journal.note_key(admission.sequence, dedup_key)
+            self._journal.remember_key(admission.sequence, dedup_key)
         try:
             durability = await self._deliver(admission, result)
         finally:
-            self._journal.drop_key(admission.sequence)
+            self._journal.forget_key(admission.sequence)
         if dedup_key is not None and durability is Durability.PUBLISHED:
             self._journal.mark_published(dedup_key)
         return durability

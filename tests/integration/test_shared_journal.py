@@ -208,7 +208,7 @@ async def test_a_repeat_of_what_was_refused_elsewhere_is_new(one, other):
 async def test_what_became_a_row_is_safe_in_the_same_transaction(one, other):
     seen = dedup_key_of("message", "default", "1", b"f" * 16)
     first = await claimed(one, seen=seen)
-    one.note_key(first.sequence, seen)
+    one.remember_key(first.sequence, seen)
     await one.admit(admission(first.sequence))
 
     assert (await claimed(other, seen=seen)).dedup_state is DedupState.SAFE
