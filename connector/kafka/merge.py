@@ -63,12 +63,12 @@ class Merge:
         Args:
             ends_at: Asks Kafka for the offset at which a partition ends now.
         """
-        lanes: defaultdict[int, list[Partition]] = defaultdict(list)
+        peers_by_number: defaultdict[int, list[Partition]] = defaultdict(list)
         for partition in sorted(self._waiting, key=lambda partition: self._rank[partition[0]]):
-            lanes[partition[1]].append(partition)
-        for lane in lanes.values():
-            if any(self._waiting[partition] for partition in lane):
-                yield from self._ready_of(lane, ends_at)
+            peers_by_number[partition[1]].append(partition)
+        for peers in peers_by_number.values():
+            if any(self._waiting[partition] for partition in peers):
+                yield from self._ready_of(peers, ends_at)
 
     def flow(self) -> tuple[set[Partition], set[Partition]]:
         """The partitions to pause, since much of them waits, and those to resume."""
@@ -77,11 +77,11 @@ class Merge:
         self._paused = (self._paused | full) - drained
         return full, drained
 
-    def _ready_of(self, lane: list[Partition], ends_at: Callable[[Partition], int]) -> Iterator[ConsumerRecord]:
-        known = [partition for partition in lane if not self._waiting[partition]]
-        if not all(self._is_at_end(partition, ends_at) for partition in known):
+    def _ready_of(self, peers: list[Partition], ends_at: Callable[[Partition], int]) -> Iterator[ConsumerRecord]:
+        empty = [partition for partition in peers if not self._waiting[partition]]
+        if not all(self._is_at_end(partition, ends_at) for partition in empty):
             return
-        waiting = [partition for partition in lane if partition not in known]
+        waiting = [partition for partition in peers if partition not in empty]
         while all(self._waiting[partition] for partition in waiting):
             first = min(waiting, key=lambda partition: _moment(self._waiting[partition][0]))
             yield self._waiting[first].popleft()
