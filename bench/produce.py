@@ -51,7 +51,7 @@ def make_records(topic: str, count: int) -> list[ProducibleRecord]:
         request = Request("default", http.partition(b"\r\n\r\n")[2], "application/json", time.time_ns() // 1_000_000)
         event = convert(parse(request.body, BodyKind.JSON), ZoneInfo("Asia/Shanghai"))
         ingest_id = ingest_ids.next()
-        value = event.encoded(schema, MAGIC + schema.fingerprint, request, ingest_id)
+        value = event.encode(schema, MAGIC + schema.fingerprint, request, ingest_id)
         key, shared = event.instance_id.encode(), headers(event, request, ingest_id)
         made.append(ProducibleRecord("events", topic, key, value, shared, request.received_at))
     return made

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import msgspec
 
+from connector import endpoints
 from connector.errors import (
     ConfigurationError,
     ConnectorError,
@@ -29,7 +30,7 @@ MAX_URL_BYTES: Final = 8 * 1024
 _ANSWERS: Final = 64
 _CLOSE: Final = b"connection: close\r\n"
 _BEARER: Final = (b"www-authenticate", b"Bearer")
-_OUTCOME: Final = weda.OUTCOME_HEADER.lower().encode()
+_OUTCOME: Final = endpoints.OUTCOME_HEADER.lower().encode()
 
 Headers = Iterable[tuple[bytes, bytes]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
@@ -123,7 +124,7 @@ def to_source(error: ConnectorError, *, is_code_only: bool = False) -> Answer:
 
 
 @lru_cache(maxsize=_ANSWERS)
-def _to_source(  # noqa: PLR0917 - by place, as keys of the cache
+def _to_source(  # noqa: PLR0917 - positional, as keys of the cache
     code: int,
     message: str,
     stage: str,
@@ -164,7 +165,7 @@ def _headers_of(error: ConnectorError) -> tuple[tuple[bytes, bytes], ...]:
     if isinstance(error, Refused):
         return _retry_after(error), (_OUTCOME, error.outcome.encode())
     if isinstance(error, WrongMethod):
-        return ((b"allow", ", ".join(weda.METHODS).encode()),)
+        return ((b"allow", ", ".join(endpoints.METHODS).encode()),)
     return (_BEARER,) if isinstance(error, Unauthenticated) else ()
 
 

@@ -44,7 +44,7 @@ _failures: dict[str, tuple[float, str]] = {}
 _LOG = structlog.get_logger("connector.supervision")
 
 
-async def forever(part: str, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+async def run_forever(part: str, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
     """Run a part's work, and restart it whenever it ends or fails, until this task is cancelled."""
     while True:
         try:
@@ -73,7 +73,7 @@ def problem() -> str:
     return f"restarted after a failure: {', '.join(recent)}; the log says where" if recent else ""
 
 
-class Vital:
+class Watchdog:
     """The parts that the connector cannot do without, each with a check whether it is alive."""
 
     def __init__(self) -> None:

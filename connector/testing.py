@@ -62,9 +62,9 @@ def record_value(event: Event, schema: Schema, request: Request, ingest_id: Inge
     """What a consumer decodes of an event's record, which is encoded for it; times are epoch milliseconds.
 
     Raises:
-        Unconvertible: A field that the record has no place for has no UTF-8 form.
+        Unconvertible: A field that the record does not have has no UTF-8 form.
     """
-    return read(schema, event.encoded(schema, b"", request, ingest_id))
+    return read(schema, event.encode(schema, b"", request, ingest_id))
 
 
 class InMemoryPublisher:

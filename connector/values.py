@@ -70,7 +70,7 @@ class Request(msgspec.Struct, frozen=True, array_like=True):
         attempt: How often it was tried, this time included: the second is a dead letter that is reprocessed.
         reprocessed_at: Epoch milliseconds of that attempt, from which on it waits; None in the first.
         request_id: The request's ``x-request-id``, if it had one; the connector's own ids are in no record. Last,
-            because the journal stores the fields by place, and files of earlier versions end before it.
+            because the journal stores the fields by position, and files of earlier versions end before it.
     """
 
     source: str

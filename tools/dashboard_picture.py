@@ -25,7 +25,7 @@ from connector.app.connector import Connector
 from connector.notify.metrics import Metrics
 from connector.notify.rules import Target, read_rules
 from connector.notify.sending import Failed
-from connector.notify.service import Notifier, Place
+from connector.notify.service import ConsumerOptions, Notifier
 from connector.settings import Settings
 from connector.simulator import Plan, play
 from tests.servers import KafkaCluster, Prometheus
@@ -135,8 +135,8 @@ def _notifier(kafka: KafkaCluster, folder: Path) -> tuple[Notifier, int]:
     read = read_rules(rules)
     metrics, (port,) = Metrics([*read.targets]), free_ports(1)
     metrics.serve("127.0.0.1", port)
-    place = Place(kafka.bootstrap_servers, {"prefix": "weda.workflow"}, "weda-notify", datetime.now(UTC))
-    return Notifier(place, read, folder / "notify.db", send, metrics), port
+    options = ConsumerOptions(kafka.bootstrap_servers, {"prefix": "weda.workflow"}, "weda-notify", datetime.now(UTC))
+    return Notifier(options, read, folder / "notify.db", send, metrics), port
 
 
 def _settings(kafka: KafkaCluster, folder: Path) -> Settings:

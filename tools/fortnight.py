@@ -20,7 +20,7 @@ from uuid import UUID
 
 from connector.cli.tail import whole
 from connector.kafka import partitions
-from connector.kafka.reader import Decoded
+from connector.kafka.reader import ConsumerRecord
 from connector.message import events
 from connector.message.headers import headers
 from connector.message.parsing import BodyKind, parse
@@ -136,7 +136,7 @@ class Published:
 
     arrival: Arrival
     published_ms: int
-    record: Decoded
+    record: ConsumerRecord
 
 
 @dataclass(frozen=True, slots=True)
@@ -362,7 +362,7 @@ def _publishing(accepted: tuple[Arrival, ...], random: Random) -> Iterator[tuple
 # --- through the connector ---
 
 
-def _record(arrival: Arrival, ingest_id: IngestId, partition: int, offset: int) -> Decoded:
+def _record(arrival: Arrival, ingest_id: IngestId, partition: int, offset: int) -> ConsumerRecord:
     """Parsed, converted, encoded and decoded again by the connector's own steps."""
     outgoing = render(arrival.simulated.message, Shape.MIXED)
     body = outgoing.query.encode() if outgoing.query else outgoing.body
@@ -371,7 +371,7 @@ def _record(arrival: Arrival, ingest_id: IngestId, partition: int, offset: int) 
     kind = BodyKind.QUERY if outgoing.query else BodyKind.of(content_type)
     event = events.convert(parse(body, kind), ZONE)
     [route] = ROUTES.of(event.message_type, request.source, event.environment)
-    return Decoded(
+    return ConsumerRecord(
         stream=route.stream.name,
         topic=route.topic,
         partition=partition,

@@ -21,7 +21,7 @@ from connector.journal.model import Admission
 from connector.journal.offline import Backlog, DetachedJournal, detached
 from connector.journal.sqlite import SqliteJournal
 from connector.kafka.publisher import Failure, KafkaPublisher, producer_properties
-from connector.kafka.timestamps import Timestamps
+from connector.kafka.timestamps import TimestampLimits
 from connector.kafka.topics import TopicAdmin, TopicState, routes_of
 from connector.message.headers import timestamp_text
 from connector.message.routes import Routes
@@ -181,12 +181,12 @@ def _is_continued(journal: DetachedJournal, lines: int, sequence: int, last_line
 
 def _sequence_of(line: bytes) -> int | None:
     try:
-        return msgspec.json.decode(line, type=_Place).sequence
+        return msgspec.json.decode(line, type=_Numbered).sequence
     except msgspec.MsgspecError:
         return None
 
 
-class _Place(msgspec.Struct):
+class _Numbered(msgspec.Struct):
     """The field of an exported line that gives its position."""
 
     sequence: int
@@ -237,7 +237,7 @@ def _reason_of(admission: Admission) -> dict[str, str] | None:
 # --- drain ---
 
 
-class End(Enum):
+class DrainEnd(Enum):
     """Why a drain has ended."""
 
     EMPTY = "empty"
@@ -246,7 +246,7 @@ class End(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Drained:
+class DrainResult:
     """Result of a drain.
 
     Attributes:
@@ -257,7 +257,7 @@ class Drained:
         seconds: How long it took.
     """
 
-    end: End
+    end: DrainEnd
     published: int
     left: int
     dead_lettered: int
@@ -285,7 +285,7 @@ def dry_run(settings: Settings, servers: str) -> Backlog:
 
 async def drain(
     settings: Settings, servers: str, *, give_up_seconds: float, stop: asyncio.Event, on_progress: OnProgress
-) -> Drained:
+) -> DrainResult:
     """Publish everything that waits in a detached journal, in order, and remove it.
 
     A damaged journal is salvaged first, as a connector would. Whatever ends it, it can be run again: what is left is
@@ -306,7 +306,7 @@ async def drain(
     began = time.monotonic()
     topics = await _prepared(settings, TopicAdmin(servers, settings.kafka.properties))
     if not topics:
-        return Drained(End.EMPTY, 0, 0, 0, time.monotonic() - began)
+        return DrainResult(DrainEnd.EMPTY, 0, 0, 0, time.monotonic() - began)
     return await _Draining(settings, servers, topics, stop, on_progress).run(give_up_seconds)
 
 
@@ -376,7 +376,7 @@ class _Draining:
         self._began = time.monotonic()
         self._dead_lettered = 0
 
-    async def run(self, give_up_seconds: float) -> Drained:
+    async def run(self, give_up_seconds: float) -> DrainResult:
         settings = self._settings
         journal = _journal(settings, self._damaged.set)
         contents = await journal.open()
@@ -384,7 +384,7 @@ class _Draining:
             publisher = KafkaPublisher(producer_properties(self._servers, settings.kafka.properties))
             ledger = Metrics(version="", sources=settings.sources, streams=settings.streams)
             ledger.recovered(contents)
-            timestamps = Timestamps(ledger.timestamp_replaced)
+            timestamps = TimestampLimits(ledger.timestamp_replaced)
             for topic in self._topics:
                 timestamps.note(topic)
             await publisher.start()
@@ -399,7 +399,7 @@ class _Draining:
             )
             delivery.start_publishing()
             end = await self._watch(delivery, give_up_seconds)
-            await self._end(delivery, _STUCK_FLUSH_SECONDS if end is End.STUCK else _FLUSH_SECONDS)
+            await self._end(delivery, _STUCK_FLUSH_SECONDS if end is DrainEnd.STUCK else _FLUSH_SECONDS)
         finally:
             await journal.close()
         if self._damaged.is_set():
@@ -407,9 +407,9 @@ class _Draining:
         left = delivery.waiting_rows
         seconds = time.monotonic() - self._began
         self._on_progress(Progress(delivery.removed, left, seconds))
-        return Drained(End.EMPTY if not left else end, delivery.removed, left, self._dead_lettered, seconds)
+        return DrainResult(DrainEnd.EMPTY if not left else end, delivery.removed, left, self._dead_lettered, seconds)
 
-    async def _watch(self, delivery: Delivery, give_up_seconds: float) -> End:
+    async def _watch(self, delivery: Delivery, give_up_seconds: float) -> DrainEnd:
         """Wait until the journal is empty, the drain is stopped, or nothing was published for too long."""
         removed, moved = -1, 0.0
         while delivery.waiting_rows and not self._damaged.is_set():
@@ -417,14 +417,14 @@ class _Draining:
             if delivery.removed != removed:
                 removed, moved = delivery.removed, now
             if self._stop.is_set():
-                return End.STOPPED
+                return DrainEnd.STOPPED
             if now - moved >= give_up_seconds:
-                return End.STUCK
+                return DrainEnd.STUCK
             self._on_progress(Progress(removed, delivery.waiting_rows, now - self._began))
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_LOOK_SECONDS):
                     await self._stop.wait()
-        return End.EMPTY
+        return DrainEnd.EMPTY
 
     async def _end(self, delivery: Delivery, flush_seconds: float) -> None:
         # A disk that refuses keeps removals waiting: closing the journal then ends them.
@@ -437,7 +437,7 @@ class _Draining:
     ) -> ProducibleRecord:
         self._dead_lettered += 1
         topic = self._dead_letter_topic(request.source, records[0])
-        return dead_letters.of_rejection(topic, request, records, failure)
+        return dead_letters.for_rejection(topic, request, records, failure)
 
     def _dead_letter_topic(self, source: str, record: ProducibleRecord) -> str:
         """The configured dead-letter topic if the record's topic is a configured one; else the one with its prefix."""

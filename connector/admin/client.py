@@ -67,12 +67,12 @@ class OperationsClient:
         """One dead letter.
 
         Raises:
-            NotFound: There is none in that place.
+            NotFound: There is none at that offset.
         """
         return await self._ask("GET", f"/api/dead-letters/{topic}/{partition}/{offset}")
 
     async def messages(self, text: str, since: int | None, *, with_records: bool) -> dict[str, Any]:
-        """Where a message is; see `connector.lookup.model.Report`."""
+        """Where a message is; see `connector.lookup.model.SearchReport`."""
         query = {"text": text, "records": _query_text(with_records)} | ({} if since is None else {"since": str(since)})
         return await self._ask("GET", "/api/messages", params=query)
 

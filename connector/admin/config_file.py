@@ -11,9 +11,9 @@ from typing import Any, Final
 
 import yaml
 
+from connector.endpoints import TOKEN_HEADER
 from connector.errors import ConnectorError
 from connector.kafka.topics import DURABLE_REPLICATION, TopicAdmin
-from connector.message.weda import TOKEN_HEADER
 from connector.settings import EMBEDDED, Settings
 
 DEFAULT_SERVERS: Final = "localhost:9092"

@@ -18,13 +18,23 @@ from typing import Any, Final, Literal
 
 import aiohttp
 
+from connector import endpoints
 from connector.app.connector import postgres_connections
 from connector.delivery.completion import Completion
 from connector.errors import ConfigurationError, ConnectorError, OutsideUnreachable
 from connector.kafka.publisher import Failures, KafkaPublisher, producer_properties
-from connector.kafka.reader import Decoded, read_records
+from connector.kafka.reader import ConsumerRecord, read_records
 from connector.kafka.registry import Registry, subjects
-from connector.kafka.topics import Broker, Difference, TopicAdmin, TopicSpec, TopicState, plan, routes_of, wanted
+from connector.kafka.topics import (
+    Broker,
+    Difference,
+    TopicAdmin,
+    TopicSpec,
+    TopicState,
+    desired_topics,
+    plan,
+    routes_of,
+)
 from connector.lookup.topics import EVENTS
 from connector.message import weda
 from connector.message.routes import DEAD_LETTERS, STREAMS, Routes
@@ -170,7 +180,7 @@ def _way_out(error: ConnectorError) -> str:
 
 
 def _topics(settings: Settings, admin: TopicAdmin, silent: Collection[int]) -> Iterator[Finding]:
-    specs = wanted(settings)
+    specs = desired_topics(settings)
     actual = admin.describe((spec.name for spec in specs), _SECONDS)
     differences = plan(specs, actual)
     missing = [each.topic for each in differences if each.action == "create"]
@@ -223,7 +233,7 @@ def _durability(actual: Mapping[str, TopicState]) -> Iterator[Finding]:
 
 def _replicas(actual: Mapping[str, TopicState], silent: Collection[int]) -> Iterator[Finding]:
     """Whether enough replicas are in sync, on brokers that answer."""
-    found = {each.name: each.fewest_in_sync(silent) for each in actual.values()}
+    found = {each.name: each.smallest_isr(silent) for each in actual.values()}
     closed = [each.name for each in actual.values() if found[each.name] < each.min_insync_replicas]
     if closed:
         text = f"too few replicas in sync, so that Kafka takes no record now: {', '.join(closed)}"
@@ -323,7 +333,9 @@ def _clock_skew(ahead: float, topics: Mapping[str, TopicState]) -> Finding:
     )
 
 
-def _records(settings: Settings, servers: str, topic: str, key: str, idle_seconds: float | None) -> Iterator[Decoded]:
+def _records(
+    settings: Settings, servers: str, topic: str, key: str, idle_seconds: float | None
+) -> Iterator[ConsumerRecord]:
     """The records of an instance, as bytes; to the end, or until none has come for so long."""
     where: dict[str, Any] = {"stream": DEAD_LETTERS, "topic": topic, "key": key, "from_beginning": True}
     return read_records(
@@ -362,8 +374,8 @@ def _through_connector(settings: Settings, servers: str, url: str) -> Finding:
 
 async def _post(settings: Settings, url: str, source: str, message: Mapping[str, str]) -> tuple[int, str]:
     tokens = settings.sources[source].tokens
-    headers = {weda.TOKEN_HEADER: tokens[0].get_secret_value()} if tokens else {}
-    address = f"{url.rstrip('/').removesuffix(weda.PATH)}{weda.SOURCES}{source}{weda.PATH}"
+    headers = {endpoints.TOKEN_HEADER: tokens[0].get_secret_value()} if tokens else {}
+    address = f"{url.rstrip('/').removesuffix(endpoints.DELIVER_PATH)}{endpoints.path_of(source)}"
     timeout = aiohttp.ClientTimeout(total=_SECONDS)
     async with (
         aiohttp.ClientSession(timeout=timeout, headers=headers) as session,

@@ -10,18 +10,18 @@ from connector.errors import ConfigurationError, ConnectorError, OutsideUnreacha
 from connector.intake.dead_letters import NOTED
 from connector.journal.file import DamagedFile
 from connector.journal.offline import detached
-from connector.kafka.reader import Decoded
+from connector.kafka.reader import ConsumerRecord
 from connector.kafka.registry import Registry
 from connector.kafka.topics import routes_of
 from connector.lookup import journal
-from connector.lookup.model import Found, Report, Searched, Wanted, unsearched
-from connector.lookup.topics import OnProgress, Topics, letter_found
+from connector.lookup.model import Coverage, Match, SearchQuery, SearchReport, unsearched
+from connector.lookup.topics import OnProgress, TopicSearch, letter_found
 from connector.message.schemas import Schema
 from connector.settings import EMBEDDED, Settings
 
 _LETTERS = "the dead letters"
 _RECORDS = "the topics"
-_Result = tuple[list[Found], list[Searched]]
+_Result = tuple[list[Match], list[Coverage]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +44,8 @@ def search(
     text: str,
     bounds: Bounds,
     on_progress: OnProgress,
-    on_event: Callable[[Decoded], None] = lambda _record: None,
-) -> Report:
+    on_event: Callable[[ConsumerRecord], None] = lambda _record: None,
+) -> SearchReport:
     """Look for an ``instanceId``, a ``msgId``, a part of a title or the id of a request.
 
     A running connector reports what waits in its journal, what became of dead letters and which requests it remembers.
@@ -71,24 +71,24 @@ def search(
                 "WEDA_KAFKA__BOOTSTRAP_SERVERS is not set: give the brokers as host:port,host:port, or "
                 "--bootstrap-servers"
             )
-        report = Report(text)
+        report = SearchReport(text)
     if reads_topics:
-        wanted = Wanted(text, bounds.since, report.request)
+        query = SearchQuery(text, bounds.since, report.request)
         with _topics(settings, bounds, on_progress, on_event) as topics:
             if not is_asked:
-                _read_rest(report, settings, topics, wanted)
-            if not wanted.is_nameless:
-                records = _tried(_RECORDS, lambda: topics.records(wanted, all_partitions=bounds.all_partitions))
+                _read_rest(report, settings, topics, query)
+            if not query.is_nameless:
+                records = _tried(_RECORDS, lambda: topics.records(query, all_partitions=bounds.all_partitions))
                 report.add(*records)
     return report
 
 
-def _asked(settings: Settings, text: str, bounds: Bounds, *, with_records: bool) -> Report | None:
+def _asked(settings: Settings, text: str, bounds: Bounds, *, with_records: bool) -> SearchReport | None:
     """What a running connector says; None where none answers."""
 
-    async def ask() -> Report:
+    async def ask() -> SearchReport:
         async with OperationsClient(settings.operations) as client:
-            return Report.of(await client.messages(text, bounds.since, with_records=with_records))
+            return SearchReport.of(await client.messages(text, bounds.since, with_records=with_records))
 
     try:
         return asyncio.run(ask())
@@ -98,7 +98,7 @@ def _asked(settings: Settings, text: str, bounds: Bounds, *, with_records: bool)
         return None
 
 
-def _read_rest(report: Report, settings: Settings, topics: Topics, wanted: Wanted) -> None:
+def _read_rest(report: SearchReport, settings: Settings, topics: TopicSearch, query: SearchQuery) -> None:
     """What the connector would have answered: its journal, and the dead letters."""
     noted: dict[str, int] | None = None
     path = settings.journal.path
@@ -108,37 +108,37 @@ def _read_rest(report: Report, settings: Settings, topics: Topics, wanted: Wante
     else:
         try:
             with detached(path) as file:
-                found, searched = journal.search_file(file, path, wanted)
+                found, searched = journal.search_file(file, path, query)
                 report.add(found, [searched])
                 noted = file.read_notes(NOTED)
         except (ConnectorError, DamagedFile) as error:
             note = error.message if isinstance(error, ConnectorError) else str(error)
             why = f"no connector answers at {settings.operations.url}, and: {note}"
             report.add([], [unsearched(f"{journal.PLACE} {path}", OutsideUnreachable(why))])
-    report.add(*_tried(_LETTERS, lambda: _letters(topics, wanted, noted)))
+    report.add(*_tried(_LETTERS, lambda: _letters(topics, query, noted)))
 
 
-def _letters(topics: Topics, wanted: Wanted, noted: dict[str, int] | None) -> _Result:
-    letters, searched = topics.dead_letters(wanted)
+def _letters(topics: TopicSearch, query: SearchQuery, noted: dict[str, int] | None) -> _Result:
+    letters, searched = topics.dead_letters(query)
     found = [letter_found(one, reprocessed=None if noted is None else one.note.name in noted) for one in letters]
     return found, searched
 
 
-def _tried(place: str, look: Callable[[], _Result]) -> _Result:
+def _tried(where: str, look: Callable[[], _Result]) -> _Result:
     try:
         return look()
     except OutsideUnreachable as error:
-        return [], [unsearched(place, error)]
+        return [], [unsearched(where, error)]
 
 
 @contextmanager
 def _topics(
-    settings: Settings, bounds: Bounds, on_progress: OnProgress, on_event: Callable[[Decoded], None]
-) -> Iterator[Topics]:
+    settings: Settings, bounds: Bounds, on_progress: OnProgress, on_event: Callable[[ConsumerRecord], None]
+) -> Iterator[TopicSearch]:
     servers, properties = settings.kafka.bootstrap_servers or "", settings.kafka.properties
 
-    def made(by_id: Callable[[int], Schema] | None) -> Topics:
-        return Topics(
+    def made(by_id: Callable[[int], Schema] | None) -> TopicSearch:
+        return TopicSearch(
             servers,
             properties,
             routes_of(settings),

@@ -12,8 +12,8 @@ from connector.delivery.delivery import Delivery
 from connector.errors import ConnectorError
 from connector.kafka.limits import TopicLimits
 from connector.kafka.publisher import KafkaPublisher
-from connector.kafka.timestamps import Timestamps
-from connector.kafka.topics import TopicAdmin, TopicSpec, TopicState, canaries, routes_of, wanted
+from connector.kafka.timestamps import TimestampLimits
+from connector.kafka.topics import TopicAdmin, TopicSpec, TopicState, canaries, desired_topics, routes_of
 from connector.replicas.journal import SharedJournal
 from connector.settings import EMBEDDED, Settings
 from connector.telemetry.health import Health
@@ -90,7 +90,7 @@ class BrokerWatch:
         shared: SharedJournal | None,
         changes: TopicChanges,
         limits: TopicLimits,
-        timestamps: Timestamps,
+        timestamps: TimestampLimits,
         health: Health,
         metrics: Metrics,
     ) -> None:
@@ -144,7 +144,7 @@ class BrokerWatch:
             self._metrics.durability_degraded.set(1)
             return  # the mock cluster creates topics itself, and cannot describe them
         states = await asyncio.to_thread(self._admin.describe, self._topics, ASK_SECONDS)
-        missing = [spec for spec in wanted(self._settings) if spec.name not in states]
+        missing = [spec for spec in desired_topics(self._settings) if spec.name not in states]
         if missing and self._settings.topics.create:
             await self._create(missing)
             states = await asyncio.to_thread(self._admin.describe, self._topics, ASK_SECONDS)

@@ -30,7 +30,7 @@ _LOG = structlog.get_logger("connector.canary")
 _T = TypeVar("_T")
 
 
-class Watch(Protocol):
+class CanaryMetrics(Protocol):
     """Counts the canaries; the metrics in a running connector."""
 
     def canary_read(self, seconds: float) -> None:
@@ -56,7 +56,7 @@ class Canary:
     Args:
         pipeline: Publishes to the canary's topic.
         topic: That topic; it exists.
-        watch: Counts them.
+        metrics: Counts them.
         bootstrap_servers: Brokers as ``host:port``, comma-separated.
         properties: librdkafka properties; those of producers do no harm.
         interval_seconds: From one to the next.
@@ -67,14 +67,14 @@ class Canary:
         pipeline: Pipeline,
         topic: str,
         *,
-        watch: Watch,
+        metrics: CanaryMetrics,
         bootstrap_servers: str,
         properties: Mapping[str, Any],
         interval_seconds: float,
     ) -> None:
         self._pipeline = pipeline
         self._topic = topic
-        self._watch = watch
+        self._metrics = metrics
         self._interval = interval_seconds
         self._run = secrets.token_hex(6)
         self._number = 0
@@ -108,12 +108,12 @@ class Canary:
         try:
             await self._pipeline.accept(_request(name), BodyKind.JSON)
         except ConnectorError as refusal:
-            self._watch.canary_refused()
+            self._metrics.canary_refused()
             _LOG.warning("the canary was not accepted", reason=refusal.message)
             return
         while await records.next_key() != name.encode():
             pass
-        self._watch.canary_read(time.monotonic() - began)
+        self._metrics.canary_read(time.monotonic() - began)
 
 
 class _Records:

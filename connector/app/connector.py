@@ -35,35 +35,35 @@ from connector.app.watch import (
 from connector.delivery.delivery import Delivery
 from connector.delivery.duplicates import Duplicates, DuplicatesFile
 from connector.delivery.lanes import JournaledLanes, LaneCounts
-from connector.delivery.order import LocalOrder, OnceOnly, Order
+from connector.delivery.order import Idempotency, LocalOrder, Order
 from connector.errors import ConfigurationError, Unavailable
 from connector.intake import dead_letters
 from connector.intake.pipeline import Counts, MessageDecoder, Pipeline
 from connector.intake.reprocessing import DeadLetterReprocessor
-from connector.intake.waiting import WaitingLetters
+from connector.intake.waiting_dead_letters import WaitingDeadLetters
 from connector.journal.model import Contents, Journal
 from connector.journal.sqlite import SqliteJournal
 from connector.kafka.embedded import EmbeddedBroker
 from connector.kafka.limits import TopicLimits
 from connector.kafka.publisher import Failure, KafkaPublisher, Publisher, producer_properties
 from connector.kafka.registry import Registry, Resolved, resolve, subjects
-from connector.kafka.timestamps import Timestamps
+from connector.kafka.timestamps import TimestampLimits
 from connector.kafka.topics import TopicAdmin, canaries, canary_routes, routes_of
 from connector.message.encoding import Framing, RegistryFraming, SingleObjectFraming
 from connector.message.ingest_ids import IngestIds
-from connector.message.redact import Privacy
+from connector.message.redact import Redaction
 from connector.message.routes import Routes
 from connector.operations.console import ROOT as CONSOLE
-from connector.operations.context import Context, Running
+from connector.operations.context import Context, RunningParts
 from connector.operations.history import History
 from connector.operations.kafka_reader import KafkaReader
 from connector.operations.listener import operations_app
 from connector.receiver.application import Receiver
 from connector.receiver.authentication import Authentication, Credentials
 from connector.receiver.connection import Listener
-from connector.receiver.rates import Rates
-from connector.receiver.single_use import SingleUse
-from connector.receiver.tls import Files, ServerTls
+from connector.receiver.limits import RateLimiter
+from connector.receiver.replay_protection import ReplayProtection
+from connector.receiver.tls import ServerTls, TlsFiles
 from connector.receiver.tracing import RequestSpans
 from connector.replicas.database import Connection
 from connector.replicas.journal import SharedJournal
@@ -131,14 +131,14 @@ class Connector:
             self.metrics.without_canary()
         self._restarts = Restarts(Counter() if restarts is None else restarts, self.metrics)
         self._reloader = Reloader(settings, reload, self.health, self.metrics)
-        self._watchers = Watchers(self.health.vital)
+        self._watchers = Watchers(self.health.watchdog)
         self._tracing = Tracing(VERSION) if settings.tracing.enabled else None
         self._decoder = self._message_decoder()
         self._topic_changes = TopicChanges()
         self._topic_limits = TopicLimits()
-        self._timestamps = Timestamps(self.metrics.timestamp_replaced)
+        self._timestamps = TimestampLimits(self.metrics.timestamp_replaced)
         self.publisher = KafkaPublisher(self._producer_properties(), on_rebuild=self.metrics.producer_rebuilds.inc)
-        self._running: Running | None = None
+        self._running: RunningParts | None = None
         self.recent = Recent(settings.sources, self._decoder.decode)
         self.context = self._context()
 
@@ -164,7 +164,7 @@ class Connector:
         else:
             journal = local = self._local_journal()
         contents = await journal.open()
-        self.health.vital.watch("journal", lambda: journal.is_alive)
+        self.health.watchdog.watch("journal", lambda: journal.is_alive)
         self._stack.push_async_callback(journal.close)
         if local is not None:  # it has a ledger
             self._stack.push_async_callback(add_direct, local, self.metrics)
@@ -226,7 +226,7 @@ class Connector:
     @property
     def must_restart(self) -> asyncio.Event:
         """Set when only a new start can help: the journal is damaged, its lease has run out, or a part has ended."""
-        return self._restarts.wanted
+        return self._restarts.requested
 
     @property
     def _is_replica(self) -> bool:
@@ -241,9 +241,9 @@ class Connector:
         zone = ZoneInfo(self._settings.timezone)
         if not asked.redact and not asked.pseudonyms:
             return MessageDecoder(zone)
-        privacy = Privacy(asked.redact, asked.pseudonyms, _revealed(asked.key))
-        self._reloader.on_settings(lambda settings: privacy.take_key(_revealed(settings.privacy.key)))
-        return MessageDecoder(zone, privacy)
+        redaction = Redaction(asked.redact, asked.pseudonyms, _revealed(asked.key))
+        self._reloader.on_settings(lambda settings: redaction.replace_key(_revealed(settings.privacy.key)))
+        return MessageDecoder(zone, redaction)
 
     def _context(self) -> Context:
         settings = self._settings
@@ -292,8 +292,8 @@ class Connector:
         return SharedJournal(
             postgres_connections(_revealed(settings.journal.url) or ""),
             max_bytes=settings.journal.max_bytes,
-            repeats_within=settings.repeats.window_seconds,
-            most_repeats=settings.repeats.max_entries,
+            dedup_window_seconds=settings.repeats.window_seconds,
+            max_dedup_keys=settings.repeats.max_entries,
             on_loss=partial(self._restarts.request, "lease"),
         )
 
@@ -313,12 +313,12 @@ class Connector:
                 "WEDA_OPERATIONS__TOKEN is not set: beyond loopback the operations listener gives metrics and probes "
                 "alone"
             )
-        files = Files.of(settings.tls_certificate, settings.tls_key, None, setting="WEDA_OPERATIONS")
+        files = TlsFiles.of(settings.tls_certificate, settings.tls_key, None, setting="WEDA_OPERATIONS")
         return await self._serve("operations", guard, listener, self._reloader.tls(files), Listener.operations())
 
     async def _serve_receiver(self, receiver: Receiver, listener: socket.socket) -> str:
         settings = self._settings.receiver
-        files = Files.of(settings.tls_certificate, settings.tls_key, settings.tls_client_ca, setting="WEDA_RECEIVER")
+        files = TlsFiles.of(settings.tls_certificate, settings.tls_key, settings.tls_client_ca, setting="WEDA_RECEIVER")
         public = Listener.public(receiver, settings.max_connections, self.metrics.connection_turned_away)
         return await self._serve("receiver", receiver, listener, self._reloader.tls(files), public)
 
@@ -327,7 +327,7 @@ class Connector:
         server = HttpServer(app, port, listener, tls, grace_seconds=grace)
         await server.start()
         self._stack.push_async_callback(server.stop)
-        self.health.vital.watch(part, lambda: server.is_alive)
+        self.health.watchdog.watch(part, lambda: server.is_alive)
         self._watchers.start("connections", server.keep_sweeping)
         return server.url
 
@@ -348,7 +348,7 @@ class Connector:
             return duplicates
         file = DuplicatesFile(settings.journal.path.with_name(settings.journal.path.name + ".repeats"), duplicates)
         await file.start()
-        self.health.vital.watch("duplicates", lambda: file.is_alive)
+        self.health.watchdog.watch("duplicates", lambda: file.is_alive)
         self._stack.push_async_callback(file.stop)
         return duplicates
 
@@ -384,14 +384,14 @@ class Connector:
         self, journal: Journal, shared: SharedJournal | None, contents: Contents, duplicates: Duplicates
     ) -> tuple[Delivery, AnyOrder]:
         await self.publisher.start()
-        self.health.vital.watch("publisher", lambda: self.publisher.is_alive)
+        self.health.watchdog.watch("publisher", lambda: self.publisher.is_alive)
         tracing = self._tracing
         publisher = self.publisher if tracing is None else TracedPublisher(self.publisher, tracing.tracer)
         if shared is None:
             delivery, order = self._local_order(publisher, journal, contents, duplicates)
         else:
             delivery, order = self._shared_order(publisher, shared, contents, duplicates)
-        self.health.vital.watch("replay", lambda: delivery.is_alive)
+        self.health.watchdog.watch("replay", lambda: delivery.is_alive)
         grace = self._settings.receiver.shutdown_grace_seconds * (1 - _STOP_SHARE)
         self._stack.push_async_callback(delivery.stop, grace)
         self._stack.push_async_callback(self._watchers.stop)
@@ -433,7 +433,7 @@ class Connector:
         """The dead letter of a message that Kafka rejected: the topics' limits may have changed."""
         self._topic_changes.signal()
         topic = self.routes.dead_letter_topic(request.source)
-        return dead_letters.of_rejection(topic, request, records, failure)
+        return dead_letters.for_rejection(topic, request, records, failure)
 
     async def _start_watching_brokers(self, delivery: Delivery, shared: SharedJournal | None) -> None:
         admin = TopicAdmin(self.bootstrap_servers, self._settings.kafka.properties)
@@ -483,14 +483,14 @@ class Connector:
             topic_limits=self._topic_limits,
         )
 
-    def _receiver(self, pipeline: Pipeline, once_only: OnceOnly) -> Receiver:
+    def _receiver(self, pipeline: Pipeline, idempotency: Idempotency) -> Receiver:
         settings = self._settings
         authentication = Authentication(
             _credentials(settings), allow_anonymous=settings.auth == "none" or not settings.credentials_exist
         )
-        rates = Rates(_rates(settings))
+        rate_limiter = RateLimiter(_rates(settings))
         self._reloader.on_settings(lambda newer: authentication.replace(_credentials(newer)))
-        self._reloader.on_settings(lambda newer: rates.replace(_rates(newer)))
+        self._reloader.on_settings(lambda newer: rate_limiter.replace(_rates(newer)))
         receiver = Receiver(
             authentication,
             pipeline,
@@ -498,8 +498,8 @@ class Connector:
             self.recent,
             max_body_bytes=settings.receiver.max_body_bytes,
             max_in_flight=settings.receiver.max_in_flight,
-            rates=rates,
-            single_use=SingleUse(once_only),
+            rate_limiter=rate_limiter,
+            replay_protection=ReplayProtection(idempotency),
             is_ready=lambda: self.health.is_ready,
             trusted_proxies=settings.receiver.trusted_proxies,
             code_only=_code_only(settings),
@@ -515,7 +515,7 @@ class Connector:
         canary = Canary(
             pipeline,
             routes[0].topic,
-            watch=self.metrics,
+            metrics=self.metrics,
             bootstrap_servers=self.bootstrap_servers,
             properties=self._settings.kafka.properties,
             interval_seconds=self._settings.canary.interval_seconds,
@@ -559,10 +559,10 @@ class Connector:
         )
         self._stack.push_async_callback(letters.stop)
         self._stack.push_async_callback(self.context.catalog.stop)
-        waiting = WaitingLetters(self.routes.dead_letter_topics, reader.connection_arguments)
+        waiting = WaitingDeadLetters(self.routes.dead_letter_topics, reader.connection_arguments)
         count = partial(count_letters, waiting, journal, delivery, self.health, self.metrics)
         self._watchers.start("letters", count)
-        self._running = Running(letters, journal, reader, {} if resolved is None else resolved.ids)
+        self._running = RunningParts(letters, journal, reader, {} if resolved is None else resolved.ids)
 
 
 def postgres_connections(url: str) -> Callable[[str], Connection]:

@@ -105,7 +105,7 @@ class Gauges:
         health.note_problem("log", logs.problem())
         ended = health.ended
         health.note_problem("parts", f"ended: {', '.join(ended)}" if ended else supervision.problem())
-        if ended and not self._restarts.wanted.is_set():
+        if ended and not self._restarts.requested.is_set():
             _LOG.error("parts of the connector have ended; starting again as a whole", parts=ended)
             self._restarts.request("part")
 

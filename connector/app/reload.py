@@ -9,7 +9,7 @@ import structlog
 
 from connector.app.files import WatchedFiles
 from connector.errors import ConfigurationError
-from connector.receiver.tls import Files, ServerTls
+from connector.receiver.tls import ServerTls, TlsFiles
 from connector.settings import Settings
 from connector.telemetry.health import Health
 from connector.telemetry.metrics import Metrics
@@ -67,7 +67,7 @@ class Reloader:
         """Call ``exchange`` when the Kafka clients have to be built again: new properties, or new certificates."""
         self._on_properties.append(exchange)
 
-    def tls(self, files: Files | None) -> ServerTls | None:
+    def tls(self, files: TlsFiles | None) -> ServerTls | None:
         """The TLS of a listener, reloaded when its files change; None without files."""
         if files is None:
             return None

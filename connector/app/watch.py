@@ -12,13 +12,13 @@ from connector import supervision
 from connector.delivery.delivery import Delivery
 from connector.errors import ConfigurationError, ConnectorError, Unavailable
 from connector.intake.dead_letters import NOTED
-from connector.intake.waiting import WaitingLetters
+from connector.intake.waiting_dead_letters import WaitingDeadLetters
 from connector.journal.model import Journal
 from connector.journal.sqlite import SqliteJournal
 from connector.kafka.registry import Registry, Subject
 from connector.message.ingest_ids import IngestIds
 from connector.operations.history import SECONDS_BETWEEN, History
-from connector.supervision import Vital
+from connector.supervision import Watchdog
 from connector.telemetry.health import Health
 from connector.telemetry.metrics import Metrics
 
@@ -43,18 +43,18 @@ class Watchers:
     """The tasks of one connector; each is restarted when it ends or fails.
 
     Args:
-        vital: Where each part is registered as one that has to live.
+        watchdog: Where each part is registered as one that has to live.
     """
 
-    def __init__(self, vital: Vital) -> None:
-        self._vital = vital
+    def __init__(self, watchdog: Watchdog) -> None:
+        self._watchdog = watchdog
         self._tasks: set[asyncio.Task[None]] = set()
 
     def start(self, part: str, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Do a part's work until :meth:`stop`."""
-        task = asyncio.create_task(supervision.forever(part, work))
+        task = asyncio.create_task(supervision.run_forever(part, work))
         self._tasks.add(task)
-        self._vital.watch(part, lambda: not task.done())
+        self._watchdog.watch(part, lambda: not task.done())
 
     async def stop(self) -> None:
         """Cancel all of them."""
@@ -71,20 +71,20 @@ class Restarts:
         metrics: Where they are shown.
 
     Attributes:
-        wanted: Set once only a new start can help.
+        requested: Set once only a new start can help.
     """
 
     def __init__(self, counts: Counter[str], metrics: Metrics) -> None:
         self._counts = counts
         self._metrics = metrics
-        self.wanted = asyncio.Event()
+        self.requested = asyncio.Event()
         metrics.restarted(counts)
 
     def request(self, reason: str) -> None:
         """Ask for a new start; nothing of this connector's state but the counts survives it."""
         self._counts[reason] += 1
         self._metrics.restarted(self._counts)
-        self.wanted.set()
+        self.requested.set()
 
 
 async def measure_lag(metrics: Metrics) -> None:
@@ -137,7 +137,7 @@ async def add_direct(journal: SqliteJournal, metrics: Metrics) -> None:
 
 
 async def count_letters(
-    letters: WaitingLetters, journal: Journal, delivery: Delivery, health: Health, metrics: Metrics
+    letters: WaitingDeadLetters, journal: Journal, delivery: Delivery, health: Health, metrics: Metrics
 ) -> None:
     """Show how many dead letters wait to be reprocessed; while Kafka or the journal is away, how many did."""
     while True:

@@ -117,7 +117,7 @@ def show(
     Exit codes: 0 shown, 1 there is none, 2 bad usage or configuration, 3 no connector answers, or it does not reach
     Kafka.
     """
-    at = None if place == _LATEST else _place(place)
+    at = None if place == _LATEST else _offset_of(place)
     settings = operations_settings(file, operations_url, token)
     found = ask(settings.operations, _latest if at is None else lambda client: _found(client, *at))
     if as_json:
@@ -191,7 +191,7 @@ def replay(
     raise typer.Exit(failed_if(not is_complete))
 
 
-def _place(text: str) -> tuple[str | None, int, int]:
+def _offset_of(text: str) -> tuple[str | None, int, int]:
     found = _PLACE.fullmatch(text)
     if found is None:
         raise typer.BadParameter("write partition/offset or topic/partition/offset as the list shows it, or `latest`")

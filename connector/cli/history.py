@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 from connector.cli.columns import local_time, table
-from connector.kafka.reader import Decoded
+from connector.kafka.reader import ConsumerRecord
 from connector.operations import timeline
 from connector.operations.timeline import Step
 from connector.text import one_line
@@ -16,7 +16,7 @@ _HERE, _BACK_TO, _LINE, _NONE = "●", "◁", "│", " "
 _UNITS: Final = ((86_400_000, "d"), (3_600_000, "h"), (60_000, "min"), (1_000, "s"))
 
 
-def lines(records: Sequence[Decoded]) -> Iterator[str]:
+def lines(records: Sequence[ConsumerRecord]) -> Iterator[str]:
     """The head of an instance and a line for each of its events.
 
     Args:

@@ -22,8 +22,8 @@ from connector.cli.options import (
 )
 from connector.cli.output import print_json
 from connector.cli.progress import Progress
-from connector.kafka.reader import Decoded
-from connector.lookup.model import Found, Report, Searched
+from connector.kafka.reader import ConsumerRecord
+from connector.lookup.model import Coverage, Match, SearchReport
 from connector.settings import Settings
 from connector.text import counted, one_line
 
@@ -71,7 +71,7 @@ def instance(
         OPERATIONS_TOKEN: token,
     }
     settings = Settings.load(file=file, flags=flags)
-    events: list[Decoded] = []
+    events: list[ConsumerRecord] = []
     with Progress(stays=False) as shown:
         report = search(
             settings,
@@ -87,13 +87,13 @@ def instance(
     raise typer.Exit(_exit_code(report))
 
 
-def _exit_code(report: Report) -> Exit:
+def _exit_code(report: SearchReport) -> Exit:
     if report.found:
         return Exit.DONE
     return Exit.FAILED if report.is_whole else Exit.UNREACHABLE
 
 
-def _lines(report: Report, events: Sequence[Decoded]) -> Iterator[str]:
+def _lines(report: SearchReport, events: Sequence[ConsumerRecord]) -> Iterator[str]:
     yield f"{one_line(report.text)}: {report.verdict}"
     if report.request is not None:
         asked = report.request
@@ -109,7 +109,7 @@ def _lines(report: Report, events: Sequence[Decoded]) -> Iterator[str]:
         yield f"searched: {_searched(searched)}"
 
 
-def _found(found: Found) -> Iterator[str]:
+def _found(found: Match) -> Iterator[str]:
     parts = (found.instance_id, found.message_id, found.what, found.title)
     yield "  ".join(
         (local_time(found.received_at), found.state, found.source, _answer(found.code), *map(one_line, parts))
@@ -126,7 +126,7 @@ def _answer(code: int) -> str:
     return "answered 200" if code == 0 else f"answered {code // 100} (code {code})"
 
 
-def _searched(searched: Searched) -> str:
+def _searched(searched: Coverage) -> str:
     parts = [searched.place]
     if searched.partitions is not None:
         which = (

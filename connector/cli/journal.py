@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from connector.admin import backlog
-from connector.admin.backlog import Drained, End
+from connector.admin.backlog import DrainEnd, DrainResult
 from connector.admin.client import status_if_running
 from connector.app.signals import on_interrupt
 from connector.cli.commands import Command, group
@@ -286,7 +286,7 @@ def _catch_up(status: dict[str, Any]) -> str:
 # --- drain ---
 
 
-async def _until_interrupted(settings: Settings, servers: str, give_up_seconds: float, shown: Progress) -> Drained:
+async def _until_interrupted(settings: Settings, servers: str, give_up_seconds: float, shown: Progress) -> DrainResult:
     stop = asyncio.Event()
     on_interrupt(stop.set)
     return await backlog.drain(
@@ -309,8 +309,8 @@ def _dry_run(settings: Settings, servers: str, *, as_json: bool) -> None:
     )
 
 
-def _print_drained(drained: Drained, give_up_seconds: float, *, as_json: bool) -> None:
-    if drained.end is End.STUCK:
+def _print_drained(drained: DrainResult, give_up_seconds: float, *, as_json: bool) -> None:
+    if drained.end is DrainEnd.STUCK:
         print(
             f"weda-connector: nothing has left the journal for {give_up_seconds:g} s; {drained.left} are left: "
             "fix the problem shown in the log, then run it again",
@@ -326,10 +326,10 @@ def _print_drained(drained: Drained, give_up_seconds: float, *, as_json: bool) -
     print(f"{drained.published} published{letters}, {drained.left} left, {drained.seconds:.1f} s")
 
 
-def _exit_code(drained: Drained) -> Exit:
-    if drained.end is End.EMPTY:
+def _exit_code(drained: DrainResult) -> Exit:
+    if drained.end is DrainEnd.EMPTY:
         return Exit.DONE
-    return Exit.UNREACHABLE if drained.end is End.STUCK else Exit.FAILED
+    return Exit.UNREACHABLE if drained.end is DrainEnd.STUCK else Exit.FAILED
 
 
 def _show(shown: Progress, progress: backlog.Progress, done: str) -> None:

@@ -14,12 +14,12 @@ from connector.app.signals import INTERRUPTS
 from connector.cli.options import SERVERS, File, Servers, TopicEnvType, TopicSource, servers_of
 from connector.cli.output import print_json
 from connector.errors import ConfigurationError
-from connector.message.routes import expanded
+from connector.message.routes import expand_prefix
 from connector.notify.metrics import Metrics
 from connector.notify.outbox import Outbox
 from connector.notify.rules import Rules, example, read_rules, seconds_of
 from connector.notify.sending import Apprise
-from connector.notify.service import Notifier, Place, dry_run
+from connector.notify.service import ConsumerOptions, Notifier, dry_run
 from connector.settings import DEFAULT_SOURCE, Settings
 from connector.telemetry import logs
 
@@ -80,9 +80,9 @@ def notify(
         raise typer.BadParameter("--rules is needed")
     rules = read_rules(rules_file)
     settings = Settings.load(file=file, flags={SERVERS: bootstrap_servers})
-    place = _place(settings, group, since, expanded(settings.topics.prefix, source, env_type))
+    options = _consumer_options(settings, group, since, expand_prefix(settings.topics.prefix, source, env_type))
     if is_dry_run:
-        _print_texts(place, rules)
+        _print_texts(options, rules)
         return
     logs.configure(settings.log.level, settings.log.format)
     send = Apprise()
@@ -91,13 +91,13 @@ def notify(
     metrics = Metrics(list(rules.targets))
     if metrics_port:
         metrics.serve(metrics_host, metrics_port)
-    notifier = Notifier(place, rules, state, send, metrics)
+    notifier = Notifier(options, rules, state, send, metrics)
     for number in INTERRUPTS:
         signal.signal(number, lambda *_: notifier.stop())
     notifier.run()
 
 
-def _place(settings: Settings, group: str, since: str, prefix: str) -> Place:
+def _consumer_options(settings: Settings, group: str, since: str, prefix: str) -> ConsumerOptions:
     try:
         back = timedelta(seconds=seconds_of(since))
     except ValueError as error:
@@ -106,11 +106,11 @@ def _place(settings: Settings, group: str, since: str, prefix: str) -> Place:
     reading: dict[str, Any] = {"prefix": prefix, "properties": settings.kafka.properties}
     if settings.registry.url:
         reading["registry"] = settings.registry
-    return Place(servers, reading, group, datetime.now(UTC) - back)
+    return ConsumerOptions(servers, reading, group, datetime.now(UTC) - back)
 
 
-def _print_texts(place: Place, rules: Rules) -> None:
-    for event, draft, missing in dry_run(place, rules):
+def _print_texts(options: ConsumerOptions, rules: Rules) -> None:
+    for event, draft, missing in dry_run(options, rules):
         where = draft.address or "(room)" if missing is None else f"PARKED: {missing}"
         print(f"--- {draft.rule} → {draft.target} {where} ({event.instance_id})")
         print(f"{draft.title}\n{draft.text}", flush=True)

@@ -20,7 +20,7 @@ from connector.errors import ConfigurationError
 from connector.kafka.registry import Registry, Subject, subjects
 from connector.kafka.topics import canaries, routes_of
 from connector.message import schemas as our_schemas
-from connector.message.compatibility import breaks
+from connector.message.compatibility import incompatibilities
 from connector.settings import Settings
 
 REGISTERED: Final = "registered"
@@ -183,7 +183,9 @@ def _against_the_released() -> Sequence[SubjectState]:
 
 def _compared(version: str, released: Mapping[str, our_schemas.Schema]) -> SubjectState:
     problems = tuple(
-        f"{name}: {why}" for name, old in released.items() for why in breaks(our_schemas.load(name).text, old.text)
+        f"{name}: {why}"
+        for name, old in released.items()
+        for why in incompatibilities(our_schemas.load(name).text, old.text)
     )
     state = INCOMPATIBLE if problems else "compatible"
     return SubjectState(

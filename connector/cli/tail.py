@@ -12,7 +12,7 @@ import typer
 from connector.cli.columns import aligned, local_time, zone
 from connector.cli.options import SERVERS, File, Servers, Since, TopicEnvType, TopicSource, servers_of
 from connector.cli.output import print_json
-from connector.kafka.reader import Decoded, read_records
+from connector.kafka.reader import ConsumerRecord, read_records
 from connector.kafka.registry import Registry
 from connector.message.routes import DEAD_LETTERS, STREAMS, Routes
 from connector.operations import timeline
@@ -102,12 +102,12 @@ def tail(
         _print(islice(found, maximum), stream, as_json=as_json)
 
 
-def whole(record: Decoded) -> dict[str, Any]:
+def whole(record: ConsumerRecord) -> dict[str, Any]:
     """The whole record as JSON values."""
-    return {name: getattr(record, name) for name in Decoded.__slots__} | {"value": _as_text(record.value)}
+    return {name: getattr(record, name) for name in ConsumerRecord.__slots__} | {"value": _as_text(record.value)}
 
 
-def _is_wanted(record: Decoded, process: str | None, person: str | None) -> bool:
+def _is_wanted(record: ConsumerRecord, process: str | None, person: str | None) -> bool:
     if process is None and person is None:
         return True
     value = record.value
@@ -121,7 +121,7 @@ def _is_wanted(record: Decoded, process: str | None, person: str | None) -> bool
     return person in step.who or person in step.to
 
 
-def _print(records: Iterator[Decoded], stream: str, *, as_json: bool) -> None:
+def _print(records: Iterator[ConsumerRecord], stream: str, *, as_json: bool) -> None:
     is_terminal = sys.stdout.isatty()
     columns = _DEAD_LETTER_CELLS if stream == DEAD_LETTERS else _EVENT_CELLS
     last = "REQUEST" if stream == DEAD_LETTERS else "INSTANCE"
@@ -140,7 +140,7 @@ def _print_missing(topic: str) -> None:
     print(f"waiting for the topic {topic}, which does not exist yet", file=sys.stderr)
 
 
-def _columns(record: Decoded, stream: str) -> tuple[Any, ...]:
+def _columns(record: ConsumerRecord, stream: str) -> tuple[Any, ...]:
     at = local_time(record.timestamp)
     if stream == DEAD_LETTERS or isinstance(record.value, bytes):
         return at, *_dead_letter_columns(record, is_dead_letter=stream == DEAD_LETTERS)
@@ -149,13 +149,13 @@ def _columns(record: Decoded, stream: str) -> tuple[Any, ...]:
     return at, *_event_columns(record, record.value)
 
 
-def _event_columns(record: Decoded, value: Mapping[str, Any]) -> tuple[Any, ...]:
+def _event_columns(record: ConsumerRecord, value: Mapping[str, Any]) -> tuple[Any, ...]:
     """Of any of the records: each has only some of the fields."""
     (step,) = timeline.read([record]).steps
     return step.who, step.what, step.node, step.status, value.get("flowTitle"), value.get("processName"), record.key
 
 
-def _dead_letter_columns(record: Decoded, *, is_dead_letter: bool) -> tuple[Any, ...]:
+def _dead_letter_columns(record: ConsumerRecord, *, is_dead_letter: bool) -> tuple[Any, ...]:
     """Of a dead letter, or of a record that none of the schemas reads."""
     headers, body = record.headers, _as_text(record.value)
     if not is_dead_letter:

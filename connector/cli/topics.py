@@ -15,7 +15,16 @@ from connector.cli.exits import failed_if
 from connector.cli.options import SERVERS, File, Json, Servers, servers_of
 from connector.cli.output import print_json
 from connector.errors import ConnectorError, OutsideUnreachable
-from connector.kafka.topics import Contents, Difference, TopicAdmin, TopicSpec, TopicState, as_dict, plan, wanted
+from connector.kafka.topics import (
+    Difference,
+    TopicAdmin,
+    TopicOffsets,
+    TopicSpec,
+    TopicState,
+    as_dict,
+    desired_topics,
+    plan,
+)
 from connector.settings import Settings
 
 SECONDS: Final = 10.0
@@ -43,7 +52,7 @@ def list_command(
     Exit codes: 0 every topic exists, 1 one is missing, 2 bad usage or configuration, 3 Kafka is not reachable.
     """
     settings = Settings.load(file=file, flags={SERVERS: bootstrap_servers})
-    found = list(_listed(_admin(settings), [spec.name for spec in wanted(settings)], groups or ()))
+    found = list(_listed(_admin(settings), [spec.name for spec in desired_topics(settings)], groups or ()))
     if as_json:
         print_json({"topics": found})
     else:
@@ -95,7 +104,7 @@ def plan_command(*, file: File = None, bootstrap_servers: Servers = None, as_jso
     Exit codes: 0 nothing differs, 1 something does, 2 bad usage or configuration, 3 Kafka is not reachable.
     """
     settings = Settings.load(file=file, flags={SERVERS: bootstrap_servers})
-    differences = _compared(_admin(settings), wanted(settings))
+    differences = _compared(_admin(settings), desired_topics(settings))
     if as_json:
         _print_json(differences=differences)
     else:
@@ -125,7 +134,7 @@ def apply_command(
     reachable.
     """
     settings = Settings.load(file=file, flags={SERVERS: bootstrap_servers})
-    admin, specs = _admin(settings), wanted(settings)
+    admin, specs = _admin(settings), desired_topics(settings)
     differences = _compared(admin, specs)
     done = [each for each in differences if _is_allowed(each, allow_reordering=allow_reordering)]
     left = [each for each in differences if each not in done]
@@ -149,43 +158,39 @@ def _listed(
     """Each topic as JSON values; ``is_whole``: with its configuration and its partitions."""
     silent = {broker.node_id for broker in admin.each_broker(SECONDS) if not broker.answers}
     states = admin.describe(names, SECONDS)
-    contents = _contents(admin, states)
+    topic_offsets = _topic_offsets(admin, states)
     committed = {name: admin.committed(name, SECONDS) for name in groups}
     for name in names:
-        found, state, content = as_dict(name, states.get(name), silent), states.get(name), contents.get(name)
+        found, state, own = as_dict(name, states.get(name), silent), states.get(name), topic_offsets.get(name)
         if state is not None:
             found["state"] = state.condition(silent)
-            found["records"] = content and content.records
-            found["lag"] = {group: content and content.lag(name, offsets) for group, offsets in committed.items()}
+            found["records"] = own and own.records
+            found["lag"] = {group: own and own.lag(name, offsets) for group, offsets in committed.items()}
         if state is not None and is_whole:
             found["config"] = dict(sorted(state.config.items()))
-            found["by_partition"] = [
-                _partition(number, state, content, committed) for number in range(state.partitions)
-            ]
+            found["by_partition"] = [_partition(number, state, own, committed) for number in range(state.partitions)]
         yield found
 
 
-def _contents(admin: TopicAdmin, states: Mapping[str, TopicState]) -> Mapping[str, Contents]:
+def _topic_offsets(admin: TopicAdmin, states: Mapping[str, TopicState]) -> Mapping[str, TopicOffsets]:
     """How much is in the topics; nothing where Kafka cannot say, as while a partition has no leader."""
     try:
-        return admin.contents({name: state.partitions for name, state in states.items()}, SECONDS)
+        return admin.offsets({name: state.partitions for name, state in states.items()}, SECONDS)
     except OutsideUnreachable:
         return {}
 
 
 def _partition(
-    number: int, state: TopicState, content: Contents | None, committed: Mapping[str, Mapping[tuple[str, int], int]]
+    number: int, state: TopicState, own: TopicOffsets | None, committed: Mapping[str, Mapping[tuple[str, int], int]]
 ) -> dict[str, Any]:
     return {
         "partition": number,
         "leader": state.leaders[number],
         "in_sync": sorted(state.in_sync[number]),
-        "first": content and content.firsts[number],
-        "end": content and content.ends[number],
+        "first": own and own.beginnings[number],
+        "end": own and own.ends[number],
         "committed": {group: offsets.get((state.name, number)) for group, offsets in committed.items()},
-        "lag": {
-            group: content and content.lags(state.name, offsets).get(number) for group, offsets in committed.items()
-        },
+        "lag": {group: own and own.lags(state.name, offsets).get(number) for group, offsets in committed.items()},
     }
 
 

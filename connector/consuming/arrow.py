@@ -52,8 +52,8 @@ def _schema(pa: Any, schemas: Sequence[Schema]) -> Any:
     for schema in schemas:
         for each in json.loads(schema.text)["fields"]:
             fields.setdefault(each["name"], _type(pa, each["type"]))
-    places = {"fingerprint": pa.string(), "topic": pa.string(), "partition": pa.int32(), "offset": pa.int64()}
-    return pa.schema(list((fields | places).items()))
+    origin = {"fingerprint": pa.string(), "topic": pa.string(), "partition": pa.int32(), "offset": pa.int64()}
+    return pa.schema(list((fields | origin).items()))
 
 
 def _type(pa: Any, declared: Any) -> Any:

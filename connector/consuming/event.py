@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final, NewType
 
 from connector.errors import Unreadable
-from connector.kafka.reader import Decoded
+from connector.kafka.reader import ConsumerRecord
 from connector.message.conversion import named_in_record
 from connector.message.flat import PERSONS
 
@@ -39,7 +39,7 @@ class Event:
         fingerprint: The same for a message and whatever repeats it.
         topic: Where the record lies, with partition and offset.
         partition: The partition's number.
-        offset: Its place in the partition.
+        offset: Its offset in the partition.
         stream: The stream's name.
         headers: Kafka headers as text.
     """
@@ -61,7 +61,7 @@ class Event:
 
     @property
     def mark(self) -> Mark:
-        """What a `Store` knows the event by: stream, instance and fingerprint; without one, the record's place."""
+        """What a `Store` knows the event by: stream, instance and fingerprint; without one, its offset."""
         identity = self.fingerprint or f"{self.topic}/{self.partition}/{self.offset}"
         text = f"{self.stream}\0{self.instance_id}\0{identity}"
         return Mark(hashlib.blake2b(text.encode(errors="surrogatepass"), digest_size=_MARK_BYTES).digest())
@@ -85,7 +85,7 @@ def persons(value: Mapping[str, Any], field: str) -> tuple[Person, ...]:
     return tuple({each: Person(each, name.strip() or each) for each, name in zip(ids, names, strict=True)}.values())
 
 
-def event_of(record: Decoded) -> Event:
+def event_of(record: ConsumerRecord) -> Event:
     """The event of a record.
 
     Raises:

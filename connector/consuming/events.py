@@ -16,7 +16,7 @@ from connector.consuming.arrow import frame_of, table_of
 from connector.consuming.event import Event, Mark, event_of
 from connector.consuming.stores import MemoryStore, Parked, Store, parked_now
 from connector.errors import OutsideUnreachable
-from connector.kafka.reader import Decoded, decoded
+from connector.kafka.reader import ConsumerRecord, decode_record
 from connector.kafka.registry import Registry
 from connector.kafka.subscription import Subscription
 from connector.message.routes import STREAMS, Routes
@@ -28,7 +28,7 @@ REPEATS_KEPT: Final = 100_000
 """Marks that are remembered in memory to recognise a repeat by: some 15 MiB."""
 
 _NO_PROPERTIES: Final[Mapping[str, Any]] = MappingProxyType({})
-_Place = tuple[str, int]
+_Partition = tuple[str, int]
 _T = TypeVar("_T")
 
 
@@ -103,7 +103,7 @@ class Events:
         self._store = MemoryStore(repeats_kept) if store is None else store
         self._open: dict[Mark, Event] = {}
         self._parked: dict[Mark, Parked] = {}
-        self._positions: dict[_Place, int] = {}
+        self._positions: dict[_Partition, int] = {}
         self._stack = ExitStack()
         self._is_stopped = self._is_given = False
         known = RegistrySettings(url=registry) if isinstance(registry, str) else registry
@@ -201,7 +201,7 @@ class Events:
         return self._subscription.lag()
 
     def to_arrow(self) -> Any:
-        """All of them as a ``pyarrow.Table``, with the types of the schemas, times in UTC, and each record's place.
+        """All of them as a ``pyarrow.Table``, with the types of the schemas, times in UTC, and offsets.
 
         Raises:
             ConfigurationError: pyarrow is not installed (extra ``arrow``).
@@ -264,14 +264,14 @@ class Events:
         record = self._subscription.poll()
         return None if record is None else self._taken(record)
 
-    def _taken(self, record: Decoded) -> Event | None:
+    def _taken(self, record: ConsumerRecord) -> Event | None:
         """The event of a record; None for a repeat."""
-        event, place = event_of(record), (record.topic, record.partition)
+        event, partition = event_of(record), (record.topic, record.partition)
         mark = event.mark
         before = self._open.get(mark)
-        is_same = before is not None and (before.topic, before.partition, before.offset) == (*place, event.offset)
+        is_same = before is not None and (before.topic, before.partition, before.offset) == (*partition, event.offset)
         is_repeat = self._store.knows(mark) if before is None else not is_same
-        self._positions[place] = event.offset + 1
+        self._positions[partition] = event.offset + 1
         if is_repeat:
             self.repeats += 1
             return None
@@ -318,11 +318,11 @@ def by_instance(events: Iterable[Event]) -> dict[str, list[Event]]:
     return dict(found)
 
 
-def _decoder(topics: Mapping[str, str], by_id: Callable[[int], Schema] | None) -> Callable[[Message], Decoded]:
+def _decoder(topics: Mapping[str, str], by_id: Callable[[int], Schema] | None) -> Callable[[Message], ConsumerRecord]:
     """Decodes what comes from any of the topics, each of which has its stream."""
 
-    def decode(message: Message) -> Decoded:
+    def decode(message: Message) -> ConsumerRecord:
         topic = str(message.topic())
-        return decoded(topics[topic], topic, message, by_id)
+        return decode_record(topics[topic], topic, message, by_id)
 
     return decode

@@ -43,7 +43,7 @@ class Ages:
         """The moment on the monotonic clock from which on a message waits, or one not long before.
 
         Args:
-            sequence: Its place in the order.
+            sequence: Its position in the order.
             received_at: Epoch milliseconds, as the clock was then.
         """
         if self._is_alone and sequence >= self._sequences[0]:

@@ -80,7 +80,7 @@ def _as_it_is(record: ProducibleRecord) -> ProducibleRecord:
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """A place in the order of a lane, claimed in a shared journal or the next one of this process.
+    """A position in the order of a lane, claimed in a shared journal or the next one of this process.
 
     Attributes:
         sequence: Its number in the order that lane and journal share.
@@ -182,7 +182,7 @@ class Delivery:
         """Publish from now on, since the topics exist. Until then every message goes to the journal."""
         self.topics_ready = True
         if self._replayer is None:
-            self._replayer = asyncio.create_task(supervision.forever("replay", self._replay))
+            self._replayer = asyncio.create_task(supervision.run_forever("replay", self._replay))
 
     def admit(
         self,

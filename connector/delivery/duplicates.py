@@ -22,9 +22,9 @@ import structlog
 from connector import supervision
 from connector.delivery.completion import Completion, Durability
 from connector.errors import ConnectorError
-from connector.journal.open_file import OpenFiles, write_out
+from connector.journal.open_files import OpenFiles, write_out
 
-_GENERATIONS: Final = 16
+_BUCKETS: Final = 16
 _WRITE_SECONDS: Final = 0.5
 _WAL_LIMIT: Final = 1024 * 1024
 _MOST_KEPT: Final = 100_000
@@ -52,7 +52,7 @@ def dedup_key_of(kind: str, source: str, external_id: str, fingerprint: bytes) -
 
 
 class Duplicates:
-    """The index: generations of keys, the oldest of which is forgotten as a whole.
+    """The index: keys in buckets of time, the oldest of which is forgotten as a whole.
 
     Args:
         window_seconds: How long a key is remembered at least.
@@ -61,9 +61,9 @@ class Duplicates:
     """
 
     def __init__(self, *, window_seconds: float, max_entries: int, is_written: bool = True) -> None:
-        self._span = window_seconds / (_GENERATIONS - 1)
-        self._most = max(max_entries // _GENERATIONS, 1)
-        self._generations: deque[_Generation] = deque([_Generation()])
+        self._span = window_seconds / (_BUCKETS - 1)
+        self._most = max(max_entries // _BUCKETS, 1)
+        self._buckets: deque[_Bucket] = deque([_Bucket()])
         self._pending: dict[bytes, dict[bytes, Completion[Durability]]] = {}
         self._unwritten: list[DedupKey] = []
         self._is_written = is_written
@@ -76,7 +76,7 @@ class Duplicates:
         if pending is not None and fingerprint in pending:
             return DedupState.PENDING
         self._forget_the_old()
-        found = [generation.keys[key] for generation in self._generations if key in generation.keys]
+        found = [bucket.keys[key] for bucket in self._buckets if key in bucket.keys]
         if not found:
             return DedupState.NEW if pending is None else DedupState.CONFLICT
         return DedupState.SAFE if any(fingerprint in each for each in found) else DedupState.CONFLICT
@@ -112,7 +112,7 @@ class Duplicates:
         return unwritten
 
     def __len__(self) -> int:
-        return sum(len(generation.keys) for generation in self._generations)
+        return sum(len(bucket.keys) for bucket in self._buckets)
 
     def _end(self, one: DedupKey, result: Durability | ConnectorError) -> None:
         key, fingerprint = one
@@ -126,24 +126,24 @@ class Duplicates:
                 self._unwritten.append(one)
 
     def _newest(self) -> dict[bytes, tuple[bytes, ...]]:
-        newest = self._generations[-1]
+        newest = self._buckets[-1]
         if time.monotonic() - newest.born >= self._span or len(newest.keys) >= self._most:
-            newest = _Generation()
-            self._generations.append(newest)
-        if len(self._generations) > _GENERATIONS:
-            self._generations.popleft()
+            newest = _Bucket()
+            self._buckets.append(newest)
+        if len(self._buckets) > _BUCKETS:
+            self._buckets.popleft()
         return newest.keys
 
     def _forget_the_old(self) -> None:
-        """A generation goes when its youngest possible key is out of the window: it took keys for one span."""
+        """A bucket goes when its youngest possible key is out of the window: it took keys for one span."""
         horizon = time.monotonic() - self.window_seconds - self._span
-        while len(self._generations) > 1 and self._generations[0].born <= horizon:
-            self._generations.popleft()
-        if self._generations[0].born <= horizon:
-            self._generations[0] = _Generation()
+        while len(self._buckets) > 1 and self._buckets[0].born <= horizon:
+            self._buckets.popleft()
+        if self._buckets[0].born <= horizon:
+            self._buckets[0] = _Bucket()
 
 
-class _Generation:
+class _Bucket:
     """Keys that were added within one span of time."""
 
     __slots__ = ("born", "keys")
@@ -179,7 +179,7 @@ class DuplicatesFile:
             self._path.unlink(missing_ok=True)
             keys = await asyncio.to_thread(self._open)
         self._duplicates.remember(keys)
-        self._writer = asyncio.create_task(supervision.forever("duplicates", self._write_behind))
+        self._writer = asyncio.create_task(supervision.run_forever("duplicates", self._write_behind))
 
     @property
     def is_alive(self) -> bool:

@@ -80,7 +80,7 @@ class LaneCounts:
         self._change(lane, -1)
 
     def may_insert_before(self, lane: str) -> bool:  # noqa: ARG002 - the same for every lane
-        """Never: a message is numbered in the step in which it takes its place in the lane."""
+        """Never: a message is numbered in the step in which it takes its position in the lane."""
         return False
 
     def __contains__(self, lane: str) -> bool:

@@ -50,10 +50,10 @@ class Order(Protocol):
     """Admits messages so that those of an instance are published in the order of their admission."""
 
     def admit(self, message: NewMessage) -> Completion[Durability]:
-        """Fix the message's place in its lane and send it on; its error is ``Unavailable``: it is not kept."""
+        """Fix the message's position in its lane and send it on; its error is ``Unavailable``: it is not kept."""
 
 
-class OnceOnly(Protocol):
+class Idempotency(Protocol):
     """What one replica may do and no other may repeat; both implementations of `Order` have it."""
 
     def use(self, dedup_key: DedupKey) -> Completion[DedupState]:
@@ -67,9 +67,7 @@ class OnceOnly(Protocol):
     def end_use(self, dedup_key: DedupKey, refusal: ConnectorError | None) -> None:
         """What the key was used for was accepted; or refused, and then the key may be used again."""
 
-    async def run_unless_done_elsewhere(
-        self, note: Note, dedup_key: DedupKey, work: Callable[[], Awaitable[T]]
-    ) -> T | None:
+    async def run_once(self, note: Note, dedup_key: DedupKey, work: Callable[[], Awaitable[T]]) -> T | None:
         """Run work that ends with a note in the journal, unless another replica has run it.
 
         Cancelling the caller may leave the work to finish.
@@ -83,7 +81,7 @@ class OnceOnly(Protocol):
         """
 
 
-class SingleUses:
+class IdempotencyKeys:
     """Keys that may be used once, as far as this process knows.
 
     Args:
@@ -122,7 +120,7 @@ class LocalOrder:
     def __init__(self, delivery: Delivery, duplicates: Duplicates, journaled: LaneCounts) -> None:
         self._delivery = delivery
         self._journaled = journaled
-        self._uses = SingleUses(duplicates)
+        self._uses = IdempotencyKeys(duplicates)
 
     def admit(self, message: NewMessage) -> Completion[Durability]:
         """Number the message and publish it, or write it to the journal."""
@@ -131,14 +129,14 @@ class LocalOrder:
         return self._delivery.admit(message.lane, message.request, message.records, note=message.note)
 
     def use(self, dedup_key: DedupKey) -> Completion[DedupState]:
-        """Begin to use a key; see `OnceOnly`."""
+        """Begin to use a key; see `Idempotency`."""
         return self._uses.begin(dedup_key) or Completion.of(DedupState.NEW)
 
     def end_use(self, dedup_key: DedupKey, refusal: ConnectorError | None) -> None:
-        """End a use; see `OnceOnly`."""
+        """End a use; see `Idempotency`."""
         self._uses.end(dedup_key, refusal)
 
-    async def run_unless_done_elsewhere(
+    async def run_once(
         self,
         note: Note,  # noqa: ARG002 - there is no elsewhere
         dedup_key: DedupKey,  # noqa: ARG002 - the same

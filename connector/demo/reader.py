@@ -7,7 +7,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, Final
 
-from connector.kafka.reader import TopicReader, decoded
+from connector.kafka.reader import TopicReader, decode_record
 from connector.lookup.topics import EVENTS
 
 _FETCH_MS: Final = 50  # other requests on the connection wait behind a fetch that waits for records
@@ -71,7 +71,7 @@ class Reader:
                 self._reader.assign(from_beginning=True, back=0)
             for message in self._reader.messages(until_end=False):
                 self._read_at = time.monotonic()
-                record = decoded(EVENTS, self._topic, message)
+                record = decode_record(EVENTS, self._topic, message)
                 if isinstance(record.value, dict):  # else no schema of ours reads it: it is another sender's
                     loop.call_soon_threadsafe(self._take, Event(record.partition, record.offset, record.value))
 

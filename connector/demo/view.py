@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import msgspec
 
+from connector import endpoints
 from connector.demo.reader import Event
 from connector.demo.state import DemoState
 from connector.message import weda
@@ -41,7 +42,7 @@ def introduction(url: str, operations_url: str, bootstrap_servers: str, seed: in
     message = msgspec.json.encode({weda.ENVELOPE: _OWN_MESSAGE}).decode()
     return "\n".join(
         (
-            f"POST here        {url}{weda.PATH}",
+            f"POST here        {url}{endpoints.DELIVER_PATH}",
             f"console          {operations_url}{CONSOLE}",
             f"metrics          {operations_url}/metrics",
             f"readiness        {operations_url}/readyz",
@@ -50,7 +51,7 @@ def introduction(url: str, operations_url: str, bootstrap_servers: str, seed: in
             f"seed             {seed}",
             "",
             "Send a message of your own (twice: it is published once):",
-            f"curl {url}{weda.PATH} -H 'Content-Type: application/json' -d {shlex.quote(message)}",
+            f"curl {url}{endpoints.DELIVER_PATH} -H 'Content-Type: application/json' -d {shlex.quote(message)}",
             "",
         )
     )

@@ -1,1 +1,7 @@
-"""The steps of one message; dead letters, and how they are processed again."""
+"""The steps of one message; dead letters, and how they are reprocessed.
+
+- `connector.intake.pipeline`: `Pipeline.accept` parses, converts, deduplicates, encodes and admits a message.
+- `connector.intake.dead_letters`: what could not become a record, as a record and read back.
+- `connector.intake.reprocessing`: dead letters through the pipeline again, each once.
+- `connector.intake.waiting_dead_letters`: how many nobody has reprocessed.
+"""

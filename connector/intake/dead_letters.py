@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from connector.errors import ConnectorError, TooLarge, Unconvertible
 from connector.journal.model import Note
 from connector.kafka.publisher import Failure
-from connector.kafka.reader import Decoded
+from connector.kafka.reader import ConsumerRecord
 from connector.message.headers import ERROR_CODE, REQUEST_ID
 from connector.message.parsing import BodyKind
 from connector.message.routes import DEAD_LETTERS
@@ -37,7 +37,7 @@ class DeadLetter:
     Attributes:
         topic: The topic that it was read from.
         partition: The partition's number.
-        offset: Its place in the partition.
+        offset: Its offset in the partition.
         instance_id: The instance, where it was readable.
         body: The request's bytes as received.
         code: The ``code`` of the answer; 0 where the header is missing.
@@ -75,7 +75,7 @@ class DeadLetter:
     @property
     def general_reason(self) -> str:
         """What is wrong, without where in the body: the same mistake in two bodies is one reason."""
-        return general(self.reason)
+        return without_position(self.reason)
 
     @property
     def kind(self) -> BodyKind:
@@ -110,7 +110,7 @@ class Selection(BaseModel):
     since: int | None = Field(default=None, description="Received at this time or later, in epoch milliseconds.")
     until: int | None = Field(default=None, description="Received before this time.")
 
-    def takes(self, letter: DeadLetter) -> bool:
+    def matches(self, letter: DeadLetter) -> bool:
         """Whether the letter is meant."""
         return (
             (not self.codes or letter.code in self.codes or letter.code // 100 in self.codes)
@@ -132,18 +132,18 @@ def kind_of(body: bytes, content_type: str) -> BodyKind:
     return BodyKind.QUERY if is_query else BodyKind.of(content_type)
 
 
-def general(reason: str) -> str:
+def without_position(reason: str) -> str:
     """A reason without the position in the body that it names."""
     return _PARSER_WORDS.sub("", _POSITION.sub("", reason))
 
 
-def position(reason: str) -> str:
+def position_in_body(reason: str) -> str:
     """The position in the body that a reason names; empty where it names none."""
     found = _POSITION.search(reason)
     return "" if found is None else found[0][2:-1]
 
 
-def of_record(record: Decoded) -> DeadLetter:
+def from_record(record: ConsumerRecord) -> DeadLetter:
     """A dead letter as it was read; what others have put into the topic is read as well as it goes."""
     headers = record.headers
     return DeadLetter(
@@ -206,14 +206,14 @@ def dead_letter(
     )
 
 
-def of_error(topic: str, request: Request, error: ConnectorError, instance_id: InstanceId | None) -> ProducibleRecord:
+def for_error(topic: str, request: Request, error: ConnectorError, instance_id: InstanceId | None) -> ProducibleRecord:
     """The dead letter of a request that an error kept from becoming a record."""
     return dead_letter(
         topic, request, code=error.code, stage=error.stage, reason=error.message, instance_id=instance_id
     )
 
 
-def of_rejection(
+def for_rejection(
     topic: str, request: Request, records: tuple[ProducibleRecord, ...], failure: Failure
 ) -> ProducibleRecord:
     """The dead letter of an accepted message whose record Kafka rejected for its own sake.

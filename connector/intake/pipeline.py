@@ -36,7 +36,7 @@ from connector.message.events import Event, check_record_type
 from connector.message.headers import headers
 from connector.message.ingest_ids import IngestIds
 from connector.message.parsing import BodyKind, Message, parse
-from connector.message.redact import Privacy
+from connector.message.redact import Redaction
 from connector.message.routes import Route, Routes
 from connector.values import OVERHEAD_AT_MOST, IngestId, InstanceId, ProducibleRecord, Request
 
@@ -75,7 +75,7 @@ class MessageDecoder:
         privacy: Takes out of messages what must not be published, where that is asked for.
     """
 
-    def __init__(self, zone: tzinfo, privacy: Privacy | None = None) -> None:
+    def __init__(self, zone: tzinfo, privacy: Redaction | None = None) -> None:
         self._zone = zone
         self._privacy = privacy
 
@@ -99,7 +99,7 @@ class MessageDecoder:
     def _message(self, body: bytes, kind: BodyKind) -> Message:
         """The message, without what must not be published."""
         message = parse(body, kind)
-        return message if self._privacy is None else self._privacy.applied(message)
+        return message if self._privacy is None else self._privacy.apply(message)
 
 
 class Pipeline:
@@ -302,7 +302,7 @@ class Pipeline:
         if route.stream.is_state and event.is_deletion:
             return None
         header = self._framing.header(route.topic, route.schema)
-        return event.encoded(route.schema, header, request, ingest_id)
+        return event.encode(route.schema, header, request, ingest_id)
 
     def _check_size(self, record: ProducibleRecord) -> None:
         limit = self._topic_limits.get(record.topic)
@@ -344,7 +344,7 @@ class Pipeline:
         dedup_key: DedupKey | None,
         note: Note | None = None,
     ) -> Completion[Durability]:
-        letter = dead_letters.of_error(self._routes.dead_letter_topic(request.source), request, error, instance_id)
+        letter = dead_letters.for_error(self._routes.dead_letter_topic(request.source), request, error, instance_id)
         self._check_size(letter)
         completion = self._order.admit(NewMessage(None, request, (letter,), dedup_key, note=note))
         self._track(completion, dedup_key, self._dead_letter_settled)

@@ -20,7 +20,7 @@ from typing import Any, Final
 import structlog
 
 from connector.delivery.duplicates import dedup_key_of
-from connector.delivery.order import DoneElsewhere, OnceOnly
+from connector.delivery.order import DoneElsewhere, Idempotency
 from connector.errors import (
     ConnectorError,
     EmptyBody,
@@ -31,10 +31,10 @@ from connector.errors import (
     Unconvertible,
     Unreadable,
 )
-from connector.intake.dead_letters import NOTED, DeadLetter, Selection, general, of_record, position
+from connector.intake.dead_letters import NOTED, DeadLetter, Selection, from_record, position_in_body, without_position
 from connector.intake.pipeline import Outcome, Pipeline
 from connector.journal.model import Journal
-from connector.kafka.reader import Decoded, Readers
+from connector.kafka.reader import ConsumerRecord, Readers
 
 MOST_ATTEMPTS: Final = 5
 """How often a message is tried, the first time included, unless someone asks for more."""
@@ -49,7 +49,7 @@ _MOST_POSITIONS: Final = 1_000
 _POSITIONS_SHOWN: Final = 5
 _LOG = structlog.get_logger("connector.reprocessing")
 
-ReadTopic = Callable[[], Iterator[Decoded]]
+ReadTopic = Callable[[], Iterator[ConsumerRecord]]
 """Reads every topic of dead letters from its beginning to where it ends now; blocking."""
 
 CountInJournal = Callable[[], Awaitable[int]]
@@ -162,7 +162,7 @@ class DeadLetterReprocessor:
     Args:
         pipeline: Takes the messages.
         journal: Notes what was reprocessed.
-        once_only: Reprocesses a letter once, whichever replica does it.
+        idempotency: Reprocesses a letter once, whichever replica does it.
         count_in_journal: How many dead letters wait in the journal, of all replicas.
         sources: Names of the configured sources.
         read: Reads the topics of dead letters.
@@ -172,7 +172,7 @@ class DeadLetterReprocessor:
         self,
         pipeline: Pipeline,
         journal: Journal,
-        once_only: OnceOnly,
+        idempotency: Idempotency,
         *,
         count_in_journal: CountInJournal,
         sources: Iterable[str],
@@ -180,7 +180,7 @@ class DeadLetterReprocessor:
     ) -> None:
         self._pipeline = pipeline
         self._journal = journal
-        self._once_only = once_only
+        self._idempotency = idempotency
         self._count_in_journal = count_in_journal
         self._sources = frozenset(sources)
         self._read = read
@@ -199,7 +199,7 @@ class DeadLetterReprocessor:
         Raises:
             OutsideUnreachable, ConfigurationError: Kafka cannot be read.
         """
-        async with self._readers.place():
+        async with self._readers.slot():
             noted = await self._journal.read_notes(NOTED)
             in_journal = await self._count_in_journal()
             found = await asyncio.to_thread(_list, self._read, noted, selection, most, only_waiting=only_waiting)
@@ -213,7 +213,7 @@ class DeadLetterReprocessor:
         """What a run would do, as far as that is known beforehand; nothing is done."""
         run = self._run(most_attempts)
         progress, began = Progress(dry_run=True), time.monotonic()
-        async with self._readers.place():
+        async with self._readers.slot():
             await self._dry_run(run, selection, progress)
         progress.state, progress.seconds = "ended", time.monotonic() - began
         return progress
@@ -239,7 +239,7 @@ class DeadLetterReprocessor:
         return _Run(
             self._pipeline,
             self._journal,
-            self._once_only,
+            self._idempotency,
             count_in_journal=self._count_in_journal,
             sources=self._sources,
             most_attempts=most_attempts,
@@ -279,7 +279,7 @@ class _Run:
         self,
         pipeline: Pipeline,
         journal: Journal,
-        once_only: OnceOnly,
+        idempotency: Idempotency,
         *,
         count_in_journal: CountInJournal,
         sources: frozenset[str],
@@ -287,7 +287,7 @@ class _Run:
     ) -> None:
         self._pipeline = pipeline
         self._journal = journal
-        self._once_only = once_only
+        self._idempotency = idempotency
         self._count_in_journal = count_in_journal
         self._sources = sources
         self._most_attempts = most_attempts
@@ -390,7 +390,7 @@ class _Run:
         note = letter.note
         # "replay" is in the keys that replicas of other versions share
         dedup_key = dedup_key_of("replay", letter.source, note.name, bytes.fromhex(note.name.removeprefix(NOTED)))
-        outcome = await self._once_only.run_unless_done_elsewhere(note, dedup_key, partial(self._reprocess_now, letter))
+        outcome = await self._idempotency.run_once(note, dedup_key, partial(self._reprocess_now, letter))
         return Outcome.DUPLICATE if outcome is None else outcome
 
     async def _reprocess_now(self, letter: DeadLetter) -> Outcome:
@@ -402,7 +402,7 @@ class _Run:
 
     def _failed(self, letter: DeadLetter, error: ConnectorError, progress: Progress) -> None:
         progress.failed += 1
-        progress.again[f"{error.code} {general(error.message)}"] += 1
+        progress.again[f"{error.code} {without_position(error.message)}"] += 1
         self._held.add(_lane(letter))
 
     def _refused(self, letter: DeadLetter, why: str, progress: Progress) -> None:
@@ -413,14 +413,14 @@ class _Run:
     def _waiting(self, read: ReadTopic, noted: Mapping[str, int], selection: Selection) -> "_Found":
         """Read the topics; of what waits, keep the oldest that fit into memory."""
         found, bounds = _Found(), dict(self._ends)
-        for letter in map(of_record, read()):
+        for letter in map(from_record, read()):
             partition = letter.topic, letter.partition
             if bounds and letter.offset > bounds.get(partition, -1):
                 continue
             self._ends[partition] = max(letter.offset, self._ends.get(partition, -1))
             found.oldest = min(found.oldest, letter.received_at)
             name = letter.note.name
-            if name not in noted and name not in self._tried and selection.takes(letter):
+            if name not in noted and name not in self._tried and selection.matches(letter):
                 found.add(letter)
         found.letters.sort(key=_age)
         found.expired = [name for name, received_at in noted.items() if received_at < found.oldest < math.inf]
@@ -466,7 +466,7 @@ def _list(read: ReadTopic, noted: Mapping[str, int], selection: Selection, most:
     positions: defaultdict[tuple[int, str, str, str], Counter[str]] = defaultdict(Counter)
     latest: list[ListedLetter] = []
     names: set[str] = set()
-    for letter in filter(selection.takes, map(of_record, read())):
+    for letter in filter(selection.matches, map(from_record, read())):
         name = letter.note.name
         reprocessed = name in noted
         if name in names or (reprocessed and only_waiting):
@@ -474,7 +474,7 @@ def _list(read: ReadTopic, noted: Mapping[str, int], selection: Selection, most:
         names.add(name)
         why = letter.code, letter.stage, letter.general_reason, letter.source
         counts[*why, reprocessed] += 1
-        where = position(letter.reason)
+        where = position_in_body(letter.reason)
         if where and (where in positions[why] or len(positions[why]) < _MOST_POSITIONS):
             positions[why][where] += 1
         latest.append(ListedLetter(replace(letter, body=letter.body[:_SHOWN_BYTES]), reprocessed))

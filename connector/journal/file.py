@@ -19,7 +19,7 @@ import structlog
 
 from connector.errors import ConfigurationError, OutsideUnreachable, Unavailable
 from connector.journal.model import FULL, Account, Admission, refusal
-from connector.journal.open_file import OpenFiles, sync, write_out
+from connector.journal.open_files import OpenFiles, sync, write_out
 from connector.journal.recovery import write_ahead_log
 
 FORMAT: Final = 2
@@ -61,7 +61,7 @@ class StoredRow(NamedTuple):
     """One row: a message (or dead letter) in bytes.
 
     Attributes:
-        sequence: Its place in the order.
+        sequence: Its position in the order.
         lane: What is kept in order.
         source: Who sent it.
         received_at: Epoch milliseconds.
@@ -113,8 +113,8 @@ class StoredRow(NamedTuple):
         return self.checksum is None or self.checksum == self._sum()
 
     def _sum(self) -> int:
-        place = f"{self.sequence}\x00{self.lane}\x00{self.source}\x00{self.received_at}\x00"
-        return zlib.crc32(self.content, zlib.crc32(place.encode()))
+        header = f"{self.sequence}\x00{self.lane}\x00{self.source}\x00{self.received_at}\x00"
+        return zlib.crc32(self.content, zlib.crc32(header.encode()))
 
 
 class JournalFile:
@@ -134,7 +134,7 @@ class JournalFile:
         self._max_bytes = max_bytes
         self._wal_limit = min(_LARGEST_WAL, max_bytes // 8)
         self._path = path
-        self._wal = beside(path, LOG)
+        self._wal = sibling(path, LOG)
         self._room = 0
         self._added = 0
         self._stored: int | None = None
@@ -333,7 +333,7 @@ class JournalFile:
         for (source,) in self._delete(sequence):
             self._count(source, published=1)
 
-    def disown(self, sequence: int, note: tuple[str, int] | None = None) -> None:
+    def undo_insert(self, sequence: int, note: tuple[str, int] | None = None) -> None:
         """Remove a row whose message was refused though it reached the disk, and its note."""
         for (source,) in self._delete(sequence):
             self._count(source, accepted=-1)
@@ -530,7 +530,7 @@ def check_commits(commits: Sequence[int], whole: int) -> None:
         raise DamagedFile("committed frames of the write-ahead log stand behind a broken one")
 
 
-def beside(path: Path, suffix: str) -> Path:
+def sibling(path: Path, suffix: str) -> Path:
     """A file that belongs to a journal."""
     return path.with_name(path.name + suffix)
 

@@ -128,7 +128,7 @@ class Contents:
 
 
 class Oldest(NamedTuple):
-    """The row that has waited longest: its place in the order, and since when in epoch milliseconds."""
+    """The row that has waited longest: its position in the order, and since when in epoch milliseconds."""
 
     sequence: int
     waits_since: int

@@ -24,12 +24,12 @@ from connector.journal.file import (
     DamagedFile,
     StoredRow,
     accounts_of,
-    beside,
     check_commits,
     check_kind,
     check_not_emptied,
     first_value,
     lock,
+    sibling,
     size,
     used_bytes,
 )
@@ -77,8 +77,8 @@ class DetachedJournal:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._file = beside(path, ".salvaged") if beside(path, ".salvaged").exists() else path
-        self._wal = beside(self._file, LOG)
+        self._file = sibling(path, ".salvaged") if sibling(path, ".salvaged").exists() else path
+        self._wal = sibling(self._file, LOG)
         check_not_emptied(self._file, self._wal)
         check_commits(write_ahead_log.commits(self._wal), write_ahead_log.whole_frames(self._wal))
         with self._reading():
@@ -210,7 +210,7 @@ def check_exists(path: Path) -> None:
     Raises:
         ConfigurationError: There is no journal.
     """
-    if not any(beside(path, suffix).is_file() for suffix in ("", LOG, ".salvaged")):
+    if not any(sibling(path, suffix).is_file() for suffix in ("", LOG, ".salvaged")):
         raise ConfigurationError(f"--journal (WEDA_JOURNAL__PATH): there is no journal at {path}")
 
 
@@ -232,7 +232,7 @@ def _locked(path: Path) -> Iterator[None]:
 
 
 def _lock_file(path: Path) -> int | None:
-    file = beside(path, LOCK)
+    file = sibling(path, LOCK)
     try:
         return os.open(file, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError:

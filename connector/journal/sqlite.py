@@ -25,9 +25,9 @@ import structlog
 
 from connector import supervision
 from connector.errors import ConfigurationError, ConnectorError, OutsideUnreachable, Unavailable
-from connector.journal.file import LOCK, LOG, DamagedFile, JournalFile, StoredRow, beside, lock
+from connector.journal.file import LOCK, LOG, DamagedFile, JournalFile, StoredRow, lock, sibling
 from connector.journal.model import Admission, Contents, JournalState, Oldest, refusal
-from connector.journal.open_file import OpenFiles, sync
+from connector.journal.open_files import OpenFiles, sync
 from connector.journal.recovery import salvage
 
 _BATCH: Final = 2_000
@@ -79,7 +79,7 @@ class SqliteJournal:
         self._file: JournalFile | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._lock: int | None = None
-        self._disowned: list[Admission] = []
+        self._to_undo: list[Admission] = []
         self._is_damaged = False
         self._lock_file = OpenFiles()
         self._lost_reason = ""
@@ -215,7 +215,7 @@ class SqliteJournal:
 
     def _hold(self, lock: int) -> None:
         self._lock = lock
-        self._lock_file = OpenFiles(beside(self._path, LOCK))
+        self._lock_file = OpenFiles(sibling(self._path, LOCK))
 
     def _give_lock_back(self) -> None:
         if self._lock is not None:
@@ -317,7 +317,7 @@ class SqliteJournal:
             DamagedFile: The open file does not give back what was written into it.
         """
         file.verify()
-        draft = beside(self._path, ".rescuing")
+        draft = sibling(self._path, ".rescuing")
         try:
             file.write_out(draft)
             draft.replace(salvage.rescued(self._path))
@@ -361,7 +361,7 @@ class SqliteJournal:
             if self._restore_problem:
                 return
             aside = salvage.set_aside(self._path, file.others())
-            beside(self._path, LOG).unlink(missing_ok=True)
+            sibling(self._path, LOG).unlink(missing_ok=True)
             salvage.rescued(self._path).replace(self._path)
             sync(self._path.parent)
             self._file = self._open_verified()
@@ -386,14 +386,14 @@ class SqliteJournal:
     def _reopen(self) -> JournalFile:
         """Open a file that failed: verified, and without refused rows that may have reached the disk all the same."""
         file = self._open_verified()
-        file.transact([partial(JournalFile.disown, sequence=one.sequence, note=one.note) for one in self._disowned])
-        self._disowned = []
+        file.transact([partial(JournalFile.undo_insert, sequence=one.sequence, note=one.note) for one in self._to_undo])
+        self._to_undo = []
         return file
 
     def _recover(self, commands: list[_Command]) -> list[_Command]:
         """After a failed transaction: give the file up, refuse what can be refused, keep the rest for the next try."""
         self._abandon()
-        self._disowned += [command.adds for command in commands if command.adds is not None]
+        self._to_undo += [command.adds for command in commands if command.adds is not None]
         _fail([command for command in commands if not command.critical], refusal("its disk failed"))
         threading.Event().wait(_REOPEN_SECONDS)
         return [command for command in commands if command.critical]
@@ -430,7 +430,7 @@ def _search(file: JournalFile, texts: Sequence[bytes], after: int, most: int) ->
 def _take_lock(path: Path) -> int:
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor = os.open(beside(path, LOCK), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        descriptor = os.open(sibling(path, LOCK), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise ConfigurationError(f"WEDA_JOURNAL__PATH: {path} cannot be written ({error.strerror})") from error
     try:

@@ -36,7 +36,7 @@ UNSETTLED: Final = frozenset(
 """Errors of a group that is rebalanced, or whose coordinator moves."""
 
 _NOT_ALLOWED: Final = frozenset({"TOPIC_AUTHORIZATION_FAILED", "CLUSTER_AUTHORIZATION_FAILED"})
-_PASSING: Final = frozenset(
+_TRANSIENT: Final = frozenset(
     {
         "_ALL_BROKERS_DOWN",
         "_RESOLVE",
@@ -84,9 +84,9 @@ def translated(
         raise OutsideUnreachable(f"cannot {attempt}: Kafka did not answer in time") from error
 
 
-def is_passing(error: KafkaError) -> bool:
+def is_transient(error: KafkaError) -> bool:
     """Whether an error goes away by itself once the brokers are well; librdkafka only says so of transactions."""
-    return error.name() in _PASSING
+    return error.name() in _TRANSIENT
 
 
 def is_refusal(error: KafkaError) -> bool:
@@ -105,7 +105,7 @@ def _translation(
         grant = f"; grant {acl}" if acl else ""
         reason = explain.sentence(error.str(), properties)
         return ConfigurationError(f"WEDA_KAFKA__PROPERTIES: this user may not {attempt}{grant} ({reason})")
-    if not is_passing(error):
+    if not is_transient(error):
         return ConfigurationError(f"cannot {attempt}: Kafka refuses it: {explain.sentence(error.str(), properties)}")
     seen = [problem for problem in problems() if problem.name() != "_ALL_BROKERS_DOWN"]
     refusal = next(filter(is_refusal, seen), None)

@@ -10,7 +10,7 @@ from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final
 
-from connector.kafka.reader import Decoded, Place
+from connector.kafka.reader import ConsumerRecord, Partition
 
 _FULL: Final = 2_000
 _DRAINED: Final = 500
@@ -25,72 +25,72 @@ class Merge:
 
     def __init__(self, topics: Sequence[str]) -> None:
         self._rank = {topic: rank for rank, topic in enumerate(topics)}
-        self._waiting: dict[Place, deque[Decoded]] = {}
-        self._ends: dict[Place, int] = {}
-        self._paused: set[Place] = set()
+        self._waiting: dict[Partition, deque[ConsumerRecord]] = {}
+        self._ends: dict[Partition, int] = {}
+        self._paused: set[Partition] = set()
 
     @property
     def holds(self) -> bool:
         """Whether any wait."""
         return any(self._waiting.values())
 
-    def add(self, places: Iterable[Place]) -> None:
+    def add(self, partitions: Iterable[Partition]) -> None:
         """Compare these partitions from now on."""
-        for place in places:
-            self._waiting.setdefault(place, deque())
+        for partition in partitions:
+            self._waiting.setdefault(partition, deque())
 
-    def remove(self, places: Iterable[Place]) -> None:
+    def remove(self, partitions: Iterable[Partition]) -> None:
         """Leave these partitions, and what waits of them."""
-        for place in places:
-            self._waiting.pop(place, None)
-            self._ends.pop(place, None)
-            self._paused.discard(place)
+        for partition in partitions:
+            self._waiting.pop(partition, None)
+            self._ends.pop(partition, None)
+            self._paused.discard(partition)
 
-    def put(self, record: Decoded) -> None:
+    def put(self, record: ConsumerRecord) -> None:
         """Take a record."""
-        place = (record.topic, record.partition)
-        if place in self._waiting:
-            self._waiting[place].append(record)
-            self._ends.pop(place, None)
+        partition = (record.topic, record.partition)
+        if partition in self._waiting:
+            self._waiting[partition].append(record)
+            self._ends.pop(partition, None)
 
-    def end(self, place: Place, offset: int) -> None:
+    def end(self, partition: Partition, offset: int) -> None:
         """A partition ends before this offset, as far as was read."""
-        self._ends[place] = offset
+        self._ends[partition] = offset
 
-    def ready(self, ends_at: Callable[[Place], int]) -> Iterator[Decoded]:
+    def ready(self, ends_at: Callable[[Partition], int]) -> Iterator[ConsumerRecord]:
         """The records that no record still to come can precede, in their order.
 
         Args:
             ends_at: Asks Kafka for the offset at which a partition ends now.
         """
-        lanes: defaultdict[int, list[Place]] = defaultdict(list)
-        for place in sorted(self._waiting, key=lambda place: self._rank[place[0]]):
-            lanes[place[1]].append(place)
-        for lane in lanes.values():
-            if any(self._waiting[place] for place in lane):
-                yield from self._ready_of(lane, ends_at)
+        peers_by_number: defaultdict[int, list[Partition]] = defaultdict(list)
+        for partition in sorted(self._waiting, key=lambda partition: self._rank[partition[0]]):
+            peers_by_number[partition[1]].append(partition)
+        for peers in peers_by_number.values():
+            if any(self._waiting[partition] for partition in peers):
+                yield from self._ready_of(peers, ends_at)
 
-    def flow(self) -> tuple[set[Place], set[Place]]:
+    def flow(self) -> tuple[set[Partition], set[Partition]]:
         """The partitions to pause, since much of them waits, and those to resume."""
-        full = {place for place, records in self._waiting.items() if len(records) >= _FULL} - self._paused
-        drained = {place for place in self._paused if len(self._waiting[place]) <= _DRAINED}
+        full = {partition for partition, records in self._waiting.items() if len(records) >= _FULL} - self._paused
+        drained = {partition for partition in self._paused if len(self._waiting[partition]) <= _DRAINED}
         self._paused = (self._paused | full) - drained
         return full, drained
 
-    def _ready_of(self, lane: list[Place], ends_at: Callable[[Place], int]) -> Iterator[Decoded]:
-        known = [place for place in lane if not self._waiting[place]]
-        if not all(self._is_at_end(place, ends_at) for place in known):
+    def _ready_of(self, peers: list[Partition], ends_at: Callable[[Partition], int]) -> Iterator[ConsumerRecord]:
+        empty = [partition for partition in peers if not self._waiting[partition]]
+        if not all(self._is_at_end(partition, ends_at) for partition in empty):
             return
-        open_places = [place for place in lane if place not in known]
-        while all(self._waiting[place] for place in open_places):
-            first = min(open_places, key=lambda place: _moment(self._waiting[place][0]))
+        waiting = [partition for partition in peers if partition not in empty]
+        while all(self._waiting[partition] for partition in waiting):
+            first = min(waiting, key=lambda partition: _moment(self._waiting[partition][0]))
             yield self._waiting[first].popleft()
 
-    def _is_at_end(self, place: Place, ends_at: Callable[[Place], int]) -> bool:
-        return place in self._ends and ends_at(place) <= self._ends[place]
+    def _is_at_end(self, partition: Partition, ends_at: Callable[[Partition], int]) -> bool:
+        return partition in self._ends and ends_at(partition) <= self._ends[partition]
 
 
-def _moment(record: Decoded) -> str:
+def _moment(record: ConsumerRecord) -> str:
     """When a record's message was received: its ``ingestId``, which begins with that; a tombstone comes after it."""
     if isinstance(record.value, dict) and "ingestId" in record.value:
         return str(record.value["ingestId"])

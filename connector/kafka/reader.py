@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple, cast
 from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from connector.errors import Unavailable, Unreadable
-from connector.kafka.errors import END_OF_PARTITION, LOG_NOTHING, MISSING_TOPIC, UNKNOWN_TOPIC, is_passing, translated
+from connector.kafka.errors import END_OF_PARTITION, LOG_NOTHING, MISSING_TOPIC, UNKNOWN_TOPIC, is_transient, translated
 from connector.message.encoding import decode
 from connector.message.routes import DEAD_LETTERS
 from connector.message.schemas import Schema
@@ -20,18 +20,17 @@ REACH_SECONDS: Final = 5.0
 """How long Kafka may take to say what a topic looks like, and to send the next of what is there."""
 
 _READERS: Final = 2  # threads are few, and the connector's own work needs them
-QUEUED_KIB: Final = 8 * 1024
+_QUEUED_KIB: Final = 8 * 1024
 """What librdkafka reads ahead of one topic."""
 
-_BOUNDS: Final = {"queued.max.messages.kbytes": QUEUED_KIB}
-_BULK_BOUNDS: Final = {
+_BULK_READ_AHEAD: Final = {
     "queued.max.messages.kbytes": 64 * 1024,
     "queued.min.messages": 1_000_000,
     "fetch.max.bytes": 32 * 1024 * 1024,
     "fetch.message.max.bytes": 4 * 1024 * 1024,
     "fetch.wait.max.ms": 50,
 }
-"""What librdkafka reads ahead: as records come, and where all of a topic is read at once."""
+"""What librdkafka reads ahead where all of a topic is read at once."""
 
 BATCH: Final = 2_000
 """Most records that one batch of a whole topic holds."""
@@ -47,14 +46,14 @@ _ACL: Final = "Describe and Read on Topic"
 
 
 @dataclass(frozen=True, slots=True)
-class Decoded:
+class ConsumerRecord:
     """One record as it was read.
 
     Attributes:
         stream: The stream's name.
         topic: Where it lies, with partition and offset.
         partition: The partition's number.
-        offset: Its place in the partition.
+        offset: The record's offset in it.
         key: The instance's id, or None (a dead letter whose instance was not readable).
         timestamp: Epoch milliseconds.
         headers: Kafka headers as text; of equal names the last one.
@@ -72,11 +71,11 @@ class Decoded:
     value: dict[str, Any] | bytes | None
 
 
-Place = tuple[str, int]
+Partition = tuple[str, int]
 """A topic and the number of one of its partitions."""
 
 
-class Span(NamedTuple):
+class OffsetRange(NamedTuple):
     """A part of a partition: from the offset ``first`` to before the offset ``end``."""
 
     partition: int
@@ -85,26 +84,26 @@ class Span(NamedTuple):
 
 
 class Readers:
-    """Room for a few who read topics at the same time, in threads."""
+    """A bound on how many read topics at the same time, each in a thread."""
 
     def __init__(self) -> None:
-        self._places = asyncio.Semaphore(_READERS)
+        self._slots = asyncio.Semaphore(_READERS)
 
     @asynccontextmanager
-    async def place(self) -> AsyncIterator[None]:
-        """A place among them.
+    async def slot(self) -> AsyncIterator[None]:
+        """One of the slots.
 
         Raises:
             Unavailable: None became free within :data:`REACH_SECONDS`.
         """
         try:
-            await asyncio.wait_for(self._places.acquire(), REACH_SECONDS)
+            await asyncio.wait_for(self._slots.acquire(), REACH_SECONDS)
         except TimeoutError:
             raise Unavailable("others are reading the topics: ask again in a few seconds", retry_after=5) from None
         try:
             yield
         finally:
-            self._places.release()
+            self._slots.release()
 
 
 def read_records(
@@ -122,7 +121,7 @@ def read_records(
     idle_seconds: float | None = None,
     is_stopped: Callable[[], bool] = lambda: False,
     on_missing: Callable[[str], None] = lambda _topic: None,
-) -> Iterator[Decoded]:
+) -> Iterator[ConsumerRecord]:
     """The records of a stream's topic as they come; those of one partition are in their order.
 
     All partitions are read, also for one key: where it lies depends on how many partitions there were. Partitions that
@@ -158,7 +157,7 @@ def read_records(
         reader.assign(from_beginning=from_beginning or not exists, back=back, since=since)
         for message in reader.messages(until_end=until_end):
             if key is None or message.key() == key.encode():
-                yield decoded(stream, topic, message, by_id)
+                yield decode_record(stream, topic, message, by_id)
                 reader.restart_idle_clock()
 
 
@@ -171,8 +170,8 @@ def record_at(
     partition: int,
     offset: int,
     by_id: Callable[[int], Schema] | None = None,
-) -> Decoded | None:
-    """The record in one place of a topic; None where there is none, or none any more.
+) -> ConsumerRecord | None:
+    """The record at one offset of a partition; None where there is none, or none any more.
 
     Raises:
         OutsideUnreachable: Kafka does not answer within :data:`REACH_SECONDS`.
@@ -183,12 +182,36 @@ def record_at(
             return None
         reader.assign_at(partition, offset)
         message = next(reader.messages(until_end=True), None)
-    return decoded(stream, topic, message, by_id) if message is not None and message.offset() == offset else None
+    return decode_record(stream, topic, message, by_id) if message is not None and message.offset() == offset else None
 
 
-def passes(error: KafkaError) -> bool:
+def is_transient_for_reader(error: KafkaError) -> bool:
     """Whether a reader only has to wait: the brokers are away or electing, or the topic is very new."""
-    return is_passing(error) or error.name() in MISSING_TOPIC  # or it was created, and not everybody knows it yet
+    return is_transient(error) or error.name() in MISSING_TOPIC  # or it was created, and not everybody knows it yet
+
+
+def consumer_properties(
+    bootstrap_servers: str, properties: Mapping[str, Any], on_error: Callable[[KafkaError], None]
+) -> dict[str, Any]:
+    """The librdkafka properties of a consumer that belongs to no group, commits nothing and reports the ends.
+
+    Args:
+        bootstrap_servers: Brokers as ``host:port``, comma-separated.
+        properties: The user's; what reading relies on wins over them.
+        on_error: Called with what befalls the connections.
+    """
+    return {
+        "log_level": LOG_NOTHING,
+        "queued.max.messages.kbytes": _QUEUED_KIB,
+        **properties,
+        "bootstrap.servers": bootstrap_servers,
+        "group.id": "weda-connector-reading",  # the client wants one; without commits it never exists
+        "enable.auto.commit": False,
+        "enable.partition.eof": True,
+        "auto.offset.reset": "earliest",  # where retention has overtaken the reader
+        "isolation.level": "read_committed",
+        "error_cb": on_error,
+    }
 
 
 def partitions_of(consumer: Consumer, topic: str, seconds_left: Callable[[], float]) -> list[int]:
@@ -212,7 +235,7 @@ def partitions_of(consumer: Consumer, topic: str, seconds_left: Callable[[], flo
 
 
 def offsets_at(
-    consumer: Consumer, places: Sequence[TopicPartition], moment: int, *, within: float = REACH_SECONDS
+    consumer: Consumer, partitions: Sequence[TopicPartition], moment: int, *, within: float = REACH_SECONDS
 ) -> list[int]:
     """The offset of the first record of a time or later in each partition, by one request to each broker.
 
@@ -220,7 +243,7 @@ def offsets_at(
 
     Args:
         consumer: Asks.
-        places: The partitions.
+        partitions: Of which.
         moment: Epoch milliseconds; ``OFFSET_BEGINNING`` for the oldest record, ``OFFSET_END`` for the next one.
         within: Seconds for the answer.
 
@@ -231,10 +254,10 @@ def offsets_at(
         KafkaException: Kafka refuses to say, or has not said it in time.
     """
     deadline = time.monotonic() + within
-    while places:
+    while partitions:
         try:
             found = consumer.offsets_for_times(
-                [TopicPartition(each.topic, each.partition, moment) for each in places], within
+                [TopicPartition(each.topic, each.partition, moment) for each in partitions], within
             )
             error = next((each.error for each in found if each.error is not None), None)
         except KafkaException as exception:
@@ -243,25 +266,28 @@ def offsets_at(
             offsets = [int(each.offset) for each in found]
             if moment == OFFSET_END or OFFSET_END not in offsets:
                 return offsets
-            ends = offsets_at(consumer, places, OFFSET_END, within=within)
+            ends = offsets_at(consumer, partitions, OFFSET_END, within=within)
             return [end if offset == OFFSET_END else offset for offset, end in zip(offsets, ends, strict=True)]
-        if not passes(error) or time.monotonic() >= deadline:
+        if not is_transient_for_reader(error) or time.monotonic() >= deadline:
             raise KafkaException(error)
         time.sleep(_AGAIN_SECONDS)
     return []
 
 
-def note_end(unread: dict[Place, int], place: Place, offset: int) -> None:
+def note_end(unread: dict[Partition, int], partition: Partition, offset: int) -> None:
     """Reading has come to where a partition ends: it is read if it ended there, or before, when reading began.
 
     A leader elected a moment ago may report an earlier end, because it does not know yet how far it goes.
     """
-    if offset >= unread.get(place, 0):
-        unread.pop(place, None)
+    if offset >= unread.get(partition, 0):
+        unread.pop(partition, None)
 
 
 class TopicReader:
-    """A consumer of one topic. Blocking: it belongs to one thread.
+    """A consumer of one topic, without a group. Blocking: it belongs to one thread.
+
+    `Subscription` polls in a loop of its own: the group assigns its partitions and it merges topics, whereas this one
+    ends at offsets that it has asked for, and gives bare messages.
 
     Args:
         bootstrap_servers: Brokers as ``host:port``, comma-separated.
@@ -288,17 +314,10 @@ class TopicReader:
         self._since = time.monotonic()
         self._reach_by = self._since + REACH_SECONDS
         self._problems: deque[KafkaError] = deque(maxlen=_PROBLEMS_KEPT)
-        own: dict[str, Any] = {
-            "bootstrap.servers": bootstrap_servers,
-            "group.id": "weda-connector-reading",  # the client wants one; without commits it never exists
-            "enable.auto.commit": False,
-            "enable.partition.eof": True,
-            "auto.offset.reset": "earliest",  # where retention has overtaken the reader
-            "isolation.level": "read_committed",
-            "error_cb": self._problems.append,
-        }
-        bounds: dict[str, Any] = {"log_level": LOG_NOTHING, **(_BULK_BOUNDS if is_bulk else _BOUNDS)}
-        self._consumer = Consumer({**bounds, **properties, **own})
+        ahead = _BULK_READ_AHEAD if is_bulk else {}
+        self._consumer = Consumer(
+            consumer_properties(bootstrap_servers, {**ahead, **properties}, self._problems.append)
+        )
         self._assigned: list[TopicPartition] = []
 
     def close(self) -> None:
@@ -338,10 +357,10 @@ class TopicReader:
         self._assigned = [TopicPartition(self._topic, *each) for each in zip(numbers, offsets, strict=True)]
 
     def assign_at(self, partition: int, offset: int) -> None:
-        """Read one partition from one place on."""
+        """Read one partition from one offset on."""
         self._assigned = [TopicPartition(self._topic, partition, offset)]
 
-    def spans(self, numbers: Iterable[int], since: int | None = None) -> list[Span]:
+    def offset_ranges(self, numbers: Iterable[int], since: int | None = None) -> list[OffsetRange]:
         """What there is now in some partitions.
 
         Args:
@@ -351,12 +370,12 @@ class TopicReader:
         numbers = list(numbers)
         firsts = self._offsets_at(numbers, OFFSET_BEGINNING if since is None else since)
         ends = self._offsets_at(numbers, OFFSET_END)
-        return [Span(*each) for each in zip(numbers, firsts, ends, strict=True)]
+        return [OffsetRange(*each) for each in zip(numbers, firsts, ends, strict=True)]
 
-    def batches(self, spans: Iterable[Span]) -> Iterator[list[Message]]:
-        """All that is in some spans, in batches of at most :data:`BATCH`; an empty one where none came for a moment."""
-        ends = {span.partition: span.end for span in spans if span.first < span.end}
-        starts = [TopicPartition(self._topic, span.partition, span.first) for span in spans if span.partition in ends]
+    def batches(self, ranges: Iterable[OffsetRange]) -> Iterator[list[Message]]:
+        """All records of some ranges, in batches of at most :data:`BATCH`; an empty one where none came in time."""
+        ends = {part.partition: part.end for part in ranges if part.first < part.end}
+        starts = [TopicPartition(self._topic, part.partition, part.first) for part in ranges if part.partition in ends]
         if starts:
             self._consumer.assign(starts)
         self._progress()
@@ -375,7 +394,7 @@ class TopicReader:
         """Whether it is a record within the ends; those that are reached are taken out of them, and not read on."""
         error, number = message.error(), cast("int", message.partition())
         if error is not None and error.name() != END_OF_PARTITION:
-            if not passes(error):
+            if not is_transient_for_reader(error):
                 raise KafkaException(error)
             return False
         if number not in ends:
@@ -390,7 +409,7 @@ class TopicReader:
 
     def messages(self, *, until_end: bool) -> Iterator[Message]:
         """Records as they come, until reading is over."""
-        unread: dict[Place, int] = {}
+        unread: dict[Partition, int] = {}
         if until_end:
             numbers = [each.partition for each in self._assigned]
             ends = self._offsets_at(numbers, OFFSET_END)
@@ -401,7 +420,7 @@ class TopicReader:
             with translated(_ATTEMPT.format(self._topic), acl=_ACL, problems=self._recent_problems):
                 message = self._consumer.poll(_POLL_SECONDS)
                 error = None if message is None else message.error()
-                if error is not None and error.name() != END_OF_PARTITION and not passes(error):
+                if error is not None and error.name() != END_OF_PARTITION and not is_transient_for_reader(error):
                     raise KafkaException(error)
                 if message is not None and (error is None or error.name() == END_OF_PARTITION):
                     self._progress()
@@ -430,20 +449,22 @@ class TopicReader:
         return idle or self._is_stopped()
 
     def _offsets_at(self, numbers: Iterable[int], moment: int) -> list[int]:
-        places = [TopicPartition(self._topic, number) for number in numbers]
+        partitions = [TopicPartition(self._topic, number) for number in numbers]
         with translated(_ATTEMPT.format(self._topic), acl=_ACL, problems=self._recent_problems):
-            return offsets_at(self._consumer, places, moment, within=self._left)
+            return offsets_at(self._consumer, partitions, moment, within=self._left)
 
     def _recent_problems(self) -> deque[KafkaError]:
         self._consumer.poll(0)  # or librdkafka keeps them to itself
         return self._problems
 
 
-def decoded(stream: str, topic: str, message: Message, by_id: Callable[[int], Schema] | None = None) -> Decoded:
+def decode_record(
+    stream: str, topic: str, message: Message, by_id: Callable[[int], Schema] | None = None
+) -> ConsumerRecord:
     """A record with its value decoded, where a schema reads it."""
     key = message.key()
     headers = cast("list[tuple[str, bytes | None]]", message.headers() or [])
-    return Decoded(
+    return ConsumerRecord(
         stream=stream,
         topic=topic,
         partition=message.partition() or 0,

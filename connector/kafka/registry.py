@@ -17,7 +17,7 @@ from confluent_kafka.schema_registry.error import SchemaRegistryError
 
 from connector.errors import ConfigurationError, ConnectorError, OutsideUnreachable, Unreadable
 from connector.message import schemas
-from connector.message.compatibility import breaks
+from connector.message.compatibility import incompatibilities
 from connector.message.routes import Route
 from connector.message.schemas import Schema
 from connector.settings import Registry as RegistrySettings
@@ -150,7 +150,9 @@ class Registry:
         """What keeps the subject's schema and the registered versions from reading each other, by field."""
         found = self.versions(subject.name)
         complaints = [
-            f"version {each.number}: {why}" for each in found for why in breaks(subject.schema.text, each.text)
+            f"version {each.number}: {why}"
+            for each in found
+            for why in incompatibilities(subject.schema.text, each.text)
         ]
         if found and not complaints and not self._accepts(subject):
             complaints.append("the registry's own check finds it incompatible and does not say where")

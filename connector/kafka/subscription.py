@@ -22,7 +22,6 @@ from connector.errors import ConfigurationError, ConnectorError, OutsideUnreacha
 from connector.kafka.errors import (
     END_OF_PARTITION,
     FENCED,
-    LOG_NOTHING,
     PARTITIONS_LOST,
     TOO_SLOW,
     UNSETTLED,
@@ -30,14 +29,14 @@ from connector.kafka.errors import (
 )
 from connector.kafka.merge import Merge
 from connector.kafka.reader import (
-    QUEUED_KIB,
     REACH_SECONDS,
-    Decoded,
-    Place,
+    ConsumerRecord,
+    Partition,
+    consumer_properties,
+    is_transient_for_reader,
     note_end,
     offsets_at,
     partitions_of,
-    passes,
 )
 
 _POLL_SECONDS: Final = 0.2
@@ -65,6 +64,8 @@ class PartitionsLost(ConnectorError):
 class Subscription:
     """A consumer of topics. Blocking: it belongs to one thread.
 
+    `TopicReader` polls in a loop of its own: it has no group and no order between topics, and ends at given offsets.
+
     Args:
         bootstrap_servers: Brokers as ``host:port``, comma-separated.
         properties: librdkafka properties.
@@ -89,7 +90,7 @@ class Subscription:
         bootstrap_servers: str,
         properties: Mapping[str, Any],
         topics: Sequence[str],
-        decode: Callable[[Message], Decoded],
+        decode: Callable[[Message], ConsumerRecord],
         *,
         group: str | None = None,
         member: str | None = None,
@@ -104,27 +105,20 @@ class Subscription:
         self._group, self._member, self._since = group, member, since
         self._until_end, self._idle_seconds, self._is_stopped = until_end, idle_seconds, is_stopped
         self._problems: deque[KafkaError] = deque(maxlen=_PROBLEMS_KEPT)
-        self._places: set[Place] = set()
-        self._next: dict[Place, int] = {}
-        self._unread: dict[Place, int] = {}  # and where each ended when reading began
-        self._ready: deque[Decoded] = deque()
+        self._owned: set[Partition] = set()
+        self._next: dict[Partition, int] = {}
+        self._unread: dict[Partition, int] = {}  # and where each ended when reading began
+        self._ready: deque[ConsumerRecord] = deque()
         self._merge = Merge(self._topics) if len(topics) > 1 else None
         self._is_assigned = self._is_asleep = False
         self.rejoins = 0
-        own: dict[str, Any] = {
-            "bootstrap.servers": bootstrap_servers,
-            "group.id": group or "weda-connector-reading",  # the client wants one; without commits it never exists
-            "enable.auto.commit": group is not None and auto_commit,
+        self._properties = {
+            **consumer_properties(bootstrap_servers, properties, self._problems.append),
             "enable.auto.offset.store": False,
-            "enable.partition.eof": True,
-            "auto.offset.reset": "earliest",  # where retention has overtaken the reader
-            "isolation.level": "read_committed",
-            "error_cb": self._problems.append,
+            **({} if group is None else {"group.id": group, "enable.auto.commit": auto_commit}),
             **({} if member is None else {"group.instance.id": member}),
             **({_STRATEGY: "range"} if self._merge else {}),  # one member has a partition number of every topic
         }
-        bounds: dict[str, Any] = {"log_level": LOG_NOTHING, "queued.max.messages.kbytes": QUEUED_KIB}
-        self._properties = {**bounds, **properties, **own}
         self._consumer = Consumer(self._properties)
         self._started = self._rested = time.monotonic()
         self._reach_by = self._started + REACH_SECONDS
@@ -143,7 +137,7 @@ class Subscription:
             return True
         return self._idle_seconds is not None and self._idle_for >= self._idle_seconds
 
-    def poll(self) -> Decoded | None:
+    def poll(self) -> ConsumerRecord | None:
         """The next record; None where none came for a moment.
 
         Raises:
@@ -176,24 +170,24 @@ class Subscription:
         self._consumer.resume(self._partitions())
         self.restart_idle_clock()
 
-    def store(self, offsets: Mapping[Place, int]) -> None:
+    def store(self, offsets: Mapping[Partition, int]) -> None:
         """Have the next records' offsets committed in the background; those of lost partitions are left out."""
         for (topic, partition), offset in offsets.items():
-            if (topic, partition) in self._places:
+            if (topic, partition) in self._owned:
                 try:
                     self._consumer.store_offsets(offsets=[TopicPartition(topic, partition, offset)])
                 except KafkaException as exception:
                     if exception.args[0].name() not in PARTITIONS_LOST:
                         raise
 
-    def commit(self, offsets: Mapping[Place, int]) -> None:
+    def commit(self, offsets: Mapping[Partition, int]) -> None:
         """Commit the offset of the next record of each partition, and wait for Kafka's word.
 
         Raises:
             PartitionsLost: They belong to other members by now.
             OutsideUnreachable: Kafka did not say so in time; a later commit makes up for it.
         """
-        own = [TopicPartition(*place, offset) for place, offset in offsets.items() if place in self._places]
+        own = [TopicPartition(*partition, offset) for partition, offset in offsets.items() if partition in self._owned]
         lost = len(offsets) - len(own)
         try:
             answers = self._consumer.commit(offsets=own, asynchronous=False) if own else []
@@ -209,11 +203,11 @@ class Subscription:
         """How many records lie in this reader's partitions behind the last one that `poll` has given."""
         if not self._is_begun:
             self._begin()
-        places = sorted(self._places)
+        owned = sorted(self._owned)
         with self._translated():
-            known = self._positions(places)
-            oldest, ends = (self._offsets_at(places, moment) for moment in (OFFSET_BEGINNING, OFFSET_END))
-        return sum(max(end - max(known[each], first), 0) for each, first, end in zip(places, oldest, ends, strict=True))
+            known = self._positions(owned)
+            oldest, ends = (self._offsets_at(owned, moment) for moment in (OFFSET_BEGINNING, OFFSET_END))
+        return sum(max(end - max(known[each], first), 0) for each, first, end in zip(owned, oldest, ends, strict=True))
 
     # --- beginning ---
 
@@ -234,9 +228,9 @@ class Subscription:
         self._start_at_since(partitions)
         self._note(partitions)
         if self._until_end:
-            places = sorted(self._places)
+            owned = sorted(self._owned)
             with self._translated():
-                self._unread = dict(zip(places, self._offsets_at(places, OFFSET_END), strict=True))
+                self._unread = dict(zip(owned, self._offsets_at(owned, OFFSET_END), strict=True))
         self._consumer.assign(partitions)
         self._is_assigned = True
 
@@ -252,9 +246,9 @@ class Subscription:
             each.offset = OFFSET_BEGINNING
         if self._since is None or not new:
             return
-        places = [(each.topic, each.partition) for each in new]
+        numbers = [(each.topic, each.partition) for each in new]
         with self._translated():
-            offsets = self._offsets_at(places, int(self._since.timestamp() * 1000))
+            offsets = self._offsets_at(numbers, int(self._since.timestamp() * 1000))
         for each, offset in zip(new, offsets, strict=True):
             each.offset = offset
 
@@ -278,16 +272,16 @@ class Subscription:
 
     def _revoke(self, _: Consumer, partitions: list[TopicPartition]) -> None:
         gone = {(each.topic, each.partition) for each in partitions}
-        self._places -= gone
-        for place in gone:
-            self._next.pop(place, None)
+        self._owned -= gone
+        for partition in gone:
+            self._next.pop(partition, None)
         self._ready = deque(each for each in self._ready if (each.topic, each.partition) not in gone)
         if self._merge is not None:
             self._merge.remove(gone)
 
     def _note(self, partitions: Iterable[TopicPartition]) -> None:
         new = {(each.topic, each.partition) for each in partitions}
-        self._places |= new
+        self._owned |= new
         if self._merge is not None:
             self._merge.add(new)
 
@@ -318,7 +312,7 @@ class Subscription:
             raise ConfigurationError(
                 f"another process reads as the member {self._member} of the group {self._group}: give each its own name"
             )
-        elif not passes(error):
+        elif not is_transient_for_reader(error):
             raise KafkaException(error)
 
     def _arrived(self, message: Message) -> None:
@@ -331,11 +325,11 @@ class Subscription:
 
     def _reached_end(self, message: Message) -> None:
         self._reach_by = time.monotonic() + REACH_SECONDS
-        place = (str(message.topic()), message.partition() or 0)
+        partition = (str(message.topic()), message.partition() or 0)
         end = message.offset() or 0
-        note_end(self._unread, place, end)
+        note_end(self._unread, partition, end)
         if self._merge is not None:
-            self._merge.end(place, end)
+            self._merge.end(partition, end)
 
     def _note_slowness(self) -> None:
         """The member has left the group by itself, and joins it again by polling on."""
@@ -344,14 +338,14 @@ class Subscription:
 
     def _balance(self, merge: Merge) -> None:
         full, drained = merge.flow()
-        self._consumer.pause([TopicPartition(*place) for place in full])
-        self._consumer.resume([TopicPartition(*place) for place in drained])
+        self._consumer.pause([TopicPartition(*partition) for partition in full])
+        self._consumer.resume([TopicPartition(*partition) for partition in drained])
 
-    def _ends_at(self, place: Place) -> int:
-        return self._offsets_at([place], OFFSET_END)[0]
+    def _ends_at(self, partition: Partition) -> int:
+        return self._offsets_at([partition], OFFSET_END)[0]
 
-    def _offsets_at(self, places: Iterable[Place], moment: int) -> list[int]:
-        return offsets_at(self._consumer, [TopicPartition(*place) for place in places], moment)
+    def _offsets_at(self, partitions: Iterable[Partition], moment: int) -> list[int]:
+        return offsets_at(self._consumer, [TopicPartition(*partition) for partition in partitions], moment)
 
     def _refuse_silence(self) -> None:
         """Raise where nothing has come of what must be there: a job that is to end must not take that for the end."""
@@ -389,15 +383,15 @@ class Subscription:
         return float(self._properties.get("session.timeout.ms", _SESSION_MS)) / 1000
 
     def _partitions(self) -> list[TopicPartition]:
-        return [TopicPartition(*place) for place in sorted(self._places)]
+        return [TopicPartition(*partition) for partition in sorted(self._owned)]
 
-    def _positions(self, places: Sequence[Place]) -> dict[Place, int]:
+    def _positions(self, partitions: Sequence[Partition]) -> dict[Partition, int]:
         """The offset of each partition's next record; -1 where reading starts at the oldest."""
-        new = [TopicPartition(*each) for each in places if each not in self._next]
+        new = [TopicPartition(*each) for each in partitions if each not in self._next]
         if self._group is not None and new:
             new = self._consumer.committed(new, timeout=REACH_SECONDS)
         found = {(each.topic, each.partition): each.offset for each in new}
-        return {each: self._next.get(each, max(found.get(each, -1), -1)) for each in places}
+        return {each: self._next.get(each, max(found.get(each, -1), -1)) for each in partitions}
 
     # --- words ---
 

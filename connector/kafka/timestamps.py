@@ -13,7 +13,7 @@ from connector.kafka.topics import TopicState
 from connector.values import ProducibleRecord
 
 
-class Timestamps:
+class TimestampLimits:
     """The timestamps that each topic takes.
 
     Args:

@@ -24,7 +24,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined] # the package 
 )
 
 from connector.errors import ConnectorError, OutsideUnreachable
-from connector.kafka.errors import LOG_NOTHING, UNKNOWN_TOPIC, is_passing, is_refusal, translated
+from connector.kafka.errors import LOG_NOTHING, UNKNOWN_TOPIC, is_refusal, is_transient, translated
 from connector.message.routes import CANARY, Route, Routes
 from connector.message.weda import ENVIRONMENTS
 from connector.settings import Settings
@@ -117,7 +117,7 @@ class TopicState:
     in_sync: tuple[frozenset[int], ...] = ()
     leaders: tuple[int | None, ...] = ()
 
-    def fewest_in_sync(self, silent: Collection[int] = ()) -> int:
+    def smallest_isr(self, silent: Collection[int] = ()) -> int:
         """Replicas in sync of the partition that has the fewest; those of brokers that do not answer do not count."""
         return min((len(ids.difference(silent)) for ids in self.in_sync), default=self.replication_factor)
 
@@ -157,8 +157,8 @@ class TopicState:
         )
 
     def condition(self, silent: Collection[int] = ()) -> Condition:
-        """Whether it takes records now, and would keep them if a broker were lost; see `fewest_in_sync`."""
-        in_sync = self.fewest_in_sync(silent)
+        """Whether it takes records now, and would keep them if a broker were lost; see `smallest_isr`."""
+        in_sync = self.smallest_isr(silent)
         if in_sync < self.min_insync_replicas:
             return "too few replicas in sync"
         if in_sync < self.replication_factor:
@@ -175,28 +175,28 @@ def as_dict(name: str, state: TopicState | None, silent: Collection[int]) -> dic
         "exists": True,
         "partitions": state.partitions,
         "replicas": state.replication_factor,
-        "in_sync": state.fewest_in_sync(silent),
+        "in_sync": state.smallest_isr(silent),
         "min_insync_replicas": state.min_insync_replicas,
         "durable": state.is_durable,
     }
 
 
 @dataclass(frozen=True, slots=True)
-class Contents:
+class TopicOffsets:
     """How much is in a topic: of each partition the first offset that there is, and the next one.
 
     Attributes:
-        firsts: Partition → offset.
+        beginnings: Partition → offset.
         ends: Partition → offset.
     """
 
-    firsts: Mapping[int, int]
+    beginnings: Mapping[int, int]
     ends: Mapping[int, int]
 
     @property
     def records(self) -> int:
         """Offsets that there are; compaction and transactions leave fewer records."""
-        return self.written - sum(self.firsts.values())
+        return self.written - sum(self.beginnings.values())
 
     @property
     def written(self) -> int:
@@ -208,7 +208,7 @@ class Contents:
         if not any((topic, number) in committed for number in self.ends):
             return {}
         return {
-            number: max(end - committed.get((topic, number), self.firsts[number]), 0)
+            number: max(end - committed.get((topic, number), self.beginnings[number]), 0)
             for number, end in self.ends.items()
         }
 
@@ -237,7 +237,7 @@ class Difference:
     action: Action
 
 
-def wanted(settings: Settings) -> tuple[TopicSpec, ...]:
+def desired_topics(settings: Settings) -> tuple[TopicSpec, ...]:
     """Every topic that the connector writes under these settings."""
     routes = routes_of(settings)
     retention = settings.topics.retention_ms
@@ -324,7 +324,7 @@ class TopicAdmin:
             configs = {resource.name: deadline.result(answer) for resource, answer in asked.items()}
         return {name: _state(description, configs[name]) for name, description in found.items()}
 
-    def contents(self, topics: Mapping[str, int], timeout: float) -> dict[str, Contents]:
+    def offsets(self, topics: Mapping[str, int], timeout: float) -> dict[str, TopicOffsets]:
         """How much there is in topics; ``timeout`` in seconds.
 
         Args:
@@ -332,10 +332,13 @@ class TopicAdmin:
             timeout: Seconds.
         """
         deadline = _Deadline(timeout)
-        places = [TopicPartition(name, number) for name, count in topics.items() for number in range(count)]
-        firsts, ends = (self._offsets(places, spec, deadline) for spec in (_EARLIEST, _LATEST))
+        partitions = [TopicPartition(name, number) for name, count in topics.items() for number in range(count)]
+        beginnings, ends = (self._list_offsets(partitions, spec, deadline) for spec in (_EARLIEST, _LATEST))
         return {
-            name: Contents(*({number: offsets[name, number] for number in range(count)} for offsets in (firsts, ends)))
+            name: TopicOffsets(
+                {number: beginnings[name, number] for number in range(count)},
+                {number: ends[name, number] for number in range(count)},
+            )
             for name, count in topics.items()
         }
 
@@ -347,16 +350,16 @@ class TopicAdmin:
                 [ConsumerGroupTopicPartitions(group)], request_timeout=deadline.left
             )
             found = deadline.result(asked[group]).topic_partitions or []
-        return {(place.topic, place.partition): place.offset for place in found if place.offset >= 0}
+        return {(each.topic, each.partition): each.offset for each in found if each.offset >= 0}
 
-    def _offsets(
-        self, places: list[TopicPartition], spec: OffsetSpec, deadline: "_Deadline"
+    def _list_offsets(
+        self, partitions: list[TopicPartition], spec: OffsetSpec, deadline: "_Deadline"
     ) -> dict[tuple[str, int], int]:
-        if not places:
+        if not partitions:
             return {}
         with self._translated("ask how much is in the topics", acl="Describe on Topic"):
-            asked = self._client.list_offsets(dict.fromkeys(places, spec), request_timeout=deadline.left)
-            return {(place.topic, place.partition): deadline.result(answer).offset for place, answer in asked.items()}
+            asked = self._client.list_offsets(dict.fromkeys(partitions, spec), request_timeout=deadline.left)
+            return {(each.topic, each.partition): deadline.result(answer).offset for each, answer in asked.items()}
 
     def rights(self, names: Iterable[str], timeout: float) -> dict[str, frozenset[str] | None]:
         """The operations that our user may do on existing topics, such as ``WRITE``; None where Kafka does not say.
@@ -510,7 +513,7 @@ class _Deadline:
         try:
             self.result(answer)
         except KafkaException as exception:
-            return not is_passing(exception.args[0])
+            return not is_transient(exception.args[0])
         except TimeoutError:
             return False
         return True

@@ -11,7 +11,7 @@ from functools import cache
 from statistics import median, quantiles
 from typing import Any, Final
 
-from connector.kafka.reader import Decoded
+from connector.kafka.reader import ConsumerRecord
 from connector.message import weda
 from connector.message.schemas import WORKFLOW_EVENT, codes, load
 
@@ -240,19 +240,19 @@ class Instance:
 
 
 @dataclass(frozen=True, slots=True)
-class Spread:
+class DurationSummary:
     """Durations of one kind, in milliseconds."""
 
     name: str
     where: str
     count: int
     median: float
-    ninth_tenth: float
+    p90: float
     longest: float
 
 
 @dataclass(frozen=True, slots=True)
-class Waited:
+class PendingPerson:
     """Somebody who is waited for: how many instances, and since when the first of them."""
 
     name: str
@@ -273,10 +273,10 @@ class Figures:
     """
 
     running: dict[str, int]
-    processes: list[Spread]
-    nodes: list[Spread]
+    processes: list[DurationSummary]
+    nodes: list[DurationSummary]
     send_backs: list[tuple[str, str, int]]
-    waited: list[Waited]
+    waited: list[PendingPerson]
 
 
 class Index:
@@ -344,17 +344,17 @@ def figures(instances: Iterable[Instance]) -> Figures:
                 waited.setdefault(name, []).append(visit.opened_at)
     return Figures(
         running,
-        _spreads({(name, ""): times for name, times in processes.items()}),
-        _spreads(nodes),
+        _summaries({(name, ""): times for name, times in processes.items()}),
+        _summaries(nodes),
         [(*place, count) for place, count in sorted(send_backs.items(), key=lambda one: -one[1])[:MOST_LISTED]],
         [
-            Waited(name, len(times), min(times))
+            PendingPerson(name, len(times), min(times))
             for name, times in sorted(waited.items(), key=lambda one: (-len(one[1]), min(one[1])))[:MOST_LISTED]
         ],
     )
 
 
-def fact_of(record: Decoded) -> Fact | None:
+def fact_of(record: ConsumerRecord) -> Fact | None:
     """What a record says, or None of one that has no fields."""
     value = record.value
     if not isinstance(value, dict) or record.key is None:
@@ -383,7 +383,7 @@ def fact_of(record: Decoded) -> Fact | None:
     )
 
 
-def facts_of(records: Iterable[Decoded]) -> Iterator[Fact]:
+def facts_of(records: Iterable[ConsumerRecord]) -> Iterator[Fact]:
     """What records say, those without fields left out."""
     for record in records:
         fact = fact_of(record)
@@ -433,14 +433,14 @@ def _text(value: Mapping[str, Any], name: str) -> str:
     return (value.get(name) or "")[:_LONGEST]
 
 
-def _spreads(times: Mapping[tuple[str, str], list[int]]) -> list[Spread]:
+def _summaries(times: Mapping[tuple[str, str], list[int]]) -> list[DurationSummary]:
     """The slowest first."""
     spreads = [
-        Spread(name, where, len(each), median(each), _ninth_tenth(each), max(each))
+        DurationSummary(name, where, len(each), median(each), _p90(each), max(each))
         for (name, where), each in times.items()
     ]
     return sorted(spreads, key=lambda spread: -spread.median)[:MOST_LISTED]
 
 
-def _ninth_tenth(times: list[int]) -> float:
+def _p90(times: list[int]) -> float:
     return quantiles(times, n=_TENTHS, method="inclusive")[-1] if len(times) > 1 else float(times[0])

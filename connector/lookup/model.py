@@ -27,7 +27,7 @@ State = Literal["published", "waiting", "dead letter", "replayed"]
 
 
 @dataclass(frozen=True)
-class Wanted:
+class SearchQuery:
     """What is looked for: an ``instanceId``, a ``msgId``, a part of a title, or the id of a request.
 
     Attributes:
@@ -85,7 +85,7 @@ class Wanted:
         """Whether this is the id of the request that is looked for."""
         return request_id == self.text
 
-    def takes(self, found: "Found") -> bool:
+    def matches(self, found: "Match") -> bool:
         """Whether it is meant: of a request, its own message alone."""
         if self.since is not None and found.received_at < self.since:
             return False
@@ -101,8 +101,8 @@ class Wanted:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """Where a record is in Kafka."""
+class Location:
+    """Topic, partition and offset of a record."""
 
     topic: str
     partition: int
@@ -110,7 +110,7 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class Match:
     """One message, or one dead letter.
 
     Attributes:
@@ -137,7 +137,7 @@ class Found:
     what: str = ""
     title: str = ""
     code: int = 0
-    places: tuple[Place, ...] = ()
+    places: tuple[Location, ...] = ()
     stage: str = ""
     reason: str = ""
     fix: str = ""
@@ -145,7 +145,7 @@ class Found:
 
 
 @dataclass
-class Searched:
+class Coverage:
     """One place that was searched.
 
     Attributes:
@@ -170,7 +170,7 @@ class Searched:
 
 
 @dataclass
-class Report:
+class SearchReport:
     """What came of a search.
 
     Attributes:
@@ -182,8 +182,8 @@ class Report:
 
     text: str
     request: SeenRequest | None = None
-    found: list[Found] = field(default_factory=list)
-    searched: list[Searched] = field(default_factory=list)
+    found: list[Match] = field(default_factory=list)
+    searched: list[Coverage] = field(default_factory=list)
 
     @property
     def is_whole(self) -> bool:
@@ -200,7 +200,7 @@ class Report:
             return f"it was answered with code {self.request.code}, and nothing of it was kept"
         return NEVER_CAME if self.is_whole else NOT_FOUND
 
-    def add(self, found: Iterable[Found], searched: Iterable[Searched]) -> None:
+    def add(self, found: Iterable[Match], searched: Iterable[Coverage]) -> None:
         """Take over what was found elsewhere."""
         self.found += found
         self.searched += searched
@@ -211,14 +211,14 @@ class Report:
         return {**msgspec.to_builtins(self), "whole": self.is_whole, "verdict": self.verdict}
 
     @classmethod
-    def of(cls, values: Mapping[str, Any]) -> "Report":
+    def of(cls, values: Mapping[str, Any]) -> "SearchReport":
         """The report whose :meth:`as_dict` these are."""
         return msgspec.convert(values, cls, strict=False)
 
 
-def unsearched(place: str, error: ConnectorError) -> Searched:
+def unsearched(place: str, error: ConnectorError) -> Coverage:
     """A place that could not be searched."""
-    return Searched(place, is_whole=False, note=error.message)
+    return Coverage(place, is_whole=False, note=error.message)
 
 
 def fields_of(body: bytes, content_type: str) -> Mapping[str, Any] | None:

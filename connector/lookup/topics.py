@@ -8,11 +8,11 @@ from typing import Any, Final, cast
 
 from confluent_kafka import Message
 
-from connector.intake.dead_letters import DeadLetter, of_record
+from connector.intake.dead_letters import DeadLetter, from_record
 from connector.kafka.partitions import partition_of
-from connector.kafka.reader import Decoded, Span, TopicReader, decoded
+from connector.kafka.reader import ConsumerRecord, OffsetRange, TopicReader, decode_record
 from connector.lookup.fixes import fix_of
-from connector.lookup.model import MOST_FOUND, TITLE, Found, Place, Searched, Wanted, fields_of
+from connector.lookup.model import MOST_FOUND, TITLE, Coverage, Location, Match, SearchQuery, fields_of
 from connector.message.headers import REQUEST_ID
 from connector.message.routes import DEAD_LETTERS, Routes
 from connector.message.schemas import Schema
@@ -23,10 +23,10 @@ EVENTS: Final = "events"
 OnProgress = Callable[[int, int], None]
 """Called with the records that were read so far, and those that are to be read."""
 
-Result = tuple[list[Found], list[Searched]]
+Result = tuple[list[Match], list[Coverage]]
 
 
-class Read:
+class ReadProgress:
     """How far some topics were read."""
 
     def __init__(self) -> None:
@@ -39,28 +39,28 @@ class Read:
         """The time from which on nothing was left out, in epoch milliseconds; None: everything there was is read."""
         return max(self._oldest.values(), default=None)
 
-    def unread(self, topic: str, span: Span, most: int) -> Span:
-        """The part of a span that is to be read."""
-        place = topic, span.partition
-        known = self._next.get(place, span.first)
-        if known > span.end:  # the topic was deleted and created again
-            known = span.first
-        first = max(known, span.end - most)
-        if first > max(known, span.first):
-            self._cut.add(place)
-        return Span(span.partition, max(first, span.first), span.end)
+    def unread(self, topic: str, part: OffsetRange, most: int) -> OffsetRange:
+        """What is still to be read of a range."""
+        partition = topic, part.partition
+        known = self._next.get(partition, part.first)
+        if known > part.end:  # the topic was deleted and created again
+            known = part.first
+        first = max(known, part.end - most)
+        if first > max(known, part.first):
+            self._cut.add(partition)
+        return OffsetRange(part.partition, max(first, part.first), part.end)
 
     def note(self, topic: str, batch: Iterable[Message]) -> None:
         """These were read."""
         for message in batch:
-            place = topic, cast("int", message.partition())
-            self._next[place] = cast("int", message.offset()) + 1
-            if place in self._cut:
-                self._cut.discard(place)
-                self._oldest[place] = message.timestamp()[1]
+            partition = topic, cast("int", message.partition())
+            self._next[partition] = cast("int", message.offset()) + 1
+            if partition in self._cut:
+                self._cut.discard(partition)
+                self._oldest[partition] = message.timestamp()[1]
 
 
-class Topics:
+class TopicSearch:
     """The topics of one connector. Every call blocks.
 
     Every method raises OutsideUnreachable where Kafka does not answer, and ConfigurationError where it refuses.
@@ -86,7 +86,7 @@ class Topics:
         give_up_seconds: float,
         rest: float = 0.0,
         on_progress: OnProgress = lambda _read, _total: None,
-        on_event: Callable[[Decoded], None] = lambda _record: None,
+        on_event: Callable[[ConsumerRecord], None] = lambda _record: None,
     ) -> None:
         self._where = bootstrap_servers, properties
         self._letters = routes.dead_letter_topics
@@ -100,31 +100,31 @@ class Topics:
         self._on_progress = on_progress
         self._on_event = on_event
 
-    def records(self, wanted: Wanted, *, all_partitions: bool = False) -> Result:
+    def records(self, query: SearchQuery, *, all_partitions: bool = False) -> Result:
         """Messages that are published.
 
         An ``instanceId`` is looked for in the partition of its key. Where that has nothing the text may be something
         else, or the topic have had another number of partitions: every partition is read.
 
         Args:
-            wanted: What is looked for.
+            query: What is looked for.
             all_partitions: Read every partition for an ``instanceId`` too.
         """
-        key = None if all_partitions else wanted.key
-        found, searched = self._gathered(self._streams, wanted, _has_key(wanted), key)
+        key = None if all_partitions else query.key
+        found, searched = self._collect(self._streams, query, _has_key(query), key)
         if found:
             return found, searched
-        return self._gathered(self._main, wanted, _has_text(wanted), None)
+        return self._collect(self._main, query, _has_text(query), None)
 
-    def history(self, instance_id: str, *, all_partitions: bool = False) -> Iterator[Decoded]:
+    def history(self, instance_id: str, *, all_partitions: bool = False) -> Iterator[ConsumerRecord]:
         """The records of one instance that tell everything of it, in their order."""
-        wanted = Wanted(instance_id)
+        query = SearchQuery(instance_id)
         for topic, stream in self._main.items():
-            key = None if all_partitions else wanted.key
-            for message in self._scan(Searched(topic), None, _has_key(wanted), key):
-                yield decoded(stream, topic, message, self._by_id)
+            key = None if all_partitions else query.key
+            for message in self._scan(Coverage(topic), None, _has_key(query), key):
+                yield decode_record(stream, topic, message, self._by_id)
 
-    def behind(self, read: "Read", most: int) -> Iterator[list[Decoded]]:
+    def read_on(self, read: "ReadProgress", most: int) -> Iterator[list[ConsumerRecord]]:
         """The records that tell everything and were not read before, in batches.
 
         Args:
@@ -133,85 +133,85 @@ class Topics:
         """
         for topic, stream in self._main.items():
             with closing(TopicReader(*self._where, topic, is_bulk=True)) as reader:
-                spans = [read.unread(topic, span, most) for span in reader.spans(reader.partitions())]
-                for batch in reader.batches(spans):
+                ranges = [read.unread(topic, part, most) for part in reader.offset_ranges(reader.partitions())]
+                for batch in reader.batches(ranges):
                     began = time.monotonic()
                     if batch:
                         read.note(topic, batch)
-                        yield [decoded(stream, topic, message, self._by_id) for message in batch]
+                        yield [decode_record(stream, topic, message, self._by_id) for message in batch]
                     if began >= self._give_up_at:
                         return
                     time.sleep(self._rest * (time.monotonic() - began))
 
-    def dead_letters(self, wanted: Wanted) -> tuple[list[DeadLetter], list[Searched]]:
+    def dead_letters(self, query: SearchQuery) -> tuple[list[DeadLetter], list[Coverage]]:
         """Dead letters; the topics of those are read whole, for many have no key."""
         letters: list[DeadLetter] = []
         searched = []
         for topic in self._letters:
-            now = Searched(topic)
-            searched.append(now)
-            for message in self._scan(now, wanted.since, _is_letter(wanted), None):
-                letter = of_record(decoded(DEAD_LETTERS, topic, message))
-                if _is_meant(letter, wanted):
+            coverage = Coverage(topic)
+            searched.append(coverage)
+            for message in self._scan(coverage, query.since, _is_letter(query), None):
+                letter = from_record(decode_record(DEAD_LETTERS, topic, message))
+                if _is_meant(letter, query):
                     letters.append(letter)
-                    if _is_enough(letters, now):
+                    if _is_enough(letters, coverage):
                         break
         return letters, searched
 
-    def _gathered(
-        self, streams: Mapping[str, str], wanted: Wanted, is_match: Callable[[Message], bool], key: bytes | None
+    def _collect(
+        self, streams: Mapping[str, str], query: SearchQuery, is_match: Callable[[Message], bool], key: bytes | None
     ) -> Result:
         """The messages of the records that match; records of one message are one."""
-        found: dict[tuple[str, str], Found] = {}
+        found: dict[tuple[str, str], Match] = {}
         searched = []
         for topic, stream in streams.items():
-            now = Searched(topic)
-            searched.append(now)
-            for message in self._scan(now, wanted.since, is_match, key):
-                record = decoded(stream, topic, message, self._by_id)
+            coverage = Coverage(topic)
+            searched.append(coverage)
+            for message in self._scan(coverage, query.since, is_match, key):
+                record = decode_record(stream, topic, message, self._by_id)
                 one = _found(record)
-                if key is None and not _is_of(record, one, wanted):
+                if key is None and not _is_of(record, one, query):
                     continue
-                if not wanted.takes(one):
+                if not query.matches(one):
                     continue
                 if topic in self._main:
                     self._on_event(record)
-                of = record.headers.get("ce_id", ""), record.headers.get("weda.fingerprint", "")
-                known = found.get(of, one)
-                found[of] = one if known is one else replace(known, places=known.places + one.places)
-                if _is_enough(found, now):
+                identity = record.headers.get("ce_id", ""), record.headers.get("weda.fingerprint", "")
+                known = found.get(identity, one)
+                found[identity] = one if known is one else replace(known, places=known.places + one.places)
+                if _is_enough(found, coverage):
                     break
         return list(found.values()), searched
 
     def _scan(
-        self, now: Searched, since: int | None, is_match: Callable[[Message], bool], key: bytes | None
+        self, coverage: Coverage, since: int | None, is_match: Callable[[Message], bool], key: bytes | None
     ) -> Iterator[Message]:
-        """The records of a topic that match; ``now`` is filled in meanwhile."""
-        with closing(TopicReader(*self._where, now.place, is_bulk=True)) as reader:
+        """The records of a topic that match; ``coverage`` is filled in meanwhile."""
+        with closing(TopicReader(*self._where, coverage.place, is_bulk=True)) as reader:
             there = reader.partitions()
             if not there:
-                now.note = "the topic does not exist"
+                coverage.note = "the topic does not exist"
                 return
             chosen = sorted(there) if key is None else [partition_of(key, len(there))]
-            spans = reader.spans(chosen, since)
-            now.partitions, now.of_partitions = tuple(chosen), len(there)
-            now.total = sum(max(span.end - span.first, 0) for span in spans)
-            unseen = {span.partition for span in spans}
-            for batch in reader.batches(spans):
+            ranges = reader.offset_ranges(chosen, since)
+            coverage.partitions, coverage.of_partitions = tuple(chosen), len(there)
+            coverage.total = sum(max(part.end - part.first, 0) for part in ranges)
+            unseen = {part.partition for part in ranges}
+            for batch in reader.batches(ranges):
                 began = time.monotonic()
                 if unseen:
-                    _note_oldest(now, batch, unseen)
+                    _note_oldest(coverage, batch, unseen)
                 yield from filter(is_match, batch)
-                now.records += len(batch)
-                self._on_progress(now.records, now.total)
+                coverage.records += len(batch)
+                self._on_progress(coverage.records, coverage.total)
                 if time.monotonic() >= self._give_up_at:
-                    now.is_whole, now.note = False, f"given up after {self._give_up_seconds:g} s"
+                    coverage.is_whole, coverage.note = False, f"given up after {self._give_up_seconds:g} s"
                     return
                 if self._rest:
                     time.sleep(self._rest * (time.monotonic() - began))
 
 
-def letter_found(letter: DeadLetter, *, reprocessed: bool | None) -> Found:
+def letter_found(letter: DeadLetter, *, reprocessed: bool | None) -> Match:
     """A dead letter as it is reported.
 
     Args:
@@ -219,14 +219,14 @@ def letter_found(letter: DeadLetter, *, reprocessed: bool | None) -> Found:
         reprocessed: Whether its message went through the pipeline again; None where nobody knows.
     """
     fields = fields_of(letter.body, letter.content_type) or {}
-    return Found(
+    return Match(
         "replayed" if reprocessed else "dead letter",
         letter.instance_id,
         letter.received_at,
         letter.source,
         message_id=_text(fields.get("msgId")),
         code=letter.code,
-        places=(Place(letter.topic, letter.partition, letter.offset),),
+        places=(Location(letter.topic, letter.partition, letter.offset),),
         stage=letter.stage,
         reason=letter.reason,
         fix="" if reprocessed else fix_of(letter.code, letter.body),
@@ -234,10 +234,10 @@ def letter_found(letter: DeadLetter, *, reprocessed: bool | None) -> Found:
     )
 
 
-def _found(record: Decoded) -> Found:
+def _found(record: ConsumerRecord) -> Match:
     value = record.value if isinstance(record.value, dict) else {}
     kind = value.get("msgType") or ("deleted" if record.value is None else "")
-    return Found(
+    return Match(
         "published",
         record.key,
         value.get("receivedAt") or record.timestamp,
@@ -245,18 +245,18 @@ def _found(record: Decoded) -> Found:
         message_id=value.get("msgId") or record.headers.get("ce_id"),
         what=f"{kind} {value.get('actionName') or ''}".strip(),
         title=value.get(TITLE) or "",
-        places=(Place(record.topic, record.partition, record.offset),),
+        places=(Location(record.topic, record.partition, record.offset),),
     )
 
 
-def _has_key(wanted: Wanted) -> Callable[[Message], bool]:
-    key = wanted.key
+def _has_key(query: SearchQuery) -> Callable[[Message], bool]:
+    key = query.key
     return lambda message: message.key() == key
 
 
-def _has_text(wanted: Wanted) -> Callable[[Message], bool]:
+def _has_text(query: SearchQuery) -> Callable[[Message], bool]:
     """By the bytes of key, value and the request's id: in Avro text is UTF-8 as it stands."""
-    key, request_id = wanted.key, _request_id(wanted)
+    key, request_id = query.key, _request_id(query)
 
     def has_text(message: Message) -> bool:
         return key in (message.value() or b"") or key == message.key() or request_id in (message.headers() or ())
@@ -264,50 +264,50 @@ def _has_text(wanted: Wanted) -> Callable[[Message], bool]:
     return has_text
 
 
-def _request_id(wanted: Wanted) -> tuple[str, bytes]:
+def _request_id(query: SearchQuery) -> tuple[str, bytes]:
     """The Kafka header of the records of the request that has this id."""
-    return REQUEST_ID, wanted.text.encode(errors="replace")
+    return REQUEST_ID, query.text.encode(errors="replace")
 
 
-def _is_of(record: Decoded, found: Found, wanted: Wanted) -> bool:
-    is_named = record.key == wanted.name or wanted.is_of(None, found.message_id, found.title)
-    return is_named or wanted.is_of_request(record.headers.get(REQUEST_ID))
+def _is_of(record: ConsumerRecord, found: Match, query: SearchQuery) -> bool:
+    is_named = record.key == query.name or query.is_of(None, found.message_id, found.title)
+    return is_named or query.is_of_request(record.headers.get(REQUEST_ID))
 
 
-def _is_letter(wanted: Wanted) -> Callable[[Message], bool]:
-    key, request, request_id = wanted.key, wanted.request, _request_id(wanted)
-    if request is not None and wanted.is_nameless:
+def _is_letter(query: SearchQuery) -> Callable[[Message], bool]:
+    key, request, request_id = query.key, query.request, _request_id(query)
+    if request is not None and query.is_nameless:
         return lambda message: message.timestamp()[1] == request.received_at
 
     def is_letter(message: Message) -> bool:
-        is_named = message.key() == key or wanted.is_in(message.value() or b"")
+        is_named = message.key() == key or query.is_in(message.value() or b"")
         return is_named or request_id in (message.headers() or ())
 
     return is_letter
 
 
-def _is_meant(letter: DeadLetter, wanted: Wanted) -> bool:
-    if wanted.request is not None:
-        return wanted.is_received_with(letter.received_at, letter.source)
-    is_named = letter.instance_id == wanted.name or wanted.is_of_body(letter.body, letter.content_type)
-    return is_named or wanted.is_of_request(letter.request_id)
+def _is_meant(letter: DeadLetter, query: SearchQuery) -> bool:
+    if query.request is not None:
+        return query.is_received_with(letter.received_at, letter.source)
+    is_named = letter.instance_id == query.name or query.is_of_body(letter.body, letter.content_type)
+    return is_named or query.is_of_request(letter.request_id)
 
 
-def _is_enough(found: Sized, now: Searched) -> bool:
+def _is_enough(found: Sized, coverage: Coverage) -> bool:
     if len(found) < MOST_FOUND:
         return False
-    now.is_whole, now.note = False, f"ended at {MOST_FOUND} of them: give a longer text, or a time"
+    coverage.is_whole, coverage.note = False, f"ended at {MOST_FOUND} of them: give a longer text, or a time"
     return True
 
 
-def _note_oldest(now: Searched, batch: Iterable[Message], unseen: set[int]) -> None:
+def _note_oldest(coverage: Coverage, batch: Iterable[Message], unseen: set[int]) -> None:
     """The first record of each partition says since when it has any."""
     for message in batch:
         number = cast("int", message.partition())
         if number in unseen:
             unseen.discard(number)
             at = message.timestamp()[1]
-            now.oldest = at if now.oldest is None else min(now.oldest, at)
+            coverage.oldest = at if coverage.oldest is None else min(coverage.oldest, at)
 
 
 def _text(value: Any) -> str | None:

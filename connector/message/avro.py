@@ -1,7 +1,7 @@
 """Avro's binary encoding of what the connector's records hold: numbers, texts, booleans, and maps of texts.
 
 A text is the number of its bytes and the bytes. In a union with null the index of the branch comes first: the tables
-whose name begins with ``SOME_`` have it, and `NULL` is the whole of a null. Source: the Avro specification, 1.12,
+whose name begins with ``NULLABLE_`` have it, and `NULL` is the whole of a null. Source: the Avro specification, 1.12,
 "Binary encoding".
 """
 
@@ -29,7 +29,7 @@ def varint(number: int) -> bytes:
 
 def read_varint(data: bytes) -> int:
     """The whole number that `varint` has written; nothing may follow it."""
-    rest = sum((byte & _SEVEN_BITS) << 7 * place for place, byte in enumerate(data))
+    rest = sum((byte & _SEVEN_BITS) << 7 * number for number, byte in enumerate(data))
     return (rest >> 1) ^ -(rest & 1)
 
 
@@ -64,10 +64,10 @@ def encode_text(text: str) -> bytes:
     return NUMBER[len(encoded)] + encoded
 
 
-def encode_some_text(text: str) -> bytes:
+def encode_nullable_text(text: str) -> bytes:
     """A text in a union with null."""
     encoded = text.encode()
-    return SOME_NUMBER[len(encoded)] + encoded
+    return NULLABLE_NUMBER[len(encoded)] + encoded
 
 
 def encode_map(texts: Mapping[str, str]) -> bytes:
@@ -86,13 +86,13 @@ def encode_texts(texts: Sequence[str]) -> bytes:
     return b"".join((NUMBER[len(texts)], *map(encode_text, texts), _END))
 
 
-def encode_some_maps(maps: Sequence[Mapping[str, str]]) -> bytes:
+def encode_nullable_maps(maps: Sequence[Mapping[str, str]]) -> bytes:
     """An array of maps of texts in a union with null: one block and its end.
 
     Raises:
         AttributeError: A value in them is no text, or one of them is no map.
     """
-    parts = [SOME_NUMBER[len(maps)] if maps else _SOME]
+    parts = [NULLABLE_NUMBER[len(maps)] if maps else _NOT_NULL]
     for texts in maps:
         _add_map(parts, texts)
     parts.append(_END)
@@ -110,7 +110,7 @@ def _add_map(parts: list[bytes], texts: Mapping[str, str]) -> None:
 
 
 _END: Final = b"\x00"
-_SOME: Final = b"\x02"
+_NOT_NULL: Final = b"\x02"
 _CONTINUED: Final = tuple(bytes((each & _SEVEN_BITS | _MORE, each >> 7 | _MORE)) for each in range(_FOURTEEN_BITS))
 _LAST: Final = tuple(
     bytes((each,)) if each <= _SEVEN_BITS else bytes((each & _SEVEN_BITS | _MORE, each >> 7))
@@ -119,5 +119,5 @@ _LAST: Final = tuple(
 _KEY: Final = _Keys()
 NULL: Final = b"\x00"
 NUMBER: Final = _Numbers(b"")
-SOME_NUMBER: Final = _Numbers(_SOME)
-SOME_BOOLEAN: Final = {True: b"\x02\x01", False: b"\x02\x00"}
+NULLABLE_NUMBER: Final = _Numbers(_NOT_NULL)
+NULLABLE_BOOLEAN: Final = {True: b"\x02\x01", False: b"\x02\x00"}

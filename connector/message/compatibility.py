@@ -10,7 +10,7 @@ from avro.schema import parse
 Definition = Mapping[str, Any]
 
 
-def breaks(new: str, old: str) -> list[str]:
+def incompatibilities(new: str, old: str) -> list[str]:
     """Why a reader with one schema cannot read what was written with the other; empty where it can.
 
     Args:

@@ -50,7 +50,7 @@ Maps = list[dict[str, str]]
 
 
 class Persons(NamedTuple):
-    """The persons of a field of maps: ids and names place by place, and the ids of what is no person."""
+    """The persons of a field of maps: ids and names in the same order, and the ids of what is no person."""
 
     ids: list[str]
     names: list[str]

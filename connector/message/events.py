@@ -39,7 +39,7 @@ class Event:
     """The fact that a message reports.
 
     Attributes:
-        message: Its source; fields without a place are taken from it as JSON text.
+        message: Its source; fields that a record does not have are taken from it as JSON text.
         instance_id: The key.
         message_type: ``Instance`` or ``Task``.
         message_id: WeDa's ``msgId`` as it came, the empty text too.
@@ -89,15 +89,15 @@ class Event:
     def fields(self) -> Mapping[str, Any]:
         """Every field of ``WorkflowEvent`` that WeDa sends, typed: read from the record, for people who look."""
         schema = load(WORKFLOW_EVENT)
-        record = self.encoded(schema, b"", Request("", b"", "", 0), IngestId(""))
+        record = self.encode(schema, b"", Request("", b"", "", 0), IngestId(""))
         value = read(schema, record)
         return {name: value[name] for name in kinds(schema)}
 
-    def encoded(self, schema: Schema, header: bytes, request: Request, ingest_id: IngestId) -> bytes:
+    def encode(self, schema: Schema, header: bytes, request: Request, ingest_id: IngestId) -> bytes:
         """One record of it: the header, then Avro's binary encoding.
 
         Raises:
-            Unconvertible: A field that the record has no place for has no UTF-8 form.
+            Unconvertible: A field that the record does not have has no UTF-8 form.
         """
         message = self.message
         if schema.name == FLAT_EVENT:
@@ -117,7 +117,7 @@ class Event:
 
 
 def check_record_type(schema: Schema) -> None:
-    """Reject a schema of records that `Event.encoded` cannot make.
+    """Reject a schema of records that `Event.encode` cannot make.
 
     Raises:
         ConfigurationError: Its fields are not those that the connector encodes.

@@ -115,7 +115,7 @@ class FlatType:
         clean = list(pieces)
         for name in had:
             text = fields[name].replace(_NUL, _IN_PLACE_OF_NUL)
-            encode = avro.encode_text if name == INSTANCE_ID else avro.encode_some_text
+            encode = avro.encode_text if name == INSTANCE_ID else avro.encode_nullable_text
             clean[self._names.index(name)] = encode(text)
         return clean, had
 
@@ -135,12 +135,12 @@ class _KeysOf(dict[bytes, bytes]):
 
     def __init__(self, name: str) -> None:
         known = codes(load(WORKFLOW_EVENT), name)
-        super().__init__({avro.SOME_NUMBER[code.value]: avro.encode_some_text(code.key) for code in known})
+        super().__init__({avro.NULLABLE_NUMBER[code.value]: avro.encode_nullable_text(code.key) for code in known})
         self[avro.NULL] = avro.NULL
         self._name = name
 
     def __missing__(self, piece: bytes) -> bytes:
-        return avro.encode_some_text(f"{self._name}_{avro.read_varint(piece[1:])}")
+        return avro.encode_nullable_text(f"{self._name}_{avro.read_varint(piece[1:])}")
 
 
 def _computed_columns() -> Mapping[str, Any]:
@@ -193,7 +193,7 @@ def _json(message: Message, names: Sequence[str]) -> bytes:
     if not names:
         return avro.NULL
     members = ",".join(f"{_quoted(name)}:{message.raw_json(name)}" for name in names)
-    return avro.encode_some_text(f"{{{members}}}")
+    return avro.encode_nullable_text(f"{{{members}}}")
 
 
 _QUOTED: Final = {name: json.dumps(name) for name in kinds(load(WORKFLOW_EVENT))}

@@ -112,7 +112,7 @@ class Message:
         except UnicodeDecodeError as error:
             raise lone_surrogate() from error
 
-    def replaced(self, fields: Mapping[str, Any], raw_json: Mapping[str, str]) -> "Message":
+    def with_fields(self, fields: Mapping[str, Any], raw_json: Mapping[str, str]) -> "Message":
         """This message with other fields, and the fingerprint of those.
 
         Args:

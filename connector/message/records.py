@@ -30,22 +30,22 @@ _STATEMENTS: Final[Mapping[Kind, str]] = {
         if {x}.__class__ is not str:
             {x} = string({x}, {name!r}, message)
         {keep}encoded = {x}.encode()
-        {x} = SOME_NUMBER[len(encoded)] + encoded
+        {x} = NULLABLE_NUMBER[len(encoded)] + encoded
 """,
     "int": """
         if {x}.__class__ is not int or not INT_MIN <= {x} <= INT_MAX:
             {x} = integer({x}, {name!r})
-        {keep}{x} = NULL if {x} is None else SOME_NUMBER[{x}]
+        {keep}{x} = NULL if {x} is None else NULLABLE_NUMBER[{x}]
 """,
     "boolean": """
         if {x}.__class__ is not bool:
             {x} = boolean({x}, {name!r})
-        {keep}{x} = NULL if {x} is None else SOME_BOOLEAN[{x}]
+        {keep}{x} = NULL if {x} is None else NULLABLE_BOOLEAN[{x}]
 """,
     "date": """
         if {x}.__class__ is not int or not COMPACT_MINUTES_UNTIL < {x} < COMPACT_SECONDS_FROM:
             {x} = date({x}, {name!r}, zone)
-        {keep}{x} = NULL if {x} is None else SOME_NUMBER[{x}]
+        {keep}{x} = NULL if {x} is None else NULLABLE_NUMBER[{x}]
 """,
     "maps": """
         {keep}{x} = maps({x}, {name!r}, message)
@@ -141,11 +141,11 @@ def _encode_maps(value: Any, name: str, message: Message) -> bytes:
         maps = (value,) if value else ()
     if maps.__class__ is not str:
         try:
-            return avro.encode_some_maps(maps)
+            return avro.encode_nullable_maps(maps)
         except (AttributeError, TypeError):  # something in it is no text
             pass
     converted = conversion.maps(value, name, message)
-    return avro.NULL if converted is None else avro.encode_some_maps(converted)
+    return avro.NULL if converted is None else avro.encode_nullable_maps(converted)
 
 
 def _compile_encoder() -> EncodeFields:
@@ -168,7 +168,7 @@ def _compile_encoder() -> EncodeFields:
     names = {
         **{name: getattr(conversion, name) for name in ("string", "integer", "boolean", "date")},
         **{name: getattr(conversion, name) for name in _BOUNDS},
-        **{name: getattr(avro, name) for name in ("NULL", "SOME_NUMBER", "SOME_BOOLEAN")},
+        **{name: getattr(avro, name) for name in ("NULL", "NULLABLE_NUMBER", "NULLABLE_BOOLEAN")},
         "FIELDS": tuple(_KINDS),
         "maps": _encode_maps,
         "text": avro.encode_text,

@@ -23,7 +23,7 @@ _KEY_DIGITS: Final = 8
 _DIGEST_DIGITS: Final = 32
 
 
-class Privacy:
+class Redaction:
     """Removes from messages what must not be published.
 
     Args:
@@ -35,14 +35,14 @@ class Privacy:
     def __init__(self, redact: Iterable[str], pseudonyms: Iterable[str], key: str | None) -> None:
         self._redact = frozenset(redact)
         self._pseudonyms = frozenset(pseudonyms) - self._redact
-        self.take_key(key)
+        self.replace_key(key)
 
-    def take_key(self, key: str | None) -> None:
+    def replace_key(self, key: str | None) -> None:
         """Use another key from now on; the same text gets another pseudonym."""
         self._key = (key or "").encode()
         self._prefix = f"~{hmac.digest(self._key, b'weda-connector key', 'sha256').hex()[:_KEY_DIGITS]}."
 
-    def applied(self, message: Message) -> Message:
+    def apply(self, message: Message) -> Message:
         """The message without those fields and texts, and with the fingerprint of what is left.
 
         Raises:
@@ -56,7 +56,7 @@ class Privacy:
             if name in self._pseudonyms and value is not None
         }
         raw_json = {name: json.dumps(value) for name, value in replaced.items()}
-        return message.replaced({**kept, **replaced}, raw_json)
+        return message.with_fields({**kept, **replaced}, raw_json)
 
     def pseudonym(self, text: str) -> str:
         """The pseudonym of a text; the empty text says nothing, and stays."""

@@ -93,7 +93,7 @@ class Routes:
         self._prefix = prefix
         self._sources = {name: allowed_environments(prefix, allowed) for name, allowed in sources.items()}
         scopes = [(name, each) for name, allowed in self._sources.items() for each in allowed or ("",)]
-        prefixes = dict.fromkeys(expanded(prefix, *scope) for scope in scopes)
+        prefixes = dict.fromkeys(expand_prefix(prefix, *scope) for scope in scopes)
         self._by_prefix = {one: _by_message_type(streams, one) for one in prefixes}
         self._is_fixed = prefix in self._by_prefix
         self.all = tuple(_route(stream, one) for one in prefixes for stream in streams)
@@ -111,12 +111,12 @@ class Routes:
                 "add it to env_types of the source (WEDA_SOURCES), or send to the source of that environment",
                 code=42201,
             )
-        prefix = self._prefix if self._is_fixed else expanded(self._prefix, source, environment or "")
+        prefix = self._prefix if self._is_fixed else expand_prefix(self._prefix, source, environment or "")
         return self._by_prefix[prefix][message_type]
 
     def dead_letter_topic(self, source: str) -> str:
         """The topic of a source's dead letters."""
-        return f"{expanded(self._prefix, source, ALL_ENVIRONMENTS)}.{DEAD_LETTERS}"
+        return f"{expand_prefix(self._prefix, source, ALL_ENVIRONMENTS)}.{DEAD_LETTERS}"
 
     def topic(self, stream: str, source: str = "default", environment: str = "prod") -> str:
         """The topic of a stream for one source and environment, of the dead letters too.
@@ -126,7 +126,7 @@ class Routes:
         """
         if stream == DEAD_LETTERS:
             return self.dead_letter_topic(source)
-        return f"{expanded(self._prefix, source, environment)}.{_BY_NAME[stream].name}"
+        return f"{expand_prefix(self._prefix, source, environment)}.{_BY_NAME[stream].name}"
 
     @property
     def dead_letter_topics(self) -> tuple[str, ...]:
@@ -139,7 +139,7 @@ class Routes:
         return (*(route.topic for route in self.all), *self.dead_letter_topics)
 
 
-def expanded(prefix: str, source: str, environment: str) -> str:
+def expand_prefix(prefix: str, source: str, environment: str) -> str:
     """The prefix with its placeholders replaced."""
     return prefix.replace(SOURCE, source).replace(ENVIRONMENT, environment)
 

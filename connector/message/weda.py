@@ -1,4 +1,6 @@
-"""What is WeDa's own: the names and shapes that its requests have, and that no setting changes.
+"""WeDa's vocabulary: names, body shapes and codes of its messages, and the answer it takes for success.
+
+The paths, methods and HTTP headers are the connector's own choice: `connector.endpoints`.
 
 The fields and the dictionaries of codes are not here: `avro/*.avsc` defines them (see `connector.message.schemas`);
 only those fields and codes are here that the connector acts on. The simulator repeats these names on purpose: it plays
@@ -7,20 +9,6 @@ WeDa and must not know what the connector expects. Of the schemas it takes the e
 
 from types import MappingProxyType
 from typing import Final
-
-PATH: Final = "/messageDeliver"
-"""Where WeDa sends the messages of the default source."""
-
-SOURCES: Final = "/sources/"
-"""The path of another source is this, its name, then `PATH`."""
-
-METHODS: Final = ("GET", "POST", "PUT")
-
-TOKEN_HEADER: Final = "X-WeDa-Token"  # noqa: S105 - a name
-"""The HTTP header of the credential, where the platform cannot set ``Authorization``."""
-
-OUTCOME_HEADER: Final = "X-WeDa-Outcome"
-"""The HTTP header that says whether a message that was not accepted may be published all the same."""
 
 ACCEPTED: Final = b'{"code":0}'
 """The answer that WeDa takes for success."""

@@ -245,7 +245,7 @@ def read_rules(path: Path) -> Rules:
         rules = Rules.model_validate(tree)
     except ValidationError as error:
         problem = error.errors()[0]
-        raise ConfigurationError(f"{path}: {_place(tree, problem['loc'])}: {_said(problem)}") from None
+        raise ConfigurationError(f"{path}: {_path_in(tree, problem['loc'])}: {_said(problem)}") from None
     return _checked(path, _with_urls(path, rules))
 
 
@@ -285,7 +285,7 @@ def _checked(path: Path, rules: Rules) -> Rules:
     return rules
 
 
-def _place(tree: Mapping[str, Any], location: tuple[int | str, ...]) -> str:
+def _path_in(tree: Mapping[str, Any], location: tuple[int | str, ...]) -> str:
     """Where a fault is, a rule by its name."""
     parts = [str(part) for part in location]
     if len(location) > 1 and location[0] == "rules" and isinstance(location[1], int):

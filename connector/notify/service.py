@@ -35,7 +35,7 @@ class SendingEnded(ConnectorError):
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class ConsumerOptions:
     """Where the events are, and as whom they are read.
 
     Attributes:
@@ -55,15 +55,15 @@ class Notifier:
     """One notifier; `run` ends after `stop`.
 
     Args:
-        place: Where the events are.
+        options: Where the events are.
         rules: The rules.
         state: The outbox's file.
         send: Sends one text.
         metrics: Where it counts.
     """
 
-    def __init__(self, place: Place, rules: Rules, state: Path, send: Send, metrics: Metrics) -> None:
-        self._place, self._rules, self._state, self._metrics = place, rules, state, metrics
+    def __init__(self, options: ConsumerOptions, rules: Rules, state: Path, send: Send, metrics: Metrics) -> None:
+        self._options, self._rules, self._state, self._metrics = options, rules, state, metrics
         self._is_stopped = threading.Event()
         self._delivery = Delivery(state, rules, send, metrics, self._is_stopped.is_set)
         self._problem: BaseException | None = None
@@ -84,7 +84,7 @@ class Notifier:
             SendingEnded: The outbox cannot be read any more.
         """
         with locked(self._state), closing(Outbox(self._state)) as outbox:
-            since = outbox.first_start(self._place.since.timestamp())
+            since = outbox.first_start(self._options.since.timestamp())
             sender = threading.Thread(target=self._deliver, name="weda-notify-delivery")
             sender.start()
             try:
@@ -103,10 +103,15 @@ class Notifier:
             self.stop()
 
     def _read(self, outbox: Outbox, since: datetime) -> None:
-        place = self._place
+        options = self._options
         store = SqliteStore(outbox.database)
-        how: dict[str, Any] = {"group": place.group, "member": place.group, "since": since, "auto_commit": False}
-        with Events(place.bootstrap_servers, store=store, **how, **place.reading) as events:
+        how: dict[str, Any] = {
+            "group": options.group,
+            "member": options.group,
+            "since": since,
+            "auto_commit": False,
+        }
+        with Events(options.bootstrap_servers, store=store, **how, **options.reading) as events:
             self._events = events
             if self._is_stopped.is_set():  # before there was anything to stop
                 events.stop()
@@ -168,7 +173,7 @@ def _is_full(outbox: Outbox) -> bool:
     return counts.waiting + counts.parked >= MOST
 
 
-def dry_run(place: Place, rules: Rules) -> Iterator[tuple[Event, Draft, str | None]]:
+def dry_run(options: ConsumerOptions, rules: Rules) -> Iterator[tuple[Event, Draft, str | None]]:
     """What the rules make of the events so far, without a group; nothing is sent or remembered.
 
     Raises:
@@ -176,7 +181,7 @@ def dry_run(place: Place, rules: Rules) -> Iterator[tuple[Event, Draft, str | No
         Unrenderable: A template cannot be rendered.
     """
     now = datetime.now(rules.zone)
-    with Events(place.bootstrap_servers, since=place.since, until_end=True, **place.reading) as events:
+    with Events(options.bootstrap_servers, since=options.since, until_end=True, **options.reading) as events:
         for event in events:
             for draft, missing in drafts_of(event, rules, now):
                 yield event, draft, missing

@@ -10,7 +10,7 @@ import msgspec
 from fastapi import APIRouter, HTTPException, Query, Response
 from pydantic import BaseModel, Field
 
-from connector.intake.dead_letters import DeadLetter, Selection, of_record
+from connector.intake.dead_letters import DeadLetter, Selection, from_record
 from connector.intake.reprocessing import MOST_ATTEMPTS, Listing, Progress
 from connector.message.events import MAX_IDENTIFIER
 from connector.operations.context import Context
@@ -98,13 +98,13 @@ def router(context: Context) -> APIRouter:
 
 
 async def find(context: Context, topic: str, partition: int, offset: int) -> DeadLetter | None:
-    """The dead letter in a place, or None.
+    """The dead letter at an offset, or None.
 
     Raises:
         OutsideUnreachable, ConfigurationError: Kafka cannot be read.
     """
     record = await context.read(lambda reader: reader.dead_letter(topic, partition, offset))
-    return None if record is None else of_record(record)
+    return None if record is None else from_record(record)
 
 
 def listing_as_dict(listing: Listing) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import Final
 from connector.errors import ConfigurationError, OutsideUnreachable, Unavailable
 from connector.kafka.reader import Readers
 from connector.lookup.instances import Fact, Index, Instance, facts_of
-from connector.lookup.topics import Read
+from connector.lookup.topics import ReadProgress
 from connector.operations.kafka_reader import KafkaReader
 
 _FRESH_SECONDS: Final = 2.0
@@ -42,7 +42,7 @@ class Catalog:
 
     def __init__(self) -> None:
         self._index = Index()
-        self._read = Read()
+        self._read = ReadProgress()
         self._reading: asyncio.Task[None] | None = None
         self._read_at = float("-inf")
         self._problem = ""
@@ -74,7 +74,7 @@ class Catalog:
     async def _carry_on(self, reader: KafkaReader, readers: Readers) -> None:
         loop = asyncio.get_running_loop()
         try:
-            async with readers.place():
+            async with readers.slot():
                 await asyncio.to_thread(self._read_all, reader, loop)
             self._problem = ""
         except (Unavailable, OutsideUnreachable, ConfigurationError) as error:
@@ -84,7 +84,7 @@ class Catalog:
             self._read_at = time.monotonic()
 
     def _read_all(self, reader: KafkaReader, loop: asyncio.AbstractEventLoop) -> None:
-        for batch in reader.behind(self._read):
+        for batch in reader.read_on(self._read):
             facts = list(facts_of(batch))
             for first in range(0, len(facts), _FACTS_AT_ONCE):
                 part: list[Fact] = facts[first : first + _FACTS_AT_ONCE]

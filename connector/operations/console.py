@@ -21,15 +21,15 @@ from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup, escape
 
+from connector import endpoints
 from connector.errors import ConnectorError, OutsideUnreachable, Unavailable
 from connector.intake.dead_letters import DeadLetter, Selection
 from connector.intake.reprocessing import MOST_ATTEMPTS
-from connector.kafka.topics import Broker, Contents, TopicState
+from connector.kafka.topics import Broker, TopicOffsets, TopicState
 from connector.lookup.fixes import fix_of
 from connector.lookup.instances import figures
 from connector.lookup.instances import find as find_instances
-from connector.lookup.model import Report
-from connector.message import weda
+from connector.lookup.model import SearchReport
 from connector.message.events import MAX_IDENTIFIER
 from connector.message.weda import TEMPLATE
 from connector.operations import api_docs, cards, charts, formats, timeline
@@ -94,8 +94,8 @@ class _OneLetter(Selection):
 
     place: tuple[str, int, int]
 
-    def takes(self, letter: DeadLetter) -> bool:
-        return self.place == (letter.topic, letter.partition, letter.offset) and super().takes(letter)
+    def matches(self, letter: DeadLetter) -> bool:
+        return self.place == (letter.topic, letter.partition, letter.offset) and super().matches(letter)
 
 
 class PageError(Exception):
@@ -241,7 +241,7 @@ class _Console:
         wanted = request.query_params.get("id", "").strip()[:MAX_IDENTIFIER]
         first = request.query_params.get("from", "")
         is_everywhere = "all" in request.query_params
-        found, report, unreached = timeline.Timeline([], 0, None), Report(wanted), ""
+        found, report, unreached = timeline.Timeline([], 0, None), SearchReport(wanted), ""
         if wanted:
             start = int(first) if _is_number(first) else 0
             seen = self._context.recent.seen(wanted)
@@ -279,7 +279,7 @@ class _Console:
 
     async def record(self, request: Request) -> Response:
         """One record of the events as it is, whatever its size."""
-        topic, partition, offset = _place(request)
+        topic, partition, offset = _offset_in_path(request)
         found = await self._context.read(lambda reader: reader.event(topic, partition, offset))
         if found is None:
             raise PageError(404, "there is no such record, or none any more")
@@ -305,7 +305,8 @@ class _Console:
         source = request.query_params.get("source", names[0])
         since = request.query_params.get("since", "")
         begun = int(since) if _is_number(since) else _now()
-        path = weda.PATH if source == names[0] and source == "default" else f"{weda.SOURCES}{source}{weda.PATH}"
+        is_default = source == names[0] and source == "default"
+        path = endpoints.DELIVER_PATH if is_default else endpoints.path_of(source)
         found = [one for one in await self._diagnosed(source) if one[0].received_at >= begun]
         return await self.page(
             request,
@@ -316,7 +317,7 @@ class _Console:
             path=path,
             address=request.query_params.get("address", "").strip().rstrip("/")[:_MOST_TERM]
             or "https://connector.example",
-            header=weda.TOKEN_HEADER,
+            header=endpoints.TOKEN_HEADER,
             found=found[:_SETUP_SHOWN],
             total=len(found),
             paste=TEMPLATE,
@@ -373,7 +374,7 @@ class _Console:
         return Response((await self._found(request)).body, media_type=_PLAIN)
 
     async def _found(self, request: Request) -> DeadLetter:
-        found = await find(self._context, *_place(request))
+        found = await find(self._context, *_offset_in_path(request))
         if found is None:
             raise PageError(404, "there is no such dead letter, or none any more")
         return found
@@ -411,18 +412,18 @@ class _Console:
             ((), {}, ()) if context.is_embedded else await context.read(lambda reader: reader.topics())
         )
         silent = [each for each in brokers if not each.answers]
-        contents = await self._contents(states)
+        offsets = await self._offsets(states)
         return await self.page(
             request,
             "topics.html",
             specs=specs,
             states=states,
             verdicts={name: _topic_verdict(state, context.health, silent) for name, state in states.items()},
-            in_sync={name: state.fewest_in_sync({each.node_id for each in silent}) for name, state in states.items()},
-            contents=contents,
-            rates=self._rates(contents),
+            in_sync={name: state.smallest_isr({each.node_id for each in silent}) for name, state in states.items()},
+            offsets=offsets,
+            rates=self._rates(offsets),
             groups=groups,
-            lags=[(group, await self._lag(group, contents)) for group in groups if contents],
+            lags=[(group, await self._lag(group, offsets)) for group in groups if offsets],
             brokers=brokers,
             silent=silent,
             routes=context.routes,
@@ -430,28 +431,28 @@ class _Console:
             schemas={route.schema.name: route.schema for route in context.routes},
         )
 
-    async def _contents(self, states: dict[str, TopicState]) -> dict[str, Contents]:
+    async def _offsets(self, states: dict[str, TopicState]) -> dict[str, TopicOffsets]:
         """How much is in the topics; nothing where that cannot be read now, as without some leader."""
         if not states:
             return {}
         try:
-            return await self._context.read(lambda reader: reader.contents(states))
+            return await self._context.read(lambda reader: reader.offsets(states))
         except (OutsideUnreachable, Unavailable):
             return {}
 
-    async def _lag(self, group: str, contents: Mapping[str, Contents]) -> dict[str, int]:
+    async def _lag(self, group: str, offsets: Mapping[str, TopicOffsets]) -> dict[str, int]:
         committed = await self._context.read(lambda reader: reader.committed(group))
-        lags = {name: each.lag(name, committed) for name, each in contents.items()}
+        lags = {name: each.lag(name, committed) for name, each in offsets.items()}
         return {name: lag for name, lag in lags.items() if lag is not None}
 
-    def _rates(self, contents: Mapping[str, Contents]) -> dict[str, float]:
+    def _rates(self, offsets: Mapping[str, TopicOffsets]) -> dict[str, float]:
         """Records a second of each topic since somebody looked last."""
-        before, self._written = self._written, (time.monotonic(), {n: each.written for n, each in contents.items()})
+        before, self._written = self._written, (time.monotonic(), {n: each.written for n, each in offsets.items()})
         at, written = before
         seconds = self._written[0] - at
         return {
             name: max(each.written - written[name], 0) / seconds
-            for name, each in contents.items()
+            for name, each in offsets.items()
             if name in written and seconds > 0
         }
 
@@ -615,17 +616,17 @@ def _topic_verdict(state: TopicState, health: Health, silent: Collection[Broker]
     return "good" if condition == "durable" else "fair", condition
 
 
-def _place(request: Request) -> tuple[str, int, int]:
-    return _checked_place(*(request.path_params[name] for name in ("topic", "partition", "offset")))
+def _offset_in_path(request: Request) -> tuple[str, int, int]:
+    return _checked_offset(*(request.path_params[name] for name in ("topic", "partition", "offset")))
 
 
-def _place_of(text: str) -> tuple[str, int, int]:
-    """The place in a form: topic, partition and offset with slashes between."""
+def _offset_in_form(text: str) -> tuple[str, int, int]:
+    """Where the record is, as a form has it: topic, partition and offset with slashes between."""
     topic, partition, offset = [*text.split("/"), "", ""][:3]
-    return _checked_place(topic, partition, offset)
+    return _checked_offset(topic, partition, offset)
 
 
-def _checked_place(topic: str, partition: str, offset: str) -> tuple[str, int, int]:
+def _checked_offset(topic: str, partition: str, offset: str) -> tuple[str, int, int]:
     if not (_is_number(partition) and _is_number(offset)):
         raise PageError(404, "there is no such place in a topic")
     return topic, int(partition), int(offset)
@@ -662,7 +663,7 @@ def _selection(filters: Mapping[str, str]) -> Selection:
     selected = {**rest, "codes": (int(code),) if code else ()}
     if "place" not in filters:
         return Selection.model_validate(selected)
-    return _OneLetter.model_validate({**selected, "place": _place_of(filters["place"])})
+    return _OneLetter.model_validate({**selected, "place": _offset_in_form(filters["place"])})
 
 
 def _is_number(text: str) -> bool:

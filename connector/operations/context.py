@@ -21,7 +21,7 @@ _T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
-class Running:
+class RunningParts:
     """What exists only once the connector is up.
 
     Attributes:
@@ -62,7 +62,7 @@ class Context:
     routes: tuple[Route, ...]
     is_loopback: bool
     is_embedded: bool
-    running: Callable[[], Running | None]
+    running: Callable[[], RunningParts | None]
     catalog: Catalog = field(default_factory=Catalog, repr=False)
     _readers: Readers = field(default_factory=Readers, repr=False)
 
@@ -98,7 +98,7 @@ class Context:
             OutsideUnreachable, ConfigurationError: Kafka cannot be read.
         """
         reader = self._up().reader
-        async with self._readers.place():
+        async with self._readers.slot():
             return await asyncio.to_thread(what, reader)
 
     async def known(self) -> Known:
@@ -109,7 +109,7 @@ class Context:
         """
         return await self.catalog.known(self._up().reader, self._readers)
 
-    def _up(self) -> Running:
+    def _up(self) -> RunningParts:
         running = self.running()
         if running is None:
             raise Unavailable("the connector is starting: ask again", retry_after=1)

@@ -6,11 +6,11 @@ from typing import Any, Final
 
 from connector.errors import OutsideUnreachable
 from connector.intake.dead_letters import DeadLetter
-from connector.kafka.reader import Decoded, read_records, record_at
+from connector.kafka.reader import ConsumerRecord, read_records, record_at
 from connector.kafka.registry import Registry
-from connector.kafka.topics import Broker, Contents, TopicAdmin, TopicSpec, TopicState, routes_of, wanted
-from connector.lookup.model import Found, Searched, Wanted
-from connector.lookup.topics import EVENTS, Read, Topics
+from connector.kafka.topics import Broker, TopicAdmin, TopicOffsets, TopicSpec, TopicState, desired_topics, routes_of
+from connector.lookup.model import Coverage, Match, SearchQuery
+from connector.lookup.topics import EVENTS, ReadProgress, TopicSearch
 from connector.message.routes import DEAD_LETTERS
 from connector.message.schemas import Schema
 from connector.settings import Settings
@@ -44,20 +44,20 @@ class KafkaReader:
         self._health = health
         self._routes = routes_of(settings())
 
-    def dead_letters(self) -> Iterator[Decoded]:
+    def dead_letters(self) -> Iterator[ConsumerRecord]:
         """Every dead letter that Kafka still has."""
         where = self.connection_arguments()
         for topic in self._routes.dead_letter_topics:
             yield from read_records(*where, stream=DEAD_LETTERS, topic=topic, from_beginning=True, until_end=True)
 
-    def dead_letter(self, topic: str, partition: int, offset: int) -> Decoded | None:
+    def dead_letter(self, topic: str, partition: int, offset: int) -> ConsumerRecord | None:
         """The dead letter at a topic, partition and offset."""
         if topic not in self._routes.dead_letter_topics:
             return None
         where = self.connection_arguments()
         return record_at(*where, stream=DEAD_LETTERS, topic=topic, partition=partition, offset=offset)
 
-    def event(self, topic: str, partition: int, offset: int) -> Decoded | None:
+    def event(self, topic: str, partition: int, offset: int) -> ConsumerRecord | None:
         """The record of the events at a topic, partition and offset."""
         if topic not in self._event_topics:
             return None
@@ -65,35 +65,35 @@ class KafkaReader:
         with self._schemas_by_id() as by_id:
             return record_at(*where, stream=EVENTS, topic=topic, partition=partition, offset=offset, by_id=by_id)
 
-    def instance(self, instance_id: str, *, all_partitions: bool = False) -> Iterator[Decoded]:
+    def instance(self, instance_id: str, *, all_partitions: bool = False) -> Iterator[ConsumerRecord]:
         """The events of one instance, in their order; of the partition of its key, or of all."""
         with self._searched() as topics:
             yield from topics.history(instance_id, all_partitions=all_partitions)
 
-    def messages(self, wanted: Wanted) -> tuple[list[Found], list[Searched]]:
+    def messages(self, query: SearchQuery) -> tuple[list[Match], list[Coverage]]:
         """Published messages that are looked for, and how far the topics were read."""
         with self._searched() as topics:
-            return topics.records(wanted)
+            return topics.records(query)
 
-    def letters(self, wanted: Wanted) -> tuple[list[DeadLetter], list[Searched]]:
+    def letters(self, query: SearchQuery) -> tuple[list[DeadLetter], list[Coverage]]:
         """Dead letters that are looked for, and how far their topics were read."""
         with self._searched() as topics:
-            return topics.dead_letters(wanted)
+            return topics.dead_letters(query)
 
-    def behind(self, read: Read) -> Iterator[list[Decoded]]:
+    def read_on(self, read: ReadProgress) -> Iterator[list[ConsumerRecord]]:
         """The records that were not read before, of each partition at most the last :data:`MOST_BEHIND`."""
         with self._searched() as topics:
-            yield from topics.behind(read, MOST_BEHIND)
+            yield from topics.read_on(read, MOST_BEHIND)
 
     def topics(self) -> tuple[tuple[TopicSpec, ...], dict[str, TopicState], tuple[Broker, ...]]:
         """The topics that should exist, those that do, and the brokers, each asked itself."""
         admin = self._admin()
         brokers = admin.each_broker(_ASK_SECONDS)
-        return wanted(self._settings()), admin.describe(self._routes.topics, _ASK_SECONDS), brokers
+        return desired_topics(self._settings()), admin.describe(self._routes.topics, _ASK_SECONDS), brokers
 
-    def contents(self, states: Mapping[str, TopicState]) -> dict[str, Contents]:
+    def offsets(self, states: Mapping[str, TopicState]) -> dict[str, TopicOffsets]:
         """How much there is in topics that exist."""
-        return self._admin().contents({name: state.partitions for name, state in states.items()}, _ASK_SECONDS)
+        return self._admin().offsets({name: state.partitions for name, state in states.items()}, _ASK_SECONDS)
 
     def committed(self, group: str) -> dict[tuple[str, int], int]:
         """Topic and partition → the offset that a consumer group has committed."""
@@ -103,11 +103,11 @@ class KafkaReader:
         return TopicAdmin(*self.connection_arguments())
 
     @contextmanager
-    def _searched(self) -> Iterator[Topics]:
+    def _searched(self) -> Iterator[TopicSearch]:
         """The topics for one search, which leaves the event loop most of the processor."""
         where = self.connection_arguments()
         with self._schemas_by_id() as by_id:
-            yield Topics(*where, self._routes, by_id=by_id, give_up_seconds=SEARCH_SECONDS, rest=_REST)
+            yield TopicSearch(*where, self._routes, by_id=by_id, give_up_seconds=SEARCH_SECONDS, rest=_REST)
 
     def connection_arguments(self) -> tuple[str, Mapping[str, Any]]:
         """Addresses and properties for a reader.

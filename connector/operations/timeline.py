@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields
 from typing import Any, Final, NamedTuple
 from zoneinfo import ZoneInfo
 
-from connector.kafka.reader import Decoded
+from connector.kafka.reader import ConsumerRecord
 from connector.lookup.instances import Instance, Visit, facts_of, joined, meaning, people_of
 from connector.message import weda
 from connector.operations import charts
@@ -58,7 +58,7 @@ class Step:
         task_milliseconds: How long the task took, by WeDa's own times.
         topic: Where the record is, with partition and offset.
         partition: The partition's number.
-        offset: Its place in the partition.
+        offset: Its offset in the partition.
         is_cut: Some text is longer than a page shows.
     """
 
@@ -103,7 +103,7 @@ class Timeline:
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """A step's place in the drawing."""
+    """Where a step is in the drawing."""
 
     x: int
     y: int
@@ -167,7 +167,7 @@ class Waits:
     longest: Visit | None
 
 
-def read(found: Iterable[Decoded], first: int = 0) -> Timeline:
+def read(found: Iterable[ConsumerRecord], first: int = 0) -> Timeline:
     """A page of an instance's steps, in the order of its records; repeats are left out.
 
     Args:
@@ -200,19 +200,19 @@ def read(found: Iterable[Decoded], first: int = 0) -> Timeline:
 def drawing(shown: list[Step]) -> Drawing | None:
     """The way through the nodes, or None where there are fewer than two."""
     names = list(dict.fromkeys(name for step in shown for name in (step.node, step.back_to) if name))
-    if len(names) < 2:  # noqa: PLR2004 - there is no way from one place
+    if len(names) < 2:  # noqa: PLR2004 - there is no way from one node
         return None
-    place = {name: _LEFT + number * _COLUMN for number, name in enumerate(names)}
+    x = {name: _LEFT + number * _COLUMN for number, name in enumerate(names)}
     stops: list[Stop] = []
     lines: list[tuple[int, int, int, int, bool]] = []
     at_node = [step for step in shown if step.node]
     for number, step in enumerate(at_node):
-        here = Stop(place[step.node], _TOP + number * _ROW + 20, _short(step.what), bool(step.back_to))
+        here = Stop(x[step.node], _TOP + number * _ROW + 20, _short(step.what), bool(step.back_to))
         if stops:
             before = at_node[number - 1]
             lines.append((stops[-1].x, stops[-1].y, here.x, here.y, bool(before.back_to)))
         stops.append(here)
-    columns = [(place[name], _short(name)) for name in names]
+    columns = [(x[name], _short(name)) for name in names]
     height = _TOP + len(at_node) * _ROW + 10
     return Drawing(_LEFT * 2 + len(names) * _COLUMN - _COLUMN // 2, height, columns, stops, lines)
 
@@ -255,7 +255,7 @@ def _row(visit: Visit, number: int, scale: charts.Scale, now: int, *, is_longest
     )
 
 
-def _step(record: Decoded, value: Mapping[str, Any], before: int | None) -> Step:
+def _step(record: ConsumerRecord, value: Mapping[str, Any], before: int | None) -> Step:
     action = value.get("action")
     back = next((value[name] for name in _BACK.get(action or 0, ()) if value.get(name)), "")
     began, ended = value.get("taskStartTime"), value.get("taskEndTime")

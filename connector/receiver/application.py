@@ -32,11 +32,11 @@ from connector.errors import (
 )
 from connector.intake.pipeline import Accepted, Pipeline
 from connector.message.events import Event
-from connector.receiver.addresses import NOWHERE, ORIGIN, Origin, client_address
 from connector.receiver.authentication import Authentication, ClaimedSource, RejectionDelay
+from connector.receiver.client_address import NOWHERE, ORIGIN, Origin, client_address
 from connector.receiver.head import Head
-from connector.receiver.rates import BodyMemory, Rates
-from connector.receiver.single_use import SingleUse
+from connector.receiver.limits import BodyMemory, RateLimiter
+from connector.receiver.replay_protection import ReplayProtection
 from connector.telemetry import logs
 from connector.telemetry.logs import REQUEST_ID
 from connector.telemetry.metrics import Metrics
@@ -140,8 +140,8 @@ class Receiver:
         *,
         max_body_bytes: int,
         max_in_flight: int,
-        rates: Rates,
-        single_use: SingleUse,
+        rate_limiter: RateLimiter,
+        replay_protection: ReplayProtection,
         is_ready: Callable[[], bool],
         trusted_proxies: Sequence[Network] = (),
         rejection_delay: RejectionDelay | None = None,
@@ -154,8 +154,8 @@ class Receiver:
         self._recent = recent
         self._max_body = max_body_bytes
         self._max_in_flight = max_in_flight
-        self._rates = rates
-        self._single_use = single_use
+        self._rate_limiter = rate_limiter
+        self._replay_protection = replay_protection
         self._is_ready = is_ready
         self._trusted_proxies = trusted_proxies
         self._rejection_delay = rejection_delay or RejectionDelay()
@@ -263,13 +263,13 @@ class Receiver:
             done = self._pipeline.accept(request, kind)
         else:
             accept = partial(self._pipeline.accept, request, kind)
-            done = self._single_use.once(call.source, claimed.signature, body, accept)
+            done = self._replay_protection.accept_once(call.source, claimed.signature, body, accept)
         done.then(partial(self._answer, call))
 
     def _count_source(self, call: Call, claimed: ClaimedSource) -> None:
         """The source is proven: count the request against its rate."""
         call.source = claimed.source
-        self._rates.count(call.source)
+        self._rate_limiter.acquire(call.source)
 
     def _check_capacity(self) -> None:
         if self.is_closing:
@@ -311,10 +311,10 @@ class Receiver:
                 pieces.append(piece)
                 if not event.get("more_body"):
                     return pieces[0] if len(pieces) == 1 else b"".join(pieces)
-                self._body_memory.take(len(piece))
+                self._body_memory.acquire(len(piece))
                 held = size
         finally:
-            self._body_memory.give_back(held)
+            self._body_memory.release(held)
 
     def _check_size(self, size: int) -> None:
         if size > self._max_body:

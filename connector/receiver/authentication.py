@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final, NamedTuple, TypeVar
 
+from connector.endpoints import TOKEN_HEADER
 from connector.errors import Forbidden, Unauthenticated
-from connector.message.weda import TOKEN_HEADER
-from connector.receiver.addresses import is_within
+from connector.receiver.client_address import is_within
 from connector.receiver.signatures import Signature
 from connector.values import Network, SourceName
 

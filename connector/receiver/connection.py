@@ -29,8 +29,8 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from connector import answers
 from connector.answers import MAX_URL_BYTES, Answer
 from connector.errors import ConnectorError, HeadTooLarge, Malformed, TooLarge, TooSlow, Unavailable
-from connector.receiver.addresses import NOWHERE, ORIGIN, Origin
 from connector.receiver.application import Call, Receiver
+from connector.receiver.client_address import NOWHERE, ORIGIN, Origin
 from connector.receiver.head import Head
 from connector.receiver.tls import names_of
 

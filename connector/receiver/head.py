@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from email.message import Message as Header
 from typing import Final
 
+from connector import endpoints
 from connector.errors import Malformed, WrongMediaType, WrongMethod, WrongPath
 from connector.message import weda
 from connector.message.parsing import BODY_KINDS, BodyKind, media_type
@@ -17,7 +18,7 @@ MAX_CONTENT_TYPE: Final = 256
 
 _REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._:/+=@-]{1,128}")
 _TRACE: Final = re.compile(rb"[0-9a-f-]{1,128}")
-_TOKEN: Final = weda.TOKEN_HEADER.lower().encode()
+_TOKEN: Final = endpoints.TOKEN_HEADER.lower().encode()
 _SINGLE: Final = frozenset(
     {b"authorization", _TOKEN, b"content-type", b"content-encoding", b"host"}
     | {name.encode() for name in SIGNATURE_HEADERS}
@@ -68,11 +69,11 @@ class Head:
             WrongPath: It is no path of the contract.
         """
         path = self.path
-        if path == weda.PATH:
+        if path == endpoints.DELIVER_PATH:
             return DEFAULT_SOURCE
-        source = path.removeprefix(weda.SOURCES).removesuffix(weda.PATH)
-        if len(source) + len(weda.SOURCES) + len(weda.PATH) != len(path) or not source or "/" in source:
-            raise WrongPath(f"no such address: use {weda.PATH} or {weda.SOURCES}<source>{weda.PATH}")
+        source = path.removeprefix(endpoints.SOURCES_PATH).removesuffix(endpoints.DELIVER_PATH)
+        if not source or "/" in source or path != endpoints.path_of(source):
+            raise WrongPath(f"no such address: use {endpoints.DELIVER_PATH} or {endpoints.path_of('<source>')}")
         return source
 
     def validate(self) -> None:
@@ -82,7 +83,7 @@ class Head:
             WrongMethod: It is none of the contract's.
             Malformed: A header that must be single came twice.
         """
-        if self.method not in weda.METHODS:
+        if self.method not in endpoints.METHODS:
             raise WrongMethod(f"the method is {self.method[:16]}: use POST, PUT or GET")
         if len(self.headers) == len(self._fields):
             return

@@ -18,7 +18,7 @@ NO_NAMES: Final[frozenset[str]] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
-class Files:
+class TlsFiles:
     """PEM files of one listener.
 
     Attributes:
@@ -36,7 +36,7 @@ class Files:
     @classmethod
     def of(
         cls, certificate: Path | None, key: Path | None, client_authority: Path | None, *, setting: str
-    ) -> "Files | None":
+    ) -> "TlsFiles | None":
         """The files of a listener; None for one that speaks plain HTTP."""
         return None if certificate is None else cls(certificate, key, client_authority, setting)
 
@@ -59,7 +59,7 @@ class ServerTls:
         ConfigurationError: A file cannot be read, or certificate and key do not belong together.
     """
 
-    def __init__(self, files: Files) -> None:
+    def __init__(self, files: TlsFiles) -> None:
         self._files = files
         self._current = _context(files)
         self._trusted, self._trusted_since = _trusted(files), 0.0
@@ -110,7 +110,7 @@ def _names_in(certificate: dict[str, Any]) -> Iterator[str]:
         yield from (value for name, value in part if name == "commonName")
 
 
-def _context(files: Files) -> ssl.SSLContext:
+def _context(files: TlsFiles) -> ssl.SSLContext:
     try:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
@@ -125,7 +125,7 @@ def _context(files: Files) -> ssl.SSLContext:
     return context
 
 
-def _trusted(files: Files) -> bytes:
+def _trusted(files: TlsFiles) -> bytes:
     return b"" if files.client_authority is None else files.client_authority.read_bytes()
 
 
@@ -133,7 +133,7 @@ def _no_password() -> str:
     raise ValueError("the key is encrypted")
 
 
-def _problem(files: Files, error: Exception) -> str:
+def _problem(files: TlsFiles, error: Exception) -> str:
     names = ", ".join(f"{files.setting}__{name}" for name in ("TLS_CERTIFICATE", "TLS_KEY"))
     if files.client_authority is not None:
         names += f", {files.setting}__TLS_CLIENT_CA"

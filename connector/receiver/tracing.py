@@ -5,14 +5,14 @@ from typing import Final
 
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer, format_trace_id
 
+from connector import endpoints
 from connector.answers import Answer
-from connector.message import weda
 from connector.receiver.application import Call
 from connector.telemetry.logs import TRACE_ID
 from connector.telemetry.tracing import context_of, traceparent_of
 
 _SERVER_ERRORS: Final = 500
-_ROUTE_OF_A_SOURCE: Final = f"{weda.SOURCES}{{source}}{weda.PATH}"
+_ROUTE_OF_A_SOURCE: Final = endpoints.path_of("{source}")
 _LONGEST_PATH: Final = 200
 
 
@@ -50,17 +50,17 @@ def _note(span: Span, answer: Answer) -> None:
 
 
 def _name(method: str, path: str) -> str:
-    return f"{method} {_route(path)}".strip() if method in weda.METHODS else "HTTP"
+    return f"{method} {_route(path)}".strip() if method in endpoints.METHODS else "HTTP"
 
 
 def _request_attributes(method: str, path: str) -> dict[str, str]:
     """What the conventions ask of a server span; a query may hold a message, so it is left out."""
-    shown = method if method in weda.METHODS else "_OTHER"
+    shown = method if method in endpoints.METHODS else "_OTHER"
     attributes = {"http.request.method": shown, "url.path": path[:_LONGEST_PATH], "url.scheme": "http"}
     return attributes | {"http.route": _route(path)} if _route(path) else attributes
 
 
 def _route(path: str) -> str:
-    if path.startswith(weda.SOURCES) and path.endswith(weda.PATH):
+    if path.startswith(endpoints.SOURCES_PATH) and path.endswith(endpoints.DELIVER_PATH):
         return _ROUTE_OF_A_SOURCE
-    return weda.PATH if path == weda.PATH else ""
+    return endpoints.DELIVER_PATH if path == endpoints.DELIVER_PATH else ""

@@ -55,7 +55,7 @@ class ClaimResult:
 
     Attributes:
         dedup_state: Of the message's key: new, in conflict, pending on another replica, or safe.
-        sequence: Its place in the order.
+        sequence: Its position in the order.
         is_owner: Whether this replica owns its lane.
         is_behind_rows: Whether its lane has rows in front of it.
     """
@@ -76,7 +76,7 @@ class BatchResult(NamedTuple):
         dedup_states: Of each claim.
         sequences: Of each claim.
         is_owner: Of each claim.
-        backlogs: Of each claim.
+        rows_before: Of each claim.
     """
 
     refused: list[int]
@@ -85,12 +85,12 @@ class BatchResult(NamedTuple):
     dedup_states: list[str]
     sequences: list[int]
     is_owner: list[bool | None]
-    backlogs: list[int | None]
+    rows_before: list[int | None]
 
 
 @dataclass(slots=True)
 class Claim:
-    """A request for a message's place in the order."""
+    """A request for a message's position in the order."""
 
     lane: str
     dedup_key: DedupKey | None
@@ -126,7 +126,7 @@ class Batch:
     """What is executed together.
 
     Attributes:
-        claims: Places to claim.
+        claims: Positions to claim.
         rows: Rows to store.
         removals: Rows to remove, by sequence.
         amends: Rows to replace, by sequence.
@@ -160,13 +160,13 @@ class Batch:
             released=self.released | later.released,
         )
 
-    def parameters(self, replica: uuid.UUID, number: int, repeats_within: float) -> dict[str, Any]:
+    def parameters(self, replica: uuid.UUID, number: int, dedup_window_seconds: float) -> dict[str, Any]:
         """Those of `APPLY`.
 
         Args:
             replica: Whose batch it is.
             number: Of the batch, higher than that of every earlier one.
-            repeats_within: Seconds for which a message that was seen is remembered.
+            dedup_window_seconds: How long a dedup key is remembered.
         """
         rows, claims = self.rows, self.claims
         safe, void = [*_possible_keys(self.safe)], [*_possible_keys(self.void)]
@@ -176,7 +176,7 @@ class Batch:
         return {
             "replica": replica,
             "batch_number": number,
-            "repeats_within": repeats_within,
+            "repeats_within": dedup_window_seconds,
             "safe_keys": [key for key, _ in safe],
             "safe_fingerprints": [fingerprint for _, fingerprint in safe],
             "void_keys": [key for key, _ in void],
@@ -205,29 +205,29 @@ class Batch:
         for number, row in enumerate(self.rows, start=1):
             is_refused = number in result.refused
             _complete(row.done, unavailable("its lane is another replica's now") if is_refused else None)
-        for claim, dedup_state, sequence, is_owner, backlog in zip(
-            self.claims, result.dedup_states, result.sequences, result.is_owner, result.backlogs, strict=True
+        for claim, dedup_state, sequence, is_owner, rows_before in zip(
+            self.claims, result.dedup_states, result.sequences, result.is_owner, result.rows_before, strict=True
         ):
-            _complete(claim.result, ClaimResult(DedupState(dedup_state), sequence, bool(is_owner), bool(backlog)))
+            _complete(claim.result, ClaimResult(DedupState(dedup_state), sequence, bool(is_owner), bool(rows_before)))
 
-    def give_up(self, error: Unavailable) -> None:
+    def fail(self, error: Unavailable) -> None:
         """The batch is rolled back, or nobody knows, and it is not executed again."""
-        self.give_up_claims(error)
+        self.fail_claims(error)
         for row in self.rows:
             _complete(row.done, _outcome_unknown(error))
         for change in (*self.removals.values(), *self.amends.values()):
             change.complete(error)
 
-    def give_up_claims(self, error: Unavailable) -> None:
+    def fail_claims(self, error: Unavailable) -> None:
         """Refuse the claims: nobody waits for a database that does not answer."""
         claims, self.claims = self.claims, []
         for claim in claims:
             _complete(claim.result, error)
 
-    def give_up_what_cannot_repeat(self, error: Unavailable) -> None:
+    def fail_non_idempotent(self, error: Unavailable) -> None:
         """Refuse what must not be executed twice; what is left may have been executed already, without harm."""
         self.void += [claim.dedup_key for claim in self.claims if claim.dedup_key is not None]
-        self.give_up_claims(error)
+        self.fail_claims(error)
         behind, self.rows = [row for row in self.rows if row.is_behind], [row for row in self.rows if not row.is_behind]
         for row in behind:
             _complete(row.done, _outcome_unknown(error))

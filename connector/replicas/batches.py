@@ -25,7 +25,7 @@ class Batches:
         lanes: What this replica has in memory; filled by what is stored and found.
         health: Of the database.
         max_bytes: Bound of what waits, for all replicas together.
-        repeats_within: Seconds for which a message that was seen is remembered.
+        dedup_window_seconds: How long a dedup key is remembered.
     """
 
     def __init__(
@@ -36,14 +36,14 @@ class Batches:
         health: DatabaseHealth,
         *,
         max_bytes: int,
-        repeats_within: float,
+        dedup_window_seconds: float,
     ) -> None:
         self._connection = connection
         self._membership = membership
         self._lanes = lanes
         self._health = health
         self._max_bytes = max_bytes
-        self._repeats_within = repeats_within
+        self._dedup_window_seconds = dedup_window_seconds
         self._next = Batch()
         self._has_requests = asyncio.Event()
         self._is_executing = False
@@ -57,7 +57,7 @@ class Batches:
     # --- requests ---
 
     async def claim(self, lane: str, dedup_key: DedupKey | None) -> ClaimResult:
-        """Claim a message's place.
+        """Claim a message's position.
 
         Raises:
             Unavailable: There is no lease, or no answer.
@@ -115,9 +115,9 @@ class Batches:
         self._next.released.add(lane)
         self._has_requests.set()
 
-    def give_up(self, why: str) -> None:
+    def fail(self, why: str) -> None:
         """Refuse what is requested and not under way."""
-        self._next.give_up(unavailable(why))
+        self._next.fail(unavailable(why))
         self._next = Batch()
 
     async def _change(self, changes: dict[int, Change], sequence: int, admission: Admission | None) -> None:
@@ -156,13 +156,13 @@ class Batches:
 
     async def _execute(self, batch: Batch) -> None:
         self._number += 1
-        parameters = batch.parameters(self._membership.replica_id, self._number, self._repeats_within)
+        parameters = batch.parameters(self._membership.replica_id, self._number, self._dedup_window_seconds)
         self._is_executing = True
         try:
             [row] = await self._connection.execute(APPLY, parameters, seconds=_STATEMENT_SECONDS)
         except DatabaseError as error:
             self._membership.note_error(error)
-            await self._repeat(batch, unavailable(error.public))
+            await self._retry(batch, unavailable(error.public))
         else:
             self._health.note_success()
             result = BatchResult(*row)
@@ -178,13 +178,13 @@ class Batches:
         if result.has_more:
             self._lanes.note_rows()
 
-    async def _repeat(self, batch: Batch, error: Unavailable) -> None:
+    async def _retry(self, batch: Batch, error: Unavailable) -> None:
         """Refuse what must not be executed twice, and put the rest of a failed batch into the next one."""
-        batch.give_up_what_cannot_repeat(error)
+        batch.fail_non_idempotent(error)
         if self._membership.lease.is_lost:
-            batch.give_up(error)
+            batch.fail(error)
             return
         self._next = batch.followed_by(self._next)
         self._has_requests.set()
         await asyncio.sleep(_RETRY_SECONDS)
-        self._next.give_up_claims(error)
+        self._next.fail_claims(error)

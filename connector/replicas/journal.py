@@ -93,8 +93,8 @@ class SharedJournal:
     Args:
         connection: Makes a connection to the database, by what it is for.
         max_bytes: Bound of what waits in it, for all replicas together.
-        repeats_within: Seconds for which a message that was seen is remembered.
-        most_repeats: Of how many messages that is remembered; beyond it the oldest are forgotten early.
+        dedup_window_seconds: How long a dedup key is remembered.
+        max_dedup_keys: How many are remembered; beyond it the oldest are forgotten early.
         on_loss: Called on the event loop, once, when the lease has run out; every call fails from then on.
 
     Attributes:
@@ -106,12 +106,12 @@ class SharedJournal:
         connection: Callable[[str], Connection],
         *,
         max_bytes: int,
-        repeats_within: float,
-        most_repeats: int,
+        dedup_window_seconds: float,
+        max_dedup_keys: int,
         on_loss: Callable[[], None],
     ) -> None:
-        self._repeats_within = repeats_within
-        self._most_repeats = most_repeats
+        self._dedup_window_seconds = dedup_window_seconds
+        self._max_dedup_keys = max_dedup_keys
         self._on_loss = on_loss
         self._connections = [connection(purpose) for purpose in ("batches", "lease", "reads")]
         for_batches, for_lease, self._for_reads = self._connections
@@ -119,7 +119,12 @@ class SharedJournal:
         self.lanes = SharedLanes(self._release)
         self._membership = Membership(for_lease, self.lanes, self._health, self._lose)
         self._batches = Batches(
-            for_batches, self._membership, self.lanes, self._health, max_bytes=max_bytes, repeats_within=repeats_within
+            for_batches,
+            self._membership,
+            self.lanes,
+            self._health,
+            max_bytes=max_bytes,
+            dedup_window_seconds=dedup_window_seconds,
         )
         self._keys: dict[int, DedupKey] = {}
         self._tasks: list[asyncio.Task[None]] = []
@@ -137,11 +142,11 @@ class SharedJournal:
     @property
     def is_isolated(self) -> bool:
         """Whether the brokers answer another replica and not this one: it lets nothing in, so that senders go there."""
-        return self._membership.reach.is_isolated
+        return self._membership.reachability.is_isolated
 
     def note_kafka(self, *, answers: bool) -> None:
         """The brokers have answered this replica now, or no longer answer it."""
-        self._membership.reach.note_own(answers=answers)
+        self._membership.reachability.note_own(answers=answers)
 
     @property
     def is_alive(self) -> bool:
@@ -153,7 +158,7 @@ class SharedJournal:
     async def open(self) -> Contents:
         """Register, if the database answers soon; else that is tried again and again, and nothing is taken."""
         works = {"lease": self._membership.run, "batches": self._batches.run, "dedup_keys": self._keep_expiring}
-        self._tasks = [asyncio.create_task(supervision.forever(part, work)) for part, work in works.items()]
+        self._tasks = [asyncio.create_task(supervision.run_forever(part, work)) for part, work in works.items()]
         deadline = time.monotonic() + _OPEN_SECONDS
         while not self.lease.is_held and time.monotonic() < deadline:  # noqa: ASYNC110 - once, at the start
             await asyncio.sleep(0.01)
@@ -168,7 +173,7 @@ class SharedJournal:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        self._batches.give_up("the connector stopped")
+        self._batches.fail("the connector stopped")
         await self._membership.leave()
         for connection in self._connections:
             connection.close()
@@ -271,7 +276,7 @@ class SharedJournal:
     # --- what replicas need besides ---
 
     async def claim(self, lane: str, dedup_key: DedupKey | None) -> ClaimResult:
-        """Ask for a message's place; the lane has to be pinned, until nothing of the message is left in memory.
+        """Ask for a message's position; the lane has to be pinned, until nothing of the message is left in memory.
 
         Raises:
             Unavailable: The database does not answer, this replica has no lease, or another one should be asked.
@@ -288,11 +293,11 @@ class SharedJournal:
         """
         await self._batches.store(admission, dedup_key, is_behind=True)
 
-    def note_key(self, sequence: int, dedup_key: DedupKey) -> None:
+    def remember_key(self, sequence: int, dedup_key: DedupKey) -> None:
         """The key of a message: it is safe if the message becomes a row."""
         self._keys[sequence] = dedup_key
 
-    def drop_key(self, sequence: int) -> None:
+    def forget_key(self, sequence: int) -> None:
         """The message is no row and becomes none."""
         self._keys.pop(sequence, None)
 
@@ -308,7 +313,7 @@ class SharedJournal:
         self._batches.release(lane)
 
     def _lose(self) -> None:
-        self._batches.give_up("the lease has run out")
+        self._batches.fail("the lease has run out")
         self._on_loss()
 
     async def _keep_expiring(self) -> None:
@@ -320,8 +325,8 @@ class SharedJournal:
 
     async def _expire_dedup_keys(self) -> int:
         bounds = {
-            "repeats_within": self._repeats_within,
-            "most_kept": self._most_repeats,
+            "repeats_within": self._dedup_window_seconds,
+            "most_kept": self._max_dedup_keys,
             "most_removed": _MOST_EXPIRED,
         }
         [(removed,)] = await self._read(_EXPIRE, bounds)

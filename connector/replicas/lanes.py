@@ -14,7 +14,7 @@ class SharedLanes:
         on_free: Called with a lane of which nothing is left in memory.
 
     Attributes:
-        backlog: Rows of this replica's lanes, as the database last counted.
+        own_rows: Rows of this replica's lanes, as the database last counted.
         bytes: What waits in all lanes, as the database last counted, with what was written here since.
     """
 
@@ -22,7 +22,7 @@ class SharedLanes:
         self._on_free = on_free
         self._pins: Counter[str] = Counter()
         self._writes: Counter[str] = Counter()
-        self.backlog = 0
+        self.own_rows = 0
         self.bytes = 0
 
     def pin(self, lane: str) -> None:
@@ -45,12 +45,12 @@ class SharedLanes:
 
     def removed(self, lane: str) -> None:  # noqa: ARG002 - claims know of which lane
         """A row is gone. The count stays above 0 until the database says so: others may have written more."""
-        if self.backlog > 1:
-            self.backlog -= 1
+        if self.own_rows > 1:
+            self.own_rows -= 1
 
     def note_rows(self) -> None:
         """There are rows in this replica's lanes, of whatever number."""
-        self.backlog = max(self.backlog, 1)
+        self.own_rows = max(self.own_rows, 1)
 
     def is_in_use(self, lane: str) -> bool:
         """Whether something of the lane is in memory."""
@@ -63,7 +63,7 @@ class SharedLanes:
     @property
     def total(self) -> int:
         """Rows of this replica's lanes, as far as is known: those that others write are counted once a second."""
-        return self.backlog + len(self._writes)
+        return self.own_rows + len(self._writes)
 
     def __contains__(self, lane: str) -> bool:
         return lane in self._writes

@@ -22,7 +22,7 @@ from connector.replicas.database import (
 )
 from connector.replicas.lanes import SharedLanes
 from connector.replicas.lease import GRANT_SECONDS, Lease
-from connector.replicas.reach import KafkaReach
+from connector.replicas.reachability import KafkaReachability
 
 LATE_SECONDS: Final = GRANT_SECONDS - 3.0
 """A replica whose lease has less left has not renewed it lately."""
@@ -70,7 +70,7 @@ class Membership:
     Attributes:
         replica_id: This replica's name among the others, new at every start.
         lease: On its lanes.
-        reach: Whether Kafka answers it, and others.
+        reachability: Whether Kafka answers it, and others.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class Membership:
         self._is_over = False
         self.replica_id = uuid.uuid4()
         self.lease = Lease()
-        self.reach = KafkaReach()
+        self.reachability = KafkaReachability()
 
     async def run(self) -> None:
         """Renew the lease until it is lost."""
@@ -118,20 +118,20 @@ class Membership:
         granted = {"replica": self.replica_id, "lease": GRANT_SECONDS}
         if not self._is_registered:
             await self._connection.execute(_REGISTER, granted, seconds=_STATEMENT_SECONDS)
-        wanted = {**granted, "most_adopted": 0 if self.reach.is_isolated else _MOST_ADOPTED}
+        wanted = {**granted, "most_adopted": 0 if self.reachability.is_isolated else _MOST_ADOPTED}
         [counts] = await self._connection.execute(_RENEW, wanted, seconds=_STATEMENT_SECONDS)
         self._is_registered = True
         self.lease.renewed(asked_at)
-        self._lanes.backlog, self._lanes.bytes = counts
-        await self._report_reach()
+        self._lanes.own_rows, self._lanes.bytes = counts
+        await self._report_reachability()
         self._health.note_success()
 
-    async def _report_reach(self) -> None:
+    async def _report_reachability(self) -> None:
         """Report when Kafka last answered this replica, and read whether it has answered another one since."""
-        lost_at = self.reach.lost_at
-        report = {"replica": self.replica_id, "late": LATE_SECONDS, **self.reach.report()}
+        lost_at = self.reachability.lost_at
+        report = {"replica": self.replica_id, "late": LATE_SECONDS, **self.reachability.report()}
         [(others_reach,)] = await self._connection.execute(_REPORT_REACH, report, seconds=_STATEMENT_SECONDS)
-        self.reach.note_others(reach=others_reach, lost_at=lost_at)
+        self.reachability.note_others(reach=others_reach, lost_at=lost_at)
 
     def _lose(self) -> None:
         if self._is_over:

@@ -1,4 +1,4 @@
-"""The order that replicas agree on: a message's place is claimed in the shared journal before it is published.
+"""The order that replicas agree on: a message's position is claimed in the shared journal before it is published.
 
 One question to the database a message: is it a duplicate, which replica owns its lane, do rows stand before it? A
 message whose lane this replica owns is published by `connector.delivery`, as everywhere; one whose lane another replica
@@ -17,7 +17,7 @@ import structlog
 from connector.delivery.completion import Completion, Durability
 from connector.delivery.delivery import Delivery, Ledger, Position
 from connector.delivery.duplicates import DedupKey, DedupState, Duplicates
-from connector.delivery.order import DoneElsewhere, NewMessage, SingleUses
+from connector.delivery.order import DoneElsewhere, IdempotencyKeys, NewMessage
 from connector.errors import ConnectorError, Defect, OutcomeUnknown, Unavailable
 from connector.journal.model import DEAD_LETTER_LANE, Admission, Note
 from connector.replicas.batch import ClaimResult
@@ -52,7 +52,7 @@ class SharedOrder:
     ) -> None:
         self._journal = journal
         self._delivery = delivery
-        self._uses = SingleUses(duplicates)
+        self._uses = IdempotencyKeys(duplicates)
         self._ledger = ledger
         self._patience = reply_deadline_seconds
         self._background = BackgroundTasks()
@@ -69,7 +69,7 @@ class SharedOrder:
     # --- messages ---
 
     def admit(self, message: NewMessage) -> Completion[Durability]:
-        """Claim the message's place, then publish it or write it behind the rows of its lane."""
+        """Claim the message's position, then publish it or write it behind the rows of its lane."""
         completion: Completion[Durability] = Completion()
         lane = f"{DEAD_LETTER_LANE}{secrets.token_hex(16)}" if message.lane is None else message.lane
         self._journal.lanes.pin(lane)
@@ -125,11 +125,11 @@ class SharedOrder:
             self._ledger.journaled(admission)
             return Durability.JOURNALED
         if dedup_key is not None:
-            self._journal.note_key(admission.sequence, dedup_key)
+            self._journal.remember_key(admission.sequence, dedup_key)
         try:
             durability = await self._deliver(admission, result)
         finally:
-            self._journal.drop_key(admission.sequence)
+            self._journal.forget_key(admission.sequence)
         if dedup_key is not None and durability is Durability.PUBLISHED:
             self._journal.mark_published(dedup_key)
         return durability
@@ -143,7 +143,7 @@ class SharedOrder:
     # --- what may be done once ---
 
     def use(self, dedup_key: DedupKey) -> Completion[DedupState]:
-        """Begin to use a key that no replica has used; see `connector.delivery.order.OnceOnly`."""
+        """Begin to use a key that no replica has used; see `connector.delivery.order.Idempotency`."""
         known = self._uses.begin(dedup_key)
         if known is not None:
             return known
@@ -171,20 +171,18 @@ class SharedOrder:
         self._settle(dedup_key, is_safe=refusal is None)
         self._uses.end(dedup_key, refusal)
 
-    async def run_unless_done_elsewhere(
-        self, note: Note, dedup_key: DedupKey, work: Callable[[], Awaitable[T]]
-    ) -> T | None:
-        """Run work that no other replica has run; see `connector.delivery.order.OnceOnly`."""
+    async def run_once(self, note: Note, dedup_key: DedupKey, work: Callable[[], Awaitable[T]]) -> T | None:
+        """Run work that no other replica has run; see `connector.delivery.order.Idempotency`."""
         running = self._running.get(note.name)
         if running is not None:  # its caller was cancelled, and left it to finish
             await asyncio.shield(running)
             return None
-        running = self._running[note.name] = asyncio.create_task(self._run_once(note, dedup_key, work))
+        running = self._running[note.name] = asyncio.create_task(self._run_and_settle(note, dedup_key, work))
         running.add_done_callback(partial(self._ran, note.name))
         result: T | None = await asyncio.shield(running)
         return result
 
-    async def _run_once(self, note: Note, dedup_key: DedupKey, work: Callable[[], Awaitable[T]]) -> T | None:
+    async def _run_and_settle(self, note: Note, dedup_key: DedupKey, work: Callable[[], Awaitable[T]]) -> T | None:
         if await self._claim_key(dedup_key) is DedupState.SAFE:
             return None
         try:

@@ -35,7 +35,7 @@ def environment_name(setting: str) -> str:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Written:
+class RawSetting:
     """A value and the name under which the user wrote it.
 
     Attributes:
@@ -91,7 +91,9 @@ def _show_size(count: int) -> str:
     return str(count)
 
 
-def read_environment(model: type[Group], environment: Mapping[str, str], needed: Collection[str]) -> dict[str, Written]:
+def read_environment(
+    model: type[Group], environment: Mapping[str, str], needed: Collection[str]
+) -> dict[str, RawSetting]:
     """The settings that are variables, as written; an unknown ``WEDA_`` name raises ConfigurationError."""
     known = {environment_name(setting): setting for setting in known_settings(model)}
     written = {}
@@ -104,7 +106,7 @@ def read_environment(model: type[Group], environment: Mapping[str, str], needed:
         if known[name] not in needed:
             continue
         text = environment[variable] if name == variable else read_value(variable, environment[variable])
-        written[known[name]] = Written(variable, _parse_text(model, variable, known[name], text))
+        written[known[name]] = RawSetting(variable, _parse_text(model, variable, known[name], text))
     return written
 
 
@@ -115,7 +117,7 @@ def _guess(variable: str, known: Collection[str]) -> str:
     return f"its group is missing: {' or '.join(in_groups)}" if in_groups else nearest(variable, known)
 
 
-def read_flags(model: type[Group], flags: Mapping[str, object]) -> dict[str, Written]:
+def read_flags(model: type[Group], flags: Mapping[str, object]) -> dict[str, RawSetting]:
     """The settings that were given as flags; None means that a flag was not given."""
     known = known_settings(model)
     written = {}
@@ -125,11 +127,11 @@ def read_flags(model: type[Group], flags: Mapping[str, object]) -> dict[str, Wri
             raise refusal(name, f"unknown setting; {nearest(setting, known)}")
         if value is not None:
             parsed = _parse_text(model, name, setting, value) if isinstance(value, str) else value
-            written[setting] = Written(name, parsed)
+            written[setting] = RawSetting(name, parsed)
     return written
 
 
-def read_file(model: type[Group], file: Path | None) -> dict[str, Written]:
+def read_file(model: type[Group], file: Path | None) -> dict[str, RawSetting]:
     """The settings of a YAML file; none without a file."""
     if file is None:
         return {}
@@ -141,7 +143,7 @@ def read_file(model: type[Group], file: Path | None) -> dict[str, Written]:
             group, dot, _ = setting.rpartition(".")
             beside = [other for other in known if other.startswith(group + dot)] if dot else model.model_fields
             raise refusal(name, f"unknown setting; {nearest(setting, beside)}")
-        written[setting] = Written(name, value)
+        written[setting] = RawSetting(name, value)
     return written
 
 
@@ -230,7 +232,7 @@ def _parse_text(model: type[Group], name: str, setting: str, text: str) -> objec
         raise refusal(name, "is not JSON that can be read") from None
 
 
-def build_tree(written: Mapping[str, Written]) -> dict[str, Any]:
+def build_tree(written: Mapping[str, RawSetting]) -> dict[str, Any]:
     """Values by dotted name as the tree that the models validate."""
     tree: dict[str, Any] = {}
     for setting, value in written.items():
@@ -241,7 +243,7 @@ def build_tree(written: Mapping[str, Written]) -> dict[str, Any]:
 
 
 def translate(
-    model: type[Group], problem: ErrorDetails, written: Mapping[str, Written], *, parts: Iterable[str]
+    model: type[Group], problem: ErrorDetails, written: Mapping[str, RawSetting], *, parts: Iterable[str]
 ) -> ConfigurationError:
     """Pydantic's problem as ours: named as the user wrote it, without the value."""
     if problem["type"] == "between_settings":
@@ -268,6 +270,6 @@ def _say(problem: ErrorDetails, parts: Iterable[str]) -> str:
     return text[:1].lower() + text[1:]
 
 
-def name_as_written(setting: str, written: Mapping[str, Written]) -> str:
+def name_as_written(setting: str, written: Mapping[str, RawSetting]) -> str:
     """What the user called a setting, or its variable where the user did not write it."""
     return written[setting].name if setting in written else environment_name(setting)

@@ -28,7 +28,7 @@ from connector.message.schemas import load as load_schema
 from connector.settings.librdkafka import SECRETIVE, check_promise, check_properties, plain_name
 from connector.settings.load import (
     PREFIX,
-    Written,
+    RawSetting,
     build_tree,
     config_file,
     environment_name,
@@ -373,7 +373,7 @@ class Log(Group):
     )
 
 
-class Shown(NamedTuple):
+class EffectiveSetting(NamedTuple):
     """A setting as people see it.
 
     Attributes:
@@ -542,13 +542,13 @@ class Settings(Group):
 
     __hash__ = Group.__hash__
 
-    def shown(self) -> dict[str, Shown]:
+    def shown(self) -> dict[str, EffectiveSetting]:
         """Every setting by its dotted name, with its value and where that comes from."""
         tree, found = self.redacted(), {}
         for name in known_settings(type(self)):
             group, _, last = name.rpartition(".")
             value = (tree[group] if group else tree)[last]
-            found[name] = Shown(environment_name(name), value, self._origins.get(name, ()))
+            found[name] = EffectiveSetting(environment_name(name), value, self._origins.get(name, ()))
         return found
 
     @classmethod
@@ -558,7 +558,7 @@ class Settings(Group):
         file: Path | None,
         flags: Mapping[str, object],
         needed: Collection[str],
-    ) -> dict[str, Written]:
+    ) -> dict[str, RawSetting]:
         """The settings as the user wrote them, the strongest place of each; without the variables that set a part."""
         whole = {name: text for name, text in environment.items() if not is_part(name)}
         return {
@@ -626,7 +626,7 @@ class Settings(Group):
 
 
 def _origins(
-    read: Mapping[str, Written], written: Mapping[str, Written], file: Path | None
+    read: Mapping[str, RawSetting], written: Mapping[str, RawSetting], file: Path | None
 ) -> dict[str, tuple[str, ...]]:
     """Where each value that is no default comes from, by dotted name: variables, flag or file."""
     found = {}

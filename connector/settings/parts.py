@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from connector.settings.librdkafka import ENDING_IN_FILE, UNDERSCORED, check_promise, plain_name
-from connector.settings.load import BY_FILE, Written, environment_name, read_value
+from connector.settings.load import BY_FILE, RawSetting, environment_name, read_value
 from connector.settings.types import DEFAULT_SOURCE, nearest, refusal
 
 _PROPERTIES: Final = "kafka.properties"
@@ -62,8 +62,8 @@ def _property_name(variable: str) -> str:
 
 
 def add_parts(
-    written: Mapping[str, Written], environment: Mapping[str, str], needed: Collection[str]
-) -> dict[str, Written]:
+    written: Mapping[str, RawSetting], environment: Mapping[str, str], needed: Collection[str]
+) -> dict[str, RawSetting]:
     """What is written, with the parts that variables set.
 
     Args:
@@ -78,7 +78,7 @@ def add_parts(
     for setting, prefix, add in ((_PROPERTIES, _PROPERTY, _with_properties), (_SOURCES, _SOURCE, _with_credentials)):
         variables = sorted(name for name in environment if name.startswith(prefix))
         if variables and setting in needed:
-            whole = written.get(setting, Written(environment_name(setting), _DEFAULTS[setting]))
+            whole = written.get(setting, RawSetting(environment_name(setting), _DEFAULTS[setting]))
             if isinstance(whole.value, dict):  # the model refuses what is none
                 added[setting] = add(whole, {name: environment[name] for name in variables})
     return added
@@ -87,7 +87,7 @@ def add_parts(
 _DEFAULTS: Final[Mapping[str, dict[str, Any]]] = {_PROPERTIES: {}, _SOURCES: {DEFAULT_SOURCE: {}}}
 
 
-def _with_properties(whole: Written, variables: Mapping[str, str]) -> Written:
+def _with_properties(whole: RawSetting, variables: Mapping[str, str]) -> RawSetting:
     properties = dict(whole.value)  # type: ignore[call-overload] # add_parts has looked
     parts: dict[tuple[str, ...], str] = {}
     for variable, text in variables.items():
@@ -105,7 +105,7 @@ def _with_properties(whole: Written, variables: Mapping[str, str]) -> Written:
     return replace(whole, value=properties, parts=parts)
 
 
-def _with_credentials(whole: Written, variables: Mapping[str, str]) -> Written:
+def _with_credentials(whole: RawSetting, variables: Mapping[str, str]) -> RawSetting:
     sources = {name: dict(source) if isinstance(source, dict) else source for name, source in whole.value.items()}  # type: ignore[attr-defined] # add_parts has looked
     known = _credential_variables(sources)
     if not known:  # the model refuses it

@@ -7,7 +7,7 @@ from typing import Any, Final
 import structlog
 
 from connector.journal.file import headroom
-from connector.supervision import Vital
+from connector.supervision import Watchdog
 
 FULL_BELOW: Final = 64 * 1024
 """Bytes of room below which the journal counts as full: about what a large message takes."""
@@ -38,7 +38,7 @@ class Health:
         is_journal_lost: The journal's file is no longer at its path: what goes into it would be gone after a restart.
         reload_failing: Changed files that could not be read; their previous contents are in effect.
         restart_needed: Settings that have changed and are in effect only after a restart.
-        vital: What has to live.
+        watchdog: What has to live.
         problems: What is wrong, in words, by what it is about.
     """
 
@@ -57,7 +57,7 @@ class Health:
     is_journal_lost: bool = False
     reload_failing: tuple[str, ...] = ()
     restart_needed: str = ""
-    vital: Vital = field(default_factory=Vital)
+    watchdog: Watchdog = field(default_factory=Watchdog)
     problems: dict[str, str] = field(default_factory=dict)
 
     def note_problem(self, about: str, problem: str) -> None:
@@ -72,7 +72,7 @@ class Health:
     @property
     def ended(self) -> list[str]:
         """Parts that have ended though the connector runs."""
-        return self.vital.ended if self.is_open and not self.is_closing else []
+        return self.watchdog.ended if self.is_open and not self.is_closing else []
 
     @property
     def journal(self) -> str:

@@ -19,10 +19,10 @@ import yaml
 from jsonschema import Draft7Validator, Draft202012Validator
 from openapi_spec_validator import validate as validate_openapi
 
-from connector import errors
+from connector import endpoints, errors
 from connector.answers import MAX_URL_BYTES
 from connector.errors import Defect, Malformed, Unconvertible
-from connector.kafka.topics import wanted
+from connector.kafka.topics import desired_topics
 from connector.message import weda
 from connector.message.encoding import RegistryFraming
 from connector.message.parsing import BODY_KINDS, BodyKind, parse
@@ -214,7 +214,7 @@ def test_a_channel_s_subject_is_that_of_its_route():
 
 
 def test_a_channel_is_configured_as_the_connector_creates_its_topic():
-    specs = {spec.name: spec for spec in wanted(asyncapi.EVERY_STREAM)}
+    specs = {spec.name: spec for spec in desired_topics(asyncapi.EVERY_STREAM)}
     for channel in TOPICS["channels"].values():
         binding = channel["bindings"]["kafka"]
         spec = specs.pop(binding["topic"])
@@ -370,7 +370,7 @@ def test_the_receiver_is_described_whole():
     content = RECEIVER["components"]["requestBodies"]["Message"]["content"]
 
     assert {*operations} == {"/messageDeliver", "/sources/{source}/messageDeliver"}
-    assert all({method.upper() for method in methods} == {*weda.METHODS} for methods in operations.values())
+    assert all({method.upper() for method in methods} == {*endpoints.METHODS} for methods in operations.values())
     assert {*content} == {*BODY_KINDS} - {""}
 
 

@@ -15,7 +15,7 @@ import avro.schema
 import fastavro
 import pytest
 
-from connector.message.compatibility import breaks
+from connector.message.compatibility import incompatibilities
 from connector.message.events import Event, convert
 from connector.message.parsing import BodyKind, parse
 from connector.message.schemas import (
@@ -107,7 +107,7 @@ def test_the_newest_frozen_version_has_every_record():
 
 @pytest.mark.parametrize(("name", "writer", "reader"), pairs())
 def test_by_apaches_rules_every_version_reads_every_other(name, writer, reader):
-    assert breaks(versions(name)[reader], versions(name)[writer]) == []
+    assert incompatibilities(versions(name)[reader], versions(name)[writer]) == []
 
 
 @pytest.mark.parametrize(("name", "writer", "reader"), pairs())
@@ -145,7 +145,7 @@ def test_a_record_of_today_is_read_by_whoever_has_the_released_file_alone(name):
     for version, known in _having(name).items():
         writer, reader = (avro.schema.parse(one.text) for one in (load(name), known[name]))
         for event, value in zip(events(name), reported(name), strict=True):
-            body = io.BytesIO(event.encoded(load(name), b"", REQUEST, INGEST_ID))
+            body = io.BytesIO(event.encode(load(name), b"", REQUEST, INGEST_ID))
             found = avro.io.DatumReader(writer, reader).read(avro.io.BinaryDecoder(body))
             assert all(plain(found[field]) == value[field] for field in known[name].fields), version
 
@@ -207,7 +207,7 @@ def test_an_incompatible_change_is_reported_with_its_field(change, field, named)
     change(fields, field)
     schema["fields"] = list(fields.values())
 
-    found = breaks(json.dumps(schema), load(WORKFLOW_EVENT).text)
+    found = incompatibilities(json.dumps(schema), load(WORKFLOW_EVENT).text)
 
     assert found
     assert all(line.startswith(f"{named}: ") for line in found)

@@ -37,8 +37,8 @@ from connector.receiver import application
 from connector.receiver.application import Call, Receiver
 from connector.receiver.authentication import Authentication, Credentials, RejectionDelay
 from connector.receiver.connection import PAUSE_SECONDS, Listener
-from connector.receiver.rates import Rates
-from connector.receiver.single_use import SingleUse
+from connector.receiver.limits import RateLimiter
+from connector.receiver.replay_protection import ReplayProtection
 from connector.telemetry.metrics import OUTCOMES, Metrics
 from connector.telemetry.recent import Recent
 from connector.testing import InMemoryJournal, InMemoryPublisher
@@ -121,7 +121,7 @@ class Served:
             self.journal,
             contents,
             ledger=self.metrics,
-            make_dead_letter=partial(dead_letters.of_rejection, self.routes.dead_letter_topic),
+            make_dead_letter=partial(dead_letters.for_rejection, self.routes.dead_letter_topic),
             publish_wait_seconds=self._publish_wait,
             journaled=counts,
         )
@@ -147,8 +147,8 @@ class Served:
             Recent(self.sources, decoder.decode),
             max_body_bytes=512 * 1024,
             max_in_flight=self._max_in_flight,
-            rates=Rates(self._rates),
-            single_use=SingleUse(order),
+            rate_limiter=RateLimiter(self._rates),
+            replay_protection=ReplayProtection(order),
             is_ready=lambda: self.is_ready,
             trusted_proxies=self._trusted_proxies,
             rejection_delay=RejectionDelay(0.01),

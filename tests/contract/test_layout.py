@@ -15,7 +15,7 @@ PACKAGE = ROOT / "connector"
 
 LAYERS = (
     {"errors"},
-    {"values", "text", "supervision", "handshake"},
+    {"values", "text", "endpoints", "supervision", "handshake"},
     {"message"},
     {"answers"},
     {"settings"},
@@ -39,6 +39,7 @@ PURE = (
     "errors",
     "values",
     "text",
+    "endpoints",
     "message.weda",
     "message.parsing",
     "message.conversion",
@@ -49,7 +50,7 @@ PURE = (
     "message.routes",
     "message.redact",
     "delivery.lanes",
-    "receiver.addresses",
+    "receiver.client_address",
     "receiver.head",
     "receiver.signatures",
 )
@@ -266,3 +267,13 @@ def test_what_docstrings_name_exists():
 
     assert len(named) > 10
     assert [(place, name) for place, name in named if not exists(name)] == []
+
+
+def test_what_contributing_names_exists():
+    """The answers to what people ask first name modules, classes and functions of the package."""
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    packages = "|".join(path.name.removesuffix(".py") for path in PACKAGE.iterdir() if path.name != "__pycache__")
+    named = re.findall(rf"`((?:{packages})(?:\.(?!py`)\w+)+)`", text)
+
+    assert len(named) > 10
+    assert [name for name in named if not exists(f"connector.{name}")] == []

@@ -11,7 +11,7 @@ from connector.message.encoding import SingleObjectFraming, decode
 from connector.message.events import convert, readable_instance_id
 from connector.message.headers import headers
 from connector.message.parsing import BodyKind, parse
-from connector.message.redact import Privacy
+from connector.message.redact import Redaction
 from connector.message.schemas import ALL, load
 from connector.testing import encode
 from connector.values import IngestId, Request
@@ -20,7 +20,7 @@ ZONE = ZoneInfo("Asia/Shanghai")
 KINDS = tuple(BodyKind)
 INGEST_ID = IngestId("0195-x")
 HEADER = {name: SingleObjectFraming().header(name, load(name)) for name in ALL}
-PRIVACY = Privacy(["comment"], ["instanceId", "msgId", "approverMap", "flowTitle", "unknown"], "a-key-for-the-fuzzer")
+PRIVACY = Redaction(["comment"], ["instanceId", "msgId", "approverMap", "flowTitle", "unknown"], "a-key-for-the-fuzzer")
 WORDS = [
     *(
         b'"msgContext":',
@@ -66,14 +66,14 @@ def execute(data: bytes) -> None:
     try:
         message = parse(body, kind)
         if how and how[0] // len(KINDS) % 2:
-            message = PRIVACY.applied(message)
+            message = PRIVACY.apply(message)
     except (EmptyBody, Unreadable, Unconvertible):
         return
     readable_instance_id(message)
     try:
         event = convert(message, ZONE)
         request = Request("default", body, "", 1_772_415_000_000)
-        records = {name: event.encoded(load(name), HEADER[name], request, INGEST_ID) for name in ALL}
+        records = {name: event.encode(load(name), HEADER[name], request, INGEST_ID) for name in ALL}
     except (Unreadable, Unconvertible):
         return
     headers(event, request, INGEST_ID)

@@ -410,7 +410,7 @@ async def test_a_row_that_the_journal_disowns_takes_its_note_along(tmp_path):
     file.transact([partial(JournalFile.insert, row=row, note=note)])
     assert file.read_notes("replayed/") == {note.name: note.value}
 
-    file.transact([partial(JournalFile.disown, sequence=1, note=note)])
+    file.transact([partial(JournalFile.undo_insert, sequence=1, note=note)])
 
     assert (file.read_notes("replayed/"), list(file.rows())) == ({}, [])
     file.close()

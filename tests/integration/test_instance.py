@@ -238,7 +238,7 @@ def fill(kafka: KafkaCluster, prefix: str, count: int) -> None:
         body = json.dumps(task(f"i-{number // 5}", number)).encode()
         request = Request("default", body, "application/json", at + number)
         event, ingest_id = convert(parse(body, BodyKind.JSON), UTC), IngestId(f"0190-{number}")
-        value = event.encoded(route.schema, MAGIC + route.schema.fingerprint, request, ingest_id)
+        value = event.encode(route.schema, MAGIC + route.schema.fingerprint, request, ingest_id)
         producer.produce(
             route.topic,
             value,

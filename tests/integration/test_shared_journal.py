@@ -18,7 +18,7 @@ from connector.delivery.duplicates import DedupState, dedup_key_of
 from connector.errors import ConfigurationError, Unavailable
 from connector.journal.model import Admission
 from connector.lookup.journal import search
-from connector.lookup.model import Wanted
+from connector.lookup.model import SearchQuery
 from connector.replicas.batch import APPLY, Batch, ClaimResult
 from connector.replicas.database import StatementError
 from connector.replicas.journal import SharedJournal
@@ -44,8 +44,8 @@ async def replica(
     journal = SharedJournal(
         partial(PostgresConnection, database.url()),
         max_bytes=max_bytes,
-        repeats_within=window,
-        most_repeats=5,
+        dedup_window_seconds=window,
+        max_dedup_keys=5,
         on_loss=lambda: None,
     )
     await journal.open()
@@ -202,7 +202,7 @@ async def test_a_repeat_of_what_was_refused_elsewhere_is_new(one, other):
 async def test_what_became_a_row_is_safe_in_the_same_transaction(one, other):
     seen = dedup_key_of("message", "default", "1", b"f" * 16)
     first = await claimed(one, seen=seen)
-    one.note_key(first.sequence, seen)
+    one.remember_key(first.sequence, seen)
     await one.admit(admission(first.sequence))
 
     assert (await claimed(other, seen=seen)).dedup_state is DedupState.SAFE
@@ -393,9 +393,9 @@ async def test_every_replica_finds_the_rows_of_all_of_them_by_their_bytes(one, o
         written.append(verdict.sequence)
 
     for text, found in ((name, 2), ("request-3", 1), ("i-1", 1), ("nothing", 0), ("请假X", 0)):
-        matches, searched = await search(one, Wanted(text))
+        matches, searched = await search(one, SearchQuery(text))
         assert (len(matches), searched.is_whole) == (found, True), text
-    forms = Wanted("i-2").forms
+    forms = SearchQuery("i-2").forms
     [first], after = await one.search([b""], 0, 1)
     assert (first.sequence, after) == (written[0], written[0])
     assert await one.search(forms, written[0], 1) == await other.search(forms, written[0], 1)

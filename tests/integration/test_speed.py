@@ -28,8 +28,8 @@ from connector.message.routes import Routes
 from connector.receiver.application import Receiver
 from connector.receiver.authentication import Authentication, Credentials
 from connector.receiver.connection import Listener
-from connector.receiver.rates import Rates
-from connector.receiver.single_use import SingleUse
+from connector.receiver.limits import RateLimiter
+from connector.receiver.replay_protection import ReplayProtection
 from connector.telemetry import logs
 from connector.telemetry.metrics import Metrics
 from connector.telemetry.recent import Recent
@@ -106,8 +106,8 @@ async def receiver():
         Recent(["default"], decoder.decode),
         max_body_bytes=512 * 1024,
         max_in_flight=1024,
-        rates=Rates({}),
-        single_use=SingleUse(order),
+        rate_limiter=RateLimiter({}),
+        replay_protection=ReplayProtection(order),
         is_ready=lambda: True,
         trusted_proxies=(),
     )

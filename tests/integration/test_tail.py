@@ -18,7 +18,7 @@ from connector.errors import OutsideUnreachable
 from connector.intake.dead_letters import dead_letter
 from connector.kafka.embedded import EmbeddedBroker
 from connector.kafka.publisher import producer_properties
-from connector.kafka.reader import Decoded, read_records
+from connector.kafka.reader import ConsumerRecord, read_records
 from connector.message.encoding import SingleObjectFraming
 from connector.message.events import convert
 from connector.message.headers import headers
@@ -81,7 +81,7 @@ def records_of(prefix: str, instance: str, **fields: object) -> list[ProducibleR
             stream=route.stream.name,
             topic=route.topic,
             key=instance.encode(),
-            value=event.encoded(
+            value=event.encode(
                 route.schema, SingleObjectFraming().header(route.topic, route.schema), request, ingest_id
             ),
             headers=headers(event, request, ingest_id),
@@ -111,7 +111,7 @@ def publish(servers: str, records: Sequence[ProducibleRecord]) -> None:
     assert producer.flush(SECONDS) == 0
 
 
-def read(servers: str, prefix: str, stream: str = "events", **options: object) -> list[Decoded]:
+def read(servers: str, prefix: str, stream: str = "events", **options: object) -> list[ConsumerRecord]:
     """What there is, from the beginning."""
     reading = {"from_beginning": True, "until_end": True, **options}
     return list(

@@ -13,7 +13,7 @@ import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 
 from connector.errors import ConfigurationError, OutsideUnreachable
-from connector.kafka.topics import TopicAdmin, TopicSpec, TopicState, plan, wanted
+from connector.kafka.topics import TopicAdmin, TopicSpec, TopicState, desired_topics, plan
 from connector.settings import Settings
 from tests.servers import KafkaCluster
 from tests.waiting import PATIENCE_SECONDS, wait_until
@@ -82,7 +82,7 @@ def run_topics(command: str, kafka: KafkaCluster, prefix: str, *arguments: str, 
 
 def test_created_topics_are_as_wanted_on_three_brokers(cluster: KafkaCluster, topic_prefix: str) -> None:
     """With the brokers' default replication, two replicas must have each record and the topic is durable."""
-    specs = wanted(settings(topic_prefix))
+    specs = desired_topics(settings(topic_prefix))
 
     TopicAdmin(cluster.bootstrap_servers, {"linger.ms": 5}).create(specs, SECONDS)
 
@@ -94,7 +94,7 @@ def test_created_topics_are_as_wanted_on_three_brokers(cluster: KafkaCluster, to
 
 
 def test_topics_of_one_broker_take_records_and_are_not_durable(kafka: KafkaCluster, topic_prefix: str) -> None:
-    spec = wanted(settings(topic_prefix))[0]
+    spec = desired_topics(settings(topic_prefix))[0]
 
     TopicAdmin(kafka.bootstrap_servers, {}).create([spec], SECONDS)
 
@@ -110,7 +110,7 @@ def test_a_topic_that_does_not_exist_is_absent(kafka: KafkaCluster, topic_prefix
 
 
 def test_connectors_that_create_at_the_same_time_all_succeed(kafka: KafkaCluster, topic_prefix: str) -> None:
-    specs = wanted(settings(topic_prefix))
+    specs = desired_topics(settings(topic_prefix))
     admins = [TopicAdmin(kafka.bootstrap_servers, {}) for _ in range(4)]
 
     with ThreadPoolExecutor() as pool:
@@ -121,7 +121,7 @@ def test_connectors_that_create_at_the_same_time_all_succeed(kafka: KafkaCluster
 
 
 def test_an_existing_topic_is_left_as_it_is_by_creating(kafka: KafkaCluster, topic_prefix: str) -> None:
-    spec = wanted(settings(topic_prefix))[0]
+    spec = desired_topics(settings(topic_prefix))[0]
     kafka.create_topic(spec.name, partitions=1, config={"retention.ms": "7777777"})
 
     TopicAdmin(kafka.bootstrap_servers, {}).create([spec], SECONDS)
@@ -142,7 +142,7 @@ def test_altering_changes_what_is_named_and_nothing_else(kafka: KafkaCluster, to
 
 
 def test_what_kafka_refuses_is_said_with_its_reason(kafka: KafkaCluster, topic_prefix: str) -> None:
-    spec = replace(wanted(settings(topic_prefix))[0], replication_factor=9)
+    spec = replace(desired_topics(settings(topic_prefix))[0], replication_factor=9)
 
     with pytest.raises(ConfigurationError, match="replication factor"):
         TopicAdmin(kafka.bootstrap_servers, {}).create([spec], SECONDS)
@@ -202,7 +202,9 @@ def test_apply_makes_what_plan_shows(kafka: KafkaCluster, topic_prefix: str) -> 
 
 def test_apply_mends_values_and_adds_partitions_only_when_allowed(kafka: KafkaCluster, topic_prefix: str) -> None:
     name = f"{topic_prefix}.dead-letters"
-    TopicAdmin(kafka.bootstrap_servers, {}).create(wanted(settings(topic_prefix, TOPICS__PARTITIONS="2")), SECONDS)
+    TopicAdmin(kafka.bootstrap_servers, {}).create(
+        desired_topics(settings(topic_prefix, TOPICS__PARTITIONS="2")), SECONDS
+    )
     TopicAdmin(kafka.bootstrap_servers, {}).alter(name, SECONDS, config={"retention.ms": "7777777"})
     described(kafka, name, partitions=2)
 
@@ -217,7 +219,7 @@ def test_apply_mends_values_and_adds_partitions_only_when_allowed(kafka: KafkaCl
 
 
 def test_partitions_are_never_removed(kafka: KafkaCluster, topic_prefix: str) -> None:
-    TopicAdmin(kafka.bootstrap_servers, {}).create(wanted(settings(topic_prefix)), SECONDS)
+    TopicAdmin(kafka.bootstrap_servers, {}).create(desired_topics(settings(topic_prefix)), SECONDS)
 
     code, printed = run_topics("apply", kafka, topic_prefix, "--allow-reordering", TOPICS__PARTITIONS="2")
 
@@ -253,7 +255,7 @@ def test_without_brokers_one_line_says_why(command: str, servers: str, code: int
 
 def with_records_and_a_group(kafka: KafkaCluster, prefix: str) -> str:
     """The topics of a prefix; ``events`` has three records in two partitions, of which ``reports`` has read one."""
-    TopicAdmin(kafka.bootstrap_servers, {}).create(wanted(settings(prefix)), SECONDS)
+    TopicAdmin(kafka.bootstrap_servers, {}).create(desired_topics(settings(prefix)), SECONDS)
     events = f"{prefix}.events"
     servers = {"bootstrap.servers": kafka.bootstrap_servers}
     producer = Producer(servers)
@@ -279,13 +281,13 @@ def test_list_shows_records_and_the_lag_of_a_group(kafka: KafkaCluster, topic_pr
     row = next(line for line in lines if line.startswith(f"{events} "))
     assert re.split(r" {2,}", row) == [events, "one broker can lose it", "3", "3", "1 of 1, at least 1", "2"]
     by_name = {one["topic"]: one for one in json.loads(report)["topics"]}
-    assert set(by_name) == {spec.name for spec in wanted(settings(topic_prefix))}
+    assert set(by_name) == {spec.name for spec in desired_topics(settings(topic_prefix))}
     assert (by_name[events]["records"], by_name[events]["lag"]) == (3, {group: 2})
     assert by_name[f"{topic_prefix}.tasks"]["lag"] == {group: None}
 
 
 def test_list_names_a_topic_that_is_missing(kafka: KafkaCluster, topic_prefix: str) -> None:
-    spec, *others = wanted(settings(topic_prefix))
+    spec, *others = desired_topics(settings(topic_prefix))
     TopicAdmin(kafka.bootstrap_servers, {}).create(others, SECONDS)
 
     code, text = run_topics("list", kafka, topic_prefix)

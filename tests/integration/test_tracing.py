@@ -21,8 +21,8 @@ from connector.app.connector import Connector
 from connector.errors import Unavailable
 from connector.kafka.publisher import KafkaPublisher
 from connector.operations.guard import Guard
-from connector.receiver.addresses import NOWHERE
 from connector.receiver.application import Call, Receiver
+from connector.receiver.client_address import NOWHERE
 from connector.receiver.head import Head
 from connector.receiver.tracing import RequestSpans
 from tests.integration.test_outage import message

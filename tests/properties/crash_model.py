@@ -82,7 +82,7 @@ class Disk:
         if self.rows.pop(sequence, None) is not None:
             self._count(published=1)
 
-    def disown(self, sequence: int) -> None:
+    def undo_insert(self, sequence: int) -> None:
         if self.rows.pop(sequence, None) is not None:
             self._count(accepted=-1)
 
@@ -122,7 +122,7 @@ class ModelJournal:
         self.syncs_by_itself = False
         self._committing: list[Command] = []
         self._gathering: list[Command] = []
-        self._disowned: list[int] = []
+        self._to_undo: list[int] = []
 
     # --- the protocol ---
 
@@ -182,7 +182,7 @@ class ModelJournal:
         failed = self._committing
         if reached:
             self._commit()
-        self._disowned += [command.adds for command in failed if command.adds is not None]
+        self._to_undo += [command.adds for command in failed if command.adds is not None]
         for command in failed:
             if not command.is_critical and not command.done.done():
                 command.done.set_exception(Unavailable("its disk failed"))
@@ -196,9 +196,9 @@ class ModelJournal:
         return self.disk
 
     def _commit(self) -> list[tuple[Command, Any]]:
-        for sequence in self._disowned:
-            self.disk.disown(sequence)
-        self._disowned = []
+        for sequence in self._to_undo:
+            self.disk.undo_insert(sequence)
+        self._to_undo = []
         commands, self._committing = self._committing, []
         return [(command, command.act(self.disk)) for command in commands]
 

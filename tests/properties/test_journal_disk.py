@@ -158,7 +158,7 @@ class Disown:
         row = state.rows.pop(sequence, None)
         if row is not None:
             state.count(row.source, accepted=-1)
-        return partial(JournalFile.disown, sequence=sequence)
+        return partial(JournalFile.undo_insert, sequence=sequence)
 
 
 @dataclass(frozen=True)

@@ -87,7 +87,7 @@ def to_json(value, **options):
 def record_of(event, name):
     """What Apache's Avro library reads in a record of an event, times as epoch milliseconds."""
     schema = load(name)
-    data = event.encoded(schema, SingleObjectFraming().header("t", schema), REQUEST, INGEST_ID)
+    data = event.encode(schema, SingleObjectFraming().header("t", schema), REQUEST, INGEST_ID)
     value = apache_decode(name, data[HEADER_BYTES:])
     assert data == encode(schema, value)
     return value

@@ -73,8 +73,8 @@ class Replica:
         self.journal = SharedJournal(
             partial(PostgresConnection, database.url()),
             max_bytes=1 << 30,
-            repeats_within=3600,
-            most_repeats=10**6,
+            dedup_window_seconds=3600,
+            max_dedup_keys=10**6,
             on_loss=lambda: None,
         )
         self._publisher = LeasedPublisher(ToKafka(kafka), self.journal.lease)

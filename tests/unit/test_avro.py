@@ -29,13 +29,13 @@ def by_fastavro(schema, value):
 @example(-(2**63))
 def test_a_number_is_fastavros(number):
     assert avro.varint(number) == avro.NUMBER[number] == by_fastavro("long", number)
-    assert avro.SOME_NUMBER[number] == by_fastavro(["null", "long"], number)
+    assert avro.NULLABLE_NUMBER[number] == by_fastavro(["null", "long"], number)
 
 
 def test_every_small_number_is_fastavros():
     for number in range(-70, 5_000):
         assert avro.NUMBER[number] == by_fastavro("int", number)
-        assert avro.SOME_NUMBER[number] == by_fastavro(["null", "int"], number)
+        assert avro.NULLABLE_NUMBER[number] == by_fastavro(["null", "int"], number)
 
 
 @given(number=st.integers(2**27 - 1, 2**41))
@@ -45,7 +45,7 @@ def test_a_time_in_milliseconds_is_fastavros(number):
 
 @pytest.mark.parametrize("truth", [True, False])
 def test_a_boolean_is_fastavros(truth):
-    assert avro.SOME_BOOLEAN[truth] == by_fastavro(["null", "boolean"], truth)
+    assert avro.NULLABLE_BOOLEAN[truth] == by_fastavro(["null", "boolean"], truth)
 
 
 def test_a_null_is_fastavros():
@@ -64,13 +64,13 @@ def test_a_map_is_fastavros(value):
 
 @given(value=st.lists(maps, max_size=3))
 def test_an_array_of_maps_is_fastavros(value):
-    assert avro.encode_some_maps(value) == by_fastavro(["null", {"type": "array", "items": MAP}], value)
+    assert avro.encode_nullable_maps(value) == by_fastavro(["null", {"type": "array", "items": MAP}], value)
 
 
 @pytest.mark.parametrize("value", [["a"], [None], [{"a": 1}], [{"a": None}], [{"a": "b"}, 1], [{"a": {}}], [{"a": []}]])
 def test_maps_of_what_is_no_text_are_an_error(value):
     with pytest.raises(AttributeError):
-        avro.encode_some_maps(value)
+        avro.encode_nullable_maps(value)
 
 
 @pytest.mark.parametrize("encode", [avro.encode_text, lambda half: avro.encode_map({half: ""})])

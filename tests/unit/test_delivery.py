@@ -434,7 +434,7 @@ async def test_a_row_that_is_written_while_replay_reads_is_not_overtaken_by_the_
         journaled=lanes,
     )
     request = Request("default", b"body", "", 1_763_000_000_000)
-    lanes.backlog = 1
+    lanes.own_rows = 1
     lanes.pin("a")
     publisher.fail_next(1)
     delivery.start_publishing()

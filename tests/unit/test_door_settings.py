@@ -7,7 +7,7 @@ import pytest
 import trustme
 
 from connector.errors import ConfigurationError
-from connector.receiver.tls import Files, ServerTls
+from connector.receiver.tls import ServerTls, TlsFiles
 from connector.settings import Settings
 
 SECRET = f"whsec_{base64.b64encode(bytes(24)).decode()}"
@@ -121,7 +121,7 @@ def test_certificates_that_cannot_be_used_are_refused_by_the_name_of_their_setti
     authority.cert_pem.write_to_path(tmp_path / "authority")
     issued.cert_chain_pems[0].write_to_path(tmp_path / "certificate")
     issued.private_key_pem.write_to_path(tmp_path / "key")
-    files = Files(tmp_path / "certificate", tmp_path / "key", tmp_path / "authority", "WEDA_RECEIVER")
+    files = TlsFiles(tmp_path / "certificate", tmp_path / "key", tmp_path / "authority", "WEDA_RECEIVER")
     ServerTls(files)
     if broken == "nothing there":
         (tmp_path / "key").unlink()

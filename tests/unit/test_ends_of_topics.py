@@ -12,7 +12,7 @@ import pytest
 from confluent_kafka import OFFSET_END, KafkaError, TopicPartition
 
 from connector.kafka import reader, subscription
-from connector.kafka.reader import Decoded, TopicReader, read_records
+from connector.kafka.reader import ConsumerRecord, TopicReader, read_records
 from connector.kafka.subscription import Subscription
 
 TOPIC = "weda.events"
@@ -64,12 +64,12 @@ def by_read_records() -> list[int]:
 
 def by_batches() -> list[int]:
     one = TopicReader("kafka:9092", {}, TOPIC, is_bulk=True)
-    return [message.offset() or 0 for batch in one.batches(one.spans(one.partitions())) for message in batch]
+    return [message.offset() or 0 for batch in one.batches(one.offset_ranges(one.partitions())) for message in batch]
 
 
 def by_subscription() -> list[int]:
-    def decode(message: Any) -> Decoded:
-        return reader.decoded("events", TOPIC, message)
+    def decode(message: Any) -> ConsumerRecord:
+        return reader.decode_record("events", TOPIC, message)
 
     one, found = Subscription("kafka:9092", {}, [TOPIC], decode, until_end=True), []
     while not one.is_over:

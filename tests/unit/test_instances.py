@@ -5,7 +5,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from connector.kafka.reader import Decoded
+from connector.kafka.reader import ConsumerRecord
 from connector.lookup import instances
 from connector.lookup.instances import Index, facts_of, figures, find, people_of
 from connector.operations import timeline
@@ -14,9 +14,9 @@ MINUTE = 60_000
 WANG, LI, CHEN = ({"userId": f"u{number}", "userName": name} for number, name in enumerate(("王芳", "李娜", "陈静")))
 
 
-def record(instance: str, at: int, **fields) -> Decoded:
+def record(instance: str, at: int, **fields) -> ConsumerRecord:
     value = {"msgType": "Task", "receivedAt": at, "source": "default", "flowTitle": f"{instance} 的差旅费", **fields}
-    return Decoded("events", "events", 0, 0, instance, at, {}, value)
+    return ConsumerRecord("events", "events", 0, 0, instance, at, {}, value)
 
 
 def task(node: str, action: int, opened: int, closed: int | None = None, people=(WANG,), **fields) -> dict:

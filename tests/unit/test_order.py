@@ -125,4 +125,4 @@ async def test_alone_work_is_always_run(order):
     async def work():
         return "done"
 
-    assert await order.run_unless_done_elsewhere(("note", 1), KEY, work) == "done"
+    assert await order.run_once(("note", 1), KEY, work) == "done"

@@ -12,7 +12,7 @@ from connector.errors import EmptyBody, Unconvertible, Unreadable
 from connector.message.events import convert
 from connector.message.headers import headers
 from connector.message.parsing import BodyKind, parse
-from connector.message.redact import Privacy
+from connector.message.redact import Redaction
 from connector.message.schemas import FLAT_EVENT, INSTANCE_EVENT, TASK_EVENT, WORKFLOW_EVENT, load
 from connector.testing import record_value
 from connector.values import IngestId, Request
@@ -24,12 +24,12 @@ BASE = {"msgType": "Task", "instanceId": "i-1", "msgId": "m-1"}
 
 
 def privacy(redact=(), pseudonyms=(), key=KEY):
-    return Privacy(redact, pseudonyms, key)
+    return Redaction(redact, pseudonyms, key)
 
 
 def published(body, kind=BodyKind.JSON, *, by):
     """Everything that consumers see of a message: its records' values, key and headers."""
-    event = convert(by.applied(parse(body, kind)), ZoneInfo("Asia/Shanghai"))
+    event = convert(by.apply(parse(body, kind)), ZoneInfo("Asia/Shanghai"))
     values = [
         record_value(event, load(name), REQUEST, IngestId("0195-x"))
         for name in (WORKFLOW_EVENT, TASK_EVENT if event.message_type == "Task" else INSTANCE_EVENT)
@@ -103,7 +103,7 @@ def test_what_is_not_named_is_as_it_was_sent():
 @pytest.mark.parametrize("shape", [{SECRET: "李四"}, [{"userId": SECRET, "userName": "李四"}]], ids=["map", "list"])
 def test_a_person_is_the_same_pseudonym_in_either_shape(shape):
     by = privacy(pseudonyms=["approverMap"])
-    event = convert(by.applied(parse(envelope(BASE | {"approverMap": shape}), BodyKind.JSON)), ZoneInfo("UTC"))
+    event = convert(by.apply(parse(envelope(BASE | {"approverMap": shape}), BodyKind.JSON)), ZoneInfo("UTC"))
     value = record_value(event, load(FLAT_EVENT), REQUEST, IngestId("0195-x"))
 
     assert (value["approverIds"], value["approverNames"]) == ([by.pseudonym(SECRET)], [by.pseudonym("李四")])
@@ -127,7 +127,7 @@ def test_the_same_text_has_the_same_pseudonym_in_every_field():
 def test_another_key_makes_other_pseudonyms_and_says_which_made_one():
     by = privacy(pseudonyms=["flowTitle"])
     first = by.pseudonym(SECRET)
-    by.take_key("another-key-of-pseudonyms")
+    by.replace_key("another-key-of-pseudonyms")
     second = by.pseudonym(SECRET)
 
     assert first.partition(".")[0] != second.partition(".")[0]
@@ -161,13 +161,13 @@ def test_half_of_a_surrogate_pair_in_json_text_of_maps_is_no_defect():
 
 def test_half_of_a_surrogate_pair_is_refused_as_without():
     with pytest.raises(Unconvertible):
-        privacy(pseudonyms=["msgId"]).applied(parse(rb'{"msgId":"\ud83d"}', BodyKind.JSON))
+        privacy(pseudonyms=["msgId"]).apply(parse(rb'{"msgId":"\ud83d"}', BodyKind.JSON))
 
 
 @pytest.mark.parametrize(("body", "error"), [(b"", EmptyBody), (b"{", Unreadable), (b"[]", Unreadable)])
 def test_what_is_no_message_is_refused_as_without(body, error):
     with pytest.raises(error):
-        privacy(["comment"]).applied(parse(body, BodyKind.JSON))
+        privacy(["comment"]).apply(parse(body, BodyKind.JSON))
 
 
 values = st.recursive(
@@ -182,7 +182,7 @@ values = st.recursive(
 
 @given(st.dictionaries(st.sampled_from(["flowTitle", "own", "other", "comment"]), values))
 def test_every_other_field_survives_whatever_is_taken_out(fields):
-    kept = privacy(["comment"], ["flowTitle"]).applied(parse(envelope(BASE | fields), BodyKind.JSON)).fields
+    kept = privacy(["comment"], ["flowTitle"]).apply(parse(envelope(BASE | fields), BodyKind.JSON)).fields
 
     assert {name: kept.get(name) for name in ("own", "other")} == {name: fields.get(name) for name in ("own", "other")}
     assert "comment" not in kept

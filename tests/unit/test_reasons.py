@@ -3,7 +3,7 @@
 import pytest
 
 from connector.errors import Unreadable
-from connector.intake.dead_letters import general, position
+from connector.intake.dead_letters import position_in_body, without_position
 from connector.message.parsing import BodyKind, parse
 
 BODIES = [b"{", b'{"msgContext": x}', b'{"msgContext": {"a": 1,}}', b'{\n  "msgContext": "{"msgId": 1}"}', b"[1] 2"]
@@ -23,22 +23,22 @@ def reason(body: bytes) -> str:
 def test_one_mistake_is_one_reason_that_says_what_to_do():
     reasons = [reason(body) for body in BODIES]
 
-    assert len(set(reasons)) == len({position(one) for one in reasons}) == len(BODIES)
-    [reported] = {general(one) for one in reasons}
+    assert len(set(reasons)) == len({position_in_body(one) for one in reasons}) == len(BODIES)
+    [reported] = {without_position(one) for one in reasons}
     assert reported.endswith(
         'make the body {"msgContext": {{params.msgContext}}}, the placeholder without quotes around it'
     )
-    assert position(reasons[0]).startswith("line 1, column 2: Expecting")
+    assert position_in_body(reasons[0]).startswith("line 1, column 2: Expecting")
 
 
 def test_reasons_of_earlier_releases_are_gathered_too():
-    assert {general(one) for one in OLDER} == {"the text is not JSON"}
-    assert position(OLDER[0]) == "line 1, column 17"
+    assert {without_position(one) for one in OLDER} == {"the text is not JSON"}
+    assert position_in_body(OLDER[0]) == "line 1, column 17"
 
 
 def test_a_byte_is_a_position_too():
     with pytest.raises(Unreadable) as caught:
         parse(b'{"a": "\xff"}', BodyKind.JSON)
 
-    assert position(caught.value.message) == "byte 7"
-    assert "byte" not in general(caught.value.message)
+    assert position_in_body(caught.value.message) == "byte 7"
+    assert "byte" not in without_position(caught.value.message)

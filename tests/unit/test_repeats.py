@@ -85,7 +85,7 @@ def test_an_id_with_endless_contents_takes_bounded_memory():
     duplicates.remember(contents)
 
     assert duplicates.dedup_state(contents[-1]) is DedupState.SAFE
-    assert sum(len(one.keys.get(ONE[0], ())) for one in duplicates._generations) <= 8 * 16
+    assert sum(len(one.keys.get(ONE[0], ())) for one in duplicates._buckets) <= 8 * 16
 
 
 def test_a_repeat_joins_the_one_that_is_on_its_way():

@@ -18,7 +18,7 @@ from connector.intake import dead_letters, reprocessing
 from connector.intake.dead_letters import NOTED, Selection
 from connector.intake.pipeline import MessageDecoder, Pipeline
 from connector.intake.reprocessing import DeadLetterReprocessor, Progress
-from connector.kafka.reader import Decoded
+from connector.kafka.reader import ConsumerRecord
 from connector.message.encoding import SingleObjectFraming
 from connector.message.ingest_ids import IngestIds
 from connector.message.parsing import BodyKind
@@ -50,16 +50,16 @@ def body(number: int) -> bytes:
     return json.dumps({"msgType": "Instance", "instanceId": "a", "msgId": f"a-{number}", "action": 22}).encode()
 
 
-def letter(number: int) -> Decoded:
+def letter(number: int) -> ConsumerRecord:
     headers = {"weda.source": "default", "weda.error.code": "42201", "weda.content-type": "application/json"}
     received_at = 1_763_000_000_000 + number
-    return Decoded(DEAD_LETTERS, TOPIC, 0, number, "a", received_at, headers, body(number))
+    return ConsumerRecord(DEAD_LETTERS, TOPIC, 0, number, "a", received_at, headers, body(number))
 
 
 class Connector:
     """What one process has in memory; the journal and the topics outlive it."""
 
-    def __init__(self, journal: Journal, publisher: InMemoryPublisher, letters: list[Decoded]) -> None:
+    def __init__(self, journal: Journal, publisher: InMemoryPublisher, letters: list[ConsumerRecord]) -> None:
         self.journal = journal
         self.publisher = publisher
         self._letters = letters
@@ -74,7 +74,7 @@ class Connector:
             self.journal,
             contents,
             ledger=metrics,
-            make_dead_letter=partial(dead_letters.of_rejection, TOPIC),
+            make_dead_letter=partial(dead_letters.for_rejection, TOPIC),
             publish_wait_seconds=60,
             journaled=counts,
         )
@@ -102,7 +102,7 @@ class Connector:
         )
         self.delivery.start_publishing()
 
-    def _read(self) -> Iterator[Decoded]:
+    def _read(self) -> Iterator[ConsumerRecord]:
         return iter(self._letters)
 
     async def accept(self, number: int) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from connector import supervision
-from connector.supervision import Vital, forever
+from connector.supervision import Watchdog, run_forever
 from connector.telemetry.health import Health
 from tests.waiting import PATIENCE_SECONDS
 
@@ -37,7 +37,7 @@ class Fails:
 
 async def test_a_part_that_fails_is_begun_again_whatever_it_was_and_the_failure_is_shown():
     work = Fails(KeyError, OSError, asyncio.CancelledError)
-    task = asyncio.create_task(forever("gauges", work))
+    task = asyncio.create_task(run_forever("gauges", work))
     await asyncio.wait_for(work.goes_on.wait(), PATIENCE_SECONDS)
     shown = supervision.problem()
     task.cancel()
@@ -56,9 +56,9 @@ async def test_a_failure_is_shown_for_a_while(monkeypatch):
 
 
 async def test_a_part_that_has_ended_makes_the_connector_neither_live_nor_ready():
-    health = Health(1 << 30, vital=Vital(), is_open=True)
+    health = Health(1 << 30, watchdog=Watchdog(), is_open=True)
     task = asyncio.create_task(asyncio.sleep(0))
-    health.vital.watch("gauges", lambda: not task.done())
+    health.watchdog.watch("gauges", lambda: not task.done())
     before = (health.ended, health.is_ready)
     await task
 
@@ -68,7 +68,7 @@ async def test_a_part_that_has_ended_makes_the_connector_neither_live_nor_ready(
 
 async def test_what_ends_at_the_end_is_not_dead():
     health = Health(1 << 30, is_open=True)
-    health.vital.watch("gauges", lambda: False)
+    health.watchdog.watch("gauges", lambda: False)
     health.is_closing = True
 
     assert health.ended == []

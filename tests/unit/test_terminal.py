@@ -8,7 +8,7 @@ from rich.cells import cell_len
 from connector.cli import columns, history
 from connector.cli.exits import Exit, exit_of
 from connector.errors import ConfigurationError, ConnectorError, OutsideUnreachable
-from connector.kafka.reader import Decoded
+from connector.kafka.reader import ConsumerRecord
 from connector.text import counted, one_line, printable
 
 AT = 1_700_000_000_000
@@ -80,10 +80,10 @@ def test_an_error_has_its_exit_code(error, code):
     assert exit_of(error) is code
 
 
-def event(number: int, after: int, **fields: object) -> Decoded:
+def event(number: int, after: int, **fields: object) -> ConsumerRecord:
     value = {"msgType": "Task", "instanceId": "i-1", "flowTitle": "张三的请假", "processName": "请假申请", **fields}
     headers = {"weda.fingerprint": str(number)}
-    return Decoded("events", "weda.events", 3, number, "i-1", AT + after, headers, value)
+    return ConsumerRecord("events", "weda.events", 3, number, "i-1", AT + after, headers, value)
 
 
 def test_the_history_of_an_instance_is_drawn_by_node():

@@ -2,7 +2,7 @@
 
 import pytest
 
-from connector.kafka.topics import Difference, TopicSpec, TopicState, plan, wanted
+from connector.kafka.topics import Difference, TopicSpec, TopicState, desired_topics, plan
 from connector.settings import Settings
 
 DAY = 24 * 3600 * 1000
@@ -28,13 +28,13 @@ def state(partitions: int = 12, replication: int = 3, **config: str) -> TopicSta
 
 
 def test_every_stream_and_the_dead_letters_have_a_topic() -> None:
-    assert [each.name for each in wanted(settings())] == [
+    assert [each.name for each in desired_topics(settings())] == [
         "weda.workflow.events",
         "weda.workflow.instances",
         "weda.workflow.tasks",
         "weda.workflow.dead-letters",
     ]
-    assert [each.name for each in wanted(settings(STREAMS="tasks", TOPICS__PREFIX="hr"))] == [
+    assert [each.name for each in desired_topics(settings(STREAMS="tasks", TOPICS__PREFIX="hr"))] == [
         "hr.tasks",
         "hr.dead-letters",
     ]
@@ -45,7 +45,7 @@ def test_every_stream_and_the_dead_letters_have_a_topic() -> None:
     [(30 * DAY, 90 * DAY), (400 * DAY, 400 * DAY), (-1, -1)],
 )
 def test_dead_letters_are_kept_for_90_days_or_longer(retention_ms: int, of_dead_letters: int) -> None:
-    events, *_, dead_letters = wanted(settings(TOPICS__RETENTION_MS=str(retention_ms)))
+    events, *_, dead_letters = desired_topics(settings(TOPICS__RETENTION_MS=str(retention_ms)))
 
     assert str(retention_ms) == events.config["retention.ms"]
     assert str(of_dead_letters) == dead_letters.config["retention.ms"]
@@ -54,12 +54,12 @@ def test_dead_letters_are_kept_for_90_days_or_longer(retention_ms: int, of_dead_
 
 @pytest.mark.parametrize(("replication", "in_sync"), [("1", "1"), ("2", "2"), ("3", "2"), ("5", "2")])
 def test_two_replicas_are_in_sync_where_there_are_two(replication: str, in_sync: str) -> None:
-    for each in wanted(settings(TOPICS__REPLICATION_FACTOR=replication)):
+    for each in desired_topics(settings(TOPICS__REPLICATION_FACTOR=replication)):
         assert in_sync == each.config["min.insync.replicas"]
 
 
 def test_the_brokers_default_replication_is_left_to_the_brokers() -> None:
-    for each in wanted(settings()):
+    for each in desired_topics(settings()):
         assert each.replication_factor is None
         assert "min.insync.replicas" not in each.config
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import aiohttp
 
-from connector.kafka.topics import TopicAdmin, wanted
+from connector.kafka.topics import TopicAdmin, desired_topics
 from connector.settings import Settings
 from tests.faults.stage import TOKEN, Connector
 from tests.servers import KafkaCluster, SchemaRegistry
@@ -95,7 +95,7 @@ async def freeze(folder: Path, release: str) -> None:
 
 def _topics(bootstrap_servers: str, prefix: str) -> dict[str, Any]:
     """The topics as they were made, with what this version asks for of their configuration."""
-    specs = wanted(Settings.load(environment={"WEDA_TOPICS__PREFIX": prefix}))
+    specs = desired_topics(Settings.load(environment={"WEDA_TOPICS__PREFIX": prefix}))
     found = TopicAdmin(bootstrap_servers, {}).describe([spec.name for spec in specs], ADMIN_SECONDS)
     return {
         spec.name: {

@@ -13,7 +13,7 @@ from pathlib import Path
 import fastavro
 import pytest
 
-from connector.kafka.topics import TopicAdmin, plan, wanted
+from connector.kafka.topics import TopicAdmin, desired_topics, plan
 from connector.message.schemas import WORKFLOW_EVENT, load
 from connector.settings import Settings
 from tests.faults.stage import Connector
@@ -162,7 +162,7 @@ def test_the_topics_of_an_earlier_version_are_as_this_one_wants_them(kafka, fact
     """Nothing is to be mended after an upgrade, and nothing after a rollback."""
     settings = Settings.load(environment={"WEDA_TOPICS__PREFIX": facts["prefix"], "WEDA_TOPICS__RETENTION_MS": "-1"})
 
-    differences = plan(wanted(settings), TopicAdmin(kafka.bootstrap_servers, {}).describe(topics, 30))
+    differences = plan(desired_topics(settings), TopicAdmin(kafka.bootstrap_servers, {}).describe(topics, 30))
 
     assert differences == ()
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from importlib.metadata import version
 from typing import Any, Final
 
-from connector.kafka.topics import TopicSpec, routes_of, wanted
+from connector.kafka.topics import TopicSpec, desired_topics, routes_of
 from connector.message.encoding import CONTENT_TYPE, MAGIC, REGISTRY_MAGIC
 from connector.message.headers import REQUEST_ID
 from connector.message.routes import (
@@ -86,7 +86,7 @@ def _channels(settings: Settings, routes: Routes) -> Document:
 
 def _specs(settings: Settings) -> Iterable[TopicSpec]:
     """What the settings ask of one topic of each stream, then of one of dead letters; those of a stream are alike."""
-    specs = wanted(settings)
+    specs = desired_topics(settings)
     found = {route.stream.name: spec for route, spec in zip(routes_of(settings).all, specs, strict=False)}
     return (*found.values(), specs[-1])
 

@@ -11,6 +11,7 @@ from importlib.metadata import version
 from typing import Any, Final
 from urllib.parse import parse_qsl
 
+from connector import endpoints
 from connector.answers import MAX_URL_BYTES
 from connector.errors import (
     ConnectorError,
@@ -35,7 +36,7 @@ from connector.simulator import Shape
 from tools.descriptions import samples
 from tools.descriptions.notation import Document, prose
 
-PATHS: Final = (weda.PATH, f"{weda.SOURCES}{{source}}{weda.PATH}")
+PATHS: Final = (endpoints.DELIVER_PATH, endpoints.path_of("{source}"))
 METHODS: Final = ("post", "put", "get")
 
 _TYPES: Final = {"instance": INSTANCE_EVENT, "task": TASK_EVENT}

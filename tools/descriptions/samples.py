@@ -90,7 +90,7 @@ def dead_letter_headers(topic: str) -> dict[str, str]:
     """The Kafka headers of the dead letter of `UNNAMED`, as text, in their order."""
     received_at = dictionary.sample_record(TASK_EVENT)["receivedAt"]
     request = Request("default", UNNAMED, "application/json", received_at)
-    return _as_text(dead_letters.of_error(topic, request, refusal(BodyKind.JSON, UNNAMED), None).headers)
+    return _as_text(dead_letters.for_error(topic, request, refusal(BodyKind.JSON, UNNAMED), None).headers)
 
 
 def refusal(kind: BodyKind, body: bytes) -> ConnectorError:

@@ -18,9 +18,9 @@ import apsw
 import structlog
 
 from connector.errors import ConfigurationError
-from connector.journal.file import APPLICATION_ID, LOG, DamagedFile, JournalFile, StoredRow, beside
+from connector.journal.file import APPLICATION_ID, LOG, DamagedFile, JournalFile, StoredRow, sibling
 from connector.journal.model import Account
-from connector.journal.open_file import sync
+from connector.journal.open_files import sync
 from connector.journal.recovery import write_ahead_log
 
 MOST_SET_ASIDE: Final = 3
@@ -48,7 +48,7 @@ def set_aside_files(path: Path) -> list[Path]:
 
 def rescued(path: Path) -> Path:
     """Where the content of a journal is kept that is open and no longer at its path; the next start goes on with it."""
-    return beside(path, ".rescued")
+    return sibling(path, ".rescued")
 
 
 def set_aside(path: Path, others: Iterable[Path]) -> list[str]:
@@ -57,7 +57,7 @@ def set_aside(path: Path, others: Iterable[Path]) -> list[str]:
     aside = []
     for other in others:
         if other.exists():
-            to = beside(path, f".found-{stamp}{other.name.removeprefix(path.name)}")
+            to = sibling(path, f".found-{stamp}{other.name.removeprefix(path.name)}")
             other.rename(to)
             aside.append(str(to))
     return aside
@@ -67,13 +67,13 @@ def finish(path: Path) -> None:
     """End a salvage, or a rescue, that a crash cut short after the new file was whole."""
     whole = rescued(path)
     if whole.exists():
-        aside = set_aside(path, [path, beside(path, LOG)])
+        aside = set_aside(path, [path, sibling(path, LOG)])
         whole.replace(path)
         sync(path.parent)
         _LOG.warning("the journal is what an open file held that was no longer at its path", set_aside=aside)
-    whole = beside(path, ".salvaged")
+    whole = sibling(path, ".salvaged")
     if whole.exists():
-        beside(path, LOG).unlink(missing_ok=True)
+        sibling(path, LOG).unlink(missing_ok=True)
         whole.replace(path)
         sync(path.parent)
 
@@ -89,14 +89,14 @@ def salvage(path: Path, max_bytes: int) -> None:
         ConfigurationError: It is no journal at all, or there is no room to save it.
     """
     try:
-        draft = beside(path, ".salvaging")
+        draft = sibling(path, ".salvaging")
         _remove(draft)
         saved, lost = _copy(path, draft, max_bytes)
         if not saved and not _was_a_journal(path):
             _remove(draft)
             raise ConfigurationError(f"WEDA_JOURNAL__PATH: {path} is no journal; give another path")
         aside = _set_aside(path)
-        draft.replace(beside(path, ".salvaged"))
+        draft.replace(sibling(path, ".salvaged"))
         finish(path)
     except (OSError, apsw.Error) as error:
         raise ConfigurationError(
@@ -107,7 +107,7 @@ def salvage(path: Path, max_bytes: int) -> None:
 
 def _copy(path: Path, draft: Path, max_bytes: int) -> tuple[int, int]:
     """Write a new file from the old one's pages; gives the rows saved and lost."""
-    there = sum(beside(path, suffix).stat().st_size for suffix in ("", LOG) if beside(path, suffix).exists())
+    there = sum(sibling(path, suffix).stat().st_size for suffix in ("", LOG) if sibling(path, suffix).exists())
     new = JournalFile(draft, 2 * max(max_bytes, there) + _ROOM)  # what was there has to fit
     try:
         saved = _Saved(new)
@@ -200,16 +200,16 @@ def _was_a_journal(path: Path) -> bool:
     """Of a file without a readable row: its header says so, or what a journal has beside it is there."""
     with path.open("rb") as file:
         says_so = file.read(_FILE_HEADER)[_APPLICATION_ID] == APPLICATION_ID.to_bytes(4, "big")
-    return says_so or any(beside(path, suffix).exists() for suffix in (LOG, ".repeats"))
+    return says_so or any(sibling(path, suffix).exists() for suffix in (LOG, ".repeats"))
 
 
 def _set_aside(path: Path) -> Path:
     now = time.time_ns() // 1_000_000
     stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime(now / 1000))
-    aside = beside(path, f".damaged-{stamp}.{now % 1000:03}Z")
+    aside = sibling(path, f".damaged-{stamp}.{now % 1000:03}Z")
     for suffix in ("", LOG):
-        if beside(path, suffix).exists():
-            _also_name(beside(path, suffix), beside(aside, suffix))
+        if sibling(path, suffix).exists():
+            _also_name(sibling(path, suffix), sibling(aside, suffix))
     for old in set_aside_files(path)[:-MOST_SET_ASIDE]:
         _LOG.warning("too many damaged journals are kept: the oldest goes", path=str(old))
         _remove(old)
@@ -226,7 +226,7 @@ def _also_name(file: Path, name: Path) -> None:
 
 def _remove(file: Path) -> None:
     file.unlink(missing_ok=True)
-    beside(file, LOG).unlink(missing_ok=True)
+    sibling(file, LOG).unlink(missing_ok=True)
 
 
 # --- pages and records ---
@@ -244,7 +244,7 @@ def _records(path: Path) -> Iterator[Columns]:
 
 
 def _opened_log(path: Path) -> BinaryIO:
-    wal = beside(path, LOG)
+    wal = sibling(path, LOG)
     return (wal if wal.exists() else Path(os.devnull)).open("rb")
 
 
@@ -255,7 +255,7 @@ class _Pages:
         self._database = database
         self._log = log
         self.size = _page_size(database)
-        wal = beside(path, LOG)
+        wal = sibling(path, LOG)
         self._in_log = write_ahead_log.pages(wal, self.size) if wal.exists() else {}
         in_file = path.stat().st_size // self.size
         self.count = max([in_file, *self._in_log])

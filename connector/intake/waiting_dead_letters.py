@@ -5,15 +5,15 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import closing
 from typing import Any, Final
 
-from connector.intake.dead_letters import of_record
-from connector.kafka.reader import Span, TopicReader, decoded
+from connector.intake.dead_letters import from_record
+from connector.kafka.reader import OffsetRange, TopicReader, decode_record
 from connector.message.routes import DEAD_LETTERS
 
 MOST_DISTINGUISHED: Final = 100_000
 """Dead letters whose identities are kept, some 15 MiB; more are counted as if none of them was reprocessed."""
 
 
-class WaitingLetters:
+class WaitingDeadLetters:
     """The dead letters of one connector, counted.
 
     Args:
@@ -42,24 +42,24 @@ class WaitingLetters:
 
     def _read(self, topic: str) -> None:
         with closing(TopicReader(*self._where(), topic)) as reader:
-            spans = reader.spans(sorted(reader.partitions()))
-            known = [self._known(topic, span) for span in spans]
-            new = [span._replace(first=max(span.first, one.read)) for span, one in zip(spans, known, strict=True)]
+            ranges = reader.offset_ranges(sorted(reader.partitions()))
+            known = [self._known(topic, part) for part in ranges]
+            new = [part._replace(first=max(part.first, one.read)) for part, one in zip(ranges, known, strict=True)]
             for batch in reader.batches(new):
                 for message in batch:
-                    letter = of_record(decoded(DEAD_LETTERS, topic, message))
+                    letter = from_record(decode_record(DEAD_LETTERS, topic, message))
                     self._partitions[topic, letter.partition].add(
                         letter.offset, letter.note.name, has_room=self._has_room
                     )
-            for span, one in zip(spans, known, strict=True):
-                one.read = span.end
+            for part, one in zip(ranges, known, strict=True):
+                one.read = part.end
 
-    def _known(self, topic: str, span: Span) -> "_Partition":
+    def _known(self, topic: str, part: OffsetRange) -> "_Partition":
         """What is known of a partition, without what retention has removed; a recreated topic is read again."""
-        one = self._partitions.setdefault((topic, span.partition), _Partition())
-        if span.end < one.read:
-            one = self._partitions[topic, span.partition] = _Partition()
-        one.forget_before(span.first)
+        one = self._partitions.setdefault((topic, part.partition), _Partition())
+        if part.end < one.read:
+            one = self._partitions[topic, part.partition] = _Partition()
+        one.forget_before(part.first)
         return one
 
     @property

@@ -4,7 +4,7 @@ from ipaddress import ip_network
 
 import pytest
 
-from connector.receiver.addresses import client_address, is_within
+from connector.receiver.client_address import client_address, is_within
 
 PROXIES = (ip_network("10.0.0.0/8"), ip_network("fd00::/8"))
 

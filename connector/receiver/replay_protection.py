@@ -12,7 +12,7 @@ from hashlib import sha256
 
 from connector.delivery.completion import Completion
 from connector.delivery.duplicates import DedupKey, DedupState, dedup_key_of
-from connector.delivery.order import OnceOnly
+from connector.delivery.order import Idempotency
 from connector.errors import ConnectorError, Unauthenticated
 from connector.intake.pipeline import Accepted, Outcome
 from connector.receiver.signatures import Signature
@@ -21,17 +21,17 @@ Accept = Callable[[], Completion[Accepted]]
 """Passes a request on."""
 
 
-class SingleUse:
+class ReplayProtection:
     """Accepts each signed request once.
 
     Args:
-        once_only: Knows which ids were used, here and by other replicas.
+        idempotency: Knows which ids were used, here and by other replicas.
     """
 
-    def __init__(self, once_only: OnceOnly) -> None:
-        self._once_only = once_only
+    def __init__(self, idempotency: Idempotency) -> None:
+        self._idempotency = idempotency
 
-    def once(self, source: str, signature: Signature, body: bytes, accept: Accept) -> Completion[Accepted]:
+    def accept_once(self, source: str, signature: Signature, body: bytes, accept: Accept) -> Completion[Accepted]:
         """Accept a request whose signature is verified, unless it was accepted before.
 
         Returns:
@@ -39,7 +39,7 @@ class SingleUse:
         """
         dedup_key = dedup_key_of("webhook", source, signature.webhook_id, sha256(body).digest()[:16])
         done: Completion[Accepted] = Completion()
-        self._once_only.use(dedup_key).then(partial(self._begin, dedup_key, accept, done))
+        self._idempotency.use(dedup_key).then(partial(self._begin, dedup_key, accept, done))
         return done
 
     def _begin(
@@ -57,5 +57,5 @@ class SingleUse:
             )
 
     def _end(self, dedup_key: DedupKey, done: Completion[Accepted], result: Accepted | ConnectorError) -> None:
-        self._once_only.end_use(dedup_key, result if isinstance(result, ConnectorError) else None)
+        self._idempotency.end_use(dedup_key, result if isinstance(result, ConnectorError) else None)
         done.complete(result)

@@ -4,7 +4,7 @@ import time
 from typing import Any
 
 
-class KafkaReach:
+class KafkaReachability:
     """What this replica knows of its own reach, and of the others'.
 
     Replicas notice an outage at different times: only reports newer than this one's own loss count.

@@ -13,7 +13,7 @@ MAX_READING_BYTES: Final = 64 * 1024 * 1024
 """Most bytes of unfinished bodies in memory at once, over all connections."""
 
 
-class Rates:
+class RateLimiter:
     """Limits how many requests a second each source sends.
 
     Args:
@@ -29,7 +29,7 @@ class Rates:
         found = {name: (max(rate, 1.0), max(rate, 1.0) / rate) for name, rate in rates.items()}
         self._limiters = {name: self._limiter(name, *shape) for name, shape in found.items()}
 
-    def count(self, source: str) -> None:
+    def acquire(self, source: str) -> None:
         """Count a request of a source.
 
         Raises:
@@ -60,7 +60,7 @@ class BodyMemory:
         self._most = most_bytes
         self._taken = 0
 
-    def take(self, count: int) -> None:
+    def acquire(self, count: int) -> None:
         """Reserve so many bytes.
 
         Raises:
@@ -70,6 +70,6 @@ class BodyMemory:
             raise Overloaded("too many large bodies are on their way: send it again")
         self._taken += count
 
-    def give_back(self, count: int) -> None:
+    def release(self, count: int) -> None:
         """Release so many bytes."""
         self._taken -= count
