@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -360,5 +361,8 @@ async def test_a_dry_run_shows_the_texts_and_sends_nothing(start: Start, topic_p
     shown = notifier.run(*notifier.options, "--dry-run", "--since", "1d")
 
     assert shown == "--- todo → app u7 (i-7)\n待办\n人7：年假\n"
+    notifier = notifiers(running, rules_for(platform, text="催办", after="24h"))
+    [head, *_] = notifier.run(*notifier.options, "--dry-run", "--since", "1d").splitlines()
+    assert re.fullmatch(r"--- todo → app u7 \(i-7\), at [-\d]{10} [:\d]{8}\S* unless it is done by then", head)
     assert not notifier.state.exists()
     assert platform.notified.total() == 0
