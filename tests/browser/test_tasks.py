@@ -168,7 +168,7 @@ async def test_yesterdays_outage_is_seen(browser, start, device):
 
     assert await page.locator(".plot").first.locator(".outage-fair").count() == 1
     [reported] = await page.locator("#outages + ul li").all_inner_texts()
-    assert "20 min" in reported
+    assert re.search("20 (min|分钟)", reported)
     ticks = await page.locator(".plot").nth(1).locator(".tick.end").all_text_contents()
     assert max(float(tick) for tick in ticks) >= 12 * 60 * 19
     await page.locator(".plot").first.hover()
