@@ -31,6 +31,7 @@ WORDS: Final = {
     "修复办法": "处理建议",
     "预演": "试运行",
     "退回": "回退",
+    "预览环境": "体验环境",
     "连接器缺陷": "内部错误",
     "已接受": "已接收",
     "消息已经安全": "消息已可靠保存",
@@ -48,7 +49,10 @@ ALLOWED: Final = ("不需要另外部署注册中心", "您")
 _FENCE: Final = re.compile(r"^ *```([\w-]*)\n(.*?)^ *```$", re.DOTALL | re.MULTILINE)
 _COMMENT: Final = re.compile(r"(?:^|\s)(?:#|//) (.*)$", re.MULTILINE)
 _SIGN: Final = r"[\u3400-\u4dbf\u4e00-\u9fff]"
-_HALF_WIDTH: Final = re.compile(rf"{_SIGN}\s?[,;:!?()]|[,;:!?()]\s?{_SIGN}|{_SIGN}\.(?=\s|$)|{_SIGN}\s?\"|\"\s?{_SIGN}")
+_HALF_WIDTH: Final = re.compile(
+    rf"{_SIGN}\s?[,;:!?()]|[,;:!?()]\s?{_SIGN}|{_SIGN}\.(?=\s|$)|{_SIGN}\s?\"|\"\s?{_SIGN}"
+    r"|\bC[,;:(]|[,;(]C\b|\([^()（）]*）|（[^()（）]*\)"
+)
 
 
 def texts() -> Iterator[tuple[str, str]]:
@@ -65,7 +69,7 @@ def texts() -> Iterator[tuple[str, str]]:
 def prose(document: str) -> list[str]:
     """The lines of a Markdown document without what is code: of code blocks its comments, of links their words."""
     document = _FENCE.sub(_prose_of_code, document)
-    document = re.sub(r"`[^`\n]+`", "C", document)
+    document = re.sub(r"`[^`\n]+`", "C", document)  # which `_HALF_WIDTH` knows
     document = re.sub(r"\]\([^)\s]*\)", "", document)
     document = re.sub(r"([。：，！？])\*\* ", r"\1", document)  # the space is Markdown's
     return [re.sub(r"\*\*|\[|!\[|<br>", "", line) for line in document.splitlines() if re.search(_SIGN, line)]

@@ -22,6 +22,7 @@ from connector import endpoints
 from connector.app.connector import postgres_connections
 from connector.delivery.completion import Completion
 from connector.errors import ConfigurationError, ConnectorError, OutsideUnreachable
+from connector.kafka.errors import LOG_NOTHING
 from connector.kafka.publisher import Failures, KafkaPublisher, producer_properties
 from connector.kafka.reader import ConsumerRecord, read_records
 from connector.kafka.registry import Registry, subjects
@@ -281,7 +282,7 @@ async def _sent_and_read(settings: Settings, servers: str, topic: str, admin: To
     key = f"{_INSTANCE}{secrets.token_hex(8)}"
     now = time.time_ns() // 1_000_000
     record = ProducibleRecord("doctor", topic, key.encode(), MARK.encode(), (), now)
-    publisher = KafkaPublisher(producer_properties(servers, settings.kafka.properties))
+    publisher = KafkaPublisher(producer_properties(servers, {"log_level": LOG_NOTHING, **settings.kafka.properties}))
     reported: Completion[Failures] = Completion()
     began = time.monotonic()
     await publisher.start()

@@ -266,11 +266,16 @@ def _row(letter: Mapping[str, Any]) -> tuple[Any, ...]:
     return (
         f"{letter['partition']}/{letter['offset']}",
         local_time(letter["received_at"]),
-        "replayed" if letter["replayed"] else f"attempt {letter['attempt']}",
+        "replayed" if letter["replayed"] else _waiting(letter["attempt"]),
         letter["code"],
         letter["instance_id"],
         letter["reason"],
     )
+
+
+def _waiting(attempt: int) -> str:
+    """The state of one that nobody has replayed yet; each replay that failed left one with a higher number."""
+    return "waiting" if attempt == 1 else f"waiting, attempt {attempt}"
 
 
 def _summary(report: Mapping[str, Any]) -> str:

@@ -1,10 +1,12 @@
 """The history of one instance, drawn for a terminal: a column per node, a row per event."""
 
+import time
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 from connector.cli.columns import local_time, table
 from connector.kafka.reader import ConsumerRecord
+from connector.lookup.instances import Instance
 from connector.operations import timeline
 from connector.operations.timeline import Step
 from connector.text import one_line
@@ -25,8 +27,8 @@ def lines(records: Sequence[ConsumerRecord]) -> Iterator[str]:
     page = timeline.read(records)
     if not page.steps:
         return
-    values = [record.value for record in records if isinstance(record.value, dict)]
-    yield _head(values, page.steps)
+    if page.instance is not None:
+        yield _head(page.instance)
     columns = _columns(page.steps)
     yield from table([_row(columns, number, step) for number, step in enumerate(page.steps)])
     if page.following is not None:
@@ -42,6 +44,7 @@ def _row(columns: Sequence[tuple[str, int, int]], number: int, step: Step) -> tu
         f"{step.what} {_BACK_TO} {step.back_to}" if step.back_to else step.what,
         f"{step.who} → {step.to}" if step.to else step.who,
         step.status,
+        "" if step.task_milliseconds is None else f"took {duration(step.task_milliseconds)}",
         f"[{step.partition}:{step.offset}]",
         f"“{step.comment}”" if step.comment else "",
     )
@@ -57,13 +60,14 @@ def duration(milliseconds: int) -> str:
     return " ".join(part for part in parts[:2] if not part.startswith("0")) or "0s"
 
 
-def _head(values: Sequence[dict[str, Any]], steps: Sequence[Step]) -> str:
-    def latest(name: str) -> Any:
-        return next((value[name] for value in reversed(values) if value.get(name)), None)
-
-    parts = [latest("flowTitle"), latest("processName"), latest("instanceStatusName")]
-    took = duration(steps[-1].at - steps[0].at)
-    return " · ".join([*(one_line(part) for part in parts if part), f"{took} from the first event to the last"])
+def _head(instance: Instance) -> str:
+    """What it is, how long it took or has taken by WeDa's own times, and who it waits for."""
+    took = instance.milliseconds(int(time.time() * 1000)) or 0
+    parts = [one_line(part) for part in (instance.title, instance.process, instance.state) if part]
+    parts.append(f"took {duration(took)}" if instance.is_over else f"open for {duration(took)}")
+    if instance.waits_since is not None:
+        parts.append(f"waits for {one_line(instance.waits_for)} since {local_time(instance.waits_since)}")
+    return " · ".join(parts)
 
 
 def _columns(steps: Sequence[Step]) -> list[tuple[str, int, int]]:

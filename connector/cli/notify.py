@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from connector.app.signals import INTERRUPTS
+from connector.cli.columns import local_time
 from connector.cli.options import SERVERS, File, Servers, TopicEnvType, TopicSource, servers_of
 from connector.cli.output import print_json
 from connector.errors import ConfigurationError
@@ -112,7 +113,8 @@ def _consumer_options(settings: Settings, group: str, since: str, prefix: str) -
 def _print_texts(options: ConsumerOptions, rules: Rules) -> None:
     for event, draft, missing in dry_run(options, rules):
         where = draft.address or "(room)" if missing is None else f"PARKED: {missing}"
-        print(f"--- {draft.rule} → {draft.target} {where} ({event.instance_id})")
+        unless = f", at {local_time(int(draft.due * 1000))} unless it is done by then" if draft.is_reminder else ""
+        print(f"--- {draft.rule} → {draft.target} {where} ({event.instance_id}){unless}")
         print(f"{draft.title}\n{draft.text}", flush=True)
 
 

@@ -13,6 +13,7 @@ from connector.errors import OutsideUnreachable
 from connector.text import counted, one_line
 
 _WIDTH: Final = 12
+_OUTCOMES: Final = {"dead_lettered": "could not be read or converted"}
 
 
 def status(
@@ -74,19 +75,25 @@ def _traffic(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     within = found["answered_within_seconds"]
     yield "accepted", f"{found['accepted_per_second']} a second"
     if within["half"] is not None:
-        yield "answered", f"half within {within['half']} s, 99 of 100 within {within['99_of_100']} s"
-    yield "requests", ", ".join(f"{count} {outcome}" for outcome, count in found["requests"].items() if count) or "none"
+        half, most = (f"{within[name] * 1000:.0f} ms" for name in ("half", "99_of_100"))
+        yield "answered", f"half within {half}, 99 of 100 within {most}"
+    counts = [f"{count:,} {_OUTCOMES.get(outcome, outcome)}" for outcome, count in found["requests"].items() if count]
+    yield "requests", ", ".join(counts) or "none"
 
 
 def _journal(found: Mapping[str, Any]) -> str:
-    size = "no answer" if found["journal_bytes"] is None else f"{found['journal_bytes']:,} bytes"
-    messages, limit = counted(found["journal_messages"], "message"), f"{found['journal_limit_bytes']:,}"
+    size = "no answer" if found["journal_bytes"] is None else _mebibytes(found["journal_bytes"])
+    messages, limit = counted(found["journal_messages"], "message"), _mebibytes(found["journal_limit_bytes"])
     text = f"{found['journal']}, {messages}, {size} of {limit}"
     if not found["journal_messages"]:
         return text
     seconds = found["catch_up_seconds"]
     empty = "nothing leaves it now" if seconds is None else f"empty in {seconds:.0f} s"
     return f"{text}, oldest {found['oldest_waiting_seconds']:.0f} s, {found['publish_rate']} a second leave, {empty}"
+
+
+def _mebibytes(count: int) -> str:
+    return f"{count / (1 << 20):,.1f} MiB"
 
 
 def _settings(found: Mapping[str, Any]) -> str:

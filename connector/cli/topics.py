@@ -29,6 +29,17 @@ from connector.settings import Settings
 
 SECONDS: Final = 10.0
 _COLUMNS: Final = ("topic", "what", "wanted", "actual", "action")
+_TELLING: Final = (
+    "cleanup.policy",
+    "retention.ms",
+    "retention.bytes",
+    "min.insync.replicas",
+    "unclean.leader.election.enable",
+    "max.message.bytes",
+    "message.timestamp.type",
+    "compression.type",
+)
+"""What of a topic's configuration people look for; Kafka has some forty values."""
 
 topics = group("List and describe the topics; compare them with the settings, create or change them.")
 
@@ -72,6 +83,8 @@ def describe_command(
 ) -> None:
     """Describe one topic: its partitions with leader, replicas, offsets and the lag of consumer groups.
 
+    Of its configuration what decides how safe records are and how long they stay; --json has all of it.
+
     \b
     Examples:
       weda-connector topics describe weda.workflow.events
@@ -86,8 +99,9 @@ def describe_command(
     if as_json:
         print_json(found)
         return
-    for name, value in found["config"].items():
-        print(f"{name}: {value}")
+    for name in _TELLING:
+        if name in found["config"]:
+            print(f"{name}: {found['config'][name]}")
     heads = ("PARTITION", "LEADER", "IN SYNC", "FIRST", "END", *(f"LAG OF {name}" for name in groups or ()))
     print("\n" + "\n".join(table([heads, *(_partition_line(one, groups or ()) for one in found["by_partition"])])))
 

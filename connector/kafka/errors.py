@@ -55,6 +55,9 @@ _TRANSIENT: Final = frozenset(
 )
 _BAD_CREDENTIALS: Final = frozenset({"_AUTHENTICATION", "SASL_AUTHENTICATION_FAILED"})
 
+REACH: Final = "reach Kafka"
+"""The attempt to get any answer at all."""
+
 
 @contextmanager
 def translated(
@@ -113,4 +116,6 @@ def _translation(
         reason = explain.sentence(refusal.str(), properties)
         return ConfigurationError(f"WEDA_KAFKA__PROPERTIES: Kafka refuses the credentials: {reason}")
     reason = explain.sentence(seen[-1].str(), properties) if seen else error.str() + explain.silence(properties)
+    if attempt == REACH:
+        return OutsideUnreachable(f"cannot reach Kafka: {reason}")
     return OutsideUnreachable(f"cannot {attempt}: Kafka is not reachable: {reason}")

@@ -24,7 +24,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined] # the package 
 )
 
 from connector.errors import ConnectorError, OutsideUnreachable
-from connector.kafka.errors import LOG_NOTHING, UNKNOWN_TOPIC, is_refusal, is_transient, translated
+from connector.kafka.errors import LOG_NOTHING, REACH, UNKNOWN_TOPIC, is_refusal, is_transient, translated
 from connector.message.routes import CANARY, Route, Routes
 from connector.message.weda import ENVIRONMENTS
 from connector.settings import Settings
@@ -300,7 +300,7 @@ class TopicAdmin:
         answered.
         """
         deadline = _Deadline(timeout)
-        with self._translated("reach Kafka"):
+        with self._translated(REACH):
             known = self._client.list_topics(timeout=deadline.left).brokers
         resources = {node_id: ConfigResource(ConfigResource.Type.BROKER, str(node_id)) for node_id in known}
         asked = {
@@ -423,7 +423,7 @@ class TopicAdmin:
             deadline.result(asked[resource])
 
     def _node_ids(self, deadline: "_Deadline") -> list[int]:
-        with self._translated("reach Kafka"):
+        with self._translated(REACH):
             return list(self._client.list_topics(timeout=deadline.left).brokers)
 
     def _existing(self, names: list[str], deadline: "_Deadline") -> dict[str, TopicDescription]:

@@ -4,10 +4,11 @@ Times are WeDa's own where a message has them, else when it was received. Everyt
 people, and the length of each text.
 """
 
-from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
+from heapq import nsmallest
+from operator import attrgetter
 from statistics import median, quantiles
 from typing import Any, Final
 
@@ -34,6 +35,7 @@ _ID_KEYS: Final = ("userId", "id", "elementId")
 _NO_NAMES: Final = frozenset({"true", "false", "null"})
 _ENDS: Final = frozenset({weda.REJECT, weda.WITHDRAW, weda.SEND_BACK, weda.TERMINATE})
 _TENTHS: Final = 10
+_CHANGED_AT: Final = attrgetter("changed_at")
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,7 +290,7 @@ class Index:
 
     def __init__(self, most: int = MOST_INSTANCES) -> None:
         self._most = most
-        self._instances: OrderedDict[str, Instance] = OrderedDict()
+        self._instances: dict[str, Instance] = {}
         self.forgotten_at: int | None = None
         """When the latest instance changed that had to make room, or None."""
 
@@ -303,14 +305,14 @@ class Index:
             if instance is None:
                 instance = self._instances[fact.instance_id] = Instance(fact.instance_id)
             instance.take(fact)
-            self._instances.move_to_end(fact.instance_id)
-        while len(self._instances) > self._most:
-            _, gone = self._instances.popitem(last=False)
+        # Partitions are read side by side, so that the order of reading is not that of the changes.
+        for gone in nsmallest(len(self._instances) - self._most, self._instances.values(), key=_CHANGED_AT):
+            del self._instances[gone.instance_id]
             self.forgotten_at = max(self.forgotten_at or 0, gone.changed_at)
 
     def instances(self) -> list[Instance]:
         """All of them, those that changed last first."""
-        return list(reversed(self._instances.values()))
+        return sorted(self._instances.values(), key=_CHANGED_AT, reverse=True)
 
 
 def find(instances: Iterable[Instance], text: str, most: int) -> list[Instance]:

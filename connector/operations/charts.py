@@ -99,7 +99,7 @@ def draw(points: Sequence[Point], outages: Iterable[Outage], span: tuple[int, in
         ),
         frame.chart("Waiting in the journal", "messages", waiting=[p.backlog for p in shown]),
         frame.chart("Response time", "ms", P50=[p.half for p in shown], P99=[p.most for p in shown]),
-        frame.chart("New dead letters", "a minute", new=[p.dead_letters * _MINUTE for p in shown]),
+        frame.chart("New dead letters", "messages", new=[round(p.dead_letters * p.seconds) for p in shown]),
     ]
 
 

@@ -18,7 +18,8 @@ from zoneinfo import ZoneInfo
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse
-from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+from jinja2 import Environment, PackageLoader, StrictUndefined, pass_context, select_autoescape
+from jinja2.runtime import Context as TemplateContext
 from markupsafe import Markup, escape
 
 from connector import endpoints
@@ -40,7 +41,7 @@ from connector.operations.history import Point
 from connector.operations.search import search
 from connector.operations.sessions import COOKIE, SESSION_SECONDS, Sessions
 from connector.operations.token_throttle import TokenThrottle
-from connector.operations.translations import LANGUAGES, language_of, meaning, translated
+from connector.operations.translations import LANGUAGES, language_of, meaning, problem, translated
 from connector.telemetry.health import Health
 from connector.text import visible
 
@@ -503,6 +504,7 @@ class _Console:
         common = {
             "t": lambda text: translated(text, language),
             "meaning": lambda code: meaning(code, language),
+            "problem": lambda text: problem(text, language),
             "moment": self._moment,
             "language": language,
             "path": request.url.path,
@@ -569,7 +571,7 @@ def _templates() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters |= {
-        "duration": formats.duration,
+        "duration": _duration,
         "size": formats.size,
         "beginning": formats.beginning,
         "short": timeline.short,
@@ -577,6 +579,11 @@ def _templates() -> Environment:
         "exact": escape,
     }
     return environment
+
+
+@pass_context
+def _duration(context: TemplateContext, milliseconds: float | None) -> str:
+    return formats.duration(milliseconds, context["language"])
 
 
 def _visible(value: Any) -> Any:

@@ -14,19 +14,28 @@ READ_CHARACTERS: Final = 4 * 1024
 """What a list of requests shows of each body, as it arrived and as it reads."""
 
 
-def duration(milliseconds: float | None) -> str:
-    """As people say it: 350 ms, 12 s, 3 min, 2 h 5 min, 4 d 3 h."""
+_UNITS: Final = {
+    "en": (" ms", " s", " min", " h", " d", " min"),
+    "zh": (" 毫秒", " 秒", " 分钟", " 小时", " 天", " 分"),
+}
+"""Milliseconds, seconds, minutes, hours, days, and minutes behind hours."""
+
+
+def duration(milliseconds: float | None, language: str = "en") -> str:
+    """As people say it: 350 ms, 12 s, 3 min, 2 h 5 min, 4 d 3 h; what is nought at the end is left out."""
     if milliseconds is None:
         return "–"
-    seconds = milliseconds / 1000
+    a_millisecond, a_second, a_minute, an_hour, a_day, minutes_more = _UNITS[language]
+    seconds = int(milliseconds // 1000)
     if seconds < 1:
-        return f"{milliseconds:.0f} ms"
+        return f"{milliseconds:.0f}{a_millisecond}"
     if seconds < 60:  # noqa: PLR2004 - a minute
-        return f"{seconds:.0f} s"
+        return f"{seconds}{a_second}"
     minutes, hours, days = seconds // 60, seconds // 3600, seconds // 86400
     if hours < 1:
-        return f"{minutes:.0f} min"
-    return f"{hours:.0f} h {minutes % 60:.0f} min" if days < 1 else f"{days:.0f} d {hours % 24:.0f} h"
+        return f"{minutes}{a_minute}"
+    whole, rest, unit = (hours, minutes % 60, minutes_more) if days < 1 else (days, hours % 24, an_hour)
+    return f"{whole}{an_hour if days < 1 else a_day}" + (f" {rest}{unit}" if rest else "")
 
 
 def size(count: float | None) -> str:

@@ -24,14 +24,9 @@ _BACK: Final = {
     weda.SEND_BACK: ("rollbackElementName", "rollbackElementId"),
     weda.WITHDRAW: ("revokeElementName", "revokeElementId"),
 }
-_WAITS_WIDTH: Final = 1110
-_WAITS_TOP: Final = 30
-_WAITS_ROW: Final = 44
-_NAMES: Final = 210
-_DURATIONS: Final = 110
-_NAME_UNITS: Final = 28
-_PEOPLE_UNITS: Final = 32
-_THINNEST: Final = 4.0
+_PEOPLE_UNITS: Final = 120
+_WHOLE: Final = 100.0
+_THINNEST: Final = 0.5
 _RECEIVERS: Final = ("turnToUserMap", "addAssigneeMap", "ccUserMap")
 _COLUMN: Final = 132
 _ROW: Final = 44
@@ -131,17 +126,14 @@ class Drawing:
 
 
 class Row(NamedTuple):
-    """One visit in the picture: its texts whole and as they fit, its bar in pixels, and what became of it.
+    """One visit in the picture: its texts, its bar in percent of the width, and what became of it.
 
     ``kind`` is ``passed``, ``sent-back`` or ``open``; ``took`` is in milliseconds.
     """
 
     node: str
-    name: str
     people: str
-    names: str
     x: float
-    y: int
     width: float
     kind: str
     took: int
@@ -153,15 +145,11 @@ class Waits:
     """The visits of an instance, scaled by time: a row for each, in their order.
 
     Attributes:
-        width: Of the whole, in pixels.
-        height: Of the whole.
         rows: The visits.
-        ticks: Where the axis has a line, and its text.
+        ticks: Where the axis has a line, in percent of the width, and its text.
         longest: The visit that took longest.
     """
 
-    width: int
-    height: int
     rows: list[Row]
     ticks: list[tuple[float, str]]
     longest: Visit | None
@@ -231,23 +219,20 @@ def waits(instance: Instance, now: int, zone: ZoneInfo) -> Waits | None:
     first = min(instance.started_at or visits[0].opened_at, *(visit.opened_at for visit in visits))
     last = max(first + 1, instance.ended_at or 0, *(visit.opened_at + visit.milliseconds(now) for visit in visits))
     longest = instance.longest_at(now)
-    scale = charts.Scale(first, last, _NAMES, _WAITS_WIDTH - _DURATIONS)
-    rows = [_row(visit, number, scale, now, is_longest=visit is longest) for number, visit in enumerate(visits)]
-    ticks = [(scale.at(at), text) for at, text in charts.time_ticks(first, last, zone, most=5)]
-    return Waits(_WAITS_WIDTH, _WAITS_TOP + len(rows) * _WAITS_ROW, rows, ticks, longest)
+    scale = charts.Scale(first, last, 0, _WHOLE)
+    rows = [_row(visit, scale, now, is_longest=visit is longest) for visit in visits]
+    ticks = [(scale.at(at), text) for at, text in charts.time_ticks(first, last, zone, most=4)]
+    return Waits(rows, ticks, longest)
 
 
-def _row(visit: Visit, number: int, scale: charts.Scale, now: int, *, is_longest: bool) -> Row:
+def _row(visit: Visit, scale: charts.Scale, now: int, *, is_longest: bool) -> Row:
     took = visit.milliseconds(now)
     begin, end = scale.at(visit.opened_at), scale.at(visit.opened_at + took)
     kind = "sent-back" if visit.is_sent_back else "passed" if visit.is_over else "open"
     return Row(
         visit.node,
-        charts.fit(visit.node, _NAME_UNITS),
-        joined(visit.people),
         charts.fit(joined(visit.people), _PEOPLE_UNITS),
         min(begin, scale.end - _THINNEST),
-        _WAITS_TOP + number * _WAITS_ROW,
         max(end - begin, _THINNEST),
         kind,
         took,

@@ -1,5 +1,6 @@
 """The console's words in Chinese; English is what the pages are written in."""
 
+import re
 from collections.abc import Mapping
 from typing import Final
 
@@ -101,6 +102,12 @@ CHINESE: Final[Mapping[str, str]] = {
     "topics": "Topic",
     "partitions": "分区",
     "registry": "Schema Registry",
+    "journal": "本地暂存（journal）",
+    "log": "日志",
+    "parts": "组件",
+    "publishing": "写入 Kafka",
+    "replica": "副本",
+    "restart": "需要重启",
     # events
     "What this connector accepted last, newest first, since its start.": "此连接器启动以来最近接收的事件，最新的在前。",
     "Nothing yet. As soon as WeDa sends something, it appears here.": "暂无数据，收到推送后自动显示。",
@@ -193,8 +200,7 @@ CHINESE: Final[Mapping[str, str]] = {
     "Public address of the connector": "连接器的公网地址",
     "URL": "URL",
     "Method": "请求方法",
-    "HTTP header of the token": "令牌的请求头",
-    "HTTP header of the type": "类型的请求头",
+    "Header: name and value": "Header：名称和值",
     "Body (type JSON)": "Body（类型选 JSON）",
     "In WeDa, make a variable wedaToken with the token of this source; the token is not shown here.": (
         "请在微搭中新建变量 wedaToken，值为此来源的令牌；令牌不在此处显示。"
@@ -371,6 +377,45 @@ MEANINGS: Final[Mapping[int, str]] = {
     50301: "结果未知：消息可能已经写入",
 }
 """Code → what it means, in Chinese; the English of it is the error's own text, with the details."""
+
+PROBLEMS: Final = tuple(
+    (re.compile(f"{english}(?P<rest>.*)", re.DOTALL), chinese)
+    for english, chinese in (
+        ("weaker than 3 replicas and 2 in sync: ", "副本少于 3 个，或 min.insync.replicas 小于 2："),
+        ("missing: ", "缺失："),
+        (r"(?P<topic>\S+) went from (?P<before>\d+) to (?P<after>\d+)", "{topic} 的分区数从 {before} 变为 {after}"),
+        ("cannot reach Kafka: ", "无法连接 Kafka："),
+        ("ended: ", "已停止运行："),
+        ("restarted after a failure: ", "发生故障后已重启："),
+        ("it has other ids now for ", "以下 subject 的 id 已改变："),
+        ("changed, and in effect only after a restart: ", "已修改，重启后才生效："),
+        ("it does not answer", "没有响应"),
+        (r"(?P<path>\S+) was deleted or moved away", "{path} 被删除或移走"),
+        (r"(?P<path>\S+) was replaced", "{path} 被替换"),
+        (
+            "the reader of standard error does not read: lines of the log are dropped; restart the log's reader",
+            "标准错误输出没有被读取，日志行正在丢弃：请重启读取日志的程序",
+        ),
+        (
+            r"standard error cannot be written \((?P<error>.*)\): lines of the log are dropped",
+            "标准错误输出无法写入（{error}），日志行正在丢弃",
+        ),
+        (
+            "Kafka answers another replica and not this one, which accepts nothing: check its network and its node",
+            "Kafka 响应其他副本，但不响应此副本；此副本不接收消息：请检查它的网络和节点",
+        ),
+    )
+)
+"""What is wrong outside, as `Health.problems` says it, and the same in Chinese; the details behind it stay."""
+
+
+def problem(text: str, language: str) -> str:
+    """A problem in a language; one that has no translation stays as it is."""
+    for english, chinese in PROBLEMS if language == "zh" else ():
+        found = english.fullmatch(text)
+        if found is not None:
+            return chinese.format(**found.groupdict()) + found["rest"]
+    return text
 
 
 def meaning(code: int, language: str) -> str:

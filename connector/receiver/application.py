@@ -119,7 +119,7 @@ class Receiver:
         max_body_bytes: Most bytes of a body.
         max_in_flight: Most requests that may be open at once.
         rates: The sources' requests a second.
-        single_use: Accepts each signed request once.
+        replay_protection: Accepts each signed request once.
         is_ready: Whether a message can be accepted durably, as ``/readyz`` says.
         trusted_proxies: Networks of the proxies whose ``X-Forwarded-For`` counts.
         rejection_delay: Holds back the answers to wrong credentials.

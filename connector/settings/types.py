@@ -206,6 +206,9 @@ CertificateName = Annotated[str, AfterValidator(_check_certificate_name)]
 FieldName = Annotated[str, AfterValidator(_check_field_name)]
 DatabaseUrl = Annotated[SecretStr, AfterValidator(_check_database), Masked]
 Environment = Annotated[str, AfterValidator(_check_environment)]
+_CLOSE: Final = 0.75
+"""How alike names are, from 0 to 1, for one to be taken for the other misspelt; all of ours begin alike."""
+
 SourceName = Annotated[str, AfterValidator(_check_source_name)]
 PropertyName = Annotated[str, AfterValidator(_check_property_name)]
 Property = Annotated[str | int | float | bool, BeforeValidator(_check_scalar)]
@@ -219,8 +222,9 @@ class Group(BaseModel):
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """The name that was probably meant, as part of an error."""
-    return f"the nearest known one is {difflib.get_close_matches(name, sorted(known), n=1, cutoff=0)[0]}"
+    """The name that was probably meant, as part of an error; a guess that is far from the name would mislead."""
+    close = difflib.get_close_matches(name, sorted(known), n=1, cutoff=_CLOSE)
+    return f"the nearest known one is {close[0]}" if close else "no known one is similar"
 
 
 def refusal(name: str, problem: str) -> ConfigurationError:

@@ -107,6 +107,8 @@ class Health:
         """How long the journal takes to empty at the rate of now; None while nothing leaves it."""
         if not self.backlog:
             return 0.0
+        if self.kafka != "up":  # the rate is an average, which outlives the last acknowledgement
+            return None
         return self.backlog / self.leaving_rate if self.leaving_rate >= SLOWEST_RATE else None
 
     def as_dict(self) -> dict[str, Any]:

@@ -36,6 +36,7 @@ def test_every_chinese_text_is_well_written():
         "消息已保存.",
         '称为"来源"',
         "写入Kafka",
+        *chinese.prose("`attempts`(8 次）\n`--metrics-host`,默认为\n（见 `a`)：下表\n一个 Deployment,`notify`"),
         "共3个副本",
         *(f"这里用{word}一词" for word in chinese.WORDS),
     ],

@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -24,7 +25,7 @@ from connector.notify import service
 from connector.notify.metrics import Metrics
 from connector.notify.rules import Target, read_rules
 from connector.notify.sending import Apprise
-from connector.notify.service import Place
+from connector.notify.service import ConsumerOptions
 from tests.integration.conftest import Running, Start
 from tests.servers.ports import free_ports
 from tests.waiting import PATIENCE_SECONDS, at_least, equals, until
@@ -241,7 +242,7 @@ async def test_a_stop_that_comes_while_it_starts_ends_it(start: Start, topic_pre
     running, file = await start(), tmp_path / "rules.yaml"
     file.write_text(yaml.safe_dump(rules_for(platforms()), allow_unicode=True), encoding="utf-8")
     rules = read_rules(file)
-    place = Place(running.connector.bootstrap_servers, {"prefix": topic_prefix}, topic_prefix, datetime.now(UTC))
+    options = ConsumerOptions(running.connector.bootstrap_servers, {"prefix": topic_prefix}, topic_prefix, datetime.now(UTC))
     notifier = service.Notifier(place, rules, tmp_path / "notify.db", Apprise(), Metrics(list(rules.targets)))
 
     notifier.stop()
@@ -372,5 +373,8 @@ async def test_a_dry_run_shows_the_texts_and_sends_nothing(start: Start, topic_p
     shown = notifier.run(*notifier.options, "--dry-run", "--since", "1d")
 
     assert shown == "--- todo → app u7 (i-7)\n待办\n人7：年假\n"
+    notifier = notifiers(running, rules_for(platform, text="催办", after="24h"))
+    [head, *_] = notifier.run(*notifier.options, "--dry-run", "--since", "1d").splitlines()
+    assert re.fullmatch(r"--- todo → app u7 \(i-7\), at [-\d]{10} [:\d]{8}\S* unless it is done by then", head)
     assert not notifier.state.exists()
     assert platform.notified.total() == 0

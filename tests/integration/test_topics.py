@@ -306,6 +306,8 @@ def test_describe_shows_each_partition(kafka: KafkaCluster, topic_prefix: str) -
     leader = parts[0]["leader"]
     assert code == 0
     assert "cleanup.policy: delete\n" in text
+    assert "index.interval.bytes" not in text
+    assert "index.interval.bytes" in json.loads(report)["config"]
     assert [line.split() for line in text.splitlines()[-3:]] == [
         ["0", str(leader), str(leader), "0", "2", "1"],
         ["1", str(leader), str(leader), "0", "0", "0"],

@@ -4,8 +4,10 @@ import json
 
 import pytest
 
-from connector.operations.formats import formatted
+from connector.operations.formats import duration, formatted
+from connector.operations.translations import problem
 
+MINUTE = 60_000
 MOST = 100_000
 MESSAGE = {"msgType": "Task", "instanceId": "i-1", "comment": "同意"}
 
@@ -42,3 +44,35 @@ def test_what_may_be_sent_is_shown_up_to_a_bound():
 
     assert 0 < len(formatted(widest.encode(), MOST)) <= MOST + 1
     assert "\\ud800" in formatted(b'{"comment":"\\ud800"}', MOST)
+
+
+@pytest.mark.parametrize(
+    ("milliseconds", "english", "chinese"),
+    [
+        (None, "–", "–"),
+        (350, "350 ms", "350 毫秒"),
+        (59_900, "59 s", "59 秒"),
+        (3 * MINUTE, "3 min", "3 分钟"),
+        (125 * MINUTE, "2 h 5 min", "2 小时 5 分"),
+        (11 * 60 * MINUTE, "11 h", "11 小时"),
+        (99 * 60 * MINUTE, "4 d 3 h", "4 天 3 小时"),
+        (30 * 24 * 60 * MINUTE, "30 d", "30 天"),
+    ],
+)
+def test_a_duration_reads_in_both_languages(milliseconds, english, chinese):
+    assert (duration(milliseconds, "en"), duration(milliseconds, "zh")) == (english, chinese)
+
+
+@pytest.mark.parametrize(
+    ("english", "chinese"),
+    [
+        ("missing: a.events", "缺失：a.events"),
+        ("a.events went from 12 to 24", "a.events 的分区数从 12 变为 24"),
+        ("/data/journal.db was deleted or moved away", "/data/journal.db 被删除或移走"),
+        ("cannot reach Kafka: Local: Timed out", "无法连接 Kafka：Local: Timed out"),
+        ("something that nobody has translated", "something that nobody has translated"),
+    ],
+)
+def test_a_problem_is_said_in_the_readers_language(english, chinese):
+    assert problem(english, "zh") == chinese
+    assert problem(english, "en") == english

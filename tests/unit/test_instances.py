@@ -76,7 +76,7 @@ def test_times_that_make_no_sense_make_a_picture_all_the_same(first, last):
     assert shown is not None
     assert len(shown.rows) == 2
     assert len(shown.ticks) < 10
-    assert all(0 <= row.x <= shown.width and row.width >= 1 for row in shown.rows)
+    assert all(0 <= row.x < 100 and 0 < row.width <= 100 for row in shown.rows)
 
 
 def test_an_end_ends_every_wait():
@@ -126,6 +126,14 @@ def test_the_index_is_bounded_and_says_what_it_has_forgotten():
     assert index.forgotten_at == 101
     steps = [task(f"n-{number}", 0, number) for number in range(instances.MOST_VISITS + 5)]
     assert len(only(indexed(*steps)).visits) == instances.MOST_VISITS
+
+
+def test_what_changed_last_comes_first_in_whatever_order_partitions_are_read():
+    index = Index(most=2)
+    for received in (300, 100, 200, 150):
+        index.take(facts_of([record(f"i-{received}", received)]))
+    assert [one.instance_id for one in index.instances()] == ["i-300", "i-200"]
+    assert index.forgotten_at == 150
 
 
 def test_a_full_index_is_searched_and_counted_in_a_moment():

@@ -134,6 +134,7 @@ def test_variables_of_others_are_left_alone():
         ("WEDA_TOKEM_FILE", "x", "unknown setting; the nearest known one is WEDA_TOKEN"),
         ("WEDA_PORT", "1", "its group is missing: WEDA_RECEIVER__PORT or WEDA_OPERATIONS__PORT"),
         ("WEDA_PASSWORD_FILE", "x", "its group is missing: WEDA_REGISTRY__PASSWORD"),
+        ("WEDA_FOO", "x", "unknown setting; no known one is similar"),
         ("WEDA_", "x", "unknown setting"),
         ("WEDA_receiver__port", "1", "the nearest known one is WEDA_RECEIVER__PORT"),
         ("WEDA_TOKEN\n\x1b[31m", "x", "unknown setting"),
@@ -227,7 +228,7 @@ def test_the_file_sets_it(write, text, expected):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("kafka: {foo: 1}", "file: kafka.foo: unknown setting; the nearest known one is kafka."),
+        ("kafka: {foo: 1}", "file: kafka.foo: unknown setting; no known one is similar"),
         ("kafak: {foo: 1}", "file: kafak: unknown setting; the nearest known one is kafka"),
         ("timezome: UTC", "file: timezome: unknown setting; the nearest known one is timezone"),
         ("kafka: [1]", "file: kafka: must hold settings by name"),

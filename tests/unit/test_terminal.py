@@ -108,24 +108,37 @@ def test_the_history_of_an_instance_is_drawn_by_node():
             elementName="财务复核",
             rollbackElementName="经理审批",
             comment="补\n票",
+            taskStartTime=AT,
+            taskEndTime=AT + 5 * MINUTE,
         ),
-        event(5, 3 * HOUR + MINUTE, actionName="流程实例结束", instanceStatusName="审批通过"),
+        event(
+            5,
+            3 * HOUR + MINUTE,
+            msgType="Instance",
+            actionName="流程实例结束",
+            instanceStatus=3,
+            instanceStatusName="审批通过",
+            startTime=AT - 24 * HOUR,
+            endTime=AT,
+        ),
     ]
 
     head, *rows = history.lines(records)
 
-    assert head == "张三的请假 · 请假申请 · 审批通过 · 3h 1min from the first event to the last"
+    assert head == "张三的请假 · 请假申请 · 审批通过 · took 1d"
     shown = [re.sub(r"^\S+ \S+", "", row) for row in rows]  # without the time
     assert [row.split() for row in shown] == [
         ["触发流程实例", "张三", "[3:0]"],
         ["+1s", "●", "经理审批", "待办", "李四", "[3:1]"],
         ["+59min", "59s", "●", "经理审批", "转交", "李四", "→", "王五", "[3:2]"],
         ["+1h", "│", "●", "财务复核", "同意", "赵六", "[3:3]"],
-        ["+1h", "◁", "●", "财务复核", "回退", "◁", "经理审批", "[3:4]", "“补", "票”"],
+        ["+1h", "◁", "●", "财务复核", "回退", "◁", "经理审批", "took", "5min", "[3:4]", "“补", "票”"],
         ["+1min", "流程实例结束", "审批通过", "[3:5]"],
     ]
     assert len({cell_len(row.partition("[3:")[0]) for row in rows}) == 1
     assert list(history.lines([])) == []
+    waits = event(1, 0, action=0, elementName="经理审批", approverMap=[{"2": "李四"}], taskStartTime=AT)
+    assert re.search(r" · open for \d+d.* · waits for 李四 since \d{4}-", next(history.lines([waits])))
 
 
 def test_many_nodes_share_the_last_column():
