@@ -242,8 +242,9 @@ async def test_a_stop_that_comes_while_it_starts_ends_it(start: Start, topic_pre
     running, file = await start(), tmp_path / "rules.yaml"
     file.write_text(yaml.safe_dump(rules_for(platforms()), allow_unicode=True), encoding="utf-8")
     rules = read_rules(file)
-    options = ConsumerOptions(running.connector.bootstrap_servers, {"prefix": topic_prefix}, topic_prefix, datetime.now(UTC))
-    notifier = service.Notifier(place, rules, tmp_path / "notify.db", Apprise(), Metrics(list(rules.targets)))
+    reading, since = {"prefix": topic_prefix}, datetime.now(UTC)
+    options = ConsumerOptions(running.connector.bootstrap_servers, reading, topic_prefix, since)
+    notifier = service.Notifier(options, rules, tmp_path / "notify.db", Apprise(), Metrics(list(rules.targets)))
 
     notifier.stop()
 
