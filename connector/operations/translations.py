@@ -123,6 +123,7 @@ CHINESE: Final[Mapping[str, str]] = {
     # instances
     "Instances in the index:": "索引中的流程实例：",
     "everything that Kafka has": "包含 Kafka 中的全部内容",
+    "not all that Kafka has": "未包含 Kafka 中的全部内容",
     "complete since": "完整覆盖自",
     "Kafka is still being read: load the page again in a moment": "仍在读取 Kafka：请稍后重新加载",
     "The index could not be brought up to date:": "索引未能更新：",
@@ -385,6 +386,7 @@ PROBLEMS: Final = tuple(
         ("missing: ", "缺失："),
         (r"(?P<topic>\S+) went from (?P<before>\d+) to (?P<after>\d+)", "{topic} 的分区数从 {before} 变为 {after}"),
         ("cannot reach Kafka: ", "无法连接 Kafka："),
+        (r"cannot read the topic (?P<topic>\S+): Kafka is not reachable: ", "无法读取 Topic {topic}，Kafka 无法连接："),
         ("ended: ", "已停止运行："),
         ("restarted after a failure: ", "发生故障后已重启："),
         ("it has other ids now for ", "以下 subject 的 id 已改变："),

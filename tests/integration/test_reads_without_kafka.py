@@ -105,10 +105,16 @@ async def test_every_read_ends_within_seconds_and_says_why(gone, running, reques
         status, text, seconds = await page(running, f"/console/{path}")
         assert (status, seconds < SECONDS) == (503, True), (path, status, seconds)
         assert "Kafka does not answer" in text, path
+    for path in ("instances", "business"):
+        status, text, seconds = await page(running, f"/console/{path}")
+        assert (status, seconds < SECONDS) == (200, True), (path, status, seconds)
+        assert "The index could not be brought up to date" in text or "Kafka is still being read" in text, path
+        assert "Nothing yet" not in text, path
+        assert "everything that Kafka has" not in text, path
     for path in ("dead-letters", f"dead-letters/{letter}"):
         status, text, seconds = await page(running, f"/api/{path}")
         assert (status, seconds < SECONDS) == (502, True), (path, status, seconds)
-        assert "not reachable" in json.loads(text)["message"], text
+        assert "cannot reach Kafka" in json.loads(text)["message"], text
     ended = await asyncio.gather(
         command("dead-letters", "list", **operations),
         command("dead-letters", "replay", "--dry-run", **operations),

@@ -70,6 +70,10 @@ def test_a_duration_reads_in_both_languages(milliseconds, english, chinese):
         ("a.events went from 12 to 24", "a.events 的分区数从 12 变为 24"),
         ("/data/journal.db was deleted or moved away", "/data/journal.db 被删除或移走"),
         ("cannot reach Kafka: Local: Timed out", "无法连接 Kafka：Local: Timed out"),
+        (
+            "cannot read the topic a.events: Kafka is not reachable: Local: Timed out",
+            "无法读取 Topic a.events，Kafka 无法连接：Local: Timed out",
+        ),
         ("something that nobody has translated", "something that nobody has translated"),
     ],
 )
