@@ -679,16 +679,18 @@ async def test_without_kafka_a_message_is_accepted_into_the_journal_and_publishe
 
 
 class Failing:
-    """An framing with a defect."""
+    """A framing with a defect."""
 
     def __init__(self, error):
         self._error = error
 
     def header(self, topic, schema):
-        raise self._error
+        raise self._error()  # a new one each time: a traceback keeps what it saw
 
 
-@pytest.mark.parametrize("error", [RuntimeError("hunter2"), Defect("a record does not fit the schema")])
+@pytest.mark.parametrize(
+    "error", [partial(RuntimeError, "hunter2"), partial(Defect, "a record does not fit the schema")]
+)
 async def test_a_defect_of_ours_is_500_and_the_request_is_kept(error):
     async with serving(framing=Failing(error)) as served:
         answer = await served.ask(message())
