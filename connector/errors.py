@@ -1,4 +1,4 @@
-"""Every error that the connector raises on purpose.
+"""The errors that the connector raises on purpose; those of one module alone stand there, and derive from these.
 
 The tree::
 

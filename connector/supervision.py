@@ -13,21 +13,27 @@ from typing import Any, Final
 import structlog
 
 PARTS: Final = (
-    *(
-        "brokers",
-        "canary",
-        "certificates",
-        "connections",
-        "duplicates",
-        "files",
-        "gauges",
-        "history",
-        "ids",
-        "journal",
-        "lag",
-    ),
+    "batches",
+    "brokers",
+    "canary",
+    "certificates",
+    "connections",
+    "dedup_keys",
+    "duplicates",
+    "files",
+    "gauges",
+    "history",
+    "ids",
+    "journal",
+    "lag",
+    "lease",
+    "ledger",
     "letters",
-    *("lease", "ledger", "dedup_keys", "operations", "publisher", "receiver", "registry", "replay", "batches"),
+    "operations",
+    "publisher",
+    "receiver",
+    "registry",
+    "replay",
 )
 """Every part, by name."""
 

@@ -28,7 +28,7 @@ from tools.dictionary import INSTANCE_MESSAGE
 ROOT: Final = Path(__file__).parents[1]
 Field = dict[str, Any]
 
-_ONLY: Final = re.compile(r"(?P<type>[A-Z][a-z]+) messages only\. ")
+_ONLY: Final = re.compile(r"(?P<type>\w+) messages only\. ")
 _DOC: Final = re.compile(r"(?P<meaning>.+?) \((?P<term>[^()]+)\)\. (?P<rest>.*)Example: (?P<example>.+)")
 _NOBODY: Final = "Empty where the message names nobody."
 _NO_NAME: Final = "The empty string where a person has no name."
@@ -136,10 +136,21 @@ def _fields() -> list[Field]:
 
 def _of(message_type: str) -> Iterator[Field]:
     """The fields of messages of one type, with their documentation there."""
-    for field in _fields():
-        only = _ONLY.search(field["doc"])
-        if only is None or only["type"] == message_type:
-            yield field
+    return (field for field in _fields() if only_type(field["doc"]) in {None, message_type})
+
+
+def only_type(documentation: str) -> str | None:
+    """The one type of messages that has a field, as its documentation says; None where both have it.
+
+    Raises:
+        ValueError: It names a type that there is not, or does not say it in the usual words.
+    """
+    only = _ONLY.search(documentation)
+    if only is None and "only" in documentation.partition("Example:")[0].lower().split():
+        raise ValueError(f"say it as 'Task messages only. ': {documentation}")
+    if only is not None and only["type"] not in weda.MESSAGE_TYPES.values():
+        raise ValueError(f"no type of messages is {only['type']}: {documentation}")
+    return None if only is None else only["type"]
 
 
 def _of_instance(field: Field) -> Field:

@@ -31,7 +31,7 @@ REGISTRY_SECONDS: Final = 15.0
 LETTERS_SECONDS: Final = 15.0
 """How often dead letters that wait are counted."""
 
-_REFUSED_SECONDS: Final = 600.0  # Kafka lets our user not read: it is no use to ask often
+_REFUSED_SECONDS: Final = 600.0  # Kafka does not let our user read: asking often would not help
 _RESERVE_MILLISECONDS: Final = 10_000
 _RESERVE_SECONDS: Final = 4.0
 _DIRECT_SECONDS: Final = 1.0

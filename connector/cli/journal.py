@@ -321,7 +321,7 @@ def _print_drained(drained: DrainResult, give_up_seconds: float, *, as_json: boo
         print_json({**counts, "dead_lettered": drained.dead_lettered})
         return
     letters = (
-        f" ({drained.dead_lettered} of them as dead letters, which Kafka refused)" if drained.dead_lettered else ""
+        f" ({drained.dead_lettered} of them as dead letters, which Kafka rejected)" if drained.dead_lettered else ""
     )
     print(f"{drained.published} published{letters}, {drained.left} left, {drained.seconds:.1f} s")
 

@@ -4,7 +4,8 @@ A message goes to the publisher when its lane is free. If Kafka has not acknowle
 written to the journal and thereby safe. While nothing at all is acknowledged the publisher is *stalled*, and messages
 go to the journal at once. A failed delivery counts as possibly persisted: the message goes to the journal and is
 published again from the head of its lane. Replay takes the first rows of the journaled lanes round-robin, so that a
-busy instance does not delay the others, and removes each row once its records are acknowledged.
+busy instance does not delay the others, and removes each row once its records are acknowledged. Kafka rejects whole
+record batches, so a rejected record is published once more alone; rejected again, it becomes a dead letter.
 
 Everything here runs on the event loop; only the publisher and the journal have threads.
 """
@@ -311,7 +312,7 @@ class Delivery:
         self._ledger.published(entry.admission)
         if entry.row is RowState.NONE:
             self._ledger.published_directly(entry.admission)
-        elif entry.row is RowState.STORED:
+        elif entry.row is RowState.STORED:  # one that is being written is removed by `_write`
             self._ledger.removed(entry.admission)
             self._removals_pending.add(entry.admission.sequence)
             self._background.start(self._remove(entry.admission))
@@ -324,7 +325,7 @@ class Delivery:
             else:
                 self._produce(lane, lane.read_ahead.pop(0))
         elif lane.in_flight is None and lane.waiting:
-            if self._is_publishing_alone or self._stopping:
+            if self._is_publishing_alone or self._stopping:  # a closed publisher reports the message as failed
                 self._spill(name)
             else:
                 self._produce(lane, lane.waiting.pop(0))
@@ -554,6 +555,8 @@ class Delivery:
     def _entry(self, row: Admission) -> LaneEntry:
         since = self._ages.since(row.sequence, row.request.waits_since)
         return LaneEntry(self._failures.to_replay(row), row=RowState.STORED, completion=None, since=since)
+
+    # --- records published alone ---
 
     async def _publish_alone(self, lane: Lane, entry: LaneEntry) -> None:
         """Publish a record with nothing else in flight: then a rejection is about no other of its batch."""

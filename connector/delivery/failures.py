@@ -40,7 +40,7 @@ class BackOff:
             self._lanes[lane] = until, min(attempts + 1, _MOST_DOUBLINGS)
 
     def rejected(self, lane: str) -> None:
-        """A record of the lane was rejected by Kafka, and will be again: wait as long as ever."""
+        """A record of the lane was rejected by Kafka, and will be again: wait for the longest time."""
         self._lanes[lane] = self._clock() + _MOST_SECONDS, _MOST_DOUBLINGS
 
     def end(self, lane: str) -> None:

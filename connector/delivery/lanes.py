@@ -1,11 +1,17 @@
-"""The state of each instance's lane, by which `connector.delivery.delivery` decides what is published now, what waits.
+"""The state of each instance's lane, by which `connector.delivery.delivery` decides what is published and what waits.
 
-Each instance has one lane. At most one of its messages is with librdkafka. A lane is *direct* while none of its
-messages is in the journal; as soon as one is, every message behind it goes to the journal too, and the lane is direct
-again only after the removal of its last row is on the disk. So the sequence alone decides what is next, and a
-crash can at most repeat the unacknowledged tail of an instance, whole and in order. For the same reason a row that
-failed, and may be in Kafka all the same, is published again only after the removals of the rows in front of it are on
-the disk.
+Each instance has one lane. The rules of its order:
+
+1. At most one of its messages is with librdkafka.
+2. A lane is *direct* while none of its messages is in the journal. As soon as one is, every message behind it goes to
+   the journal too.
+3. The lane is direct again only after the removal of its last row is on the disk.
+4. A row whose delivery failed may be in Kafka all the same. It is published again only after the removals of the rows
+   in front of it are on the disk.
+
+So the sequence alone decides what is next. A crash can at most repeat the unacknowledged tail of an instance, whole and
+in order: a removal that is not on the disk is lost in a crash, and its row is published again; without the rules 3 and
+4 something behind it could be in Kafka before it.
 
 Pure bookkeeping for one thread: no I/O, no clock. The memory of a lane exists only while it is busy.
 """

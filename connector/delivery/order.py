@@ -73,10 +73,11 @@ class Idempotency(Protocol):
         Cancelling the caller may leave the work to finish.
 
         Returns:
-            What the work returned; None if it was done before.
+            What the work returned; None if it was done before and its message is safe.
 
         Raises:
-            DoneElsewhere: It is noted, by whom is not known.
+            DoneElsewhere: The note is in the journal, but the replica that wrote it is gone before it said whether the
+                message is safe: what is behind it in its lane has to wait.
             Unavailable: It cannot be found out now.
         """
 

@@ -64,7 +64,7 @@ class AlreadyRunning(ConnectorError):
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """Why letters are dead, and how many.
+    """A reason for which requests became dead letters, and how many did.
 
     Attributes:
         code: The ``code`` of the answer.
@@ -119,7 +119,8 @@ class Progress:
         accepted: Messages that are safe now.
         repeats: Duplicates: messages that had been accepted meanwhile, so that nothing was published.
         failed: Letters that failed again; each is a new dead letter with one attempt more.
-        refused: Letters that stay as they are: of a source that is not configured, or too large for a topic.
+        refused: Letters that stay as they are: of a source that is not configured, too large for a topic, reprocessed
+            by another replica meanwhile, or not to be processed for a defect of the connector.
         held_back: Letters behind one of their instance that failed or was refused.
         exhausted: Letters that were tried as often as allowed.
         again: Why letters failed again or were refused, with their number.
@@ -302,7 +303,7 @@ class _Run:
         is_first = True
         while True:
             noted = await self._journal.read_notes(NOTED)
-            found = await asyncio.to_thread(self._waiting, read, noted, selection)
+            found = await asyncio.to_thread(self._find_waiting, read, noted, selection)
             if is_first:
                 progress.total, is_first = found.total, False
                 progress.in_journal = await self._count_in_journal()
@@ -410,8 +411,8 @@ class _Run:
         progress.again[why] += 1
         self._held.add(_lane(letter))
 
-    def _waiting(self, read: ReadTopic, noted: Mapping[str, int], selection: Selection) -> "_Found":
-        """Read the topics; of what waits, keep the oldest that fit into memory."""
+    def _find_waiting(self, read: ReadTopic, noted: Mapping[str, int], selection: Selection) -> "_Found":
+        """Read the topics as far as they went when the run began; of what waits, keep the oldest that fit in memory."""
         found, bounds = _Found(), dict(self._ends)
         for letter in map(from_record, read()):
             partition = letter.topic, letter.partition

@@ -1,4 +1,4 @@
-"""WeDa's vocabulary: names, body shapes and codes of its messages, and the answer it takes for success.
+"""WeDa's vocabulary: names and codes of its messages, and the answer it takes for success.
 
 The paths, methods and HTTP headers are the connector's own choice: `connector.endpoints`.
 

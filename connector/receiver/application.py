@@ -118,7 +118,7 @@ class Receiver:
         recent: Keeps the last requests for people to look at.
         max_body_bytes: Most bytes of a body.
         max_in_flight: Most requests that may be open at once.
-        rates: The sources' requests a second.
+        rate_limiter: The sources' requests a second.
         replay_protection: Accepts each signed request once.
         is_ready: Whether a message can be accepted durably, as ``/readyz`` says.
         trusted_proxies: Networks of the proxies whose ``X-Forwarded-For`` counts.
@@ -211,7 +211,7 @@ class Receiver:
         return True
 
     def accept_body(self, call: Call, body: bytes) -> None:
-        """Answer a request whose head was accepted and that is whole, now or later.
+        """Answer a whole request whose head was accepted, at once or once its message is safe.
 
         Args:
             call: The request.
@@ -239,7 +239,7 @@ class Receiver:
             address=lambda: client_address(origin.peer, head.headers, self._trusted_proxies),
         )
         if claimed.signature is None:
-            self._count_source(call, claimed)
+            self._admit_source(call, claimed)
         self._check_capacity()
 
     def _accept(self, call: Call, body: bytes) -> None:
@@ -252,7 +252,7 @@ class Receiver:
         assert claimed is not None, "the head is accepted first"  # noqa: S101 - for the type checker
         if claimed.signature is not None:
             self._authentication.verify_signature(claimed, body)
-            self._count_source(call, claimed)
+            self._admit_source(call, claimed)
         kind = call.head.body_kind()
         call.body = body
         content_type = "" if is_query else call.head.content_type
@@ -266,7 +266,7 @@ class Receiver:
             done = self._replay_protection.accept_once(call.source, claimed.signature, body, accept)
         done.then(partial(self._answer, call))
 
-    def _count_source(self, call: Call, claimed: ClaimedSource) -> None:
+    def _admit_source(self, call: Call, claimed: ClaimedSource) -> None:
         """The source is proven: count the request against its rate."""
         call.source = claimed.source
         self._rate_limiter.acquire(call.source)
@@ -349,11 +349,11 @@ class Receiver:
             self._rejection_delay.hold(partial(call.answer, answer))
         else:
             call.answer(answer)
-        self._note(call, answer.status, result, event)
+        self._count_and_log(call, answer.status, result, event)
         if call.body is not None:
             self._recent.came(call.source, _recent(call, call.body, error, event))
 
-    def _note(self, call: Call, status: int, result: Accepted | ConnectorError, event: Event | None) -> None:
+    def _count_and_log(self, call: Call, status: int, result: Accepted | ConnectorError, event: Event | None) -> None:
         """Count a request, and write its canonical line."""
         outcome, seconds = _outcome_of(result), time.perf_counter() - call.started
         self._metrics.request_ended(call.source, outcome, seconds, call.trace)

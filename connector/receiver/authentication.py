@@ -83,13 +83,13 @@ class Authentication:
     def replace(self, sources: Mapping[str, Credentials]) -> None:
         """Use these credentials from now on.
 
-        A source that did not exist at the start stays unknown. A source that is missing is locked, on an open connector
-        too.
+        A source that did not exist at the start stays unknown. One that is no longer among them is rejected, also where
+        anonymous requests are allowed.
         """
         self._sources = {name: one for name, one in sources.items() if name in self._names}
-        known = self._sources.items()
-        self._by_token = _owners((self._digest(token), name) for name, one in known for token in one.tokens)
-        self._by_certificate = _owners((each, name) for name, one in known for each in one.certificates)
+        configured = self._sources.items()
+        self._by_token = _owners((self._digest(token), name) for name, one in configured for token in one.tokens)
+        self._by_certificate = _owners((each, name) for name, one in configured for each in one.certificates)
 
     def authenticate(
         self,
@@ -116,13 +116,13 @@ class Authentication:
             Unauthenticated: No credential, a wrong one, no such source, or a signature of another time.
             Forbidden: The credential is another source's, or the sender is in no network of the source.
         """
-        known = self._sources.get(source)
-        if known is None:
+        credentials = self._sources.get(source)
+        if credentials is None:
             raise _unknown_credential(token)
-        is_proven = self._is_known(source, known, token, certificate)
-        if not is_proven and not (signature is not None and known.secrets):
+        is_proven = self._is_proven(source, credentials, token, certificate)
+        if not is_proven and not (signature is not None and credentials.secrets):
             raise self._rejection(token, certificate)
-        if known.networks and not is_within(address(), known.networks):
+        if credentials.networks and not is_within(address(), credentials.networks):
             raise Forbidden("this source does not send from this address", reason="network")
         if is_proven or signature is None:
             return ClaimedSource(SourceName(source), None)
@@ -136,15 +136,16 @@ class Authentication:
             Unauthenticated: No signature is made with one of the source's secrets.
         """
         if claimed.signature is not None:
-            known = self._sources.get(claimed.source)  # a reload may have removed it while the body arrived
-            claimed.signature.verify(body, () if known is None else known.secrets)
+            credentials = self._sources.get(claimed.source)  # a reload may have removed it while the body arrived
+            claimed.signature.verify(body, () if credentials is None else credentials.secrets)
 
-    def _is_known(self, source: str, known: Credentials, token: str | None, certificate: frozenset[str]) -> bool:
+    def _is_proven(self, source: str, credentials: Credentials, token: str | None, certificate: frozenset[str]) -> bool:
+        """Whether token or certificate are the source's, or it needs none."""
         if token is not None and source in self._by_token.get(self._digest(token), _NO_NAMES):
             return True
-        if certificate and not certificate.isdisjoint(known.certificates):
+        if certificate and not certificate.isdisjoint(credentials.certificates):
             return True
-        return self._allow_anonymous and not known.any_configured
+        return self._allow_anonymous and not credentials.any_configured
 
     def _rejection(self, token: str | None, certificate: frozenset[str]) -> Unauthenticated | Forbidden:
         is_another_s = token is not None and self._digest(token) in self._by_token

@@ -6,7 +6,7 @@ ADR 0036 has the whole picture. From the outside in:
 2. `connector.replicas.journal`: the journal that delivery works with, by the database.
 3. `connector.replicas.batches` and `connector.replicas.batch`: what is asked meanwhile is one statement, the function
    ``weda_apply_batch`` in ``migrations/``.
-4. `connector.replicas.membership`: renews the lease and adopts lanes whose owner is gone;
+4. `connector.replicas.membership`: renews the lease and takes over lanes whose owner is gone (ADR 0037);
    `connector.replicas.lease`: until when this replica may publish; `connector.replicas.reachability`: whether Kafka
    answers it, and others.
 """

@@ -73,10 +73,10 @@ class BatchResult(NamedTuple):
         refused: Which of the rows were not stored, counted from 1: their lanes are another replica's now.
         idle_lanes: Lanes whose last row was removed.
         has_more: Whether a lane of the batch that is this replica's has rows left.
-        dedup_states: Of each claim.
-        sequences: Of each claim.
-        is_owner: Of each claim.
-        rows_before: Of each claim.
+        dedup_states: What is known of each claim's key, in the order of the claims.
+        sequences: The position of each.
+        is_owner: Whether this replica owns the lane of each; None where nothing was claimed.
+        rows_before: How many rows the lane of each has in front of it; None as well.
     """
 
     refused: list[int]

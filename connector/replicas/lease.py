@@ -2,7 +2,7 @@
 
 The database counts the lease from when it hears of a renewal, the replica from before it sends it: so the replica's
 ends first, whatever either clock says of the time of day. It takes no more records as soon as one that it takes could
-still be in librdkafka's queue when the lease ends.
+still be in librdkafka's queue when the lease ends. ADR 0037 has all times in one table.
 """
 
 import asyncio
@@ -66,7 +66,7 @@ class LeasedPublisher:
 
     Args:
         publisher: Where records go.
-        lease: Of the lanes.
+        lease: The lease of this replica on its lanes.
     """
 
     def __init__(self, publisher: Publisher, lease: Lease) -> None:

@@ -30,7 +30,7 @@ LATE_SECONDS: Final = GRANT_SECONDS - 3.0
 _STATEMENT_SECONDS: Final = 2.0
 _RENEW_SECONDS: Final = 1.0
 _RETRY_SECONDS: Final = 0.2
-_MOST_ADOPTED: Final = 1_000
+_MOST_LANES: Final = 1_000
 _LOG = structlog.get_logger("connector.journal")
 
 _REGISTER: Final = """
@@ -40,7 +40,7 @@ _REGISTER: Final = """
 """
 _RENEW: Final = """
     SELECT backlog, bytes FROM weda_renew_lease(
-        replica => %(replica)s, lease => make_interval(secs => %(lease)s), most_adopted => %(most_adopted)s
+        replica => %(replica)s, lease => make_interval(secs => %(lease)s), most_lanes => %(most_lanes)s
     )
 """
 _REPORT_REACH: Final = """
@@ -69,7 +69,7 @@ class Membership:
 
     Attributes:
         replica_id: This replica's name among the others, new at every start.
-        lease: On its lanes.
+        lease: The lease on the lanes of this replica.
         reachability: Whether Kafka answers it, and others.
     """
 
@@ -118,7 +118,7 @@ class Membership:
         granted = {"replica": self.replica_id, "lease": GRANT_SECONDS}
         if not self._is_registered:
             await self._connection.execute(_REGISTER, granted, seconds=_STATEMENT_SECONDS)
-        wanted = {**granted, "most_adopted": 0 if self.reachability.is_isolated else _MOST_ADOPTED}
+        wanted = {**granted, "most_lanes": 0 if self.reachability.is_isolated else _MOST_LANES}
         [counts] = await self._connection.execute(_RENEW, wanted, seconds=_STATEMENT_SECONDS)
         self._is_registered = True
         self.lease.renewed(asked_at)

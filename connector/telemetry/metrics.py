@@ -90,7 +90,7 @@ class Metrics:
         )
         self.timestamps_replaced = self._counter(
             "timestamps_replaced",
-            "Records that got the current time because Kafka refused the time at which they were received",
+            "Records that got the current time because Kafka rejected the time at which they were received",
             "stream",
         )
         self.event_loop_lag = self._histogram(

@@ -25,8 +25,8 @@ SHORT = {
     "6h": "6s",
     "1d": "8s",
     "3d": "10s",
-    "1w": "12s",
-    "2w": "15s",
+    "1w": "24s",
+    "2w": "27s",
 }
 """The windows of the rules, and what stands for each where an alert is raised for real."""
 

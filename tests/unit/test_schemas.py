@@ -19,7 +19,7 @@ from connector.message.schemas import (
     WORKFLOW_EVENT,
     load,
 )
-from tools.schemas import ROOT, derived
+from tools.schemas import ROOT, derived, only_type
 
 TABLE = """
 msgId | string | I T
@@ -307,3 +307,21 @@ def test_a_type_that_the_converter_has_no_reading_for_is_a_configuration_error(t
 
     with pytest.raises(ConfigurationError, match="field a"):
         schemas.kinds(schemas.read(path))
+
+
+@pytest.mark.parametrize(
+    ("documentation", "expected"),
+    [
+        ("Result (结果). Task messages only. Example: a", "Task"),
+        ("Result (结果). Instance messages only. Example: a", "Instance"),
+        ("Result (结果). Example: Task messages only, a", None),
+    ],
+)
+def test_a_field_is_of_the_messages_that_its_documentation_names(documentation, expected):
+    assert only_type(documentation) == expected
+
+
+@pytest.mark.parametrize("sentence", ["Tasks messages only. ", "task messages only. ", "Only in task messages. "])
+def test_a_field_that_would_be_of_no_messages_is_an_error(sentence):
+    with pytest.raises(ValueError, match="messages"):
+        only_type(f"Result (结果). {sentence}Example: a")

@@ -79,10 +79,10 @@ CREATE TABLE weda_counter (
 
 COMMENT ON TABLE weda_counter IS 'Numbers that only grow and outlive replicas, such as the latest time that ids may have used.';
 
-CREATE FUNCTION weda_renew_lease(replica uuid, lease interval, most_adopted integer)
+CREATE FUNCTION weda_renew_lease(replica uuid, lease interval, most_lanes integer)
 RETURNS TABLE (backlog bigint, bytes bigint)
 LANGUAGE plpgsql AS $$
--- Renew the lease of a replica, remove the replicas whose lease has run out, and adopt some of the orphaned lanes. Gives
+-- Renew the lease of a replica, remove the replicas whose lease has run out, and take over some of the lanes that they leave. Gives
 -- the rows of the replica's lanes, and the bytes of all lanes.
 DECLARE
     orphans bytea[];
@@ -97,7 +97,7 @@ BEGIN
     -- Two statements: whether an owner lives is looked up under a snapshot that is younger than the lock on its lane.
     orphans := ARRAY(
         SELECT l.lane FROM weda_lane l WHERE l.owner IN (SELECT weda_dead_owners())
-        LIMIT most_adopted FOR UPDATE SKIP LOCKED
+        LIMIT most_lanes FOR UPDATE SKIP LOCKED
     );
     DELETE FROM weda_lane l WHERE l.lane = ANY (orphans) AND l.backlog = 0 AND l.owner <> replica
     AND NOT EXISTS (SELECT FROM weda_replica r WHERE r.replica_id = l.owner);
