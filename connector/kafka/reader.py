@@ -11,6 +11,7 @@ from typing import Any, Final, NamedTuple, cast
 from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from connector.errors import Unavailable, Unreadable
+from connector.kafka.deadline import Deadline
 from connector.kafka.errors import END_OF_PARTITION, LOG_NOTHING, MISSING_TOPIC, UNKNOWN_TOPIC, is_transient, translated
 from connector.message.encoding import decode
 from connector.message.routes import DEAD_LETTERS
@@ -38,7 +39,6 @@ BATCH: Final = 2_000
 _POLL_SECONDS: Final = 0.2
 _AGAIN_SECONDS: Final = 0.5
 _ASKS: Final = 3
-_LEAST_SECONDS: Final = 0.1
 _PROBLEMS_KEPT: Final = 100
 
 _ATTEMPT: Final = "read the topic {}"
@@ -312,7 +312,7 @@ class TopicReader:
         self._idle_seconds = idle_seconds
         self._is_stopped = is_stopped
         self._since = time.monotonic()
-        self._reach_by = self._since + REACH_SECONDS
+        self._deadline = Deadline(REACH_SECONDS)
         self._problems: deque[KafkaError] = deque(maxlen=_PROBLEMS_KEPT)
         ahead = _BULK_READ_AHEAD if is_bulk else {}
         self._consumer = Consumer(
@@ -331,13 +331,13 @@ class TopicReader:
     def partitions(self) -> list[int]:
         """The topic's partitions, none where it does not exist."""
         with translated(_ATTEMPT.format(self._topic), acl=_ACL, problems=self._recent_problems):
-            return partitions_of(self._consumer, self._topic, lambda: self._left)
+            return partitions_of(self._consumer, self._topic, lambda: self._deadline.left)
 
     def await_topic(self) -> None:
         """Until the topic exists, or reading is over."""
         while not self._is_over and not self.partitions():
             time.sleep(_AGAIN_SECONDS)
-            self._progress()
+            self._deadline.restart()
 
     def assign(self, *, from_beginning: bool, back: int, since: int | None = None) -> None:
         """Read every partition from a time on (epoch milliseconds), else from its first record, else from its end.
@@ -378,17 +378,17 @@ class TopicReader:
         starts = [TopicPartition(self._topic, part.partition, part.first) for part in ranges if part.partition in ends]
         if starts:
             self._consumer.assign(starts)
-        self._progress()
+        self._deadline.restart()
         while ends and not self._is_over:
             with translated(_ATTEMPT.format(self._topic), acl=_ACL, problems=self._recent_problems):
                 came = self._consumer.consume(BATCH, _POLL_SECONDS)
                 batch = [message for message in came if self._is_record(message, ends)]
                 if came:
-                    self._progress()
-                elif time.monotonic() >= self._reach_by:
+                    self._deadline.restart()
+                elif self._deadline.is_over:
                     raise KafkaException(KafkaError(KafkaError._TIMED_OUT))  # noqa: SLF001 - the client's own name of it
             yield batch
-            self._progress()  # the one who asked may have taken its time
+            self._deadline.restart()  # the one who asked may have taken its time
 
     def _is_record(self, message: Message, ends: dict[int, int]) -> bool:
         """Whether it is a record within the ends; those that are reached are taken out of them, and not read on."""
@@ -415,7 +415,7 @@ class TopicReader:
             ends = self._offsets_at(numbers, OFFSET_END)
             unread = {(self._topic, number): end for number, end in zip(numbers, ends, strict=True)}
         self._consumer.assign(self._assigned)  # not before: the question would wait behind a fetch
-        self._progress()
+        self._deadline.restart()
         while not self._is_over and (unread or not until_end):
             with translated(_ATTEMPT.format(self._topic), acl=_ACL, problems=self._recent_problems):
                 message = self._consumer.poll(_POLL_SECONDS)
@@ -423,24 +423,16 @@ class TopicReader:
                 if error is not None and error.name() != END_OF_PARTITION and not is_transient_for_reader(error):
                     raise KafkaException(error)
                 if message is not None and (error is None or error.name() == END_OF_PARTITION):
-                    self._progress()
-                elif until_end and time.monotonic() >= self._reach_by:
+                    self._deadline.restart()
+                elif until_end and self._deadline.is_over:
                     raise KafkaException(KafkaError(KafkaError._TIMED_OUT))  # noqa: SLF001 - the client's own name of it
             if message is None:
                 continue
             if error is None:
                 yield message
-                self._progress()  # the one who asked may have taken its time
+                self._deadline.restart()  # the one who asked may have taken its time
             elif error.name() == END_OF_PARTITION:
                 note_end(unread, (self._topic, message.partition() or 0), message.offset() or 0)
-
-    def _progress(self) -> None:
-        """Kafka has answered, or need not have: it has all of its time for the next answer."""
-        self._reach_by = time.monotonic() + REACH_SECONDS
-
-    @property
-    def _left(self) -> float:
-        return max(self._reach_by - time.monotonic(), _LEAST_SECONDS)
 
     @property
     def _is_over(self) -> bool:
@@ -451,7 +443,7 @@ class TopicReader:
     def _offsets_at(self, numbers: Iterable[int], moment: int) -> list[int]:
         partitions = [TopicPartition(self._topic, number) for number in numbers]
         with translated(_ATTEMPT.format(self._topic), acl=_ACL, problems=self._recent_problems):
-            return offsets_at(self._consumer, partitions, moment, within=self._left)
+            return offsets_at(self._consumer, partitions, moment, within=self._deadline.left)
 
     def _recent_problems(self) -> deque[KafkaError]:
         self._consumer.poll(0)  # or librdkafka keeps them to itself

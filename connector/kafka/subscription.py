@@ -19,6 +19,7 @@ from confluent_kafka import (
 )
 
 from connector.errors import ConfigurationError, ConnectorError, OutsideUnreachable
+from connector.kafka.deadline import Deadline
 from connector.kafka.errors import (
     END_OF_PARTITION,
     FENCED,
@@ -41,7 +42,6 @@ from connector.kafka.reader import (
 
 _POLL_SECONDS: Final = 0.2
 _AGAIN_SECONDS: Final = 0.5
-_LEAST_SECONDS: Final = 0.1
 _AT_ONCE: Final = 500
 _PROBLEMS_KEPT: Final = 100
 _SESSION_MS: Final = 45_000
@@ -121,7 +121,7 @@ class Subscription:
         }
         self._consumer = Consumer(self._properties)
         self._started = self._rested = time.monotonic()
-        self._reach_by = self._started + REACH_SECONDS
+        self._deadline = Deadline(REACH_SECONDS)
         self._is_begun = False
 
     def close(self) -> None:
@@ -157,7 +157,7 @@ class Subscription:
     def restart_idle_clock(self) -> None:
         """Restart the clock of ``idle_seconds``, and Kafka's time to answer: who asks may have taken its time."""
         self._rested = time.monotonic()
-        self._reach_by = self._rested + REACH_SECONDS
+        self._deadline.restart()
 
     def sleep(self, seconds: float) -> None:
         """Wait, and stay a member of the group meanwhile, however long it takes."""
@@ -222,7 +222,7 @@ class Subscription:
         if not self._until_end:
             while len(found) < len(self._topics) and not self.is_over:
                 time.sleep(_AGAIN_SECONDS)
-                self._reach_by = time.monotonic() + REACH_SECONDS
+                self._deadline.restart()
                 found = self._existing()
         partitions = [TopicPartition(topic, each) for topic, numbers in found.items() for each in numbers]
         self._start_at_since(partitions)
@@ -236,7 +236,7 @@ class Subscription:
 
     def _existing(self) -> dict[str, list[int]]:
         with self._translated():
-            found = {each: partitions_of(self._consumer, each, lambda: self._left) for each in self._topics}
+            found = {each: partitions_of(self._consumer, each, lambda: self._deadline.left) for each in self._topics}
         return {topic: numbers for topic, numbers in found.items() if numbers}
 
     def _start_at_since(self, partitions: Iterable[TopicPartition]) -> None:
@@ -324,7 +324,7 @@ class Subscription:
             self._merge.put(record)
 
     def _reached_end(self, message: Message) -> None:
-        self._reach_by = time.monotonic() + REACH_SECONDS
+        self._deadline.restart()
         partition = (str(message.topic()), message.partition() or 0)
         end = message.offset() or 0
         note_end(self._unread, partition, end)
@@ -350,13 +350,13 @@ class Subscription:
     def _refuse_silence(self) -> None:
         """Raise where nothing has come of what must be there: a job that is to end must not take that for the end."""
         now = time.monotonic()
-        if self._group is None and self._until_end and self._unread and now >= self._reach_by:
+        if self._group is None and self._until_end and self._unread and self._deadline.is_over:
             with self._translated():
                 raise KafkaException(KafkaError(KafkaError._TIMED_OUT))  # noqa: SLF001 - the client's own name of it
         if self._group is None or self._is_assigned or self._idle_seconds is None:
             return
         if now - self._started >= self._idle_seconds + self._session_seconds:
-            self._reach_by = now + REACH_SECONDS
+            self._deadline.restart()
             if self._existing():
                 raise OutsideUnreachable(
                     f"cannot {self._attempt}: the group {self._group} has given this member no partition; "
@@ -373,10 +373,6 @@ class Subscription:
     @property
     def _is_merging(self) -> bool:
         return self._merge is not None and self._merge.holds
-
-    @property
-    def _left(self) -> float:
-        return max(self._reach_by - time.monotonic(), _LEAST_SECONDS)
 
     @property
     def _session_seconds(self) -> float:

@@ -24,6 +24,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined] # the package 
 )
 
 from connector.errors import ConnectorError, OutsideUnreachable
+from connector.kafka.deadline import Deadline
 from connector.kafka.errors import LOG_NOTHING, REACH, UNKNOWN_TOPIC, is_refusal, is_transient, translated
 from connector.message.routes import CANARY, Route, Routes
 from connector.message.weda import ENVIRONMENTS
@@ -47,7 +48,6 @@ DURABLE_IN_SYNC: Final = 2
 _MIN_INSYNC: Final = "min.insync.replicas"
 _DEFAULT_REPLICATION: Final = "default.replication.factor"
 _BROKERS_DEFAULT: Final = -1
-_LEAST_SECONDS: Final = 0.1
 _RETRY_SECONDS: Final = 0.1
 _GRACE_SECONDS: Final = 2.0
 _PROBLEMS_KEPT: Final = 100
@@ -489,20 +489,8 @@ class TopicAdmin:
         return self._problems
 
 
-class _Deadline:
-    """A moment by which everything must have been answered."""
-
-    def __init__(self, seconds: float) -> None:
-        self._at = time.monotonic() + seconds
-
-    @property
-    def left(self) -> float:
-        """Seconds; never so few that librdkafka would refuse them."""
-        return max(_LEAST_SECONDS, self._at - time.monotonic())
-
-    @property
-    def is_over(self) -> bool:
-        return time.monotonic() >= self._at
+class _Deadline(Deadline):
+    """A deadline of futures."""
 
     def result(self, answer: "Future[_T]") -> _T:
         """The answer; TimeoutError should librdkafka, which has its own clock, overrun it by far."""

@@ -1,0 +1,34 @@
+"""By when Kafka has to have answered."""
+
+import time
+from typing import Final
+
+_LEAST_SECONDS: Final = 0.1
+
+
+class Deadline:
+    """A moment by which everything must have been answered.
+
+    Args:
+        seconds: From now, and from each `restart`.
+    """
+
+    __slots__ = ("_at", "_seconds")
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._at = time.monotonic() + seconds
+
+    def restart(self) -> None:
+        """Begin anew: Kafka has answered, or need not have, and has all of its time for the next answer."""
+        self._at = time.monotonic() + self._seconds
+
+    @property
+    def left(self) -> float:
+        """Seconds; never so few that librdkafka would refuse them."""
+        return max(_LEAST_SECONDS, self._at - time.monotonic())
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the moment has come."""
+        return time.monotonic() >= self._at
