@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 import typer
-from confluent_kafka import Producer
 
 from connector import errors
 from connector.cli import app
@@ -20,6 +19,7 @@ from connector.message.schemas import ALL, INSTANCE_EVENT, TASK_EVENT, load
 from connector.settings import Settings
 from connector.settings.parts import is_part
 from connector.testing import encode
+from tests.servers import produce
 from tools import dictionary
 from tools.reference import metrics_page
 
@@ -224,9 +224,7 @@ def test_the_readme_s_reader_reads_a_topic(kafka, topic_prefix):
     topic = f"{topic_prefix}.events"
     kafka.create_topic(topic, partitions=1)
     value = encode(load(TASK_EVENT), dictionary.sample_record(TASK_EVENT))
-    producer = Producer({"bootstrap.servers": kafka.bootstrap_servers})
-    producer.produce(topic, value, key="bpm_1912233445566778899")
-    assert producer.flush(120) == 0
+    produce(kafka.bootstrap_servers, [{"topic": topic, "value": value, "key": "bpm_1912233445566778899"}])
     [program] = blocks(README, "python")
     assert SERVER in program
     program = program.replace(SERVER, f"{kafka.bootstrap_servers!r}, prefix={topic_prefix!r}")

@@ -12,16 +12,15 @@ from urllib.parse import parse_qs
 
 import pytest
 from aiohttp import web
-from confluent_kafka import Producer
 from fastavro import parse_schema, schemaless_writer
 from fastavro.schema import to_parsing_canonical_form
 
 from tests.faults.consumer import RECORD_TYPE_OF, SCHEMAS, field_names, read
 from tests.faults.messages import Message, messages
 from tests.faults.sender import Load, Sender
-from tests.servers import KafkaCluster
+from tests.servers import KafkaCluster, produce
 from tests.servers.ports import LOOPBACK, free_ports
-from tests.waiting import PATIENCE_SECONDS, until
+from tests.waiting import until
 
 Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -204,6 +203,5 @@ def _fingerprint(schema: Any) -> bytes:
 
 
 def _produce(kafka: KafkaCluster, topic: str, value: bytes) -> None:
-    producer = Producer({"bootstrap.servers": kafka.bootstrap_servers})
-    producer.produce(topic, value, key=b"i", headers={"ce_id": "Ü".encode()}, timestamp=1_772_415_000_000)
-    assert producer.flush(PATIENCE_SECONDS) == 0
+    record = {"topic": topic, "value": value, "key": b"i", "headers": {"ce_id": "Ü".encode()}}
+    produce(kafka.bootstrap_servers, [record | {"timestamp": 1_772_415_000_000}])

@@ -3,13 +3,15 @@
 import asyncio
 import json
 import time
+from collections.abc import Iterator
+from typing import Any
 
 import aiohttp
 import pytest
-from confluent_kafka import Producer
 
 from connector.errors import OutcomeUnknown
 from tests.integration.conftest import BY_DEFAULT, TOKEN
+from tests.servers import produce
 from tests.waiting import at_least, until
 
 LETTERS = 30_000
@@ -109,11 +111,13 @@ async def measure(lags: list[float]) -> None:
 
 def make_dead_letter(bootstrap_servers: str, topic: str) -> None:
     """Put dead letters into a topic."""
-    producer = Producer({"bootstrap.servers": bootstrap_servers, "queue.buffering.max.messages": 2 * LETTERS})
+    produce(bootstrap_servers, _dead_letters(topic))
+
+
+def _dead_letters(topic: str) -> Iterator[dict[str, Any]]:
     for number in range(LETTERS):
         body = json.dumps({"msgContext": {"msgType": "Task", "number": number, "comment": "x" * 150}}).encode()
         about = {"code": "42203", "stage": "convert", "message": "instanceId is missing"}
         headers = [(f"weda.error.{name}", text.encode()) for name, text in about.items()]
         headers += [("weda.source", b"default"), ("weda.received-at", str(1_795_000_000_000 + number).encode())]
-        producer.produce(topic, body, f"i-{number % 1000}".encode(), headers=headers)
-    assert producer.flush(120) == 0
+        yield {"topic": topic, "value": body, "key": f"i-{number % 1000}".encode(), "headers": headers}

@@ -15,7 +15,6 @@ from urllib.parse import urlencode
 
 import aiohttp
 import pytest
-from confluent_kafka import Producer
 
 from connector.admin.client import OperationsClient
 from connector.errors import ConnectorError
@@ -27,7 +26,7 @@ from tests.faults.stage import TOKEN as STAGE_TOKEN
 from tests.faults.stage import Connector as Process
 from tests.integration.conftest import PATIENT_ENVIRONMENT, TOKEN, Running
 from tests.integration.test_main_job import decode
-from tests.servers import KafkaCluster
+from tests.servers import KafkaCluster, produce
 from tests.servers.reading import read_topic
 from tests.waiting import PATIENCE_SECONDS, until
 
@@ -332,10 +331,17 @@ async def test_what_kafka_refused_goes_to_the_topics_that_lack_it(start, kafka, 
 
 def copy(kafka: KafkaCluster, found: list[Any]) -> None:
     """Put records into their topic once more, as a connector may after a crash (P4)."""
-    producer = Producer({"bootstrap.servers": kafka.bootstrap_servers})
-    for one in found:
-        producer.produce(one.topic(), one.value(), one.key(), headers=one.headers(), timestamp=one.timestamp()[1])
-    assert producer.flush(PATIENCE_SECONDS) == 0
+    records = (
+        {
+            "topic": one.topic(),
+            "value": one.value(),
+            "key": one.key(),
+            "headers": one.headers(),
+            "timestamp": one.timestamp()[1],
+        }
+        for one in found
+    )
+    produce(kafka.bootstrap_servers, records)
 
 
 async def test_bodies_of_every_kind_come_back_as_they_were_and_one_that_stands_twice_once(start, kafka, topic_prefix):

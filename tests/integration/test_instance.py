@@ -6,24 +6,23 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from datetime import UTC
 from functools import partial
 from typing import Any
 
 import aiohttp
 import pytest
-from confluent_kafka import Producer
 
 from connector.kafka.partitions import partition_of
-from connector.kafka.publisher import producer_properties
 from connector.message.encoding import MAGIC
 from connector.message.events import convert
 from connector.message.headers import headers
 from connector.message.parsing import BodyKind, parse
-from connector.message.routes import STREAMS, Routes
+from connector.message.routes import STREAMS, Route, Routes
 from connector.values import IngestId, Request
 from tests.integration.conftest import TOKEN, Running
-from tests.servers import KafkaCluster
+from tests.servers import KafkaCluster, produce
 from tests.waiting import PATIENCE_SECONDS, at_least, until
 
 NOBODY = "http://127.0.0.1:1"
@@ -232,22 +231,23 @@ def fill(kafka: KafkaCluster, prefix: str, count: int) -> None:
     route = next(one for one in routes.all if one.stream.name == "events")
     for stream in (*STREAMS, "dead-letters"):
         kafka.create_topic(routes.topic(stream), partitions=12)
-    producer = Producer({**producer_properties(kafka.bootstrap_servers, {}), "queue.buffering.max.messages": count})
+    produce(kafka.bootstrap_servers, _records(route, count))
+
+
+def _records(route: Route, count: int) -> Iterator[dict[str, Any]]:
     at = time.time_ns() // 1_000_000
     for number in range(count):
         body = json.dumps(task(f"i-{number // 5}", number)).encode()
         request = Request("default", body, "application/json", at + number)
         event, ingest_id = convert(parse(body, BodyKind.JSON), UTC), IngestId(f"0190-{number}")
         value = event.encode(route.schema, MAGIC + route.schema.fingerprint, request, ingest_id)
-        producer.produce(
-            route.topic,
-            value,
-            event.instance_id.encode(),
-            headers=list(headers(event, request, ingest_id)),
-            timestamp=request.received_at,
-        )
-        producer.poll(0)
-    assert producer.flush(PATIENCE_SECONDS) == 0
+        yield {
+            "topic": route.topic,
+            "value": value,
+            "key": event.instance_id.encode(),
+            "headers": list(headers(event, request, ingest_id)),
+            "timestamp": request.received_at,
+        }
 
 
 @pytest.mark.parametrize(

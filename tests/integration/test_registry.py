@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from confluent_kafka import Message, Producer
+from confluent_kafka import Message
 from confluent_kafka.schema_registry import SchemaRegistryClient
 from confluent_kafka.schema_registry.avro import AvroDeserializer, AvroSerializer
 from confluent_kafka.serialization import MessageField, SerializationContext
@@ -23,7 +23,7 @@ from connector.kafka.registry import Unregistered
 from connector.message.schemas import WORKFLOW_EVENT, load
 from tests.contract.test_evolution import grown
 from tests.integration.conftest import Running, Start
-from tests.servers import SchemaRegistry, read_topic
+from tests.servers import SchemaRegistry, produce, read_topic
 from tests.servers.gate import Certificates, gate
 from tests.waiting import equals, until
 
@@ -138,7 +138,8 @@ async def test_readers_and_writers_of_neighbouring_versions_read_each_other(
         ours = {"instanceId": "i-1", "msgType": "Task", "msgId": "later", "source": "default", "ingestId": "x"}
         fields = dict.fromkeys(load(WORKFLOW_EVENT).fields) | ours | {"receivedAt": 1, "extras": {}, "newField": 2}
         value = later(fields, SerializationContext(topic, MessageField.VALUE))
-    await asyncio.to_thread(produce, running.connector.bootstrap_servers, topic, b"i-1", value)
+    record = {"topic": topic, "key": b"i-1", "value": value}
+    await asyncio.to_thread(produce, running.connector.bootstrap_servers, [record])
     assert await running.post({**TASK, "msgId": "m-4"}) == (200, {"code": 0})
 
     found = await records(running, "events", 3)
@@ -156,12 +157,6 @@ async def test_readers_and_writers_of_neighbouring_versions_read_each_other(
         running.connector.bootstrap_servers, prefix=topic_prefix, registry=registry.url, until_end=True
     ) as ours:
         assert [event.value["msgId"] for event in await asyncio.to_thread(list, ours)] == ["m-2", "later", "m-4"]
-
-
-def produce(bootstrap_servers: str, topic: str, key: bytes, value: bytes) -> None:
-    producer = Producer({"bootstrap.servers": bootstrap_servers, "partitioner": "murmur2_random"})
-    producer.produce(topic, key=key, value=value)
-    assert producer.flush(120) == 0
 
 
 # --- of another mind ---

@@ -28,7 +28,6 @@ import psycopg
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from confluent_kafka import Producer
 from pyiceberg.catalog.sql import SqlCatalog
 from pyiceberg.exceptions import NoSuchTableError
 from sqlalchemy.exc import OperationalError
@@ -37,7 +36,7 @@ from connector.message.encoding import MAGIC
 from connector.message.schemas import FLAT_EVENT, load
 from connector.simulator.processes import PEOPLE
 from tests.faults.reliability import machine
-from tests.servers import KafkaCluster, SchemaRegistry, read_topic
+from tests.servers import KafkaCluster, SchemaRegistry, produce, read_topic
 from tests.servers.artifacts import CONNECT, ICEBERG, PLUGINS, READERS, SPARK, products
 from tests.servers.connect import Connect
 from tests.servers.flink import sql_client
@@ -442,14 +441,14 @@ def test_spark_reads_every_version_and_both_framings(
     framings = (MAGIC + load(FLAT_EVENT).fingerprint, *(b"\0" + number.to_bytes(4, "big") for number in ids))
     expected = {}
     kafka.create_topic(topic, partitions=1)
-    producer = Producer({"bootstrap.servers": kafka.bootstrap_servers})
+    records = []
     for offset, row in enumerate(list(stage.events.values())[:30]):
         framing, schema = framings[offset % 3], (newest, older, newest)[offset % 3]
         record = io.BytesIO()
         fastavro.schemaless_writer(record, fastavro.parse_schema(schema), row)
-        producer.produce(topic, framing + record.getvalue())
+        records.append({"topic": topic, "value": framing + record.getvalue()})
         expected[0, offset] = row | {"extrasJson": None} if schema is older else row
-    producer.flush()
+    produce(kafka.bootstrap_servers, records)
     (stage.folder / "avro").symlink_to(ROOT / "avro")
     script = stage.written("spark.py")
     script.write_text(script.read_text(encoding="utf-8").replace(f"{PREFIX}.flat", topic), encoding="utf-8")

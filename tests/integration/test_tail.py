@@ -11,13 +11,11 @@ from datetime import UTC
 from itertools import islice
 
 import pytest
-from confluent_kafka import Producer
 from rich.cells import cell_len
 
 from connector.errors import OutsideUnreachable
 from connector.intake.dead_letters import dead_letter
 from connector.kafka.embedded import EmbeddedBroker
-from connector.kafka.publisher import producer_properties
 from connector.kafka.reader import ConsumerRecord, read_records
 from connector.message.encoding import SingleObjectFraming
 from connector.message.events import convert
@@ -25,7 +23,7 @@ from connector.message.headers import headers
 from connector.message.parsing import BodyKind, parse
 from connector.message.routes import STREAMS, Routes
 from connector.values import IngestId, InstanceId, ProducibleRecord, Request
-from tests.servers import KafkaCluster
+from tests.servers import KafkaCluster, produce
 from tests.waiting import PATIENCE_SECONDS
 
 SECONDS = 60
@@ -104,11 +102,19 @@ def letter(prefix: str, body: bytes, instance: str | None = None) -> ProducibleR
 
 
 def publish(servers: str, records: Sequence[ProducibleRecord]) -> None:
-    producer = Producer({**producer_properties(servers, {}), "log_level": 2})
-    for record in records:
-        at = {"headers": list(record.headers), "timestamp": record.timestamp}
-        producer.produce(record.topic, record.value, record.key, **at)
-    assert producer.flush(SECONDS) == 0
+    produce(
+        servers,
+        (
+            {
+                "topic": record.topic,
+                "value": record.value,
+                "key": record.key,
+                "headers": list(record.headers),
+                "timestamp": record.timestamp,
+            }
+            for record in records
+        ),
+    )
 
 
 def read(servers: str, prefix: str, stream: str = "events", **options: object) -> list[ConsumerRecord]:

@@ -10,12 +10,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
-from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka import Consumer, TopicPartition
 
 from connector.errors import ConfigurationError, OutsideUnreachable
 from connector.kafka.topics import TopicAdmin, TopicSpec, TopicState, desired_topics, plan
 from connector.settings import Settings
-from tests.servers import KafkaCluster
+from tests.servers import KafkaCluster, produce
 from tests.waiting import PATIENCE_SECONDS, wait_until
 
 SECONDS = 60
@@ -257,12 +257,11 @@ def with_records_and_a_group(kafka: KafkaCluster, prefix: str) -> str:
     """The topics of a prefix; ``events`` has three records in two partitions, of which ``reports`` has read one."""
     TopicAdmin(kafka.bootstrap_servers, {}).create(desired_topics(settings(prefix)), SECONDS)
     events = f"{prefix}.events"
-    servers = {"bootstrap.servers": kafka.bootstrap_servers}
-    producer = Producer(servers)
-    for partition, value in ((0, b"a"), (0, b"b"), (2, b"c")):
-        producer.produce(events, value, partition=partition)
-    assert producer.flush(SECONDS) == 0
-    reader = Consumer(servers | {"group.id": f"{prefix}-reports"})
+    produce(
+        kafka.bootstrap_servers,
+        [{"topic": events, "value": value, "partition": at} for at, value in ((0, b"a"), (0, b"b"), (2, b"c"))],
+    )
+    reader = Consumer({"bootstrap.servers": kafka.bootstrap_servers, "group.id": f"{prefix}-reports"})
     reader.commit(offsets=[TopicPartition(events, 0, 1)], asynchronous=False)
     reader.close()
     return events

@@ -18,6 +18,7 @@ From a test::
 
 from tests.servers.errors import DidNotStart, NotInstalled, ServerError
 from tests.servers.kafka import KafkaCluster
+from tests.servers.producing import produce
 from tests.servers.prometheus import Prometheus
 from tests.servers.reading import end_offsets, read_topic
 from tests.servers.registry import SchemaRegistry
@@ -30,5 +31,6 @@ __all__ = [
     "SchemaRegistry",
     "ServerError",
     "end_offsets",
+    "produce",
     "read_topic",
 ]

@@ -53,6 +53,11 @@ SMALL = {
     "num.network.threads": "2",
     "num.io.threads": "4",
     "log.cleaner.dedupe.buffer.size": "8388608",
+    # Records with a time of years ago are kept, unless a topic says otherwise; then they are gone at once, not in one
+    # run of many.
+    "log.retention.ms": "-1",
+    "log.retention.check.interval.ms": "1000",
+    "log.initial.task.delay.ms": "500",
 }
 
 # A killed broker is let in again only when its old session is over, the only broker of a cluster too.
