@@ -130,7 +130,7 @@ async def test_the_files_are_readable_by_their_owner_only(path):
 
 
 async def test_one_process_owns_the_journal(path):
-    """Rule 7: a second owner reads which file and what to do."""
+    """The error of a second owner says who holds the file."""
     async with opened(path):
         with pytest.raises(OutsideUnreachable, match="held by another process"):
             await SqliteJournal(path, max_bytes=LIMIT).open()
@@ -199,7 +199,7 @@ def disk() -> Iterator[FailingDisk]:
 
 @pytest.mark.parametrize("what", ["sync", "write"])
 async def test_a_failing_disk_refuses_and_the_refused_do_not_come_back(path, disk, what):
-    """Rule 7: after a failed commit the file is reopened and verified before it is written again."""
+    """After a failed commit the file is reopened and verified before it is written again."""
     async with opened(path, vfs=disk.name) as journal:
         await journal.admit(admission(1))
         disk.failing.add(what)

@@ -138,7 +138,7 @@ async def test_a_stop_under_load_keeps_everything_that_was_accepted(start, kafka
 
 
 async def test_fatal_errors_under_load_lose_nothing_and_reorder_nothing(start, kafka, topic_prefix, seed):
-    """Rule 5: the producer is rebuilt, and what it had goes back to the head of each lane."""
+    """The producer is rebuilt, and what it held goes back to the head of each lane."""
     running = await start()
     accepted: dict[str, list[str]] = defaultdict(list)
 

@@ -84,7 +84,7 @@ async def test_a_cancelled_waiter_harms_nobody_else(publisher, topic):
 
 
 async def test_after_a_fatal_error_a_new_generation_publishes(publisher, topic):
-    """Rule 5: purge, report the rest as uncertain, rebuild, go on."""
+    """The producer is purged and rebuilt; what it held is reported as uncertain."""
     assert await publish(publisher, record(topic, b"before")) == (None,)
     bring_into_fatal_state(publisher)
 

@@ -116,7 +116,7 @@ async def test_a_message_without_records_is_safe_at_once(bench):
 
 
 async def test_one_message_of_an_instance_is_in_flight_and_the_next_waits(bench):
-    """Rule 1."""
+    """At most one message of an instance is with librdkafka."""
     bench.publisher.hold()
     first, second, other = bench.admit("a", "1"), bench.admit("a", "2"), bench.admit("b", "1")
     assert (bench.values("a"), bench.values("b")) == (["1"], ["1"])
@@ -138,7 +138,7 @@ async def test_the_next_waits_until_every_record_of_the_one_before_is_reported(b
 
 
 async def test_what_waits_too_long_is_journaled_and_thereby_safe(bench):
-    """Rule 3: after the publish wait, the journal."""
+    """A message that Kafka has not acknowledged within the publish wait goes to the journal."""
     bench.publisher.hold()
 
     assert await bench.admit("a", "1") is Durability.JOURNALED
@@ -163,7 +163,7 @@ async def test_while_stalled_messages_go_straight_to_the_journal(bench):
 
 
 async def test_what_waits_behind_a_journaled_message_is_journaled_too_and_stays_behind(bench):
-    """Rule 2: a lane with rows stays closed to the straight way."""
+    """While a lane has rows in the journal, none of its messages goes straight to Kafka."""
     bench.publisher.hold()
     first, second = bench.admit("a", "1"), bench.admit("a", "2")
     assert [await first, await second] == [Durability.JOURNALED] * 2
@@ -177,7 +177,7 @@ async def test_what_waits_behind_a_journaled_message_is_journaled_too_and_stays_
 
 
 async def test_a_failed_delivery_is_published_again_from_the_head_of_its_lane(bench):
-    """Rule 4: an error counts as possibly persisted."""
+    """A failed delivery counts as possibly persisted."""
     bench.publisher.fail_next(1, TIMED_OUT)
     first, second = bench.admit("a", "1"), bench.admit("a", "2")
 
@@ -188,7 +188,7 @@ async def test_a_failed_delivery_is_published_again_from_the_head_of_its_lane(be
 
 
 async def test_only_the_streams_that_are_open_are_published_again(bench, monkeypatch):
-    """Rule 2: a journal row is a message and its set of open streams."""
+    """A journal row holds a message and the streams that are still open."""
     publish = bench.publisher.publish
 
     def half(records, report):
@@ -204,7 +204,7 @@ async def test_only_the_streams_that_are_open_are_published_again(bench, monkeyp
 
 
 async def test_while_the_producer_is_rebuilt_messages_go_to_the_journal(bench):
-    """Rule 5."""
+    """A fatal error of the producer refuses no message."""
     bench.publisher.close()
     assert await bench.admit("a", "1") is Durability.JOURNALED
     bench.publisher.reopen()
@@ -226,7 +226,7 @@ async def test_before_the_topics_are_there_messages_go_to_the_journal():
 
 
 async def test_a_record_that_kafka_refuses_alone_becomes_a_dead_letter(bench):
-    """Rule 4: refused in company it is tried alone; refused alone it is a dead letter, and the lane goes on."""
+    """A record rejected with others is tried alone; rejected alone it becomes a dead letter, and the lane goes on."""
     bench.publisher.fail_next(2, TOO_LARGE)
     first, second = bench.admit("a", "1"), bench.admit("a", "2")
     await first, await second
@@ -326,7 +326,7 @@ async def test_what_failed_and_finds_no_room_is_refused(bench):
 
 
 async def test_replay_is_round_robin_over_instances():
-    """Rule 8: a hot instance does not starve the others."""
+    """A hot instance does not starve the others."""
     rows = [Admission(n, "hot", Request("default", b"", "", 1), (record("hot", str(n)),)) for n in range(1, 500)]
     rows += [Admission(900 + n, f"i{n}", Request("default", b"", "", 1), (record(f"i{n}", "1"),)) for n in range(20)]
     bench = Bench(InMemoryJournal(rows))
