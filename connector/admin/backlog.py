@@ -81,7 +81,7 @@ def status_of_file(path: Path) -> dict[str, Any]:
             backlog = journal.backlog()
     except DamagedFile as damage:
         return {"journal": str(path), "damaged": str(damage)}
-    oldest = backlog.oldest_received_at
+    oldest = backlog.oldest_waits_since
     return {
         "journal": str(path),
         "damaged": None,

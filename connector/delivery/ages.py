@@ -39,21 +39,21 @@ class Ages:
         self._sequences.append(next_sequence)
         self._moments.append(self._sampled_at)
 
-    def since(self, sequence: int, received_at: int) -> float:
+    def since(self, sequence: int, waits_since: int) -> float:
         """The moment on the monotonic clock from which on a message waits, or one not long before.
 
         Args:
             sequence: Its position in the order.
-            received_at: Epoch milliseconds, as the clock was then.
+            waits_since: Epoch milliseconds, as the clock was then.
         """
         if self._is_alone and sequence >= self._sequences[0]:
             at = bisect_right(self._sequences, sequence)
             return self._sampled_at if at == len(self._sequences) else self._moments[at - 1]
-        since = time.monotonic() - max(time.time() - received_at / 1000, 0)
+        since = time.monotonic() - max(time.time() - waits_since / 1000, 0)
         return min(since, self._started) if self._is_alone else since
 
-    def since_oldest(self, sequence: int, received_at: int) -> float:
+    def since_oldest(self, sequence: int, waits_since: int) -> float:
         """The moment for the message that has waited longest: however the wall clock steps, its age grows."""
         if self._oldest is None or self._oldest[0] != sequence:
-            self._oldest = sequence, self.since(sequence, received_at)
+            self._oldest = sequence, self.since(sequence, waits_since)
         return self._oldest[1]

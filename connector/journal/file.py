@@ -41,6 +41,7 @@ DAMAGE: Final = (apsw.CorruptError, apsw.NotADBError, UnicodeDecodeError)
 
 _LOG = structlog.get_logger("connector.journal")
 
+# The column `received_at` holds `Request.waits_since`: it keeps the name that it has in the files of 0.1.0.
 _MESSAGES: Final = (
     "CREATE TABLE message (sequence INTEGER PRIMARY KEY, lane TEXT NOT NULL, source TEXT NOT NULL, "
     "received_at INTEGER NOT NULL, content BLOB NOT NULL, checksum INTEGER) STRICT;"
@@ -64,7 +65,7 @@ class StoredRow(NamedTuple):
         sequence: Its position in the order.
         lane: What is kept in order.
         source: Who sent it.
-        received_at: Epoch milliseconds.
+        waits_since: Epoch milliseconds; the column is ``received_at``.
         content: The request and its open records, encoded.
         checksum: CRC-32 of all the rest; None in rows that format 1 wrote.
     """
@@ -72,7 +73,7 @@ class StoredRow(NamedTuple):
     sequence: int
     lane: str
     source: str
-    received_at: int
+    waits_since: int
     content: bytes
     checksum: int | None = None
 
@@ -113,7 +114,7 @@ class StoredRow(NamedTuple):
         return self.checksum is None or self.checksum == self._sum()
 
     def _sum(self) -> int:
-        header = f"{self.sequence}\x00{self.lane}\x00{self.source}\x00{self.received_at}\x00"
+        header = f"{self.sequence}\x00{self.lane}\x00{self.source}\x00{self.waits_since}\x00"
         return zlib.crc32(self.content, zlib.crc32(header.encode()))
 
 
@@ -258,7 +259,7 @@ class JournalFile:
         return (self._one("SELECT max(sequence) FROM message") or 0) + 1
 
     def oldest(self) -> tuple[int, int] | None:
-        """``sequence`` and ``received_at`` of the first row in the order."""
+        """``sequence`` and ``waits_since`` of the first row in the order."""
         rows = list(self._database.execute("SELECT sequence, received_at FROM message ORDER BY sequence LIMIT 1"))
         return rows[0] if rows else None
 

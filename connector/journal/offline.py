@@ -49,7 +49,7 @@ class Backlog:
         by_stream: How many of them still have a record of a stream to be published.
         topics: Where these records go.
         lanes: Instances that have some, and dead letters, each of which has a lane of its own.
-        oldest_received_at: Epoch milliseconds of the first in the order, or None.
+        oldest_waits_since: Since when the first in the order waits, in epoch milliseconds, or None.
         size_bytes: Bytes in use: database and write-ahead log.
         accounts: The ledger of each source since the journal's creation.
     """
@@ -59,7 +59,7 @@ class Backlog:
     by_stream: dict[str, int]
     topics: frozenset[tuple[str, str]]
     lanes: int
-    oldest_received_at: int | None
+    oldest_waits_since: int | None
     size_bytes: int
     accounts: dict[str, Account]
 
@@ -145,7 +145,7 @@ class DetachedJournal:
         topics: set[tuple[str, str]] = set()
         oldest: int | None = None
         for one in self.admissions():
-            oldest = one.request.received_at if oldest is None else oldest
+            oldest = one.request.waits_since if oldest is None else oldest
             sources[one.request.source] += 1
             open_records = {(record.stream, record.topic) for record in one.records}
             streams.update(stream for stream, _ in open_records)
@@ -156,7 +156,7 @@ class DetachedJournal:
             by_stream=dict(streams),
             topics=frozenset(topics),
             lanes=self._one("SELECT count(DISTINCT lane) FROM message") if self._format else 0,
-            oldest_received_at=oldest,
+            oldest_waits_since=oldest,
             size_bytes=self._used(),
             accounts=self._accounts(sources),
         )

@@ -50,9 +50,9 @@ _SEARCH: Final = """
     ORDER BY sequence
 """
 _STATE: Final = """
-    SELECT (SELECT coalesce(sum(bytes), 0)::bigint FROM weda_lane), o.sequence, o.received_at
+    SELECT (SELECT coalesce(sum(bytes), 0)::bigint FROM weda_lane), o.sequence, o.waits_since
     FROM (SELECT 1) AS one
-    LEFT JOIN (SELECT sequence, received_at FROM weda_row ORDER BY sequence LIMIT 1) AS o ON true
+    LEFT JOIN (SELECT sequence, waits_since FROM weda_row ORDER BY sequence LIMIT 1) AS o ON true
 """
 _WAITING: Final = """
     WITH renewed AS (
@@ -227,8 +227,8 @@ class SharedJournal:
             Unavailable: The database does not answer, or gives this replica no lease: it can take nothing.
         """
         self._membership.check_lease()
-        [(size, sequence, received_at)] = await self._read(_STATE, {})
-        return JournalState(size, None if sequence is None else Oldest(sequence, received_at))
+        [(size, sequence, waits_since)] = await self._read(_STATE, {})
+        return JournalState(size, None if sequence is None else Oldest(sequence, waits_since))
 
     async def waiting_by_source(self) -> dict[str, int]:
         """How many rows of each source this replica reports; each row is reported by one replica.

@@ -10,10 +10,12 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import apsw
+import msgspec
 import pytest
 
 from connector.errors import OutsideUnreachable, Unavailable
 from connector.journal.model import Account, Admission
+from connector.journal.offline import detached
 from connector.journal.sqlite import SqliteJournal
 from connector.values import ProducibleRecord, Request
 from tests.waiting import PATIENCE_SECONDS
@@ -90,6 +92,18 @@ async def test_the_state_tells_size_and_the_oldest(path):
         state = await journal.state()
         assert state.oldest == (7, admission(7).request.received_at)
         assert state.size_bytes > 0
+
+
+async def test_the_oldest_of_reprocessed_dead_letters_waits_since_it_was_reprocessed(path):
+    """Whoever reprocesses a letter of three weeks ago in an outage has not had three weeks of outage."""
+    once = admission(7)
+    again = msgspec.structs.replace(once.request, attempt=2, reprocessed_at=once.request.received_at + 1_814_400_000)
+    async with opened(path) as journal:
+        await journal.admit(msgspec.structs.replace(once, request=again))
+        assert (await journal.state()).oldest == (7, again.reprocessed_at)
+
+    with detached(path) as left:
+        assert left.backlog().oldest_waits_since == again.reprocessed_at
 
 
 async def test_notes_are_kept(path):

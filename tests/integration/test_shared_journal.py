@@ -376,6 +376,15 @@ async def test_every_row_is_counted_by_one_replica(one, other, database):
     assert {state.size_bytes for state in states} == {database.ask("SELECT sum(length(content)) FROM weda_row")[0][0]}
 
 
+async def test_the_oldest_of_reprocessed_dead_letters_waits_since_it_was_reprocessed(one, other):
+    """Whoever reprocesses a letter of three weeks ago in an outage has not had three weeks of outage."""
+    once = admission((await claimed(one)).sequence)
+    again = msgspec.structs.replace(once.request, attempt=2, reprocessed_at=once.request.received_at + 1_814_400_000)
+    await one.admit(msgspec.structs.replace(once, request=again))
+
+    assert (await other.state()).oldest == (once.sequence, again.reprocessed_at)
+
+
 async def test_every_replica_finds_the_rows_of_all_of_them_by_their_bytes(one, other):
     """An instance, a text of the body in whichever form it has, the id of a request; and in parts, as a search goes."""
     name = "请假%_\\"

@@ -138,8 +138,8 @@ class _Saved:
     def take(self, columns: Columns) -> None:
         """Recognise a record by its shape, and keep it if it is whole."""
         match columns:
-            case [int() as sequence, str() as lane, str() as source, int() as received_at, bytes() as content, *rest]:
-                self._take_row(StoredRow(sequence, lane, source, received_at, content, rest[0] if rest else None))
+            case [int() as sequence, str() as lane, str() as source, int() as waits_since, bytes() as content, *rest]:
+                self._take_row(StoredRow(sequence, lane, source, waits_since, content, rest[0] if rest else None))
             case [
                 _,
                 str() as source,

@@ -39,7 +39,7 @@ CREATE TABLE weda_row (
     sequence bigint PRIMARY KEY,
     lane bytea NOT NULL,
     source text NOT NULL,
-    received_at bigint NOT NULL,
+    waits_since bigint NOT NULL,
     content bytea NOT NULL
 )
 WITH (
@@ -52,6 +52,7 @@ WITH (
 );
 
 COMMENT ON TABLE weda_row IS 'What is accepted and not yet published, in the order of sequence within a lane.';
+COMMENT ON COLUMN weda_row.waits_since IS 'Epoch milliseconds: when it was received; of a reprocessed dead letter, when that was reprocessed.';
 
 CREATE INDEX weda_row_by_lane ON weda_row (lane, sequence);
 
@@ -209,7 +210,7 @@ CREATE FUNCTION weda_apply_batch(
     amended_sequences bigint[], amended_lanes bytea[], amended_contents bytea[],
     stored_sequences bigint[], stored_lanes bytea[],
     stored_id_keys bytea[], stored_content_keys bytea[], stored_fingerprints bytea[],
-    stored_sources text[], stored_times bigint[], stored_contents bytea[],
+    stored_sources text[], stored_waits_since bigint[], stored_contents bytea[],
     note_names text[], note_values bigint[],
     claimed_lanes bytea[], claimed_id_keys bytea[], claimed_content_keys bytea[], claimed_fingerprints bytea[],
     OUT refused bigint[], OUT idle_lanes bytea[], OUT has_more boolean,
@@ -278,10 +279,10 @@ BEGIN
         )
     );
     WITH stored AS (
-        INSERT INTO weda_row (sequence, lane, source, received_at, content)
-        SELECT coalesce(s.sequence, nextval('weda_sequence')), s.lane, s.source, s.received_at, s.content
-        FROM unnest(stored_sequences, stored_lanes, stored_sources, stored_times, stored_contents) WITH ORDINALITY
-        AS s (sequence, lane, source, received_at, content, at)
+        INSERT INTO weda_row (sequence, lane, source, waits_since, content)
+        SELECT coalesce(s.sequence, nextval('weda_sequence')), s.lane, s.source, s.waits_since, s.content
+        FROM unnest(stored_sequences, stored_lanes, stored_sources, stored_waits_since, stored_contents)
+        WITH ORDINALITY AS s (sequence, lane, source, waits_since, content, at)
         WHERE s.at <> ALL (refused) ORDER BY s.at
         ON CONFLICT (sequence) DO NOTHING
         RETURNING weda_row.lane, length(weda_row.content) AS size
