@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from connector.message import weda
-from connector.message.flat import CODES, PERSONS
+from connector.message.flat import CODES
 from connector.message.schemas import (
     AVRO_TYPES,
     CONNECTOR_FIELDS,
@@ -169,7 +169,7 @@ def _columns(fields: list[Field]) -> Iterator[Field]:
     docs = {field["name"]: field["doc"] for field in fields}
     for field in fields:
         name = field["name"]
-        if name in PERSONS:
+        if name in weda.PERSON_FIELDS:
             yield from _persons(field)
         elif known.get(name) != "maps" and name not in CONNECTOR_FIELDS:
             yield field
@@ -183,7 +183,7 @@ def _columns(fields: list[Field]) -> Iterator[Field]:
 def _persons(field: Field) -> Iterator[Field]:
     meaning, term, rest, example = _parts(field["doc"])
     people = json.loads(example)
-    start, only = PERSONS[field["name"]], _only(rest)
+    start, only = weda.PERSON_FIELDS[field["name"]], _only(rest)
     for part, what, zh, note, values in (
         ("Ids", f"the persons' ids in `{field['name']}`, whichever shape it has", " ID", _NOBODY, 0),
         ("Names", f"the names that belong to `{start}Ids`, place by place", "姓名", _NO_NAME, 1),

@@ -9,10 +9,11 @@
             print(event.instance_id, event.value["actionName"])
 """
 
-from connector.consuming.event import Event, Mark, Person, persons
+from connector.consuming.event import Event, Mark
 from connector.consuming.events import PREFIX, REPEATS_KEPT, Events, by_instance
 from connector.consuming.stores import MemoryStore, Parked, SqliteStore, Store, TooManyParked
 from connector.kafka.subscription import PartitionsLost
+from connector.message.persons import Person, persons
 
 __all__ = [
     "PREFIX",

@@ -9,22 +9,14 @@ from typing import Any, Final, NewType
 
 from connector.errors import Unreadable
 from connector.kafka.reader import ConsumerRecord
-from connector.message.conversion import named_in_record
-from connector.message.flat import PERSONS
+from connector.message import weda
+from connector.message.persons import Person, persons
 
 Mark = NewType("Mark", bytes)
 """Sixteen bytes that an event has in common with its repeats, and with nothing else."""
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MARK_BYTES: Final = 16
-
-
-@dataclass(frozen=True, slots=True)
-class Person:
-    """Somebody whom an event names, by WeDa's id."""
-
-    id: str
-    name: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,23 +58,9 @@ class Event:
         text = f"{self.stream}\0{self.instance_id}\0{identity}"
         return Mark(hashlib.blake2b(text.encode(errors="surrogatepass"), digest_size=_MARK_BYTES).digest())
 
-    def persons(self, field: str = "approverMap") -> tuple[Person, ...]:
+    def persons(self, field: str = weda.APPROVERS) -> tuple[Person, ...]:
         """The persons of a field such as ``approverMap`` or ``startUserMap``, in every stream. See `persons`."""
         return persons(self.value or {}, field)
-
-
-def persons(value: Mapping[str, Any], field: str) -> tuple[Person, ...]:
-    """The persons that a field of maps names, each once, in their order; one without a name has the id for a name.
-
-    They are the persons of the stream ``flat``: of its records they are read from the columns, such as ``approverIds``
-    and ``approverNames`` for ``approverMap``. Of other records the same function reads the maps.
-    """
-    columns = PERSONS.get(field, "")
-    if f"{columns}Ids" in value:
-        ids, names = value[f"{columns}Ids"], value[f"{columns}Names"]
-    else:
-        ids, names, _ = named_in_record(value.get(field) or ())
-    return tuple({each: Person(each, name.strip() or each) for each, name in zip(ids, names, strict=True)}.values())
 
 
 def event_of(record: ConsumerRecord) -> Event:

@@ -8,12 +8,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from heapq import nsmallest
+from itertools import islice
 from operator import attrgetter
 from statistics import median, quantiles
 from typing import Any, Final
 
 from connector.kafka.reader import ConsumerRecord
 from connector.message import weda
+from connector.message.persons import Person, nodes, persons
 from connector.message.schemas import WORKFLOW_EVENT, codes, load
 
 MOST_INSTANCES: Final = 5_000
@@ -29,11 +31,6 @@ MOST_LISTED: Final = 50
 """Rows of each table of `Figures`."""
 
 _LONGEST: Final = 200
-_PERSON_NAME_KEYS: Final = ("userName", "name", "nickName")
-_NAME_KEYS: Final = (*_PERSON_NAME_KEYS, "elementName")
-_ID_KEYS: Final = ("userId", "id", "elementId")
-_NO_NAMES: Final = frozenset({"true", "false", "null"})
-_ENDS: Final = frozenset({weda.REJECT, weda.WITHDRAW, weda.SEND_BACK, weda.TERMINATE})
 _TENTHS: Final = 10
 _CHANGED_AT: Final = attrgetter("changed_at")
 
@@ -148,7 +145,7 @@ class Instance:
         self.started_at = fact.started_at or self.started_at or fact.received_at
         if fact.kind == weda.TASK and fact.node:
             self._act(fact)
-        elif fact.kind == weda.INSTANCE and (fact.status in weda.OVER or fact.action == weda.DELETE_INSTANCE):
+        elif fact.kind == weda.INSTANCE and weda.is_over(fact.action, fact.status):
             self.ended_at = fact.ended_at or fact.received_at
             self._close_all(self.ended_at)
 
@@ -212,14 +209,14 @@ class Instance:
             visit.wait_for(fact.to)
         elif action in {weda.TODO, weda.ADD_ASSIGNEE}:
             visit.wait_for({**fact.people, **fact.to} if action == weda.TODO else fact.to)
-        elif action in _ENDS:
+        elif action in weda.NODE_ENDS:
             self._close_all(fact.closed_at or fact.received_at)
             visit.is_sent_back = action == weda.SEND_BACK
             self.send_backs += visit.is_sent_back
         elif action in weda.PASSES:
             visit.people |= fact.people
             visit.close(at)
-        elif action in weda.DECISIONS:
+        elif action == weda.APPROVE:
             visit.people = visit.people or dict(fact.people)
             visit.decide(fact.people, at)
 
@@ -362,7 +359,6 @@ def fact_of(record: ConsumerRecord) -> Fact | None:
     if not isinstance(value, dict) or record.key is None:
         return None
     action, status = value.get("action"), value.get("instanceStatus")
-    node = people_of(value.get("elementMap"))
     return Fact(
         record.key,
         value.get("receivedAt") or record.timestamp,
@@ -370,16 +366,16 @@ def fact_of(record: ConsumerRecord) -> Fact | None:
         value.get("msgType") or "",
         _text(value, "flowTitle"),
         _text(value, "processName"),
-        people_of(value.get("startUserMap")),
+        people_of(value, weda.STARTER),
         value.get("startTime") or None,
         value.get("endTime") or None,
         action,
         status,
         _text(value, "instanceStatusName") or meaning("instanceStatus", status),
         value.get("elementId") or _text(value, "elementName"),
-        _text(value, "elementName") or joined(node),
-        people_of(value.get("approverMap")),
-        {**people_of(value.get("turnToUserMap")), **people_of(value.get("addAssigneeMap"))},
+        _text(value, "elementName") or joined(nodes_of(value)),
+        people_of(value, weda.APPROVERS),
+        {**people_of(value, weda.TURNED_TO), **people_of(value, weda.ADDED)},
         value.get("taskStartTime") or None,
         value.get("taskEndTime") or None,
     )
@@ -393,23 +389,14 @@ def facts_of(records: Iterable[ConsumerRecord]) -> Iterator[Fact]:
             yield fact
 
 
-def people_of(maps: Iterable[Mapping[str, str | None]] | None) -> dict[str, str]:
-    """The people, or nodes, of WeDa's maps, id → name: each map is id → name, or has the fields of one of them.
+def people_of(value: Mapping[str, Any], field: str) -> dict[str, str]:
+    """The people that a field of a record's value names, id → name."""
+    return _bounded(persons(value, field))
 
-    A value that is no name, such as a number or a JSON object, is left out; an id without a name stands for itself.
-    """
-    found: dict[str, str] = {}
-    for each in maps or ():
-        key = next((each[name] for name in _ID_KEYS if each.get(name)), None)
-        named = next((each[name] for name in _NAME_KEYS if each.get(name)), None)
-        if named is not None or key is not None:
-            pairs: Iterable[tuple[str, str | None]] = ((key or named or "", named or key),)
-        else:
-            pairs = each.items()
-        found |= {one[:_LONGEST]: name[:_LONGEST] for one, name in pairs if name and _is_name(name)}
-        if len(found) >= MOST_PEOPLE:
-            break
-    return found
+
+def nodes_of(value: Mapping[str, Any]) -> dict[str, str]:
+    """The nodes that a record's value names, id → name."""
+    return _bounded(nodes(value))
 
 
 def joined(people: Mapping[str, str]) -> str:
@@ -427,8 +414,8 @@ def meaning(name: str, code: int | None) -> str:
     return "" if code is None else _meanings(name).get(code, "")
 
 
-def _is_name(text: str) -> bool:
-    return text[0] not in "{[" and text not in _NO_NAMES and any(sign.isalpha() for sign in text)
+def _bounded(people: Iterable[Person]) -> dict[str, str]:
+    return {person.id[:_LONGEST]: person.name[:_LONGEST] for person in islice(people, MOST_PEOPLE)}
 
 
 def _text(value: Mapping[str, Any], name: str) -> str:

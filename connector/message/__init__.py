@@ -9,5 +9,6 @@ In the order of a message:
 4. `connector.message.routes`: which streams it goes to, and their topics.
 5. `connector.message.headers` and `connector.message.encoding`: Kafka headers, and the bytes before Avro's.
 
-Beside them: `connector.message.weda` (WeDa's vocabulary) and `connector.message.schemas` (the Avro schemas).
+Beside them: `connector.message.weda` (WeDa's vocabulary), `connector.message.persons` (who is named in its maps) and
+`connector.message.schemas` (the Avro schemas).
 """

@@ -6,15 +6,15 @@ A value that means nothing of its kind is an :class:`~connector.errors.Unconvert
 
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta, tzinfo
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import msgspec
 
 from connector.errors import Unconvertible, Unreadable
-from connector.message import weda
 from connector.message.parsing import Message, is_overflow, load
+from connector.message.persons import Persons, named_in
 
 _AS_SENT: Final = "pass this field on as WeDa sends it"
 
@@ -47,22 +47,6 @@ _ONE_MAP = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _MANY_MAPS = msgspec.json.Decoder(list[dict[str, msgspec.Raw] | None])
 
 Maps = list[dict[str, str]]
-
-
-class Persons(NamedTuple):
-    """The persons of a field of maps: ids and names in the same order, and the ids of what is no person."""
-
-    ids: list[str]
-    names: list[str]
-    others: list[str]
-
-    def add(self, key: str, name: Any) -> None:
-        """Take an entry in, as a person where its name is text."""
-        if isinstance(name, str):
-            self.ids.append(key)
-            self.names.append(name)
-        else:
-            self.others.append(key)
 
 
 def string(value: Any, name: str, message: Message) -> str:
@@ -211,7 +195,7 @@ def maps(value: Any, name: str, message: Message) -> Maps | None:
 
 
 def persons(value: Any, name: str) -> Persons:
-    """Who is named in maps of either shape, as parsed. See `named_in`.
+    """Who is named in maps of either shape, as parsed. See `connector.message.persons.named_in`.
 
     Args:
         value: What `maps` has read.
@@ -220,44 +204,6 @@ def persons(value: Any, name: str) -> Persons:
     if isinstance(value, str):
         value = _opened(value, name) if value.strip() else None
     return named_in(_listed(value) or ())
-
-
-def named_in(maps: Iterable[Mapping[str, Any]]) -> Persons:
-    """Who is named in a list of maps: one person a map with names for id and name, or many, id → name.
-
-    A name that is text makes a person, and so does an id without any name. Any other value says something else, such as
-    ``"active": true`` beside the persons of a map.
-    """
-    found = Persons([], [], [])
-    for one in maps:
-        pair = next((each for each in weda.PERSON if each[0] in one), None)
-        if pair is None:
-            for key, person in one.items():
-                found.add(key, person)
-        else:
-            key = one[pair[0]]
-            is_id = isinstance(key, str | int) and not isinstance(key, bool)
-            found.add(key if isinstance(key, str) else json.dumps(key), one.get(pair[1], "") if is_id else None)
-    return found
-
-
-def named_in_record(maps: Iterable[Mapping[str, str]]) -> Persons:
-    """The same of the maps of a record, where a value that was sent as no text is its JSON text.
-
-    A name that was sent as text and reads as a number, ``true``, ``false`` or ``null`` cannot be told from one.
-    """
-    ids = {key for key, _ in weda.PERSON}
-    return named_in({key: _sent(text, is_id=key in ids) for key, text in one.items()} for one in maps)
-
-
-def _sent(text: str, *, is_id: bool) -> Any:
-    """A value of a record's map as it was sent; an id of digits may have been text, and is one either way."""
-    try:
-        value = load(text)
-    except Unreadable:
-        return text
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return text if isinstance(value, str) or (is_id and is_number) else value
 
 
 def _opened(text: str, name: str) -> Any:

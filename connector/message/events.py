@@ -74,9 +74,7 @@ class Event:
         self._pieces, named = encode_fields(message, instance_id, message_type, zone)
         self.message_id, self.process_key, self.environment, self.action, status = named
         self.fingerprint = message.fingerprint
-        self.is_deletion = message_type == weda.INSTANCE and (
-            self.action == weda.DELETE_INSTANCE or status == weda.INSTANCE_DELETED
-        )
+        self.is_deletion = message_type == weda.INSTANCE and weda.is_deleted(self.action, status)
         self.unknown_fields: Sequence[str] = ()
         if not _KNOWN.issuperset(message.fields):
             self.unknown_fields = [name for name in message.fields if name not in _KNOWN]

@@ -14,18 +14,10 @@ from typing import Any, Final
 from connector.errors import ConfigurationError
 from connector.message import avro, conversion
 from connector.message.parsing import Message
+from connector.message.persons import Persons
 from connector.message.schemas import FLAT_EVENT, WORKFLOW_EVENT, Kind, Schema, binary_type, codes, kinds, load
-from connector.message.weda import INSTANCE_ID, MESSAGE_TYPE
+from connector.message.weda import INSTANCE_ID, MESSAGE_TYPE, PERSON_FIELDS
 from connector.values import IngestId, Request
-
-PERSONS: Final[Mapping[str, str]] = {
-    "approverMap": "approver",
-    "startUserMap": "starter",
-    "turnToUserMap": "turnedTo",
-    "addAssigneeMap": "added",
-    "ccUserMap": "copiedTo",
-}
-"""Field of maps of persons → what the names of its two columns begin with."""
 
 MOMENTS: Final = ("taskEndTime", "endTime", "taskStartTime", "startTime")
 """The fields of which the first that is not null is ``eventTime``."""
@@ -92,11 +84,11 @@ class FlatType:
         """
         fields = message.fields
         without_field = [name for name in self._maps if fields.get(name) is not None]
-        people = {name: conversion.persons(fields[name], name) for name in without_field if name in PERSONS}
+        people = {name: conversion.persons(fields[name], name) for name in without_field if name in PERSON_FIELDS}
         replaced: Sequence[str] = ()
         if message.may_hold_nul:
             pieces, replaced = self._without_nul(pieces, fields)
-            people = {name: conversion.Persons(*map(_clean, each)) for name, each in people.items()}
+            people = {name: Persons(*map(_clean, each)) for name, each in people.items()}
         computed = (
             *(keys[pieces[index]] for index, keys in self._codes),
             *_names(people),
@@ -146,7 +138,7 @@ class _KeysOf(dict[bytes, bytes]):
 def _computed_columns() -> Mapping[str, Any]:
     """Column that is computed here → its type, in the order in which `FlatType.join` computes them."""
     texts = {"type": "array", "items": "string"}
-    people = [f"{begin}{part}" for begin in PERSONS.values() for part in ("Ids", "Names")]
+    people = [f"{begin}{part}" for begin in PERSON_FIELDS.values() for part in ("Ids", "Names")]
     return {
         **{name: ["null", "string"] for name in CODES.values()},
         **dict.fromkeys((*people, "notPersonIds"), texts),
@@ -165,10 +157,10 @@ def _type(name: str, known: Mapping[str, Kind]) -> Any:
     return ["null", binary_type(known[name])] if name in known else _computed_columns()[name]
 
 
-def _names(people: Mapping[str, conversion.Persons]) -> Iterator[bytes]:
+def _names(people: Mapping[str, Persons]) -> Iterator[bytes]:
     """The columns of ids and names of every field of persons, and that of the ids that are no persons'."""
     others: list[str] = []
-    for name in PERSONS:
+    for name in PERSON_FIELDS:
         each = people.get(name)
         if each is None:
             yield _NONE

@@ -46,11 +46,30 @@ MESSAGE_TYPES: Final = MappingProxyType({name.lower(): name for name in (INSTANC
 ENVIRONMENTS: Final = ("pre", "prod")
 """The values of ``envType``."""
 
-PERSON: Final = (("userId", "userName"), ("id", "name"))
-"""The names of a person's id and name in a map that has one person; other maps are id → name, of many."""
+IdAndName = tuple[tuple[str, str], ...]
+"""The names of id and name in a map that has one person, or one node; other maps are id → name, of many."""
+
+PERSON: Final[IdAndName] = (("userId", "userName"), ("id", "name"))
+NODE: Final[IdAndName] = (("elementId", "elementName"), ("id", "name"))
+
+NODES: Final = "elementMap"
+APPROVERS: Final = "approverMap"
+STARTER: Final = "startUserMap"
+TURNED_TO: Final = "turnToUserMap"
+ADDED: Final = "addAssigneeMap"
+COPIED_TO: Final = "ccUserMap"
+"""The fields of maps that name nodes and persons."""
+
+PERSON_FIELDS: Final = MappingProxyType(
+    {APPROVERS: "approver", STARTER: "starter", TURNED_TO: "turnedTo", ADDED: "added", COPIED_TO: "copiedTo"}
+)
+"""Field of maps of persons → what the names of its two columns in `flat` begin with."""
 
 TODO: Final = 0
 """``action`` 待办: a task waits for somebody."""
+
+APPROVE: Final = 2
+"""``action`` 同意: one person approved; others of the node may still have to."""
 
 REJECT: Final = 3
 """``action`` 拒绝: an approver turned the run down."""
@@ -58,20 +77,38 @@ REJECT: Final = 3
 TURN_OVER: Final = 4
 """``action`` 转办: a task was given to somebody else."""
 
+WITHDRAW: Final = 5
+"""``action`` 撤销: a task, or a whole run, was withdrawn."""
+
+SEND_BACK: Final = 6
+"""``action`` 回退: a task was sent back."""
+
 ADD_ASSIGNEE: Final = 7
 """``action`` 会签加签: somebody else has to approve too."""
 
 TERMINATE: Final = 8
 """``action`` 终止: an approver ended the run."""
 
+VOID: Final = 16
+"""``action`` 废弃流程: a run was made void."""
+
+DELETE_INSTANCE: Final = 18
+"""``action`` 删除流程实例: an instance was deleted."""
+
+FINISH: Final = 23
+"""``action`` 流程实例结束: a run has come to its end."""
+
 COPIES: Final = frozenset({15, 21})
 """``action`` 节点抄送, 审批抄送: somebody was sent a copy, and nobody has to act."""
 
-DECISIONS: Final = frozenset({2})
-"""``action`` 同意: one person approved; others of the node may still have to."""
-
 PASSES: Final = frozenset({1, 9, 13, 19, 20})
 """``action`` 提交, 跳过, 处理, 自动同意, 自动同意(异常处理): the node is passed."""
+
+RUN_ENDS: Final = frozenset({TERMINATE, VOID, DELETE_INSTANCE, FINISH})
+"""``action`` after which a run has ended, whatever its status."""
+
+NODE_ENDS: Final = RUN_ENDS | {REJECT, WITHDRAW, SEND_BACK}
+"""``action`` of a task after which nobody has to act at its node."""
 
 TURNED_DOWN: Final = 2
 """``instanceStatus`` 已驳回: the run was turned down."""
@@ -79,17 +116,21 @@ TURNED_DOWN: Final = 2
 APPROVED: Final = 3
 """``instanceStatus`` 审批通过: the run was approved."""
 
-OVER: Final = frozenset({1, 2, 3, 4, 5})
-"""``instanceStatus`` with which a run has ended: terminated, turned down, approved, voided, deleted."""
-
-WITHDRAW: Final = 5
-"""``action`` 撤销: a task was withdrawn."""
-
-SEND_BACK: Final = 6
-"""``action`` 回退: a task was sent back."""
-
-DELETE_INSTANCE: Final = 18
-"""``action`` 删除流程实例: an instance was deleted."""
-
-INSTANCE_DELETED: Final = 5
+DELETED: Final = 5
 """``instanceStatus`` 已删除: the instance is deleted."""
+
+_OVER: Final = frozenset({1, TURNED_DOWN, APPROVED, 4, DELETED})  # 1 已终止 terminated, 4 已作废 voided
+
+
+def is_deleted(action: int | None, status: int | None) -> bool:
+    """Whether a message about an instance says that it is deleted."""
+    return action == DELETE_INSTANCE or status == DELETED
+
+
+def is_over(action: int | None, status: int | None) -> bool:
+    """Whether a message about an instance says that it has ended.
+
+    A status that WeDa's page does not list, such as a suspended run, does not end it.
+    """
+    # After a withdrawal a run may go on from its start. Only where the message has no status does the action tell.
+    return status in _OVER or action in RUN_ENDS or (action == WITHDRAW and status is None)

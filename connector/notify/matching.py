@@ -11,13 +11,8 @@ from connector.notify.outbox import Draft, identity_of
 from connector.notify.rules import FIELDS, Rule, Rules
 from connector.notify.templates import fields_of, render
 
-_OPENING: Final = frozenset({0, 7, 15, 17, 21, None})
-"""Actions that end no task: 待办, 会签加签, 节点抄送, 保存草稿, 审批抄送."""
-
-_UNLISTED_URGE: Final = 14
-_RUNNING: Final = 0
-_ENDING: Final = frozenset({5, 8, 16, 18, 23})
-"""Actions that end an instance: 撤销, 终止, 废弃流程, 删除流程实例, 流程实例结束."""
+_DECISIONS: Final = weda.PASSES | {weda.APPROVE, weda.TURN_OVER}
+"""Actions by which the persons of a message are done with a task; others of the node may still have to act."""
 
 _ROOM: Final = Person("", "")
 
@@ -47,12 +42,15 @@ def ended_by(event: Event) -> Ended | None:
     value = event.value or {}
     action = value.get("action")
     if value.get("msgType") == weda.INSTANCE:
-        is_over = action in _ENDING or value.get("instanceStatus") not in {None, _RUNNING}
+        is_over = weda.is_over(action, value.get("instanceStatus"))
         return Ended(event.instance_id, None, ()) if is_over else None
-    if action in _OPENING or action == _UNLISTED_URGE:
+    node = value.get("elementId") or ""
+    if action in weda.NODE_ENDS:
+        return Ended(event.instance_id, node, ())
+    # An unknown action ends no reminder: one that is sent too often is better than one that nobody gets.
+    if action not in _DECISIONS:
         return None
-    persons = tuple(person.id for person in event.persons("approverMap"))
-    return Ended(event.instance_id, value.get("elementId") or "", persons)
+    return Ended(event.instance_id, node, tuple(person.id for person in event.persons(weda.APPROVERS)))
 
 
 def _of_rule(event: Event, rule: Rule, rules: Rules, now: datetime) -> Iterator[tuple[Draft, str | None]]:

@@ -13,6 +13,7 @@ import yaml
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from connector.errors import ConfigurationError
+from connector.message import weda
 from connector.message.schemas import WORKFLOW_EVENT, codes, load
 from connector.notify.templates import check_template
 from connector.settings.types import check_timezone
@@ -24,11 +25,11 @@ EVERYBODY: Final = "*"
 
 Recipients = Literal["approvers", "starter", "turnedTo", "added", "copied"]
 FIELDS: Final[Mapping[Recipients, str]] = {
-    "approvers": "approverMap",
-    "starter": "startUserMap",
-    "turnedTo": "turnToUserMap",
-    "added": "addAssigneeMap",
-    "copied": "ccUserMap",
+    "approvers": weda.APPROVERS,
+    "starter": weda.STARTER,
+    "turnedTo": weda.TURNED_TO,
+    "added": weda.ADDED,
+    "copied": weda.COPIED_TO,
 }
 """Who is notified → the field that names them."""
 

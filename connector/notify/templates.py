@@ -12,6 +12,7 @@ from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from connector.consuming import Event, Person
+from connector.message import weda
 from connector.message.schemas import WORKFLOW_EVENT, kinds, load
 
 LONGEST: Final = 4_000
@@ -52,7 +53,7 @@ def fields_of(event: Event, person: Person, persons: tuple[Person, ...]) -> dict
     value = event.value or {}
     known = {name: value.get(name) for name in _KNOWN - _OF_DIGESTS}
     filled = {name: _empty(name) if each is None else each for name, each in known.items()}
-    starters = event.persons("startUserMap")
+    starters = event.persons(weda.STARTER)
     return filled | {
         "person": person,
         "persons": persons,

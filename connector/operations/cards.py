@@ -6,7 +6,7 @@ from typing import Final
 
 from connector.intake.reprocessing import Listing, Reason
 from connector.lookup.fixes import fix_of
-from connector.lookup.instances import Instance, joined, meaning, people_of
+from connector.lookup.instances import Instance, joined, meaning, nodes_of, people_of
 from connector.message import weda
 from connector.telemetry.health import Health
 from connector.telemetry.recent import RecentEvent
@@ -61,8 +61,8 @@ class EventCard:
 
 
 _KINDS: Final[Mapping[int, str]] = {
-    **dict.fromkeys((*weda.DECISIONS, *weda.PASSES), "good"),
-    **dict.fromkeys((weda.REJECT, weda.TERMINATE, weda.SEND_BACK, weda.WITHDRAW, weda.DELETE_INSTANCE), "bad"),
+    **dict.fromkeys((weda.APPROVE, *weda.PASSES), "good"),
+    **dict.fromkeys((*weda.NODE_ENDS - {weda.FINISH},), "bad"),
     **dict.fromkeys((weda.TODO, weda.TURN_OVER, weda.ADD_ASSIGNEE), "fair"),
 }
 
@@ -83,10 +83,10 @@ def event_card(event: RecentEvent) -> EventCard:
         event.instance_id,
         fields["flowTitle"] or "",
         fields["processName"] or "",
-        joined(people_of(fields["approverMap"])) or joined(people_of(fields["startUserMap"])),
+        joined(people_of(fields, weda.APPROVERS)) or joined(people_of(fields, weda.STARTER)),
         fields["actionName"] or meaning("action", action) or ("" if action is None else str(action)),
         _KINDS.get(action, "plain"),
-        fields["elementName"] or joined(people_of(fields["elementMap"])),
+        fields["elementName"] or joined(nodes_of(fields)),
         fields["taskStatusName"] or fields["instanceStatusName"] or "",
         event.source,
     )

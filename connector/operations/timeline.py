@@ -6,7 +6,7 @@ from typing import Any, Final, NamedTuple
 from zoneinfo import ZoneInfo
 
 from connector.kafka.reader import ConsumerRecord
-from connector.lookup.instances import Instance, Visit, facts_of, joined, meaning, people_of
+from connector.lookup.instances import Instance, Visit, facts_of, joined, meaning, nodes_of, people_of
 from connector.message import weda
 from connector.operations import charts
 
@@ -27,7 +27,7 @@ _BACK: Final = {
 _PEOPLE_UNITS: Final = 120
 _WHOLE: Final = 100.0
 _THINNEST: Final = 0.5
-_RECEIVERS: Final = ("turnToUserMap", "addAssigneeMap", "ccUserMap")
+_RECEIVERS: Final = (weda.TURNED_TO, weda.ADDED, weda.COPIED_TO)
 _COLUMN: Final = 132
 _ROW: Final = 44
 _TOP: Final = 40
@@ -245,10 +245,10 @@ def _step(record: ConsumerRecord, value: Mapping[str, Any], before: int | None) 
     back = next((value[name] for name in _BACK.get(action or 0, ()) if value.get(name)), "")
     began, ended = value.get("taskStartTime"), value.get("taskEndTime")
     whole = {
-        "who": _names(value, "approverMap") or _names(value, "startUserMap"),
+        "who": _names(value, weda.APPROVERS) or _names(value, weda.STARTER),
         "what": value.get("actionName") or meaning("action", action) or ("" if action is None else action),
         "kind": value.get("msgType"),
-        "node": value.get("elementName") or _names(value, "elementMap"),
+        "node": value.get("elementName") or joined(nodes_of(value)),
         "back_to": back,
         "to": "、".join(filter(None, (_names(value, name) for name in _RECEIVERS))),
         "status": value.get("taskStatusName") or value.get("instanceStatusName") or "",
@@ -277,7 +277,7 @@ def _longest(name: str) -> int:
 
 
 def _names(value: Mapping[str, Any], field: str) -> str:
-    return joined(people_of(value.get(field)))
+    return joined(people_of(value, field))
 
 
 def _short(name: str) -> str:

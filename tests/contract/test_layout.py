@@ -43,6 +43,7 @@ PURE = (
     "message.weda",
     "message.parsing",
     "message.conversion",
+    "message.persons",
     "message.events",
     "message.records",
     "message.headers",

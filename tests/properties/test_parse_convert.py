@@ -23,7 +23,7 @@ from connector.errors import EmptyBody, Unconvertible, Unreadable
 from connector.message import parsing
 from connector.message.encoding import SingleObjectFraming
 from connector.message.events import convert, readable_instance_id
-from connector.message.flat import MOMENTS, PERSONS
+from connector.message.flat import MOMENTS
 from connector.message.headers import headers
 from connector.message.parsing import BodyKind, parse
 from connector.message.schemas import (
@@ -36,6 +36,7 @@ from connector.message.schemas import (
     kinds,
     load,
 )
+from connector.message.weda import PERSON_FIELDS
 from connector.simulator import Shape, render, runs
 from connector.testing import encode
 from connector.values import IngestId, Request
@@ -134,7 +135,7 @@ def assert_flat(message, whole, flat):
     moments = [whole[name] for name in MOMENTS if whole[name] is not None]
     assert flat["eventTime"] == (moments[0] if moments else None)
     assert flat["fingerprint"] == message.fingerprint.hex()
-    for name, begin in PERSONS.items():
+    for name, begin in PERSON_FIELDS.items():
         ids, names = flat[f"{begin}Ids"], flat[f"{begin}Names"]
         assert len(ids) == len(names)
         assert bool(whole[name]) or not ids

@@ -1,13 +1,17 @@
 """The index of instances: who waits where for how long, and how much of it is kept."""
 
 import time
+from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
 import pytest
 
+from connector.consuming import Event, persons
 from connector.kafka.reader import ConsumerRecord
 from connector.lookup import instances
-from connector.lookup.instances import Index, facts_of, figures, find, people_of
+from connector.lookup.instances import Index, facts_of, figures, find, nodes_of, people_of
+from connector.message import weda
+from connector.notify.matching import ended_by
 from connector.operations import timeline
 
 MINUTE = 60_000
@@ -153,9 +157,44 @@ def test_a_full_index_is_searched_and_counted_in_a_moment():
         ([{"u0": "王芳", "u1": "李娜"}], {"u0": "王芳", "u1": "李娜"}),
         ([{"u0": "王芳", "level": "3", "active": "true", "department": '{"id":"d-17"}'}], {"u0": "王芳"}),
         ([{"userId": "level", "userName": "3"}, {"userId": "u7"}], {"u7": "u7"}),
+        ([{"userId": "u7", "userName": "007"}, {"u8": " "}, {"u9": "--"}], {"u7": "007", "u8": "u8", "u9": "--"}),
+        ([{"nickName": "小王", "age": "31"}], {"nickName": "小王"}),
         ([{}], {}),
         (None, {}),
     ],
 )
-def test_people_have_their_names_whatever_shape_the_maps_have(maps, people):
-    assert people_of(maps) == people
+def test_console_and_consumers_name_the_same_people_whatever_shape_the_maps_have(maps, people):
+    value = {weda.APPROVERS: maps}
+    assert people_of(value, weda.APPROVERS) == people
+    assert {person.id: person.name for person in persons(value, weda.APPROVERS)} == people
+
+
+def test_the_columns_of_flat_name_people_too():
+    assert people_of({"approverIds": ["u0"], "approverNames": ["王芳"]}, weda.APPROVERS) == {"u0": "王芳"}
+
+
+@pytest.mark.parametrize("maps", [[{"n-1": "财务"}], [{"elementId": "n-1", "elementName": "财务"}]])
+def test_a_node_is_read_in_either_shape(maps):
+    assert nodes_of({weda.NODES: maps}) == {"n-1": "财务"}
+
+
+@pytest.mark.parametrize(
+    ("fields", "is_over"),
+    [
+        ({"action": 24, "instanceStatus": 6, "instanceStatusName": "已挂起"}, False),
+        ({"action": 5, "instanceStatus": 0}, False),
+        ({"action": 99, "instanceStatus": 99}, False),
+        ({"action": 22, "instanceStatus": 0}, False),
+        ({"action": 5}, True),
+        ({"action": 16}, True),
+        ({"action": 18, "instanceStatus": 0}, True),
+        ({"action": 23}, True),
+        *(({"action": 99, "instanceStatus": status}, True) for status in range(1, 6)),
+    ],
+)
+def test_console_and_reminders_agree_on_whether_an_instance_has_ended(fields, is_over):
+    message = {"msgType": "Instance", **fields}
+    event = Event("i-1", message, datetime.now(UTC), "", "t", 0, 0)
+
+    assert only(indexed(task("财务", 0, 10), message)).is_over is is_over
+    assert (ended_by(event) is not None) is is_over

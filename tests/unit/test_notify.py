@@ -162,6 +162,8 @@ def test_times_are_in_the_rules_zone_and_texts_have_an_end():
         ({"action": 4, "approverMap": None}, Ended("i-1", "n-1", ())),
         ({"action": 0}, None),
         ({"action": 14}, None),
+        ({"action": 24}, None),
+        ({"action": 6}, Ended("i-1", "n-1", ())),
         ({"msgType": "Instance", "action": 23}, Ended("i-1", None, ())),
         ({"msgType": "Instance", "action": 22, "instanceStatus": 0}, None),
         ({"msgType": "Instance", "action": 99, "instanceStatus": 4}, Ended("i-1", None, ())),

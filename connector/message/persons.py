@@ -1,0 +1,102 @@
+"""Who is named in WeDa's maps. Console, commands, `flat` columns and readers all ask here, so that they agree. Pure."""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple
+
+from connector.errors import Unreadable
+from connector.message import weda
+from connector.message.parsing import load
+
+_BEGINS_JSON: Final = frozenset('"{[-0123456789tfn \t\r\n')
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """Somebody whom an event names, by WeDa's id."""
+
+    id: str
+    name: str
+
+
+class Persons(NamedTuple):
+    """The persons of a field of maps: ids and names in the same order, and the ids of entries that are no person."""
+
+    ids: list[str]
+    names: list[str]
+    others: list[str]
+
+    def add(self, key: str, name: Any) -> None:
+        """Add an entry, as a person if its name is text."""
+        if isinstance(name, str):
+            self.ids.append(key)
+            self.names.append(name)
+        else:
+            self.others.append(key)
+
+
+def named_in(maps: Iterable[Mapping[str, Any]], names: weda.IdAndName = weda.PERSON) -> Persons:
+    """Who is named in a list of maps: each map is one person with an id and a name, or many, id → name.
+
+    An entry whose name is text is a person, and so is an id without a name. Any other value is something else, such as
+    ``"active": true`` beside the persons of a map.
+    """
+    persons = Persons([], [], [])
+    for one in maps:
+        pair = next((each for each in names if each[0] in one), None)
+        if pair is None:
+            for key, name in one.items():
+                persons.add(key, name)
+        else:
+            key = one[pair[0]]
+            is_id = isinstance(key, str | int) and not isinstance(key, bool)
+            persons.add(key if isinstance(key, str) else json.dumps(key), one.get(pair[1], "") if is_id else None)
+    return persons
+
+
+def named_in_record(maps: Iterable[Mapping[str, str]], names: weda.IdAndName = weda.PERSON) -> Persons:
+    """The same for the maps of a record, in which a value that was not sent as text is its JSON text.
+
+    A name that was sent as text but reads as a number, ``true``, ``false`` or ``null`` is taken for that value: a
+    record does not tell them apart.
+    """
+    ids = {key for key, _ in names}
+    return named_in(({key: _as_sent(text, is_id=key in ids) for key, text in one.items()} for one in maps), names)
+
+
+def persons(value: Mapping[str, Any], field: str) -> tuple[Person, ...]:
+    """The persons that a field of maps names, each once, in their order; one without a name has the id for a name.
+
+    They are the persons of the stream ``flat``: of its records they are read from the columns, such as ``approverIds``
+    and ``approverNames`` for ``approverMap``. Of other records the same function reads the maps.
+    """
+    columns = weda.PERSON_FIELDS.get(field, "")
+    if f"{columns}Ids" in value:
+        ids, names = value[f"{columns}Ids"], value[f"{columns}Names"]
+    else:
+        ids, names, _ = named_in_record(value.get(field) or ())
+    return _distinct(ids, names)
+
+
+def nodes(value: Mapping[str, Any]) -> tuple[Person, ...]:
+    """The nodes that a message about an instance names, read as persons are."""
+    ids, names, _ = named_in_record(value.get(weda.NODES) or (), weda.NODE)
+    return _distinct(ids, names)
+
+
+def _distinct(ids: Iterable[str], names: Iterable[str]) -> tuple[Person, ...]:
+    return tuple({each: Person(each, name.strip() or each) for each, name in zip(ids, names, strict=True)}.values())
+
+
+def _as_sent(text: str, *, is_id: bool) -> Any:
+    """A value of a record's map as it was sent; an id of digits may have been text, and is an id either way."""
+    # Nearly every value is a name. JSON text begins with one of a few characters, so most names need no parsing.
+    if text[:1] not in _BEGINS_JSON:
+        return text
+    try:
+        value = load(text)
+    except Unreadable:
+        return text
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return text if isinstance(value, str) or (is_id and is_number) else value
