@@ -83,16 +83,17 @@ class Watchdog:
     """The parts that the connector cannot do without, each with a check whether it is alive."""
 
     def __init__(self) -> None:
-        self._checks: dict[str, Callable[[], bool]] = {}
+        # Not a dict: both listeners have a task "connections", and the second must not replace the check of the first.
+        self._checks: list[tuple[str, Callable[[], bool]]] = []
 
     def watch(self, part: str, is_alive: Callable[[], bool]) -> None:
-        """Check a part from now on."""
-        self._checks[part] = is_alive
+        """Check a part from now on; of several with one name, all have to live."""
+        self._checks.append((part, is_alive))
 
     @property
     def ended(self) -> list[str]:
         """The parts that have ended."""
-        return [part for part, is_alive in self._checks.items() if not is_alive()]
+        return list(dict.fromkeys(part for part, is_alive in self._checks if not is_alive()))
 
 
 class BackgroundTasks:

@@ -66,6 +66,14 @@ async def test_a_part_that_has_ended_makes_the_connector_neither_live_nor_ready(
     assert (health.ended, health.is_ready) == (["gauges"], False)
 
 
+async def test_each_of_two_parts_with_one_name_is_watched():
+    watchdog = Watchdog()
+    watchdog.watch("connections", lambda: False)
+    watchdog.watch("connections", lambda: True)
+
+    assert watchdog.ended == ["connections"]
+
+
 async def test_what_ends_at_the_end_is_not_dead():
     health = Health(1 << 30, is_open=True)
     health.watchdog.watch("gauges", lambda: False)
