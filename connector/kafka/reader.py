@@ -214,7 +214,7 @@ def consumer_properties(
     }
 
 
-def partitions_of(consumer: Consumer, topic: str, seconds_left: Callable[[], float]) -> list[int]:
+def partitions_of(consumer: Consumer, topic: str, deadline: Deadline) -> list[int]:
     """The numbers of a topic's partitions, none where it does not exist.
 
     A broker learns of a new topic a moment after it was made, and any broker may answer: it is missing once
@@ -226,7 +226,7 @@ def partitions_of(consumer: Consumer, topic: str, seconds_left: Callable[[], flo
     for number in range(_ASKS):
         if number:
             time.sleep(_AGAIN_SECONDS)
-        found = consumer.list_topics(topic, timeout=seconds_left()).topics[topic]
+        found = consumer.list_topics(topic, timeout=deadline.left).topics[topic]
         if found.error is not None and found.error.name() != UNKNOWN_TOPIC:
             raise KafkaException(found.error)
         if found.partitions:
@@ -234,9 +234,7 @@ def partitions_of(consumer: Consumer, topic: str, seconds_left: Callable[[], flo
     return list(found.partitions)
 
 
-def offsets_at(
-    consumer: Consumer, partitions: Sequence[TopicPartition], moment: int, *, within: float = REACH_SECONDS
-) -> list[int]:
+def offsets_at(consumer: Consumer, partitions: Sequence[TopicPartition], moment: int, deadline: Deadline) -> list[int]:
     """The offset of the first record of a time or later in each partition, by one request to each broker.
 
     The leader of a new topic, or a new leader, may need a moment to know.
@@ -245,7 +243,7 @@ def offsets_at(
         consumer: Asks.
         partitions: Of which.
         moment: Epoch milliseconds; ``OFFSET_BEGINNING`` for the oldest record, ``OFFSET_END`` for the next one.
-        within: Seconds for the answer.
+        deadline: For everything, however often it has to be asked.
 
     Returns:
         Where there is no record of that time or later, the offset of the next one.
@@ -253,11 +251,10 @@ def offsets_at(
     Raises:
         KafkaException: Kafka refuses to say, or has not said it in time.
     """
-    deadline = time.monotonic() + within
     while partitions:
         try:
             found = consumer.offsets_for_times(
-                [TopicPartition(each.topic, each.partition, moment) for each in partitions], within
+                [TopicPartition(each.topic, each.partition, moment) for each in partitions], deadline.left
             )
             error = next((each.error for each in found if each.error is not None), None)
         except KafkaException as exception:
@@ -266,9 +263,9 @@ def offsets_at(
             offsets = [int(each.offset) for each in found]
             if moment == OFFSET_END or OFFSET_END not in offsets:
                 return offsets
-            ends = offsets_at(consumer, partitions, OFFSET_END, within=within)
+            ends = offsets_at(consumer, partitions, OFFSET_END, deadline)
             return [end if offset == OFFSET_END else offset for offset, end in zip(offsets, ends, strict=True)]
-        if not is_transient_for_reader(error) or time.monotonic() >= deadline:
+        if not is_transient_for_reader(error) or deadline.is_over:
             raise KafkaException(error)
         time.sleep(_AGAIN_SECONDS)
     return []
@@ -331,7 +328,7 @@ class TopicReader:
     def partitions(self) -> list[int]:
         """The topic's partitions, none where it does not exist."""
         with translated(_ATTEMPT.format(self._topic), acl=_ACL, problems=self._recent_problems):
-            return partitions_of(self._consumer, self._topic, lambda: self._deadline.left)
+            return partitions_of(self._consumer, self._topic, self._deadline)
 
     def await_topic(self) -> None:
         """Until the topic exists, or reading is over."""
@@ -443,7 +440,7 @@ class TopicReader:
     def _offsets_at(self, numbers: Iterable[int], moment: int) -> list[int]:
         partitions = [TopicPartition(self._topic, number) for number in numbers]
         with translated(_ATTEMPT.format(self._topic), acl=_ACL, problems=self._recent_problems):
-            return offsets_at(self._consumer, partitions, moment, within=self._deadline.left)
+            return offsets_at(self._consumer, partitions, moment, self._deadline)
 
     def _recent_problems(self) -> deque[KafkaError]:
         self._consumer.poll(0)  # or librdkafka keeps them to itself

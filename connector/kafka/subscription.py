@@ -206,7 +206,8 @@ class Subscription:
         owned = sorted(self._owned)
         with self._translated():
             known = self._positions(owned)
-            oldest, ends = (self._offsets_at(owned, moment) for moment in (OFFSET_BEGINNING, OFFSET_END))
+            deadline = Deadline(REACH_SECONDS)
+            oldest, ends = (self._offsets_at(owned, moment, deadline) for moment in (OFFSET_BEGINNING, OFFSET_END))
         return sum(max(end - max(known[each], first), 0) for each, first, end in zip(owned, oldest, ends, strict=True))
 
     # --- beginning ---
@@ -230,13 +231,14 @@ class Subscription:
         if self._until_end:
             owned = sorted(self._owned)
             with self._translated():
-                self._unread = dict(zip(owned, self._offsets_at(owned, OFFSET_END), strict=True))
+                ends = self._offsets_at(owned, OFFSET_END, self._deadline)
+            self._unread = dict(zip(owned, ends, strict=True))
         self._consumer.assign(partitions)
         self._is_assigned = True
 
     def _existing(self) -> dict[str, list[int]]:
         with self._translated():
-            found = {each: partitions_of(self._consumer, each, lambda: self._deadline.left) for each in self._topics}
+            found = {each: partitions_of(self._consumer, each, self._deadline) for each in self._topics}
         return {topic: numbers for topic, numbers in found.items() if numbers}
 
     def _start_at_since(self, partitions: Iterable[TopicPartition]) -> None:
@@ -248,7 +250,7 @@ class Subscription:
             return
         numbers = [(each.topic, each.partition) for each in new]
         with self._translated():
-            offsets = self._offsets_at(numbers, int(self._since.timestamp() * 1000))
+            offsets = self._offsets_at(numbers, int(self._since.timestamp() * 1000), Deadline(REACH_SECONDS))
         for each, offset in zip(new, offsets, strict=True):
             each.offset = offset
 
@@ -342,10 +344,10 @@ class Subscription:
         self._consumer.resume([TopicPartition(*partition) for partition in drained])
 
     def _ends_at(self, partition: Partition) -> int:
-        return self._offsets_at([partition], OFFSET_END)[0]
+        return self._offsets_at([partition], OFFSET_END, Deadline(REACH_SECONDS))[0]
 
-    def _offsets_at(self, partitions: Iterable[Partition], moment: int) -> list[int]:
-        return offsets_at(self._consumer, [TopicPartition(*partition) for partition in partitions], moment)
+    def _offsets_at(self, partitions: Iterable[Partition], moment: int, deadline: Deadline) -> list[int]:
+        return offsets_at(self._consumer, [TopicPartition(*partition) for partition in partitions], moment, deadline)
 
     def _refuse_silence(self) -> None:
         """Raise where nothing has come of what must be there: a job that is to end must not take that for the end."""

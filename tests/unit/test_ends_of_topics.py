@@ -9,9 +9,10 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from confluent_kafka import OFFSET_END, KafkaError, TopicPartition
+from confluent_kafka import OFFSET_END, KafkaError, KafkaException, TopicPartition
 
 from connector.kafka import reader, subscription
+from connector.kafka.deadline import Deadline
 from connector.kafka.reader import ConsumerRecord, TopicReader, read_records
 from connector.kafka.subscription import Subscription
 
@@ -86,3 +87,26 @@ def test_nothing_is_left_out_of_what_a_new_leader_does_not_know_yet(
         monkeypatch.setattr(module, "Consumer", LateConsumer)
 
     assert read() == [0, 1]
+
+
+class NewLeader:
+    """Does not know a time at first, then says that there is no record of it, so that it is asked for the end too."""
+
+    def __init__(self) -> None:
+        self.timeouts: list[float] = []
+
+    def offsets_for_times(self, places: list[TopicPartition], timeout: float) -> list[TopicPartition]:
+        self.timeouts.append(timeout)
+        if len(self.timeouts) == 1:
+            raise KafkaException(KafkaError(KafkaError.LEADER_NOT_AVAILABLE))
+        offset = OFFSET_END if len(self.timeouts) == 2 else 7
+        return [TopicPartition(each.topic, each.partition, offset) for each in places]
+
+
+def test_all_attempts_and_questions_share_one_deadline() -> None:
+    consumer: Any = NewLeader()
+
+    assert reader.offsets_at(consumer, [TopicPartition(TOPIC, 0)], 1_700_000_000_000, Deadline(5)) == [7]
+    first, second, third = consumer.timeouts
+    assert 5 >= first > second > third
+    assert second <= 5 - reader._AGAIN_SECONDS
