@@ -22,6 +22,7 @@ from connector.answers import Answer, Send
 from connector.errors import (
     ConnectorError,
     Defect,
+    EmptyBody,
     Overloaded,
     Refused,
     Rejected,
@@ -390,7 +391,7 @@ def _outcome_of(result: Accepted | ConnectorError) -> str:
     """The label of metrics and log."""
     if isinstance(result, Accepted):
         return result.outcome.value
-    if isinstance(result, Rejected):
+    if isinstance(result, Rejected | EmptyBody):  # nothing is kept of either
         return "rejected"
     if isinstance(result, Refused):
         return "refused"
