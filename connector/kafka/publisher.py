@@ -24,6 +24,7 @@ import structlog
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from connector import supervision
+from connector.kafka.deadline import Deadline
 from connector.kafka.errors import MISSING_TOPIC
 from connector.values import ProducibleRecord
 
@@ -103,6 +104,10 @@ class Publisher(Protocol):
         """Flush for at most so long, then report what is left as failed."""
 
 
+_UNREPORTED: Final = Failure(FailureKind.UNCERTAIN, "_UNREPORTED", "no delivery report has come")
+"""In place of what will be reported of a record: None would say that it is published."""
+
+
 class _PendingMessage:
     """One message on its way: its records and what was reported of them; the event loop's alone."""
 
@@ -112,7 +117,7 @@ class _PendingMessage:
         self, records: Sequence[ProducibleRecord], generation: int, report: Callable[[Failures], None]
     ) -> None:
         self.records = records
-        self.failures: list[Failure | None] = [None] * len(records)
+        self.failures: list[Failure | None] = [_UNREPORTED] * len(records)
         self.generation = generation
         self.is_reported = False
         self.missing = len(records)
@@ -370,8 +375,8 @@ class KafkaPublisher:
         self._backoff_seconds = min(2 * self._backoff_seconds, _LONGEST_BACKOFF_SECONDS)
 
     def _poll_until_empty(self, producer: Producer, seconds: float) -> None:
-        deadline = time.monotonic() + seconds
-        while len(producer) > 0 and time.monotonic() < deadline:
+        deadline = Deadline(seconds)
+        while len(producer) > 0 and not deadline.is_over:
             self._poll_once(producer)
 
     def _flush(self, seconds: float) -> None:
@@ -384,10 +389,14 @@ class KafkaPublisher:
         self._poll_until_empty(producer, 1.0)
 
     def _fail_generation(self, generation: int, failure: Failure) -> None:
-        """On the event loop: report what is left of a generation and those before it as failed."""
-        self._dispatch_reports()
-        for pending in [each for each in self._in_flight if each.generation <= generation]:
-            pending.failures = [failure] * len(pending.failures)
+        """On the event loop: report what is left of a generation and those before it as failed.
+
+        Only records without a report fail. What a broker has acknowledged with an offset is in Kafka, whatever became
+        of its producer since, and publishing it again would make a duplicate.
+        """
+        self._dispatch_reports()  # the last reports of this generation come before its end
+        for pending in [message for message in self._in_flight if message.generation <= generation]:
+            pending.failures = [failure if known is _UNREPORTED else known for known in pending.failures]
             self._finish(pending)
 
     def _client_error(self, error: KafkaError) -> None:

@@ -108,6 +108,23 @@ async def test_every_message_in_flight_at_a_fatal_error_is_reported_once(publish
     assert len(reports) == 500
 
 
+async def test_a_record_that_was_acknowledged_before_its_producer_was_purged_stays_published(kafka, topic, monkeypatch):
+    monkeypatch.setattr(publisher_module, "_PURGE_SECONDS", 0.0)  # as if librdkafka did not report what it purges
+    waits = {"topic.metadata.propagation.max.ms": 600_000}  # for a topic that is not there
+    publisher = KafkaPublisher(producer_properties(kafka.bootstrap_servers, waits))
+    await publisher.start()
+    both = asyncio.create_task(publish(publisher, record(topic), record(f"{topic}.missing")))
+    await until(lambda: [message.missing for message in publisher._in_flight], equals([1]))
+    report_fatal_error(publisher)
+
+    acknowledged, failure = await both
+    await publisher.stop(5)
+
+    assert acknowledged is None
+    assert failure is not None
+    assert failure.kind is FailureKind.UNCERTAIN
+
+
 async def test_stop_reports_what_is_left(kafka, topic):
     """A flush has a deadline; what is not acknowledged by then is reported as failed, never forgotten."""
     publisher = KafkaPublisher(producer_properties("127.0.0.1:1", {}))
