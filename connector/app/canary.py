@@ -29,6 +29,9 @@ _AGAIN_SECONDS: Final = 1.0
 _LOG = structlog.get_logger("connector.canary")
 _T = TypeVar("_T")
 
+Connection = Callable[[], tuple[str, Mapping[str, Any]]]
+"""Returns brokers and librdkafka properties."""
+
 
 class CanaryMetrics(Protocol):
     """Counts the canaries; the metrics in a running connector."""
@@ -57,8 +60,7 @@ class Canary:
         pipeline: Publishes to the canary's topic.
         topic: That topic; it exists.
         metrics: Counts them.
-        bootstrap_servers: Brokers as ``host:port``, comma-separated.
-        properties: librdkafka properties; those of producers do no harm.
+        connection: Returns brokers and librdkafka properties as they are now: credentials are rotated.
         interval_seconds: From one to the next.
     """
 
@@ -68,8 +70,7 @@ class Canary:
         topic: str,
         *,
         metrics: CanaryMetrics,
-        bootstrap_servers: str,
-        properties: Mapping[str, Any],
+        connection: Connection,
         interval_seconds: float,
     ) -> None:
         self._pipeline = pipeline
@@ -78,12 +79,20 @@ class Canary:
         self._interval = interval_seconds
         self._run = secrets.token_hex(6)
         self._number = 0
-        self._bootstrap_servers = bootstrap_servers
-        self._properties = properties
+        self._connection = connection
+        self._records: _Records | None = None
+
+    def reconnect(self) -> None:
+        """Read back with the properties of now, such as new credentials.
+
+        An open reader keeps those with which it was built, and is refused once a broker asks for them again.
+        """
+        if self._records is not None:
+            self._records.expire()
 
     async def run(self) -> None:
         """Send and read back until cancelled."""
-        records = _Records(self._bootstrap_servers, self._properties, self._topic)
+        self._records = records = _Records(self._connection, self._topic)
         try:
             while True:
                 await records.open()
@@ -96,7 +105,7 @@ class Canary:
             records.close()
 
     async def _keep_sending(self, records: "_Records") -> None:
-        while True:
+        while not records.is_expired:
             began = time.monotonic()
             await self._send_and_wait(records)
             await asyncio.sleep(max(self._interval - (time.monotonic() - began), 0))
@@ -111,16 +120,19 @@ class Canary:
             self._metrics.canary_refused()
             _LOG.warning("the canary was not accepted", reason=refusal.message)
             return
-        while await records.next_key() != name.encode():
-            pass
-        self._metrics.canary_read(time.monotonic() - began)
+        while (message := await records.next()) is not None:
+            if message.key() == name.encode():
+                self._metrics.canary_read(time.monotonic() - began)
+                return
 
 
 class _Records:
     """The canary's topic, read from where it ends now, on a thread of its own."""
 
-    def __init__(self, bootstrap_servers: str, properties: Mapping[str, Any], topic: str) -> None:
-        self._where = (bootstrap_servers, properties, topic)
+    def __init__(self, connection: Connection, topic: str) -> None:
+        self._connection = connection
+        self._topic = topic
+        self.is_expired = False
         self._thread = ThreadPoolExecutor(1, "canary")
         self._is_stopped = False
         self._reader: TopicReader | None = None
@@ -131,13 +143,17 @@ class _Records:
         while not await self._on_thread(self._has_opened):  # noqa: ASYNC110 - brokers set no event
             await asyncio.sleep(_AGAIN_SECONDS)
 
-    async def next_key(self) -> bytes | None:
-        """The key of the next record; None once it is closed.
+    async def next(self) -> Message | None:
+        """The next record; None once this is closed or has expired.
 
         Raises:
-            ConnectorError: Kafka refuses to let the topic be read.
+            ConnectorError: Kafka rejects the reader.
         """
-        return await self._on_thread(self._next_key)
+        return await self._on_thread(self._next)
+
+    def expire(self) -> None:
+        """End reading; `open` begins it again with the properties of then."""
+        self.is_expired = True
 
     def close(self) -> None:
         """Close it once the thread has noticed; nobody waits for it: it may be waiting for a broker."""
@@ -152,7 +168,10 @@ class _Records:
 
     def _has_opened(self) -> bool:
         self._close_reader()
-        self._reader = TopicReader(*self._where, is_stopped=lambda: self._is_stopped)
+        self.is_expired = False  # before the properties are read: those that change from here on expire this reader
+        self._reader = TopicReader(
+            *self._connection(), self._topic, is_stopped=lambda: self._is_stopped or self.is_expired
+        )
         try:
             if not self._reader.partitions():
                 return False
@@ -162,9 +181,8 @@ class _Records:
         self._messages = self._reader.messages(until_end=False)
         return True
 
-    def _next_key(self) -> bytes | None:
-        message = next(self._messages, None)
-        return None if message is None else message.key()
+    def _next(self) -> Message | None:
+        return next(self._messages, None)
 
     def _close_reader(self) -> None:
         if self._reader is not None:

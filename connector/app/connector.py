@@ -5,7 +5,7 @@ import contextlib
 import ipaddress
 import socket
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from importlib.metadata import version
 from typing import Any, Final
@@ -204,7 +204,7 @@ class Connector:
         self.health.is_open = True
         # 9. What may change while it runs: credentials, certificates, the properties of the Kafka clients.
         self._watchers.start("files", self._reloader.run)
-        certificates = partial(watch_certificates, lambda: self._reloader.settings, self.metrics)
+        certificates = partial(watch_certificates, lambda: self.settings, self.metrics)
         self._watchers.start("certificates", certificates)
         _LOG.info(
             "the connector is up",
@@ -222,6 +222,11 @@ class Connector:
         _LOG.info("the connector is shutting down")
         await self._stack.aclose()
         _LOG.info("the connector has stopped")
+
+    @property
+    def settings(self) -> Settings:
+        """The settings in effect now."""
+        return self._reloader.settings
 
     @property
     def must_restart(self) -> asyncio.Event:
@@ -249,7 +254,7 @@ class Connector:
         settings = self._settings
         return Context(
             version=VERSION,
-            settings=lambda: self._reloader.settings,
+            settings=lambda: self.settings,
             health=self.health,
             history=History(self.metrics.registry, self.health),
             recent=self.recent,
@@ -259,8 +264,12 @@ class Connector:
             running=lambda: self._running,
         )
 
+    def _kafka_connection(self) -> tuple[str, Mapping[str, Any]]:
+        """Brokers and librdkafka properties as they are now: those of the start may have been rotated."""
+        return self.bootstrap_servers, self.settings.kafka.properties
+
     def _producer_properties(self) -> dict[str, Any]:
-        properties = producer_properties(self.bootstrap_servers, self._reloader.settings.kafka.properties)
+        properties = producer_properties(*self._kafka_connection())
         if self._is_replica:  # nothing may leave librdkafka's queue after the lease
             properties["message.timeout.ms"] = int(MESSAGE_TIMEOUT_SECONDS * 1000)
         return properties
@@ -436,7 +445,7 @@ class Connector:
         return dead_letters.for_rejection(topic, request, records, failure)
 
     async def _start_watching_brokers(self, delivery: Delivery, shared: SharedJournal | None) -> None:
-        admin = TopicAdmin(self.bootstrap_servers, self._settings.kafka.properties)
+        admin = TopicAdmin(*self._kafka_connection())
         self._reloader.on_properties(lambda: self._exchange_clients(admin))
         brokers = BrokerWatch(
             self._settings,
@@ -455,7 +464,7 @@ class Connector:
 
     def _exchange_clients(self, admin: TopicAdmin) -> None:
         self.publisher.rebuild_with(self._producer_properties())
-        admin.exchange(self.bootstrap_servers, self._reloader.settings.kafka.properties)
+        admin.exchange(*self._kafka_connection())
 
     # --- 8. pipeline, receiver, canary, gauges, console ---
 
@@ -516,10 +525,10 @@ class Connector:
             pipeline,
             routes[0].topic,
             metrics=self.metrics,
-            bootstrap_servers=self.bootstrap_servers,
-            properties=self._settings.kafka.properties,
+            connection=self._kafka_connection,
             interval_seconds=self._settings.canary.interval_seconds,
         )
+        self._reloader.on_properties(canary.reconnect)
 
         async def run() -> None:
             self.metrics.canary_starts(self._settings.canary.interval_seconds)
@@ -548,7 +557,7 @@ class Connector:
         self, pipeline: Pipeline, journal: Journal, order: AnyOrder, resolved: Resolved | None, delivery: Delivery
     ) -> None:
         """Give the operations listener what it needs beyond probes."""
-        reader = KafkaReader(self.bootstrap_servers, lambda: self._reloader.settings, self.health)
+        reader = KafkaReader(self.bootstrap_servers, lambda: self.settings, self.health)
         letters = DeadLetterReprocessor(
             pipeline,
             journal,

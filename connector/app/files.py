@@ -10,6 +10,7 @@ LOOK_SECONDS: Final = 1.0
 """How often the files are checked."""
 
 Stamp = tuple[tuple[int, int, int] | None, ...]
+"""Inode, time and size of each file; None for one that is not there."""
 
 
 @dataclass
@@ -25,28 +26,37 @@ class WatchedFiles:
     def __init__(self) -> None:
         self._watched: list[_Watched] = []
 
-    def watch(self, files: Callable[[], Iterable[Path]], act: Callable[[], None]) -> None:
-        """Call ``act`` on the event loop after one of the files has changed; ``files`` is called at every check."""
-        self._watched.append(_Watched(files, act, _stamp(files())))
+    def watch(
+        self, files: Callable[[], Iterable[Path]], act: Callable[[], None], *, since: Stamp | None = None
+    ) -> None:
+        """Call ``act`` on the event loop after one of the files has changed.
+
+        Args:
+            files: The files; called at every check.
+            act: What to do.
+            since: The files as they were read last; None: as they are now.
+        """
+        self._watched.append(_Watched(files, act, stamp(files()) if since is None else since))
 
     async def run(self) -> None:
         """Check the files until cancelled; an exception of an action ends it."""
         while True:
             await asyncio.sleep(LOOK_SECONDS)
-            for one in self._watched:
-                stamp = await asyncio.to_thread(_stamp, tuple(one.files()))
-                if stamp != one.stamp:
-                    one.stamp = stamp
-                    one.act()
+            for watched in self._watched:
+                latest = await asyncio.to_thread(stamp, tuple(watched.files()))
+                if latest != watched.stamp:
+                    watched.stamp = latest  # before the action: what changes while it reads is another change
+                    watched.act()
 
 
-def _stamp(files: Iterable[Path]) -> Stamp:
+def stamp(files: Iterable[Path]) -> Stamp:
+    """What shows whether the files have changed."""
     return tuple(_stamp_of(path) for path in files)
 
 
 def _stamp_of(path: Path) -> tuple[int, int, int] | None:
     try:
-        found = path.stat()
+        state = path.stat()
     except OSError:
         return None
-    return found.st_ino, found.st_mtime_ns, found.st_size
+    return state.st_ino, state.st_mtime_ns, state.st_size

@@ -1,13 +1,12 @@
 """Changes that take effect without a restart: credentials, certificates, the properties of the Kafka clients."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import structlog
 
-from connector.app.files import WatchedFiles
+from connector.app.files import WatchedFiles, stamp
 from connector.errors import ConfigurationError
 from connector.receiver.tls import ServerTls, TlsFiles
 from connector.settings import Settings
@@ -17,17 +16,35 @@ from connector.telemetry.metrics import Metrics
 _LOG = structlog.get_logger("connector.app")
 
 
-@dataclass(frozen=True, slots=True)
 class Reload:
-    """How to read the settings again.
+    """Reads the settings, and remembers what it read, from one connector of the process to the next.
 
-    Attributes:
+    Args:
         load: Reads them; raises ConfigurationError.
         files: The files that they come from.
+
+    Attributes:
+        files: The files that they come from.
+        stamp: The files as they were before they were read last.
+        latest: The settings that were read last, those included that need a restart; None before `load`.
     """
 
-    load: Callable[[], Settings]
-    files: tuple[Path, ...]
+    def __init__(self, load: Callable[[], Settings], files: tuple[Path, ...]) -> None:
+        self._load = load
+        self.files = files
+        self.stamp = stamp(files)
+        self.latest: Settings | None = None
+
+    def load(self) -> Settings:
+        """Read them.
+
+        Raises:
+            ConfigurationError: They cannot be read; what was read last stays.
+        """
+        before = stamp(self.files)  # not after: a change in between would never be noticed
+        self.latest = self._load()
+        self.stamp = before
+        return self.latest
 
 
 class Reloader:
@@ -56,7 +73,10 @@ class Reloader:
         self._on_settings: list[Callable[[Settings], None]] = []
         self._on_properties: list[Callable[[], None]] = []
         if reload is not None:
-            self._files.watch(lambda: reload.files, partial(self._reloading, "settings", partial(self._take, reload)))
+            take = partial(self._reloading, "settings", partial(self._take, reload))
+            # Since the last reading, not since now: files may have changed while the connector before this one stopped.
+            self._files.watch(lambda: reload.files, take, since=reload.stamp)
+            self._show_restart_needed(settings if reload.latest is None else reload.latest)
         self._files.watch(self._files_of_clients, self._exchange_clients)
 
     def on_settings(self, take: Callable[[Settings], None]) -> None:
@@ -99,7 +119,10 @@ class Reloader:
             take(settings)
         if settings.kafka.properties != before.kafka.properties:
             self._exchange_clients()
-        changed = ", ".join(settings.changed(newer))
+        self._show_restart_needed(newer)
+
+    def _show_restart_needed(self, newer: Settings) -> None:
+        changed = ", ".join(self.settings.changed(newer))
         problem = f"changed, and in effect only after a restart: {changed}" if changed else ""
         self._metrics.restart_needed.set(bool(changed))
         self._health.restart_needed = changed

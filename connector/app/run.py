@@ -27,7 +27,7 @@ async def run(settings: Settings, reload: Reload | None = None) -> None:
     _handle_signals(ended)
     restarts: Counter[str] = Counter()
     while not ended.is_set():
-        await _run_once(settings, ended, reload, restarts)
+        settings = await _run_once(settings, ended, reload, restarts)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_RESTART_SECONDS):
                 await ended.wait()
@@ -42,7 +42,10 @@ def _handle_signals(ended: asyncio.Event) -> None:
         loop.add_signal_handler(number, partial(_LOG.warning, "ignored signal", signal=number.name))
 
 
-async def _run_once(settings: Settings, ended: asyncio.Event, reload: Reload | None, restarts: Counter[str]) -> None:
+async def _run_once(
+    settings: Settings, ended: asyncio.Event, reload: Reload | None, restarts: Counter[str]
+) -> Settings:
+    """Run one connector until it ends, and return its settings of then: credentials may have been rotated."""
     connector = Connector(settings, reload, restarts)
     try:
         await connector.start()
@@ -53,6 +56,7 @@ async def _run_once(settings: Settings, ended: asyncio.Event, reload: Reload | N
             task.cancel()
     finally:
         await connector.stop()
+    return connector.settings
 
 
 def _freeze_garbage_collector() -> None:

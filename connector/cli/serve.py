@@ -22,8 +22,9 @@ def serve(config: File = None) -> None:
 
     Exit codes: 0 stopped, 2 bad configuration, 3 another process holds the journal.
     """
-    settings = Settings.load(file=config)
+    reload = Reload(partial(Settings.load, file=config), Settings.files(file=config))
+    settings = reload.load()
     logs.configure(settings.log.level, settings.log.format)
     logs.take_uncaught()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(run(settings, Reload(partial(Settings.load, file=config), Settings.files(file=config))))
+        runner.run(run(settings, reload))

@@ -21,6 +21,7 @@ from connector.app.reload import Reload
 from connector.settings import Settings
 from tests.integration.conftest import PATIENT_ENVIRONMENT, PREFIX, TOKEN, Running
 from tests.servers import KafkaCluster, read_topic
+from tests.servers.access import ROOT
 from tests.servers.gate import Certificates
 from tests.servers.secured import (
     LATE,
@@ -48,7 +49,9 @@ class Connecting:
     def write(self, properties: dict[str, str]) -> None:
         self._file.write_text(json.dumps(properties))
 
-    async def __call__(self, servers: KafkaCluster | str, properties: dict[str, str], prefix: str = "") -> Running:
+    async def __call__(
+        self, servers: KafkaCluster | str, properties: dict[str, str], prefix: str = "", **more: str
+    ) -> Running:
         self.write(properties)
         environment = {
             "WEDA_TOKEN": TOKEN,
@@ -62,6 +65,7 @@ class Connecting:
             "WEDA_OPERATIONS__PORT": "0",
             "WEDA_JOURNAL__PATH": str(self.folder / "journal.db"),
             **PATIENT_ENVIRONMENT,
+            **more,
         }
         load = partial(Settings.load, environment=environment)
         self.settings = load()
@@ -187,6 +191,15 @@ async def test_a_password_that_changes_under_load_loses_and_reorders_nothing(gua
 
     assert await published(guarded, connect.prefix, sent) == [f"m-{number}" for number in range(sent)]
     assert await running.metric("weda_connector_producer_rebuilds_total") == 0, "it was planned: no error"
+
+
+async def test_the_canary_is_read_back_with_the_properties_of_now(guarded, certificates, connect):
+    right = over_tls(certificates, "PLAIN", name=ROOT, password=ROOT)  # it reads, which `USER` may not
+    canary = {"WEDA_CANARY__ENABLED": "true", "WEDA_CANARY__INTERVAL_SECONDS": "1"}
+    running = await connect(guarded, right | {"sasl.password": "planted-wrong"}, **canary)
+    connect.write(right)
+
+    await until(partial(running.metric, "weda_connector_canary_round_trip_seconds_count"), at_least(2))
 
 
 @pytest.mark.parametrize(
