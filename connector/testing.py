@@ -37,13 +37,12 @@ _STOPPED: Final = Failure(FailureKind.UNCERTAIN, "_STOPPED", "the publisher was 
 class _PendingMessage:
     """The records of one message, and what will be reported of them."""
 
-    count: int
     report: Callable[[Failures], None]
-    failure: Failure | None
+    failures: Failures
 
     def notify(self) -> None:
         """Report on the event loop, later, as the protocol promises."""
-        asyncio.get_running_loop().call_soon(self.report, (self.failure,) * self.count)
+        asyncio.get_running_loop().call_soon(self.report, self.failures)
 
 
 def encode(schema: Schema, value: Mapping[str, Any]) -> bytes:
@@ -78,16 +77,22 @@ class InMemoryPublisher:
     def __init__(self) -> None:
         self.published: list[ProducibleRecord] = []
         self.is_open = True
-        self._failures: list[Failure] = []
+        self._failures: list[tuple[Failure, str | None]] = []
         self._held: list[_PendingMessage] | None = None
 
     def of(self, stream: str) -> list[ProducibleRecord]:
         """What is in Kafka of one stream."""
         return [record for record in self.published if record.stream == stream]
 
-    def fail_next(self, count: int, failure: Failure = TIMED_OUT) -> None:
-        """Report the next ``count`` messages as failed, every record of them; they do not get into Kafka."""
-        self._failures += [failure] * count
+    def fail_next(self, count: int, failure: Failure = TIMED_OUT, stream: str | None = None) -> None:
+        """Report the next ``count`` messages as failed; what failed of them does not get into Kafka.
+
+        Args:
+            count: How many.
+            failure: Why.
+            stream: Only records of this stream fail; None means every record.
+        """
+        self._failures += [(failure, stream)] * count
 
     def hold(self) -> None:
         """Keep every report back from now on; what is published gets into Kafka all the same."""
@@ -109,10 +114,10 @@ class InMemoryPublisher:
 
     def publish(self, records: Sequence[ProducibleRecord], report: Callable[[Failures], None]) -> None:
         """Publish the records of one message; see `connector.kafka.publisher.Publisher`."""
-        failure = self._next_failure()
-        if failure is None:
-            self.published += records
-        pending = _PendingMessage(len(records), report, failure)
+        failure, stream = self._next_failure()
+        failures = tuple(failure if stream in {None, record.stream} else None for record in records)
+        self.published += [record for record, failed in zip(records, failures, strict=True) if failed is None]
+        pending = _PendingMessage(report, failures)
         if self._held is None or not self.is_open:
             pending.notify()
         else:
@@ -125,14 +130,14 @@ class InMemoryPublisher:
     async def stop(self, deadline_seconds: float) -> None:  # noqa: ARG002 - memory needs no time to flush
         """Take no more records, and report as failed what is still held back: nobody knows that it is in Kafka."""
         self.is_open = False
-        self._held = [replace(pending, failure=_STOPPED) for pending in self._held or []]
+        self._held = [replace(pending, failures=(_STOPPED,) * len(pending.failures)) for pending in self._held or []]
         self.release()
         await asyncio.sleep(0)
 
-    def _next_failure(self) -> Failure | None:
+    def _next_failure(self) -> tuple[Failure | None, str | None]:
         if not self.is_open:
-            return _CLOSED
-        return self._failures.pop(0) if self._failures else None
+            return _CLOSED, None
+        return self._failures.pop(0) if self._failures else (None, None)
 
 
 class InMemoryJournal:

@@ -3,16 +3,17 @@
 A message goes to the publisher when its lane is free. If Kafka has not acknowledged it after the publish wait, it is
 written to the journal and thereby safe. While nothing at all is acknowledged the publisher is *stalled*, and messages
 go to the journal at once. A failed delivery counts as possibly persisted: the message goes to the journal and is
-published again from the head of its lane. Replay takes the first rows of the journaled lanes round-robin, so that a
-busy instance does not delay the others, and removes each row once its records are acknowledged. Kafka rejects whole
-record batches, so a rejected record is published once more alone; rejected again, it becomes a dead letter.
+published again from the head of its lane. `connector.delivery.replay` hands over the rows of the journal; each is
+removed once its records are acknowledged. A record that Kafka rejects is published once more, alone
+(`connector.delivery.alone`); rejected again, it becomes a dead letter.
 
-Everything here runs on the event loop; only the publisher and the journal have threads.
+The rules of order are those of `connector.delivery.lanes`; a comment marks where each is enforced. Everything here runs
+on the event loop; only the publisher and the journal have threads.
 """
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Final, Protocol
@@ -22,26 +23,16 @@ import structlog
 
 from connector import supervision
 from connector.delivery.ages import Ages
+from connector.delivery.alone import AlonePublisher
 from connector.delivery.completion import Completion, Durability
 from connector.delivery.failures import BackOff, Restamp, TopicFailures
 from connector.delivery.lanes import JournaledLanes, Lane, LaneCounts, LaneEntry, Lanes, RowState
-from connector.errors import Unavailable
+from connector.delivery.replay import Replay
+from connector.errors import OutcomeUnknown, Unavailable
 from connector.journal.model import DEAD_LETTER_LANE, Admission, Contents, Journal, Note, Oldest
 from connector.kafka.publisher import Failure, FailureKind, Failures, Publisher
 from connector.values import ProducibleRecord, Request
 
-REPLAY_WINDOW: Final = 4_096
-"""Most rows of the journal that are in memory for replay."""
-
-REPLAY_DEPTH: Final = 32
-"""Most rows of one lane that are read ahead."""
-
-_REPLAY_LANES: Final = 64
-_UNREADABLE_SECONDS: Final = 0.1
-_PAUSE_SECONDS: Final = 0.02
-_LONGEST_IDLE_SECONDS: Final = 0.1
-_FAILED_ROUND_SECONDS: Final = 1.0
-_ALONE_SECONDS: Final = 30.0
 _STALLED_STOP_SECONDS: Final = 1.0
 _LOG = structlog.get_logger("connector.delivery")
 
@@ -73,6 +64,14 @@ class Ledger(Protocol):
 
 MakeDeadLetter = Callable[[Request, tuple[ProducibleRecord, ...], Failure], ProducibleRecord]
 """Makes the dead letter of a message whose record Kafka rejected, and would again."""
+
+
+def _unknown(refusal: Unavailable) -> OutcomeUnknown:
+    """The answer for a message that the journal refused after Kafka may have taken some of it."""
+    return OutcomeUnknown(
+        f"{refusal.message}; Kafka may have taken it: send it again with the same msgId",
+        retry_after=refusal.retry_after,
+    )
 
 
 def _as_it_is(record: ProducibleRecord) -> ProducibleRecord:
@@ -134,19 +133,19 @@ class Delivery:
         self._loop = asyncio.get_running_loop()
         self._failures = TopicFailures(restamp, self._loop.time)
         self._back_off = BackOff(self._loop.time)
+        self._alone = AlonePublisher(publisher, lambda: self._in_flight_count)
+        self._replay = Replay(
+            journal,
+            self._lanes,
+            self._back_off,
+            is_open=lambda: publisher.is_open,
+            publish_rows=self._publish_rows,
+        )
         self._background = supervision.BackgroundTasks()
         self._waiting_since: dict[int, float] = {}
         self._in_flight_count = 0
         self._last_report = self._loop.time()
-        self._rows_in_memory = 0
-        self._removals_pending: set[int] = set()
-        self._removed_since_read: set[int] = set()
-        self._written_since_read: set[str] = set()
-        self._retry_alone: set[int] = set()
-        self._is_publishing_alone = False
-        self._work_available = asyncio.Event()
         self._stopping = False
-        self._replayer: asyncio.Task[None] | None = None
         self.removed = 0
         self.is_stalled = False
         self.topics_ready = False
@@ -154,7 +153,7 @@ class Delivery:
     @property
     def is_alive(self) -> bool:
         """Whether replay runs, if it was started."""
-        return self._replayer is None or not self._replayer.done()
+        return self._replay.is_alive
 
     @property
     def waiting_rows(self) -> int:
@@ -182,8 +181,7 @@ class Delivery:
     def start_publishing(self) -> None:
         """Publish from now on, since the topics exist. Until then every message goes to the journal."""
         self.topics_ready = True
-        if self._replayer is None:
-            self._replayer = asyncio.create_task(supervision.run_forever("replay", self._replay))
+        self._replay.start()
 
     def admit(
         self,
@@ -228,16 +226,14 @@ class Delivery:
     async def stop(self, deadline_seconds: float) -> None:
         """Flush for at most so long, then write to the journal what is not acknowledged."""
         self._stopping = True
-        if self._replayer is not None:
-            self._replayer.cancel()
-            await asyncio.gather(self._replayer, return_exceptions=True)
+        await self._replay.stop()
         patience = _STALLED_STOP_SECONDS if self.is_stalled else deadline_seconds
         await self._publisher.stop(min(patience, deadline_seconds))
         await self._background.wait()
 
     def _must_journal(self, lane: str) -> bool:
-        closed = self._stopping or self._is_publishing_alone or not self.topics_ready or not self._publisher.is_open
-        return closed or self.is_stalled or lane in self._lanes.journaled
+        closed = self._stopping or self._alone.is_active or not self.topics_ready or not self._publisher.is_open
+        return closed or self.is_stalled or lane in self._lanes.journaled  # rule 2
 
     # --- straight to Kafka ---
 
@@ -248,7 +244,7 @@ class Delivery:
         if lane.in_flight is None:
             self._produce(lane, entry)
         else:
-            lane.waiting.append(entry)
+            lane.waiting.append(entry)  # rule 1
 
     def _produce(self, lane: Lane, entry: LaneEntry) -> None:
         lane.in_flight = entry
@@ -274,29 +270,26 @@ class Delivery:
     def _reported(self, lane: Lane, entry: LaneEntry, failures: Failures) -> None:
         self._in_flight_count -= 1
         lane.in_flight = None
-        records = entry.admission.records
-        if not any(failures):
-            self._count_published(entry, records)
-            if records:
-                self._delivery_reported()
-            self._finish(entry)
+        failed = self._count_reports(entry, failures)
+        if failed:
+            self._requeue(lane, entry, failed)
         else:
-            self._partly_failed(lane, entry, failures)
+            self._finish(entry)
         self._advance(entry.admission.lane, lane)
 
-    def _partly_failed(self, lane: Lane, entry: LaneEntry, failures: Failures) -> None:
-        pairs = [*zip(entry.admission.records, failures, strict=True)]
-        published = [record for record, failure in pairs if failure is None]
-        self._count_published(entry, published)
-        if published:
-            self._delivery_reported()
-        self._requeue(lane, entry, [(record, failure) for record, failure in pairs if failure is not None])
-
-    def _count_published(self, entry: LaneEntry, records: Sequence[ProducibleRecord]) -> None:
+    def _count_reports(self, entry: LaneEntry, failures: Failures) -> list[tuple[ProducibleRecord, Failure]]:
+        """Count the records that are published; returns those that are not, each with the reason."""
         seconds = self._loop.time() - entry.since
-        for record in records:
-            self._ledger.record_published(record, seconds)
-            self._failures.published(record)
+        failed = []
+        for record, failure in zip(entry.admission.records, failures, strict=True):
+            if failure is None:
+                self._ledger.record_published(record, seconds)
+                self._failures.published(record)
+            else:
+                failed.append((record, failure))
+        if len(failed) < len(failures):
+            self._delivery_reported()
+        return failed
 
     def _delivery_reported(self) -> None:
         self._last_report = self._loop.time()
@@ -314,18 +307,18 @@ class Delivery:
             self._ledger.published_directly(entry.admission)
         elif entry.row is RowState.STORED:  # one that is being written is removed by `_write`
             self._ledger.removed(entry.admission)
-            self._removals_pending.add(entry.admission.sequence)
+            self._replay.row_published(entry.admission.sequence)
             self._background.start(self._remove(entry.admission))
 
     def _advance(self, name: str, lane: Lane) -> None:
         """Produce the next message of a lane after a report."""
         if lane.in_flight is None and lane.read_ahead:
-            if self._is_publishing_alone or self._stopping or not self._publisher.is_open:
-                self._drop_read_ahead(lane)
+            if self._alone.is_active or self._stopping or not self._publisher.is_open:
+                self._lanes.drop_read_ahead(lane)
             else:
                 self._produce(lane, lane.read_ahead.pop(0))
         elif lane.in_flight is None and lane.waiting:
-            if self._is_publishing_alone or self._stopping:  # a closed publisher reports the message as failed
+            if self._alone.is_active or self._stopping:  # a closed publisher reports the message as failed
                 self._spill(name)
             else:
                 self._produce(lane, lane.waiting.pop(0))
@@ -337,8 +330,8 @@ class Delivery:
         self._wake_replay()
 
     def _wake_replay(self) -> None:
-        if self.waiting_rows and not self.is_stalled:
-            self._work_available.set()
+        if not self.is_stalled:
+            self._replay.wake()
 
     def _complete_durable(self, entry: LaneEntry, durability: Durability) -> None:
         """The message is safe: count it once, and complete it."""
@@ -362,7 +355,7 @@ class Delivery:
             entry.timer.cancel()
             entry.timer = None
         if entry.completion is None:
-            self._rows_in_memory -= 1
+            self._lanes.rows_in_memory -= 1
 
     # --- into the journal ---
 
@@ -399,9 +392,9 @@ class Delivery:
             return
         entry.row = RowState.STORED
         self._lanes.journaled.written(admission.lane, is_stored=True)
-        self._written_since_read.add(admission.lane)
+        self._replay.row_written(admission.lane)
         if entry.is_published:
-            self._removals_pending.add(admission.sequence)
+            self._replay.row_published(admission.sequence)
             await self._remove(admission)
         else:
             self._complete_durable(entry, Durability.JOURNALED)
@@ -418,17 +411,16 @@ class Delivery:
         if lane is not None and lane.in_flight is entry:
             return
         self._forget(entry)
-        self._complete(entry, refusal)
+        self._complete(entry, _unknown(refusal) if entry.may_be_in_kafka else refusal)
 
     async def _remove(self, admission: Admission) -> None:
         try:
             await self._journal.remove(admission.sequence)
         except Unavailable:
             return  # the journal has failed for good; its next owner publishes the row again
-        self._removals_pending.discard(admission.sequence)
-        self._removed_since_read.add(admission.sequence)
+        self._replay.row_removed(admission.sequence)
         self.removed += 1
-        self._lanes.journaled.removed(admission.lane)
+        self._lanes.journaled.removed(admission.lane)  # rule 3: not before the removal is on the disk
         self._wake_replay()
 
     # --- failed deliveries ---
@@ -447,12 +439,15 @@ class Delivery:
         )
         if is_restamped:
             self._back_off.end(admission.lane)
-        is_changed = is_restamped or len(records) < len(admission.records)
+        is_partly_published = len(records) < len(admission.records)
+        is_uncertain = any(failure.kind is FailureKind.UNCERTAIN for failure in failures)
+        entry.may_be_in_kafka |= is_partly_published or is_uncertain
+        is_changed = is_restamped or is_partly_published
         entry.admission = msgspec.structs.replace(admission, records=records)
-        self._drop_read_ahead(lane)
+        self._lanes.drop_read_ahead(lane)
         self._forget(entry)
         if any(failure.kind is FailureKind.REJECTED_BY_BROKER for failure in failures):
-            self._retry_alone.add(admission.sequence)
+            self._alone.sequences.add(admission.sequence)
         self._back_off.failed(admission.lane)
         if entry.row is RowState.NONE:
             lane.waiting.insert(0, entry)
@@ -464,135 +459,47 @@ class Delivery:
         with contextlib.suppress(Unavailable):  # the next owner publishes the acknowledged records once more
             await self._journal.amend(admission)
 
-    def _drop_read_ahead(self, lane: Lane) -> None:
-        self._rows_in_memory -= len(lane.read_ahead)
-        lane.read_ahead.clear()
+    # --- rows that are replayed ---
 
-    # --- replay ---
-
-    async def _replay(self) -> None:
-        """Read the journaled lanes in rounds, a few rows of each, while there is room in memory."""
-        while True:
-            self._work_available.clear()
-            started = await self._safe_round()
-            if not started:
-                await asyncio.sleep(_PAUSE_SECONDS)
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(_LONGEST_IDLE_SECONDS):
-                        await self._work_available.wait()
-
-    async def _safe_round(self) -> int:
-        """One round; an error in it does not end replay."""
-        try:
-            return await self._round()
-        except Exception:  # noqa: BLE001 - accepted messages must not wait for a restart
-            _LOG.exception("a round of replay failed")
-            await asyncio.sleep(_FAILED_ROUND_SECONDS)
-            return 0
-
-    async def _round(self) -> int:
-        """Start the first rows of each journaled lane that is neither busy nor backing off; returns how many."""
-        after = ""
-        started = 0
-        self._forget_changes()
-        while self._can_replay():
-            first_rows = await self._read_first_rows(after)
-            for rows in first_rows:
-                started += await self._start_replaying(rows)
-            if len(first_rows) < _REPLAY_LANES:
-                break
-            after = first_rows[-1][0].lane
-            self._forget_changes()
-        return started
-
-    def _forget_changes(self) -> None:
-        """Before a read, and in every round, so that they are few also while nothing may be read."""
-        self._removed_since_read.clear()
-        self._written_since_read.clear()
-
-    def _can_replay(self) -> bool:
-        has_room = self._rows_in_memory < REPLAY_WINDOW and not self._back_off.is_full
-        return has_room and self._publisher.is_open and self.waiting_rows > 0
-
-    async def _read_first_rows(self, after: str) -> list[list[Admission]]:
-        try:
-            return await self._journal.first_rows(
-                after, _REPLAY_LANES, REPLAY_DEPTH, self._lanes.busy_names | self._back_off.waiting
-            )
-        except Unavailable:
-            await asyncio.sleep(_UNREADABLE_SECONDS)
-            return []
-
-    async def _start_replaying(self, rows: list[Admission]) -> int:
-        """Start publishing rows of a lane, unless it became busy since they were read; returns how many were taken."""
-        name = rows[0].lane
-        fresh = [
-            row
-            for row in rows
-            if row.sequence not in self._removals_pending and row.sequence not in self._removed_since_read
-        ]
-        is_busy = self._lanes.get(name) is not None or self._lanes.journaled.may_insert_before(name)
-        # What was written after the read may belong in front of what was read: in a shared journal, numbers are given
-        # before rows are written.
-        is_busy = is_busy or name in self._written_since_read
-        # A row that failed may be in Kafka all the same: published again, it is a repeated tail. That waits until the
-        # removals of the published rows in front of it are on the disk. Otherwise a crash could lose the removals, and
-        # the restart would publish those rows again, behind the repeated tail although they belong in front of it.
-        is_busy = is_busy or (name in self._back_off and rows[0].sequence in self._removals_pending)
-        if not fresh or is_busy or not self._publisher.is_open:
-            return 0
-        lane = self._lanes.get_or_create(name)
-        entries = [self._entry(row) for row in fresh]
-        self._rows_in_memory += len(entries)
-        if fresh[0].sequence in self._retry_alone:
-            self._rows_in_memory -= len(entries) - 1
-            await self._publish_alone(lane, entries[0])
+    async def _publish_rows(self, rows: list[Admission]) -> int:
+        """Begin to publish rows of a lane that is not busy; returns how many were taken."""
+        lane = self._lanes.get_or_create(rows[0].lane)
+        first = self._entry(rows[0])
+        self._lanes.rows_in_memory += 1
+        if rows[0].sequence in self._alone.sequences:
+            # Replay waits for it: whatever it handed over meanwhile would be in flight with it.
+            await self._publish_alone(lane, first)
             return 1
-        lane.read_ahead.extend(entries[1:])
-        self._produce(lane, entries[0])
-        return len(entries)
+        lane.read_ahead.extend(map(self._entry, rows[1:]))
+        self._lanes.rows_in_memory += len(rows) - 1
+        self._produce(lane, first)
+        return len(rows)
 
     def _entry(self, row: Admission) -> LaneEntry:
         since = self._ages.since(row.sequence, row.request.waits_since)
         return LaneEntry(self._failures.to_replay(row), row=RowState.STORED, completion=None, since=since)
 
-    # --- records published alone ---
-
     async def _publish_alone(self, lane: Lane, entry: LaneEntry) -> None:
-        """Publish a record with nothing else in flight: then a rejection is about no other of its batch."""
         lane.in_flight = entry
-        self._is_publishing_alone = True
-        try:
-            async with asyncio.timeout(_ALONE_SECONDS):
-                while self._in_flight_count:  # noqa: ASYNC110 - rare, and a count needs no event of its own
-                    await asyncio.sleep(0.005)
-                failures = [(await self._one_report(record))[0] for record in entry.admission.records]
-        except TimeoutError:
-            failures = [Failure(FailureKind.UNCERTAIN, "_TIMED_OUT", "no report")] * len(entry.admission.records)
-        finally:
-            self._is_publishing_alone = False
-        self._retry_alone.discard(entry.admission.sequence)
-        rejections = [one for one in failures if one is not None and one.kind is FailureKind.REJECTED_BY_BROKER]
-        if rejections:
-            await self._rejected_alone(lane, entry, rejections[0])
-        else:
+        failures = await self._alone.publish(entry.admission)
+        rejection = next((one for one in failures if one and one.kind is FailureKind.REJECTED_BY_BROKER), None)
+        if rejection is None:
             self._in_flight_count += 1
-            self._reported(lane, entry, tuple(failures))
+            self._reported(lane, entry, failures)
+        else:
+            await self._rejected_alone(lane, entry, failures, rejection)
 
-    async def _one_report(self, record: ProducibleRecord) -> Failures:
-        reported: Completion[Failures] = Completion()
-        self._publisher.publish((record,), reported.complete)
-        return await reported
-
-    async def _rejected_alone(self, lane: Lane, entry: LaneEntry, failure: Failure) -> None:
-        admission = entry.admission
+    async def _rejected_alone(self, lane: Lane, entry: LaneEntry, failures: Failures, rejection: Failure) -> None:
+        """Put a dead letter in the place of the row. It names only the streams that lack the message."""
+        failed = self._count_reports(entry, failures)
+        admission = msgspec.structs.replace(entry.admission, records=tuple(record for record, _ in failed))
         lane.in_flight = None
         self._forget(entry)
         if admission.is_dead_letter:
-            _LOG.error("Kafka rejects a dead letter; it stays in the journal", error=failure.name)
+            _LOG.error("Kafka rejects a dead letter; it stays in the journal", error=rejection.name)
             self._back_off.rejected(admission.lane)
         else:
-            letter = self._make_dead_letter(admission.request, admission.records, failure)
+            letter = self._make_dead_letter(admission.request, admission.records, rejection)
             dead_letter_lane = f"{DEAD_LETTER_LANE}{admission.sequence}"
             self._lanes.journaled.add(dead_letter_lane)
             await self._journal.amend(Admission(admission.sequence, dead_letter_lane, admission.request, (letter,)))

@@ -30,6 +30,7 @@ class BackOff:
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._lanes: dict[str, tuple[float, int]] = {}
+        self._has_forgotten = False
 
     def failed(self, lane: str) -> None:
         """A delivery of the lane has failed. Beyond 10,000 lanes nothing is noted, and replay rests instead."""
@@ -38,6 +39,8 @@ class BackOff:
         if len(self._lanes) < _MOST_LANES:
             until = self._clock() + seconds * random.uniform(0.8, 1.2)  # noqa: S311 - jitter, not a secret
             self._lanes[lane] = until, min(attempts + 1, _MOST_DOUBLINGS)
+        elif lane not in self._lanes:
+            self._has_forgotten = True
 
     def rejected(self, lane: str) -> None:
         """A record of the lane was rejected by Kafka, and will be again: wait for the longest time."""
@@ -59,11 +62,12 @@ class BackOff:
         if len(self._lanes) >= _MOST_LANES:
             now = self._clock()
             self._lanes = {lane: wait for lane, wait in self._lanes.items() if wait[0] > now}
+            self._has_forgotten = True
         return len(self._lanes) >= _MOST_LANES
 
     def __contains__(self, lane: str) -> bool:
-        """Whether the lane's last delivery failed."""
-        return lane in self._lanes
+        """Whether the lane's last delivery may have failed: once a lane had to be forgotten, that of any lane may."""
+        return lane in self._lanes or self._has_forgotten
 
 
 class TopicFailures:

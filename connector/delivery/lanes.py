@@ -10,8 +10,8 @@ Each instance has one lane. The rules of its order:
    in front of it are on the disk.
 
 So the sequence alone decides what is next. A crash can at most repeat the unacknowledged tail of an instance, whole and
-in order: a removal that is not on the disk is lost in a crash, and its row is published again; without the rules 3 and
-4 something behind it could be in Kafka before it.
+in order. A removal that is not on the disk is lost in a crash, and its row is published again: rules 3 and 4 see to it
+that nothing behind that row is in Kafka by then.
 
 Pure bookkeeping for one thread: no I/O, no clock. The memory of a lane exists only while it is busy.
 """
@@ -124,10 +124,11 @@ class LaneEntry:
         timer: Runs out after the publish wait; only while it has no row.
         is_counted: The ledger knows that it was accepted.
         is_published: Every record is acknowledged.
+        may_be_in_kafka: A delivery of it failed, and Kafka may have some of its records all the same.
         since: When it began to wait, on the monotonic clock.
     """
 
-    __slots__ = ("admission", "completion", "is_counted", "is_published", "row", "since", "timer")
+    __slots__ = ("admission", "completion", "is_counted", "is_published", "may_be_in_kafka", "row", "since", "timer")
 
     def __init__(
         self, admission: Admission, *, row: RowState, completion: Completion[Durability] | None, since: float
@@ -139,6 +140,7 @@ class LaneEntry:
         self.timer: Timer | None = None
         self.is_counted = completion is None
         self.is_published = False
+        self.may_be_in_kafka = False
 
 
 class Lane:
@@ -159,10 +161,16 @@ class Lane:
 
 
 class Lanes:
-    """Every busy lane, and which lanes the journal holds."""
+    """Every busy lane, and which lanes the journal holds.
+
+    Attributes:
+        journaled: Which lanes have rows in the journal.
+        rows_in_memory: Rows that replay has read and that are not published yet, in flight or read ahead.
+    """
 
     def __init__(self, journaled: JournaledLanes) -> None:
         self.journaled = journaled
+        self.rows_in_memory = 0
         self._busy: dict[str, Lane] = {}
 
     def get(self, name: str) -> Lane | None:
@@ -186,6 +194,11 @@ class Lanes:
         lane = self._busy.get(name)
         if lane is not None and lane.in_flight is None and not lane.waiting and not lane.read_ahead:
             del self._busy[name]
+
+    def drop_read_ahead(self, lane: Lane) -> None:
+        """Forget rows that were read ahead; replay reads them again."""
+        self.rows_in_memory -= len(lane.read_ahead)
+        lane.read_ahead.clear()
 
     def __len__(self) -> int:
         return len(self._busy)

@@ -52,7 +52,7 @@ POINTS: Final = {
     "after a commit, before its answers": Point(JournalFile, "transact", "after"),
     "before a checkpoint": Point(JournalFile, "checkpoint", "before"),
     "a row is published, not removed": Point(Delivery, "_remove", "before"),
-    "replay takes a lane": Point(Delivery, "_start_replaying", "before"),
+    "replay takes a lane": Point(Delivery, "_publish_rows", "before"),
     "start: the journal is open": Point(SqliteJournal, "open", "after"),
     "start: before the topics": Point(BrokerWatch, "_describe_topics", "before"),
     "stop: before delivery ends": Point(Delivery, "stop", "before"),

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
 from connector.delivery.delivery import Delivery
-from connector.delivery.lanes import Durability, Lane
+from connector.delivery.lanes import Durability
 from connector.message.routes import DEAD_LETTERS
 from tests.properties.crash_model import Sent, World
 
@@ -124,7 +124,7 @@ def test_every_history_keeps_the_promises(history):
 
 class OpensBeforeTheRemovalIsDurable(Delivery):
     async def _remove(self, admission):
-        self._removals_pending.discard(admission.sequence)
+        self._replay._removals_pending.discard(admission.sequence)
         self._lanes.journaled.removed(admission.lane)
         await self._journal.remove(admission.sequence)
 
@@ -146,8 +146,9 @@ class SendsStraightPastTheJournal(Delivery):
 
 
 class GoesOnBehindAFailedHead(Delivery):
-    def _drop_read_ahead(self, lane: Lane):
-        """Forgets that what follows has to wait."""
+    def __init__(self, *arguments, **options):
+        super().__init__(*arguments, **options)
+        self._lanes.drop_read_ahead = lambda _lane: None  # forgets that what follows has to wait
 
 
 DEFECTS = (

@@ -7,7 +7,7 @@ import pytest
 
 from connector.delivery.completion import Completion, Durability
 from connector.delivery.delivery import Delivery, Position
-from connector.errors import Unavailable
+from connector.errors import OutcomeUnknown, Unavailable
 from connector.journal.model import Admission
 from connector.message.routes import DEAD_LETTERS
 from connector.replicas.lanes import SharedLanes
@@ -244,6 +244,27 @@ async def test_a_record_that_kafka_refuses_alone_becomes_a_dead_letter(bench):
     }
 
 
+async def test_a_dead_letter_of_a_rejected_message_names_the_streams_that_lack_it(bench, monkeypatch):
+    """Reprocessed, the message must not appear again where it was published."""
+    lacking: list[str] = []
+
+    def make_dead_letter(_request, records, _failure):
+        lacking.extend(one.stream for one in records)
+        return record("a", "letter", stream=DEAD_LETTERS)
+
+    monkeypatch.setattr(bench.delivery, "_make_dead_letter", make_dead_letter)
+    bench.publisher.fail_next(1, TOO_LARGE)  # the batch of both
+    bench.publisher.fail_next(1, TOO_LARGE, "tasks")  # alone: the first is taken
+    bench.publisher.fail_next(1, TOO_LARGE, "tasks")
+
+    await bench.admit("a", "1", streams=("events", "tasks"))
+    await bench.until_empty()
+
+    assert lacking == ["tasks"]
+    assert [one.stream for one in bench.publisher.published] == ["events", DEAD_LETTERS]
+    assert bench.ledger.records == 2
+
+
 async def test_a_record_that_was_refused_for_anothers_sake_is_published(bench):
     bench.publisher.fail_next(1, TOO_LARGE)
     await bench.admit("a", "1")
@@ -314,15 +335,35 @@ async def test_what_was_in_flight_when_the_journal_was_full_is_journaled_once_th
     assert bench.values("a") == ["1", "2"]
 
 
-async def test_what_failed_and_finds_no_room_is_refused(bench):
+async def test_what_may_be_in_kafka_and_finds_no_room_has_an_unknown_outcome(bench):
+    """Nobody may conclude from the answer that nothing of it is kept."""
     bench.journal.is_full = True
     bench.publisher.fail_next(1, TIMED_OUT)
 
-    with pytest.raises(Unavailable):
+    with pytest.raises(OutcomeUnknown, match="Kafka may have taken it"):
         await bench.admit("a", "1")
 
     assert await bench.admit("a", "2") is Durability.PUBLISHED
     assert bench.values("a") == ["2"]
+
+
+async def test_what_kafka_rejected_and_finds_no_room_is_refused(bench):
+    """It is certainly not in Kafka."""
+    bench.journal.is_full = True
+    bench.publisher.fail_next(1, TOO_LARGE)
+
+    with pytest.raises(Unavailable) as refusal:
+        await bench.admit("a", "1")
+
+    assert not isinstance(refusal.value, OutcomeUnknown)
+
+
+async def test_what_is_partly_in_kafka_and_finds_no_room_has_an_unknown_outcome(bench):
+    bench.journal.is_full = True
+    bench.publisher.fail_next(1, TOO_LARGE, "tasks")
+
+    with pytest.raises(OutcomeUnknown):
+        await bench.admit("a", "1", streams=("events", "tasks"))
 
 
 async def test_replay_is_round_robin_over_instances():
