@@ -147,6 +147,16 @@ class Connector:
         """SIGTERM, and wait for the end."""
         await asyncio.to_thread(self.process.terminate, seconds=STOP_SECONDS)
 
+    async def metric(self, name: str) -> float:
+        """A metric of now, summed over its labels; 0 if the connector does not answer."""
+        return _sum(await reported(self.operations_urls), name)
+
+    async def is_drained(self) -> bool:
+        """Whether all that it has accepted is in Kafka; False while it does not answer."""
+        # Not /readyz: what that says is up to a second old, and rows may have been written since.
+        text = await reported(self.operations_urls)
+        return _sum(text, "broker_up") == 1 and _sum(text, "journal_messages") == 0
+
     def resident_bytes(self) -> int:
         """Memory of the process now; 0 when there is none."""
         with suppress(OSError):
@@ -302,10 +312,7 @@ class Stage:
 
     async def metric(self, name: str) -> float:
         """A metric of now, summed over its labels and over every connector that answers."""
-        timeout = aiohttp.ClientTimeout(total=ANSWER_SECONDS)
-        async with aiohttp.ClientSession(timeout=timeout) as session:
-            reported = await asyncio.gather(*(_reported(session, each) for each in self.connector.operations_urls))
-        return _sum("\n".join(text for text in reported if text is not None), name)
+        return _sum(await reported(self.connector.operations_urls), name)
 
     async def wait_until_published(self, *, seconds: float) -> bool:
         """Wait until the journal is empty and stays so for a while; False when time is up."""
@@ -326,6 +333,14 @@ async def is_ready(session: aiohttp.ClientSession, operations_url: str) -> bool:
             return answer.status == 200
     except (aiohttp.ClientError, TimeoutError):
         return False
+
+
+async def reported(operations_urls: Iterable[str]) -> str:
+    """The metrics of every connector that answers."""
+    timeout = aiohttp.ClientTimeout(total=ANSWER_SECONDS)
+    async with aiohttp.ClientSession(timeout=timeout) as session:
+        texts = await asyncio.gather(*(_reported(session, url) for url in operations_urls))
+    return "\n".join(text for text in texts if text is not None)
 
 
 async def _reported(session: aiohttp.ClientSession, url: str) -> str | None:

@@ -9,6 +9,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from connector.app.connector import Connector
+from connector.errors import Unavailable
 from connector.settings import Settings
 from tests.servers import KafkaCluster
 from tests.servers.gate import Certificates
@@ -59,6 +60,18 @@ class Running:
         """The sum of a metric's samples that carry the labels."""
         samples = [one for family in text_string_to_metric_families(await self.exposed()) for one in family.samples]
         return sum(one.value for one in samples if one.name == name and labels.items() <= one.labels.items())
+
+    async def drained(self) -> None:
+        """Wait until nothing waits for Kafka; of replicas, in the journal that they share."""
+        await until(self._is_drained)
+
+    async def _is_drained(self) -> bool:
+        # Ask the journal itself: what metrics and probes say of it is up to half a second old, so that they may say 0
+        # though an accepted message has been written since.
+        try:
+            return (await self.connector.context.journal.state()).oldest is None
+        except Unavailable:
+            return False
 
 
 @pytest.fixture(scope="module")

@@ -79,11 +79,6 @@ async def records(running: Running, topic: str, count: int | None = None) -> lis
     return await asyncio.to_thread(read_topic, running.connector.bootstrap_servers, topic, count)
 
 
-async def drained(running: Running) -> None:
-    """Until the journal is empty."""
-    await until(running.ready, lambda answer: not answer[1]["journal_messages"])
-
-
 async def refuse(running: Running, *messages: dict[str, Any]) -> None:
     """Send messages, those of an instance one after the other; each becomes a dead letter."""
     lanes: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
@@ -135,7 +130,7 @@ async def test_a_thousand_mended_letters_are_found_in_order_once_each(start, top
         assert (await connector.dry_run({}))["accepted"] == MANY
     assert await records(mended, f"{topic_prefix}.events") == []
     assert (await ask(mended, "replay"))["accepted"] == MANY
-    await drained(mended)
+    await mended.drained()
 
     found = await records(mended, f"{topic_prefix}.events", MANY)
     sent = {f"i-{lane}": [f"i-{lane}-{number}" for number in range(lane, MANY, INSTANCES)] for lane in range(INSTANCES)}
@@ -158,7 +153,7 @@ async def test_what_is_replayed_is_published_without_what_must_not_be(start, top
 
     mended = await start(**ALLOWED, **redacting)
     assert (await ask(mended, "replay"))["accepted"] == 1
-    await drained(mended)
+    await mended.drained()
 
     (found,) = await records(mended, f"{topic_prefix}.events", 1)
     value = decode("WorkflowEvent", found.value())
@@ -225,7 +220,7 @@ async def test_replicas_that_replay_at_once_replay_each_letter_once_and_in_order
     assert sum(one["accepted"] for one in reported) == 200
     assert all(one["failed"] + one["held_back"] == 0 for one in reported)
     assert (await replayed(pair[0]))["total"] == 0
-    await drained(pair[0])
+    await pair[0].drained()
     found = await records(pair[0], f"{topic_prefix}.events", 200)
     comments = defaultdict(list)
     for record in found:
@@ -259,7 +254,7 @@ async def test_a_replay_that_is_stopped_and_begun_again_at_once_replays_each_let
         await letters.stop()
 
     assert (await replayed(mended))["failed"] == 0
-    await drained(mended)
+    await mended.drained()
 
     found = [decode("WorkflowEvent", one.value())["comment"] for one in await records(mended, f"{topic_prefix}.events")]
     assert sorted(map(int, found)) == list(range(100))
@@ -289,7 +284,7 @@ async def test_what_fails_again_is_tried_so_often_and_holds_back_those_behind_it
     assert {(one["instance_id"], one["attempt"], one["code"]) for one in letters} == {("a", 3, 42202), ("b", 3, 42202)}
     first = await listed(mended, instance="a", codes=[422])
     assert [one["attempt"] for one in first["letters"] if "Nothing" in one["body"]] == [3, 2, 1]
-    await drained(mended)
+    await mended.drained()
     found = numbers(await records(mended, f"{topic_prefix}.events"))
     assert found == {"a": ["a-2"], "b": ["b-1", "b-3"]}
 
@@ -320,7 +315,7 @@ async def test_what_kafka_refused_goes_to_the_topics_that_lack_it(start, kafka, 
 
     async def replayed_and_found() -> list[Any]:
         await replayed(running, max_attempts=100)
-        await drained(running)
+        await running.drained()
         return await records(running, topic)
 
     await until(replayed_and_found)  # refused once more until the broker knows the new limit
@@ -370,7 +365,7 @@ async def test_bodies_of_every_kind_come_back_as_they_were_and_one_that_stands_t
     mended = await start(**ALLOWED)
     assert (await replayed(mended))["accepted"] == 3
     assert (await replayed(mended))["total"] == 0
-    await drained(mended)
+    await mended.drained()
 
     assert len(await records(mended, f"{topic_prefix}.events")) == 3
     assert set(numbers(await records(mended, f"{topic_prefix}.events", 3))) == {"form", "json", "query"}

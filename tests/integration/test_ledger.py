@@ -2,18 +2,16 @@
 
 import asyncio
 import os
-from functools import partial
 from pathlib import Path
 
 import aiohttp
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
 
 from connector.journal.model import Account
 from connector.journal.sqlite import SqliteJournal
 from tests.faults.stage import TOKEN as STAGE_TOKEN
 from tests.faults.stage import Connector as Process
-from tests.integration.conftest import PATIENT_ENVIRONMENT, Running
+from tests.integration.conftest import PATIENT_ENVIRONMENT
 from tests.integration.test_outage import message
 from tests.servers.reading import read_topic
 from tests.waiting import until
@@ -29,17 +27,13 @@ async def accounts_of(path: Path) -> dict[str, Account]:
         await journal.close()
 
 
-async def is_empty(running: Running) -> bool:
-    return await running.metric("weda_connector_journal_messages") == 0
-
-
 async def test_the_ledger_goes_on_over_restarts(start, kafka, tmp_path):
     """Accepted = published + dead-lettered + journaled, since the journal's creation."""
     first = await start()
     for number in range(5):
         await first.post(message("a", number))
     assert (await first.post(b"no JSON"))[0] == 400
-    await until(partial(is_empty, first))
+    await first.drained()
     kafka.pause(1)
     try:
         for number in range(5, 15):
@@ -51,7 +45,7 @@ async def test_the_ledger_goes_on_over_restarts(start, kafka, tmp_path):
         kafka.resume(1)
 
     second = await start()
-    await until(partial(is_empty, second))
+    await second.drained()
     await second.post(message("a", 15))
     assert await second.metric("weda_connector_ledger_imbalance") == 0
     await second.connector.stop()
@@ -79,12 +73,6 @@ async def test_the_status_says_how_long_the_journal_takes_to_empty(start, kafka)
         return (reported["catch_up_seconds"], reported["publish_rate"] > 0) == (0, True)
 
     await until(has_caught_up)
-
-
-async def metric(process: Process, name: str) -> float:
-    async with aiohttp.ClientSession() as session, session.get(f"{process.operations_url}/metrics") as answer:
-        families = text_string_to_metric_families(await answer.text())
-    return sum(one.value for family in families for one in family.samples if one.name == name)
 
 
 async def post(process: Process, number: int, **more: str) -> int:
@@ -119,22 +107,15 @@ async def test_a_journal_that_is_damaged_while_it_is_open_is_salvaged_by_the_con
     finally:
         kafka.resume(1)
 
-    async def is_through() -> bool:
-        try:
-            is_empty = await metric(process, "weda_connector_journal_messages") == 0
-        except aiohttp.ClientError:
-            return False  # between its two lives
-        return is_empty and await metric(process, "weda_connector_broker_up") == 1
-
-    await until(is_through)
-    lost = await metric(process, "weda_connector_journal_lost_messages")
+    await until(process.is_drained)
+    lost = await process.metric("journal_lost_messages")
     assert await post(process, count) == 0
     records = await asyncio.to_thread(read_topic, kafka.bootstrap_servers, f"{topic_prefix}.events")
     found = {int(dict(record.headers())["ce_id"].decode().split("-")[1]) for record in records}
 
     # what was lost with the disk may be in Kafka all the same: a frozen broker's socket still held it
     assert count + 1 - lost <= len(found) <= count + 1
-    assert await metric(process, "weda_connector_ledger_imbalance") == lost
+    assert await process.metric("ledger_imbalance") == lost
     assert list(process.folder.glob("journal.db.damaged-*"))
     assert "turned out to be damaged" in process.process.log.read_text()
 

@@ -48,10 +48,7 @@ async def test_frozen_brokers_delay_nothing_and_lose_nothing(start, kafka, topic
     finally:
         kafka.resume(1)
 
-    async def is_empty() -> bool:
-        return await running.metric("weda_connector_journal_messages") == 0
-
-    await until(is_empty)
+    await running.drained()
     records = await asyncio.to_thread(read_topic, kafka.bootstrap_servers, f"{topic_prefix}.events", 40)
     order = defaultdict(list)
     for record in records:
@@ -96,10 +93,7 @@ async def test_what_is_journaled_is_published_after_a_restart(start, kafka, topi
 
     again = await start()
 
-    async def is_empty() -> bool:
-        return await again.metric("weda_connector_journal_messages") == 0
-
-    await until(is_empty)
+    await again.drained()
     assert await again.post(message("a", 7)) == (200, {"code": 0})  # a repeat, recognised across the restart
     assert await again.post(message("a", 20)) == (200, {"code": 0})
     records = await asyncio.to_thread(read_topic, kafka.bootstrap_servers, f"{topic_prefix}.events", None)
@@ -125,10 +119,7 @@ async def test_a_stop_under_load_keeps_everything_that_was_accepted(start, kafka
     await playing
     again = await start()
 
-    async def is_empty() -> bool:
-        return await again.metric("weda_connector_journal_messages") == 0
-
-    await until(is_empty)
+    await again.drained()
     records = await asyncio.to_thread(read_topic, kafka.bootstrap_servers, f"{topic_prefix}.events", None)
     found: dict[str, list[str]] = defaultdict(list)
     for record in records:
@@ -157,10 +148,7 @@ async def test_fatal_errors_under_load_lose_nothing_and_reorder_nothing(start, k
         await until(lambda: publisher.generation, partial(operator.lt, generation))
     summary = await playing
 
-    async def is_empty() -> bool:
-        return await running.metric("weda_connector_journal_messages") == 0
-
-    await until(is_empty)
+    await running.drained()
     assert await running.metric("weda_connector_producer_rebuilds_total") == 3
     assert await running.metric("weda_connector_ledger_imbalance") == 0
     records = await asyncio.to_thread(read_topic, kafka.bootstrap_servers, f"{topic_prefix}.events", None)
@@ -192,10 +180,8 @@ async def test_the_journal_when_full_refuses_and_says_when_to_come_back(start, k
     finally:
         kafka.resume(1)
 
-    async def is_empty() -> bool:
-        return await running.metric("weda_connector_journal_messages") == 0 and (await running.ready())[0] == 200
-
-    await until(is_empty)
+    await running.drained()
+    await until(running.ready, lambda answer: answer[0] == 200)
     assert await running.metric("weda_connector_ledger_imbalance") == 0
     assert (await running.post(message("z", 0)))[0] == 200
 

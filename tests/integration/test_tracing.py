@@ -29,7 +29,6 @@ from tests.integration.test_outage import message
 from tests.servers.endpoint import Handler, serving
 from tests.servers.ports import LOOPBACK
 from tests.servers.reading import read_topic
-from tests.waiting import until
 
 TRACE, CALLER = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 PARENT = f"00-{TRACE}-{CALLER}-01"
@@ -133,10 +132,7 @@ async def test_a_record_that_waited_in_the_journal_belongs_to_its_request(start,
         kafka.resume(1)
     again = await start(tracing__enabled=True)
 
-    async def is_empty() -> bool:
-        return await again.metric("weda_connector_journal_messages") == 0
-
-    await until(is_empty)
+    await again.drained()
     await again.connector.stop()
 
     (server,) = [span for span in collector.named("POST") if span.trace_id.hex() == TRACE]

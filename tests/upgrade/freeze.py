@@ -62,13 +62,6 @@ async def post_message(connector: Connector, number: int) -> None:
     assert answered == {"code": 0}, answered
 
 
-async def is_empty(connector: Connector) -> bool:
-    """Whether everything that it has accepted is in Kafka."""
-    async with aiohttp.ClientSession() as session, session.get(f"{connector.operations_url}/readyz") as answer:
-        state = await answer.json()
-    return bool(state["kafka"] == "up" and state["journal_messages"] == 0)
-
-
 async def freeze(folder: Path, release: str) -> None:
     """Let a connector publish, take the broker away, let it go on accepting, kill it, and keep what it left."""
     prefix = PREFIX.format(version=release)
@@ -79,7 +72,7 @@ async def freeze(folder: Path, release: str) -> None:
         await connector.wait_until_up()
         for number in PUBLISHED:
             await post_message(connector, number)
-        await until(lambda: is_empty(connector))
+        await until(connector.is_drained)
         kafka.pause(1)
         for number in WAITING:
             await post_message(connector, number)

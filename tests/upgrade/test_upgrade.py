@@ -20,7 +20,7 @@ from tests.faults.stage import Connector
 from tests.integration.conftest import PATIENT_ENVIRONMENT
 from tests.servers.reading import read_topic
 from tests.upgrade import format_2
-from tests.upgrade.freeze import DATA, NOBODY, PUBLISHED, UNREADABLE, WAITING, is_empty, message, post, post_message
+from tests.upgrade.freeze import DATA, NOBODY, PUBLISHED, UNREADABLE, WAITING, message, post, post_message
 from tests.waiting import equals, until
 
 RELEASES = sorted(path.name for path in DATA.iterdir() if path.is_dir())
@@ -77,7 +77,7 @@ async def test_what_an_earlier_version_has_left_is_published_by_this_one(kafka, 
         for number in (*PUBLISHED, *WAITING):
             await post_message(running, number)  # a repeat, each of them
         await post_message(running, WAITING.stop)
-        await until(lambda: is_empty(running))
+        await until(running.is_drained)
     finally:
         await running.terminate()
 
