@@ -17,7 +17,7 @@ from connector.journal.model import Admission
 from connector.replicas.database import unavailable
 
 APPLY: Final = """
-    SELECT refused, idle_lanes, has_more, dedup_states, sequences, is_owner, backlogs FROM weda_apply_batch(
+    SELECT refused, has_more, dedup_states, sequences, is_owner, backlogs FROM weda_apply_batch(
         replica => %(replica)s,
         batch_number => %(batch_number)s,
         repeats_within => make_interval(secs => %(repeats_within)s),
@@ -71,7 +71,6 @@ class BatchResult(NamedTuple):
 
     Attributes:
         refused: Which of the rows were not stored, counted from 1: their lanes are another replica's now.
-        idle_lanes: Lanes whose last row was removed.
         has_more: Whether a lane of the batch that is this replica's has rows left.
         dedup_states: What is known of each claim's key, in the order of the claims.
         sequences: The position of each.
@@ -80,7 +79,6 @@ class BatchResult(NamedTuple):
     """
 
     refused: list[int]
-    idle_lanes: list[bytes]
     has_more: bool
     dedup_states: list[str]
     sequences: list[int]

@@ -167,16 +167,10 @@ class Batches:
             self._health.note_success()
             result = BatchResult(*row)
             batch.complete(result)
-            self._note_lanes(result)
+            if result.has_more:
+                self._lanes.note_rows()
         finally:
             self._is_executing = False
-
-    def _note_lanes(self, result: BatchResult) -> None:
-        for lane in map(bytes.decode, result.idle_lanes):
-            if not self._lanes.is_in_use(lane):
-                self.release(lane)
-        if result.has_more:
-            self._lanes.note_rows()
 
     async def _retry(self, batch: Batch, error: Unavailable) -> None:
         """Refuse what must not be executed twice, and put the rest of a failed batch into the next one."""

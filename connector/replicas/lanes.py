@@ -43,10 +43,12 @@ class SharedLanes:
             self.note_rows()
         self._decrement(self._writes, lane)
 
-    def removed(self, lane: str) -> None:  # noqa: ARG002 - claims know of which lane
+    def removed(self, lane: str) -> None:
         """A row is gone. The count stays above 0 until the database says so: others may have written more."""
         if self.own_rows > 1:
             self.own_rows -= 1
+        # Whether it was the last row, only the database knows: it keeps a lane that has rows.
+        self._free_unless_in_use(lane)
 
     def note_rows(self) -> None:
         """There are rows in this replica's lanes, of whatever number."""
@@ -72,5 +74,8 @@ class SharedLanes:
         counts[lane] -= 1
         if not counts[lane]:
             del counts[lane]
+        self._free_unless_in_use(lane)
+
+    def _free_unless_in_use(self, lane: str) -> None:
         if not self.is_in_use(lane):
             self._on_free(lane)

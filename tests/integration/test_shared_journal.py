@@ -6,27 +6,35 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from functools import partial
+from typing import Any
 
 import msgspec
 import psycopg
 import pytest
 
 from connector.admin import doctor
-from connector.delivery.duplicates import DedupState, dedup_key_of
+from connector.delivery.delivery import Delivery
+from connector.delivery.duplicates import DedupState, Duplicates, dedup_key_of
+from connector.delivery.order import NewMessage
 from connector.errors import ConfigurationError, Unavailable
-from connector.journal.model import Admission
+from connector.intake.dead_letters import for_rejection
+from connector.journal.model import Admission, Contents
 from connector.lookup.journal import search
 from connector.lookup.model import SearchQuery
+from connector.message.routes import DEAD_LETTERS
 from connector.replicas.batch import APPLY, Batch, ClaimResult
-from connector.replicas.database import StatementError
+from connector.replicas.database import DatabaseUnreachable, StatementError
 from connector.replicas.journal import SharedJournal
+from connector.replicas.order import SharedOrder
 from connector.replicas.postgres import PostgresConnection
 from connector.settings import REDACTED, Settings
+from connector.telemetry.metrics import Metrics
+from connector.testing import TOO_LARGE, InMemoryPublisher
 from connector.values import ProducibleRecord, Request
 from tests.servers.postgres import OWNER, Postgres
-from tests.waiting import PATIENCE_SECONDS, until
+from tests.waiting import PATIENCE_SECONDS, equals, until
 
 WINDOW = 3600.0
 
@@ -39,10 +47,15 @@ def admission(sequence: int, lane: str = "i", *, body: bytes = b"b", source: str
 
 @contextlib.asynccontextmanager
 async def replica(
-    database: Postgres, *, max_bytes: int = 1 << 30, window: float = WINDOW, has_lease: bool = True
+    database: Postgres,
+    *,
+    max_bytes: int = 1 << 30,
+    window: float = WINDOW,
+    has_lease: bool = True,
+    connection: type[PostgresConnection] = PostgresConnection,
 ) -> AsyncIterator[SharedJournal]:
     journal = SharedJournal(
-        partial(PostgresConnection, database.url()),
+        partial(connection, database.url()),
         max_bytes=max_bytes,
         dedup_window_seconds=window,
         max_dedup_keys=5,
@@ -151,9 +164,59 @@ async def test_a_lane_with_rows_is_not_given_up(one, other):
 
     assert (verdict.is_owner, verdict.is_behind_rows) == (False, True)
     await one.remove(first.sequence)
+    one.lanes.removed("i")
     other.lanes.unpin("i")
     await settled(one)
     assert (await claimed(other)).is_owner
+
+
+class LossyConnection(PostgresConnection):
+    """Runs statements, and loses the answers to batches of some kind while it is told to."""
+
+    loses: Callable[[Mapping[str, Any]], bool] = staticmethod(lambda _: False)
+
+    async def execute(self, sql: str, parameters: Mapping[str, Any], *, seconds: float) -> list[tuple[Any, ...]]:
+        rows = await super().execute(sql, parameters, seconds=seconds)
+        if sql == APPLY and self.loses(parameters):
+            self.loses = lambda _: False
+            raise DatabaseUnreachable("the answer is lost")
+        return rows
+
+
+@contextlib.asynccontextmanager
+async def publishing(journal: SharedJournal, publisher: InMemoryPublisher) -> AsyncIterator[SharedOrder]:
+    """A replica from claim to publisher."""
+    ledger = Metrics(version="", sources=("default",), streams=("events",), journal_is_shared=True)
+    delivery = Delivery(
+        publisher,
+        journal,
+        Contents({}, {}, 0),
+        ledger=ledger,
+        make_dead_letter=partial(for_rejection, "t.dead-letters"),
+        publish_wait_seconds=PATIENCE_SECONDS,
+        journaled=journal.lanes,
+    )
+    delivery.start_publishing()
+    duplicates = Duplicates(window_seconds=WINDOW, max_entries=1000, is_written=False)
+    order = SharedOrder(journal, delivery, duplicates, ledger, reply_deadline_seconds=0.8)
+    yield order
+    await delivery.stop(1)
+    await order.stop()
+
+
+@pytest.mark.parametrize("loses", ["no answer", "removed_sequences", "amended_sequences"])
+async def test_a_lane_whose_message_became_a_dead_letter_is_given_up_though_nothing_more_comes(database, loses):
+    """By an owner that goes on living, also where the answer to a batch that was committed is lost."""
+    publisher = InMemoryPublisher()
+    publisher.fail_next(2, TOO_LARGE)  # in its batch, then alone
+    async with replica(database, connection=LossyConnection) as journal, publishing(journal, publisher) as order:
+        journal._connections[0].loses = lambda parameters: bool(parameters.get(loses))
+        message = admission(0)
+        await order.admit(NewMessage("i", message.request, message.records))
+        await until(lambda: publisher.of(DEAD_LETTERS))
+
+        await until(lambda: database.ask("SELECT count(*) FROM weda_row"), equals([(0,)]))
+        await until(lambda: database.ask("SELECT convert_from(lane, 'UTF8') FROM weda_lane"), equals([]))
 
 
 async def test_a_row_may_be_written_and_removed_twice(one, database):

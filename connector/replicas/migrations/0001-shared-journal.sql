@@ -213,7 +213,7 @@ CREATE FUNCTION weda_apply_batch(
     stored_sources text[], stored_waits_since bigint[], stored_contents bytea[],
     note_names text[], note_values bigint[],
     claimed_lanes bytea[], claimed_id_keys bytea[], claimed_content_keys bytea[], claimed_fingerprints bytea[],
-    OUT refused bigint[], OUT idle_lanes bytea[], OUT has_more boolean,
+    OUT refused bigint[], OUT has_more boolean,
     OUT dedup_states text[], OUT sequences bigint[], OUT is_owner boolean[], OUT backlogs integer[]
 )
 LANGUAGE plpgsql AS $$
@@ -317,16 +317,12 @@ BEGIN
         DELETE FROM weda_row r USING weda_lane l
         WHERE r.sequence = ANY (removed_sequences) AND l.lane = r.lane AND l.owner = replica
         RETURNING r.lane, length(r.content) AS size
-    ), counted AS (
-        UPDATE weda_lane l SET backlog = l.backlog - r.count, bytes = l.bytes - r.size
-        FROM (
-            SELECT removed.lane, count(*)::integer AS count, sum(removed.size) AS size
-            FROM removed GROUP BY removed.lane
-        ) r
-        WHERE l.lane = r.lane
-        RETURNING l.lane, l.backlog
     )
-    SELECT coalesce(array_agg(c.lane), '{}') INTO idle_lanes FROM counted c WHERE c.backlog = 0;
+    UPDATE weda_lane l SET backlog = l.backlog - r.count, bytes = l.bytes - r.size
+    FROM (
+        SELECT removed.lane, count(*)::integer AS count, sum(removed.size) AS size FROM removed GROUP BY removed.lane
+    ) r
+    WHERE l.lane = r.lane;
 
     -- 5. Released lanes, unless rows have come into them.
     DELETE FROM weda_lane l WHERE l.lane = ANY (released_lanes) AND l.owner = replica AND l.backlog = 0;
