@@ -508,7 +508,9 @@ class Connector:
             max_body_bytes=settings.receiver.max_body_bytes,
             max_in_flight=settings.receiver.max_in_flight,
             rate_limiter=rate_limiter,
-            replay_protection=ReplayProtection(idempotency),
+            replay_protection=ReplayProtection(
+                idempotency, reply_deadline_seconds=settings.receiver.reply_deadline_seconds
+            ),
             is_ready=lambda: self.health.is_ready,
             trusted_proxies=settings.receiver.trusted_proxies,
             code_only=_code_only(settings),

@@ -154,7 +154,7 @@ class Served:
             max_body_bytes=512 * 1024,
             max_in_flight=self._max_in_flight,
             rate_limiter=RateLimiter(self._rates),
-            replay_protection=ReplayProtection(order),
+            replay_protection=ReplayProtection(order, reply_deadline_seconds=self._reply_deadline),
             is_ready=lambda: self.is_ready,
             trusted_proxies=self._trusted_proxies,
             rejection_delay=RejectionDelay(0.01),

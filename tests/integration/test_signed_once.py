@@ -12,10 +12,12 @@ import aiohttp
 import pytest
 from standardwebhooks import Webhook
 
+from connector.errors import OutcomeUnknown
 from connector.message.encoding import decode
-from tests.integration.conftest import Running
+from tests.integration.conftest import BY_DEFAULT, Running
 from tests.servers import read_topic
 from tests.servers.postgres import Postgres
+from tests.waiting import until
 
 SECRET = f"whsec_{base64.b64encode(b's' * 32).decode()}"
 SOURCES = {"default": {"secrets": [SECRET]}}
@@ -80,6 +82,30 @@ async def test_what_was_refused_may_be_sent_again_to_another_one(pair, topic_pre
 
     assert await send(other, message(1), "id-1") == (200, {"code": 0})
     assert await comments(one, topic_prefix) == ["1"]
+
+
+async def test_while_the_database_hangs_the_answer_is_in_time_and_nothing_is_left_of_the_request(
+    start, database, topic_prefix
+):
+    """The database's own timeout is longer than the reply deadline, after which nothing of the request may go on."""
+    settings = {"sources": SOURCES, "token": None, "journal__url": database.url()}
+    one, other = [await start(**settings, **BY_DEFAULT), await start(**settings)]
+    assert await send(one, message(1), "id-1") == (200, {"code": 0})
+    database.pause()
+    try:
+        status, reported = await send(one, message(2), "id-2")
+    finally:
+        database.resume()
+
+    assert (status, reported["code"]) == (503, OutcomeUnknown.code), "not the database's timeout, which is 50300"
+    assert "same webhook-id" in reported["message"]
+
+    async def accepted() -> bool:
+        return await send(other, message(3), "id-2") == (200, {"code": 0})
+
+    await until(accepted)  # with another body: the id is unused, here and elsewhere
+    assert (await send(one, message(2), "id-2"))[0] == 401
+    assert await comments(one, topic_prefix) == ["1", "3"]
 
 
 async def test_without_the_database_nobody_knows(start, topic_prefix):

@@ -107,7 +107,7 @@ async def receiver():
         max_body_bytes=512 * 1024,
         max_in_flight=1024,
         rate_limiter=RateLimiter({}),
-        replay_protection=ReplayProtection(order),
+        replay_protection=ReplayProtection(order, reply_deadline_seconds=60),
         is_ready=lambda: True,
         trusted_proxies=(),
     )

@@ -122,6 +122,18 @@ class Postgres(Server):
                 connection.execute(f"ALTER SYSTEM SET {name} = '{text}'".encode())
             connection.execute(b"SELECT pg_reload_conf()")
 
+    def pause(self) -> None:
+        """SIGSTOP to all of its processes: connections stay open, nobody answers."""
+        for pid in self.pids():
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let them go on."""
+        for pid in self.pids():
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
+
     def kill(self) -> None:
         """SIGKILL to all of its processes: nothing is flushed."""
         for pid in self.pids():
