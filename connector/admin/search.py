@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from connector.admin.client import OperationsClient, WrongToken
 from connector.errors import ConfigurationError, ConnectorError, OutsideUnreachable
-from connector.intake.dead_letters import NOTED
+from connector.intake.dead_letters import NOTE_PREFIX
 from connector.journal.file import DamagedFile
 from connector.journal.offline import detached
 from connector.kafka.reader import ConsumerRecord
@@ -110,7 +110,7 @@ def _read_rest(report: SearchReport, settings: Settings, topics: TopicSearch, qu
             with detached(path) as file:
                 found, searched = journal.search_file(file, path, query)
                 report.add(found, [searched])
-                noted = file.read_notes(NOTED)
+                noted = file.read_notes(NOTE_PREFIX)
         except (ConnectorError, DamagedFile) as error:
             note = error.message if isinstance(error, ConnectorError) else str(error)
             why = f"no connector answers at {settings.operations.url}, and: {note}"

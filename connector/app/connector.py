@@ -193,7 +193,14 @@ class Connector:
             self._watchers.start("ledger", partial(keep_adding_direct, local, self.metrics))
         self._watchers.start("history", partial(keep_history, self.context.history))
         # 8. The public listener; the canary and reprocessed dead letters, which enter behind it.
-        pipeline = partial(self._pipeline, order=order, duplicates=duplicates, ingest_ids=ingest_ids, framing=framing)
+        pipeline = partial(
+            self._pipeline,
+            order=order,
+            duplicates=duplicates,
+            ingest_ids=ingest_ids,
+            framing=framing,
+            journal=journal,
+        )
         self._start_canary(delivery, pipeline(canary_routes(settings), Uncounted()))
         main = pipeline(self.routes, self.metrics)
         receiver = self._receiver(main, order)
@@ -477,6 +484,7 @@ class Connector:
         duplicates: Duplicates,
         ingest_ids: IngestIds,
         framing: Framing,
+        journal: Journal,
     ) -> Pipeline:
         settings = self._settings
         return Pipeline(
@@ -490,6 +498,7 @@ class Connector:
             max_in_flight=settings.receiver.max_in_flight,
             reply_deadline_seconds=settings.receiver.reply_deadline_seconds,
             topic_limits=self._topic_limits,
+            write_note=journal.write_note,
         )
 
     def _receiver(self, pipeline: Pipeline, idempotency: Idempotency) -> Receiver:

@@ -11,7 +11,7 @@ import structlog
 from connector import supervision
 from connector.delivery.delivery import Delivery
 from connector.errors import ConfigurationError, ConnectorError, Unavailable
-from connector.intake.dead_letters import NOTED
+from connector.intake.dead_letters import NOTE_PREFIX
 from connector.intake.waiting_dead_letters import WaitingDeadLetters
 from connector.journal.model import Journal
 from connector.journal.sqlite import SqliteJournal
@@ -144,7 +144,7 @@ async def count_letters(
         seconds = LETTERS_SECONDS
         if delivery.topics_ready and health.kafka != "down":
             try:
-                reprocessed = await journal.read_notes(NOTED)
+                reprocessed = await journal.read_notes(NOTE_PREFIX)
                 health.dead_letters = await asyncio.to_thread(letters.count, reprocessed.keys())
                 metrics.dead_letters_waiting.set(health.dead_letters)
             except ConfigurationError as error:

@@ -26,7 +26,7 @@ from connector.cli.output import print_json
 from connector.cli.progress import Progress
 from connector.errors import ConnectorError, OutsideUnreachable
 from connector.intake.dead_letters import Selection
-from connector.intake.reprocessing import MOST_ATTEMPTS
+from connector.intake.reprocessing import MAX_ATTEMPTS
 from connector.message.routes import STREAMS, Routes
 from connector.settings import DEFAULT_SOURCE
 from connector.text import counted, one_line, printable
@@ -151,9 +151,7 @@ def replay(
     since: Since = None,
     until: Until = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what a replay would do, without replaying.")] = False,
-    max_attempts: Annotated[
-        int, typer.Option(min=2, help="Skip dead letters with this many attempts.")
-    ] = MOST_ATTEMPTS,
+    max_attempts: Annotated[int, typer.Option(min=2, help="Skip dead letters with this many attempts.")] = MAX_ATTEMPTS,
     operations_url: OperationsUrl = None,
     token: OperationsToken = None,
     file: File = None,

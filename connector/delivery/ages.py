@@ -9,7 +9,7 @@ import time
 from bisect import bisect_right
 from typing import Final
 
-_MOST_SAMPLES: Final = 2_048
+_MAX_SAMPLES: Final = 2_048
 
 
 class Ages:
@@ -27,14 +27,15 @@ class Ages:
         self._oldest: tuple[int, float] | None = None
 
     def sample(self, next_sequence: int) -> None:
-        """Note how far the sequences have come; to be called again and again.
+        """Record how far the sequences have come; call it every second or so.
 
-        After a while every second sample is dropped: in a process that has run for long, ages are known to seconds.
+        When there are too many samples every second one is dropped: the ages of a process that runs for weeks are
+        known to seconds.
         """
         self._sampled_at = time.monotonic()
         if not self._is_alone or next_sequence == self._sequences[-1]:
             return
-        if len(self._sequences) == _MOST_SAMPLES:
+        if len(self._sequences) == _MAX_SAMPLES:
             del self._sequences[1::2], self._moments[1::2]
         self._sequences.append(next_sequence)
         self._moments.append(self._sampled_at)

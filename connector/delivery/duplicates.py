@@ -27,7 +27,7 @@ from connector.journal.open_files import OpenFiles, write_out
 _BUCKETS: Final = 16
 _WRITE_SECONDS: Final = 0.5
 _WAL_LIMIT: Final = 1024 * 1024
-_MOST_KEPT: Final = 100_000
+_MAX_UNWRITTEN: Final = 100_000
 """Most keys that wait while the file cannot be written."""
 
 _LOG = structlog.get_logger("connector.repeats")
@@ -52,17 +52,17 @@ def dedup_key_of(kind: str, source: str, external_id: str, fingerprint: bytes) -
 
 
 class Duplicates:
-    """The index: keys in buckets of time, the oldest of which is forgotten as a whole.
+    """The index: keys in buckets of time. The oldest bucket is dropped as a whole.
 
     Args:
-        window_seconds: How long a key is remembered at least.
-        max_entries: Bound of the index; beyond it the oldest sixteenth goes early.
+        window_seconds: The shortest time for which a key is remembered.
+        max_entries: Bound of the index; beyond it the oldest sixteenth is dropped early.
         is_written: Whether new keys are collected for :meth:`take_unwritten`.
     """
 
     def __init__(self, *, window_seconds: float, max_entries: int, is_written: bool = True) -> None:
         self._span = window_seconds / (_BUCKETS - 1)
-        self._most = max(max_entries // _BUCKETS, 1)
+        self._max_in_bucket = max(max_entries // _BUCKETS, 1)
         self._buckets: deque[_Bucket] = deque([_Bucket()])
         self._pending: dict[bytes, dict[bytes, Completion[Durability]]] = {}
         self._unwritten: list[DedupKey] = []
@@ -75,13 +75,13 @@ class Duplicates:
         pending = self._pending.get(key)
         if pending is not None and fingerprint in pending:
             return DedupState.PENDING
-        self._forget_the_old()
+        self._expire()
         found = [bucket.keys[key] for bucket in self._buckets if key in bucket.keys]
         if not found:
             return DedupState.NEW if pending is None else DedupState.CONFLICT
         return DedupState.SAFE if any(fingerprint in each for each in found) else DedupState.CONFLICT
 
-    def outcome(self, one: DedupKey) -> Completion[Durability]:
+    def completion_of(self, one: DedupKey) -> Completion[Durability]:
         """The completion of the first message with a pending key.
 
         Raises:
@@ -104,6 +104,7 @@ class Duplicates:
         """Add keys of safe messages."""
         for key, fingerprint in keys:
             newest = self._newest()
+            # Of one id the last eight contents: a source that reuses an id for ever must not fill the memory.
             newest[key] = (*newest.get(key, ())[-7:], fingerprint)
 
     def take_unwritten(self) -> list[DedupKey]:
@@ -127,29 +128,29 @@ class Duplicates:
 
     def _newest(self) -> dict[bytes, tuple[bytes, ...]]:
         newest = self._buckets[-1]
-        if time.monotonic() - newest.born >= self._span or len(newest.keys) >= self._most:
+        if time.monotonic() - newest.created_at >= self._span or len(newest.keys) >= self._max_in_bucket:
             newest = _Bucket()
             self._buckets.append(newest)
         if len(self._buckets) > _BUCKETS:
             self._buckets.popleft()
         return newest.keys
 
-    def _forget_the_old(self) -> None:
-        """A bucket goes when its youngest possible key is out of the window: it took keys for one span."""
+    def _expire(self) -> None:
+        """Drop the buckets whose youngest possible key is out of the window: each took keys for one span."""
         horizon = time.monotonic() - self.window_seconds - self._span
-        while len(self._buckets) > 1 and self._buckets[0].born <= horizon:
+        while len(self._buckets) > 1 and self._buckets[0].created_at <= horizon:
             self._buckets.popleft()
-        if self._buckets[0].born <= horizon:
+        if self._buckets[0].created_at <= horizon:
             self._buckets[0] = _Bucket()
 
 
 class _Bucket:
     """Keys that were added within one span of time."""
 
-    __slots__ = ("born", "keys")
+    __slots__ = ("created_at", "keys")
 
     def __init__(self) -> None:
-        self.born = time.monotonic()
+        self.created_at = time.monotonic()
         self.keys: dict[bytes, tuple[bytes, ...]] = {}
 
 
@@ -205,7 +206,7 @@ class DuplicatesFile:
         try:
             await asyncio.to_thread(self._append, self._waiting_keys)
         except (apsw.Error, OSError) as error:
-            del self._waiting_keys[:-_MOST_KEPT]
+            del self._waiting_keys[:-_MAX_UNWRITTEN]
             _LOG.warning("the index of repeats was not written", error=str(error))
         else:
             self._waiting_keys = []

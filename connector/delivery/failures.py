@@ -13,10 +13,10 @@ from connector.values import ProducibleRecord
 Restamp = Callable[[ProducibleRecord], ProducibleRecord]
 """Gives a record a timestamp that its topic takes; returns the same record if its timestamp is not the problem."""
 
-_MOST_LANES: Final = 10_000
-_MOST_DOUBLINGS: Final = 16
+_MAX_LANES: Final = 10_000
+_MAX_DOUBLINGS: Final = 16
 _FIRST_SECONDS: Final = 0.1
-_MOST_SECONDS: Final = 10.0
+_MAX_SECONDS: Final = 10.0
 _FAILING_SECONDS: Final = 30.0  # longer than the longest back-off, so that a failing topic stays listed
 
 
@@ -33,18 +33,18 @@ class BackOff:
         self._has_forgotten = False
 
     def failed(self, lane: str) -> None:
-        """A delivery of the lane has failed. Beyond 10,000 lanes nothing is noted, and replay rests instead."""
+        """A delivery of the lane has failed. Beyond 10,000 lanes it is not kept, and replay pauses instead."""
         attempts = self._lanes.get(lane, (0.0, 0))[1]
-        seconds = min(_FIRST_SECONDS * 2**attempts, _MOST_SECONDS)
-        if len(self._lanes) < _MOST_LANES:
+        seconds = min(_FIRST_SECONDS * 2**attempts, _MAX_SECONDS)
+        if len(self._lanes) < _MAX_LANES:
             until = self._clock() + seconds * random.uniform(0.8, 1.2)  # noqa: S311 - jitter, not a secret
-            self._lanes[lane] = until, min(attempts + 1, _MOST_DOUBLINGS)
+            self._lanes[lane] = until, min(attempts + 1, _MAX_DOUBLINGS)
         elif lane not in self._lanes:
             self._has_forgotten = True
 
     def rejected(self, lane: str) -> None:
         """A record of the lane was rejected by Kafka, and will be again: wait for the longest time."""
-        self._lanes[lane] = self._clock() + _MOST_SECONDS, _MOST_DOUBLINGS
+        self._lanes[lane] = self._clock() + _MAX_SECONDS, _MAX_DOUBLINGS
 
     def end(self, lane: str) -> None:
         """Try the lane at once, and begin with the shortest wait after its next failure."""
@@ -58,12 +58,12 @@ class BackOff:
 
     @property
     def is_full(self) -> bool:
-        """Whether so many lanes wait that replay has to."""
-        if len(self._lanes) >= _MOST_LANES:
+        """Whether so many lanes wait that replay has to pause."""
+        if len(self._lanes) >= _MAX_LANES:
             now = self._clock()
             self._lanes = {lane: wait for lane, wait in self._lanes.items() if wait[0] > now}
             self._has_forgotten = True
-        return len(self._lanes) >= _MOST_LANES
+        return len(self._lanes) >= _MAX_LANES
 
     def __contains__(self, lane: str) -> bool:
         """Whether the lane's last delivery may have failed: once a lane had to be forgotten, that of any lane may."""

@@ -101,12 +101,14 @@ class IdempotencyKeys:
         if dedup_state is not DedupState.PENDING:
             return Completion.of(dedup_state)
         joined: Completion[DedupState] = Completion()
-        self._duplicates.outcome(dedup_key).then(partial(_join, joined))
+        self._duplicates.completion_of(dedup_key).then(partial(_join, joined))
         return joined
 
     def end(self, dedup_key: DedupKey, refusal: ConnectorError | None) -> None:
         """End a use that was new here, and complete those that joined it."""
-        self._duplicates.outcome(dedup_key).complete(Durability.PUBLISHED if refusal is None else _to_retry(refusal))
+        self._duplicates.completion_of(dedup_key).complete(
+            Durability.PUBLISHED if refusal is None else _to_retry(refusal)
+        )
 
 
 class LocalOrder:

@@ -24,7 +24,7 @@ _POSITION = re.compile(r" \((?:line \d+, column \d+|byte \d+)[^)]*\)")
 _PARSER_WORDS = re.compile(r"(?<=^the text is not JSON): (?:Expecting|Invalid|Unterminated|Extra|Illegal)[^:]*$")
 """What followed the position in reasons before 0.2."""
 
-NOTED: Final = "replayed/"
+NOTE_PREFIX: Final = "replayed/"
 """What the names of the journal's notes about reprocessed dead letters start with; journals on disk have this word."""
 
 _STREAMS: Final = "weda.streams"
@@ -70,7 +70,7 @@ class DeadLetter:
     def note(self) -> Note:
         """What the journal keeps once it is reprocessed; the same for a letter that is in its topic twice (P4)."""
         what = f"{self.topic}\0{self.source}\0{self.content_type}\0{self.received_at}\0{self.attempt}\0{self.code}\0"
-        return Note(f"{NOTED}{blake2b(what.encode() + self.body, digest_size=16).hexdigest()}", self.received_at)
+        return Note(f"{NOTE_PREFIX}{blake2b(what.encode() + self.body, digest_size=16).hexdigest()}", self.received_at)
 
     @property
     def general_reason(self) -> str:

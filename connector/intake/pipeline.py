@@ -5,7 +5,7 @@ that the source sends it again. Nothing is answered as accepted that is not safe
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import tzinfo
 from enum import Enum
 from functools import partial
@@ -116,6 +116,7 @@ class Pipeline:
         max_in_flight: Most messages that may be admitted and not yet safe.
         reply_deadline_seconds: When an answer must be out.
         topic_limits: ``max.message.bytes`` of each topic, kept up to date by its owner.
+        write_note: Writes a note into the journal.
 
     Raises:
         ConfigurationError: The schema of a route's records is none that messages are encoded for.
@@ -134,6 +135,7 @@ class Pipeline:
         max_in_flight: int,
         reply_deadline_seconds: float,
         topic_limits: Mapping[str, int],
+        write_note: Callable[[str, int], Awaitable[None]],
     ) -> None:
         self._routes = routes
         self._framing = framing
@@ -145,6 +147,7 @@ class Pipeline:
         self._max_in_flight = max_in_flight
         self._reply_deadline = reply_deadline_seconds
         self._topic_limits = topic_limits
+        self._write_note = write_note
         self._in_flight = 0
         for route in routes.all:
             check_record_type(route.schema)
@@ -187,17 +190,18 @@ class Pipeline:
         self._routes.of(event.message_type, letter.source, event.environment)
 
     async def reprocess(self, letter: DeadLetter, now: int) -> Outcome:
-        """Make the message of a dead letter safe, or another dead letter in its place, by way of the journal.
+        """Make the message of a dead letter safe, or another dead letter in its place; once, whatever happens.
 
-        The journal notes the letter in the same transaction, so that it is reprocessed once, whatever happens.
+        The journal then has the letter's note, by which every later run skips it. A message with a note always gets a
+        row in the journal, and row and note are one transaction: a crash leaves both or neither. A duplicate gets no
+        row; its note is written before this returns.
 
         Args:
             letter: A dead letter of a source that is known here.
             now: Epoch milliseconds.
 
         Returns:
-            ``ACCEPTED``, or ``DUPLICATE`` where the message had been accepted meanwhile; the caller must then write the
-            note, before it reprocesses another letter of the instance.
+            ``ACCEPTED``, or ``DUPLICATE`` where the message had been accepted meanwhile.
 
         Raises:
             EmptyBody, Unreadable, Unconvertible: It failed again; a dead letter with one attempt more is kept.
@@ -206,30 +210,18 @@ class Pipeline:
         """
         request = letter.request(now)
         try:
-            outcome, completion = self._admit_again(letter, request, self._decoder.decode(letter.body, letter.kind))
+            event = self._decoder.decode(letter.body, letter.kind)
+            outcome, completion = self._admit(request, event, note=letter.note, streams=letter.streams)
         except (EmptyBody, Unreadable, Unconvertible) as error:
             instance_id = self._decoder.instance_id(letter.body, letter.kind)
             completion = self._admit_dead_letter(request, error, instance_id, None, letter.note)
             completion.then(partial(self._count_dead_letter, request.source, error))
             await completion
             raise
-        durability = await completion
-        return Outcome.DUPLICATE if durability is Durability.ELSEWHERE else outcome
-
-    def _admit_again(
-        self, letter: DeadLetter, request: Request, event: Event
-    ) -> tuple[Outcome, Completion[Durability]]:
-        # What Kafka rejected is known as accepted, and is not in every topic.
-        dedup_key = None if letter.streams else self._dedup_key(request, event)
-        dedup_state = DedupState.NEW if dedup_key is None else self._duplicates.dedup_state(dedup_key)
-        if dedup_key is not None and dedup_state is DedupState.SAFE:
-            return Outcome.DUPLICATE, Completion.of(Durability.PUBLISHED)
-        if dedup_key is not None and dedup_state is DedupState.PENDING:
-            return Outcome.DUPLICATE, self._duplicates.outcome(dedup_key)
-        conflict = dedup_state is DedupState.CONFLICT
-        encoded = self._encode(request, event, conflict=conflict)
-        lacking = tuple(record for record in encoded if not letter.streams or record.stream in letter.streams)
-        return Outcome.ACCEPTED, self._admit(request, event, lacking, dedup_key, conflict, letter.note)
+        if await completion is Durability.ELSEWHERE or outcome is Outcome.DUPLICATE:
+            await self._write_note(*letter.note)
+            return Outcome.DUPLICATE
+        return outcome
 
     def _process(self, pending: "_Pending", kind: BodyKind) -> None:
         try:
@@ -245,34 +237,36 @@ class Pipeline:
             )
 
     def _deliver(self, pending: "_Pending", event: Event) -> None:
-        request = pending.request
         pending.event = event
-        dedup_key = self._dedup_key(request, event)
+        outcome, completion = self._admit(pending.request, event)
+        pending.follow(completion, outcome, self._reply_deadline)
+
+    def _admit(
+        self, request: Request, event: Event, *, note: Note | None = None, streams: tuple[str, ...] = ()
+    ) -> tuple[Outcome, Completion[Durability]]:
+        """Admit a message that is no duplicate; of a duplicate return what comes, or came, of the first.
+
+        Args:
+            request: What was received.
+            event: What it says.
+            note: Of a dead letter that is reprocessed.
+            streams: The only streams that lack the message; none: all.
+        """
+        # Where only some streams lack the message, it was accepted once: its key would make it a duplicate.
+        dedup_key = None if streams else self._dedup_key(request, event)
         dedup_state = DedupState.NEW if dedup_key is None else self._duplicates.dedup_state(dedup_key)
         if dedup_key is not None and dedup_state is DedupState.SAFE:
-            pending.finish(Outcome.DUPLICATE)
-            return
+            return Outcome.DUPLICATE, Completion.of(Durability.PUBLISHED)
         if dedup_key is not None and dedup_state is DedupState.PENDING:
-            pending.follow(self._duplicates.outcome(dedup_key), Outcome.DUPLICATE, self._reply_deadline)
-            return
+            return Outcome.DUPLICATE, self._duplicates.completion_of(dedup_key)
         conflict = dedup_state is DedupState.CONFLICT
-        encoded = self._encode(request, event, conflict=conflict)
-        completion = self._admit(request, event, encoded, dedup_key, conflict)
-        pending.follow(completion, Outcome.ACCEPTED, self._reply_deadline)
-
-    def _admit(  # noqa: PLR0917 - by place, for every message
-        self,
-        request: Request,
-        event: Event,
-        encoded: tuple[ProducibleRecord, ...],
-        dedup_key: DedupKey | None,
-        conflict: bool,  # noqa: FBT001 - by place, as the others
-        note: Note | None = None,
-    ) -> Completion[Durability]:
+        records = self._encode(request, event, conflict=conflict)
+        if streams:
+            records = tuple(record for record in records if record.stream in streams)
         in_conflict = partial(self._encode, request, event, conflict=True)
-        completion = self._order.admit(NewMessage(event.instance_id, request, encoded, dedup_key, in_conflict, note))
+        completion = self._order.admit(NewMessage(event.instance_id, request, records, dedup_key, in_conflict, note))
         self._track(completion, dedup_key, partial(self._count_message, request.source, event, conflict))
-        return completion
+        return Outcome.ACCEPTED, completion
 
     def _count_message(self, source: str, event: Event, conflict: bool, result: Durability | ConnectorError) -> None:  # noqa: FBT001
         self._in_flight -= 1
@@ -316,7 +310,9 @@ class Pipeline:
         """Keep what could not become a record; identical bytes within the window are kept once, and counted again."""
         request = pending.request
         pending.event = None
-        digest = sha256(request.body).digest()[:16]  # in both parts: of one id only the last few are remembered
+        digest = sha256(request.body).digest()[
+            :16
+        ]  # in the id too: of one id only the last few contents are remembered
         dedup_key = dedup_key_of("dead letter", request.source, f"{request.content_type} {digest.hex()}", digest)
         dedup_state = self._duplicates.dedup_state(dedup_key)
         if dedup_state is DedupState.SAFE:
@@ -324,7 +320,7 @@ class Pipeline:
             pending.finish(error)
             return
         if dedup_state is DedupState.PENDING:
-            completion = self._duplicates.outcome(dedup_key)
+            completion = self._duplicates.completion_of(dedup_key)
         else:
             completion = self._admit_dead_letter(
                 request, error, self._decoder.instance_id(request.body, kind), dedup_key
@@ -347,22 +343,22 @@ class Pipeline:
         letter = dead_letters.for_error(self._routes.dead_letter_topic(request.source), request, error, instance_id)
         self._check_size(letter)
         completion = self._order.admit(NewMessage(None, request, (letter,), dedup_key, note=note))
-        self._track(completion, dedup_key, self._dead_letter_settled)
+        self._track(completion, dedup_key, self._on_dead_letter_completion)
         return completion
 
     def _track(
         self,
         completion: Completion[Durability],
         dedup_key: DedupKey | None,
-        settled: Callable[[Durability | ConnectorError], None],
+        on_completion: Callable[[Durability | ConnectorError], None],
     ) -> None:
         """Count what is not safe yet, answered or not, and remember its key once it is."""
         self._in_flight += 1
-        completion.then(settled)
+        completion.then(on_completion)
         if dedup_key is not None:
             self._duplicates.begin(dedup_key, completion)
 
-    def _dead_letter_settled(self, _result: Durability | ConnectorError) -> None:
+    def _on_dead_letter_completion(self, _result: Durability | ConnectorError) -> None:
         self._in_flight -= 1
 
 
@@ -375,13 +371,13 @@ class _Pending:
         done: Completed once: with the outcome, with an error, or at the deadline.
     """
 
-    __slots__ = ("_timer", "_wanted", "done", "event", "request")
+    __slots__ = ("_result_if_safe", "_timer", "done", "event", "request")
 
     def __init__(self, request: Request) -> None:
         self.request = request
         self.event: Event | None = None
         self.done: Completion[Accepted] = Completion()
-        self._wanted: Outcome | ConnectorError = Outcome.ACCEPTED
+        self._result_if_safe: Outcome | ConnectorError = Outcome.ACCEPTED
         self._timer: asyncio.TimerHandle | None = None
 
     def finish(self, result: Outcome | ConnectorError) -> None:
@@ -389,10 +385,10 @@ class _Pending:
         self.done.complete(Accepted(result, self.event) if isinstance(result, Outcome) else result)
 
     def follow(
-        self, completion: Completion[Durability], wanted: Outcome | ConnectorError, deadline_seconds: float
+        self, completion: Completion[Durability], result_if_safe: Outcome | ConnectorError, deadline_seconds: float
     ) -> None:
-        """Finish with what is wanted once the message is safe; with the refusal if it is not."""
-        self._wanted = wanted
+        """Finish with a result once the message is safe; with the refusal if it is not."""
+        self._result_if_safe = result_if_safe
         self._timer = asyncio.get_running_loop().call_later(deadline_seconds, self._on_reply_deadline)
         completion.then(self._on_completion)
 
@@ -401,10 +397,10 @@ class _Pending:
             self._timer.cancel()
         if isinstance(result, ConnectorError):
             self.finish(result)
-        elif result is Durability.ELSEWHERE and self._wanted is Outcome.ACCEPTED:
+        elif result is Durability.ELSEWHERE and self._result_if_safe is Outcome.ACCEPTED:
             self.finish(Outcome.DUPLICATE)
         else:
-            self.finish(self._wanted)
+            self.finish(self._result_if_safe)
 
     def _on_reply_deadline(self) -> None:
         self.finish(

@@ -31,21 +31,28 @@ from connector.errors import (
     Unconvertible,
     Unreadable,
 )
-from connector.intake.dead_letters import NOTED, DeadLetter, Selection, from_record, position_in_body, without_position
+from connector.intake.dead_letters import (
+    NOTE_PREFIX,
+    DeadLetter,
+    Selection,
+    from_record,
+    position_in_body,
+    without_position,
+)
 from connector.intake.pipeline import Outcome, Pipeline
 from connector.journal.model import Journal
 from connector.kafka.reader import ConsumerRecord, Readers
 
-MOST_ATTEMPTS: Final = 5
+MAX_ATTEMPTS: Final = 5
 """How often a message is tried, the first time included, unless someone asks for more."""
 
-_MOST_LANES_AT_ONCE: Final = 64
+_MAX_LANES_AT_ONCE: Final = 64
 _BATCH_BYTES: Final = 64 * 1024 * 1024
-_PATIENCE_SECONDS: Final = 30.0
-_AGAIN_SECONDS: Final = 0.5
+_JOURNAL_TIMEOUT_SECONDS: Final = 30.0
+_RETRY_SECONDS: Final = 0.5
 _LETTER_BYTES: Final = 512
 _SHOWN_BYTES: Final = 2_048
-_MOST_POSITIONS: Final = 1_000
+_MAX_POSITIONS: Final = 1_000
 _POSITIONS_SHOWN: Final = 5
 _LOG = structlog.get_logger("connector.reprocessing")
 
@@ -189,30 +196,30 @@ class DeadLetterReprocessor:
         self._task: asyncio.Task[None] | None = None
         self.progress: Progress | None = None
 
-    async def listed(self, selection: Selection, most: int, *, only_waiting: bool = False) -> Listing:
+    async def listed(self, selection: Selection, limit: int, *, only_waiting: bool = False) -> Listing:
         """The letters that are meant: all counted by reason, the latest themselves.
 
         Args:
             selection: Which are meant.
-            most: How many are listed.
+            limit: How many are listed.
             only_waiting: Leave out those that were reprocessed, in the counts too.
 
         Raises:
             OutsideUnreachable, ConfigurationError: Kafka cannot be read.
         """
         async with self._readers.slot():
-            noted = await self._journal.read_notes(NOTED)
+            noted = await self._journal.read_notes(NOTE_PREFIX)
             in_journal = await self._count_in_journal()
-            found = await asyncio.to_thread(_list, self._read, noted, selection, most, only_waiting=only_waiting)
+            found = await asyncio.to_thread(_list, self._read, noted, selection, limit, only_waiting=only_waiting)
             return replace(found, in_journal=in_journal)
 
     async def is_reprocessed(self, letter: DeadLetter) -> bool:
         """Whether its message went through the pipeline again."""
         return await self._journal.read_note(letter.note.name) == letter.note.value
 
-    async def dry_run(self, selection: Selection, most_attempts: int) -> Progress:
+    async def dry_run(self, selection: Selection, max_attempts: int) -> Progress:
         """What a run would do, as far as that is known beforehand; nothing is done."""
-        run = self._run(most_attempts)
+        run = self._run(max_attempts)
         progress, began = Progress(dry_run=True), time.monotonic()
         async with self._readers.slot():
             await self._dry_run(run, selection, progress)
@@ -223,7 +230,7 @@ class DeadLetterReprocessor:
         async for batch in run.batches(self._read, selection, progress):
             await asyncio.to_thread(run.dry_run, batch, progress)
 
-    def start(self, selection: Selection, most_attempts: int) -> Progress:
+    def start(self, selection: Selection, max_attempts: int) -> Progress:
         """Start a run; :attr:`progress` shows how far it has come.
 
         Raises:
@@ -232,18 +239,18 @@ class DeadLetterReprocessor:
         if self._task is not None and not self._task.done():
             raise AlreadyRunning("a replay is running: wait for its end, or stop it")
         self.progress = Progress()
-        run = self._run(most_attempts)
+        run = self._run(max_attempts)
         self._task = asyncio.create_task(_drive(run, self._read, selection, self.progress))
         return self.progress
 
-    def _run(self, most_attempts: int) -> "_Run":
+    def _run(self, max_attempts: int) -> "_Run":
         return _Run(
             self._pipeline,
             self._journal,
             self._idempotency,
             count_in_journal=self._count_in_journal,
             sources=self._sources,
-            most_attempts=most_attempts,
+            max_attempts=max_attempts,
         )
 
     async def stop(self) -> None:
@@ -284,14 +291,14 @@ class _Run:
         *,
         count_in_journal: CountInJournal,
         sources: frozenset[str],
-        most_attempts: int,
+        max_attempts: int,
     ) -> None:
         self._pipeline = pipeline
         self._journal = journal
         self._idempotency = idempotency
         self._count_in_journal = count_in_journal
         self._sources = sources
-        self._most_attempts = most_attempts
+        self._max_attempts = max_attempts
         self._held: set[str] = set()
         self._tried: set[str] = set()
         self._ends: dict[tuple[str, int], int] = {}
@@ -302,12 +309,13 @@ class _Run:
         """The letters to reprocess, oldest first, as many at a time as memory allows; without those that come later."""
         is_first = True
         while True:
-            noted = await self._journal.read_notes(NOTED)
+            noted = await self._journal.read_notes(NOTE_PREFIX)
             found = await asyncio.to_thread(self._find_waiting, read, noted, selection)
             if is_first:
                 progress.total, is_first = found.total, False
                 progress.in_journal = await self._count_in_journal()
-                await self._journal.delete_notes(found.expired)
+                if not progress.dry_run:
+                    await self._journal.delete_notes(found.expired)
             if not found.letters:
                 return
             yield found.letters
@@ -317,7 +325,7 @@ class _Run:
     async def reprocess(self, letters: Iterable[DeadLetter], progress: Progress) -> None:
         """Reprocess letters: those of one instance in their order, several instances at once."""
         lanes = await asyncio.to_thread(_by_lane, letters)
-        lanes_free = asyncio.Semaphore(_MOST_LANES_AT_ONCE)
+        lanes_free = asyncio.Semaphore(_MAX_LANES_AT_ONCE)
         try:
             async with asyncio.TaskGroup() as group:
                 for lane in lanes.values():
@@ -345,7 +353,7 @@ class _Run:
 
     def _count_if_skipped(self, letter: DeadLetter, progress: Progress) -> bool:
         """Count a letter that is not to be tried, and tell that it is not."""
-        if letter.attempt >= self._most_attempts:
+        if letter.attempt >= self._max_attempts:
             progress.exhausted += 1
         elif _lane(letter) in self._held:
             progress.held_back += 1
@@ -357,7 +365,7 @@ class _Run:
 
     async def _reprocess_one(self, letter: DeadLetter, progress: Progress) -> None:
         try:
-            outcome = await self._reprocess_with_retries(letter)
+            outcome = await self._try(letter)
         except (TooLarge, DoneElsewhere) as error:
             self._refused(letter, error.message, progress)
         except (EmptyBody, Unreadable, Unconvertible) as error:
@@ -371,35 +379,26 @@ class _Run:
             progress.accepted += outcome is Outcome.ACCEPTED
             progress.repeats += outcome is Outcome.DUPLICATE
 
-    async def _reprocess_with_retries(self, letter: DeadLetter) -> Outcome:
-        """Bring it through the pipeline; a full or failing journal is waited for, but not for ever."""
-        gives_up = time.monotonic() + _PATIENCE_SECONDS
-        while True:
-            try:
-                return await self._reprocess_once(letter)
-            except (Overloaded, Unavailable):
-                if time.monotonic() >= gives_up:
-                    raise
-                await asyncio.sleep(_AGAIN_SECONDS)
-
-    async def _reprocess_once(self, letter: DeadLetter) -> Outcome:
-        """Bring it through the pipeline, once among all replicas.
+    async def _try(self, letter: DeadLetter) -> Outcome:
+        """Bring it through the pipeline, once among all replicas; a full or failing journal is waited for a while.
 
         Raises:
             DoneElsewhere: Another replica has, meanwhile, and what became of the message is not known here.
         """
         note = letter.note
         # "replay" is in the keys that replicas of other versions share
-        dedup_key = dedup_key_of("replay", letter.source, note.name, bytes.fromhex(note.name.removeprefix(NOTED)))
-        outcome = await self._idempotency.run_once(note, dedup_key, partial(self._reprocess_now, letter))
-        return Outcome.DUPLICATE if outcome is None else outcome
-
-    async def _reprocess_now(self, letter: DeadLetter) -> Outcome:
-        """Bring it through the pipeline; the journal has the letter's note before this returns."""
-        outcome = await self._pipeline.reprocess(letter, time.time_ns() // 1_000_000)
-        if outcome is Outcome.DUPLICATE:  # it has no row that the note could have been written with
-            await self._journal.write_note(*letter.note)
-        return outcome
+        dedup_key = dedup_key_of("replay", letter.source, note.name, bytes.fromhex(note.name.removeprefix(NOTE_PREFIX)))
+        gives_up_at = time.monotonic() + _JOURNAL_TIMEOUT_SECONDS
+        while True:
+            work = partial(self._pipeline.reprocess, letter, time.time_ns() // 1_000_000)
+            try:
+                outcome = await self._idempotency.run_once(note, dedup_key, work)
+            except (Overloaded, Unavailable):
+                if time.monotonic() >= gives_up_at:
+                    raise
+                await asyncio.sleep(_RETRY_SECONDS)
+            else:
+                return Outcome.DUPLICATE if outcome is None else outcome
 
     def _failed(self, letter: DeadLetter, error: ConnectorError, progress: Progress) -> None:
         progress.failed += 1
@@ -462,7 +461,9 @@ class _Found:
             self.size -= _size(self.letters.pop())
 
 
-def _list(read: ReadTopic, noted: Mapping[str, int], selection: Selection, most: int, *, only_waiting: bool) -> Listing:
+def _list(
+    read: ReadTopic, noted: Mapping[str, int], selection: Selection, limit: int, *, only_waiting: bool
+) -> Listing:
     counts: Counter[tuple[int, str, str, str, bool]] = Counter()
     positions: defaultdict[tuple[int, str, str, str], Counter[str]] = defaultdict(Counter)
     latest: list[ListedLetter] = []
@@ -476,16 +477,16 @@ def _list(read: ReadTopic, noted: Mapping[str, int], selection: Selection, most:
         why = letter.code, letter.stage, letter.general_reason, letter.source
         counts[*why, reprocessed] += 1
         where = position_in_body(letter.reason)
-        if where and (where in positions[why] or len(positions[why]) < _MOST_POSITIONS):
+        if where and (where in positions[why] or len(positions[why]) < _MAX_POSITIONS):
             positions[why][where] += 1
         latest.append(ListedLetter(replace(letter, body=letter.body[:_SHOWN_BYTES]), reprocessed))
-        if len(latest) > 2 * most + 100:
-            latest = _latest(latest, most)
-    return Listing(_latest(latest, most), _reasons(counts, positions), counts.total())
+        if len(latest) > 2 * limit + 100:
+            latest = _latest(latest, limit)
+    return Listing(_latest(latest, limit), _reasons(counts, positions), counts.total())
 
 
-def _latest(letters: list[ListedLetter], most: int) -> list[ListedLetter]:
-    return sorted(letters, key=lambda one: _age(one.letter), reverse=True)[:most]
+def _latest(letters: list[ListedLetter], limit: int) -> list[ListedLetter]:
+    return sorted(letters, key=lambda one: _age(one.letter), reverse=True)[:limit]
 
 
 def _reasons(

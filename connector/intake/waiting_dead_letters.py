@@ -9,7 +9,7 @@ from connector.intake.dead_letters import from_record
 from connector.kafka.reader import OffsetRange, TopicReader, decode_record
 from connector.message.routes import DEAD_LETTERS
 
-MOST_DISTINGUISHED: Final = 100_000
+MAX_NAMED: Final = 100_000
 """Dead letters whose identities are kept, some 15 MiB; more are counted as if none of them was reprocessed."""
 
 
@@ -18,7 +18,7 @@ class WaitingDeadLetters:
 
     Args:
         topics: Where they are.
-        where: Gives brokers and librdkafka properties of now; raises OutsideUnreachable while Kafka is away.
+        where: Returns the current brokers and librdkafka properties; raises OutsideUnreachable while Kafka is away.
     """
 
     def __init__(self, topics: Iterable[str], where: Callable[[], tuple[str, Mapping[str, Any]]]) -> None:
@@ -64,7 +64,7 @@ class WaitingDeadLetters:
 
     @property
     def _has_room(self) -> bool:
-        return sum(len(one.names) for one in self._partitions.values()) < MOST_DISTINGUISHED
+        return sum(len(one.names) for one in self._partitions.values()) < MAX_NAMED
 
 
 class _Partition:

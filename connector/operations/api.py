@@ -11,7 +11,7 @@ from fastapi import APIRouter, HTTPException, Query, Response
 from pydantic import BaseModel, Field
 
 from connector.intake.dead_letters import DeadLetter, Selection, from_record
-from connector.intake.reprocessing import MOST_ATTEMPTS, Listing, Progress
+from connector.intake.reprocessing import MAX_ATTEMPTS, Listing, Progress
 from connector.message.events import MAX_IDENTIFIER
 from connector.operations.context import Context
 from connector.operations.search import search
@@ -46,7 +46,7 @@ class ReprocessingRequest(Selection):
     """A run of reprocessing that is asked for."""
 
     dry_run: bool = Field(default=False, description="Report the result it would have; do nothing.")
-    max_attempts: int = Field(default=MOST_ATTEMPTS, ge=2, description="Letters tried so often are left alone.")
+    max_attempts: int = Field(default=MAX_ATTEMPTS, ge=2, description="Letters tried so often are left alone.")
 
 
 def router(context: Context) -> APIRouter:

@@ -25,7 +25,7 @@ from markupsafe import Markup, escape
 from connector import endpoints
 from connector.errors import ConnectorError, OutsideUnreachable, Unavailable
 from connector.intake.dead_letters import DeadLetter, Selection
-from connector.intake.reprocessing import MOST_ATTEMPTS
+from connector.intake.reprocessing import MAX_ATTEMPTS
 from connector.kafka.topics import Broker, TopicOffsets, TopicState
 from connector.lookup.fixes import fix_of
 from connector.lookup.instances import figures
@@ -386,9 +386,9 @@ class _Console:
         filters = _filters(form)
         selection = _selection(filters)
         if form.get("act") == "replay":
-            self._context.letters.start(selection, MOST_ATTEMPTS)
+            self._context.letters.start(selection, MAX_ATTEMPTS)
             return RedirectResponse(f"{ROOT}replays", 303)
-        dry_run = await self._context.letters.dry_run(selection, MOST_ATTEMPTS)
+        dry_run = await self._context.letters.dry_run(selection, MAX_ATTEMPTS)
         return await self.page(
             request, "dry_run.html", progress=dry_run.as_dict(), filters=filters, query=urlencode(filters)
         )

@@ -145,6 +145,7 @@ class Served:
             max_in_flight=self._max_in_flight,
             reply_deadline_seconds=self._reply_deadline,
             topic_limits=self.limits,
+            write_note=self.journal.write_note,
         )
         self.receiver = Receiver(
             Authentication(self.sources, allow_anonymous=not any(one.any_configured for one in self.sources.values())),

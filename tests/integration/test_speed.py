@@ -98,6 +98,7 @@ async def receiver():
         max_in_flight=1024,
         reply_deadline_seconds=60,
         topic_limits={"weda.workflow.events": 1_000_000},
+        write_note=journal.write_note,
     )
     application = Receiver(
         Authentication({"default": Credentials(tokens=(TOKEN,))}, allow_anonymous=False),

@@ -94,7 +94,7 @@ def test_a_repeat_joins_the_one_that_is_on_its_way():
     duplicates.begin(ONE, completion)
 
     assert duplicates.dedup_state(ONE) is DedupState.PENDING
-    assert duplicates.outcome(ONE) is completion
+    assert duplicates.completion_of(ONE) is completion
     completion.complete(Durability.PUBLISHED)
     assert duplicates.dedup_state(ONE) is DedupState.SAFE
     assert duplicates.take_unwritten() == [ONE]
@@ -109,8 +109,8 @@ def test_other_content_is_a_conflict_while_the_first_is_on_its_way():
     duplicates.begin(OTHER_CONTENT, second)
 
     assert dedup_state is DedupState.CONFLICT
-    assert duplicates.outcome(ONE) is first
-    assert duplicates.outcome(OTHER_CONTENT) is second
+    assert duplicates.completion_of(ONE) is first
+    assert duplicates.completion_of(OTHER_CONTENT) is second
 
 
 def test_what_was_refused_is_forgotten():
@@ -122,7 +122,7 @@ def test_what_was_refused_is_forgotten():
     assert duplicates.dedup_state(ONE) is duplicates.dedup_state(OTHER_CONTENT) is DedupState.NEW
     assert duplicates.take_unwritten() == []
     with pytest.raises(KeyError):
-        duplicates.outcome(ONE)
+        duplicates.completion_of(ONE)
 
 
 @pytest.mark.parametrize("step", [1.0, WINDOW / 15, WINDOW / 2, WINDOW])

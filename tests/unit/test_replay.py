@@ -78,7 +78,7 @@ async def test_a_lane_that_failed_waits_for_the_removals_in_front_of_it(bench):
 
 async def test_more_lanes_than_are_remembered_wait_for_their_removals_too(bench, monkeypatch):
     """Of a failure that had to be forgotten nobody can say that it was not this lane's."""
-    monkeypatch.setattr(failures, "_MOST_LANES", 1)
+    monkeypatch.setattr(failures, "_MAX_LANES", 1)
     bench.back_off.failed("b")
     bench.back_off.failed("a")
     bench.now += 60

@@ -15,7 +15,7 @@ from connector.delivery.lanes import LaneCounts
 from connector.delivery.order import LocalOrder
 from connector.errors import Unavailable
 from connector.intake import dead_letters, reprocessing
-from connector.intake.dead_letters import NOTED, Selection
+from connector.intake.dead_letters import NOTE_PREFIX, Selection
 from connector.intake.pipeline import MessageDecoder, Pipeline
 from connector.intake.reprocessing import DeadLetterReprocessor, Progress
 from connector.kafka.reader import ConsumerRecord
@@ -91,6 +91,7 @@ class Connector:
             max_in_flight=64,
             reply_deadline_seconds=60,
             topic_limits={},
+            write_note=self.journal.write_note,
         )
         self.dead_letters = DeadLetterReprocessor(
             self.pipeline,
@@ -134,7 +135,7 @@ async def connector():
 
 
 async def test_a_note_that_fails_keeps_the_letter_and_those_behind_it(connector, monkeypatch):
-    monkeypatch.setattr(reprocessing, "_PATIENCE_SECONDS", 0)
+    monkeypatch.setattr(reprocessing, "_JOURNAL_TIMEOUT_SECONDS", 0)
     await connector.accept(1)
     connector.journal.is_failing = True
 
@@ -159,7 +160,7 @@ async def test_a_process_that_dies_before_the_note_has_done_nothing(connector):
     await asyncio.sleep(0.1)
 
     assert (progress.state, progress.done) == ("running", 0)
-    assert await connector.journal.read_notes(NOTED) == {}
+    assert await connector.journal.read_notes(NOTE_PREFIX) == {}
 
     await connector.kill()
     connector.journal.is_silent = False
