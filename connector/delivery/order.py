@@ -50,7 +50,11 @@ class Order(Protocol):
     """Admits messages so that those of an instance are published in the order of their admission."""
 
     def admit(self, message: NewMessage) -> Completion[Durability]:
-        """Fix the message's position in its lane and send it on; its error is ``Unavailable``: it is not kept."""
+        """Fix the message's position in its lane and send it on.
+
+        Returns:
+            Its errors are ``Unavailable``, and what `NewMessage.in_conflict` fails with.
+        """
 
 
 class Idempotency(Protocol):

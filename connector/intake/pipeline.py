@@ -263,15 +263,21 @@ class Pipeline:
         records = self._encode(request, event, conflict=conflict)
         if streams:
             records = tuple(record for record in records if record.stream in streams)
-        in_conflict = partial(self._encode, request, event, conflict=True)
+        message = _CountedMessage(request.source, event, is_conflict=conflict)
+        in_conflict = partial(self._encode_in_conflict, request, message)
         completion = self._order.admit(NewMessage(event.instance_id, request, records, dedup_key, in_conflict, note))
-        self._track(completion, dedup_key, partial(self._count_message, request.source, event, conflict))
+        self._track(completion, dedup_key, partial(self._count_message, message))
         return Outcome.ACCEPTED, completion
 
-    def _count_message(self, source: str, event: Event, conflict: bool, result: Durability | ConnectorError) -> None:  # noqa: FBT001
+    def _encode_in_conflict(self, request: Request, message: "_CountedMessage") -> tuple[ProducibleRecord, ...]:
+        """The records of a message that is in conflict with one that only another replica has seen."""
+        message.is_conflict = True
+        return self._encode(request, message.event, conflict=True)
+
+    def _count_message(self, message: "_CountedMessage", result: Durability | ConnectorError) -> None:
         self._in_flight -= 1
         if isinstance(result, Durability) and result is not Durability.ELSEWHERE:
-            self._metrics.message_accepted(source, event, conflict=conflict)
+            self._metrics.message_accepted(message.source, message.event, conflict=message.is_conflict)
 
     def _dedup_key(self, request: Request, event: Event) -> DedupKey | None:
         if not event.message_id:
@@ -360,6 +366,17 @@ class Pipeline:
 
     def _on_dead_letter_completion(self, _result: Durability | ConnectorError) -> None:
         self._in_flight -= 1
+
+
+class _CountedMessage:
+    """What is counted once a message is safe."""
+
+    __slots__ = ("event", "is_conflict", "source")
+
+    def __init__(self, source: str, event: Event, *, is_conflict: bool) -> None:
+        self.source = source
+        self.event = event
+        self.is_conflict = is_conflict
 
 
 class _Pending:

@@ -82,8 +82,8 @@ class SharedOrder:
         )
         try:
             result = await self._claim_and_admit(lane, message)
-        except Unavailable as refusal:
-            result = refusal
+        except ConnectorError as error:  # made again because of a conflict, its records may be too large
+            result = error
         except Exception:  # noqa: BLE001 - the sender gets an answer, whatever it was
             _LOG.exception("a message could not be admitted")
         finally:

@@ -15,10 +15,11 @@ import psycopg
 import pytest
 
 from connector.admin import doctor
+from connector.delivery.completion import Durability
 from connector.delivery.delivery import Delivery
 from connector.delivery.duplicates import DedupState, Duplicates, dedup_key_of
 from connector.delivery.order import NewMessage
-from connector.errors import ConfigurationError, Unavailable
+from connector.errors import ConfigurationError, TooLarge, Unavailable
 from connector.intake.dead_letters import for_rejection
 from connector.journal.model import Admission, Contents
 from connector.lookup.journal import search
@@ -277,6 +278,32 @@ async def test_one_id_with_two_contents_is_a_conflict_for_the_second_alone(one, 
 
     assert sorted(each.dedup_state.value for each in verdicts) == ["conflict", "new"]
     assert (await claimed(one, "k", second)).dedup_state in {DedupState.PENDING, DedupState.CONFLICT}
+
+
+async def test_a_conflict_with_a_message_of_another_replica_is_counted_as_such(start, database):
+    replicas = [await start(journal__url=database.url()) for _ in range(2)]
+    for number, running in enumerate(replicas):
+        message = {"msgType": "Task", "instanceId": f"i-{number}", "msgId": "m-1", "comment": str(number)}
+        assert await running.post(message) == (200, {"code": 0})
+    counted = [await running.metric("weda_connector_message_id_conflicts_total") for running in replicas]
+
+    assert counted == [0, 1]
+
+
+async def test_a_record_that_a_conflict_makes_too_large_is_rejected_and_its_key_is_free(one, other):
+    """The longer ``ce_id`` is known only once the database has found the conflict."""
+    first, second = (dedup_key_of("message", "default", "1", each * 16) for each in (b"f", b"g"))
+    await claimed(one, seen=first)
+    message = admission(0)
+
+    def in_conflict() -> tuple[ProducibleRecord, ...]:
+        raise TooLarge("a record is over the limit")
+
+    async with publishing(other, InMemoryPublisher()) as order:
+        for _ in range(2):
+            with pytest.raises(TooLarge):
+                await order.admit(NewMessage("j", message.request, message.records, second, in_conflict))
+        assert await order.admit(NewMessage("j", message.request, message.records, second)) is Durability.PUBLISHED
 
 
 async def test_content_that_conflicted_is_recognised_when_the_first_is_forgotten(one, other, database):
