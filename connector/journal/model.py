@@ -11,7 +11,7 @@ from typing import Final, NamedTuple, Protocol
 
 import msgspec
 
-from connector.errors import Unavailable
+from connector.errors import OutcomeUnknown, Unavailable
 from connector.message.routes import DEAD_LETTERS
 from connector.values import ProducibleRecord, Request
 
@@ -139,6 +139,11 @@ def refusal(why: str) -> Unavailable:
     return Unavailable(f"the journal cannot take the message: {why}", retry_after=5)
 
 
+def outcome_unknown(error: Unavailable) -> OutcomeUnknown:
+    """The error of a row whose commit failed: it may have been committed all the same."""
+    return OutcomeUnknown(f"{error.message}; it may be published all the same", retry_after=error.retry_after)
+
+
 @dataclass(frozen=True, slots=True)
 class JournalState:
     """How full the journal is and since when.
@@ -167,7 +172,8 @@ class Journal(Protocol):
         """Return when the admission is on the disk.
 
         Raises:
-            Unavailable: The journal is full or failing; nothing of it will come back after a restart.
+            Unavailable: The journal is full or failing, and nothing of it is kept.
+            OutcomeUnknown: Its commit failed; after a kill it may be in the journal all the same.
         """
 
     async def remove(self, sequence: int) -> None:

@@ -26,7 +26,7 @@ import structlog
 from connector import supervision
 from connector.errors import ConfigurationError, ConnectorError, OutsideUnreachable, Unavailable
 from connector.journal.file import LOCK, LOG, DamagedFile, JournalFile, StoredRow, lock, sibling
-from connector.journal.model import Admission, Contents, JournalState, Oldest, refusal
+from connector.journal.model import Admission, Contents, JournalState, Oldest, outcome_unknown, refusal
 from connector.journal.open_files import OpenFiles, sync
 from connector.journal.recovery import salvage
 
@@ -267,23 +267,25 @@ class SqliteJournal:
         if self._is_damaged:
             _fail(commands, refusal("it is damaged"))
             return []
+        is_begun = False
         try:
             if self._file is None:
                 self._file = self._reopen()
             self._look_after(self._file)
             commands = self._without_additions(commands) if self._lost_reason else commands
+            is_begun = True
             outcomes = _outcomes(self._file, commands)
         except DamagedFile as damage:
             self._give_up(damage)
-            _fail(commands, refusal("it is damaged"))
+            _fail_transaction(commands, refusal("it is damaged"), is_begun=is_begun)
             return []
         except (apsw.Error, OSError, ConfigurationError) as error:
             _LOG.exception("the journal's disk failed; reopening", error=type(error).__name__)
-            return self._recover(commands)
+            return self._recover(commands, is_begun=is_begun)
         except BaseException as defect:  # noqa: BLE001 - without this thread no call would be answered any more
             supervision.note_failure("journal", defect)
             self._give_up(DamagedFile(f"its thread met a defect: {type(defect).__name__}"))
-            _fail(commands, refusal("of a defect of the connector"))
+            _fail_transaction(commands, refusal("of a defect of the connector"), is_begun=is_begun)
             return []
         for command, outcome in zip(commands, outcomes, strict=True):
             _settle(command, outcome)
@@ -381,7 +383,7 @@ class SqliteJournal:
             self._file.checkpoint()
         except apsw.Error:
             _LOG.exception("the journal's disk failed at a checkpoint; reopening")
-            self._recover([])
+            self._recover([], is_begun=False)
 
     def _reopen(self) -> JournalFile:
         """Open a file that failed: verified, and without refused rows that may have reached the disk all the same."""
@@ -390,11 +392,13 @@ class SqliteJournal:
         self._to_undo = []
         return file
 
-    def _recover(self, commands: list[_Command]) -> list[_Command]:
+    def _recover(self, commands: list[_Command], *, is_begun: bool) -> list[_Command]:
         """After a failed transaction: give the file up, refuse what can be refused, keep the rest for the next try."""
         self._abandon()
-        self._to_undo += [command.adds for command in commands if command.adds is not None]
-        _fail([command for command in commands if not command.critical], refusal("its disk failed"))
+        if is_begun:
+            self._to_undo += [command.adds for command in commands if command.adds is not None]
+        not_critical = [command for command in commands if not command.critical]
+        _fail_transaction(not_critical, refusal("its disk failed"), is_begun=is_begun)
         threading.Event().wait(_REOPEN_SECONDS)
         return [command for command in commands if command.critical]
 
@@ -439,6 +443,18 @@ def _take_lock(path: Path) -> int:
         os.close(descriptor)
         raise
     return descriptor
+
+
+def _fail_transaction(commands: Iterable[_Command], error: Unavailable, *, is_begun: bool) -> None:
+    """Fail the commands of a transaction that was not committed, as far as is known.
+
+    SQLite writes the frame of the commit before it syncs the log. If that sync fails, the frame can be read all the
+    same until the power fails: whoever opens the file after a kill finds the rows, unless :meth:`SqliteJournal._reopen`
+    has removed them before.
+    """
+    for command in commands:
+        is_row = is_begun and command.adds is not None
+        _settle(command, outcome_unknown(error) if is_row else error)
 
 
 def _fail(commands: Iterable[_Command], error: Unavailable) -> None:

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
 from connector.delivery.duplicates import DedupKey, DedupState
-from connector.errors import OutcomeUnknown, Unavailable
-from connector.journal.model import Admission
+from connector.errors import Unavailable
+from connector.journal.model import Admission, outcome_unknown
 from connector.replicas.database import unavailable
 
 APPLY: Final = """
@@ -212,7 +212,7 @@ class Batch:
         """The batch is rolled back, or nobody knows, and it is not executed again."""
         self.fail_claims(error)
         for row in self.rows:
-            _complete(row.done, _outcome_unknown(error))
+            _complete(row.done, outcome_unknown(error))
         for change in (*self.removals.values(), *self.amends.values()):
             change.complete(error)
 
@@ -228,7 +228,7 @@ class Batch:
         self.fail_claims(error)
         behind, self.rows = [row for row in self.rows if row.is_behind], [row for row in self.rows if not row.is_behind]
         for row in behind:
-            _complete(row.done, _outcome_unknown(error))
+            _complete(row.done, outcome_unknown(error))
 
 
 def _both(earlier: Mapping[int, Change], later: Mapping[int, Change]) -> dict[int, Change]:
@@ -258,11 +258,6 @@ def _dedup_columns(name: str, dedup_keys: Sequence[DedupKey | None]) -> dict[str
         f"{name}_content_keys": [None if one is None else _content_key(one) for one in dedup_keys],
         f"{name}_fingerprints": [None if one is None else one[1] for one in dedup_keys],
     }
-
-
-def _outcome_unknown(error: Unavailable) -> OutcomeUnknown:
-    """The error for a row that may have been committed."""
-    return OutcomeUnknown(f"{error.message}; it may be published all the same", retry_after=error.retry_after)
 
 
 def _complete(future: asyncio.Future[Any], outcome: Any) -> None:

@@ -230,6 +230,43 @@ async def test_a_failing_disk_refuses_and_the_refused_do_not_come_back(path, dis
     await journal.close()
 
 
+ADMIT_ON_A_FAILING_DISK = """
+import asyncio, os, signal, sys
+from pathlib import Path
+from connector.errors import OutcomeUnknown
+from tests.integration.test_journal import FailingDisk, SqliteJournal, admission, LIMIT
+
+async def main():
+    disk = FailingDisk()
+    journal = SqliteJournal(Path(sys.argv[1]), max_bytes=LIMIT, vfs=disk.name)
+    await journal.open()
+    disk.failing.add("sync")
+    try:
+        await journal.admit(admission(1))
+    except OutcomeUnknown:
+        sys.stdout.write("unknown")
+    except Exception as error:
+        sys.stdout.write(type(error).__name__)
+    sys.stdout.flush()
+    os.kill(os.getpid(), signal.SIGKILL)
+
+asyncio.run(main())
+"""
+
+
+async def test_the_outcome_of_a_failed_commit_is_unknown_because_a_kill_may_leave_the_row(path):
+    """The frame of the commit is in the log, only its sync failed: the next start finds it."""
+    child = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", ADMIT_ON_A_FAILING_DISK, str(path), stdout=subprocess.PIPE
+    )
+    printed, _ = await child.communicate()
+    async with opened(path) as journal:
+        rows = await journal.first_rows("", 5, 5)
+
+    assert (child.returncode, printed.splitlines()[-1]) == (-signal.SIGKILL, b"unknown")
+    assert rows == [[admission(1)]]
+
+
 async def test_a_strike_waits_until_the_disk_takes_it(path, disk):
     async with opened(path, vfs=disk.name) as journal:
         await journal.admit(admission(1))

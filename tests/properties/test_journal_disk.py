@@ -25,7 +25,7 @@ import structlog
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from connector.errors import ConfigurationError, Unavailable
+from connector.errors import ConfigurationError, OutcomeUnknown, Unavailable
 from connector.journal import file, sqlite
 from connector.journal.file import JournalFile, StoredRow
 from connector.journal.model import Account, Admission
@@ -412,7 +412,7 @@ class Promise:
     Attributes:
         versions: What the row may hold: as admitted or, once that was asked, as amended.
         admitted: True once that was answered, False once it was refused, None while it is open.
-        is_in_doubt: It was refused, and nothing was committed since that would have removed what reached the disk.
+        is_in_doubt: Its outcome was unknown, and nothing was committed since that would have removed it from the disk.
         remove: None where none was asked, False while it is open, True once it was answered.
     """
 
@@ -553,7 +553,7 @@ class JournalOnDisk:
             await self._journal.admit(asked)
         except Unavailable as refusal:
             promise.admitted = False
-            promise.is_in_doubt = "full" not in refusal.message
+            promise.is_in_doubt = isinstance(refusal, OutcomeUnknown)
         else:
             promise.admitted = True
             self._settle_doubts()
