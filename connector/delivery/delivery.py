@@ -1,14 +1,16 @@
-"""From admission to published: straight to Kafka, or through the journal and replay.
+"""Publishes admitted messages: straight to Kafka, or through the journal and replay.
 
-A message goes to the publisher when its lane is free. If Kafka has not acknowledged it after the publish wait, it is
-written to the journal and thereby safe. While nothing at all is acknowledged the publisher is *stalled*, and messages
-go to the journal at once. A failed delivery counts as possibly persisted: the message goes to the journal and is
-published again from the head of its lane. `connector.delivery.replay` hands over the rows of the journal; each is
-removed once its records are acknowledged. A record that Kafka rejects is published once more, alone
-(`connector.delivery.alone`); rejected again, it becomes a dead letter.
+- A message goes to the publisher when its lane is free. If Kafka does not acknowledge it within the publish wait, it is
+  written to the journal, which makes it safe.
+- While Kafka acknowledges nothing at all, publishing is *stalled*: messages go to the journal at once.
+- A failed delivery counts as possibly persisted. The message goes to the journal and is published again, ahead of
+  everything behind it in its lane.
+- `connector.delivery.replay` reads the rows of the journal. A row is removed once all its records are acknowledged.
+- A record that Kafka rejects is published once more, alone (`connector.delivery.alone`). If Kafka rejects it again, a
+  dead letter takes its place.
 
-The rules of order are those of `connector.delivery.lanes`; a comment marks where each is enforced. Everything here runs
-on the event loop; only the publisher and the journal have threads.
+The rules of order are in `connector.delivery.lanes`; comments here say where each is enforced. All of this runs on the
+event loop; only the publisher and the journal have threads.
 """
 
 import asyncio
@@ -41,29 +43,29 @@ class Ledger(Protocol):
     """Counts the outcomes of admissions; the metrics of a running connector."""
 
     def accepted(self, admission: Admission, *, is_journaled: bool) -> None:
-        """It is safe: published, or in the journal."""
+        """The message is safe: published, or in the journal."""
 
     def published(self, admission: Admission) -> None:
-        """Every record of it is acknowledged."""
+        """Every record of the message is acknowledged."""
 
     def published_directly(self, admission: Admission) -> None:
-        """It was published without a row in the journal, which therefore cannot count it."""
+        """The message was published without a row in the journal, so the journal cannot count it."""
 
     def record_published(self, record: ProducibleRecord, seconds: float) -> None:
-        """One record is acknowledged, so long after its message began to wait."""
+        """One record is acknowledged, this many seconds after its message was admitted."""
 
     def journaled(self, admission: Admission) -> None:
-        """It waits in the journal."""
+        """The message now waits in the journal."""
 
     def removed(self, admission: Admission) -> None:
-        """It waits in the journal no longer: it is published."""
+        """The message no longer waits in the journal: it is published."""
 
     def dead_lettered(self, admission: Admission, letter: ProducibleRecord) -> None:
-        """Kafka rejected its record, and would again: a dead letter has replaced it."""
+        """Kafka rejected a record for its own sake; a dead letter has taken the message's place."""
 
 
 MakeDeadLetter = Callable[[Request, tuple[ProducibleRecord, ...], Failure], ProducibleRecord]
-"""Makes the dead letter of a message whose record Kafka rejected, and would again."""
+"""Makes the dead letter of a message, from its request, the records that Kafka lacks, and the rejection."""
 
 
 def _unknown(refusal: Unavailable) -> OutcomeUnknown:
@@ -80,10 +82,10 @@ def _as_it_is(record: ProducibleRecord) -> ProducibleRecord:
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """A position in the order of a lane, claimed in a shared journal or the next one of this process.
+    """A position in the order of a lane, claimed in a shared journal.
 
     Attributes:
-        sequence: Its number in the order that lane and journal share.
+        sequence: Its number; the rows of a lane are published in the order of their sequences.
         is_behind_rows: Whether the lane has rows in front of it.
     """
 
@@ -95,19 +97,19 @@ class Delivery:
     """Publishes admitted messages, in order per lane, through outages and restarts.
 
     Args:
-        publisher: Where records go.
-        journal: Where messages wait; already opened.
+        publisher: Produces records and reports what became of them.
+        journal: Keeps messages until they are published; already open.
         contents: What the journal held when it was opened.
         ledger: Counts the outcomes.
-        make_dead_letter: Makes dead letters of rejected records.
+        make_dead_letter: Makes the dead letter of a message whose record Kafka rejected.
         restamp: Replaces timestamps that Kafka rejects.
-        journaled: Which lanes the journal holds; those of ``contents`` if not given.
-        publish_wait_seconds: How long a message waits for Kafka before it goes to the journal.
+        journaled: Which lanes have rows in the journal; by default those of ``contents``.
+        publish_wait_seconds: How long a message waits for Kafka before it is written to the journal.
 
     Attributes:
         removed: Rows that were removed from the journal since the start.
-        is_stalled: Kafka has acknowledged nothing for the publish wait.
-        topics_ready: The topics exist, and messages are published.
+        is_stalled: Kafka has acknowledged nothing for as long as the publish wait.
+        topics_ready: The topics exist. Until then every message goes to the journal.
     """
 
     def __init__(
@@ -152,18 +154,18 @@ class Delivery:
 
     @property
     def is_alive(self) -> bool:
-        """Whether replay runs, if it was started."""
+        """False if replay was started and has ended."""
         return self._replay.is_alive
 
     @property
     def waiting_rows(self) -> int:
-        """Rows in the journal, those about to be written or removed included."""
+        """Rows in the journal, including those that are being written or removed."""
         return self._lanes.journaled.total
 
     def waiting_since(self, oldest: Oldest | None) -> float | None:
-        """When the oldest unpublished message began to wait, on the monotonic clock; None if there is none.
+        """When the oldest unpublished message began to wait, on the monotonic clock; None if all are published.
 
-        Call it every second or so: it samples the sequence, to know when each was drawn.
+        Call it every second or so: each call samples the sequence, by which ages are known.
 
         Args:
             oldest: The first row of the journal.
@@ -179,7 +181,7 @@ class Delivery:
         return self._failures.recent
 
     def start_publishing(self) -> None:
-        """Publish from now on, since the topics exist. Until then every message goes to the journal."""
+        """Publish from now on: the topics exist."""
         self.topics_ready = True
         self._replay.start()
 
@@ -195,15 +197,15 @@ class Delivery:
         """Fix a message's position in its lane, and publish it or write it to the journal.
 
         Args:
-            lane: What is kept in order: the instance's id.
+            lane: The instance's id; messages of a lane are published in the order of their admission.
             request: What was received.
-            records: Its records, all of which must be acknowledged.
-            note: A number that the journal must keep if, and only if, the message is safe. A message with a note always
-                goes through the journal.
-            position: What was claimed for it in a shared journal.
+            records: The message's records, all of which must be acknowledged.
+            note: Written to the journal in the transaction of the message's row; a message with a note always gets one.
+            position: The position that was claimed in a shared journal; by default the next one of this process.
 
         Returns:
-            Why the message is safe; its error is :class:`~connector.errors.Unavailable`.
+            Why the message is safe. The error is ``Unavailable`` if nothing of it is kept, and ``OutcomeUnknown`` if
+            Kafka may have some of its records.
         """
         completion: Completion[Durability] = Completion()
         if position is None:
@@ -224,11 +226,12 @@ class Delivery:
         return self.admit(f"{DEAD_LETTER_LANE}{self._next_sequence}", request, (record,), note=note)
 
     async def stop(self, deadline_seconds: float) -> None:
-        """Flush for at most so long, then write to the journal what is not acknowledged."""
+        """Flush the publisher, then write to the journal whatever Kafka has not acknowledged within the deadline."""
         self._stopping = True
         await self._replay.stop()
-        patience = _STALLED_STOP_SECONDS if self.is_stalled else deadline_seconds
-        await self._publisher.stop(min(patience, deadline_seconds))
+        # The publisher reports what it could not flush as failed, and a failed message goes to the journal.
+        limit = _STALLED_STOP_SECONDS if self.is_stalled else deadline_seconds
+        await self._publisher.stop(min(limit, deadline_seconds))
         await self._background.wait()
 
     def _must_journal(self, lane: str) -> bool:
@@ -252,7 +255,7 @@ class Delivery:
         self._publisher.publish(entry.admission.records, partial(self._reported, lane, entry))
 
     def _on_publish_wait_elapsed(self, entry: LaneEntry) -> None:
-        """The publish wait is over: write the lane to the journal. With no report meanwhile, publishing is stalled."""
+        """Write the lane to the journal. If no report at all came during the wait, publishing is stalled."""
         entry.timer = None
         lane = self._lanes.get(entry.admission.lane)
         if lane is not None and lane.in_flight is entry and self._silent_seconds() >= self._publish_wait:
@@ -278,7 +281,7 @@ class Delivery:
         self._advance(entry.admission.lane, lane)
 
     def _count_reports(self, entry: LaneEntry, failures: Failures) -> list[tuple[ProducibleRecord, Failure]]:
-        """Count the records that are published; returns those that are not, each with the reason."""
+        """Count the records that are published; return the others, each with the reason."""
         seconds = self._loop.time() - entry.since
         failed = []
         for record, failure in zip(entry.admission.records, failures, strict=True):
@@ -311,7 +314,7 @@ class Delivery:
             self._background.start(self._remove(entry.admission))
 
     def _advance(self, name: str, lane: Lane) -> None:
-        """Produce the next message of a lane after a report."""
+        """Produce the next message of a lane, after a report about the one before."""
         if lane.in_flight is None and lane.read_ahead:
             if self._alone.is_active or self._stopping or not self._publisher.is_open:
                 self._lanes.drop_read_ahead(lane)
@@ -325,7 +328,7 @@ class Delivery:
         self._release(name)
 
     def _release(self, name: str) -> None:
-        """Forget the lane if it is idle; replay may find rows of it."""
+        """Forget the lane if it is idle; from then on replay may read its rows."""
         self._lanes.release(name)
         self._wake_replay()
 
@@ -334,7 +337,7 @@ class Delivery:
             self._replay.wake()
 
     def _complete_durable(self, entry: LaneEntry, durability: Durability) -> None:
-        """The message is safe: count it once, and complete it."""
+        """Complete a message as safe, and count it the first time."""
         if not entry.is_counted:
             entry.is_counted = True
             self._ledger.accepted(entry.admission, is_journaled=durability is Durability.JOURNALED)
@@ -342,7 +345,7 @@ class Delivery:
 
     @staticmethod
     def _complete(entry: LaneEntry, result: Durability | Unavailable) -> None:
-        """Notify the callers; an error of theirs must not stop the lane."""
+        """Run the callbacks; an error in one must not stop the lane."""
         try:
             if entry.completion is not None:
                 entry.completion.complete(result)
@@ -360,7 +363,7 @@ class Delivery:
     # --- into the journal ---
 
     def _spill(self, name: str, *behind: LaneEntry) -> None:
-        """Write what a lane has in memory to the journal, in order, then the entries behind it."""
+        """Write to the journal, in order, what a lane has in memory and then the entries behind it."""
         lane = self._lanes.get(name)
         entries: list[LaneEntry] = []
         if lane is not None:
@@ -377,6 +380,7 @@ class Delivery:
         if entry.timer is not None:
             entry.timer.cancel()
             entry.timer = None
+        # Before the write: from this step on every message of the lane has to go behind this row.
         self._lanes.journaled.add(entry.admission.lane)
         self._background.start(self._write(entry))
 
@@ -393,7 +397,7 @@ class Delivery:
         entry.row = RowState.STORED
         self._lanes.journaled.written(admission.lane, is_stored=True)
         self._replay.row_written(admission.lane)
-        if entry.is_published:
+        if entry.is_published:  # Kafka acknowledged it while it was being written
             self._replay.row_published(admission.sequence)
             await self._remove(admission)
         else:
@@ -403,7 +407,7 @@ class Delivery:
         self._waiting_since.pop(admission.sequence, None)
 
     def _not_written(self, entry: LaneEntry, refusal: Unavailable) -> None:
-        """The journal refused it. While it is in flight it may still be published: its completion stays open."""
+        """The journal refused the message. While it is in flight Kafka may still take it: its completion stays open."""
         lane = self._lanes.get(entry.admission.lane)
         if entry.is_published:
             self._ledger.published_directly(entry.admission)
@@ -426,7 +430,7 @@ class Delivery:
     # --- failed deliveries ---
 
     def _requeue(self, lane: Lane, entry: LaneEntry, failed: list[tuple[ProducibleRecord, Failure]]) -> None:
-        """Put a message whose delivery failed back at the head of its lane, in the journal."""
+        """Put a message whose delivery failed back at the head of its lane, and into the journal."""
         admission = entry.admission
         records, failures = self._failures.to_retry(failed), [failure for _, failure in failed]
         is_restamped = any(record is not before for record, (before, _) in zip(records, failed, strict=True))
@@ -437,13 +441,14 @@ class Delivery:
             topic=records[0].topic,
             **({"timestamp": "replaced by the current time"} if is_restamped else {}),
         )
-        if is_restamped:
+        if is_restamped:  # the cause is gone, so there is nothing to wait for
             self._back_off.end(admission.lane)
         is_partly_published = len(records) < len(admission.records)
         is_uncertain = any(failure.kind is FailureKind.UNCERTAIN for failure in failures)
         entry.may_be_in_kafka |= is_partly_published or is_uncertain
         is_changed = is_restamped or is_partly_published
         entry.admission = msgspec.structs.replace(admission, records=records)
+        # What was read ahead must not overtake this message; replay reads it again behind it.
         self._lanes.drop_read_ahead(lane)
         self._forget(entry)
         if any(failure.kind is FailureKind.REJECTED_BY_BROKER for failure in failures):
@@ -462,12 +467,12 @@ class Delivery:
     # --- rows that are replayed ---
 
     async def _publish_rows(self, rows: list[Admission]) -> int:
-        """Begin to publish rows of a lane that is not busy; returns how many were taken."""
+        """Begin to publish the first rows of a lane that is not busy; returns how many were taken."""
         lane = self._lanes.get_or_create(rows[0].lane)
         first = self._entry(rows[0])
         self._lanes.rows_in_memory += 1
         if rows[0].sequence in self._alone.sequences:
-            # Replay waits for it: whatever it handed over meanwhile would be in flight with it.
+            # Awaited, so that replay hands over nothing meanwhile: it would be in flight too.
             await self._publish_alone(lane, first)
             return 1
         lane.read_ahead.extend(map(self._entry, rows[1:]))
@@ -490,7 +495,7 @@ class Delivery:
             await self._rejected_alone(lane, entry, failures, rejection)
 
     async def _rejected_alone(self, lane: Lane, entry: LaneEntry, failures: Failures, rejection: Failure) -> None:
-        """Put a dead letter in the place of the row. It names only the streams that lack the message."""
+        """Replace the row by a dead letter, which names the streams that lack the message."""
         failed = self._count_reports(entry, failures)
         admission = msgspec.structs.replace(entry.admission, records=tuple(record for record, _ in failed))
         lane.in_flight = None
@@ -502,8 +507,13 @@ class Delivery:
             letter = self._make_dead_letter(admission.request, admission.records, rejection)
             dead_letter_lane = f"{DEAD_LETTER_LANE}{admission.sequence}"
             self._lanes.journaled.add(dead_letter_lane)
-            await self._journal.amend(Admission(admission.sequence, dead_letter_lane, admission.request, (letter,)))
-            self._lanes.journaled.written(dead_letter_lane, is_stored=True)
-            self._lanes.journaled.removed(admission.lane)
-            self._ledger.dead_lettered(admission, letter)
+            try:
+                await self._journal.amend(Admission(admission.sequence, dead_letter_lane, admission.request, (letter,)))
+            except Unavailable:  # the row is as it was: try it again
+                self._lanes.journaled.written(dead_letter_lane, is_stored=False)
+                self._back_off.failed(admission.lane)
+            else:
+                self._lanes.journaled.written(dead_letter_lane, is_stored=True)
+                self._lanes.journaled.removed(admission.lane)
+                self._ledger.dead_lettered(admission, letter)
         self._release(admission.lane)

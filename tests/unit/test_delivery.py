@@ -265,6 +265,26 @@ async def test_a_dead_letter_of_a_rejected_message_names_the_streams_that_lack_i
     assert bench.ledger.records == 2
 
 
+async def test_a_dead_letter_that_the_journal_cannot_take_is_tried_again(bench, monkeypatch):
+    amend, tried = bench.journal.amend, []
+
+    async def amend_later(admission):
+        tried.append(admission)
+        if len(tried) == 1:
+            raise Unavailable("the disk is away")
+        await amend(admission)
+
+    monkeypatch.setattr(bench.journal, "amend", amend_later)
+    bench.publisher.fail_next(4, TOO_LARGE)
+
+    await bench.admit("a", "1")
+    await bench.until_empty()
+
+    assert len(tried) == 2
+    assert [one.value for one in bench.publisher.of(DEAD_LETTERS)] == [b"1"]
+    assert await bench.admit("a", "2") is Durability.PUBLISHED
+
+
 async def test_a_record_that_was_refused_for_anothers_sake_is_published(bench):
     bench.publisher.fail_next(1, TOO_LARGE)
     await bench.admit("a", "1")
