@@ -1,4 +1,4 @@
-"""What could not become a record, and why: the request's bytes as received, with the reason in Kafka headers."""
+"""Dead letters: requests that could not become a record, byte for byte, with the reason in Kafka headers."""
 
 import re
 from collections.abc import Mapping
@@ -38,17 +38,17 @@ class DeadLetter:
         topic: The topic that it was read from.
         partition: The partition's number.
         offset: Its offset in the partition.
-        instance_id: The instance, where it was readable.
+        instance_id: The instance, or None if it was not readable.
         body: The request's bytes as received.
-        code: The ``code`` of the answer; 0 where the header is missing.
-        stage: Where on the way it failed.
+        code: The ``code`` of the answer; 0 if the header is missing.
+        stage: The step that failed.
         reason: What is wrong and what to do.
         source: Who sent it.
         received_at: Epoch milliseconds.
         content_type: The media type as received.
         attempt: How often it was tried.
-        streams: The streams that lack the message; none where all do.
-        request_id: The ``x-request-id`` of its request, where that had one.
+        streams: The streams that lack the message; empty if all do.
+        request_id: The ``x-request-id`` of its request, if it had one.
     """
 
     topic: str
@@ -68,22 +68,22 @@ class DeadLetter:
 
     @property
     def note(self) -> Note:
-        """What the journal keeps once it is reprocessed; the same for a letter that is in its topic twice (P4)."""
+        """Its entry in the journal once it is reprocessed; the same for each copy of it in the topic (P4)."""
         what = f"{self.topic}\0{self.source}\0{self.content_type}\0{self.received_at}\0{self.attempt}\0{self.code}\0"
         return Note(f"{NOTE_PREFIX}{blake2b(what.encode() + self.body, digest_size=16).hexdigest()}", self.received_at)
 
     @property
     def general_reason(self) -> str:
-        """What is wrong, without where in the body: the same mistake in two bodies is one reason."""
+        """The reason without the position in the body: the same mistake in two bodies is one reason."""
         return without_position(self.reason)
 
     @property
     def kind(self) -> BodyKind:
-        """How its bytes are written."""
+        """The encoding of its body."""
         return kind_of(self.body, self.content_type)
 
     def request(self, now: int) -> Request:
-        """The request of the next attempt, received when the first was; ``now`` in epoch milliseconds."""
+        """The request of the next attempt, with the first one's time of receipt; ``now`` in epoch milliseconds."""
         return Request(
             self.source,
             self.body,
@@ -96,7 +96,7 @@ class DeadLetter:
 
 
 class Selection(BaseModel):
-    """Which dead letters are meant; what is not said does not matter. Queries of the API have these members."""
+    """Selects dead letters; members that are not given select all. Queries of the API have these members."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -111,7 +111,7 @@ class Selection(BaseModel):
     until: int | None = Field(default=None, description="Received before this time.")
 
     def matches(self, letter: DeadLetter) -> bool:
-        """Whether the letter is meant."""
+        """Whether the letter is selected."""
         return (
             (not self.codes or letter.code in self.codes or letter.code // 100 in self.codes)
             and self.stage in (None, letter.stage)
@@ -124,27 +124,28 @@ class Selection(BaseModel):
 
 
 def kind_of(body: bytes, content_type: str) -> BodyKind:
-    """How bytes that were kept are written.
+    """The encoding of a kept body.
 
-    The method is not kept: a query string has no media type, and neither JSON nor a form looks like one.
+    The HTTP method is not kept. A query string is told by its beginning: it has no media type, and neither JSON nor a
+    form begins so.
     """
     is_query = not content_type and body.startswith(f"{ENVELOPE}=".encode())
     return BodyKind.QUERY if is_query else BodyKind.of(content_type)
 
 
 def without_position(reason: str) -> str:
-    """A reason without the position in the body that it names."""
+    """A reason without the position in the body."""
     return _PARSER_WORDS.sub("", _POSITION.sub("", reason))
 
 
 def position_in_body(reason: str) -> str:
-    """The position in the body that a reason names; empty where it names none."""
+    """The position in the body that a reason names, or the empty string."""
     found = _POSITION.search(reason)
     return "" if found is None else found[0][2:-1]
 
 
 def from_record(record: ConsumerRecord) -> DeadLetter:
-    """A dead letter as it was read; what others have put into the topic is read as well as it goes."""
+    """A dead letter from its record. Headers that are missing, because others wrote to the topic, get defaults."""
     headers = record.headers
     return DeadLetter(
         topic=record.topic,
@@ -221,7 +222,7 @@ def for_rejection(
     Args:
         topic: The dead-letter topic of its source.
         request: What was received.
-        records: What Kafka rejected.
+        records: Those that Kafka lacks.
         failure: Why.
     """
     key = records[0].key

@@ -1,7 +1,7 @@
-"""The steps of one message: parse, convert, recognise a duplicate, encode, admit.
+"""The steps of one message: parse, convert, deduplicate, encode, admit.
 
-What cannot become a record is kept as a dead letter before its error is answered; what cannot be kept is refused, so
-that the source sends it again. Nothing is answered as accepted that is not safe.
+A request that cannot become a record is kept as a dead letter before its error is answered. A message that cannot be
+kept is refused, so that the source sends it again. Nothing is answered as accepted before it is safe.
 """
 
 import asyncio
@@ -51,17 +51,22 @@ class Outcome(Enum):
 
 
 class Counts(Protocol):
-    """Who counts what messages say and what was kept; the metrics in a running connector."""
+    """Counts messages and dead letters; in a running connector, the metrics."""
 
     def message_accepted(self, source: str, event: Event, *, conflict: bool) -> None:
-        """A message that is no repeat became safe; ``conflict``: its ``msgId`` came before with other content."""
+        """A message that is no duplicate is safe; ``conflict``: its ``msgId`` came before with other content."""
 
     def dead_letter_kept(self, source: str, error: ConnectorError) -> None:
-        """A request was kept as a dead letter, or is a repeat of one."""
+        """A request was kept as a dead letter, or is a duplicate of one that was."""
 
 
 class Accepted(NamedTuple):
-    """A request that was answered as accepted, and its event for the log."""
+    """The result of an accepted request.
+
+    Attributes:
+        outcome: Whether the message is new.
+        event: What the message says, for the line in the log.
+    """
 
     outcome: Outcome
     event: Event | None
@@ -71,8 +76,8 @@ class MessageDecoder:
     """From the bytes of a request to the event that its records are made of.
 
     Args:
-        zone: The zone of dates that name none.
-        privacy: Takes out of messages what must not be published, where that is asked for.
+        zone: The time zone of dates without one.
+        privacy: Removes or pseudonymises fields that must not be published; None publishes all.
     """
 
     def __init__(self, zone: tzinfo, privacy: Redaction | None = None) -> None:
@@ -80,46 +85,46 @@ class MessageDecoder:
         self._privacy = privacy
 
     def decode(self, body: bytes, kind: BodyKind) -> Event:
-        """The event.
+        """Parse and convert a body.
 
         Raises:
-            EmptyBody: There is nothing in it.
+            EmptyBody: The body has no content.
             Unreadable: The bytes hold no message.
             Unconvertible: The message cannot become a record.
         """
         return events.convert(self._message(body, kind), self._zone)
 
     def instance_id(self, body: bytes, kind: BodyKind) -> InstanceId | None:
-        """The instance of a message that cannot become a record, where that much can be read."""
+        """The instance of a message that cannot become a record, or None if not even that is readable."""
         try:
             return events.readable_instance_id(self._message(body, kind))
-        except Exception:  # noqa: BLE001 - a defect may be here as well, and what was received is kept all the same
+        except Exception:  # noqa: BLE001 - the defect may be here, and the request is kept all the same
             return None
 
     def _message(self, body: bytes, kind: BodyKind) -> Message:
-        """The message, without what must not be published."""
+        """Parse a body and apply the redaction."""
         message = parse(body, kind)
         return message if self._privacy is None else self._privacy.apply(message)
 
 
 class Pipeline:
-    """From the bytes of a request to a message that is safe.
+    """Turns the bytes of a request into a message that is safe.
 
     Args:
         routes: Which records a message becomes, and their topics.
         framing: The bytes in front of an encoded record.
-        order: Admits messages, and has them published in order.
-        duplicates: What was seen within the window.
+        order: Admits messages and publishes them in order.
+        duplicates: The messages of the deduplication window.
         ingest_ids: Makes ``ingestId``.
-        metrics: Who counts.
-        decoder: Bytes to event.
+        metrics: Counts messages and dead letters.
+        decoder: Turns bytes into an event.
         max_in_flight: Most messages that may be admitted and not yet safe.
-        reply_deadline_seconds: When an answer must be out.
+        reply_deadline_seconds: How long a request may wait for its answer.
         topic_limits: ``max.message.bytes`` of each topic, kept up to date by its owner.
-        write_note: Writes a note into the journal.
+        write_note: Writes a note to the journal.
 
     Raises:
-        ConfigurationError: The schema of a route's records is none that messages are encoded for.
+        ConfigurationError: Messages cannot be encoded with the schema of a route.
     """
 
     def __init__(
@@ -153,7 +158,7 @@ class Pipeline:
             check_record_type(route.schema)
 
     def check_capacity(self) -> None:
-        """Refuse a request before its body is read, if too many messages are on their way.
+        """Refuse a request before its body is read if too many messages are not safe yet.
 
         Raises:
             Overloaded: The in-flight bound is reached.
@@ -167,11 +172,11 @@ class Pipeline:
         Returns:
             Complete at the reply deadline at the latest; its errors are
 
-            - EmptyBody: There is nothing in it.
+            - EmptyBody: The body has no content.
             - Unreadable, Unconvertible, Defect: It cannot become a record; it is kept as a dead letter.
             - TooLarge: A topic would reject its record.
             - Unavailable: It cannot be made safe now; nothing of it is kept.
-            - OutcomeUnknown: It was not safe in time; it may be published all the same.
+            - OutcomeUnknown: It was not safe in time, or Kafka may have some of it: it may still be published.
         """
         pending = _Pending(request)
         try:
@@ -181,7 +186,7 @@ class Pipeline:
         return pending.done
 
     def dry_run(self, letter: DeadLetter) -> None:
-        """Find out whether a dead letter would become records now; nothing is kept.
+        """Check whether a dead letter would become records now; nothing is kept.
 
         Raises:
             EmptyBody, Unreadable, Unconvertible: It would fail again.
@@ -298,7 +303,7 @@ class Pipeline:
         return tuple(encoded)
 
     def _value(self, route: Route, request: Request, event: Event, ingest_id: IngestId) -> bytes | None:
-        """The encoded record; null in the stream of states where the instance is deleted."""
+        """The encoded record, or None (a tombstone) for a deleted instance in a stream of states."""
         if route.stream.is_state and event.is_deletion:
             return None
         header = self._framing.header(route.topic, route.schema)
@@ -313,7 +318,7 @@ class Pipeline:
             )
 
     def _keep_dead_letter(self, pending: "_Pending", error: ConnectorError, kind: BodyKind) -> None:
-        """Keep what could not become a record; identical bytes within the window are kept once, and counted again."""
+        """Keep a request as a dead letter. Identical bytes within the window are kept once and counted each time."""
         request = pending.request
         pending.event = None
         digest = sha256(request.body).digest()[
@@ -358,7 +363,7 @@ class Pipeline:
         dedup_key: DedupKey | None,
         on_completion: Callable[[Durability | ConnectorError], None],
     ) -> None:
-        """Count what is not safe yet, answered or not, and remember its key once it is."""
+        """Count a message as in flight until it completes, and remember its key if it is safe then."""
         self._in_flight += 1
         completion.then(on_completion)
         if dedup_key is not None:
@@ -380,12 +385,12 @@ class _CountedMessage:
 
 
 class _Pending:
-    """One request whose answer is due at a deadline, known or not.
+    """One request that is answered at the deadline at the latest.
 
     Attributes:
         request: What was received.
-        event: What the answer's log line speaks of, where it is readable.
-        done: Completed once: with the outcome, with an error, or at the deadline.
+        event: What the message says, for the line in the log; None if it is not readable.
+        done: Completes once: with the outcome, with an error, or at the deadline.
     """
 
     __slots__ = ("_result_if_safe", "_timer", "done", "event", "request")
@@ -398,13 +403,13 @@ class _Pending:
         self._timer: asyncio.TimerHandle | None = None
 
     def finish(self, result: Outcome | ConnectorError) -> None:
-        """Complete it, unless the deadline did."""
+        """Complete the request, unless the deadline did already."""
         self.done.complete(Accepted(result, self.event) if isinstance(result, Outcome) else result)
 
     def follow(
         self, completion: Completion[Durability], result_if_safe: Outcome | ConnectorError, deadline_seconds: float
     ) -> None:
-        """Finish with a result once the message is safe; with the refusal if it is not."""
+        """Finish with a result once the message is safe, or with the error if it is refused."""
         self._result_if_safe = result_if_safe
         self._timer = asyncio.get_running_loop().call_later(deadline_seconds, self._on_reply_deadline)
         completion.then(self._on_completion)

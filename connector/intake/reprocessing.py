@@ -1,11 +1,10 @@
-"""The dead letters of a running connector: listed, counted, and reprocessed through its own pipeline.
+"""Lists the dead letters of a running connector, and reprocesses them through its own pipeline.
 
-One run at a time. The letters of an instance are reprocessed one after the other, in the order in which they were
-received; one that fails again holds back those behind it. The journal notes each letter in the transaction that writes
-its message; of a duplicate, which writes none, in a transaction of its own before the run goes on. A run that died must
-be started again: letters that were noted are skipped.
+There is one run at a time. The letters of an instance are reprocessed one after the other, in the order in which they
+were received; one that fails again holds back those behind it. The journal has a note of each letter that is done (see
+`Pipeline.reprocess`), so a run that was interrupted can be started again: it skips them.
 
-Users call it a replay: the command ``dead-letters replay``, the path ``/api/replays`` and the field ``replayed``.
+Users know it as replay: the command ``dead-letters replay``, the path ``/api/replays`` and the field ``replayed``.
 """
 
 import asyncio
@@ -44,7 +43,7 @@ from connector.journal.model import Journal
 from connector.kafka.reader import ConsumerRecord, Readers
 
 MAX_ATTEMPTS: Final = 5
-"""How often a message is tried, the first time included, unless someone asks for more."""
+"""How often a message is tried by default, including the first time."""
 
 _MAX_LANES_AT_ONCE: Final = 64
 _BATCH_BYTES: Final = 64 * 1024 * 1024
@@ -71,16 +70,16 @@ class AlreadyRunning(ConnectorError):
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """A reason for which requests became dead letters, and how many did.
+    """Why requests became dead letters, and how many did.
 
     Attributes:
         code: The ``code`` of the answer.
-        stage: Where on the way they failed.
-        reason: What is wrong and what to do, without where in the body.
+        stage: The step that failed.
+        reason: What is wrong and what to do, without the position in the body.
         source: Who sent them.
-        waiting: Letters that were not reprocessed yet.
-        replayed: Letters that were reprocessed; the word of users, as in JSON.
-        positions: Where in their bodies, the most frequent first; some of them.
+        waiting: How many are not reprocessed yet.
+        replayed: How many were reprocessed; named as in the API.
+        positions: The most frequent positions in their bodies.
     """
 
     code: int
@@ -94,7 +93,7 @@ class Reason:
 
 @dataclass(frozen=True, slots=True)
 class ListedLetter:
-    """A letter in a list, and whether it was reprocessed."""
+    """A dead letter, and whether it was reprocessed."""
 
     letter: DeadLetter
     reprocessed: bool
@@ -102,13 +101,13 @@ class ListedLetter:
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """What was found.
+    """The dead letters that match a selection.
 
     Attributes:
-        letters: The latest of them, newest first, of each the first two kilobytes.
+        letters: The latest ones, newest first, each with the first two kilobytes of its body.
         reasons: All of them by reason, the most frequent first.
         total: How many there are in the topics.
-        in_journal: How many more wait in the journal for Kafka, of any reason; they are neither listed nor counted.
+        in_journal: How many dead letters, of any reason, still wait in the journal; they are not in the other figures.
     """
 
     letters: list[ListedLetter]
@@ -125,18 +124,18 @@ class Progress:
         total: Letters that it is to reprocess.
         accepted: Messages that are safe now.
         repeats: Duplicates: messages that had been accepted meanwhile, so that nothing was published.
-        failed: Letters that failed again; each is a new dead letter with one attempt more.
-        refused: Letters that stay as they are: of a source that is not configured, too large for a topic, reprocessed
-            by another replica meanwhile, or not to be processed for a defect of the connector.
-        held_back: Letters behind one of their instance that failed or was refused.
+        failed: Letters that failed again; each became a new dead letter with one attempt more.
+        refused: Letters that were left alone: their source is not configured, they are too large for a topic, another
+            replica reprocessed them meanwhile, or the connector has a defect.
+        held_back: Letters behind one of the same instance that failed or was refused.
         exhausted: Letters that were tried as often as allowed.
         again: Why letters failed again or were refused, with their number.
         state: ``running``, ``ended``, ``stopped`` or ``broken``.
-        message: Why it is broken.
-        seconds: How long it has taken.
-        dry_run: Nothing was done: so it would have come.
-        in_journal: Dead letters that waited in the journal at the beginning; this run leaves them out.
-        unreachable: It is broken because Kafka did not answer.
+        message: Why the run is broken.
+        seconds: How long the run has taken.
+        dry_run: Nothing was changed: the figures say what a run would do.
+        in_journal: Dead letters that waited in the journal when the run began; the run leaves them out.
+        unreachable: The run is broken because Kafka did not answer.
     """
 
     total: int = 0
@@ -156,11 +155,11 @@ class Progress:
 
     @property
     def done(self) -> int:
-        """Letters whose outcome is known."""
+        """Letters that the run is finished with."""
         return self.accepted + self.repeats + self.failed + self.refused + self.held_back + self.exhausted
 
     def as_dict(self) -> dict[str, Any]:
-        """As JSON values."""
+        """The progress as JSON values."""
         return {**asdict(self), "again": dict(self.again), "done": self.done, "seconds": round(self.seconds, 3)}
 
 
@@ -168,10 +167,10 @@ class DeadLetterReprocessor:
     """Lists the dead letters of one connector, and reprocesses them.
 
     Args:
-        pipeline: Takes the messages.
-        journal: Notes what was reprocessed.
-        idempotency: Reprocesses a letter once, whichever replica does it.
-        count_in_journal: How many dead letters wait in the journal, of all replicas.
+        pipeline: Reprocesses one letter.
+        journal: Has the notes of the letters that were reprocessed.
+        idempotency: Makes sure that only one replica reprocesses a letter.
+        count_in_journal: Returns how many dead letters wait in the journal, of all replicas.
         sources: Names of the configured sources.
         read: Reads the topics of dead letters.
     """
@@ -197,10 +196,10 @@ class DeadLetterReprocessor:
         self.progress: Progress | None = None
 
     async def listed(self, selection: Selection, limit: int, *, only_waiting: bool = False) -> Listing:
-        """The letters that are meant: all counted by reason, the latest themselves.
+        """Count the letters of a selection by reason, and list the latest.
 
         Args:
-            selection: Which are meant.
+            selection: Which letters.
             limit: How many are listed.
             only_waiting: Leave out those that were reprocessed, in the counts too.
 
@@ -210,15 +209,15 @@ class DeadLetterReprocessor:
         async with self._readers.slot():
             noted = await self._journal.read_notes(NOTE_PREFIX)
             in_journal = await self._count_in_journal()
-            found = await asyncio.to_thread(_list, self._read, noted, selection, limit, only_waiting=only_waiting)
-            return replace(found, in_journal=in_journal)
+            listing = await asyncio.to_thread(_list, self._read, noted, selection, limit, only_waiting=only_waiting)
+            return replace(listing, in_journal=in_journal)
 
     async def is_reprocessed(self, letter: DeadLetter) -> bool:
-        """Whether its message went through the pipeline again."""
+        """Whether the letter was reprocessed."""
         return await self._journal.read_note(letter.note.name) == letter.note.value
 
     async def dry_run(self, selection: Selection, max_attempts: int) -> Progress:
-        """What a run would do, as far as that is known beforehand; nothing is done."""
+        """What a run would do, as far as parsing and conversion tell; nothing is changed."""
         run = self._run(max_attempts)
         progress, began = Progress(dry_run=True), time.monotonic()
         async with self._readers.slot():
@@ -231,7 +230,7 @@ class DeadLetterReprocessor:
             await asyncio.to_thread(run.dry_run, batch, progress)
 
     def start(self, selection: Selection, max_attempts: int) -> Progress:
-        """Start a run; :attr:`progress` shows how far it has come.
+        """Start a run; :attr:`progress` follows it.
 
         Raises:
             AlreadyRunning: One is running.
@@ -254,7 +253,7 @@ class DeadLetterReprocessor:
         )
 
     async def stop(self) -> None:
-        """End the run, if there is one; letters that are admitted become safe all the same."""
+        """End the run, if there is one. Letters that were admitted still become safe."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
@@ -281,7 +280,7 @@ async def _drive(run: "_Run", read: ReadTopic, selection: Selection, progress: P
 
 
 class _Run:
-    """One run: what it has tried, and whose letters it holds back."""
+    """One run, with the letters that it has tried and the instances that it holds back."""
 
     def __init__(
         self,
@@ -306,24 +305,24 @@ class _Run:
     async def batches(
         self, read: ReadTopic, selection: Selection, progress: Progress
     ) -> AsyncIterator[list[DeadLetter]]:
-        """The letters to reprocess, oldest first, as many at a time as memory allows; without those that come later."""
+        """The letters to reprocess, oldest first, in batches that fit in memory; later letters are left out."""
         is_first = True
         while True:
             noted = await self._journal.read_notes(NOTE_PREFIX)
-            found = await asyncio.to_thread(self._find_waiting, read, noted, selection)
+            waiting = await asyncio.to_thread(self._find_waiting, read, noted, selection)
             if is_first:
-                progress.total, is_first = found.total, False
+                progress.total, is_first = waiting.total, False
                 progress.in_journal = await self._count_in_journal()
                 if not progress.dry_run:
-                    await self._journal.delete_notes(found.expired)
-            if not found.letters:
+                    await self._journal.delete_notes(waiting.expired)
+            if not waiting.letters:
                 return
-            yield found.letters
-            if len(found.letters) == found.total:
+            yield waiting.letters
+            if len(waiting.letters) == waiting.total:
                 return
 
     async def reprocess(self, letters: Iterable[DeadLetter], progress: Progress) -> None:
-        """Reprocess letters: those of one instance in their order, several instances at once."""
+        """Reprocess letters: those of one instance in order, several instances at a time."""
         lanes = await asyncio.to_thread(_by_lane, letters)
         lanes_free = asyncio.Semaphore(_MAX_LANES_AT_ONCE)
         try:
@@ -336,7 +335,7 @@ class _Run:
             raise failures.exceptions[0] from failures
 
     def dry_run(self, letters: Iterable[DeadLetter], progress: Progress) -> None:
-        """Count what would become of letters; for a thread."""
+        """Count what would become of letters; blocking."""
         for letter in letters:
             if self._count_if_skipped(letter, progress):
                 continue
@@ -352,7 +351,7 @@ class _Run:
                 await self._reprocess_one(letter, progress)
 
     def _count_if_skipped(self, letter: DeadLetter, progress: Progress) -> bool:
-        """Count a letter that is not to be tried, and tell that it is not."""
+        """Count a letter that must not be tried; returns whether that is so."""
         if letter.attempt >= self._max_attempts:
             progress.exhausted += 1
         elif _lane(letter) in self._held:
@@ -410,30 +409,30 @@ class _Run:
         progress.again[why] += 1
         self._held.add(_lane(letter))
 
-    def _find_waiting(self, read: ReadTopic, noted: Mapping[str, int], selection: Selection) -> "_Found":
-        """Read the topics as far as they went when the run began; of what waits, keep the oldest that fit in memory."""
-        found, bounds = _Found(), dict(self._ends)
+    def _find_waiting(self, read: ReadTopic, noted: Mapping[str, int], selection: Selection) -> "_WaitingLetters":
+        """Read the topics to where they ended when the run began; keep the oldest letters that fit in memory."""
+        waiting, bounds = _WaitingLetters(), dict(self._ends)
         for letter in map(from_record, read()):
             partition = letter.topic, letter.partition
             if bounds and letter.offset > bounds.get(partition, -1):
                 continue
             self._ends[partition] = max(letter.offset, self._ends.get(partition, -1))
-            found.oldest = min(found.oldest, letter.received_at)
+            waiting.oldest = min(waiting.oldest, letter.received_at)
             name = letter.note.name
             if name not in noted and name not in self._tried and selection.matches(letter):
-                found.add(letter)
-        found.letters.sort(key=_age)
-        found.expired = [name for name, received_at in noted.items() if received_at < found.oldest < math.inf]
-        self._tried.update(one.note.name for one in found.letters)
-        return found
+                waiting.add(letter)
+        waiting.letters.sort(key=_age)
+        waiting.expired = [name for name, received_at in noted.items() if received_at < waiting.oldest < math.inf]
+        self._tried.update(one.note.name for one in waiting.letters)
+        return waiting
 
 
 @dataclass
-class _Found:
-    """What one reading of the topics gave: the oldest letters, and how many there are in all.
+class _WaitingLetters:
+    """The oldest waiting letters of the topics, and how many there are in all.
 
     Attributes:
-        expired: Notes of letters that are no longer in their topics: older than all that are.
+        expired: Notes of letters that retention has deleted: older than every letter in the topics.
     """
 
     letters: list[DeadLetter] = field(default_factory=list)
@@ -448,7 +447,7 @@ class _Found:
 
     def add(self, letter: DeadLetter) -> None:
         if letter.note.name in self.names:
-            return  # it is there twice
+            return  # the connector was killed between publishing it and removing its row
         self.names.add(letter.note.name)
         self.letters.append(letter)
         self.size += _size(letter)
@@ -472,7 +471,7 @@ def _list(
         name = letter.note.name
         reprocessed = name in noted
         if name in names or (reprocessed and only_waiting):
-            continue  # it is there twice, or not asked for
+            continue  # a second copy, or not asked for
         names.add(name)
         why = letter.code, letter.stage, letter.general_reason, letter.source
         counts[*why, reprocessed] += 1
@@ -492,7 +491,7 @@ def _latest(letters: list[ListedLetter], limit: int) -> list[ListedLetter]:
 def _reasons(
     counts: Counter[tuple[int, str, str, str, bool]], positions: Mapping[tuple[int, str, str, str], Counter[str]]
 ) -> list[Reason]:
-    found = [
+    reasons = [
         Reason(
             *why,
             waiting=counts[*why, False],
@@ -501,7 +500,7 @@ def _reasons(
         )
         for why in {(code, stage, reason, source) for code, stage, reason, source, _ in counts}
     ]
-    return sorted(found, key=lambda one: (-one.waiting, -one.replayed, one.code, one.reason))
+    return sorted(reasons, key=lambda one: (-one.waiting, -one.replayed, one.code, one.reason))
 
 
 def _by_lane(letters: Iterable[DeadLetter]) -> dict[str, list[DeadLetter]]:
@@ -512,7 +511,7 @@ def _by_lane(letters: Iterable[DeadLetter]) -> dict[str, list[DeadLetter]]:
 
 
 def _lane(letter: DeadLetter) -> str:
-    """What is kept in order; a letter of no readable instance has a lane of its own."""
+    """The lane of a letter; without a readable instance, a lane of its own."""
     if letter.instance_id is not None:
         return f"instance/{letter.instance_id}"
     return f"letter/{letter.topic}/{letter.partition}/{letter.offset}"
