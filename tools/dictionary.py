@@ -49,7 +49,10 @@ INSTANCE_MESSAGE: Final[Mapping[str, Any]] = {
     "instanceStatus": 0,
     "instanceStatusName": "审批中",
 }
-"""A sample of what WeDa sends when a run starts; every field, lists of maps, a date without a zone."""
+"""A sample of what WeDa sends when a run starts, with lists of maps and a date without a zone.
+
+A field that is added later needs no line here or below: `sample_message` takes its example from the schema.
+"""
 
 TASK_MESSAGE: Final[Mapping[str, Any]] = {
     "msgId": "msg-20260302-000043",
@@ -89,7 +92,7 @@ TASK_MESSAGE: Final[Mapping[str, Any]] = {
     "isCcTask": False,
     "newField": 2,
 }
-"""A sample of what WeDa sends when a task is approved: every field, an unknown one, bare maps, two forms of dates."""
+"""A sample of what WeDa sends when a task is approved, with an unknown field, bare maps and two forms of dates."""
 
 _ZONE: Final = ZoneInfo("Asia/Shanghai")
 _RECEIVED_AT: Final = {INSTANCE_EVENT: 1772415000345, TASK_EVENT: 1772418600123}
@@ -199,9 +202,9 @@ def render() -> str:
 
 
 def sample_message(record_type: str) -> Mapping[str, Any]:
-    """The sample message that becomes a record of a type, as a source sends it; of a task, but for `INSTANCE_EVENT`.
+    """Every field of the sample message that becomes a record of a type: of a task, except for `INSTANCE_EVENT`.
 
-    A field that the message above does not have comes with the example of the field's documentation.
+    A field that the message above does not have gets the example of its documentation.
     """
     known, message = (INSTANCE_EVENT, INSTANCE_MESSAGE) if record_type == INSTANCE_EVENT else (TASK_EVENT, TASK_MESSAGE)
     return {**message, **{name: value for name, value in examples(load(known)).items() if name not in message}}

@@ -14,6 +14,7 @@ from connector.message.schemas import (
     kinds,
     load,
 )
+from connector.simulator.messages import UNKNOWN_FIELDS
 from tools import dictionary
 
 README = Path(__file__).parents[2] / "avro" / "README.md"
@@ -38,6 +39,16 @@ def test_every_link_leads_to_a_file():
 @pytest.mark.parametrize("record_type", [INSTANCE_EVENT, TASK_EVENT])
 def test_a_sample_message_has_every_field_that_weda_sends(record_type):
     assert set(kinds(load(record_type))) <= set(dictionary.sample_message(record_type))
+
+
+@pytest.mark.parametrize(("record_type", "field"), [(WORKFLOW_EVENT, "extras"), (FLAT_EVENT, "extrasJson")])
+def test_the_example_of_an_unknown_field_names_none_that_the_schema_knows(record_type, field):
+    """Whoever adds a field of that name gives the example another, such as ``x-urgency``."""
+    (doc,) = [each["doc"] for each in json.loads(load(record_type).text)["fields"] if each["name"] == field]
+
+    unknown = {*json.loads(doc.rpartition(" Example: ")[2]), *dict(UNKNOWN_FIELDS)}
+
+    assert unknown.isdisjoint({*load(WORKFLOW_EVENT).fields, *load(FLAT_EVENT).fields})
 
 
 @pytest.mark.parametrize("record_type", [INSTANCE_EVENT, TASK_EVENT])
