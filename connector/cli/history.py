@@ -6,16 +6,15 @@ from typing import Any, Final
 
 from connector.cli.columns import local_time, table
 from connector.kafka.reader import ConsumerRecord
+from connector.lookup import timeline
 from connector.lookup.instances import Instance
-from connector.operations import timeline
-from connector.operations.timeline import Step
-from connector.text import one_line
+from connector.lookup.timeline import Step
+from connector.text import duration, one_line
 
-MOST_COLUMNS: Final = 12
+MAX_COLUMNS: Final = 12
 """Nodes that have a column of their own; the others share the last one."""
 
 _HERE, _BACK_TO, _LINE, _NONE = "●", "◁", "│", " "
-_UNITS: Final = ((86_400_000, "d"), (3_600_000, "h"), (60_000, "min"), (1_000, "s"))
 
 
 def lines(records: Sequence[ConsumerRecord]) -> Iterator[str]:
@@ -50,16 +49,6 @@ def _row(columns: Sequence[tuple[str, int, int]], number: int, step: Step) -> tu
     )
 
 
-def duration(milliseconds: int) -> str:
-    """A duration in its two largest units: ``3d 4h``, ``5min``, ``0s``."""
-    left, parts = max(milliseconds, 0), list[str]()
-    for size, unit in _UNITS:
-        count, left = divmod(left, size)
-        if count or parts:
-            parts.append(f"{count}{unit}")
-    return " ".join(part for part in parts[:2] if not part.startswith("0")) or "0s"
-
-
 def _head(instance: Instance) -> str:
     """What it is, how long it took or has taken by WeDa's own times, and who it waits for."""
     took = instance.milliseconds(int(time.time() * 1000)) or 0
@@ -80,9 +69,9 @@ def _columns(steps: Sequence[Step]) -> list[tuple[str, int, int]]:
 
 
 def _graph(columns: Sequence[tuple[str, int, int]], number: int, step: Step) -> str:
-    cells = [_NONE] * min(len(columns), MOST_COLUMNS)
+    cells = [_NONE] * min(len(columns), MAX_COLUMNS)
     for at, (name, first, last) in enumerate(columns):
-        place = min(at, MOST_COLUMNS - 1)
+        place = min(at, MAX_COLUMNS - 1)
         if name == step.node:
             cells[place] = _HERE
         elif name == step.back_to:

@@ -35,7 +35,7 @@ from connector.cli.progress import Progress
 from connector.errors import ConfigurationError, ConnectorError, OutsideUnreachable
 from connector.settings import Settings
 from connector.telemetry import logs
-from connector.text import counted
+from connector.text import counted, duration, size
 
 _PATH: Final = "journal.path"
 _WATCH_SECONDS: Final = 2.0
@@ -268,10 +268,10 @@ def _rows(status: dict[str, Any]) -> Iterator[tuple[str, str]]:
 
 def _sizes(status: dict[str, Any]) -> Iterator[tuple[str, str]]:
     if status.get("journal_bytes") is not None:
-        limit = f" of {status['journal_limit_bytes']}" if "journal_limit_bytes" in status else ""
-        yield "bytes", f"{status['journal_bytes']}{limit}"
+        limit = f" of {size(status['journal_limit_bytes'])}" if "journal_limit_bytes" in status else ""
+        yield "size", f"{size(status['journal_bytes'])}{limit}"
     if status["journal_messages"] and "oldest_waiting_seconds" in status:
-        yield "oldest", f"{status['oldest_waiting_seconds']:.0f} s ago"
+        yield "oldest", f"{duration(status['oldest_waiting_seconds'] * 1000)} ago"
 
 
 def _catch_up(status: dict[str, Any]) -> str:
@@ -279,7 +279,7 @@ def _catch_up(status: dict[str, Any]) -> str:
         return "nothing waits"
     seconds = status.get("catch_up_seconds")
     if seconds is not None:
-        return f"{seconds:.0f} s at {status.get('publish_rate', 0):.1f} messages a second"
+        return f"{duration(seconds * 1000)} at {status.get('publish_rate', 0):.1f} messages a second"
     return "unknown: nothing leaves it now" if "connector" in status else "unknown: no connector publishes it"
 
 
@@ -335,6 +335,6 @@ def _exit_code(drained: DrainResult) -> Exit:
 def _show(shown: Progress, progress: backlog.Progress, done: str) -> None:
     total = progress.done + progress.left
     left = progress.seconds_left
-    rest = "" if left is None else f", about {left:.0f} s left"
+    rest = "" if left is None else f", about {duration(left * 1000)} left"
     text = f"{progress.done} of {total} {done}, {progress.rate:.0f} a second{rest}"
     shown.show(text, progress.done, total)

@@ -4,7 +4,7 @@ import signal
 import sys
 from contextlib import ExitStack
 from dataclasses import asdict
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,13 +12,13 @@ import typer
 
 from connector.app.signals import INTERRUPTS
 from connector.cli.columns import local_time
-from connector.cli.options import SERVERS, File, Servers, TopicEnvType, TopicSource, servers_of
+from connector.cli.options import SERVERS, File, Servers, TopicEnvType, TopicSource, moment_option, servers_of
 from connector.cli.output import print_json
 from connector.errors import ConfigurationError
 from connector.message.routes import expand_prefix
 from connector.notify.metrics import Metrics
 from connector.notify.outbox import Outbox
-from connector.notify.rules import Rules, example, read_rules, seconds_of
+from connector.notify.rules import Rules, example, read_rules
 from connector.notify.sending import Apprise
 from connector.notify.service import ConsumerOptions, Notifier, dry_run
 from connector.settings import DEFAULT_SOURCE, Settings
@@ -34,9 +34,7 @@ def notify(
         "var/notify.db"
     ),
     group: Annotated[str, typer.Option(help="Consumer group.")] = "weda-notify",
-    since: Annotated[
-        str, typer.Option(help="How far back the first start goes, as in 30m or 7d; --dry-run too.")
-    ] = "1s",
+    since: Annotated[int | None, moment_option("Where a first start begins, and --dry-run; now if not given")] = None,
     is_dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the texts for the events so far; nothing is sent.")
     ] = False,
@@ -98,16 +96,14 @@ def notify(
     notifier.run()
 
 
-def _consumer_options(settings: Settings, group: str, since: str, prefix: str) -> ConsumerOptions:
-    try:
-        back = timedelta(seconds=seconds_of(since))
-    except ValueError as error:
-        raise ConfigurationError(f"--since: {error}") from None
+def _consumer_options(settings: Settings, group: str, since: int | None, prefix: str) -> ConsumerOptions:
     servers = servers_of(settings)
     reading: dict[str, Any] = {"prefix": prefix, "properties": settings.kafka.properties}
     if settings.registry.url:
         reading["registry"] = settings.registry
-    return ConsumerOptions(servers, reading, group, datetime.now(UTC) - back)
+    return ConsumerOptions(
+        servers, reading, group, datetime.now(UTC) if since is None else datetime.fromtimestamp(since / 1000, UTC)
+    )
 
 
 def _print_texts(options: ConsumerOptions, rules: Rules) -> None:

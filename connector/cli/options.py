@@ -1,14 +1,13 @@
 """The options and arguments that several commands share, and the settings that they lead to."""
 
-import re
 import time
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 import typer
 
 from connector.errors import ConfigurationError
+from connector.periods import moment
 from connector.settings import EMBEDDED, Settings
 
 SERVERS: Final = "kafka.bootstrap_servers"
@@ -17,20 +16,18 @@ OPERATIONS_TOKEN: Final = "operations.token"  # noqa: S105 - the setting's name
 REGISTRY_URL: Final = "registry.url"
 
 _ITS_ADDRESS: Final = "give the address that its connector prints with --bootstrap-servers"
-_AGO: Final = re.compile(r"(\d{1,6})\s*([smhd])")
-_UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 def _moment(text: str) -> int:
-    """Epoch milliseconds from ``2h`` (ago) or ISO 8601; without a zone, UTC."""
-    ago = _AGO.fullmatch(text.strip())
-    if ago is not None:
-        return int((time.time() - int(ago[1]) * _UNITS[ago[2]]) * 1000)
     try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise typer.BadParameter("write 30m, 2h or 7d (ago), or a time such as 2026-01-31T08:00+08:00") from None
-    return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
+        return moment(text, time.time())
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+
+
+def moment_option(help: str) -> Any:  # noqa: A002 - as Typer calls it
+    """An option that takes a period before now or a time; the command gets epoch milliseconds."""
+    return typer.Option(parser=_moment, metavar="TIME", help=f"{help}: 2h (ago) or an ISO 8601 time.")
 
 
 File = Annotated[Path | None, typer.Option("--config", "-c", help="YAML file with settings; WEDA_CONFIG if not given.")]
@@ -52,12 +49,8 @@ OperationsToken = Annotated[
 RegistryUrl = Annotated[
     str | None, typer.Option("--registry-url", metavar="URL", help="Address of the schema registry.")
 ]
-Since = Annotated[
-    int | None, typer.Option(parser=_moment, metavar="TIME", help="Received since: 2h (ago) or an ISO 8601 time.")
-]
-Until = Annotated[
-    int | None, typer.Option(parser=_moment, metavar="TIME", help="Received before: 2h (ago) or an ISO 8601 time.")
-]
+Since = Annotated[int | None, moment_option("Received since")]
+Until = Annotated[int | None, moment_option("Received before")]
 
 TopicSource = Annotated[str, typer.Option("--source", help="What {source} stands for in the topics' prefix.")]
 TopicEnvType = Annotated[str, typer.Option("--env-type", help="What {envType} stands for in the topics' prefix.")]

@@ -3,6 +3,7 @@
 import asyncio
 import secrets
 import sys
+import time
 from collections import Counter
 from pathlib import Path
 from typing import Annotated
@@ -12,10 +13,10 @@ import typer
 
 from connector.app.signals import on_interrupt
 from connector.cli.exits import Exit, failed_if
-from connector.cli.options import Seed
+from connector.cli.options import Seed, moment_option
 from connector.cli.progress import Progress
 from connector.errors import ConfigurationError
-from connector.simulator import Answer, Outcome, Plan, Shape, Summary, period_seconds, play
+from connector.simulator import Answer, Outcome, Plan, Shape, Summary, play
 from connector.text import counted, one_line
 
 _MOST_REASONS = 20
@@ -35,8 +36,7 @@ def simulate(
     ramp: Annotated[float, typer.Option(metavar="SECONDS", help="Time in which the rate rises from 0.")] = 0.0,
     seconds: Annotated[float | None, typer.Option(metavar="SECONDS", help="Send nothing new after this long.")] = None,
     since: Annotated[
-        str | None,
-        typer.Option(metavar="AGO", help="Fill the past: instances since so long ago, such as 14d; some stay open."),
+        int | None, moment_option("Fill the past: instances that started since then; some stay open")
     ] = None,
     repeats: Annotated[float, typer.Option(help="Share of accepted messages that are sent again, 0 to 1.")] = 0.0,
     overlaps: Annotated[
@@ -77,7 +77,7 @@ def simulate(
             overlaps=overlaps,
             retries=retries,
             ledger=ledger,
-            since_seconds=None if since is None else period_seconds(since),
+            since_seconds=None if since is None else time.time() - since / 1000,
         )
         summary, refusals = _played(plan)
     except ConfigurationError as error:

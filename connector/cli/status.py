@@ -10,7 +10,7 @@ from connector.cli.exits import failed_if
 from connector.cli.options import File, Json, OperationsToken, OperationsUrl, operations_settings
 from connector.cli.output import print_json
 from connector.errors import OutsideUnreachable
-from connector.text import counted, one_line
+from connector.text import counted, duration, one_line, size
 
 _WIDTH: Final = 12
 _OUTCOMES: Final = {"dead_lettered": "could not be read or converted"}
@@ -82,18 +82,15 @@ def _traffic(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def _journal(found: Mapping[str, Any]) -> str:
-    size = "no answer" if found["journal_bytes"] is None else _mebibytes(found["journal_bytes"])
-    messages, limit = counted(found["journal_messages"], "message"), _mebibytes(found["journal_limit_bytes"])
-    text = f"{found['journal']}, {messages}, {size} of {limit}"
+    used = "no answer" if found["journal_bytes"] is None else size(found["journal_bytes"])
+    messages, limit = counted(found["journal_messages"], "message"), size(found["journal_limit_bytes"])
+    text = f"{found['journal']}, {messages}, {used} of {limit}"
     if not found["journal_messages"]:
         return text
     seconds = found["catch_up_seconds"]
-    empty = "nothing leaves it now" if seconds is None else f"empty in {seconds:.0f} s"
-    return f"{text}, oldest {found['oldest_waiting_seconds']:.0f} s, {found['publish_rate']} a second leave, {empty}"
-
-
-def _mebibytes(count: int) -> str:
-    return f"{count / (1 << 20):,.1f} MiB"
+    empty = "nothing leaves it now" if seconds is None else f"empty in {duration(seconds * 1000)}"
+    oldest = duration(found["oldest_waiting_seconds"] * 1000)
+    return f"{text}, oldest {oldest}, {found['publish_rate']} a second leave, {empty}"
 
 
 def _settings(found: Mapping[str, Any]) -> str:

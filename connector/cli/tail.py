@@ -14,8 +14,8 @@ from connector.cli.options import SERVERS, File, Servers, Since, TopicEnvType, T
 from connector.cli.output import print_json
 from connector.kafka.reader import ConsumerRecord, read_records
 from connector.kafka.registry import Registry
+from connector.lookup import timeline
 from connector.message.routes import DEAD_LETTERS, STREAMS, Routes
-from connector.operations import timeline
 from connector.settings import DEFAULT_SOURCE, Settings
 
 _TIME_CELLS: Final = 25

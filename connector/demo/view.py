@@ -16,7 +16,7 @@ from connector.operations.console import ROOT as CONSOLE
 from connector.text import counted, one_line
 
 SUMMARY_SECONDS: Final = 3.0
-_LONGEST: Final = 60
+_MAX_CHARS: Final = 60
 _SHORT_ID: Final = 8
 _OWN_MESSAGE: Final = {
     "msgId": "my-1",
@@ -109,7 +109,7 @@ def _counts(state: DemoState, backlog: int) -> str:
 def _line(event: Event) -> str:
     value = event.value
     at = time.strftime("%H:%M:%S", time.localtime(value["receivedAt"] / 1000))
-    instance, process = one_line(value["instanceId"])[:_SHORT_ID], one_line(value["processName"], _LONGEST)
+    instance, process = one_line(value["instanceId"])[:_SHORT_ID], one_line(value["processName"], _MAX_CHARS)
     return f"{instance}  {at}  {process}  {_step(value)}  [{event.partition}:{event.offset}]"
 
 
@@ -117,5 +117,5 @@ def _step(value: Mapping[str, Any]) -> str:
     """What happened, in WeDa's words: 同意 · 财务复核 · 已处理 · “同意，请尽快办理。”."""
     status = value["taskStatusName"] or value["instanceStatusName"]
     parts = (value["actionName"] or value["action"], value["elementName"], status)
-    comment = [f"“{one_line(value['comment'], _LONGEST)}”"] if value["comment"] else []
-    return " · ".join([*(one_line(part, _LONGEST) for part in parts if part), *comment])
+    comment = [f"“{one_line(value['comment'], _MAX_CHARS)}”"] if value["comment"] else []
+    return " · ".join([*(one_line(part, _MAX_CHARS) for part in parts if part), *comment])

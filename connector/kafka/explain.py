@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from connector import handshake
+from connector.text import cut
 
-_LONGEST: Final = 300
+_MAX_CHARS: Final = 300
 _TIMES: Final = re.compile(r" \(after \d+ms in state \w+\)|: now=\d+ms, exp=\d+ms")
 _SSL_BROKER: Final = re.compile(r"ssl://\[?(?P<host>[^/\s]+?)\]?:(?P<port>\d+)/")
 _HINTS: Final = (
@@ -35,8 +36,7 @@ def sentence(words: str, properties: Mapping[str, Any]) -> str:
         found = handshake.cause(words, broker["host"], broker["port"], trust=trust, ours=ours)
         if found is not None:
             return found
-    text = " ".join(_TIMES.sub("", words).split())
-    text = text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
+    text = cut(" ".join(_TIMES.sub("", words).split()), _MAX_CHARS)
     return "; ".join([text, *(hint for mark, hint in _HINTS if mark in text)])
 
 

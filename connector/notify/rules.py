@@ -16,6 +16,7 @@ from connector.errors import ConfigurationError
 from connector.message import weda
 from connector.message.schemas import WORKFLOW_EVENT, codes, load
 from connector.notify.templates import check_template
+from connector.periods import period_seconds
 from connector.settings.types import check_timezone
 
 ADDRESS: Final = "{address}"
@@ -33,22 +34,8 @@ FIELDS: Final[Mapping[Recipients, str]] = {
 }
 """Who is notified → the field that names them."""
 
-_UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-_DURATION: Final = re.compile(r"(\d+)([smhd])")
 _CLOCK: Final = re.compile(r"([01]\d|2[0-3]):([0-5]\d)")
 _ACTIONS: Final = {code.name: code.value for code in codes(load(WORKFLOW_EVENT), "action")}
-
-
-def seconds_of(value: object) -> float:
-    """The seconds of ``90s``, ``30m``, ``24h`` or ``7d``.
-
-    Raises:
-        ValueError: It is none of these.
-    """
-    found = _DURATION.fullmatch(str(value))
-    if found is None or int(found[1]) == 0:
-        raise ValueError("must be a number with s, m, h or d, as in 30m")
-    return float(int(found[1]) * _UNITS[found[2]])
 
 
 def _clock(value: object) -> time:
@@ -71,7 +58,7 @@ def _template(text: str) -> str:
     return text
 
 
-Duration = Annotated[float, BeforeValidator(seconds_of)]
+Duration = Annotated[float, BeforeValidator(period_seconds)]
 Clock = Annotated[time, BeforeValidator(_clock)]
 Action = Annotated[int, BeforeValidator(_action)]
 Template = Annotated[str, Field(min_length=1), AfterValidator(_template)]

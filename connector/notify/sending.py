@@ -20,7 +20,7 @@ _CODES: Final = {"errcode": "", "StatusCode": "feishu", "code": "feishu"}
 """Where a platform that answers 200 says that it has refused, and where in its URL to know it by; "" is anywhere."""
 
 _APP: Final = "WeDa"
-_LONGEST: Final = 300
+_MAX_CHARS: Final = 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +118,7 @@ def _failure(messages: list[str], answers: list[Any]) -> Failed:
     statuses = statuses or [int(found[1]) for message in messages if (found := _STATUS.search(message))]
     said = "; ".join(messages) or "Apprise does not say why"
     is_final = bool(statuses) and all(each in _CLIENT_ERRORS and each not in _LATER for each in statuses)
-    return Failed(" ".join(said.split())[:_LONGEST], is_final=is_final)
+    return Failed(" ".join(said.split())[:_MAX_CHARS], is_final=is_final)
 
 
 def _refusal(answer: Any) -> str | None:
@@ -132,5 +132,7 @@ def _refusal(answer: Any) -> str | None:
     for name, place in _CODES.items():
         code = reply.get(name)
         if isinstance(code, int) and code != 0 and place in answer.url:
-            return f"the platform refused it: {name} {code} {reply.get('errmsg') or reply.get('msg') or ''}"[:_LONGEST]
+            return f"the platform refused it: {name} {code} {reply.get('errmsg') or reply.get('msg') or ''}"[
+                :_MAX_CHARS
+            ]
     return None

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from datetime import datetime
 from functools import cache
 from typing import Any, Final
-from unicodedata import category
 from zoneinfo import ZoneInfo
 
 from jinja2 import StrictUndefined, Template, TemplateError, meta, pass_context
@@ -14,14 +13,14 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from connector.consuming import Event, Person
 from connector.message import weda
 from connector.message.schemas import WORKFLOW_EVENT, kinds, load
+from connector.text import cut, without_controls
 
-LONGEST: Final = 4_000
+MAX_CHARS: Final = 4_000
 """Characters of a text; what is longer is cut, since platforms refuse it."""
 
 _OF_EVENTS: Final = frozenset({"person", "persons", "starter", "page", "receivedAt", "source", "ingestId", "extras"})
 _OF_DIGESTS: Final = frozenset({"lines", "count", "more"})
 _KINDS: Final = kinds(load(WORKFLOW_EVENT))
-_UNSENT: Final = frozenset({"Cc", "Cs"})  # control characters, and half pairs that no encoding has
 _ZONE: Final = "_zone"
 _KNOWN: Final = frozenset(_KINDS) | _OF_EVENTS | _OF_DIGESTS
 
@@ -72,8 +71,7 @@ def render(text: str, fields: Mapping[str, Any], zone: ZoneInfo) -> str:
         made = _compiled(text).render(fields, **{_ZONE: zone})
     except (TemplateError, TypeError, ValueError, ArithmeticError, LookupError) as error:
         raise Unrenderable(f"cannot be rendered: {error}") from error
-    plain = "".join(letter for letter in made if letter in "\n\t" or category(letter) not in _UNSENT).strip()
-    return plain if len(plain) <= LONGEST else f"{plain[: LONGEST - 1]}…"
+    return cut(without_controls(made).strip(), MAX_CHARS)
 
 
 @cache

@@ -10,7 +10,7 @@ import time
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
-from functools import cache
+from functools import cache, partial
 from importlib import resources
 from typing import Any, Final
 from urllib.parse import parse_qs, quote, urlencode, urlsplit
@@ -27,13 +27,14 @@ from connector.errors import ConnectorError, OutsideUnreachable, Unavailable
 from connector.intake.dead_letters import DeadLetter, Selection
 from connector.intake.reprocessing import MAX_ATTEMPTS
 from connector.kafka.topics import Broker, TopicOffsets, TopicState
+from connector.lookup import timeline
 from connector.lookup.fixes import fix_of
 from connector.lookup.instances import figures
 from connector.lookup.instances import find as find_instances
 from connector.lookup.model import SearchReport
 from connector.message.events import MAX_IDENTIFIER
 from connector.message.weda import TEMPLATE
-from connector.operations import api_docs, cards, charts, formats, timeline
+from connector.operations import api_docs, cards, charts, formats, pictures
 from connector.operations.api import find
 from connector.operations.context import Context
 from connector.operations.diagnosis import diagnose
@@ -43,7 +44,7 @@ from connector.operations.sessions import COOKIE, SESSION_SECONDS, Sessions
 from connector.operations.token_throttle import TokenThrottle
 from connector.operations.translations import LANGUAGES, language_of, meaning, problem, translated
 from connector.telemetry.health import Health
-from connector.text import visible
+from connector.text import CUT, cut, duration, size, visible
 
 ROOT: Final = "/console/"
 LOGIN: Final = f"{ROOT}login"
@@ -264,8 +265,8 @@ class _Console:
             steps=found.steps,
             instance=instance,
             now=now,
-            waits=None if instance is None else timeline.waits(instance, now, self._zone),
-            drawing=timeline.drawing(found.steps),
+            waits=None if instance is None else pictures.waits(instance, now, self._zone),
+            drawing=pictures.drawing(found.steps),
             report=report,
             unreached=unreached,
             why=_UNREACHABLE,
@@ -363,7 +364,7 @@ class _Console:
             replayed=replayed,
             arrived=arrived,
             read=read,
-            is_cut=len(found.body) > _LETTER_BYTES or read.endswith(formats.CUT),
+            is_cut=len(found.body) > _LETTER_BYTES or read.endswith(CUT),
             hex=formats.hexdump(found.body),
             fix=fix_of(found.code, found.body),
             paste=TEMPLATE,
@@ -572,9 +573,9 @@ def _templates() -> Environment:
     )
     environment.filters |= {
         "duration": _duration,
-        "size": formats.size,
+        "size": size,
         "beginning": formats.beginning,
-        "short": timeline.short,
+        "short": partial(cut, limit=timeline.MAX_TEXT_CHARS),
         "colour": cards.colour_of,
         "exact": escape,
     }
@@ -583,7 +584,7 @@ def _templates() -> Environment:
 
 @pass_context
 def _duration(context: TemplateContext, milliseconds: float | None) -> str:
-    return formats.duration(milliseconds, context["language"])
+    return duration(milliseconds, context["language"])
 
 
 def _visible(value: Any) -> Any:

@@ -1,4 +1,4 @@
-"""How the console shows durations, sizes and bodies."""
+"""How the console shows bodies."""
 
 import codecs
 import json
@@ -7,61 +7,26 @@ from typing import Any, Final
 from connector.errors import Unreadable
 from connector.message.parsing import load
 from connector.message.weda import ENVELOPE
+from connector.text import CUT
 
-CUT: Final = "…"
-ARRIVED_BYTES: Final = 2 * 1024
-READ_CHARACTERS: Final = 4 * 1024
+MAX_ARRIVED_BYTES: Final = 2 * 1024
+MAX_READ_CHARS: Final = 4 * 1024
 """What a list of requests shows of each body, as it arrived and as it reads."""
 
 
-_UNITS: Final = {
-    "en": (" ms", " s", " min", " h", " d", " min"),
-    "zh": (" 毫秒", " 秒", " 分钟", " 小时", " 天", " 分"),
-}
-"""Milliseconds, seconds, minutes, hours, days, and minutes behind hours."""
-
-
-def duration(milliseconds: float | None, language: str = "en") -> str:
-    """As people say it: 350 ms, 12 s, 3 min, 2 h 5 min, 4 d 3 h; what is nought at the end is left out."""
-    if milliseconds is None:
-        return "–"
-    a_millisecond, a_second, a_minute, an_hour, a_day, minutes_more = _UNITS[language]
-    seconds = int(milliseconds // 1000)
-    if seconds < 1:
-        return f"{milliseconds:.0f}{a_millisecond}"
-    if seconds < 60:  # noqa: PLR2004 - a minute
-        return f"{seconds}{a_second}"
-    minutes, hours, days = seconds // 60, seconds // 3600, seconds // 86400
-    if hours < 1:
-        return f"{minutes}{a_minute}"
-    whole, rest, unit = (hours, minutes % 60, minutes_more) if days < 1 else (days, hours % 24, an_hour)
-    return f"{whole}{an_hour if days < 1 else a_day}" + (f" {rest}{unit}" if rest else "")
-
-
-def size(count: float | None) -> str:
-    """Bytes in a unit that fits."""
-    if count is None:
-        return "–"
-    for unit in ("B", "KiB", "MiB"):
-        if count < 1024:  # noqa: PLR2004 - the next unit
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1024
-    return f"{count:.1f} GiB"
-
-
-def shown(body: bytes, most_bytes: int = ARRIVED_BYTES, most_characters: int = READ_CHARACTERS) -> tuple[str, str]:
+def shown(body: bytes, max_bytes: int = MAX_ARRIVED_BYTES, max_chars: int = MAX_READ_CHARS) -> tuple[str, str]:
     """The beginning of a body as it arrived and as it reads."""
-    return beginning(body, most_bytes), formatted(body, most_characters)
+    return beginning(body, max_bytes), formatted(body, max_chars)
 
 
-def beginning(body: bytes, most: int) -> str:
+def beginning(body: bytes, limit: int) -> str:
     """The first bytes as text, ended where a character ends."""
     decoder = codecs.getincrementaldecoder("utf-8")("backslashreplace")
-    is_whole = len(body) <= most
-    return decoder.decode(body[:most], final=is_whole) + ("" if is_whole else CUT)
+    is_whole = len(body) <= limit
+    return decoder.decode(body[:limit], final=is_whole) + ("" if is_whole else CUT)
 
 
-def formatted(body: bytes, most: int) -> str:
+def formatted(body: bytes, limit: int) -> str:
     """The body as people read it, where it is JSON: indented, what is JSON text inside opened; else nothing.
 
     Stops after so many characters: indentation can multiply the size of deeply nested JSON.
@@ -70,15 +35,15 @@ def formatted(body: bytes, most: int) -> str:
         value = load(body.decode("utf-8-sig"))
         if isinstance(value, dict) and isinstance(value.get(ENVELOPE), str):
             value[ENVELOPE] = load(value[ENVELOPE])
-        text, is_whole = _indented(value, most)
+        text, is_whole = _indented(value, limit)
     except (ValueError, RecursionError, Unreadable):
         return ""
     return text.encode(errors="backslashreplace").decode() + ("" if is_whole else CUT)
 
 
-def _indented(value: Any, most: int) -> tuple[str, bool]:
+def _indented(value: Any, limit: int) -> tuple[str, bool]:
     parts: list[str] = []
-    left = most
+    left = limit
     for part in json.JSONEncoder(indent=2, ensure_ascii=False).iterencode(value):
         parts.append(part[:left])
         left -= len(part)
@@ -87,10 +52,10 @@ def _indented(value: Any, most: int) -> tuple[str, bool]:
     return "".join(parts), True
 
 
-def hexdump(body: bytes, most: int = 256) -> str:
+def hexdump(body: bytes, limit: int = 256) -> str:
     """The first bytes as hex and text, sixteen a line."""
     lines = []
-    for at in range(0, min(len(body), most), 16):
+    for at in range(0, min(len(body), limit), 16):
         part = body[at : at + 16]
         text = "".join(chr(one) if 32 <= one < 127 else "." for one in part)  # noqa: PLR2004 - printable ASCII
         lines.append(f"{at:06x}  {part.hex(' '):<47}  {text}")

@@ -23,6 +23,7 @@ from pydantic import (
 
 from connector.errors import ConfigurationError
 from connector.settings.webhooks import SECRET_PREFIX, secret_bytes
+from connector.text import printable
 from connector.values import FINGERPRINT, Network
 
 REDACTED: Final = "********"
@@ -229,5 +230,4 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 def refusal(name: str, problem: str) -> ConfigurationError:
     """One line, whatever control characters the user's names hold."""
-    line = "".join(letter if letter.isprintable() else " " for letter in f"{name}: {problem}")
-    return ConfigurationError(" ".join(line.split()))
+    return ConfigurationError(" ".join(printable(f"{name}: {problem}").split()))

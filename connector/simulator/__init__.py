@@ -4,7 +4,7 @@
 sends them and keeps count.
 """
 
-from connector.simulator.plan import Plan, period_seconds
+from connector.simulator.plan import Plan
 from connector.simulator.runs import Run, runs
 from connector.simulator.sender import Answer, Outcome, Summary, play
 from connector.simulator.shapes import OutgoingRequest, Shape, render
@@ -17,7 +17,6 @@ __all__ = [
     "Run",
     "Shape",
     "Summary",
-    "period_seconds",
     "play",
     "render",
     "runs",

@@ -1,6 +1,5 @@
 """What to play: every option of a simulation, checked once."""
 
-import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -51,16 +50,9 @@ class Plan:
         _require("concurrency", fits=self.concurrency >= 1, wanted="1 or more instances")
         _require("repeats", fits=0 <= self.repeats <= 1, wanted="a share from 0 to 1")
         _require("overlaps", fits=0 <= self.overlaps <= 1, wanted="a share from 0 to 1")
-        _require("since", fits=self.since_seconds is None or self.since_seconds >= 1, wanted=_A_PERIOD)
+        _require("since", fits=self.since_seconds is None or self.since_seconds >= 1, wanted="a time in the past")
         _require("retries", fits=self.retries >= 0, wanted="0 or more")
         _require("timeout", fits=self.timeout_seconds > 0, wanted="more than 0 seconds")
-
-
-def period_seconds(text: str) -> float:
-    """The seconds in a period such as ``14d``; raises ``ConfigurationError`` for what is none."""
-    found = _PERIOD.fullmatch(text)
-    _require("since", fits=found is not None, wanted=_A_PERIOD)
-    return int(found["number"]) * _SECONDS[found["unit"]] if found else 0
 
 
 def deliver_url(url: str) -> str:
@@ -75,9 +67,6 @@ def deliver_url(url: str) -> str:
     return urlunsplit(parts._replace(path=DELIVER_PATH)) if parts.path in {"", "/"} else url
 
 
-_PERIOD: Final = re.compile(r"(?P<number>[1-9][0-9]{0,3})(?P<unit>[hdw])")
-_SECONDS: Final = {"h": 3_600, "d": 86_400, "w": 604_800}
-_A_PERIOD: Final = "a period such as 36h, 14d or 8w"
 _AN_ADDRESS: Final = "an address such as http://127.0.0.1:8080"
 
 

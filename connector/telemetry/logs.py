@@ -28,6 +28,8 @@ import msgspec
 import structlog
 from structlog.typing import EventDict, Processor
 
+from connector.text import escaped
+
 SAMPLING_SECONDS: Final = 10.0
 SAMPLING_FIRST: Final = 5
 _MOST_KEYS: Final = 1_000
@@ -378,8 +380,8 @@ def _places(_logger: Any, _method: str, event: EventDict) -> EventDict:
 def _printable(_logger: Any, _method: str, event: EventDict) -> EventDict:
     """Texts as a terminal may show them: what a source sent as its ids can hold codes that terminals obey."""
     for name, value in event.items():
-        if isinstance(value, str) and not value.isprintable():
-            event[name] = "".join(one if one.isprintable() else ascii(one)[1:-1] for one in value)
+        if isinstance(value, str):
+            event[name] = escaped(value)
     return event
 
 

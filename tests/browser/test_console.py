@@ -8,8 +8,9 @@ from urllib.parse import urlsplit
 import aiohttp
 import pytest
 
+from connector.lookup import timeline
 from connector.message.weda import TEMPLATE
-from connector.operations import timeline, translations
+from connector.operations import translations
 from connector.simulator import Plan, play
 from connector.telemetry.recent import FAILURES_KEPT
 from tests.browser import rules
@@ -321,7 +322,7 @@ async def test_a_long_instance_is_shown_in_pages(browser, start):
         }
         assert (await running.post(event))[0] == 200
     watched = await opened(browser, running)
-    timeline.MOST_STEPS, before = 3, timeline.MOST_STEPS
+    timeline.MAX_STEPS, before = 3, timeline.MAX_STEPS
     try:
         await watched.go("instances?id=long")
         assert await watched.page.locator(".timeline li strong").all_inner_texts() == ["a0", "a1", "a2"]
@@ -329,7 +330,7 @@ async def test_a_long_instance_is_shown_in_pages(browser, start):
         await watched.page.get_by_text("From the first step").wait_for()
         assert await watched.page.locator(".timeline li strong").all_inner_texts() == ["a3"]
     finally:
-        timeline.MOST_STEPS = before
+        timeline.MAX_STEPS = before
 
 
 async def test_logging_out_ends_the_session_on_the_server(start):

@@ -15,7 +15,7 @@ PACKAGE = ROOT / "connector"
 
 LAYERS = (
     {"errors"},
-    {"values", "text", "endpoints", "supervision", "handshake"},
+    {"values", "text", "periods", "endpoints", "supervision", "handshake"},
     {"message"},
     {"answers"},
     {"settings"},
@@ -39,6 +39,7 @@ PURE = (
     "errors",
     "values",
     "text",
+    "periods",
     "endpoints",
     "message.weda",
     "message.parsing",

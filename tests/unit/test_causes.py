@@ -15,7 +15,7 @@ REFUSED = (
     [
         ("kafka:9092/1: Connect failed (after 12ms in state CONNECT)", "kafka:9092/1: Connect failed"),
         ("two\n lines", "two lines"),
-        ("x" * 301, "x" * 300 + "…"),
+        ("x" * 301, "x" * 299 + "…"),
         (
             "Must supply an unexpired token: now=17ms, exp=16ms",
             "Must supply an unexpired token; the one that came has expired: see the endpoint's clock",

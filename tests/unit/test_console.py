@@ -4,8 +4,9 @@ import json
 
 import pytest
 
-from connector.operations.formats import duration, formatted
+from connector.operations.formats import formatted
 from connector.operations.translations import problem
+from connector.text import duration
 
 MINUTE = 60_000
 MOST = 100_000

@@ -12,7 +12,7 @@ from connector.lookup import instances
 from connector.lookup.instances import Index, facts_of, figures, find, nodes_of, people_of
 from connector.message import weda
 from connector.notify.matching import ended_by
-from connector.operations import timeline
+from connector.operations import pictures
 
 MINUTE = 60_000
 WANG, LI, CHEN = ({"userId": f"u{number}", "userName": name} for number, name in enumerate(("王芳", "李娜", "陈静")))
@@ -76,7 +76,7 @@ def test_the_longest_wait_is_that_of_one_visit_of_a_node():
 def test_times_that_make_no_sense_make_a_picture_all_the_same(first, last):
     task_times = {"taskStartTime": first, "taskEndTime": last, "startTime": first}
     instance = only(indexed({**task("a", 2, 0), **task_times}, task("b", 0, 1)))
-    shown = timeline.waits(instance, 60 * MINUTE, ZoneInfo("Asia/Shanghai"))
+    shown = pictures.waits(instance, 60 * MINUTE, ZoneInfo("Asia/Shanghai"))
     assert shown is not None
     assert len(shown.rows) == 2
     assert len(shown.ticks) < 10

@@ -14,7 +14,7 @@ from connector.notify.matching import Ended, drafts_of, ended_by
 from connector.notify.outbox import Outbox, locked
 from connector.notify.rules import Digest, Quiet, Retry, example, read_rules
 from connector.notify.sending import Apprise
-from connector.notify.templates import LONGEST, Unrenderable, render
+from connector.notify.templates import MAX_CHARS, Unrenderable, render
 
 ZONE = ZoneInfo("Asia/Shanghai")
 NOON = datetime(2026, 3, 2, 12, tzinfo=ZONE)
@@ -60,7 +60,7 @@ def event(**value) -> Event:
         (rule(to="boss"), "rule todo: to"),
         (rule(when={"action": ["批准"]}), "rule todo: when.action.0: is no action of WeDa"),
         (rule(when={"proces": ["请假"]}), "rule todo: when.proces: Extra inputs are not permitted"),
-        (rule(after="soon"), "rule todo: after: must be a number with s, m, h or d"),
+        (rule(after="soon"), "rule todo: after: must be a number with s, m, h, d or w"),
         (rule(digest={}), "rule todo: digest: needs either at or every"),
         (rule(digest={"at": 1080}), 'rule todo: digest.at: must be a time of day in quotes, as in "08:00"'),
         (rule(after="1h", digest={"every": "1h"}), "rule todo: has after and digest"),
@@ -150,7 +150,7 @@ def test_what_an_event_lacks_is_an_empty_text():
 
 def test_times_are_in_the_rules_zone_and_texts_have_an_end():
     assert render("{{ startTime | time }}", {"startTime": 1_772_415_000_000}, ZONE) == "2026-03-02 09:30"
-    assert len(render("{{ comment }}", {"comment": "长" * 5000}, ZONE)) == LONGEST
+    assert len(render("{{ comment }}", {"comment": "长" * 5000}, ZONE)) == MAX_CHARS
     with pytest.raises(Unrenderable):
         render("{{ extras.nothing }}", {"extras": {}}, ZONE)
 

@@ -16,7 +16,7 @@ from aiohttp import web
 
 from connector.errors import ConfigurationError
 from connector.message.schemas import INSTANCE_EVENT, TASK_EVENT, kinds, load
-from connector.simulator import Outcome, Plan, Shape, period_seconds, play, render, runs
+from connector.simulator import Outcome, Plan, Shape, play, render, runs
 from connector.simulator.pace import Pace
 from tests.waiting import PATIENCE_SECONDS, equals, until
 
@@ -57,15 +57,6 @@ class TestRuns:
         for one, all_of_it in zip(played, whole, strict=True):
             assert one.messages == all_of_it.messages[: len(one.messages)]
         assert sum(bool(one.messages) for one in played) > 190
-
-    @pytest.mark.parametrize(("text", "seconds"), [("36h", 129_600), ("14d", 1_209_600), ("8w", 4_838_400)])
-    def test_a_period_is_a_number_and_its_unit(self, text, seconds):
-        assert period_seconds(text) == seconds
-
-    @pytest.mark.parametrize("text", ["", "14", "d", "0d", "-1d", "1.5d", "14 d", "99999d", "14y"])
-    def test_what_is_no_period_is_refused(self, text):
-        with pytest.raises(ConfigurationError, match="--since must be a period such as 36h, 14d or 8w"):
-            period_seconds(text)
 
     def test_instances_and_message_ids_are_unique_over_seeds(self):
         played = [run for seed in range(20) for run in runs(seed, 40, START_MS)]
