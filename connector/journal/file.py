@@ -23,7 +23,7 @@ from connector.journal.open_files import OpenFiles, sync, write_out
 from connector.journal.recovery import write_ahead_log
 
 FORMAT: Final = 2
-"""Version of the file, in ``PRAGMA user_version``. Format 1 had neither checksums nor accounts."""
+"""Version of the file, in ``PRAGMA user_version``."""
 
 HEADROOM: Final = 8 * 1024 * 1024
 """Most bytes below the limit that only deletions may use: the write-ahead log of a full journal being emptied."""
@@ -42,13 +42,11 @@ DAMAGE: Final = (apsw.CorruptError, apsw.NotADBError, UnicodeDecodeError)
 _LOG = structlog.get_logger("connector.journal")
 
 # The column `received_at` holds `Request.waits_since`: it keeps the name that it has in the files of 0.1.0.
-_MESSAGES: Final = (
+_TABLES: Final = (
     "CREATE TABLE message (sequence INTEGER PRIMARY KEY, lane TEXT NOT NULL, source TEXT NOT NULL, "
     "received_at INTEGER NOT NULL, content BLOB NOT NULL, checksum INTEGER) STRICT;"
     "CREATE INDEX message_by_lane ON message (lane, sequence);"
     "CREATE TABLE remembered (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT;"
-)
-_ACCOUNTS: Final = (
     "CREATE TABLE account (source TEXT PRIMARY KEY, accepted INTEGER NOT NULL, published INTEGER NOT NULL, "
     "buried INTEGER NOT NULL, lost INTEGER NOT NULL, checksum INTEGER NOT NULL) STRICT;"
 )
@@ -67,7 +65,7 @@ class StoredRow(NamedTuple):
         source: Who sent it.
         waits_since: Epoch milliseconds; the column is ``received_at``.
         content: The request and its open records, encoded.
-        checksum: CRC-32 of all the rest; None in rows that format 1 wrote.
+        checksum: CRC-32 of all the rest; None before the row is sealed.
     """
 
     sequence: int
@@ -393,7 +391,7 @@ class JournalFile:
         check_commits(commits, whole)
         self._begin_log(database)
         with database:
-            self._upgrade(database)
+            self._create_tables(database)
 
     def _secure_log(self) -> None:
         """Bring to the disk what will be read from the log: where a sync failed before, some of it is in memory alone.
@@ -410,16 +408,11 @@ class JournalFile:
         database.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
 
     @staticmethod
-    def _upgrade(database: apsw.Connection) -> None:
+    def _create_tables(database: apsw.Connection) -> None:
         version: int = database.pragma("user_version")
         if version == 0:
-            database.execute(_MESSAGES + _ACCOUNTS)
+            database.execute(_TABLES)
             database.pragma("application_id", APPLICATION_ID)
-        if version == 1:
-            database.execute("ALTER TABLE message ADD COLUMN checksum INTEGER;" + _ACCOUNTS)
-            for source, count in list(database.execute("SELECT source, count(*) FROM message GROUP BY source")):
-                _set_account(database, source, Account(accepted=count))
-        if version != FORMAT:
             database.pragma("user_version", FORMAT)
 
     def _outcome(self, run: Callable[["JournalFile"], Any]) -> Any:
@@ -485,7 +478,7 @@ def used_bytes(database: apsw.Connection, wal: Path) -> int:
 
 
 def check_kind(database: apsw.Connection, path: Path, setting: str) -> int:
-    """The format of an open database; 0 if nothing was ever written into it.
+    """The format of an open database: `FORMAT`, or 0 if nothing was ever written into it.
 
     Args:
         database: The open file.
@@ -493,13 +486,13 @@ def check_kind(database: apsw.Connection, path: Path, setting: str) -> int:
         setting: What the user gave the path with, for the error.
 
     Raises:
-        ConfigurationError: It is another program's, or of a newer format.
+        ConfigurationError: It is another program's, or of another format.
     """
     version: int = database.pragma("user_version")
     tables = database.execute("SELECT count(*) FROM sqlite_schema").fetchone()
     if database.pragma("application_id") != APPLICATION_ID and (tables is None or tables[0]):
         raise ConfigurationError(f"{setting}: {path} is a database of another program; give another path")
-    if version > FORMAT:
+    if version not in {0, FORMAT}:
         raise ConfigurationError(
             f"{setting}: {path} has format {version}, this version knows {FORMAT}: run the version that wrote it"
         )

@@ -1,7 +1,7 @@
-"""A journal without an owner, read as it is on the disk: nothing is written, repaired or migrated.
+"""A journal without an owner, read as it is on the disk: nothing is written or repaired.
 
-What a connector does at opening (salvage, migrate, finish what a crash cut short) is left to the next owner. Both
-formats are read, and a write-ahead log that a killed connector has left behind.
+What a connector does at opening (salvage, finish what a crash cut short) is left to the next owner. A write-ahead log
+that a killed connector has left behind is read too.
 """
 
 import os
@@ -18,7 +18,6 @@ import apsw
 from connector.errors import ConfigurationError
 from connector.journal.file import (
     DAMAGE,
-    FORMAT,
     LOCK,
     LOG,
     DamagedFile,
@@ -72,7 +71,7 @@ class DetachedJournal:
 
     Raises:
         DamagedFile: It is no whole database, or its log is broken.
-        ConfigurationError: It cannot be read, or is another program's or of a newer format.
+        ConfigurationError: It cannot be read, or is another program's or of another format.
     """
 
     def __init__(self, path: Path) -> None:
@@ -111,11 +110,7 @@ class DetachedJournal:
         """
         if not self._format:
             return
-        checksum = "checksum" if self._format > 1 else "NULL"
-        query = (
-            f"SELECT sequence, lane, source, received_at, content, {checksum} FROM message "  # noqa: S608 - ours
-            "WHERE sequence > ? ORDER BY sequence"
-        )
+        query = "SELECT * FROM message WHERE sequence > ? ORDER BY sequence"
         with self._reading():
             for columns in self._database.execute(query, (after,)):
                 row = StoredRow._make(columns)
@@ -124,7 +119,7 @@ class DetachedJournal:
 
     def read_notes(self, prefix: str) -> dict[str, int]:
         """The notes whose name starts so."""
-        if self._format < FORMAT:
+        if not self._format:
             return {}
         query = "SELECT name, value FROM remembered WHERE substr(name, 1, ?) = ?"
         with self._reading():
@@ -158,12 +153,12 @@ class DetachedJournal:
             lanes=self._one("SELECT count(DISTINCT lane) FROM message") if self._format else 0,
             oldest_waits_since=oldest,
             size_bytes=self._used(),
-            accounts=self._accounts(sources),
+            accounts=self._accounts(),
         )
 
-    def _accounts(self, waiting: Counter[str]) -> dict[str, Account]:
-        if self._format < FORMAT:  # the ledger begins with what waits when the file is migrated
-            return {source: Account(accepted=count) for source, count in waiting.items()}
+    def _accounts(self) -> dict[str, Account]:
+        if not self._format:
+            return {}
         with self._reading():
             return accounts_of(self._database)
 

@@ -10,13 +10,11 @@ import psycopg
 import yoyo
 from yoyo.exceptions import LockTimeout
 
-from connector.errors import ConfigurationError, OutsideUnreachable
+from connector.errors import OutsideUnreachable
 from connector.replicas.postgres import cause
 
 _MIGRATIONS: Final = Path(__file__).with_name("migrations")
 _LOCK_SECONDS: Final = 30
-_IS_OF_DEVELOPMENT: Final = "SELECT to_regclass('weda_mark') IS NOT NULL"
-"""Whether the tables are those of before the first release: their migration has the name of today's."""
 
 
 def migrate(url: str) -> list[str]:
@@ -26,7 +24,6 @@ def migrate(url: str) -> list[str]:
         url: Of the database, for a role that may create tables in it.
 
     Raises:
-        ConfigurationError: Its tables are those of before the first release.
         OutsideUnreachable: It is not reachable, or refuses.
     """
     logging.getLogger("yoyo").setLevel(logging.WARNING)
@@ -34,13 +31,6 @@ def migrate(url: str) -> list[str]:
     try:
         backend: Any = yoyo.get_backend(urlunsplit(parts._replace(scheme="postgresql+psycopg")))
         with contextlib.closing(backend.connection), backend.lock(timeout=_LOCK_SECONDS):
-            [is_of_development] = backend.execute(_IS_OF_DEVELOPMENT).fetchone()
-            if is_of_development:
-                raise ConfigurationError(
-                    "WEDA_JOURNAL__URL: the database has tables of a version before the first release, which cannot be "
-                    "migrated: let that version publish what waits, stop it, drop the database, and create it again "
-                    "as docs/scaling.md says"
-                )
             missing = backend.to_apply(yoyo.read_migrations(str(_MIGRATIONS)))
             names = [str(one.id) for one in missing]
             backend.apply_migrations(missing)

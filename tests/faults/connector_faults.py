@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import random
 import shutil
-import sqlite3
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from functools import partial
@@ -42,7 +41,6 @@ def connector_faults() -> Iterator[Scenario]:
     )
     yield in_an_outage("journal-torn", "SIGKILL in an outage, and garbage where the journal's log would go on", _tear)
     yield in_an_outage("journal-scrambled", "SIGKILL in an outage, and pages of the journal overwritten", _scramble)
-    yield in_an_outage("journal-older", "SIGKILL in an outage, and the journal is that of an older version", _age)
     yield log_sink("gone")
     yield log_sink("stalled")
     yield journal_file_gone()
@@ -337,14 +335,6 @@ def _overwrite(path: Path, offsets: list[int], chance: random.Random) -> None:
         for offset in offsets:
             file.seek(offset)
             file.write(chance.randbytes(PAGE))
-
-
-def _age(stage: Stage) -> None:
-    """Write the journal as format 1 had it: no checksums, no accounts."""
-    path = stage.connector.journal
-    with contextlib.closing(sqlite3.connect(path)) as database:
-        database.executescript("ALTER TABLE message DROP COLUMN checksum; DROP TABLE account; PRAGMA user_version = 1")
-        database.commit()
 
 
 async def _lose_registry(stage: Stage, seconds: float) -> None:

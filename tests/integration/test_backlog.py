@@ -25,7 +25,7 @@ from connector.message.headers import timestamp_text
 from connector.values import ProducibleRecord, Request
 from tests.faults.stage import Connector as Process
 from tests.integration.conftest import PATIENT_ENVIRONMENT
-from tests.integration.test_damaged_journal import SCHEMA_OF_FORMAT_1, pages_of, scramble
+from tests.integration.test_damaged_journal import pages_of, scramble
 from tests.integration.test_ledger import post
 from tests.integration.test_outage import message
 from tests.servers import KafkaCluster
@@ -529,26 +529,6 @@ async def test_one_changed_byte_is_damage(path):
     code, printed, _ = run("status", "--journal", path, "--json")
 
     assert (code, json.loads(printed)["damaged"]) == (1, "the checksum of row 1 is wrong")
-
-
-async def test_an_older_format_is_read_and_not_migrated(kafka, topic, path):
-    await fill(path.with_name("new.db"), [admission(number, topic) for number in range(1, 11)])
-    path.with_name("new.db").rename(path.with_name("new"))
-    database = apsw.Connection(str(path))
-    database.execute(SCHEMA_OF_FORMAT_1)
-    database.execute(f"ATTACH '{path.with_name('new')}' AS new")
-    database.execute(
-        "INSERT INTO main.message SELECT sequence, lane, source, received_at, content FROM new.message;DETACH new"
-    )
-    database.close()
-    before = contents(path.parent)
-
-    code, printed, _ = run("status", "--journal", path, "--json")
-    assert (code, json.loads(printed)["accounts"]["default"]["accepted"]) == (0, 10)
-    assert contents(path.parent) == before
-
-    assert drain(path, kafka.bootstrap_servers)[1]["published"] == 10
-    assert_whole_and_in_order(numbers_by_key(kafka.bootstrap_servers, topic), range(1, 11))
 
 
 async def test_status_asks_the_connector_that_runs(start, kafka, tmp_path):

@@ -21,14 +21,6 @@ from tests.integration.test_journal import LIMIT, opened
 
 PAGE = 4096
 ROWS = 400
-SCHEMA_OF_FORMAT_1 = """
-CREATE TABLE message (sequence INTEGER PRIMARY KEY, lane TEXT NOT NULL, source TEXT NOT NULL,
-    received_at INTEGER NOT NULL, content BLOB NOT NULL) STRICT;
-CREATE INDEX message_by_lane ON message (lane, sequence);
-CREATE TABLE remembered (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT;
-PRAGMA application_id = 1466254433;
-PRAGMA user_version = 1;
-"""
 
 
 def admission(sequence: int) -> Admission:
@@ -308,44 +300,16 @@ async def test_an_emptied_database_with_a_log_is_salvaged_from_the_log(path):
 # --- other versions, other files ---
 
 
-async def test_a_journal_of_format_1_is_read_on(path):
-    async with opened(path) as journal:
-        await asyncio.gather(*(journal.admit(admission(number)) for number in range(1, 101)))
-    rows = [row[:5] for row in apsw.Connection(str(path)).execute("SELECT * FROM message")]
-    path.unlink()
-    old = apsw.Connection(str(path))
-    old.execute(SCHEMA_OF_FORMAT_1)
-    old.executemany("INSERT INTO message VALUES (?, ?, ?, ?, ?)", rows)
-    old.execute("INSERT INTO remembered VALUES ('ingest_floor', 5)")
-    old.close()
-
-    contents, found = await read(path)
-
-    assert found == {number: admission(number) for number in range(1, 101)}
-    assert contents.accounts == {"default": Account(accepted=100)}
-    async with opened(path) as journal:
-        assert await journal.read_note("ingest_floor") == 5
-        await journal.remove(1)
-        await journal.admit(admission(101))
-    assert set((await read(path))[1]) == set(range(2, 102))
-
-
-async def test_a_damaged_journal_of_format_1_is_saved_too(path):
-    await test_a_journal_of_format_1_is_read_on(path)
-    scramble(path, pages_of(path, "message")[0])
-
-    assert set((await read(path))[1]) == set(range(2, 102))
-
-
-async def test_a_file_of_a_newer_version_is_not_touched(path):
+@pytest.mark.parametrize("version", [1, 99])
+async def test_a_file_of_another_format_is_not_touched(path, version):
     async with opened(path):
         pass
     database = apsw.Connection(str(path))
-    database.pragma("user_version", 99)
+    database.pragma("user_version", version)
     database.close()
     before = path.read_bytes()
 
-    with pytest.raises(ConfigurationError, match=r"WEDA_JOURNAL__PATH.*format 99"):
+    with pytest.raises(ConfigurationError, match=rf"WEDA_JOURNAL__PATH.*format {version}"):
         await SqliteJournal(path, max_bytes=LIMIT).open()
     assert path.read_bytes() == before
     assert set_aside(path) == []

@@ -565,34 +565,23 @@ def test_a_database_that_fits_is_left_as_it_is(database):
 
 
 @pytest.fixture
-def of_development(database) -> Iterator[Postgres]:
-    """A database as it was before the first release, as far as it matters."""
-    renames = (
-        ("weda_dedup_key RENAME TO weda_mark", "weda_mark RENAME TO weda_dedup_key"),
-        ("weda_replica RENAME replica_id TO owner", "weda_replica RENAME owner TO replica_id"),
-    )
-    for there, _ in renames:
-        database.ask(f"ALTER TABLE {there}", role=OWNER)
+def of_another_version(database) -> Iterator[Postgres]:
+    """A database whose tables are not those that this version works with."""
+    database.ask("ALTER TABLE weda_replica RENAME replica_id TO other", role=OWNER)
     yield database
-    for _, back in renames:
-        database.ask(f"ALTER TABLE {back}", role=OWNER)
+    database.ask("ALTER TABLE weda_replica RENAME other TO replica_id", role=OWNER)
 
 
-def test_a_database_of_before_the_first_release_is_refused_with_the_way_out(of_development):
-    with pytest.raises(ConfigurationError, match=r"drop the database, and create it again as docs/scaling\.md says"):
-        of_development.migrate()
-
-
-async def test_in_a_database_of_before_the_first_release_there_is_no_lease_and_everybody_names_the_migration(
-    of_development,
+async def test_in_a_database_that_was_not_migrated_there_is_no_lease_and_everybody_names_the_migration(
+    of_another_version,
 ):
-    settings = Settings.load(environment={}, flags={"journal.url": of_development.url()})
+    settings = Settings.load(environment={}, flags={"journal.url": of_another_version.url()})
     finding = await asyncio.to_thread(
         lambda: next(one for one in doctor.examine(settings) if one.check == "journal database")
     )
 
     assert (finding.verdict, finding.to_do) == ("failed", "weda-connector journal migrate")
-    async with replica(of_development, has_lease=False) as journal:
+    async with replica(of_another_version, has_lease=False) as journal:
         assert "does not exist" in journal.problem
 
 

@@ -138,8 +138,15 @@ class _Saved:
     def take(self, columns: Columns) -> None:
         """Recognise a record by its shape, and keep it if it is whole."""
         match columns:
-            case [int() as sequence, str() as lane, str() as source, int() as waits_since, bytes() as content, *rest]:
-                self._take_row(StoredRow(sequence, lane, source, waits_since, content, rest[0] if rest else None))
+            case [
+                int() as sequence,
+                str() as lane,
+                str() as source,
+                int() as waits_since,
+                bytes() as content,
+                int() as checksum,
+            ]:
+                self._take_row(StoredRow(sequence, lane, source, waits_since, content, checksum))
             case [
                 _,
                 str() as source,
