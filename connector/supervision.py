@@ -5,9 +5,10 @@ process; until then `/livez` says which one it is.
 """
 
 import asyncio
+import contextlib
 import time
 from collections import Counter
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Collection, Coroutine
 from typing import Any, Final
 
 import structlog
@@ -40,6 +41,8 @@ PARTS: Final = (
 RESTART_SECONDS: Final = 0.5
 """From a part's end to its restart."""
 
+_MAX_DOUBLINGS: Final = 30  # more would only make integers that overflow a float
+
 SHOWN_SECONDS: Final = 60.0
 """How long a failure is shown as a problem."""
 
@@ -59,13 +62,13 @@ async def run_forever(part: str, work: Callable[[], Coroutine[Any, Any, None]]) 
             task = asyncio.current_task()
             if task is None or task.cancelling():
                 raise
-            note_failure(part, error)  # what it waited for was cancelled, not this task
+            record_failure(part, error)  # what it waited for was cancelled, not this task
         except Exception as error:  # noqa: BLE001 - whatever it is, a connector must not go on without this part
-            note_failure(part, error)
+            record_failure(part, error)
         await asyncio.sleep(RESTART_SECONDS)
 
 
-def note_failure(part: str, error: BaseException) -> None:
+def record_failure(part: str, error: BaseException) -> None:
     """Count and show that a part has failed, and is restarted; from any thread."""
     restarts[part] += 1
     _failures[part] = time.monotonic(), type(error).__name__
@@ -77,6 +80,33 @@ def problem() -> str:
     now = time.monotonic()
     recent = [f"{part} ({error})" for part, (at, error) in sorted(_failures.items()) if now - at < SHOWN_SECONDS]
     return f"restarted after a failure: {', '.join(recent)}; the log says where" if recent else ""
+
+
+async def cancel(tasks: Collection[asyncio.Task[Any]]) -> None:
+    """Cancel tasks and wait until they have ended, whatever they raise."""
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def is_set_within(event: asyncio.Event, seconds: float | None) -> bool:
+    """Whether an event is set now, or within so many seconds; None: wait until it is."""
+    # Not `asyncio.wait_for`: in Python 3.11 it loses a cancellation that comes together with its time-out.
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    return event.is_set()
+
+
+def back_off_seconds(attempt: int, first: float, longest: float) -> float:
+    """How long to wait after a failed attempt: twice as long after each, up to the longest.
+
+    Args:
+        attempt: How many failed before it.
+        first: Seconds after the first.
+        longest: Most seconds.
+    """
+    return float(min(first * 2 ** min(attempt, _MAX_DOUBLINGS), longest))
 
 
 class Watchdog:

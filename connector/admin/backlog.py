@@ -13,6 +13,7 @@ from typing import Any, BinaryIO, Final
 
 import msgspec
 
+from connector import supervision
 from connector.delivery.delivery import Delivery
 from connector.errors import ConfigurationError, ConnectorError
 from connector.intake import dead_letters
@@ -421,9 +422,7 @@ class _Draining:
             if now - moved >= give_up_seconds:
                 return DrainEnd.STUCK
             self._on_progress(Progress(removed, delivery.waiting_rows, now - self._began))
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_LOOK_SECONDS):
-                    await self._stop.wait()
+            await supervision.is_set_within(self._stop, _LOOK_SECONDS)
         return DrainEnd.EMPTY
 
     async def _end(self, delivery: Delivery, flush_seconds: float) -> None:

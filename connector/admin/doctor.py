@@ -20,6 +20,7 @@ import aiohttp
 
 from connector import endpoints
 from connector.app.connector import postgres_connections
+from connector.clock import now_ms
 from connector.delivery.completion import Completion
 from connector.errors import ConfigurationError, ConnectorError, OutsideUnreachable
 from connector.kafka.errors import LOG_NOTHING
@@ -280,8 +281,7 @@ def _round_trip(settings: Settings, servers: str, admin: TopicAdmin) -> Finding:
 
 async def _sent_and_read(settings: Settings, servers: str, topic: str, admin: TopicAdmin) -> Finding:
     key = f"{_INSTANCE}{secrets.token_hex(8)}"
-    now = time.time_ns() // 1_000_000
-    record = ProducibleRecord("doctor", topic, key.encode(), MARK.encode(), (), now)
+    record = ProducibleRecord("doctor", topic, key.encode(), MARK.encode(), (), now_ms())
     publisher = KafkaPublisher(producer_properties(servers, {"log_level": LOG_NOTHING, **settings.kafka.properties}))
     reported: Completion[Failures] = Completion()
     began = time.monotonic()

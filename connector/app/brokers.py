@@ -1,13 +1,13 @@
 """The watcher of brokers and topics: connects, creates missing topics, and shows what has changed."""
 
 import asyncio
-import contextlib
 import time
 from collections.abc import Sequence
 from typing import Final
 
 import structlog
 
+from connector import supervision
 from connector.delivery.delivery import Delivery
 from connector.errors import ConnectorError
 from connector.kafka.limits import TopicLimits
@@ -48,7 +48,7 @@ class TopicChanges:
         """Kafka has rejected a record that should have fitted its topic."""
         self._signalled.set()
 
-    def note_missing(self, *, is_missing: bool) -> None:
+    def set_missing(self, *, is_missing: bool) -> None:
         """Kafka does, or does not, say that a topic is missing."""
         if is_missing and not self._is_missing:
             self._signalled.set()
@@ -56,10 +56,7 @@ class TopicChanges:
 
     async def within(self, seconds: float) -> bool:
         """Whether there is a sign, or one comes within so many seconds."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self._signalled.wait()
-        was_set = self._signalled.is_set()
+        was_set = await supervision.is_set_within(self._signalled, seconds)
         self._signalled.clear()
         return was_set or self._is_missing
 
@@ -113,9 +110,9 @@ class BrokerWatch:
             await asyncio.to_thread(self._admin.brokers, within)
             await self._describe_topics()
         except ConnectorError as error:
-            self._note_brokers(is_up=False, problem=error.message)
+            self._show_brokers(is_up=False, problem=error.message)
         else:
-            self._note_brokers(is_up=True)
+            self._show_brokers(is_up=True)
             self._delivery.start_publishing()
 
     async def run(self) -> None:
@@ -129,14 +126,14 @@ class BrokerWatch:
                 described = -TOPICS_SECONDS
             try:
                 await asyncio.to_thread(self._admin.brokers, ASK_SECONDS)
-                self._note_brokers(is_up=True)
+                self._show_brokers(is_up=True)
                 if self._publisher.unconnected_seconds >= UNCONNECTED_SECONDS:
-                    self._publisher.rebuild()
+                    self._publisher.request_rebuild()
                 if time.monotonic() - described >= TOPICS_SECONDS:
                     await self._describe_topics()
                     described = time.monotonic()
             except ConnectorError as error:
-                self._note_brokers(is_up=False, problem=error.message)
+                self._show_brokers(is_up=False, problem=error.message)
 
     async def _describe_topics(self) -> None:
         """Describe the topics; create those that are missing, now or since the start, where that is allowed."""
@@ -151,13 +148,13 @@ class BrokerWatch:
         for name, state in states.items():
             self._limits.note(name, state.max_message_bytes)
             self._timestamps.note(state)
-            self._note_partitions(state)
+            self._show_partitions(state)
         degraded = [name for name, state in states.items() if not state.is_durable]
         self._metrics.durability_degraded.set(1 if degraded else 0)
         problem = f"weaker than 3 replicas and 2 in sync: {', '.join(degraded)}" if degraded else ""
-        self._health.note_problem("durability", problem)
+        self._health.set_problem("durability", problem)
         absent = [name for name in self._topics if name not in states]
-        self._health.note_problem("topics", f"missing: {', '.join(absent)}" if absent else "")
+        self._health.set_problem("topics", f"missing: {', '.join(absent)}" if absent else "")
 
     async def _create(self, missing: Sequence[TopicSpec]) -> None:
         names = [spec.name for spec in missing]
@@ -168,15 +165,15 @@ class BrokerWatch:
         else:
             _LOG.info("topics created", topics=names)
 
-    def _note_partitions(self, state: TopicState) -> None:
+    def _show_partitions(self, state: TopicState) -> None:
         before = self._partitions.setdefault(state.name, state.partitions)
         if before != state.partitions:
             self._metrics.partition_count_changed.set(1)
-            self._health.note_problem("partitions", f"{state.name} went from {before} to {state.partitions}")
+            self._health.set_problem("partitions", f"{state.name} went from {before} to {state.partitions}")
 
-    def _note_brokers(self, *, is_up: bool, problem: str = "") -> None:
+    def _show_brokers(self, *, is_up: bool, problem: str = "") -> None:
         self._metrics.broker_up.set(1 if is_up else 0)
         self._health.kafka = "up" if is_up else "down"
         if self._shared is not None:
             self._shared.note_kafka(answers=is_up)
-        self._health.note_problem("brokers", problem)
+        self._health.set_problem("brokers", problem)

@@ -16,6 +16,7 @@ import msgspec
 import structlog
 from confluent_kafka import Message
 
+from connector.clock import now_ms
 from connector.errors import ConnectorError
 from connector.intake.pipeline import Pipeline
 from connector.kafka.reader import TopicReader
@@ -192,4 +193,4 @@ class _Records:
 
 def _request(name: str) -> Request:
     message = {"msgType": weda.TASK, "instanceId": name, "envType": CANARY_ENVIRONMENT, "flowTitle": "canary"}
-    return Request(CANARY_SOURCE, msgspec.json.encode(message), "application/json", time.time_ns() // 1_000_000)
+    return Request(CANARY_SOURCE, msgspec.json.encode(message), "application/json", now_ms())

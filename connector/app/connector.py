@@ -60,7 +60,7 @@ from connector.operations.kafka_reader import KafkaReader
 from connector.operations.listener import operations_app
 from connector.receiver.application import Receiver
 from connector.receiver.authentication import Authentication, Credentials
-from connector.receiver.connection import Listener
+from connector.receiver.connection import ConnectionBounds
 from connector.receiver.limits import RateLimiter
 from connector.receiver.replay_protection import ReplayProtection
 from connector.receiver.tls import ServerTls, TlsFiles
@@ -323,24 +323,28 @@ class Connector:
             token=_revealed(settings.token),
             on_rejected=self.metrics.operations_rejected,
         )
-        self._reloader.on_settings(lambda newer: guard.set_token(_revealed(newer.operations.token)))
+        self._reloader.on_settings(lambda newer: guard.replace_token(_revealed(newer.operations.token)))
         if settings.token is None and not self.context.is_loopback:
             _LOG.warning(
                 "WEDA_OPERATIONS__TOKEN is not set: beyond loopback the operations listener gives metrics and probes "
                 "alone"
             )
         files = TlsFiles.of(settings.tls_certificate, settings.tls_key, None, setting="WEDA_OPERATIONS")
-        return await self._serve("operations", guard, listener, self._reloader.tls(files), Listener.operations())
+        return await self._serve(
+            "operations", guard, listener, self._reloader.tls(files), ConnectionBounds.operations()
+        )
 
     async def _serve_receiver(self, receiver: Receiver, listener: socket.socket) -> str:
         settings = self._settings.receiver
         files = TlsFiles.of(settings.tls_certificate, settings.tls_key, settings.tls_client_ca, setting="WEDA_RECEIVER")
-        public = Listener.public(receiver, settings.max_connections, self.metrics.connection_turned_away)
-        return await self._serve("receiver", receiver, listener, self._reloader.tls(files), public)
+        bounds = ConnectionBounds.public(receiver, settings.max_connections, self.metrics.connection_turned_away)
+        return await self._serve("receiver", receiver, listener, self._reloader.tls(files), bounds)
 
-    async def _serve(self, part: str, app: Any, port: socket.socket, tls: ServerTls | None, listener: Listener) -> str:
+    async def _serve(
+        self, part: str, app: Any, listener: socket.socket, tls: ServerTls | None, bounds: ConnectionBounds
+    ) -> str:
         grace = max(int(self._settings.receiver.shutdown_grace_seconds * _STOP_SHARE), 1)
-        server = HttpServer(app, port, listener, tls, grace_seconds=grace)
+        server = HttpServer(app, listener, bounds, tls, grace_seconds=grace)
         await server.start()
         self._stack.push_async_callback(server.stop)
         self.health.watchdog.watch(part, lambda: server.is_alive)
@@ -453,7 +457,7 @@ class Connector:
 
     async def _start_watching_brokers(self, delivery: Delivery, shared: SharedJournal | None) -> None:
         admin = TopicAdmin(*self._kafka_connection())
-        self._reloader.on_properties(lambda: self._exchange_clients(admin))
+        self._reloader.on_properties(lambda: self._replace_properties(admin))
         brokers = BrokerWatch(
             self._settings,
             admin,
@@ -469,9 +473,9 @@ class Connector:
         await brokers.connect(ASK_AT_START_SECONDS)
         self._watchers.start("brokers", brokers.run)
 
-    def _exchange_clients(self, admin: TopicAdmin) -> None:
-        self.publisher.rebuild_with(self._producer_properties())
-        admin.exchange(*self._kafka_connection())
+    def _replace_properties(self, admin: TopicAdmin) -> None:
+        self.publisher.replace_properties(self._producer_properties())
+        admin.replace_properties(self.settings.kafka.properties)
 
     # --- 8. pipeline, receiver, canary, gauges, console ---
 
@@ -507,8 +511,8 @@ class Connector:
             _credentials(settings), allow_anonymous=settings.auth == "none" or not settings.credentials_exist
         )
         rate_limiter = RateLimiter(_rates(settings))
-        self._reloader.on_settings(lambda newer: authentication.replace(_credentials(newer)))
-        self._reloader.on_settings(lambda newer: rate_limiter.replace(_rates(newer)))
+        self._reloader.on_settings(lambda newer: authentication.replace_credentials(_credentials(newer)))
+        self._reloader.on_settings(lambda newer: rate_limiter.replace_rates(_rates(newer)))
         receiver = Receiver(
             authentication,
             pipeline,

@@ -88,11 +88,11 @@ class Gauges:
             health.is_journal_lost = self._receiver.is_journal_lost = bool(state.lost_reason)
             health.journal_bytes = None if state.lost_reason else state.size_bytes
             health.waiting_since = self._delivery.waiting_since(state.oldest)
-            health.note_problem("journal", state.lost_reason)
+            health.set_problem("journal", state.lost_reason)
         except (TimeoutError, Unavailable) as error:
             health.journal_bytes = None
             cause = "" if self._shared is None else self._shared.problem
-            health.note_problem("journal", cause or str(error) or "it does not answer")
+            health.set_problem("journal", cause or str(error) or "it does not answer")
 
     async def _count_rows(self, shared: SharedJournal, state: JournalState) -> None:
         """Report the rows of a shared journal, which the ledger of one replica does not know."""
@@ -102,9 +102,9 @@ class Gauges:
         """Show what this process cannot do; a part that has ended for good needs a new start of everything."""
         health = self._health
         self._metrics.process_counts(supervision.restarts, logs.dropped_lines())
-        health.note_problem("log", logs.problem())
+        health.set_problem("log", logs.problem())
         ended = health.ended
-        health.note_problem("parts", f"ended: {', '.join(ended)}" if ended else supervision.problem())
+        health.set_problem("parts", f"ended: {', '.join(ended)}" if ended else supervision.problem())
         if ended and not self._restarts.requested.is_set():
             _LOG.error("parts of the connector have ended; starting again as a whole", parts=ended)
             self._restarts.request("part")
@@ -112,8 +112,8 @@ class Gauges:
     def _publish(self) -> None:
         health, metrics, delivery = self._health, self._metrics, self._delivery
         health.is_isolated = self._shared is not None and self._shared.is_isolated
-        health.note_problem("replica", _ISOLATED if health.is_isolated else "")
-        self._note_failing(delivery.failing)
+        health.set_problem("replica", _ISOLATED if health.is_isolated else "")
+        self._set_failing(delivery.failing)
         health.backlog = delivery.waiting_rows
         health.waiting = metrics.waiting
         self._removals.note(delivery.removed)
@@ -126,13 +126,13 @@ class Gauges:
         metrics.journal_room.set(health.journal_room_bytes)
         metrics.journal_oldest_age.set(health.oldest_age_seconds)
         metrics.published_through.set(time.time() - health.oldest_age_seconds)
-        metrics.settle_ledger()
+        metrics.update_ledger_gauges()
 
-    def _note_failing(self, failing: Mapping[str, Failure]) -> None:
+    def _set_failing(self, failing: Mapping[str, Failure]) -> None:
         """Show why Kafka does not take records."""
         problem = "; ".join(f"{topic}: {_reason(failure)}" for topic, failure in failing.items())
-        self._health.note_problem("publishing", problem)
-        self._changes.note_missing(is_missing=any(failure.is_of_missing_topic for failure in failing.values()))
+        self._health.set_problem("publishing", problem)
+        self._changes.set_missing(is_missing=any(failure.is_of_missing_topic for failure in failing.values()))
 
 
 class _Rate:

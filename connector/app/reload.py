@@ -77,15 +77,15 @@ class Reloader:
             # Since the last reading, not since now: files may have changed while the connector before this one stopped.
             self._files.watch(lambda: reload.files, take, since=reload.stamp)
             self._show_restart_needed(settings if reload.latest is None else reload.latest)
-        self._files.watch(self._files_of_clients, self._exchange_clients)
+        self._files.watch(self._files_of_clients, self._replace_properties)
 
     def on_settings(self, take: Callable[[Settings], None]) -> None:
         """Call ``take`` with the new settings after every change of them."""
         self._on_settings.append(take)
 
-    def on_properties(self, exchange: Callable[[], None]) -> None:
-        """Call ``exchange`` when the Kafka clients have to be built again: new properties, or new certificates."""
-        self._on_properties.append(exchange)
+    def on_properties(self, replace: Callable[[], None]) -> None:
+        """Call ``replace`` when the Kafka clients have to be built again: new properties, or new certificates."""
+        self._on_properties.append(replace)
 
     def tls(self, files: TlsFiles | None) -> ServerTls | None:
         """The TLS of a listener, reloaded when its files change; None without files."""
@@ -104,12 +104,12 @@ class Reloader:
             act()
         except ConfigurationError as error:
             self._metrics.reloads.labels("failed").inc()
-            self._note_failing({*self._failing, about})
-            self._health.note_problem(about, error.message)
+            self._set_failing({*self._failing, about})
+            self._health.set_problem(about, error.message)
             return
         self._metrics.reloads.labels("applied").inc()
-        self._note_failing(self._failing - {about})
-        self._health.note_problem(about, "")
+        self._set_failing(self._failing - {about})
+        self._health.set_problem(about, "")
         _LOG.info("changed files were read", about=about)
 
     def _take(self, reload: Reload) -> None:
@@ -118,7 +118,7 @@ class Reloader:
         for take in self._on_settings:
             take(settings)
         if settings.kafka.properties != before.kafka.properties:
-            self._exchange_clients()
+            self._replace_properties()
         self._show_restart_needed(newer)
 
     def _show_restart_needed(self, newer: Settings) -> None:
@@ -126,9 +126,9 @@ class Reloader:
         problem = f"changed, and in effect only after a restart: {changed}" if changed else ""
         self._metrics.restart_needed.set(bool(changed))
         self._health.restart_needed = changed
-        self._health.note_problem("restart", problem)
+        self._health.set_problem("restart", problem)
 
-    def _note_failing(self, failing: set[str]) -> None:
+    def _set_failing(self, failing: set[str]) -> None:
         self._failing = failing
         self._metrics.reload_failing.set(bool(failing))
         self._health.reload_failing = tuple(sorted(failing))
@@ -138,6 +138,6 @@ class Reloader:
         properties = self.settings.kafka.properties
         return [Path(str(path)) for name, path in properties.items() if name.endswith(".location")]
 
-    def _exchange_clients(self) -> None:
-        for exchange in self._on_properties:
-            exchange()
+    def _replace_properties(self) -> None:
+        for replace in self._on_properties:
+            replace()

@@ -1,7 +1,6 @@
 """The process of ``serve``: signals, limits, and connectors one after the other until a signal stops it."""
 
 import asyncio
-import contextlib
 import gc
 import resource
 import signal
@@ -11,6 +10,7 @@ from typing import Final
 
 import structlog
 
+from connector import supervision
 from connector.app.connector import Connector
 from connector.app.reload import Reload
 from connector.app.signals import on_interrupt
@@ -28,9 +28,7 @@ async def run(settings: Settings, reload: Reload | None = None) -> None:
     restarts: Counter[str] = Counter()
     while not ended.is_set():
         settings = await _run_once(settings, ended, reload, restarts)
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_RESTART_SECONDS):
-                await ended.wait()
+        await supervision.is_set_within(ended, _RESTART_SECONDS)
 
 
 def _handle_signals(ended: asyncio.Event) -> None:

@@ -13,7 +13,7 @@ import uvicorn
 
 from connector import supervision
 from connector.errors import ConfigurationError
-from connector.receiver.connection import SWEEP_SECONDS, Listener, sweep
+from connector.receiver.connection import SWEEP_SECONDS, ConnectionBounds, sweep
 from connector.receiver.tls import ServerTls
 
 _LOG = structlog.get_logger("connector.server")
@@ -125,7 +125,7 @@ class HttpServer:
     """
 
     def __init__(
-        self, app: Any, listener: socket.socket, bounds: Listener, tls: ServerTls | None, *, grace_seconds: int
+        self, app: Any, listener: socket.socket, bounds: ConnectionBounds, tls: ServerTls | None, *, grace_seconds: int
     ) -> None:
         self._listener = listener
         self._scheme = "http" if tls is None else "https"

@@ -1,7 +1,6 @@
 """What the connector does again and again while it runs: tasks that are restarted when they fail."""
 
 import asyncio
-import time
 from collections import Counter
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, Final
@@ -9,6 +8,7 @@ from typing import Any, Final
 import structlog
 
 from connector import supervision
+from connector.clock import now_ms
 from connector.delivery.delivery import Delivery
 from connector.errors import ConfigurationError, ConnectorError, Unavailable
 from connector.intake.dead_letters import NOTE_PREFIX
@@ -58,9 +58,7 @@ class Watchers:
 
     async def stop(self) -> None:
         """Cancel all of them."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await supervision.cancel(self._tasks)
 
 
 class Restarts:
@@ -115,7 +113,7 @@ async def keep_reserving(journal: Journal, ingest_ids: IngestIds) -> None:
 
 async def reserve(journal: Journal, ingest_ids: IngestIds) -> None:
     """Store how far ids may go, so that none goes backwards after a restart, whatever the clock does."""
-    latest = max(time.time_ns() // 1_000_000, ingest_ids.latest)
+    latest = max(now_ms(), ingest_ids.latest)
     await journal.write_note(FLOOR, latest + _RESERVE_MILLISECONDS)
 
 
@@ -171,9 +169,9 @@ async def watch_registry(
         try:
             found = {each.topic: await asyncio.to_thread(registry.id_of, each) for each in wanted}
             changed = [topic for topic, schema_id in found.items() if schema_id != ids[topic]]
-            health.note_problem("registry", f"it has other ids now for {', '.join(changed)}" if changed else "")
+            health.set_problem("registry", f"it has other ids now for {', '.join(changed)}" if changed else "")
             metrics.registry_up.set(1)
         except ConnectorError as error:
-            health.note_problem("registry", error.message)
+            health.set_problem("registry", error.message)
             metrics.registry_up.set(0)
         await asyncio.sleep(REGISTRY_SECONDS)

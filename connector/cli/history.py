@@ -1,10 +1,10 @@
 """The history of one instance, drawn for a terminal: a column per node, a row per event."""
 
-import time
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 from connector.cli.columns import local_time, table
+from connector.clock import now_ms
 from connector.kafka.reader import ConsumerRecord
 from connector.lookup import timeline
 from connector.lookup.instances import Instance
@@ -51,7 +51,7 @@ def _row(columns: Sequence[tuple[str, int, int]], number: int, step: Step) -> tu
 
 def _head(instance: Instance) -> str:
     """What it is, how long it took or has taken by WeDa's own times, and who it waits for."""
-    took = instance.milliseconds(int(time.time() * 1000)) or 0
+    took = instance.milliseconds(now_ms()) or 0
     parts = [one_line(part) for part in (instance.title, instance.process, instance.state) if part]
     parts.append(f"took {duration(took)}" if instance.is_over else f"open for {duration(took)}")
     if instance.waits_since is not None:

@@ -190,8 +190,7 @@ class DuplicatesFile:
     async def stop(self) -> None:
         """Write the rest and close."""
         if self._writer is not None:
-            self._writer.cancel()
-            await asyncio.gather(self._writer, return_exceptions=True)
+            await supervision.cancel([self._writer])
         await self._write()
         if self._database is not None:
             self._database.close()

@@ -6,6 +6,7 @@ from typing import Final
 
 import msgspec
 
+from connector import supervision
 from connector.journal.model import Admission
 from connector.kafka.publisher import Failure, FailureKind
 from connector.values import ProducibleRecord
@@ -35,7 +36,7 @@ class BackOff:
     def failed(self, lane: str) -> None:
         """A delivery of the lane has failed. Beyond 10,000 lanes it is not kept, and replay pauses instead."""
         attempts = self._lanes.get(lane, (0.0, 0))[1]
-        seconds = min(_FIRST_SECONDS * 2**attempts, _MAX_SECONDS)
+        seconds = supervision.back_off_seconds(attempts, _FIRST_SECONDS, _MAX_SECONDS)
         if len(self._lanes) < _MAX_LANES:
             until = self._clock() + seconds * random.uniform(0.8, 1.2)  # noqa: S311 - jitter, not a secret
             self._lanes[lane] = until, min(attempts + 1, _MAX_DOUBLINGS)

@@ -7,7 +7,6 @@ one.
 """
 
 import asyncio
-import contextlib
 from collections.abc import Awaitable, Callable
 from typing import Final
 
@@ -80,8 +79,7 @@ class Replay:
     async def stop(self) -> None:
         """Hand over no more rows."""
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+            await supervision.cancel([self._task])
 
     def wake(self) -> None:
         """There may be rows to publish: do not sit out the pause."""
@@ -107,9 +105,7 @@ class Replay:
             started = await self._safe_round()
             if not started:
                 await asyncio.sleep(_PAUSE_SECONDS)
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(_MAX_IDLE_SECONDS):
-                        await self._work_available.wait()
+                await supervision.is_set_within(self._work_available, _MAX_IDLE_SECONDS)
 
     async def _safe_round(self) -> int:
         """One round; an error in it does not end replay."""

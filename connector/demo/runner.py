@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
+from connector import supervision
 from connector.app.connector import Connector
 from connector.app.signals import on_interrupt
 from connector.demo.options import Options
@@ -109,8 +110,7 @@ class _Demo:
         showing = self._task(self._keep_showing(view))
         playing = self._task(play(plan, on_answer=self._state.answered, stop=stop))
         playing.add_done_callback(lambda _: self._note_that_all_ended())
-        with suppress(TimeoutError):
-            await asyncio.wait_for(self._ended.wait(), self._options.seconds)
+        await supervision.is_set_within(self._ended, self._options.seconds)
         # 1. Nothing new is sent. When time is up the plan ends by itself, and what is in flight is still answered.
         if not self._ended.is_set():
             await asyncio.wait({playing}, timeout=_IN_FLIGHT_SECONDS)
@@ -167,6 +167,4 @@ class _Demo:
             self._ended.set()
 
     async def _end_tasks(self) -> None:
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await supervision.cancel(self._tasks)

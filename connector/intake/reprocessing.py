@@ -18,6 +18,8 @@ from typing import Any, Final
 
 import structlog
 
+from connector import supervision
+from connector.clock import now_ms
 from connector.delivery.duplicates import dedup_key_of
 from connector.delivery.order import DoneElsewhere, Idempotency
 from connector.errors import (
@@ -255,8 +257,7 @@ class DeadLetterReprocessor:
     async def stop(self) -> None:
         """End the run, if there is one. Letters that were admitted still become safe."""
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+            await supervision.cancel([self._task])
 
 
 async def _drive(run: "_Run", read: ReadTopic, selection: Selection, progress: Progress) -> None:
@@ -389,7 +390,7 @@ class _Run:
         dedup_key = dedup_key_of("replay", letter.source, note.name, bytes.fromhex(note.name.removeprefix(NOTE_PREFIX)))
         gives_up_at = time.monotonic() + _JOURNAL_TIMEOUT_SECONDS
         while True:
-            work = partial(self._pipeline.reprocess, letter, time.time_ns() // 1_000_000)
+            work = partial(self._pipeline.reprocess, letter, now_ms())
             try:
                 outcome = await self._idempotency.run_once(note, dedup_key, work)
             except (Overloaded, Unavailable):

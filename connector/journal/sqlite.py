@@ -283,7 +283,7 @@ class SqliteJournal:
             _LOG.exception("the journal's disk failed; reopening", error=type(error).__name__)
             return self._recover(commands, is_begun=is_begun)
         except BaseException as defect:  # noqa: BLE001 - without this thread no call would be answered any more
-            supervision.note_failure("journal", defect)
+            supervision.record_failure("journal", defect)
             self._give_up(DamagedFile(f"its thread met a defect: {type(defect).__name__}"))
             _fail_transaction(commands, refusal("of a defect of the connector"), is_begun=is_begun)
             return []

@@ -5,7 +5,7 @@ records of one message and are called back there, once, when every record has a 
 reports gather for a moment and only notes them down; they cross to the event loop together, with one wake-up, and are
 dispatched there. librdkafka keeps no promise of order across a fatal error, so the producer is rebuilt after one:
 purge, report what was in it as failed, start a new generation, ignore the old one. It is rebuilt on demand too: a
-client that got metadata without any broker may never connect again (see ``rebuild``).
+client that got metadata without any broker may never connect again (see `KafkaPublisher.request_rebuild`).
 """
 
 import asyncio
@@ -40,7 +40,7 @@ _GATHER_SECONDS: Final = 0.001
 _PURGE_SECONDS: Final = 10.0
 _DRAIN_SECONDS: Final = 5.0
 _FIRST_BACKOFF_SECONDS: Final = 0.05
-_LONGEST_BACKOFF_SECONDS: Final = 5.0
+_MAX_BACKOFF_SECONDS: Final = 5.0
 _LOG = structlog.get_logger("connector.publisher")
 _LIBRARY_LOG = logging.getLogger("librdkafka")
 
@@ -141,12 +141,29 @@ class _DeliveryCallback:
         self._take(self._pending, self._index, _failure(error, message))
 
 
+@dataclass(frozen=True, slots=True)
+class _RebuildRequest:
+    """Why the producer has to be rebuilt.
+
+    Attributes:
+        reason: For the log.
+        is_planned: It is for new properties, and no error.
+    """
+
+    reason: str
+    is_planned: bool = False
+
+
 class KafkaPublisher:
-    """The Kafka adapter.
+    """Publishes with librdkafka; see the module's docstring.
 
     Args:
         properties: librdkafka properties over :func:`producer_properties`.
         on_rebuild: Called on the event loop after each producer that was rebuilt for an error, not for new properties.
+
+    Attributes:
+        generation: How many producers came before the current one. Each message has the generation of the producer
+            that was given its records, so that the end of a generation fails its messages and no later ones.
     """
 
     def __init__(self, properties: Mapping[str, Any], *, on_rebuild: Callable[[], None] = lambda: None) -> None:
@@ -154,8 +171,7 @@ class KafkaPublisher:
         self._on_rebuild = on_rebuild
         self._lock = threading.RLock()
         self._producer: Producer | None = None
-        self._rebuild_reason: str | None = None
-        self._is_planned = False
+        self._rebuild_request: _RebuildRequest | None = None
         self._unconnected_since: float | None = None
         self._stopping = False
         self._thread = threading.Thread(target=self._poll, name="publisher-poll", daemon=True)
@@ -164,7 +180,7 @@ class KafkaPublisher:
         self._outgoing: list[_PendingMessage] = []
         self._reports: deque[tuple[_PendingMessage, int, Failure | None]] = deque()
         self._is_woken = False
-        self._backoff_seconds = _FIRST_BACKOFF_SECONDS
+        self._failed_rebuilds = 0
         self._drain_seconds = 0.0
         self._stop_requested = threading.Event()
         self.generation = 0
@@ -172,7 +188,7 @@ class KafkaPublisher:
     @property
     def is_open(self) -> bool:
         """Whether records are taken now."""
-        return self._producer is not None and self._rebuild_reason is None and not self._stopping
+        return self._producer is not None and self._rebuild_request is None and not self._stopping
 
     @property
     def is_alive(self) -> bool:
@@ -185,7 +201,7 @@ class KafkaPublisher:
         since = self._unconnected_since
         return 0.0 if since is None else time.monotonic() - since
 
-    def rebuild(self) -> None:
+    def request_rebuild(self) -> None:
         """Rebuild a producer that does not connect though brokers can be reached.
 
         librdkafka forgets its brokers when one that was fenced a moment ago reports none (librdkafka#5301). Such a
@@ -193,9 +209,9 @@ class KafkaPublisher:
         """
         self._unconnected_since = None
         with self._lock:
-            self._rebuild_reason, self._is_planned = "no connection to any broker, though they can be reached", False
+            self._rebuild_request = _RebuildRequest("no connection to any broker, though they can be reached")
 
-    def rebuild_with(self, properties: Mapping[str, Any]) -> None:
+    def replace_properties(self, properties: Mapping[str, Any]) -> None:
         """Rebuild the producer with other properties, such as new credentials, once what it holds is reported.
 
         What is not reported within a while is purged and published again, as after a fatal error.
@@ -203,8 +219,8 @@ class KafkaPublisher:
         with self._lock:  # a rebuild that has read the old ones is over, and this one comes after it
             self._properties = properties
             self._drain_seconds = _DRAIN_SECONDS
-            if self._rebuild_reason is None:
-                self._rebuild_reason, self._is_planned = "its properties have changed", True
+            if self._rebuild_request is None:  # one after an error stays what it is, and is counted
+                self._rebuild_request = _RebuildRequest("its properties have changed", is_planned=True)
 
     async def start(self) -> None:
         """Build the producer and start polling it.
@@ -244,10 +260,10 @@ class KafkaPublisher:
         self._fail_generation(self.generation, Failure(FailureKind.UNCERTAIN, "_STOPPED", "the connector stopped"))
 
     def _build(self) -> Producer:
-        own = {"error_cb": self._client_error, "stats_cb": self._note_connections}
+        own = {"error_cb": self._client_error, "stats_cb": self._watch_connections}
         return Producer({**self._properties, **own}, logger=_LIBRARY_LOG)
 
-    def _note_connections(self, statistics: str) -> None:
+    def _watch_connections(self, statistics: str) -> None:
         brokers = json.loads(statistics)["brokers"].values()
         if any(broker["state"] == "UP" for broker in brokers):
             self._unconnected_since = None
@@ -267,7 +283,7 @@ class KafkaPublisher:
                         self._enqueue_report(pending, index, failure)
 
     def _produce(self, record: ProducibleRecord, callback: _DeliveryCallback) -> Failure | None:
-        if self._producer is None or self._rebuild_reason is not None:
+        if self._producer is None or self._rebuild_request is not None:
             return Failure(FailureKind.UNCERTAIN, "_CLOSED", "the producer is being rebuilt or was stopped")
         try:
             self._producer.produce(
@@ -300,7 +316,7 @@ class KafkaPublisher:
             if pending.is_reported:
                 continue  # a late report of a generation that has failed
             if failure is None:
-                self._backoff_seconds = _FIRST_BACKOFF_SECONDS
+                self._failed_rebuilds = 0
             pending.failures[index] = failure
             pending.missing -= 1
             if pending.missing == 0:
@@ -319,7 +335,7 @@ class KafkaPublisher:
             try:
                 self._poll_or_rebuild()
             except BaseException as error:  # noqa: BLE001 - without this thread no report would come any more
-                supervision.note_failure("publisher", error)
+                supervision.record_failure("publisher", error)
                 time.sleep(_POLL_SECONDS)
 
     def _poll_or_rebuild(self) -> None:
@@ -327,8 +343,8 @@ class KafkaPublisher:
         if producer is None:
             return
         self._poll_once(producer)
-        if self._rebuild_reason is not None and not self._stopping:
-            self._rebuild(producer)
+        if self._rebuild_request is not None and not self._stopping:
+            self._rebuild(producer, self._rebuild_request)
         else:
             time.sleep(_GATHER_SECONDS)
 
@@ -339,15 +355,15 @@ class KafkaPublisher:
         except KafkaException as exception:
             self._client_error(exception.args[0])
 
-    def _rebuild(self, producer: Producer) -> None:
+    def _rebuild(self, producer: Producer, request: _RebuildRequest) -> None:
         """On the poll thread: drain and purge the producer, report what is left as uncertain, back off, build the next.
 
         `is_open` is False all the while.
         """
-        if self._is_planned:
-            _LOG.info("rebuilding the producer with other properties", reason=self._rebuild_reason)
+        if request.is_planned:
+            _LOG.info("rebuilding the producer with other properties", reason=request.reason)
         else:
-            _LOG.error("rebuilding the producer", reason=self._rebuild_reason)
+            _LOG.error("rebuilding the producer", reason=request.reason)
         self._poll_until_empty(producer, self._drain_seconds)
         self._drain_seconds = 0.0
         with self._lock:  # who is publishing finishes first; who comes later sees that it is being rebuilt
@@ -360,9 +376,10 @@ class KafkaPublisher:
             return
         with self._lock:
             self._producer = self._build()
-            is_planned, self._rebuild_reason, self._is_planned = self._is_planned, None, False
+            # Read again: a fatal error may have come while the old producer was drained, and has to be counted.
+            request, self._rebuild_request = self._rebuild_request or request, None
             self.generation += 1
-        if not is_planned:
+        if not request.is_planned:
             self._on_loop(self._on_rebuild)
 
     def _on_loop(self, act: Callable[[], None]) -> None:
@@ -371,8 +388,9 @@ class KafkaPublisher:
 
     def _back_off(self) -> None:
         """Before a new producer: longer each time that the one before has published nothing."""
-        self._stop_requested.wait(self._backoff_seconds)
-        self._backoff_seconds = min(2 * self._backoff_seconds, _LONGEST_BACKOFF_SECONDS)
+        seconds = supervision.back_off_seconds(self._failed_rebuilds, _FIRST_BACKOFF_SECONDS, _MAX_BACKOFF_SECONDS)
+        self._stop_requested.wait(seconds)
+        self._failed_rebuilds += 1
 
     def _poll_until_empty(self, producer: Producer, seconds: float) -> None:
         deadline = Deadline(seconds)
@@ -407,7 +425,7 @@ class KafkaPublisher:
         """Have the producer rebuilt, if the error is fatal."""
         if error.fatal() or error.code() == KafkaError._FATAL:
             with self._lock:
-                self._rebuild_reason, self._is_planned = f"fatal error of librdkafka: {error}", False
+                self._rebuild_request = _RebuildRequest(f"fatal error of librdkafka: {error}")
 
 
 def producer_properties(bootstrap_servers: str, overrides: Mapping[str, Any]) -> dict[str, Any]:

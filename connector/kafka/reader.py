@@ -271,7 +271,7 @@ def offsets_at(consumer: Consumer, partitions: Sequence[TopicPartition], moment:
     return []
 
 
-def note_end(unread: dict[Partition, int], partition: Partition, offset: int) -> None:
+def remove_if_at_end(unread: dict[Partition, int], partition: Partition, offset: int) -> None:
     """Reading has come to where a partition ends: it is read if it ended there, or before, when reading began.
 
     A leader elected a moment ago may report an earlier end, because it does not know yet how far it goes.
@@ -429,7 +429,7 @@ class TopicReader:
                 yield message
                 self._deadline.restart()  # the one who asked may have taken its time
             elif error.name() == END_OF_PARTITION:
-                note_end(unread, (self._topic, message.partition() or 0), message.offset() or 0)
+                remove_if_at_end(unread, (self._topic, message.partition() or 0), message.offset() or 0)
 
     @property
     def _is_over(self) -> bool:

@@ -35,9 +35,9 @@ from connector.kafka.reader import (
     Partition,
     consumer_properties,
     is_transient_for_reader,
-    note_end,
     offsets_at,
     partitions_of,
+    remove_if_at_end,
 )
 
 _POLL_SECONDS: Final = 0.2
@@ -309,7 +309,7 @@ class Subscription:
         elif error.name() == END_OF_PARTITION:
             self._reached_end(message)
         elif error.name() == TOO_SLOW:
-            self._note_slowness()
+            self._record_rejoin()
         elif error.name() in FENCED:
             raise ConfigurationError(
                 f"another process reads as the member {self._member} of the group {self._group}: give each its own name"
@@ -329,11 +329,11 @@ class Subscription:
         self._deadline.restart()
         partition = (str(message.topic()), message.partition() or 0)
         end = message.offset() or 0
-        note_end(self._unread, partition, end)
+        remove_if_at_end(self._unread, partition, end)
         if self._merge is not None:
             self._merge.end(partition, end)
 
-    def _note_slowness(self) -> None:
+    def _record_rejoin(self) -> None:
         """The member has left the group by itself, and joins it again by polling on."""
         self.rejoins += 1
         _LOG.warning("rejoining", group=self._group, reason=self._said_of_loss("it has left the group"))

@@ -4,11 +4,11 @@ A record's timestamp is when its request was received. A clock that was ahead, o
 can make that one that a topic refuses for hours, or for good; such a record gets the current time in its place.
 """
 
-import time
 from collections.abc import Callable
 
 import msgspec
 
+from connector.clock import now_ms
 from connector.kafka.topics import TopicState
 from connector.values import ProducibleRecord
 
@@ -34,7 +34,7 @@ class TimestampLimits:
         Where the limits are not known every record of the batch gets it. While the clock of this machine is wrong Kafka
         refuses the current time too, and the record comes here again.
         """
-        now = time.time_ns() // 1_000_000
+        now = now_ms()
         before, after = self._limits.get(record.topic, (0, 0))
         if now - before <= record.timestamp <= now + after:
             return record

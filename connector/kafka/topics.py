@@ -281,11 +281,12 @@ class TopicAdmin:
 
     def __init__(self, bootstrap_servers: str, properties: Mapping[str, Any]) -> None:
         self._problems: deque[KafkaError] = deque(maxlen=_PROBLEMS_KEPT)
-        self.exchange(bootstrap_servers, properties)
+        self._bootstrap_servers = bootstrap_servers
+        self.replace_properties(properties)
 
-    def exchange(self, bootstrap_servers: str, properties: Mapping[str, Any]) -> None:
+    def replace_properties(self, properties: Mapping[str, Any]) -> None:
         """Ask with these properties from now on, such as new credentials."""
-        own: dict[str, Any] = {"bootstrap.servers": bootstrap_servers, "error_cb": self._problems.append}
+        own: dict[str, Any] = {"bootstrap.servers": self._bootstrap_servers, "error_cb": self._problems.append}
         self._properties = {"log_level": LOG_NOTHING, **properties, **own}
         self._client = AdminClient(self._properties)
 

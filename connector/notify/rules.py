@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo
 import yaml
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
+from connector import supervision
 from connector.errors import ConfigurationError
 from connector.message import weda
 from connector.message.schemas import WORKFLOW_EVENT, codes, load
@@ -183,7 +184,7 @@ class Retry(_Part):
 
     def wait(self, attempts: int) -> float:
         """Seconds before the next attempt, after so many."""
-        return min(self.first * 2.0 ** (attempts - 1), self.longest)
+        return supervision.back_off_seconds(attempts - 1, self.first, self.longest)
 
 
 class Rules(_Part):

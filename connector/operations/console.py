@@ -23,6 +23,7 @@ from jinja2.runtime import Context as TemplateContext
 from markupsafe import Markup, escape
 
 from connector import endpoints
+from connector.clock import now_ms
 from connector.errors import ConnectorError, OutsideUnreachable, Unavailable
 from connector.intake.dead_letters import DeadLetter, Selection
 from connector.intake.reprocessing import MAX_ATTEMPTS
@@ -198,7 +199,7 @@ class _Console:
         history, health = context.history, replace(context.health, problems=dict(context.health.problems))
         chosen = request.query_params.get("range", "")
         chosen = chosen if chosen in _RANGES else next(iter(_RANGES))
-        now, points, outages = _now(), history.points(_RANGES[chosen]), history.outages(_RANGES[chosen])
+        now, points, outages = now_ms(), history.points(_RANGES[chosen]), history.outages(_RANGES[chosen])
         drawn = await asyncio.to_thread(
             charts.draw, points, outages, (_begin(points, now - _RANGES[chosen]), now), self._zone
         )
@@ -236,7 +237,7 @@ class _Console:
         found = await asyncio.to_thread(find_instances, known.instances, text, _FOUND)
         if text and not found:
             return RedirectResponse(f"{ROOT}instances?{urlencode({'id': text})}", 303)
-        return await self.page(request, "instances.html", text=text, found=found, known=known, now=_now())
+        return await self.page(request, "instances.html", text=text, found=found, known=known, now=now_ms())
 
     async def _instance(self, request: Request) -> Response:
         """One instance as a timeline, with what of it waits or is a dead letter; or whatever else is found."""
@@ -255,7 +256,7 @@ class _Console:
             except OutsideUnreachable as error:
                 unreached = error.message
             report = await search(self._context, wanted, with_records=not found.steps)
-        now, instance = _now(), found.instance
+        now, instance = now_ms(), found.instance
         return await self.page(
             request,
             "instance.html",
@@ -277,7 +278,7 @@ class _Console:
         """How long processes and nodes take, what is sent back, and who is waited for."""
         known = await self._context.known()
         found = await asyncio.to_thread(figures, known.instances)
-        return await self.page(request, "business.html", figures=found, known=known, now=_now())
+        return await self.page(request, "business.html", figures=found, known=known, now=now_ms())
 
     async def record(self, request: Request) -> Response:
         """One record of the events as it is, whatever its size."""
@@ -306,7 +307,7 @@ class _Console:
         names = list(settings.sources)
         source = request.query_params.get("source", names[0])
         since = request.query_params.get("since", "")
-        begun = int(since) if _is_number(since) else _now()
+        begun = int(since) if _is_number(since) else now_ms()
         is_default = source == names[0] and source == "default"
         path = endpoints.DELIVER_PATH if is_default else endpoints.path_of(source)
         found = [one for one in await self._diagnosed(source) if one[0].received_at >= begun]
@@ -608,10 +609,6 @@ def _begin(points: Sequence[Point], earliest: int) -> int:
     if not points:
         return earliest
     return max(earliest, points[0].at - int(points[0].seconds * 1000))
-
-
-def _now() -> int:
-    return int(time.time() * 1000)
 
 
 def _topic_verdict(state: TopicState, health: Health, silent: Collection[Broker]) -> tuple[str, str]:

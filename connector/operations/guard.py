@@ -58,9 +58,9 @@ class Guard:
         self._throttle = throttle
         self._on_loopback = on_loopback
 
-    def set_token(self, token: str | None) -> None:
+    def replace_token(self, token: str | None) -> None:
         """Replace the token; this ends all sessions."""
-        self._sessions.set_token(token)
+        self._sessions.replace_token(token)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, or let the application do it."""

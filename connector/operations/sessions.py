@@ -26,9 +26,9 @@ class Sessions:
     def __init__(self, token: str | None) -> None:
         self._secret = secrets.token_bytes(32)
         self._ended: dict[str, int] = {}
-        self.set_token(token)
+        self.replace_token(token)
 
-    def set_token(self, token: str | None) -> None:
+    def replace_token(self, token: str | None) -> None:
         """Another token from now on; the sessions of the one before end, if it is another one."""
         self._token = token
         self._key = hmac.new(self._secret, b"" if token is None else token.encode(), hashlib.sha256).digest()

@@ -19,6 +19,7 @@ import structlog
 
 from connector import answers
 from connector.answers import Answer, Send
+from connector.clock import now_ms
 from connector.errors import (
     ConnectorError,
     Defect,
@@ -92,7 +93,7 @@ class Call:
         self.send = send
         self.origin = origin
         self.started = time.perf_counter()
-        self.received_at = time.time_ns() // 1_000_000
+        self.received_at = now_ms()
         self.claimed: ClaimedSource | None = None
         self.source: SourceName = UNKNOWN_SOURCE
         self.body: bytes | None = None

@@ -78,9 +78,9 @@ class Authentication:
         self._names = frozenset(sources)
         self._allow_anonymous = allow_anonymous
         self._key = secrets.token_bytes(32)
-        self.replace(sources)
+        self.replace_credentials(sources)
 
-    def replace(self, sources: Mapping[str, Credentials]) -> None:
+    def replace_credentials(self, sources: Mapping[str, Credentials]) -> None:
         """Use these credentials from now on.
 
         A source that did not exist at the start stays unknown. One that is no longer among them is rejected, also where

@@ -81,8 +81,8 @@ _LATE: Final = TooSlow(f"the request's head did not arrive within {HEAD_SECONDS:
 
 
 @dataclass(frozen=True, slots=True)
-class Listener:
-    """What the connections of one listener have in common.
+class ConnectionBounds:
+    """The bounds of a listener's connections, and where their requests go.
 
     Attributes:
         max_connections: Most of them.
@@ -99,14 +99,16 @@ class Listener:
     receiver: Receiver | None
 
     @classmethod
-    def public(cls, receiver: Receiver, max_connections: int, on_turned_away: Callable[[str], None]) -> "Listener":
-        """The receiver's listener."""
+    def public(
+        cls, receiver: Receiver, max_connections: int, on_turned_away: Callable[[str], None]
+    ) -> "ConnectionBounds":
+        """Of the receiver's listener."""
         crowded = "too many connections (WEDA_RECEIVER__MAX_CONNECTIONS): send it again"
         return cls(max_connections, on_turned_away, Unavailable(crowded, retry_after=1), ANSWER_SECONDS, receiver)
 
     @classmethod
-    def operations(cls) -> "Listener":
-        """The operations listener, which counts nobody that it turns away."""
+    def operations(cls) -> "ConnectionBounds":
+        """Of the operations listener, which counts nobody that it turns away."""
         crowded = Unavailable("too many connections to the operations listener: ask again", retry_after=1)
         return cls(MAX_OPERATIONS_CONNECTIONS, lambda _reason: None, crowded, PAGE_SECONDS, None)
 
@@ -146,14 +148,14 @@ class Connection(HttpToolsProtocol):
     uvicorn's attributes count: ``cycle`` is the last request, ``pipeline`` holds those that wait for the one before.
 
     Args:
-        listener: Whose connection it is.
+        bounds: Those of its listener.
         arguments: As uvicorn gives them to its protocols.
         named: As uvicorn gives them, by name.
     """
 
-    def __init__(self, listener: Listener, *arguments: Any, **named: Any) -> None:
+    def __init__(self, bounds: ConnectionBounds, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
-        self._listener = listener
+        self._bounds = bounds
         # Where the parser is. Deadlines are looked at by `sweep`, so that a request sets no timer.
         self._in_body = False
         self._late_at: float | None = None
@@ -179,8 +181,8 @@ class Connection(HttpToolsProtocol):
         self._late_at = time.monotonic() + HEAD_SECONDS
         names = names_of(transport.get_extra_info("ssl_object"))
         self.app_state = self.app_state | {ORIGIN: Origin(None if self.client is None else self.client[0], names)}
-        if len(self.connections) > self._listener.max_connections:
-            self._answer_and_close(self._listener.crowded, "connections")
+        if len(self.connections) > self._bounds.max_connections:
+            self._answer_and_close(self._bounds.crowded, "connections")
 
     def data_received(self, data: bytes) -> None:
         """Parse what has come; a request that is not whole by its end goes by ASGI."""
@@ -266,7 +268,7 @@ class Connection(HttpToolsProtocol):
         """Whether a request whose head is whole may take the fast path, if its body is in the same read."""
         cycle, url, parser = self.cycle, self.url, self.parser
         return (
-            self._listener.receiver is not None
+            self._bounds.receiver is not None
             and (cycle is None or cycle.response_complete)
             and _NOT_PLAIN.isdisjoint(names)
             and not self.flow.write_paused
@@ -280,7 +282,7 @@ class Connection(HttpToolsProtocol):
     def _accept_whole(self, pieces: list[bytes]) -> None:
         """A request is whole: to the receiver."""
         self._pieces = None
-        receiver = self._listener.receiver
+        receiver = self._bounds.receiver
         assert receiver is not None, "else there would be no pieces"  # noqa: S101 - for the type checker
         self._running = exchange = Exchange()
         self.cycle = exchange  # type: ignore[assignment]  # see `Exchange`
@@ -333,7 +335,7 @@ class Connection(HttpToolsProtocol):
 
     def _pause_reading(self) -> None:
         """At capacity, pause reading after a 429: more refusals would slow down accepted requests."""
-        receiver = self._listener.receiver
+        receiver = self._bounds.receiver
         if receiver is not None and receiver.is_full and not self.transport.is_closing():
             self.flow.pause_reading()
             self.loop.call_later(PAUSE_SECONDS, self._resume_reading)
@@ -380,8 +382,8 @@ class Connection(HttpToolsProtocol):
             self._unread_since = None
         elif self._unread_since is None:
             self._unread_since = now
-        elif now - self._unread_since > self._listener.answer_seconds:
-            self._listener.on_turned_away("slow")
+        elif now - self._unread_since > self._bounds.answer_seconds:
+            self._bounds.on_turned_away("slow")
             self.transport.abort()  # to close it would be to wait for the reader
 
     def _bound_incomplete(self) -> None:
@@ -440,7 +442,7 @@ class Connection(HttpToolsProtocol):
         """Answer and hang up, unless the answer would be taken for that of another request."""
         if self._is_ending:
             return
-        self._listener.on_turned_away(reason)
+        self._bounds.on_turned_away(reason)
         self._is_ending, self._late_at = True, None
         cycle = self.cycle
         if cycle is not None and not cycle.response_complete and not cycle.more_body and not self.pipeline:

@@ -22,9 +22,9 @@ class RateLimiter:
 
     def __init__(self, rates: Mapping[str, float]) -> None:
         self._limiters: dict[str, AsyncLimiter] = {}
-        self.replace(rates)
+        self.replace_rates(rates)
 
-    def replace(self, rates: Mapping[str, float]) -> None:
+    def replace_rates(self, rates: Mapping[str, float]) -> None:
         """Apply these rates from now on; a rate that has not changed keeps its count."""
         found = {name: (max(rate, 1.0), max(rate, 1.0) / rate) for name, rate in rates.items()}
         self._limiters = {name: self._limiter(name, *shape) for name, shape in found.items()}

@@ -170,9 +170,7 @@ class SharedJournal:
         batches, lease = self._batches, self.lease
         while batches.has_work and lease.is_held and time.monotonic() < deadline:  # noqa: ASYNC110 - at the end
             await asyncio.sleep(0.01)
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await supervision.cancel(self._tasks)
         self._batches.fail("the connector stopped")
         await self._membership.leave()
         for connection in self._connections:

@@ -60,7 +60,7 @@ class Health:
     watchdog: Watchdog = field(default_factory=Watchdog)
     problems: dict[str, str] = field(default_factory=dict)
 
-    def note_problem(self, about: str, problem: str) -> None:
+    def set_problem(self, about: str, problem: str) -> None:
         """Show a problem, and log it when it is new; an empty text ends it."""
         if problem and self.problems.get(about) != problem:
             _LOG.warning("a problem outside", about=about, problem=problem)

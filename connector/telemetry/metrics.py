@@ -157,7 +157,7 @@ class Metrics:
             "restart_needed", "1 while settings have changed that are in effect only after a restart"
         )
         self.restarts_total = self._counter(
-            "starts_anew",
+            "restarts",
             "Restarts within the process: its journal was damaged, its lease has run out, or a part had ended",
             "reason",
         )
@@ -316,7 +316,7 @@ class Metrics:
         code = dict(letter.headers)[ERROR_CODE].decode()
         self.dead_letters.labels(admission.request.source, "publish", code).inc()
 
-    def settle_ledger(self) -> None:
+    def update_ledger_gauges(self) -> None:
         """Set the gauges of the ledger; a message between two of its columns is no imbalance."""
         for source, imbalance in self._ledger.imbalances().items():
             self.ledger_imbalance.labels(source).set(imbalance)

@@ -36,7 +36,7 @@ from connector.message.routes import Routes
 from connector.receiver import application
 from connector.receiver.application import Call, Receiver
 from connector.receiver.authentication import Authentication, Credentials, RejectionDelay
-from connector.receiver.connection import PAUSE_SECONDS, Listener
+from connector.receiver.connection import PAUSE_SECONDS, ConnectionBounds
 from connector.receiver.limits import RateLimiter
 from connector.receiver.replay_protection import ReplayProtection
 from connector.telemetry.metrics import OUTCOMES, Metrics
@@ -165,10 +165,11 @@ class Served:
         await self._listen()
 
     async def _listen(self):
-        listener = Listener.public(self.receiver, self._max_connections, self.metrics.connection_turned_away)
+        turned_away = self.metrics.connection_turned_away
+        bounds = ConnectionBounds.public(self.receiver, self._max_connections, turned_away)
         if self.by_asgi_alone:
-            listener = dataclasses.replace(listener, receiver=None)
-        config = uvicorn.Config(self.receiver, http=listener.protocol, ws="none", lifespan="off", log_config=None)
+            bounds = dataclasses.replace(bounds, receiver=None)
+        config = uvicorn.Config(self.receiver, http=bounds.protocol, ws="none", lifespan="off", log_config=None)
         config.load()
         self.config = config
         self.state = ServerState()

@@ -15,7 +15,7 @@ PACKAGE = ROOT / "connector"
 
 LAYERS = (
     {"errors"},
-    {"values", "text", "periods", "endpoints", "supervision", "handshake"},
+    {"values", "text", "clock", "periods", "endpoints", "supervision", "handshake"},
     {"message"},
     {"answers"},
     {"settings"},

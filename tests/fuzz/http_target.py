@@ -11,7 +11,7 @@ import structlog
 import uvicorn
 from uvicorn.server import ServerState
 
-from connector.receiver.connection import Listener
+from connector.receiver.connection import ConnectionBounds
 from tests.contract.test_http import Served
 
 TOKEN = b"authorization: Bearer t-default\r\n"
@@ -109,7 +109,7 @@ class Fuzzed(Served):
     async def _listen(self) -> None:
         config = uvicorn.Config(
             self.receiver,
-            http=Listener.public(self.receiver, 64, self.metrics.connection_turned_away).protocol,
+            http=ConnectionBounds.public(self.receiver, 64, self.metrics.connection_turned_away).protocol,
             ws="none",
             lifespan="off",
             log_config=None,

@@ -166,7 +166,7 @@ async def test_a_producer_that_does_not_connect_says_so_and_is_renewed(kafka, to
     await until(lambda: publisher.unconnected_seconds, at_least(0.5))
 
     properties["bootstrap.servers"] = kafka.bootstrap_servers
-    publisher.rebuild()
+    publisher.request_rebuild()
 
     (failure,) = await stuck
     assert failure is not None
@@ -194,9 +194,9 @@ async def test_properties_that_change_while_a_producer_is_being_built_are_not_fo
 
     await running.start()
     monkeypatch.setattr(running, "_build", slowly)
-    running.rebuild_with({**properties, "client.id": "first"})
+    running.replace_properties({**properties, "client.id": "first"})
     await asyncio.to_thread(is_building.wait, PATIENCE_SECONDS)
-    await asyncio.to_thread(running.rebuild_with, {**properties, "client.id": "second"})
+    await asyncio.to_thread(running.replace_properties, {**properties, "client.id": "second"})
     await until(lambda: running.generation, at_least(2))
     failures = await publish(running, record(topic))
     await running.stop(5)
@@ -219,9 +219,9 @@ async def test_new_properties_are_no_error_and_are_not_counted_as_one(is_planned
     running = KafkaPublisher(properties, on_rebuild=lambda: rebuilt.append(1))
     await running.start()
     if is_planned:
-        running.rebuild_with(properties)
+        running.replace_properties(properties)
     else:
-        running.rebuild()
+        running.request_rebuild()
     await until(lambda: running.generation, at_least(1))
     await asyncio.sleep(0)
     await running.stop(5)
@@ -239,7 +239,7 @@ async def test_a_fatal_error_while_the_producer_is_exchanged_is_counted(kafka):
     properties = producer_properties(kafka.bootstrap_servers, {})
     running = KafkaPublisher(properties, on_rebuild=lambda: rebuilt.append(1))
     await running.start()
-    running.rebuild_with(properties)
+    running.replace_properties(properties)
     report_fatal_error(running)
     await until(lambda: running.generation, at_least(1))
     await asyncio.sleep(0)

@@ -27,7 +27,7 @@ from connector.message.ingest_ids import IngestIds
 from connector.message.routes import Routes
 from connector.receiver.application import Receiver
 from connector.receiver.authentication import Authentication, Credentials
-from connector.receiver.connection import Listener
+from connector.receiver.connection import ConnectionBounds
 from connector.receiver.limits import RateLimiter
 from connector.receiver.replay_protection import ReplayProtection
 from connector.telemetry import logs
@@ -187,7 +187,10 @@ class Counting:
 async def measured():
     logs.configure("info", "json")
     application, delivery = await receiver()
-    floor, ours = Served(bare.app, "httptools"), Served(application, Listener.public(application, 1024, print).protocol)
+    floor, ours = (
+        Served(bare.app, "httptools"),
+        Served(application, ConnectionBounds.public(application, 1024, print).protocol),
+    )
     await floor.round()  # what is made once is made
     await ours.round()
     counts = await floor.round(), await ours.round()

@@ -219,7 +219,7 @@ def test_a_topic_that_is_missing_is_waited_for_and_read_whole(embedded: str, top
     missing: list[str] = []
     later = threading.Timer(1, publish, [embedded, records_of(topic_prefix, "first")])
 
-    def note_missing(topic: str) -> None:
+    def set_missing(topic: str) -> None:
         missing.append(topic)
         later.start()
 
@@ -229,7 +229,7 @@ def test_a_topic_that_is_missing_is_waited_for_and_read_whole(embedded: str, top
         stream="events",
         topic=Routes(STREAMS, topic_prefix).topic("events"),
         idle_seconds=SECONDS,
-        on_missing=note_missing,
+        on_missing=set_missing,
     )
 
     assert [record.key for record in islice(reading, 1)] == ["first"]

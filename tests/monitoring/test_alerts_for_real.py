@@ -352,7 +352,7 @@ async def failing_process(monkeypatch) -> None:
     try:
         while True:
             sink.add(b"a line")
-            supervision.note_failure("history", KeyError())
+            supervision.record_failure("history", KeyError())
             await asyncio.sleep(0.5)
     finally:
         sink.close(5)

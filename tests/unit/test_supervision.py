@@ -49,7 +49,7 @@ async def test_a_part_that_fails_is_begun_again_whatever_it_was_and_the_failure_
 
 
 async def test_a_failure_is_shown_for_a_while(monkeypatch):
-    supervision.note_failure("replay", KeyError())
+    supervision.record_failure("replay", KeyError())
     monkeypatch.setattr(supervision, "SHOWN_SECONDS", 0.0)
 
     assert supervision.problem() == ""
