@@ -1,7 +1,6 @@
-"""HTTP answers: the one place that turns an error into status, JSON body and headers.
+"""HTTP answers: turns an error into a status, a JSON body and headers, for both listeners.
 
-Both listeners answer from here, so the module is below the packages of both: `connector.receiver` and
-`connector.operations` must not import each other.
+`connector.receiver` and `connector.operations` must not import each other, so what they share is below them.
 """
 
 from collections.abc import Awaitable, Callable, Iterable
@@ -37,17 +36,17 @@ Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 
 class Answer:
-    """A whole HTTP response with a JSON body.
+    """An HTTP response with a JSON body.
 
     Args:
-        status: HTTP's.
+        status: The HTTP status.
         body: JSON.
-        headers: Beside ``content-type`` and ``content-length``, names in lower case.
-        is_last: The connection ends with it.
-        nominal_status: The status that fits what happened, where the one sent is always 200; None: the one sent.
+        headers: Further headers besides ``content-type`` and ``content-length``; names in lower case.
+        is_last: The connection is closed after it.
+        nominal_status: The status for log and metrics where the HTTP status is always 200; None means ``status``.
 
     Attributes:
-        nominal_status: The status that fits what happened.
+        nominal_status: The status for log and metrics.
     """
 
     def __init__(
@@ -73,14 +72,14 @@ class Answer:
         """The bytes of the response.
 
         Args:
-            request_id: The id of the request in the log; empty where there is no request that has one.
-            keep_alive: The connection stays open after it.
+            request_id: The request's id in the log; the empty string if it has none.
+            keep_alive: The connection stays open.
         """
         request_header = b"x-request-id: %b\r\n" % request_id.encode() if request_id else b""
         return b"".join((self._head, request_header, b"" if keep_alive else _CLOSE, b"\r\n", self.body))
 
     async def send(self, send: Send, request_id: str = "") -> None:
-        """Send it by ASGI."""
+        """Send the response by ASGI."""
         headers = self.headers.copy()
         if request_id:
             headers.append((b"x-request-id", request_id.encode()))
@@ -91,7 +90,7 @@ class Answer:
 
     @cached_property
     def _head(self) -> bytes:
-        """The status line and the headers that are the same for each request."""
+        """The status line and the headers that do not depend on the request."""
         lines = [f"HTTP/1.1 {self.status} {HTTPStatus(self.status).phrase}\r\n".encode()]
         return b"".join([*lines, *(b"%b: %b\r\n" % header for header in self.headers)])
 
@@ -99,23 +98,23 @@ class Answer:
 ACCEPTED: Final = Answer(200, weda.ACCEPTED)
 HEALTHY: Final = Answer(200, b"{}")
 UNHEALTHY: Final = Answer(503, b"{}")
-"""What a load balancer is answered: it takes the status, and nobody else learns anything."""
+"""For load balancers, which read the status only. The path is public, so the body tells nothing."""
 
 
 def url_too_long() -> TooLarge:
-    """The error of a request whose URL has more than `MAX_URL_BYTES`."""
+    """The error of a request whose URL is longer than `MAX_URL_BYTES`."""
     return TooLarge(f"the URL is over {MAX_URL_BYTES} bytes: send the message as the body of a POST")
 
 
 def to_source(error: ConnectorError, *, is_code_only: bool = False) -> Answer:
-    """The answer of the receiver's listener, as the contract has it; its status is the first digits of ``code``.
+    """The receiver's answer to a source; the status is the first three digits of ``code``.
 
-    A connection ends with a wrong credential, so that each guess costs one, and with bytes that can be read in two
-    ways, because what follows them can be too.
+    A wrong credential ends the connection, so that each guess costs one. So do ambiguous bytes, because whatever
+    follows them on the connection is ambiguous too.
 
     Args:
         error: Why the message was not accepted.
-        is_code_only: The status is 200 all the same: the source reads no body of another one.
+        is_code_only: Always send status 200: some sources read the body of no other.
     """
     is_last = isinstance(error, WrongCredential | Malformed)
     return _to_source(
@@ -133,7 +132,7 @@ def _to_source(  # noqa: PLR0917 - positional, as keys of the cache
     is_last: bool,  # noqa: FBT001
     is_code_only: bool,  # noqa: FBT001
 ) -> Answer:
-    """Cached, because under overload thousands a second get the same answer."""
+    """Cached: under overload thousands of requests a second get the same answer."""
     body = {"code": code, "message": message, "stage": stage, "retriable": retriable}
     nominal_status = code // 100
     status = HTTPStatus.OK.value if is_code_only else nominal_status
@@ -145,7 +144,7 @@ def to_operator(error: ConnectorError, status: int | None = None) -> Answer:
 
     Args:
         error: Why it failed.
-        status: HTTP's, where the class of the error does not say it.
+        status: The HTTP status, if the error's class does not determine it.
     """
     if isinstance(error, Refused):
         return notice(error.code // 100, error.message, [_retry_after(error)])
@@ -155,7 +154,7 @@ def to_operator(error: ConnectorError, status: int | None = None) -> Answer:
 
 
 def notice(status: int, message: str, headers: Headers = ()) -> Answer:
-    """An answer of the operations listener that is a sentence."""
+    """An answer of the operations listener with a message for people."""
     if status == HTTPStatus.UNAUTHORIZED:
         headers = [*headers, _BEARER]
     return Answer(status, msgspec.json.encode({"message": message}), headers)

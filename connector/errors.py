@@ -1,11 +1,11 @@
-"""The errors that the connector raises on purpose; those of one module alone stand there, and derive from these.
+"""The errors that the connector raises on purpose. A module may define further ones, derived from these.
 
 The tree::
 
     ConnectorError
     ├── ConfigurationError        the start stops with one line that names the setting (exit code 2)
     ├── OutsideUnreachable        a command could not reach Kafka or a running connector (exit code 3)
-    ├── Rejected                  at the listener; nothing of the request is kept
+    ├── Rejected                  the request is wrong; nothing of it is kept
     │   ├── Malformed             400
     │   ├── WrongCredential
     │   │   ├── Unauthenticated   401
@@ -16,25 +16,25 @@ The tree::
     │   ├── TooLarge              413
     │   ├── WrongMediaType        415
     │   └── HeadTooLarge          431
-    ├── EmptyBody                 400, nothing to keep
+    ├── EmptyBody                 400, there is nothing to keep
     ├── Unreadable                400, kept as a dead letter
     ├── Unconvertible             422, kept as a dead letter
-    ├── Refused                   not now; the source may send it again
+    ├── Refused                   not now; the source should send it again
     │   ├── Overloaded            429
     │   └── Unavailable           503
-    │       └── OutcomeUnknown    503, and the message may be published all the same
+    │       └── OutcomeUnknown    503, but the message may still be published
     └── Defect                    500, kept as a dead letter
 
-Each class has ``code`` (what the source reads in the answer), ``stage`` (where on the way it happened) and
-``retriable`` (whether sending the same bytes again can help). A message names what failed and the way out; it never
-holds a credential or a value that a source sent.
+Each class has a ``code`` (for the source, in the answer), a ``stage`` (the step that failed) and ``retriable`` (whether
+sending the same bytes again can help). Messages say what failed and how to mend it. They never contain a credential or
+a value that a source sent.
 """
 
 from typing import ClassVar, Final
 
 
 class ConnectorError(Exception):
-    """Root of the tree."""
+    """The base class of all errors of the connector."""
 
     stage: ClassVar[str] = "connector"
     retriable: ClassVar[bool] = False
@@ -61,13 +61,13 @@ class OutsideUnreachable(ConnectorError):
 
 
 class Rejected(ConnectorError):
-    """Rejected at the listener: counted, never stored."""
+    """The listener rejects the request: it is counted and not kept."""
 
     stage = "receive"
 
 
 class Malformed(Rejected):
-    """No HTTP, or HTTP that can be read in two ways."""
+    """The bytes are not HTTP, or are ambiguous HTTP."""
 
     code = 40090
 
@@ -87,29 +87,29 @@ class WrongCredential(Rejected):
 
 
 class Unauthenticated(WrongCredential):
-    """No credential, or one that no source has."""
+    """There is no credential, or no source has it."""
 
     code = 40100
 
 
 class Forbidden(WrongCredential):
-    """A credential that is good for another source, or that is sent from a place where it is not."""
+    """The credential belongs to another source, or is not valid from this network."""
 
     code = 40300
 
 
 CREDENTIAL_REASONS: Final = ("missing", "unknown", "other_source", "network", "signature", "timestamp", "replayed")
-"""Why a credential was not enough; ``replayed``: what a replay attack would do, an id that came with another body."""
+"""Why a credential was rejected; ``replayed``: the id of a signed request came before with another body."""
 
 
 class WrongPath(Rejected):
-    """No such address."""
+    """There is nothing at this path."""
 
     code = 40400
 
 
 class WrongMethod(Rejected):
-    """The address exists, the method does not."""
+    """The path does not take this method."""
 
     code = 40500
 
@@ -128,7 +128,7 @@ class TooLarge(Rejected):
 
 
 class WrongMediaType(Rejected):
-    """A media type, charset or content encoding that no body shape has."""
+    """No body shape has this media type, charset or content encoding."""
 
     code = 41500
 
@@ -140,32 +140,32 @@ class HeadTooLarge(Rejected):
 
 
 class EmptyBody(ConnectorError):
-    """No body at all: there is nothing to keep."""
+    """The body has no content, so there is nothing to keep."""
 
     stage = "parse"
     code = 40000
 
 
 class Unreadable(ConnectorError):
-    """The bytes are not readable as any body shape (codes 40001-40099)."""
+    """The body has none of the known shapes (codes 40001-40099)."""
 
     stage = "parse"
     code = 40001
 
 
 class Unconvertible(ConnectorError):
-    """The message is readable, but no record can be made of it (codes 42200-42299)."""
+    """The message can be read but not converted to a record (codes 42200-42299)."""
 
     stage = "convert"
     code = 42200
 
 
 class Refused(ConnectorError):
-    """Not accepted now; the source may send it again after ``retry_after`` seconds.
+    """The connector cannot accept the message now; the source should send it again after ``retry_after`` seconds.
 
     Attributes:
-        outcome: What became of the message, as the answer's HTTP header ``X-WeDa-Outcome`` says: ``refused`` (nothing
-            of it is kept) or ``unknown`` (it may be published).
+        outcome: The value of the HTTP header ``X-WeDa-Outcome``: ``refused`` (nothing of the message is kept) or
+            ``unknown`` (it may be published).
     """
 
     stage = "receive"
@@ -178,7 +178,7 @@ class Refused(ConnectorError):
 
 
 class Overloaded(Refused):
-    """Over the source's rate or the in-flight bound."""
+    """The source exceeds its rate, or too many messages are in flight."""
 
     code = 42900
 
@@ -191,7 +191,7 @@ class Unavailable(Refused):
 
 
 class OutcomeUnknown(Unavailable):
-    """Nobody knows in time whether the message is safe: it goes on its way, and may be published."""
+    """It is not known in time whether the message is safe; it may still be published."""
 
     code = 50301
     outcome = "unknown"

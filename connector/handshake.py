@@ -1,7 +1,7 @@
-"""Why a TLS handshake failed: what is wrong with a certificate, theirs or ours.
+"""Finds out why a TLS handshake failed: what is wrong with the server's certificate or with ours.
 
-librdkafka and libpq say that a handshake failed; whether a certificate's time is over or its authority is another one
-they do not. A handshake of our own with the same server shows it, or the certificate that we show.
+librdkafka and libpq report that a handshake failed, but not whether a certificate has expired or is signed by another
+authority. For the server's certificate a handshake of our own shows that; ours is read from its file.
 """
 
 import re
@@ -28,17 +28,17 @@ def cause(
     ours: Callable[[], str] | None,
     before: bytes = b"",
 ) -> str | None:
-    """The cause in one sentence; None where it is no certificate.
+    """The cause in one sentence, or None if no certificate is to blame.
 
-    It may ask the server for its certificate, which takes some seconds at most.
+    May connect to the server, for at most some seconds.
 
     Args:
-        words: The text of an error, of OpenSSL's errors in it.
-        host: Of the server, as it is to be named in the certificate.
-        port: Of the server.
-        trust: Makes the context of what we trust.
-        ours: Says what is wrong with our certificate; None where none is shown.
-        before: What has to be said before the handshake; one byte answers it.
+        words: The text of an error, with OpenSSL's words in it.
+        host: The server's name, which its certificate must have.
+        port: The server's port.
+        trust: Makes an SSL context with the authorities that we trust.
+        ours: Returns what is wrong with our certificate; None if we present none.
+        before: Bytes to send before the handshake; the server answers them with one byte.
     """
     server = f"{host}:{port}"
     if _THEIRS_REFUSED in words:
@@ -50,7 +50,7 @@ def cause(
 
 
 def state_of_ours(location: Any, text: Any = None) -> str:
-    """What may be wrong with the certificate that we show, in a file or as text."""
+    """What is wrong with the certificate that we present, given as a file or as text."""
     try:
         pem = Path(str(location)).read_bytes() if location else str(text).encode()
         over = x509.load_pem_x509_certificate(pem).not_valid_after_utc
@@ -62,7 +62,7 @@ def state_of_ours(location: Any, text: Any = None) -> str:
 
 
 def _reason(host: str, port: str, trust: Callable[[], ssl.SSLContext], before: bytes) -> str | None:
-    """Why a server's certificate is not trusted; None where we find nothing."""
+    """Why a server's certificate is not trusted, or None if our handshake succeeds."""
     try:
         context = trust()
         with socket.create_connection((host, int(port)), _SECONDS) as plain:

@@ -1,4 +1,4 @@
-"""The small frozen values that travel between modules, and the names of their parts."""
+"""The values that modules hand to each other; all are immutable."""
 
 from ipaddress import IPv4Network, IPv6Network
 from typing import Final, NewType
@@ -9,35 +9,35 @@ SourceName = NewType("SourceName", str)
 """A calling system, known by its credential."""
 
 InstanceId = NewType("InstanceId", str)
-"""One run of a process: the key of its records."""
+"""A process instance; the key of its records."""
 
 IngestId = NewType("IngestId", str)
-"""UUIDv7 text: never goes backwards in one connector."""
+"""A UUIDv7 as text; in one connector it never decreases."""
 
 Network = IPv4Network | IPv6Network
 """A network whose addresses a source may send from, or whose proxies are trusted."""
 
 FINGERPRINT: Final = "sha256:"
-"""What comes before a certificate's fingerprint among its names; no other name may begin so."""
+"""The prefix of a certificate's fingerprint among its names; no other name may begin with it."""
 
 UNKNOWN_SOURCE: Final = SourceName("unknown")
-"""Label of requests of no configured source."""
+"""The source in the metrics of requests from no configured source."""
 
 CANARY_SOURCE: Final = SourceName("canary")
-"""Source of the messages that the connector sends itself."""
+"""The source of the messages that the connector sends to itself."""
 
 Headers = tuple[tuple[str, bytes], ...]
 """Kafka headers in the order in which they are produced."""
 
 
 class ProducibleRecord(msgspec.Struct, frozen=True, array_like=True):
-    """One encoded record, ready for librdkafka; written to the journal as it stands.
+    """One encoded record, ready for librdkafka. The journal stores it as it is.
 
     Attributes:
         stream: The stream's name, a label of metrics.
-        topic: Where it goes.
-        key: The instance's id in UTF-8, or none (a dead letter whose instance is not readable).
-        value: The encoded bytes; None says that what the key stood for is gone (a tombstone).
+        topic: Its topic.
+        key: The instance's id in UTF-8; None for a dead letter whose instance is not readable.
+        value: The encoded bytes; None for a tombstone.
         headers: Kafka headers.
         timestamp: Epoch milliseconds.
     """
@@ -51,7 +51,7 @@ class ProducibleRecord(msgspec.Struct, frozen=True, array_like=True):
 
     @property
     def size(self) -> int:
-        """Bytes that count against ``max.message.bytes``, the framing estimated upwards."""
+        """Bytes that count against ``max.message.bytes``; the framing is an upper bound."""
         size = len(self.key or b"") + len(self.value or b"") + RECORD_OVERHEAD
         for name, value in self.headers:
             size += len(name) + len(value) + HEADER_OVERHEAD
@@ -59,18 +59,17 @@ class ProducibleRecord(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Request(msgspec.Struct, frozen=True, array_like=True):
-    """One HTTP call, as far as it is kept: what a dead letter holds, byte for byte.
+    """The parts of an HTTP request that a dead letter keeps.
 
     Attributes:
         source: Who sent it.
-        body: The bytes as received; of a GET, its query string.
+        body: The bytes as received; of a GET, the query string.
         content_type: The media type as received, or the empty string.
         received_at: Epoch milliseconds.
         traceparent: The W3C trace context of the request, if it had one.
-        attempt: How often it was tried, this time included: the second is a dead letter that is reprocessed.
-        reprocessed_at: Epoch milliseconds of that attempt, from which on it waits; None in the first.
-        request_id: The request's ``x-request-id``, if it had one; the connector's own ids are in no record. Last,
-            because the journal stores the fields by position, and files of earlier versions end before it.
+        attempt: The number of this attempt; from the second on it is a dead letter that is reprocessed.
+        reprocessed_at: Epoch milliseconds at which this attempt began; None in the first.
+        request_id: The request's ``x-request-id``, if it had one; ids that the connector gave are in no record.
     """
 
     source: str
@@ -80,11 +79,12 @@ class Request(msgspec.Struct, frozen=True, array_like=True):
     traceparent: str | None = None
     attempt: int = 1
     reprocessed_at: int | None = None
+    # Last, because the journal stores fields by position, and files of earlier versions end before it.
     request_id: str | None = None
 
     @property
     def waits_since(self) -> int:
-        """Epoch milliseconds since when it is to be published: what was a dead letter did not wait."""
+        """Epoch milliseconds since when it waits to be published; of a dead letter, since it is reprocessed."""
         return self.received_at if self.reprocessed_at is None else self.reprocessed_at
 
 
