@@ -53,6 +53,18 @@ class ConfigurationError(ConnectorError):
     stage = "settings"
 
 
+def missing_extra(what: str, extra: str) -> ConfigurationError:
+    """The error of a package that is installed only on demand.
+
+    Args:
+        what: Who needs it, and what it is: "WEDA_JOURNAL__URL: the client of PostgreSQL".
+        extra: The extra of the distribution that has it.
+    """
+    return ConfigurationError(
+        f"{what} is not installed: add the extra `{extra}` (pip install '.[{extra}]' in the checkout)"
+    )
+
+
 class OutsideUnreachable(ConnectorError):
     """Kafka, or a running connector, did not answer a command in time."""
 

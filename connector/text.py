@@ -10,6 +10,7 @@ What a sender wrote can hold codes that a terminal obeys, or that turn the direc
 """
 
 import re
+from base64 import b64encode
 from typing import Any, Final
 from unicodedata import category
 
@@ -59,6 +60,14 @@ def without_controls(text: str) -> str:
 def cut(text: str, limit: int) -> str:
     """The text, or its beginning and ``…``: together at most ``limit`` characters."""
     return text if len(text) <= limit else text[: limit - 1] + CUT
+
+
+def text_or_base64(body: bytes) -> tuple[str, bool]:
+    """The bytes as text, and whether they had to be written as Base64, because they are not UTF-8."""
+    try:
+        return body.decode(), False
+    except UnicodeDecodeError:
+        return b64encode(body).decode(), True
 
 
 def counted(number: int, noun: str, plural: str = "") -> str:

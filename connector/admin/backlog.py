@@ -1,7 +1,6 @@
 """The backlog of a journal: counted, exported, and published without the connector that accepted it."""
 
 import asyncio
-import base64
 import contextlib
 import os
 import time
@@ -28,6 +27,7 @@ from connector.message.headers import timestamp_text
 from connector.message.routes import Routes
 from connector.settings import DEFAULT_SOURCE, Settings
 from connector.telemetry.metrics import Metrics
+from connector.text import text_or_base64
 from connector.values import ProducibleRecord, Request
 
 _ADMIN_SECONDS: Final = 10.0
@@ -195,7 +195,7 @@ class _Numbered(msgspec.Struct):
 
 def _line(admission: Admission) -> bytes:
     request = admission.request
-    body, is_base64 = _text_of(request.body)
+    body, is_base64 = text_or_base64(request.body)
     status = {
         "sequence": admission.sequence,
         "instanceId": _instance_of(admission),
@@ -209,13 +209,6 @@ def _line(admission: Admission) -> bytes:
         "deadLetter": _reason_of(admission),
     }
     return msgspec.json.encode(status) + b"\n"
-
-
-def _text_of(body: bytes) -> tuple[str, bool]:
-    try:
-        return body.decode(), False
-    except UnicodeDecodeError:
-        return base64.b64encode(body).decode(), True
 
 
 def _instance_of(admission: Admission) -> str | None:

@@ -19,7 +19,6 @@ from typing import Any, Final, Literal
 import aiohttp
 
 from connector import endpoints
-from connector.app.connector import postgres_connections
 from connector.clock import now_ms
 from connector.delivery.completion import Completion
 from connector.errors import ConfigurationError, ConnectorError, OutsideUnreachable
@@ -40,8 +39,9 @@ from connector.kafka.topics import (
 from connector.lookup.topics import EVENTS
 from connector.message import weda
 from connector.message.routes import DEAD_LETTERS, STREAMS, Routes
+from connector.replicas.connections import postgres_connections
 from connector.replicas.database import DatabaseUnreachable, StatementError
-from connector.settings import DEFAULT_SOURCE, EMBEDDED, Settings
+from connector.settings import DEFAULT_SOURCE, EMBEDDED, Settings, is_loopback
 from connector.text import counted
 from connector.values import ProducibleRecord
 
@@ -127,7 +127,7 @@ def _access(settings: Settings) -> Iterator[Finding]:
         yield Finding("credentials", "warning", "anyone may send (WEDA_AUTH=none)", "set WEDA_TOKEN")
     else:
         yield Finding("credentials", "warning", "none: serve listens on loopback only", "set WEDA_TOKEN")
-    if settings.operations.token is None and settings.operations.host not in {"127.0.0.1", "::1", "localhost"}:
+    if settings.operations.token is None and not is_loopback(settings.operations.host):
         found = f"the operations listener is on {settings.operations.host} without a token: it shows no contents"
         yield Finding("operations", "warning", found, "set WEDA_OPERATIONS__TOKEN to use console and replay")
 

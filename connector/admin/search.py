@@ -1,11 +1,11 @@
 """Where a message is: asked of the running connector, and read from the topics and the journal by this process."""
 
-import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Final
 
-from connector.admin.client import OperationsClient, WrongToken
+from connector.admin.client import ask
 from connector.errors import ConfigurationError, ConnectorError, OutsideUnreachable
 from connector.intake.dead_letters import NOTE_PREFIX
 from connector.journal.file import DamagedFile
@@ -14,14 +14,12 @@ from connector.kafka.reader import ConsumerRecord
 from connector.kafka.registry import Registry
 from connector.kafka.topics import routes_of
 from connector.lookup import journal
-from connector.lookup.model import Coverage, Match, SearchQuery, SearchReport, unsearched
+from connector.lookup.model import DEAD_LETTERS, TOPICS, Found, SearchQuery, SearchReport, unsearched
 from connector.lookup.topics import OnProgress, TopicSearch, letter_found
 from connector.message.schemas import Schema
 from connector.settings import EMBEDDED, Settings
 
-_LETTERS = "the dead letters"
-_RECORDS = "the topics"
-_Result = tuple[list[Match], list[Coverage]]
+_NOT_NOW: Final = (OutsideUnreachable,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,24 +76,18 @@ def search(
             if not is_asked:
                 _read_rest(report, settings, topics, query)
             if not query.is_nameless:
-                records = _tried(_RECORDS, lambda: topics.records(query, all_partitions=bounds.all_partitions))
-                report.add(*records)
+                with report.searching(TOPICS, _NOT_NOW):
+                    report.add(*topics.records(query, all_partitions=bounds.all_partitions))
     return report
 
 
 def _asked(settings: Settings, text: str, bounds: Bounds, *, with_records: bool) -> SearchReport | None:
     """What a running connector says; None where none answers."""
-
-    async def ask() -> SearchReport:
-        async with OperationsClient(settings.operations) as client:
-            return SearchReport.of(await client.messages(text, bounds.since, with_records=with_records))
-
     try:
-        return asyncio.run(ask())
-    except WrongToken:
-        raise
+        answer = ask(settings.operations, lambda client: client.messages(text, bounds.since, with_records=with_records))
     except OutsideUnreachable:
         return None
+    return SearchReport.of(answer)
 
 
 def _read_rest(report: SearchReport, settings: Settings, topics: TopicSearch, query: SearchQuery) -> None:
@@ -115,20 +107,14 @@ def _read_rest(report: SearchReport, settings: Settings, topics: TopicSearch, qu
             note = error.message if isinstance(error, ConnectorError) else str(error)
             why = f"no connector answers at {settings.operations.url}, and: {note}"
             report.add([], [unsearched(f"{journal.PLACE} {path}", OutsideUnreachable(why))])
-    report.add(*_tried(_LETTERS, lambda: _letters(topics, query, noted)))
+    with report.searching(DEAD_LETTERS, _NOT_NOW):
+        report.add(*_letters(topics, query, noted))
 
 
-def _letters(topics: TopicSearch, query: SearchQuery, noted: dict[str, int] | None) -> _Result:
+def _letters(topics: TopicSearch, query: SearchQuery, noted: dict[str, int] | None) -> Found:
     letters, searched = topics.dead_letters(query)
     found = [letter_found(one, reprocessed=None if noted is None else one.note.name in noted) for one in letters]
     return found, searched
-
-
-def _tried(where: str, look: Callable[[], _Result]) -> _Result:
-    try:
-        return look()
-    except OutsideUnreachable as error:
-        return [], [unsearched(where, error)]
 
 
 @contextmanager

@@ -2,10 +2,9 @@
 
 import asyncio
 import contextlib
-import ipaddress
 import socket
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from importlib.metadata import version
 from typing import Any, Final
@@ -65,11 +64,11 @@ from connector.receiver.limits import RateLimiter
 from connector.receiver.replay_protection import ReplayProtection
 from connector.receiver.tls import ServerTls, TlsFiles
 from connector.receiver.tracing import RequestSpans
-from connector.replicas.database import Connection
+from connector.replicas.connections import postgres_connections
 from connector.replicas.journal import SharedJournal
 from connector.replicas.lease import MESSAGE_TIMEOUT_SECONDS, LeasedPublisher
 from connector.replicas.order import SharedOrder
-from connector.settings import EMBEDDED, Settings
+from connector.settings import EMBEDDED, Settings, is_loopback
 from connector.settings.webhooks import secret_bytes
 from connector.telemetry.health import Health
 from connector.telemetry.metrics import Metrics
@@ -266,7 +265,7 @@ class Connector:
             history=History(self.metrics.registry, self.health),
             recent=self.recent,
             routes=self.routes.all,
-            is_loopback=_is_loopback(settings.operations.host),
+            is_loopback=is_loopback(settings.operations.host),
             is_embedded=settings.kafka.bootstrap_servers == EMBEDDED,
             running=lambda: self._running,
         )
@@ -290,7 +289,7 @@ class Connector:
 
     def _public_host(self) -> str:
         settings = self._settings
-        if settings.credentials_exist or settings.auth == "none" or _is_loopback(settings.receiver.host):
+        if settings.credentials_exist or settings.auth == "none" or is_loopback(settings.receiver.host):
             return settings.receiver.host
         _LOG.warning(
             "there is no credential (WEDA_TOKEN, WEDA_SOURCES): listening on loopback only; "
@@ -589,22 +588,6 @@ class Connector:
         self._running = RunningParts(letters, journal, reader, {} if resolved is None else resolved.ids)
 
 
-def postgres_connections(url: str) -> Callable[[str], Connection]:
-    """What makes connections to the database of a shared journal, each by what it is for.
-
-    Raises:
-        ConfigurationError: The client of PostgreSQL is not installed.
-    """
-    try:
-        from connector.replicas.postgres import PostgresConnection  # noqa: PLC0415 - its client is installed on demand
-    except ImportError as error:
-        raise ConfigurationError(
-            "WEDA_JOURNAL__URL: the client of PostgreSQL is not installed: add the extra postgresql "
-            "(pip install '.[postgresql]' in the checkout)"
-        ) from error
-    return partial(PostgresConnection, url)
-
-
 def _credentials(settings: Settings) -> dict[str, Credentials]:
     return {
         name: Credentials(
@@ -623,13 +606,6 @@ def _rates(settings: Settings) -> dict[str, float]:
 
 def _code_only(settings: Settings) -> frozenset[str]:
     return frozenset(name for name, source in settings.sources.items() if source.answers == "code-only")
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _revealed(secret: Any) -> str | None:

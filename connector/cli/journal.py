@@ -32,7 +32,7 @@ from connector.cli.options import (
 )
 from connector.cli.output import print_json
 from connector.cli.progress import Progress
-from connector.errors import ConfigurationError, ConnectorError, OutsideUnreachable
+from connector.errors import ConfigurationError, ConnectorError, OutsideUnreachable, missing_extra
 from connector.settings import Settings
 from connector.telemetry import logs
 from connector.text import counted, duration, size
@@ -176,10 +176,7 @@ def migrate(*, file: File = None, as_json: Json = False) -> None:
     try:
         from connector.replicas.migrate import migrate as applied  # noqa: PLC0415 - its tools are installed on demand
     except ImportError as error:
-        raise ConfigurationError(
-            "WEDA_JOURNAL__URL: the client of PostgreSQL is not installed: add the extra postgresql "
-            "(pip install '.[postgresql]' in the checkout)"
-        ) from error
+        raise missing_extra("WEDA_JOURNAL__URL: the client of PostgreSQL", "postgresql") from error
     names = applied(url.get_secret_value())
     if as_json:
         print_json({"applied": names})

@@ -6,7 +6,7 @@ from itertools import islice
 from typing import Any, Final
 
 from connector.consuming.event import Event
-from connector.errors import ConfigurationError
+from connector.errors import missing_extra
 from connector.message.routes import STREAMS
 from connector.message.schemas import Schema, load
 
@@ -42,9 +42,7 @@ def _imported(name: str, method: str) -> Any:
     try:
         return __import__(name)
     except ImportError as error:
-        raise ConfigurationError(
-            f"{method} needs {name}, which is not installed: install the connector with the extra `arrow`"
-        ) from error
+        raise missing_extra(f"{method}: {name}", "arrow") from error
 
 
 def _schema(pa: Any, schemas: Sequence[Schema]) -> Any:

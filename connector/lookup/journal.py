@@ -7,7 +7,7 @@ from typing import Final
 from connector.journal.model import Admission, Journal
 from connector.journal.offline import DetachedJournal
 from connector.lookup.fixes import fix_of
-from connector.lookup.model import MOST_FOUND, Coverage, Match, SearchQuery, fields_of
+from connector.lookup.model import MAX_FOUND, Coverage, Match, SearchQuery, fields_of
 from connector.message.headers import ERROR_CODE
 
 PLACE: Final = "the journal"
@@ -28,7 +28,7 @@ async def search(journal: Journal, query: SearchQuery) -> tuple[list[Match], Cov
     while after is not None:
         part, after = await journal.search(texts, after, _PART)
         found += _found(part, query)
-        if len(found) >= MOST_FOUND:
+        if len(found) >= MAX_FOUND:
             coverage.is_whole, coverage.note = False, f"ended at {len(found)} of them"
             break
     return found, coverage
@@ -45,7 +45,7 @@ def search_file(journal: DetachedJournal, path: Path, query: SearchQuery) -> tup
     found: list[Match] = []
     for one in _found(journal.admissions(), query):
         found.append(one)
-        if len(found) >= MOST_FOUND:
+        if len(found) >= MAX_FOUND:
             coverage.is_whole, coverage.note = False, f"ended at {len(found)} of them"
             break
     return found, coverage

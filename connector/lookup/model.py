@@ -1,7 +1,8 @@
 """What is looked for, what was found, and how far the search went."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from json import dumps
@@ -15,12 +16,16 @@ from connector.intake.dead_letters import kind_of
 from connector.message.parsing import parse
 from connector.telemetry.recent import SeenRequest
 
-MOST_FOUND: Final = 1_000
+MAX_FOUND: Final = 1_000
 """Most messages of one search: it ends there."""
 
 TITLE: Final = "flowTitle"
 NEVER_CAME: Final = "never came: the connector has accepted no message of it, and has kept none as a dead letter"
 NOT_FOUND: Final = "not found, and not everything was searched"
+
+DEAD_LETTERS: Final = "the dead letters"
+TOPICS: Final = "the topics"
+"""Places of a search, beside the journal."""
 
 State = Literal["published", "waiting", "dead letter", "replayed"]
 """What has become of a message; ``replayed``, as users read it: a dead letter that was reprocessed."""
@@ -206,6 +211,14 @@ class SearchReport:
         self.searched += searched
         self.found.sort(key=lambda one: one.received_at)
 
+    @contextmanager
+    def searching(self, place: str, errors: tuple[type[ConnectorError], ...]) -> Iterator[None]:
+        """Note in the report that a place cannot be searched now, and go on: other places may have the message."""
+        try:
+            yield
+        except errors as error:
+            self.add([], [unsearched(place, error)])
+
     def as_dict(self) -> dict[str, Any]:
         """As JSON values."""
         return {**msgspec.to_builtins(self), "whole": self.is_whole, "verdict": self.verdict}
@@ -214,6 +227,10 @@ class SearchReport:
     def of(cls, values: Mapping[str, Any]) -> "SearchReport":
         """The report whose :meth:`as_dict` these are."""
         return msgspec.convert(values, cls, strict=False)
+
+
+Found = tuple[list[Match], list[Coverage]]
+"""What one place has, and how far it was searched."""
 
 
 def unsearched(place: str, error: ConnectorError) -> Coverage:

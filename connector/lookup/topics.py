@@ -12,7 +12,7 @@ from connector.intake.dead_letters import DeadLetter, from_record
 from connector.kafka.partitions import partition_of
 from connector.kafka.reader import ConsumerRecord, OffsetRange, TopicReader, decode_record
 from connector.lookup.fixes import fix_of
-from connector.lookup.model import MOST_FOUND, TITLE, Coverage, Location, Match, SearchQuery, fields_of
+from connector.lookup.model import MAX_FOUND, TITLE, Coverage, Found, Location, Match, SearchQuery, fields_of
 from connector.message.headers import REQUEST_ID
 from connector.message.routes import DEAD_LETTERS, Routes
 from connector.message.schemas import Schema
@@ -22,8 +22,6 @@ EVENTS: Final = "events"
 
 OnProgress = Callable[[int, int], None]
 """Called with the records that were read so far, and those that are to be read."""
-
-Result = tuple[list[Match], list[Coverage]]
 
 
 class ReadProgress:
@@ -100,7 +98,7 @@ class TopicSearch:
         self._on_progress = on_progress
         self._on_event = on_event
 
-    def records(self, query: SearchQuery, *, all_partitions: bool = False) -> Result:
+    def records(self, query: SearchQuery, *, all_partitions: bool = False) -> Found:
         """Messages that are published.
 
         An ``instanceId`` is looked for in the partition of its key. Where that has nothing the text may be something
@@ -160,7 +158,7 @@ class TopicSearch:
 
     def _collect(
         self, streams: Mapping[str, str], query: SearchQuery, is_match: Callable[[Message], bool], key: bytes | None
-    ) -> Result:
+    ) -> Found:
         """The messages of the records that match; records of one message are one."""
         found: dict[tuple[str, str], Match] = {}
         searched = []
@@ -294,9 +292,9 @@ def _is_meant(letter: DeadLetter, query: SearchQuery) -> bool:
 
 
 def _is_enough(found: Sized, coverage: Coverage) -> bool:
-    if len(found) < MOST_FOUND:
+    if len(found) < MAX_FOUND:
         return False
-    coverage.is_whole, coverage.note = False, f"ended at {MOST_FOUND} of them: give a longer text, or a time"
+    coverage.is_whole, coverage.note = False, f"ended at {MAX_FOUND} of them: give a longer text, or a time"
     return True
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import quote
 
-from connector.errors import ConfigurationError
+from connector.errors import ConfigurationError, missing_extra
 from connector.notify.rules import ADDRESS, Target
 
 _STATUS: Final = re.compile(r"error=(\d{3})\b")
@@ -47,9 +47,7 @@ class Apprise:
             import apprise  # noqa: PLC0415 - an extra
             import requests  # noqa: PLC0415 - Apprise's own
         except ImportError as error:
-            raise ConfigurationError(
-                "notify needs Apprise, which is not installed: install the connector with the extra `notify`"
-            ) from error
+            raise missing_extra("notify: Apprise", "notify") from error
         self._apprise: Any = apprise
         self._answers = _Answers(requests.Session)
 

@@ -1,7 +1,6 @@
 """The API: where a message is; dead letters: list, show, reprocess."""
 
 import asyncio
-import base64
 from dataclasses import asdict
 from enum import Enum
 from typing import Annotated, Any, Final
@@ -15,6 +14,7 @@ from connector.intake.reprocessing import MAX_ATTEMPTS, Listing, Progress
 from connector.message.events import MAX_IDENTIFIER
 from connector.operations.context import Context
 from connector.operations.search import search
+from connector.text import text_or_base64
 
 MOST_LISTED: Final = 1_000
 _LETTERS: Final[list[str | Enum]] = ["dead letters"]
@@ -119,10 +119,7 @@ def listing_as_dict(listing: Listing) -> dict[str, Any]:
 
 def letter_as_dict(letter: DeadLetter, *, reprocessed: bool) -> dict[str, Any]:
     """As JSON values; a body that is not UTF-8 is Base64."""
-    try:
-        body, is_base64 = letter.body.decode(), False
-    except UnicodeDecodeError:
-        body, is_base64 = base64.b64encode(letter.body).decode(), True
+    body, is_base64 = text_or_base64(letter.body)
     return {**asdict(letter), "body": body, "bodyIsBase64": is_base64, "replayed": reprocessed}
 
 

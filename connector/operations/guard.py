@@ -15,6 +15,7 @@ from connector import answers
 from connector.operations import console
 from connector.operations.sessions import COOKIE, Sessions
 from connector.operations.token_throttle import TokenThrottle
+from connector.settings import is_loopback
 
 Scope = MutableMapping[str, Any]
 Event = MutableMapping[str, Any]
@@ -24,7 +25,6 @@ Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 OPEN: Final = frozenset({"/metrics", "/livez", "/readyz"})
 
-_LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 _ALWAYS: Final = (
     (b"x-content-type-options", b"nosniff"),
     (b"x-frame-options", b"DENY"),
@@ -131,7 +131,7 @@ def _is_ours(place: bytes) -> bool:
     """Whether a Host or an Origin names this machine."""
     text = place.decode("latin-1")
     try:
-        return urlsplit(text if "//" in text else f"//{text}").hostname in _LOOPBACK
+        return is_loopback(urlsplit(text if "//" in text else f"//{text}").hostname or "")
     except ValueError:
         return False
 

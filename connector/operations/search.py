@@ -1,14 +1,14 @@
 """One search over everything that a running connector has: its requests, its journal, the topics."""
 
-from collections.abc import Awaitable, Callable
+from typing import Final
 
 from connector.errors import ConfigurationError, OutsideUnreachable, Unavailable
 from connector.lookup import journal
-from connector.lookup.model import Coverage, Match, SearchQuery, SearchReport, unsearched
+from connector.lookup.model import DEAD_LETTERS, TOPICS, Found, SearchQuery, SearchReport
 from connector.lookup.topics import letter_found
 from connector.operations.context import Context
 
-_Result = tuple[list[Match], list[Coverage]]
+_NOT_NOW: Final = (Unavailable, OutsideUnreachable, ConfigurationError)
 
 
 async def search(context: Context, text: str, *, since: int | None = None, with_records: bool = True) -> SearchReport:
@@ -25,26 +25,22 @@ async def search(context: Context, text: str, *, since: int | None = None, with_
     request = context.recent.seen(text)
     query = SearchQuery(text, since, request)
     report = SearchReport(text, request)
-    report.add(*await _tried(journal.PLACE, lambda: _waiting(context, query)))
-    report.add(*await _tried("the dead letters", lambda: _letters(context, query)))
+    with report.searching(journal.PLACE, _NOT_NOW):
+        report.add(*await _waiting(context, query))
+    with report.searching(DEAD_LETTERS, _NOT_NOW):
+        report.add(*await _letters(context, query))
     if with_records and not query.is_nameless:
-        report.add(*await _tried("the topics", lambda: context.read(lambda reader: reader.messages(query))))
+        with report.searching(TOPICS, _NOT_NOW):
+            report.add(*await context.read(lambda reader: reader.messages(query)))
     return report
 
 
-async def _tried(where: str, look: Callable[[], Awaitable[_Result]]) -> _Result:
-    try:
-        return await look()
-    except (Unavailable, OutsideUnreachable, ConfigurationError) as error:
-        return [], [unsearched(where, error)]
-
-
-async def _waiting(context: Context, query: SearchQuery) -> _Result:
+async def _waiting(context: Context, query: SearchQuery) -> Found:
     found, searched = await journal.search(context.journal, query)
     searched.total = searched.records = context.health.backlog
     return found, [searched]
 
 
-async def _letters(context: Context, query: SearchQuery) -> _Result:
+async def _letters(context: Context, query: SearchQuery) -> Found:
     letters, searched = await context.read(lambda reader: reader.letters(query))
     return [letter_found(one, reprocessed=await context.letters.is_reprocessed(one)) for one in letters], searched

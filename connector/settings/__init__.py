@@ -21,7 +21,7 @@ from connector.settings.models import (
     Topics,
     Tracing,
 )
-from connector.settings.types import DEFAULT_SOURCE, EMBEDDED, REDACTED
+from connector.settings.types import DEFAULT_SOURCE, EMBEDDED, REDACTED, is_loopback
 
 __all__ = [
     "DEFAULT_SOURCE",
@@ -42,4 +42,5 @@ __all__ = [
     "Tracing",
     "check_properties",
     "environment_name",
+    "is_loopback",
 ]

@@ -228,6 +228,14 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f"the nearest known one is {close[0]}" if close else "no known one is similar"
 
 
+def is_loopback(host: str) -> bool:
+    """Whether an address, or the name of one, is reached from this machine alone."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
 def refusal(name: str, problem: str) -> ConfigurationError:
     """One line, whatever control characters the user's names hold."""
     return ConfigurationError(" ".join(printable(f"{name}: {problem}").split()))

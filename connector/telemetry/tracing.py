@@ -15,7 +15,7 @@ from opentelemetry.context import Context
 from opentelemetry.trace import INVALID_SPAN, Span, SpanKind, Status, StatusCode, Tracer, set_span_in_context
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from connector.errors import ConfigurationError
+from connector.errors import missing_extra
 from connector.kafka.publisher import Failures, Publisher
 from connector.values import ProducibleRecord
 
@@ -40,10 +40,7 @@ class Tracing:
             from opentelemetry.sdk.trace import TracerProvider  # noqa: PLC0415 - the same
             from opentelemetry.sdk.trace.export import BatchSpanProcessor  # noqa: PLC0415 - the same
         except ImportError as error:
-            raise ConfigurationError(
-                "WEDA_TRACING__ENABLED: the exporter is not installed: add the extra otlp "
-                "(pip install '.[otlp]' in the checkout)"
-            ) from error
+            raise missing_extra("WEDA_TRACING__ENABLED: the exporter of OpenTelemetry", "otlp") from error
         ours = Resource({"service.name": "weda-kafka-connector", "service.version": version})
         self._provider = TracerProvider(resource=ours.merge(_named(Resource.create())), shutdown_on_exit=False)
         self._provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))

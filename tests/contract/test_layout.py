@@ -152,8 +152,17 @@ def test_no_import_points_upwards():
     assert upwards == []
 
 
-@pytest.mark.parametrize(("one", "other"), [("receiver", "operations"), ("operations", "receiver")])
-def test_neighbours_do_not_import_each_other(one, other):
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("receiver", "operations"),
+        ("operations", "receiver"),
+        ("admin", "app"),
+        ("admin", "operations"),
+        ("cli", "operations"),
+    ],
+)
+def test_parts_that_share_what_is_below_them_do_not_import_each_other(one, other):
     assert [path for part, path, tree in files() if part == one and other in ours(tree)] == []
 
 

@@ -206,4 +206,4 @@ def test_without_the_extra_the_start_says_how_to_get_it():
 
     assert done.returncode == 2
     assert "WEDA_TRACING__ENABLED" in done.stderr
-    assert "add the extra otlp" in done.stderr
+    assert "add the extra `otlp`" in done.stderr

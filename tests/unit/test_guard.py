@@ -1,14 +1,17 @@
 """The guard of the operations listener: what the request says of its host opens no page."""
 
 import asyncio
+from itertools import islice
 
 import pytest
 from fastapi import Request
 from starlette.datastructures import URL
 
+from connector.admin.doctor import examine
 from connector.operations.guard import Guard
 from connector.operations.sessions import Sessions
 from connector.operations.token_throttle import MOST_A_SECOND, TokenThrottle
+from connector.settings import Settings, is_loopback
 
 
 async def asked(path: str, host: bytes) -> list[int]:
@@ -125,3 +128,16 @@ def test_a_session_ends_where_it_was_begun():
     assert not sessions.is_valid(one)
     assert sessions.is_valid(other)
     assert not Sessions("token").is_valid(other), "a restart ends all"
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "127.0.0.2", "::1"])
+def test_every_part_takes_the_same_addresses_for_this_machine(host):
+    assert is_loopback(host)
+    settings = Settings.load(environment={"WEDA_OPERATIONS__HOST": host})
+    first_checks = [finding.check for finding in islice(examine(settings), 2)]
+    assert first_checks == ["credentials", "brokers"], "no warning of a listener without a token"
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.7", "kafka", ""])
+def test_other_addresses_are_not_this_machine(host):
+    assert not is_loopback(host)

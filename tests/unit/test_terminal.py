@@ -9,7 +9,7 @@ from connector.cli import columns, history
 from connector.cli.exits import Exit, exit_of
 from connector.errors import ConfigurationError, ConnectorError, OutsideUnreachable
 from connector.kafka.reader import ConsumerRecord
-from connector.text import counted, one_line, printable
+from connector.text import counted, cut, escaped, one_line, printable, text_or_base64, visible, without_controls
 
 AT = 1_700_000_000_000
 SECOND, MINUTE, HOUR, DAY = 1_000, 60_000, 3_600_000, 86_400_000
@@ -31,6 +31,19 @@ def test_text_of_a_sender_keeps_to_its_line_and_steers_nothing():
     assert [one_line(None), one_line(""), one_line(0)] == ["-", "-", "0"]
     assert one_line("x" * 300) == "x" * 199 + "…"
     assert printable("a\r\nb\x07") == "a \nb "
+
+
+def test_each_way_to_make_text_harmless_keeps_what_its_reader_needs():
+    text = "审批\x1b[31m\n\u202e👨\u200d👩"
+    assert visible(text) == "审批\\u001b[31m\n\\u202e👨\u200d👩"
+    assert escaped(text) == r"审批\x1b[31m\n\u202e👨\u200d👩"
+    assert without_controls(text) == "审批[31m\n\u202e👨\u200d👩"
+    assert [cut("审批流程", limit) for limit in (5, 4, 3, 1)] == ["审批流程", "审批流程", "审批…", "…"]
+
+
+@pytest.mark.parametrize(("body", "shown"), [("审批".encode(), ("审批", False)), (b"\xff", ("/w==", True))])
+def test_a_body_that_is_no_text_is_shown_as_base64(body, shown):
+    assert text_or_base64(body) == shown
 
 
 @pytest.mark.parametrize("width", [4, 10])
