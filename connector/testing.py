@@ -194,12 +194,12 @@ class InMemoryJournal:
         if removed is not None:
             self._count(removed.request.source, published=1)
 
-    async def search(self, texts: Sequence[bytes], after: int, most: int) -> tuple[list[Admission], int | None]:
+    async def search(self, texts: Sequence[bytes], after: int, limit: int) -> tuple[list[Admission], int | None]:
         """Of the next rows those that hold one of the texts, and the sequence to go on behind."""
         await asyncio.sleep(0)
-        part = [self.rows[sequence] for sequence in sorted(self.rows) if sequence > after][:most]
+        part = [self.rows[sequence] for sequence in sorted(self.rows) if sequence > after][:limit]
         found = [row for row in part if any(text in row.content for text in texts)]
-        return found, part[-1].sequence if len(part) == most else None
+        return found, part[-1].sequence if len(part) == limit else None
 
     async def amend(self, admission: Admission) -> None:
         """Replace the row of the same sequence, if there is one."""

@@ -56,7 +56,7 @@ def postgres() -> Iterator[Postgres]:
 @pytest.fixture
 def database(postgres: Postgres) -> Postgres:
     """The same, with empty tables."""
-    postgres.ask("TRUNCATE weda_replica, weda_lane, weda_row, weda_dedup_key, weda_counter", role=OWNER)
+    postgres.ask("TRUNCATE weda_replica, weda_lane, weda_row, weda_dedup_key, weda_note", role=OWNER)
     return postgres
 
 

@@ -78,8 +78,6 @@ from connector.values import ProducibleRecord, Request
 
 VERSION: Final = version("weda-kafka-connector")
 
-AnyOrder = LocalOrder | SharedOrder
-
 _STOP_SHARE: Final = 0.3
 _LOG = structlog.get_logger("connector.app")
 
@@ -401,7 +399,7 @@ class Connector:
 
     async def _start_delivery(
         self, journal: Journal, shared: SharedJournal | None, contents: Contents, duplicates: Duplicates
-    ) -> tuple[Delivery, AnyOrder]:
+    ) -> tuple[Delivery, Order]:
         await self.publisher.start()
         self.health.watchdog.watch("publisher", lambda: self.publisher.is_alive)
         tracing = self._tracing
@@ -418,14 +416,14 @@ class Connector:
 
     def _local_order(
         self, publisher: Publisher, journal: Journal, contents: Contents, duplicates: Duplicates
-    ) -> tuple[Delivery, AnyOrder]:
+    ) -> tuple[Delivery, Order]:
         counts = LaneCounts(contents.lanes)
         delivery = self._delivery(publisher, journal, contents, counts)
         return delivery, LocalOrder(delivery, duplicates, counts)
 
     def _shared_order(
         self, publisher: Publisher, shared: SharedJournal, contents: Contents, duplicates: Duplicates
-    ) -> tuple[Delivery, AnyOrder]:
+    ) -> tuple[Delivery, Order]:
         delivery = self._delivery(LeasedPublisher(publisher, shared.lease), shared, contents, shared.lanes)
         patience = self._settings.receiver.reply_deadline_seconds
         order = SharedOrder(shared, delivery, duplicates, self.metrics, reply_deadline_seconds=patience)
@@ -568,7 +566,7 @@ class Connector:
         self._watchers.start("gauges", gauges.run)
 
     def _open_console(
-        self, pipeline: Pipeline, journal: Journal, order: AnyOrder, resolved: Resolved | None, delivery: Delivery
+        self, pipeline: Pipeline, journal: Journal, order: Order, resolved: Resolved | None, delivery: Delivery
     ) -> None:
         """Give the operations listener what it needs beyond probes."""
         reader = KafkaReader(self.bootstrap_servers, lambda: self.settings, self.health)
@@ -576,7 +574,7 @@ class Connector:
             pipeline,
             journal,
             order,
-            count_in_journal=order.waiting_dead_letters,
+            count_in_journal=order.dead_letters_in_journal,
             sources=self._settings.sources,
             read=reader.dead_letters,
         )

@@ -86,11 +86,11 @@ class Position:
 
     Attributes:
         sequence: Its number; the rows of a lane are published in the order of their sequences.
-        is_behind_rows: Whether the lane has rows in front of it.
+        lane_has_rows: Whether the lane has rows in front of it.
     """
 
     sequence: int
-    is_behind_rows: bool
+    lane_has_rows: bool
 
 
 class Delivery:
@@ -209,11 +209,11 @@ class Delivery:
         """
         completion: Completion[Durability] = Completion()
         if position is None:
-            position = Position(self._next_sequence, is_behind_rows=False)
+            position = Position(self._next_sequence, lane_has_rows=False)
             self._next_sequence += 1
         admission = Admission(position.sequence, lane, request, records, note)
         entry = LaneEntry(admission, row=RowState.NONE, completion=completion, since=self._loop.time())
-        if note is not None or position.is_behind_rows or self._must_journal(lane):
+        if note is not None or position.lane_has_rows or self._must_journal(lane):
             self._spill(lane, entry)
         else:
             self._send(lane, entry)

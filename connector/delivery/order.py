@@ -46,19 +46,8 @@ class DoneElsewhere(ConnectorError):
     stage = "reprocess"
 
 
-class Order(Protocol):
-    """Admits messages so that those of an instance are published in the order of their admission."""
-
-    def admit(self, message: NewMessage) -> Completion[Durability]:
-        """Fix the message's position in its lane and send it on.
-
-        Returns:
-            Its errors are ``Unavailable``, and what `NewMessage.in_conflict` fails with.
-        """
-
-
 class Idempotency(Protocol):
-    """What one replica may do and no other may repeat; both implementations of `Order` have it."""
+    """What one replica may do and no other may repeat."""
 
     def use(self, dedup_key: DedupKey) -> Completion[DedupState]:
         """Begin to use a key that may be used once, such as the id of a signed request.
@@ -83,6 +72,24 @@ class Idempotency(Protocol):
             DoneElsewhere: The note is in the journal, but the replica that wrote it is gone before it said whether the
                 message is safe: what is behind it in its lane has to wait.
             Unavailable: It cannot be found out now.
+        """
+
+
+class Order(Idempotency, Protocol):
+    """Admits messages so that those of an instance are published in the order of their admission."""
+
+    def admit(self, message: NewMessage) -> Completion[Durability]:
+        """Fix the message's position in its lane and send it on.
+
+        Returns:
+            Its errors are ``Unavailable``, and what `NewMessage.in_conflict` fails with.
+        """
+
+    async def dead_letters_in_journal(self) -> int:
+        """How many dead letters wait in the journal, of all replicas.
+
+        Raises:
+            Unavailable: The journal does not answer.
         """
 
 
@@ -152,7 +159,7 @@ class LocalOrder:
         """Run the work, always: no other replica could have done it."""
         return await work()
 
-    async def waiting_dead_letters(self) -> int:
+    async def dead_letters_in_journal(self) -> int:
         """How many dead letters wait in the journal."""
         return self._journaled.dead_letters
 

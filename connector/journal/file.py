@@ -278,29 +278,29 @@ class JournalFile:
             after = lane
         return found
 
-    def search(self, texts: Sequence[bytes], after: int, most: int) -> tuple[list[StoredRow], int | None]:
+    def search(self, texts: Sequence[bytes], after: int, limit: int) -> tuple[list[StoredRow], int | None]:
         """Of the next rows behind a sequence those that hold one of the texts, and the sequence to go on behind.
 
         Raises:
             DamagedFile: A row is not as it was written.
         """
         part = "SELECT sequence FROM message WHERE sequence > ? ORDER BY sequence LIMIT ?"
-        count, last = next(self._database.execute(f"SELECT count(*), max(sequence) FROM ({part})", (after, most)))  # noqa: S608 - ours
+        count, last = next(self._database.execute(f"SELECT count(*), max(sequence) FROM ({part})", (after, limit)))  # noqa: S608 - ours
         holds = " OR ".join("instr(content, ?)" for _ in texts)
         query = f"SELECT * FROM message WHERE sequence IN ({part}) AND ({holds}) ORDER BY sequence"  # noqa: S608 - ours
-        rows = [StoredRow._make(columns) for columns in self._database.execute(query, (after, most, *texts))]
+        rows = [StoredRow._make(columns) for columns in self._database.execute(query, (after, limit, *texts))]
         for row in rows:
             row.check()
-        return rows, last if count == most else None
+        return rows, last if count == limit else None
 
     def read_note(self, name: str) -> int:
         """The number of a note, or 0."""
         return self._one("SELECT value FROM remembered WHERE name = ?", (name,)) or 0
 
-    def read_notes(self, prefix: str, after: str = "", most: int = -1) -> dict[str, int]:
+    def read_notes(self, prefix: str, after: str = "", limit: int = -1) -> dict[str, int]:
         """Notes whose name starts so, those behind a name, in the order of names; all of them, or so many."""
         query = "SELECT name, value FROM remembered WHERE name > ? AND substr(name, 1, ?) = ? ORDER BY name LIMIT ?"
-        return dict(self._database.execute(query, (after, len(prefix), prefix, most)))
+        return dict(self._database.execute(query, (after, len(prefix), prefix, limit)))
 
     # --- what changes it ---
 

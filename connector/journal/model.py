@@ -190,8 +190,8 @@ class Journal(Protocol):
         Lanes in ``skip`` are passed over.
         """
 
-    async def search(self, texts: Sequence[bytes], after: int, most: int) -> tuple[list[Admission], int | None]:
-        """Of the next ``most`` rows behind a sequence, those that hold one of the texts.
+    async def search(self, texts: Sequence[bytes], after: int, limit: int) -> tuple[list[Admission], int | None]:
+        """Of the next ``limit`` rows behind a sequence, those that hold one of the texts.
 
         Returns:
             These, and the sequence to go on behind; None once there are no more rows.

@@ -140,9 +140,9 @@ class SqliteJournal:
         )
         return rows
 
-    async def search(self, texts: Sequence[bytes], after: int, most: int) -> tuple[list[Admission], int | None]:
+    async def search(self, texts: Sequence[bytes], after: int, limit: int) -> tuple[list[Admission], int | None]:
         """Rows that hold one of the texts; see :class:`Journal`."""
-        return await self._ask(partial(_search, texts=texts, after=after, most=most), writes=False)  # type: ignore[no-any-return]
+        return await self._ask(partial(_search, texts=texts, after=after, limit=limit), writes=False)  # type: ignore[no-any-return]
 
     async def state(self) -> JournalState:
         """How full the journal is and since when."""
@@ -169,7 +169,7 @@ class SqliteJournal:
         after = ""
         while True:  # in parts, between which messages are written
             part = await self._ask(
-                partial(JournalFile.read_notes, prefix=prefix, after=after, most=_PART), writes=False
+                partial(JournalFile.read_notes, prefix=prefix, after=after, limit=_PART), writes=False
             )
             found |= part
             if len(part) < _PART:
@@ -426,8 +426,8 @@ def _contents(file: JournalFile) -> Contents:
     return Contents(file.lanes(), file.sources(), file.next_sequence(), file.accounts())
 
 
-def _search(file: JournalFile, texts: Sequence[bytes], after: int, most: int) -> tuple[list[Admission], int | None]:
-    rows, last = file.search(texts, after, most)
+def _search(file: JournalFile, texts: Sequence[bytes], after: int, limit: int) -> tuple[list[Admission], int | None]:
+    rows, last = file.search(texts, after, limit)
     return [row.admission() for row in rows], last
 
 

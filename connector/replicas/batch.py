@@ -13,14 +13,13 @@ from typing import Any, Final, NamedTuple
 
 from connector.delivery.duplicates import DedupKey, DedupState
 from connector.errors import Unavailable
-from connector.journal.model import Admission, outcome_unknown
-from connector.replicas.database import unavailable
+from connector.journal.model import Admission, outcome_unknown, refusal
 
 APPLY: Final = """
-    SELECT refused, has_more, dedup_states, sequences, is_owner, backlogs FROM weda_apply_batch(
+    SELECT refused, has_more, dedup_states, sequences, is_owner, rows_in_lane FROM weda_apply_batch(
         replica => %(replica)s,
         batch_number => %(batch_number)s,
-        repeats_within => make_interval(secs => %(repeats_within)s),
+        dedup_window => make_interval(secs => %(dedup_window)s),
         safe_keys => %(safe_keys)s::bytea[],
         safe_fingerprints => %(safe_fingerprints)s::bytea[],
         void_keys => %(void_keys)s::bytea[],
@@ -57,25 +56,26 @@ class ClaimResult:
         dedup_state: Of the message's key: new, in conflict, pending on another replica, or safe.
         sequence: Its position in the order.
         is_owner: Whether this replica owns its lane.
-        is_behind_rows: Whether its lane has rows in front of it.
+        lane_has_rows: Whether its lane has rows, all of which are before it.
     """
 
     dedup_state: DedupState
     sequence: int
     is_owner: bool
-    is_behind_rows: bool
+    lane_has_rows: bool
 
 
 class BatchResult(NamedTuple):
     """What the database returns.
 
     Attributes:
-        refused: Which of the rows were not stored, counted from 1: their lanes are another replica's now.
+        refused: Which of the rows were not stored, by their place in the batch, which SQL counts from 1: their lanes
+            are another replica's now.
         has_more: Whether a lane of the batch that is this replica's has rows left.
         dedup_states: What is known of each claim's key, in the order of the claims.
         sequences: The position of each.
         is_owner: Whether this replica owns the lane of each; None where nothing was claimed.
-        rows_before: How many rows the lane of each has in front of it; None as well.
+        rows_in_lane: How many rows the lane of each has, all of them before it; None as well.
     """
 
     refused: list[int]
@@ -83,7 +83,7 @@ class BatchResult(NamedTuple):
     dedup_states: list[str]
     sequences: list[int]
     is_owner: list[bool | None]
-    rows_before: list[int | None]
+    rows_in_lane: list[int | None]
 
 
 @dataclass(slots=True)
@@ -97,12 +97,12 @@ class Claim:
 
 @dataclass(slots=True)
 class NewRow:
-    """A row to store: under the sequence that it has, or `is_behind` everything in another replica's lane."""
+    """A row to store: under the sequence that it has, or `is_appended` to another replica's lane."""
 
     admission: Admission
     content: bytes
     dedup_key: DedupKey | None
-    is_behind: bool
+    is_appended: bool
     done: asyncio.Future[None]
 
 
@@ -174,7 +174,7 @@ class Batch:
         return {
             "replica": replica,
             "batch_number": number,
-            "repeats_within": dedup_window_seconds,
+            "dedup_window": dedup_window_seconds,
             "safe_keys": [key for key, _ in safe],
             "safe_fingerprints": [fingerprint for _, fingerprint in safe],
             "void_keys": [key for key, _ in void],
@@ -184,7 +184,7 @@ class Batch:
             "amended_sequences": [sequence for sequence, _ in amends],
             "amended_lanes": [admission.lane.encode() for _, admission in amends],
             "amended_contents": [admission.content for _, admission in amends],
-            "stored_sequences": [None if row.is_behind else row.admission.sequence for row in rows],
+            "stored_sequences": [None if row.is_appended else row.admission.sequence for row in rows],
             "stored_lanes": [row.admission.lane.encode() for row in rows],
             **_dedup_columns("stored", [row.dedup_key for row in rows]),
             "stored_sources": [row.admission.request.source for row in rows],
@@ -202,11 +202,11 @@ class Batch:
             change.complete(None)
         for number, row in enumerate(self.rows, start=1):
             is_refused = number in result.refused
-            _complete(row.done, unavailable("its lane is another replica's now") if is_refused else None)
-        for claim, dedup_state, sequence, is_owner, rows_before in zip(
-            self.claims, result.dedup_states, result.sequences, result.is_owner, result.rows_before, strict=True
+            _complete(row.done, refusal("its lane is another replica's now") if is_refused else None)
+        for claim, dedup_state, sequence, is_owner, rows_in_lane in zip(
+            self.claims, result.dedup_states, result.sequences, result.is_owner, result.rows_in_lane, strict=True
         ):
-            _complete(claim.result, ClaimResult(DedupState(dedup_state), sequence, bool(is_owner), bool(rows_before)))
+            _complete(claim.result, ClaimResult(DedupState(dedup_state), sequence, bool(is_owner), bool(rows_in_lane)))
 
     def fail(self, error: Unavailable) -> None:
         """The batch is rolled back, or nobody knows, and it is not executed again."""
@@ -226,8 +226,11 @@ class Batch:
         """Refuse what must not be executed twice; what is left may have been executed already, without harm."""
         self.void += [claim.dedup_key for claim in self.claims if claim.dedup_key is not None]
         self.fail_claims(error)
-        behind, self.rows = [row for row in self.rows if row.is_behind], [row for row in self.rows if not row.is_behind]
-        for row in behind:
+        # A row under a claimed sequence is stored once, however often it is asked for. An appended row draws a new
+        # sequence each time, and would be published twice.
+        appended = [row for row in self.rows if row.is_appended]
+        self.rows = [row for row in self.rows if not row.is_appended]
+        for row in appended:
             _complete(row.done, outcome_unknown(error))
 
 

@@ -5,13 +5,13 @@ from typing import Final
 
 from connector.delivery.duplicates import DedupKey
 from connector.errors import Unavailable
-from connector.journal.model import Admission
+from connector.journal.model import FULL, Admission, refusal
 from connector.replicas.batch import APPLY, Batch, BatchResult, Change, Claim, ClaimResult, NewRow
-from connector.replicas.database import Connection, DatabaseError, DatabaseHealth, unavailable
+from connector.replicas.database import Connection, DatabaseError, DatabaseHealth
 from connector.replicas.lanes import SharedLanes
 from connector.replicas.membership import Membership
 
-_MOST_IN_BATCH: Final = 500
+_MAX_BATCH: Final = 500
 _STATEMENT_SECONDS: Final = 2.0
 _RETRY_SECONDS: Final = 0.2
 
@@ -68,17 +68,30 @@ class Batches:
         self._has_requests.set()
         return await claim.result
 
-    async def store(self, admission: Admission, dedup_key: DedupKey | None, *, is_behind: bool) -> None:
-        """Return when the row is committed; see `connector.replicas.batch.NewRow`.
+    async def store(self, admission: Admission, dedup_key: DedupKey | None) -> None:
+        """Return when the row is committed in this replica's lane, under the sequence that was claimed.
 
         Raises:
-            Unavailable: It is not, or nobody knows.
+            Unavailable: It is refused.
+            OutcomeUnknown: It may be committed.
         """
+        await self._add(admission, dedup_key, is_appended=False)
+
+    async def append(self, admission: Admission, dedup_key: DedupKey | None) -> None:
+        """Return when the row is committed at the end of another replica's lane.
+
+        Raises:
+            Unavailable: It is refused.
+            OutcomeUnknown: It may be committed.
+        """
+        await self._add(admission, dedup_key, is_appended=True)
+
+    async def _add(self, admission: Admission, dedup_key: DedupKey | None, *, is_appended: bool) -> None:
         content = admission.content
         if self._lanes.bytes + len(content) > self._max_bytes:
-            raise Unavailable("the shared journal is full (WEDA_JOURNAL__MAX_BYTES): send it again", retry_after=5)
+            raise refusal(FULL)
         self._membership.check_lease()
-        row = NewRow(admission, content, dedup_key, is_behind, asyncio.get_running_loop().create_future())
+        row = NewRow(admission, content, dedup_key, is_appended, asyncio.get_running_loop().create_future())
         self._next.rows.append(row)
         self._has_requests.set()
         self._lanes.bytes += len(content)
@@ -100,13 +113,13 @@ class Batches:
         """
         await self._change(self._next.amends, admission.sequence, admission)
 
-    def mark_safe(self, dedup_key: DedupKey) -> None:
-        """A message with the key is published."""
+    def set_key_safe(self, dedup_key: DedupKey) -> None:
+        """A message with the key is published: a duplicate of it, at any replica, is answered as accepted."""
         self._next.safe.append(dedup_key)
         self._has_requests.set()
 
-    def mark_void(self, dedup_key: DedupKey) -> None:
-        """A message with the key was refused."""
+    def set_key_void(self, dedup_key: DedupKey) -> None:
+        """A message with the key was refused: whoever sends it again sends a new one."""
         self._next.void.append(dedup_key)
         self._has_requests.set()
 
@@ -117,12 +130,12 @@ class Batches:
 
     def fail(self, why: str) -> None:
         """Refuse what is requested and not under way."""
-        self._next.fail(unavailable(why))
+        self._next.fail(refusal(why))
         self._next = Batch()
 
     async def _change(self, changes: dict[int, Change], sequence: int, admission: Admission | None) -> None:
         if self._membership.lease.is_lost:
-            raise unavailable("the lease has run out")
+            raise refusal("the lease has run out")
         change, done = changes.setdefault(sequence, Change()), asyncio.get_running_loop().create_future()
         change.admission = admission
         change.waiting.append(done)
@@ -146,8 +159,8 @@ class Batches:
         """What goes into this batch: everything that fits."""
         batch, rest = self._next, Batch()
         self._next = rest
-        batch.claims, rest.claims = batch.claims[:_MOST_IN_BATCH], batch.claims[_MOST_IN_BATCH:]
-        batch.rows, rest.rows = batch.rows[:_MOST_IN_BATCH], batch.rows[_MOST_IN_BATCH:]
+        batch.claims, rest.claims = batch.claims[:_MAX_BATCH], batch.claims[_MAX_BATCH:]
+        batch.rows, rest.rows = batch.rows[:_MAX_BATCH], batch.rows[_MAX_BATCH:]
         # Lanes that are in use again are released when their last message is unpinned.
         batch.released = {lane for lane in batch.released if not self._lanes.is_in_use(lane)}
         if rest.is_empty:
@@ -161,14 +174,14 @@ class Batches:
         try:
             [row] = await self._connection.execute(APPLY, parameters, seconds=_STATEMENT_SECONDS)
         except DatabaseError as error:
-            self._membership.note_error(error)
-            await self._retry(batch, unavailable(error.public))
+            self._membership.record_error(error)
+            await self._retry(batch, refusal(error.public))
         else:
-            self._health.note_success()
+            self._health.record_success()
             result = BatchResult(*row)
             batch.complete(result)
             if result.has_more:
-                self._lanes.note_rows()
+                self._lanes.set_has_rows()
         finally:
             self._is_executing = False
 

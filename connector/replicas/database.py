@@ -5,8 +5,6 @@ from typing import Any, ClassVar, Final, Protocol
 
 import structlog
 
-from connector.errors import Unavailable
-
 LEASE_LOST: Final = "WL001"
 """The SQLSTATE by which the functions of the database say that a replica's lease has run out."""
 
@@ -17,7 +15,7 @@ class DatabaseError(Exception):
     """A statement has no result; the text is for operators.
 
     Attributes:
-        public: What a source may read of it: not where the database is.
+        public: What a source may read of it, as a clause: not where the database is.
     """
 
     public: ClassVar[str]
@@ -68,18 +66,13 @@ class DatabaseHealth:
     def __init__(self) -> None:
         self.problem = ""
 
-    def note_error(self, error: DatabaseError) -> None:
+    def record_error(self, error: DatabaseError) -> None:
         """A statement has failed."""
         problem = str(error)
         if problem != self.problem:
             _LOG.warning("the shared journal", problem=problem)
         self.problem = problem
 
-    def note_success(self) -> None:
+    def record_success(self) -> None:
         """What replicas write has been written."""
         self.problem = ""
-
-
-def unavailable(why: str) -> Unavailable:
-    """The error of a shared journal that takes nothing now, with the reason as a clause."""
-    return Unavailable(f"the shared journal cannot take the message: {why}", retry_after=5)

@@ -17,10 +17,10 @@ from typing import Any, Final
 from connector import supervision
 from connector.delivery.duplicates import DedupKey
 from connector.errors import Unavailable
-from connector.journal.model import DEAD_LETTER_LANE, Admission, Contents, JournalState, Oldest
+from connector.journal.model import DEAD_LETTER_LANE, Admission, Contents, JournalState, Oldest, refusal
 from connector.replicas.batch import ClaimResult
 from connector.replicas.batches import Batches
-from connector.replicas.database import Connection, DatabaseError, DatabaseHealth, unavailable
+from connector.replicas.database import Connection, DatabaseError, DatabaseHealth
 from connector.replicas.lanes import SharedLanes
 from connector.replicas.lease import Lease
 from connector.replicas.membership import LATE_SECONDS, Membership
@@ -29,12 +29,12 @@ _READ_SECONDS: Final = 5.0
 _OPEN_SECONDS: Final = 3.0
 _CLOSE_SECONDS: Final = 3.0
 _EXPIRE_SECONDS: Final = 10.0
-_MOST_EXPIRED: Final = 10_000
+_MAX_EXPIRED: Final = 10_000
 
 _FIRST_ROWS: Final = """
     SELECT r.lane, r.sequence, r.content FROM (
         SELECT lane FROM weda_lane
-        WHERE owner = %(replica)s AND lane > %(after)s AND backlog > 0 AND lane <> ALL (%(skip)s::bytea[])
+        WHERE owner = %(replica)s AND lane > %(after)s AND rows_in_lane > 0 AND lane <> ALL (%(skip)s::bytea[])
         ORDER BY lane LIMIT %(lanes)s
     ) l,
     LATERAL (SELECT * FROM weda_row o WHERE o.lane = l.lane ORDER BY o.sequence LIMIT %(depth)s) r
@@ -42,7 +42,7 @@ _FIRST_ROWS: Final = """
 """
 _SEARCH: Final = """
     WITH part AS (
-        SELECT sequence, lane, content FROM weda_row WHERE sequence > %(after)s ORDER BY sequence LIMIT %(most)s
+        SELECT sequence, lane, content FROM weda_row WHERE sequence > %(after)s ORDER BY sequence LIMIT %(limit)s
     )
     SELECT rows, last, sequence, lane, content
     FROM (SELECT count(*) AS rows, max(sequence) AS last FROM part) AS whole
@@ -66,23 +66,23 @@ _WAITING: Final = """
     )
     GROUP BY r.source
 """
-_WAITING_LETTERS: Final = "SELECT count(*) FROM weda_row WHERE lane >= %(first)s AND lane < %(behind)s"
-_LETTERS: Final = {
+_COUNT_DEAD_LETTERS: Final = "SELECT count(*) FROM weda_row WHERE lane >= %(first)s AND lane < %(behind)s"
+_DEAD_LETTER_LANES: Final = {
     "first": DEAD_LETTER_LANE.encode(),
     "behind": f"{DEAD_LETTER_LANE[:-1]}{chr(ord(DEAD_LETTER_LANE[-1]) + 1)}".encode(),
 }
 _WRITE_NOTE: Final = """
-    INSERT INTO weda_counter AS c (name, value) VALUES (%(name)s, %(value)s)
+    INSERT INTO weda_note AS c (name, value) VALUES (%(name)s, %(value)s)
     ON CONFLICT (name) DO UPDATE SET value = greatest(c.value, excluded.value)
 """
-_READ_NOTE: Final = "SELECT value FROM weda_counter WHERE name = %(name)s"
-_READ_NOTES: Final = "SELECT name, value FROM weda_counter WHERE starts_with(name, %(prefix)s)"
-_DELETE_NOTES: Final = "DELETE FROM weda_counter WHERE name = ANY (%(names)s)"
+_READ_NOTE: Final = "SELECT value FROM weda_note WHERE name = %(name)s"
+_READ_NOTES: Final = "SELECT name, value FROM weda_note WHERE starts_with(name, %(prefix)s)"
+_DELETE_NOTES: Final = "DELETE FROM weda_note WHERE name = ANY (%(names)s)"
 _EXPIRE: Final = """
     SELECT weda_expire_dedup_keys(
-        repeats_within => make_interval(secs => %(repeats_within)s),
-        most_kept => %(most_kept)s,
-        most_removed => %(most_removed)s
+        dedup_window => make_interval(secs => %(dedup_window)s),
+        max_dedup_keys => %(max_dedup_keys)s,
+        row_limit => %(row_limit)s
     )
 """
 
@@ -144,9 +144,9 @@ class SharedJournal:
         """Whether the brokers answer another replica and not this one: it lets nothing in, so that senders go there."""
         return self._membership.reachability.is_isolated
 
-    def note_kafka(self, *, answers: bool) -> None:
+    def set_reaches_kafka(self, *, answers: bool) -> None:
         """The brokers have answered this replica now, or no longer answer it."""
-        self._membership.reachability.note_own(answers=answers)
+        self._membership.reachability.set_own(answers=answers)
 
     @property
     def is_alive(self) -> bool:
@@ -178,7 +178,7 @@ class SharedJournal:
 
     async def admit(self, admission: Admission) -> None:
         """Return when the row is committed in a lane of this replica's."""
-        await self._batches.store(admission, self._keys.get(admission.sequence), is_behind=False)
+        await self._batches.store(admission, self._keys.get(admission.sequence))
 
     async def remove(self, sequence: int) -> None:
         """Return when the row's removal is committed, while its lane is this replica's."""
@@ -207,16 +207,16 @@ class SharedJournal:
             found.setdefault(lane, []).append(Admission.of_content(sequence, lane.decode(), content))
         return list(found.values())
 
-    async def search(self, texts: Sequence[bytes], after: int, most: int) -> tuple[list[Admission], int | None]:
+    async def search(self, texts: Sequence[bytes], after: int, limit: int) -> tuple[list[Admission], int | None]:
         """Rows of all replicas that hold one of the texts.
 
         Raises:
             Unavailable: The database does not answer.
         """
-        rows = await self._read(_SEARCH, {"texts": list(texts), "after": after, "most": most})
+        rows = await self._read(_SEARCH, {"texts": list(texts), "after": after, "limit": limit})
         count, last = rows[0][:2]
         found = [Admission.of_content(row[2], row[3].decode(), row[4]) for row in rows if row[2] is not None]
-        return found, last if count == most else None
+        return found, last if count == limit else None
 
     async def state(self) -> JournalState:
         """How full it is, and since when.
@@ -237,13 +237,13 @@ class SharedJournal:
         counts = await self._read(_WAITING, {"replica": self._membership.replica_id, "late": LATE_SECONDS})
         return {str(source): int(count) for source, count in counts}
 
-    async def waiting_dead_letters(self) -> int:
+    async def count_dead_letters(self) -> int:
         """How many of the rows of all replicas are dead letters.
 
         Raises:
             Unavailable: The database does not answer.
         """
-        [(count,)] = await self._read(_WAITING_LETTERS, _LETTERS)
+        [(count,)] = await self._read(_COUNT_DEAD_LETTERS, _DEAD_LETTER_LANES)
         return int(count)
 
     async def write_note(self, name: str, value: int) -> None:
@@ -277,19 +277,20 @@ class SharedJournal:
         """Ask for a message's position; the lane has to be pinned, until nothing of the message is left in memory.
 
         Raises:
-            Unavailable: The database does not answer, this replica has no lease, or another one should be asked.
+            Unavailable: The database does not answer, or this replica has no lease or is isolated.
         """
         if self.is_isolated:
             raise Unavailable("this replica does not reach Kafka, another one does: send it again", retry_after=1)
         return await self._batches.claim(lane, dedup_key)
 
     async def append(self, admission: Admission, dedup_key: DedupKey | None) -> None:
-        """Return when a row is committed behind everything in a lane that is another replica's.
+        """Return when a row is committed at the end of a lane that is another replica's.
 
         Raises:
-            Unavailable: It is not, or nobody knows.
+            Unavailable: It is refused.
+            OutcomeUnknown: It may be committed.
         """
-        await self._batches.store(admission, dedup_key, is_behind=True)
+        await self._batches.append(admission, dedup_key)
 
     def remember_key(self, sequence: int, dedup_key: DedupKey) -> None:
         """The key of a message: it is safe if the message becomes a row."""
@@ -299,13 +300,13 @@ class SharedJournal:
         """The message is no row and becomes none."""
         self._keys.pop(sequence, None)
 
-    def mark_published(self, dedup_key: DedupKey) -> None:
-        """A message with the key is published; written behind."""
-        self._batches.mark_safe(dedup_key)
+    def set_key_safe(self, dedup_key: DedupKey) -> None:
+        """A message with the key is published; written with the next batch."""
+        self._batches.set_key_safe(dedup_key)
 
-    def mark_void(self, dedup_key: DedupKey) -> None:
-        """A message with the key was refused; written behind."""
-        self._batches.mark_void(dedup_key)
+    def set_key_void(self, dedup_key: DedupKey) -> None:
+        """A message with the key was refused; written with the next batch."""
+        self._batches.set_key_void(dedup_key)
 
     def _release(self, lane: str) -> None:
         self._batches.release(lane)
@@ -318,14 +319,14 @@ class SharedJournal:
         while True:
             await asyncio.sleep(_EXPIRE_SECONDS)
             with contextlib.suppress(Unavailable):
-                while await self._expire_dedup_keys() >= _MOST_EXPIRED:
+                while await self._expire_dedup_keys() >= _MAX_EXPIRED:
                     pass
 
     async def _expire_dedup_keys(self) -> int:
         bounds = {
-            "repeats_within": self._dedup_window_seconds,
-            "most_kept": self._max_dedup_keys,
-            "most_removed": _MOST_EXPIRED,
+            "dedup_window": self._dedup_window_seconds,
+            "max_dedup_keys": self._max_dedup_keys,
+            "row_limit": _MAX_EXPIRED,
         }
         [(removed,)] = await self._read(_EXPIRE, bounds)
         return int(removed)
@@ -334,5 +335,5 @@ class SharedJournal:
         try:
             return await self._for_reads.execute(sql, parameters, seconds=_READ_SECONDS)
         except DatabaseError as error:
-            self._health.note_error(error)
-            raise unavailable(error.public) from error
+            self._health.record_error(error)
+            raise refusal(error.public) from error

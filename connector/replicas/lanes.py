@@ -40,7 +40,7 @@ class SharedLanes:
     def written(self, lane: str, *, is_stored: bool) -> None:
         """The write has ended; what was stored is known to claims from now on."""
         if is_stored:
-            self.note_rows()
+            self.set_has_rows()
         self._decrement(self._writes, lane)
 
     def removed(self, lane: str) -> None:
@@ -50,7 +50,7 @@ class SharedLanes:
         # Whether it was the last row, only the database knows: it keeps a lane that has rows.
         self._free_unless_in_use(lane)
 
-    def note_rows(self) -> None:
+    def set_has_rows(self) -> None:
         """There are rows in this replica's lanes, of whatever number."""
         self.own_rows = max(self.own_rows, 1)
 

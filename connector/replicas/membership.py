@@ -12,13 +12,13 @@ from typing import Final
 
 import structlog
 
+from connector.journal.model import refusal
 from connector.replicas.database import (
     LEASE_LOST,
     Connection,
     DatabaseError,
     DatabaseHealth,
     StatementError,
-    unavailable,
 )
 from connector.replicas.lanes import SharedLanes
 from connector.replicas.lease import GRANT_SECONDS, Lease
@@ -30,7 +30,7 @@ LATE_SECONDS: Final = GRANT_SECONDS - 3.0
 _STATEMENT_SECONDS: Final = 2.0
 _RENEW_SECONDS: Final = 1.0
 _RETRY_SECONDS: Final = 0.2
-_MOST_LANES: Final = 1_000
+_MAX_TAKEOVERS: Final = 1_000
 _LOG = structlog.get_logger("connector.journal")
 
 _REGISTER: Final = """
@@ -39,8 +39,8 @@ _REGISTER: Final = """
     ON CONFLICT DO NOTHING
 """
 _RENEW: Final = """
-    SELECT backlog, bytes FROM weda_renew_lease(
-        replica => %(replica)s, lease => make_interval(secs => %(lease)s), most_lanes => %(most_lanes)s
+    SELECT own_rows, bytes FROM weda_renew_lease(
+        replica => %(replica)s, lease => make_interval(secs => %(lease)s), lane_limit => %(lane_limit)s
     )
 """
 _REPORT_REACH: Final = """
@@ -63,7 +63,7 @@ class Membership:
 
     Args:
         connection: To the database.
-        lanes: Where the database's counts are noted.
+        lanes: Where the database's counts are kept.
         health: Of the database.
         on_loss: Called on the event loop, once, when the lease is lost.
 
@@ -92,7 +92,7 @@ class Membership:
             try:
                 await self._renew()
             except DatabaseError as error:
-                self.note_error(error)
+                self.record_error(error)
             await asyncio.sleep(_RETRY_SECONDS if self._health.problem else _RENEW_SECONDS)
         self._lose()
 
@@ -105,11 +105,11 @@ class Membership:
     def check_lease(self) -> None:
         """Raise ``Unavailable`` unless the lease is held."""
         if not self.lease.is_held:
-            raise unavailable("this replica has no lease on it now")
+            raise refusal("this replica has no lease on it now")
 
-    def note_error(self, error: DatabaseError) -> None:
+    def record_error(self, error: DatabaseError) -> None:
         """A statement has failed, perhaps because the lease is lost."""
-        self._health.note_error(error)
+        self._health.record_error(error)
         if isinstance(error, StatementError) and error.sqlstate == LEASE_LOST:
             self._lose()
 
@@ -118,20 +118,20 @@ class Membership:
         granted = {"replica": self.replica_id, "lease": GRANT_SECONDS}
         if not self._is_registered:
             await self._connection.execute(_REGISTER, granted, seconds=_STATEMENT_SECONDS)
-        wanted = {**granted, "most_lanes": 0 if self.reachability.is_isolated else _MOST_LANES}
+        wanted = {**granted, "lane_limit": 0 if self.reachability.is_isolated else _MAX_TAKEOVERS}
         [counts] = await self._connection.execute(_RENEW, wanted, seconds=_STATEMENT_SECONDS)
         self._is_registered = True
         self.lease.renewed(asked_at)
         self._lanes.own_rows, self._lanes.bytes = counts
         await self._report_reachability()
-        self._health.note_success()
+        self._health.record_success()
 
     async def _report_reachability(self) -> None:
         """Report when Kafka last answered this replica, and read whether it has answered another one since."""
         lost_at = self.reachability.lost_at
         report = {"replica": self.replica_id, "late": LATE_SECONDS, **self.reachability.report()}
         [(others_reach,)] = await self._connection.execute(_REPORT_REACH, report, seconds=_STATEMENT_SECONDS)
-        self.reachability.note_others(reach=others_reach, lost_at=lost_at)
+        self.reachability.set_others(reach=others_reach, lost_at=lost_at)
 
     def _lose(self) -> None:
         if self._is_over:

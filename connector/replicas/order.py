@@ -54,7 +54,7 @@ class SharedOrder:
         self._delivery = delivery
         self._uses = IdempotencyKeys(duplicates)
         self._ledger = ledger
-        self._patience = reply_deadline_seconds
+        self._reply_deadline = reply_deadline_seconds
         self._background = BackgroundTasks()
         self._running: dict[str, asyncio.Task[Any]] = {}
 
@@ -62,9 +62,9 @@ class SharedOrder:
         """Wait for what is under way; delivery has to be stopped before, so that none of it stays open."""
         await self._background.wait()
 
-    async def waiting_dead_letters(self) -> int:
+    async def dead_letters_in_journal(self) -> int:
         """How many dead letters wait in the journal, of all replicas."""
-        return await self._journal.waiting_dead_letters()
+        return await self._journal.count_dead_letters()
 
     # --- messages ---
 
@@ -103,13 +103,13 @@ class SharedOrder:
             return await self._admit_claimed(admission, dedup_key, result)
         except Exception:
             if dedup_key is not None:
-                self._journal.mark_void(dedup_key)
+                self._journal.set_key_void(dedup_key)
             raise
 
     async def _claim(self, lane: str, dedup_key: DedupKey | None) -> ClaimResult:
         """The result of a claim; while another replica has a message of the same key under way, wait for that."""
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + self._patience
+        deadline = loop.time() + self._reply_deadline
         while True:
             result = await self._journal.claim(lane, dedup_key)
             if result.dedup_state is not DedupState.PENDING:
@@ -131,11 +131,11 @@ class SharedOrder:
         finally:
             self._journal.forget_key(admission.sequence)
         if dedup_key is not None and durability is Durability.PUBLISHED:
-            self._journal.mark_published(dedup_key)
+            self._journal.set_key_safe(dedup_key)
         return durability
 
     def _deliver(self, admission: Admission, result: ClaimResult) -> Completion[Durability]:
-        position = Position(admission.sequence, is_behind_rows=result.is_behind_rows)
+        position = Position(admission.sequence, lane_has_rows=result.lane_has_rows)
         return self._delivery.admit(
             admission.lane, admission.request, admission.records, note=admission.note, position=position
         )
@@ -160,7 +160,7 @@ class SharedOrder:
         except Exception:  # noqa: BLE001 - the sender gets an answer, whatever it was
             _LOG.exception("a signed request could not be admitted")
         if known is DedupState.CONFLICT:
-            self._journal.mark_void(dedup_key)
+            self._journal.set_key_void(dedup_key)
             self._uses.end(dedup_key, Unavailable("the key was used with other content"))
         elif known is not DedupState.NEW:
             self._uses.end(dedup_key, known if isinstance(known, ConnectorError) else None)
@@ -168,7 +168,7 @@ class SharedOrder:
 
     def end_use(self, dedup_key: DedupKey, refusal: ConnectorError | None) -> None:
         """End a use, here and, written behind, for all replicas."""
-        self._settle(dedup_key, is_safe=refusal is None)
+        self._end_claim(dedup_key, is_safe=refusal is None)
         self._uses.end(dedup_key, refusal)
 
     async def run_once(self, note: Note, dedup_key: DedupKey, work: Callable[[], Awaitable[T]]) -> T | None:
@@ -177,21 +177,21 @@ class SharedOrder:
         if running is not None:  # its caller was cancelled, and left it to finish
             await asyncio.shield(running)
             return None
-        running = self._running[note.name] = asyncio.create_task(self._run_and_settle(note, dedup_key, work))
+        running = self._running[note.name] = asyncio.create_task(self._run_claimed(note, dedup_key, work))
         running.add_done_callback(partial(self._ran, note.name))
         result: T | None = await asyncio.shield(running)
         return result
 
-    async def _run_and_settle(self, note: Note, dedup_key: DedupKey, work: Callable[[], Awaitable[T]]) -> T | None:
+    async def _run_claimed(self, note: Note, dedup_key: DedupKey, work: Callable[[], Awaitable[T]]) -> T | None:
         if await self._claim_key(dedup_key) is DedupState.SAFE:
             return None
         try:
             await self._check_not_noted(note)
             result = await work()
         except Exception:
-            self._settle(dedup_key, is_safe=False)  # where the work was done, the note says so
+            self._end_claim(dedup_key, is_safe=False)  # where the work was done, the note says so
             raise
-        self._settle(dedup_key, is_safe=True)
+        self._end_claim(dedup_key, is_safe=True)
         return result
 
     async def _check_not_noted(self, note: Note) -> None:
@@ -216,5 +216,5 @@ class SharedOrder:
         finally:
             self._journal.lanes.unpin(lane)
 
-    def _settle(self, dedup_key: DedupKey, *, is_safe: bool) -> None:
-        (self._journal.mark_published if is_safe else self._journal.mark_void)(dedup_key)
+    def _end_claim(self, dedup_key: DedupKey, *, is_safe: bool) -> None:
+        (self._journal.set_key_safe if is_safe else self._journal.set_key_void)(dedup_key)

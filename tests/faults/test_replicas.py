@@ -42,7 +42,7 @@ async def _lose_rows(stage: Stage, replicas: Replicas) -> None:
         await asyncio.sleep(4)
         replicas.postgres.ask(
             "BEGIN; LOCK TABLE weda_lane, weda_row IN ACCESS EXCLUSIVE MODE; "
-            "DELETE FROM weda_row; UPDATE weda_lane SET backlog = 0, bytes = 0; COMMIT",
+            "DELETE FROM weda_row; UPDATE weda_lane SET rows_in_lane = 0, bytes = 0; COMMIT",
             role=OWNER,
         )
         await asyncio.to_thread(stage.cluster.resume_all)

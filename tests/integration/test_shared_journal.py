@@ -101,7 +101,7 @@ async def answering(journal: SharedJournal) -> AsyncIterator[None]:
 
     async def answer() -> None:
         while True:
-            journal.note_kafka(answers=True)
+            journal.set_reaches_kafka(answers=True)
             await asyncio.sleep(0.1)
 
     task = asyncio.create_task(answer())
@@ -141,7 +141,7 @@ async def test_a_message_of_another_ones_lane_goes_behind_what_is_there_and_only
     third = await claimed(one)
     [rows] = await one.first_rows("", lanes=10, depth=10)
 
-    assert (third.is_owner, third.is_behind_rows) == (True, True)
+    assert (third.is_owner, third.lane_has_rows) == (True, True)
     assert [row.request.body for row in rows] == [b"second"]
     assert rows[0].sequence < third.sequence
     assert await other.first_rows("", lanes=10, depth=10) == []
@@ -163,7 +163,7 @@ async def test_a_lane_with_rows_is_not_given_up(one, other):
     one.lanes.unpin("i")
     verdict = await claimed(other)
 
-    assert (verdict.is_owner, verdict.is_behind_rows) == (False, True)
+    assert (verdict.is_owner, verdict.lane_has_rows) == (False, True)
     await one.remove(first.sequence)
     one.lanes.removed("i")
     other.lanes.unpin("i")
@@ -225,18 +225,18 @@ async def test_a_row_may_be_written_and_removed_twice(one, database):
     first = await claimed(one)
     await one.admit(admission(first.sequence))
     await one.admit(admission(first.sequence))
-    assert database.ask("SELECT backlog FROM weda_lane") == [(1,)]
+    assert database.ask("SELECT rows_in_lane FROM weda_lane") == [(1,)]
     await one.remove(first.sequence)
     await one.remove(first.sequence)
 
-    assert database.ask("SELECT backlog, bytes FROM weda_lane") in ([(0, 0)], [])
+    assert database.ask("SELECT rows_in_lane, bytes FROM weda_lane") in ([(0, 0)], [])
 
 
 async def test_a_row_that_is_amended_into_another_lane_is_counted_there(one, database):
     first = await claimed(one)
     await one.admit(admission(first.sequence))
     await one.amend(admission(first.sequence, "dead-letter/1", body=b"a longer one"))
-    rows = database.ask("SELECT convert_from(lane, 'UTF8'), backlog, bytes FROM weda_lane ORDER BY 1")
+    rows = database.ask("SELECT convert_from(lane, 'UTF8'), rows_in_lane, bytes FROM weda_lane ORDER BY 1")
     [[row]] = await one.first_rows("", lanes=10, depth=10)
 
     assert [(lane, backlog) for lane, backlog, _ in rows] == [("dead-letter/1", 1), ("i", 0)]
@@ -248,7 +248,7 @@ async def test_a_repeat_elsewhere_is_pending_then_safe(one, other):
     seen = dedup_key_of("message", "default", "1", b"f" * 16)
     assert (await claimed(one, seen=seen)).dedup_state is DedupState.NEW
     assert (await claimed(other, "j", seen)).dedup_state is DedupState.PENDING
-    one.mark_published(seen)
+    one.set_key_safe(seen)
     await settled(one)
 
     assert (await claimed(other, "j", seen)).dedup_state is DedupState.SAFE
@@ -257,7 +257,7 @@ async def test_a_repeat_elsewhere_is_pending_then_safe(one, other):
 async def test_a_repeat_of_what_was_refused_elsewhere_is_new(one, other):
     seen = dedup_key_of("message", "default", "1", b"f" * 16)
     await claimed(one, seen=seen)
-    one.mark_void(seen)
+    one.set_key_void(seen)
     await settled(one)
 
     assert (await claimed(other, seen=seen)).dedup_state is DedupState.NEW
@@ -310,8 +310,8 @@ async def test_content_that_conflicted_is_recognised_when_the_first_is_forgotten
     first, second = (dedup_key_of("message", "default", "1", each * 16) for each in (b"f", b"g"))
     await claimed(one, seen=first)
     await claimed(one, seen=second)
-    one.mark_published(first)
-    one.mark_published(second)
+    one.set_key_safe(first)
+    one.set_key_safe(second)
     await settled(one)
     database.ask("DELETE FROM weda_dedup_key WHERE fingerprint = 'ffffffffffffffff'::bytea", role=OWNER)
 
@@ -322,7 +322,7 @@ async def test_what_was_seen_longer_ago_than_the_window_is_new(database):
     seen = dedup_key_of("message", "default", "1", b"f" * 16)
     async with replica(database, window=0.2) as one, replica(database, window=0.2) as other:
         await claimed(one, seen=seen)
-        one.mark_published(seen)
+        one.set_key_safe(seen)
         await asyncio.sleep(0.4)
 
         assert (await claimed(other, seen=seen)).dedup_state is DedupState.NEW
@@ -334,7 +334,7 @@ async def test_of_too_many_dedup_keys_the_oldest_are_forgotten_and_none_that_is_
         await claimed(one, seen=seen)
         await asyncio.sleep(0.001)
     for seen in keys[1:]:
-        one.mark_published(seen)
+        one.set_key_safe(seen)
     await settled(one)
     await one._expire_dedup_keys()
     left = {bytes(key) for (key,) in database.ask("SELECT key FROM weda_dedup_key")}
@@ -346,7 +346,7 @@ async def test_dedup_keys_older_than_the_window_are_removed(database):
     async with replica(database, window=0.1) as one:
         seen = dedup_key_of("message", "default", "1", b"f" * 16)
         await claimed(one, seen=seen)
-        one.mark_published(seen)
+        one.set_key_safe(seen)
         await settled(one)
         await asyncio.sleep(0.2)
         await one._expire_dedup_keys()
@@ -401,7 +401,7 @@ async def test_who_does_not_reach_kafka_lets_nothing_in_while_another_one_does(o
         await until(lambda: one.lanes.total > 0)
         assert other.lanes.total == 0, "it adopts nothing either"
 
-    one.note_kafka(answers=False)
+    one.set_reaches_kafka(answers=False)
     await until(lambda: not other.is_isolated)
     assert not one.is_isolated
     assert (await claimed(other, "j")).is_owner, "none of them does: rows are all that is left"
@@ -410,18 +410,18 @@ async def test_who_does_not_reach_kafka_lets_nothing_in_while_another_one_does(o
 async def test_when_kafka_goes_no_replica_stands_aside_for_what_was_so_before(one, other):
     """They notice one after the other: nobody may refuse because of one that has not noticed yet."""
     for journal in (one, other):
-        journal.note_kafka(answers=True)
+        journal.set_reaches_kafka(answers=True)
     await until_reported(one, other)
-    one.note_kafka(answers=False)
+    one.set_reaches_kafka(answers=False)
     for _ in range(40):  # two seconds, in which the other one goes on saying what was true last
         assert not one.is_isolated
         assert (await claimed(one)).is_owner
         one.lanes.unpin("i")
         await asyncio.sleep(0.05)
-    other.note_kafka(answers=True)  # it was not Kafka: it is this replica alone
+    other.set_reaches_kafka(answers=True)  # it was not Kafka: it is this replica alone
     await until(lambda: one.is_isolated)
 
-    other.note_kafka(answers=False)
+    other.set_reaches_kafka(answers=False)
     await until(lambda: not one.is_isolated)
     assert not other.is_isolated
 
@@ -432,7 +432,7 @@ async def test_what_a_dead_replica_had_claimed_is_free_again(one, other, databas
     await hear_no_more_of(one, database)
     verdict = await claimed(other, seen=seen)
 
-    assert (verdict.dedup_state, verdict.is_owner, verdict.is_behind_rows) == (DedupState.NEW, True, False)
+    assert (verdict.dedup_state, verdict.is_owner, verdict.lane_has_rows) == (DedupState.NEW, True, False)
 
 
 async def test_who_leaves_leaves_its_rows_to_the_others_at_once(other, database):
@@ -558,10 +558,10 @@ def test_who_runs_may_not_change_the_tables(database, statement):
 
 
 def test_a_database_that_fits_is_left_as_it_is(database):
-    database.ask("INSERT INTO weda_counter VALUES ('kept', 1)")
+    database.ask("INSERT INTO weda_note VALUES ('kept', 1)")
     database.migrate()
 
-    assert database.ask("SELECT value FROM weda_counter") == [(1,)]
+    assert database.ask("SELECT value FROM weda_note") == [(1,)]
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from connector.journal.model import Admission
 from connector.replicas.batch import Batch, BatchResult, Change
 from connector.values import Request
 
-NOTHING = BatchResult([], has_more=False, dedup_states=[], sequences=[], is_owner=[], rows_before=[])
+NOTHING = BatchResult([], has_more=False, dedup_states=[], sequences=[], is_owner=[], rows_in_lane=[])
 
 
 async def test_all_who_wait_for_changes_of_a_row_are_notified_of_the_latest_one():

@@ -499,7 +499,7 @@ async def test_a_row_that_is_written_while_replay_reads_is_not_overtaken_by_the_
     lanes.pin("a")
     publisher.fail_next(1)
     delivery.start_publishing()
-    first = delivery.admit("a", request, (record("a", "1"),), position=Position(1, is_behind_rows=False))
+    first = delivery.admit("a", request, (record("a", "1"),), position=Position(1, lane_has_rows=False))
     journal.rows[2] = Admission(2, "a", request, (record("a", "2"),), None)
     await asyncio.wait_for(journal.has_read.wait(), PATIENCE_SECONDS)
     journal.may_write.set()

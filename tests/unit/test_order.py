@@ -118,7 +118,7 @@ async def test_dead_letters_in_the_journal_are_counted_and_messages_are_not(orde
     ]
 
     assert [await one for one in admitted] == [Durability.JOURNALED] * 2
-    assert await order.waiting_dead_letters() == 1
+    assert await order.dead_letters_in_journal() == 1
 
 
 async def test_alone_work_is_always_run(order):

@@ -97,7 +97,7 @@ class Connector:
             self.pipeline,
             self.journal,
             order,
-            count_in_journal=order.waiting_dead_letters,
+            count_in_journal=order.dead_letters_in_journal,
             sources=["default"],
             read=self._read,
         )

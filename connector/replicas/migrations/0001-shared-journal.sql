@@ -18,7 +18,7 @@ COMMENT ON COLUMN weda_replica.reached_kafka_at IS 'When the brokers last answer
 CREATE TABLE weda_lane (
     lane bytea PRIMARY KEY,
     owner uuid NOT NULL,
-    backlog integer NOT NULL DEFAULT 0,
+    rows_in_lane integer NOT NULL DEFAULT 0,
     bytes bigint NOT NULL DEFAULT 0
 )
 WITH (
@@ -73,18 +73,18 @@ COMMENT ON TABLE weda_dedup_key IS 'Messages seen within the window: with an own
 
 CREATE INDEX weda_dedup_key_by_age ON weda_dedup_key (seen_at);
 
-CREATE TABLE weda_counter (
+CREATE TABLE weda_note (
     name text PRIMARY KEY,
     value bigint NOT NULL
 );
 
-COMMENT ON TABLE weda_counter IS 'Numbers that only grow and outlive replicas, such as the latest time that ids may have used.';
+COMMENT ON TABLE weda_note IS 'Named numbers that outlive replicas, such as the latest time that ids may have used; the greatest wins.';
 
-CREATE FUNCTION weda_renew_lease(replica uuid, lease interval, most_lanes integer)
-RETURNS TABLE (backlog bigint, bytes bigint)
+CREATE FUNCTION weda_renew_lease(replica uuid, lease interval, lane_limit integer)
+RETURNS TABLE (own_rows bigint, bytes bigint)
 LANGUAGE plpgsql AS $$
--- Renew the lease of a replica, remove the replicas whose lease has run out, and take over some of the lanes that they leave. Gives
--- the rows of the replica's lanes, and the bytes of all lanes.
+-- Renew the lease of a replica, remove the replicas whose lease has run out, and take over some of the lanes that they leave. Returns
+-- the number of rows in the replica's lanes, and the bytes of all lanes.
 DECLARE
     orphans bytea[];
 BEGIN
@@ -98,14 +98,14 @@ BEGIN
     -- Two statements: whether an owner lives is looked up under a snapshot that is younger than the lock on its lane.
     orphans := ARRAY(
         SELECT l.lane FROM weda_lane l WHERE l.owner IN (SELECT weda_dead_owners())
-        LIMIT most_lanes FOR UPDATE SKIP LOCKED
+        LIMIT lane_limit FOR UPDATE SKIP LOCKED
     );
-    DELETE FROM weda_lane l WHERE l.lane = ANY (orphans) AND l.backlog = 0 AND l.owner <> replica
+    DELETE FROM weda_lane l WHERE l.lane = ANY (orphans) AND l.rows_in_lane = 0 AND l.owner <> replica
     AND NOT EXISTS (SELECT FROM weda_replica r WHERE r.replica_id = l.owner);
     UPDATE weda_lane l SET owner = replica WHERE l.lane = ANY (orphans) AND l.owner <> replica
     AND NOT EXISTS (SELECT FROM weda_replica r WHERE r.replica_id = l.owner);
     RETURN QUERY SELECT
-        (SELECT coalesce(sum(l.backlog), 0)::bigint FROM weda_lane l WHERE l.owner = replica),
+        (SELECT coalesce(sum(l.rows_in_lane), 0)::bigint FROM weda_lane l WHERE l.owner = replica),
         (SELECT coalesce(sum(l.bytes), 0)::bigint FROM weda_lane l);
 END $$;
 
@@ -123,7 +123,7 @@ WHERE o.owner IS NOT NULL AND NOT EXISTS (SELECT FROM weda_replica r WHERE r.rep
 $$;
 
 CREATE FUNCTION weda_claim_dedup_key(
-    replica uuid, repeats_within interval, id_key bytea, content_key bytea, claimed_fingerprint bytea
+    replica uuid, dedup_window interval, id_key bytea, content_key bytea, claimed_fingerprint bytea
 )
 RETURNS text
 LANGUAGE plpgsql AS $$
@@ -150,7 +150,7 @@ BEGIN
         END IF;
         SELECT * INTO known FROM weda_dedup_key d WHERE d.key = claimed_key;
         CONTINUE WHEN NOT FOUND;
-        has_expired := known.owner IS NULL AND known.seen_at <= clock_timestamp() - repeats_within;
+        has_expired := known.owner IS NULL AND known.seen_at <= clock_timestamp() - dedup_window;
         IF known.fingerprint <> claimed_fingerprint AND NOT has_expired THEN
             claimed_key := content_key;
             dedup_state := 'conflict';
@@ -170,12 +170,12 @@ BEGIN
     END LOOP;
 END $$;
 
-CREATE FUNCTION weda_expire_dedup_keys(repeats_within interval, most_kept bigint, most_removed integer) RETURNS bigint
+CREATE FUNCTION weda_expire_dedup_keys(dedup_window interval, max_dedup_keys bigint, row_limit integer) RETURNS bigint
 LANGUAGE plpgsql AS $$
 -- Remove dedup keys that are older than the window, and the oldest of those that are too many; one replica at a time.
--- Gives how many were removed, for whichever of the two reasons removed more.
+-- Returns how many were removed, for whichever of the two reasons removed more.
 DECLARE
-    horizon timestamptz := clock_timestamp() - repeats_within;
+    horizon timestamptz := clock_timestamp() - dedup_window;
     excess bigint;
     old bigint;
     early bigint;
@@ -187,13 +187,13 @@ BEGIN
         SELECT o.key FROM weda_dedup_key o
         WHERE o.seen_at <= horizon
         AND (o.owner IS NULL OR NOT EXISTS (SELECT FROM weda_replica r WHERE r.replica_id = o.owner))
-        ORDER BY o.seen_at LIMIT most_removed FOR UPDATE SKIP LOCKED
+        ORDER BY o.seen_at LIMIT row_limit FOR UPDATE SKIP LOCKED
     );
     GET DIAGNOSTICS old = ROW_COUNT;
-    SELECT greatest(count(*) - most_kept, 0) INTO excess FROM weda_dedup_key;
+    SELECT greatest(count(*) - max_dedup_keys, 0) INTO excess FROM weda_dedup_key;
     DELETE FROM weda_dedup_key d WHERE d.key IN (
         SELECT o.key FROM weda_dedup_key o WHERE o.owner IS NULL
-        ORDER BY o.seen_at LIMIT least(excess, most_removed) FOR UPDATE SKIP LOCKED
+        ORDER BY o.seen_at LIMIT least(excess, row_limit) FOR UPDATE SKIP LOCKED
     );
     GET DIAGNOSTICS early = ROW_COUNT;
     RETURN greatest(old, early);
@@ -202,7 +202,7 @@ END $$;
 CREATE FUNCTION weda_apply_batch(
     replica uuid,
     batch_number bigint,
-    repeats_within interval,
+    dedup_window interval,
     safe_keys bytea[], safe_fingerprints bytea[],
     void_keys bytea[], void_fingerprints bytea[],
     released_lanes bytea[],
@@ -214,7 +214,7 @@ CREATE FUNCTION weda_apply_batch(
     note_names text[], note_values bigint[],
     claimed_lanes bytea[], claimed_id_keys bytea[], claimed_content_keys bytea[], claimed_fingerprints bytea[],
     OUT refused bigint[], OUT has_more boolean,
-    OUT dedup_states text[], OUT sequences bigint[], OUT is_owner boolean[], OUT backlogs integer[]
+    OUT dedup_states text[], OUT sequences bigint[], OUT is_owner boolean[], OUT rows_in_lane integer[]
 )
 LANGUAGE plpgsql AS $$
 -- Everything that one replica has gathered since its last batch, in one statement, and so in one transaction that never
@@ -246,7 +246,7 @@ BEGIN
         WHERE c.id_key IS NOT NULL ORDER BY c.id_key, c.content_key
     LOOP
         dedup_states[one.at] :=
-            weda_claim_dedup_key(replica, repeats_within, one.id_key, one.content_key, one.fingerprint);
+            weda_claim_dedup_key(replica, dedup_window, one.id_key, one.content_key, one.fingerprint);
     END LOOP;
 
     -- 2. Lanes: those that are needed exist, all that are touched are locked, orphans among the needed are taken over.
@@ -287,7 +287,7 @@ BEGIN
         ON CONFLICT (sequence) DO NOTHING
         RETURNING weda_row.lane, length(weda_row.content) AS size
     )
-    UPDATE weda_lane l SET backlog = l.backlog + s.count, bytes = l.bytes + s.size
+    UPDATE weda_lane l SET rows_in_lane = l.rows_in_lane + s.count, bytes = l.bytes + s.size
     FROM (SELECT stored.lane, count(*)::integer AS count, sum(stored.size) AS size FROM stored GROUP BY stored.lane) s
     WHERE l.lane = s.lane;
     UPDATE weda_dedup_key d SET owner = NULL
@@ -296,7 +296,7 @@ BEGIN
     WHERE s.id_key IS NOT NULL AND s.at <> ALL (refused)
     AND d.key IN (s.id_key, s.content_key) AND d.fingerprint = s.fingerprint AND d.owner = replica;
     IF cardinality(note_names) > 0 THEN
-        INSERT INTO weda_counter AS c (name, value)
+        INSERT INTO weda_note AS c (name, value)
         SELECT n.name, n.value FROM unnest(note_names, note_values) WITH ORDINALITY AS n (name, value, at)
         WHERE n.name IS NOT NULL AND n.at <> ALL (refused)
         ON CONFLICT (name) DO UPDATE SET value = greatest(c.value, excluded.value);
@@ -309,8 +309,8 @@ BEGIN
         JOIN weda_row r ON r.sequence = a.sequence JOIN weda_lane l ON l.lane = r.lane AND l.owner = replica
     LOOP
         UPDATE weda_row r SET lane = one.new_lane, content = one.content WHERE r.sequence = one.sequence;
-        UPDATE weda_lane l SET backlog = l.backlog - 1, bytes = l.bytes - one.size WHERE l.lane = one.lane;
-        UPDATE weda_lane l SET backlog = l.backlog + 1, bytes = l.bytes + length(one.content)
+        UPDATE weda_lane l SET rows_in_lane = l.rows_in_lane - 1, bytes = l.bytes - one.size WHERE l.lane = one.lane;
+        UPDATE weda_lane l SET rows_in_lane = l.rows_in_lane + 1, bytes = l.bytes + length(one.content)
         WHERE l.lane = one.new_lane;
     END LOOP;
     WITH removed AS (
@@ -318,26 +318,26 @@ BEGIN
         WHERE r.sequence = ANY (removed_sequences) AND l.lane = r.lane AND l.owner = replica
         RETURNING r.lane, length(r.content) AS size
     )
-    UPDATE weda_lane l SET backlog = l.backlog - r.count, bytes = l.bytes - r.size
+    UPDATE weda_lane l SET rows_in_lane = l.rows_in_lane - r.count, bytes = l.bytes - r.size
     FROM (
         SELECT removed.lane, count(*)::integer AS count, sum(removed.size) AS size FROM removed GROUP BY removed.lane
     ) r
     WHERE l.lane = r.lane;
 
     -- 5. Released lanes, unless rows have come into them.
-    DELETE FROM weda_lane l WHERE l.lane = ANY (released_lanes) AND l.owner = replica AND l.backlog = 0;
+    DELETE FROM weda_lane l WHERE l.lane = ANY (released_lanes) AND l.owner = replica AND l.rows_in_lane = 0;
     has_more := EXISTS (
-        SELECT FROM weda_lane l WHERE l.lane = ANY (touched) AND l.owner = replica AND l.backlog > 0
+        SELECT FROM weda_lane l WHERE l.lane = ANY (touched) AND l.owner = replica AND l.rows_in_lane > 0
     );
 
     -- 6. Results of the claims: the sequence, whether the replica owns the lane, and how many rows stand in it.
     SELECT
         coalesce(array_agg(v.sequence ORDER BY v.at), '{}'),
         coalesce(array_agg(v.is_owner ORDER BY v.at), '{}'),
-        coalesce(array_agg(v.backlog ORDER BY v.at), '{}')
-    INTO sequences, is_owner, backlogs
+        coalesce(array_agg(v.rows_in_lane ORDER BY v.at), '{}')
+    INTO sequences, is_owner, rows_in_lane
     FROM (
-        SELECT c.at, nextval('weda_sequence') AS sequence, l.owner = replica AS is_owner, l.backlog
+        SELECT c.at, nextval('weda_sequence') AS sequence, l.owner = replica AS is_owner, l.rows_in_lane
         FROM unnest(claimed_lanes) WITH ORDINALITY AS c (lane, at) LEFT JOIN weda_lane l ON l.lane = c.lane
         ORDER BY c.at
     ) v;
