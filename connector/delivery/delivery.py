@@ -36,6 +36,7 @@ from connector.kafka.publisher import Failure, FailureKind, Failures, Publisher
 from connector.values import ProducibleRecord, Request
 
 _STALLED_STOP_SECONDS: Final = 1.0
+_HOLD_SECONDS: Final = 0.5
 _LOG = structlog.get_logger("connector.delivery")
 
 
@@ -69,7 +70,7 @@ MakeDeadLetter = Callable[[Request, tuple[ProducibleRecord, ...], Failure], Prod
 
 
 def _unknown(refusal: Unavailable) -> OutcomeUnknown:
-    """The answer for a message that the journal refused after Kafka may have taken some of it."""
+    """The error of a message that stops in memory: Kafka may have some of it, and the journal refused it."""
     return OutcomeUnknown(
         f"{refusal.message}; Kafka may have taken it: send it again with the same msgId",
         retry_after=refusal.retry_after,
@@ -232,6 +233,8 @@ class Delivery:
         # The publisher reports what it could not flush as failed, and a failed message goes to the journal.
         limit = _STALLED_STOP_SECONDS if self.is_stalled else deadline_seconds
         await self._publisher.stop(min(limit, deadline_seconds))
+        for name in self._lanes.busy_names:  # messages that are held
+            self._spill(name)
         await self._background.wait()
 
     def _must_journal(self, lane: str) -> bool:
@@ -397,6 +400,10 @@ class Delivery:
         entry.row = RowState.STORED
         self._lanes.journaled.written(admission.lane, is_stored=True)
         self._replay.row_written(admission.lane)
+        if entry.is_held:  # replay publishes it
+            entry.is_held = False
+            self._lanes.get_or_create(admission.lane).in_flight = None
+            self._release(admission.lane)
         if entry.is_published:  # Kafka acknowledged it while it was being written
             self._replay.row_published(admission.sequence)
             await self._remove(admission)
@@ -407,15 +414,41 @@ class Delivery:
         self._waiting_since.pop(admission.sequence, None)
 
     def _not_written(self, entry: LaneEntry, refusal: Unavailable) -> None:
-        """The journal refused the message. While it is in flight Kafka may still take it: its completion stays open."""
-        lane = self._lanes.get(entry.admission.lane)
+        """The journal refused the message. While Kafka may take it, or have some of it, its completion stays open."""
+        lane = self._lanes.get_or_create(entry.admission.lane)
         if entry.is_published:
             self._ledger.published_directly(entry.admission)
+        elif lane.in_flight is entry and not entry.is_held:
             return
-        if lane is not None and lane.in_flight is entry:
+        elif entry.may_be_in_kafka and not self._stopping and lane.in_flight in {None, entry}:
+            self._hold(lane, entry)
             return
+        else:
+            self._refused(lane, entry, refusal)
+        self._release(entry.admission.lane)
+
+    def _refused(self, lane: Lane, entry: LaneEntry, refusal: Unavailable) -> None:
+        if entry.is_held:
+            lane.in_flight = None
         self._forget(entry)
         self._complete(entry, _unknown(refusal) if entry.may_be_in_kafka else refusal)
+
+    def _hold(self, lane: Lane, entry: LaneEntry) -> None:
+        """Keep a message in memory, at the head of its lane, and publish it again in a moment.
+
+        Kafka may have some of its records. If it were refused, its duplicate would be published as another message.
+        """
+        entry.is_held = True
+        lane.in_flight = entry  # nothing of the lane may overtake it
+        entry.timer = self._loop.call_later(_HOLD_SECONDS, self._publish_held, lane, entry)
+
+    def _publish_held(self, lane: Lane, entry: LaneEntry) -> None:
+        if self._alone.is_active:
+            self._hold(lane, entry)
+            return
+        entry.timer = self._loop.call_later(self._publish_wait, self._on_publish_wait_elapsed, entry)
+        entry.is_held = False
+        self._produce(lane, entry)
 
     async def _remove(self, admission: Admission) -> None:
         try:

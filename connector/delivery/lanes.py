@@ -121,14 +121,25 @@ class LaneEntry:
         admission: What is to be published; its records shrink to those that are still open.
         row: Whether it has a row in the journal.
         completion: Completed when it is safe, or refused. None for a row that was read from the journal.
-        timer: Runs out after the publish wait; only while it has no row.
+        timer: Runs out after the publish wait, or when a held entry is published again; only while it has no row.
         is_counted: The ledger knows that it was accepted.
         is_published: Every record is acknowledged.
-        may_be_in_kafka: A delivery of it failed, and Kafka may have some of its records all the same.
+        may_be_in_kafka: A delivery of it failed, and Kafka may have some of its records.
+        is_held: The journal refused it although it may be in Kafka: it stays in memory until it is published again.
         since: When it began to wait, on the monotonic clock.
     """
 
-    __slots__ = ("admission", "completion", "is_counted", "is_published", "may_be_in_kafka", "row", "since", "timer")
+    __slots__ = (
+        "admission",
+        "completion",
+        "is_counted",
+        "is_held",
+        "is_published",
+        "may_be_in_kafka",
+        "row",
+        "since",
+        "timer",
+    )
 
     def __init__(
         self, admission: Admission, *, row: RowState, completion: Completion[Durability] | None, since: float
@@ -141,13 +152,14 @@ class LaneEntry:
         self.is_counted = completion is None
         self.is_published = False
         self.may_be_in_kafka = False
+        self.is_held = False
 
 
 class Lane:
     """One busy lane.
 
     Attributes:
-        in_flight: What is with the publisher, or None.
+        in_flight: The entry that is with the publisher, or held back until it is published again; or None.
         waiting: Entries behind it that are in memory only: the lane is direct.
         read_ahead: Rows of the journal, read ahead, that follow the one in flight.
     """

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from connector.delivery import delivery as delivery_module
 from connector.delivery.completion import Completion, Durability
 from connector.delivery.delivery import Delivery, Position
 from connector.errors import OutcomeUnknown, Unavailable
@@ -81,6 +82,10 @@ class Bench:
 
     def values(self, lane: str) -> list[str]:
         return [one.value.decode() for one in self.publisher.published if one.key == lane.encode()]
+
+    def is_held(self, lane: str) -> bool:
+        busy = self.delivery._lanes.get(lane)
+        return busy is not None and busy.in_flight is not None and busy.in_flight.is_held
 
     async def until_empty(self) -> None:
         await until(lambda: (self.delivery.waiting_rows, self.ledger.imbalance), equals((0, 0)))
@@ -355,16 +360,47 @@ async def test_what_was_in_flight_when_the_journal_was_full_is_journaled_once_th
     assert bench.values("a") == ["1", "2"]
 
 
-async def test_what_may_be_in_kafka_and_finds_no_room_has_an_unknown_outcome(bench):
-    """Nobody may conclude from the answer that nothing of it is kept."""
+async def test_what_may_be_in_kafka_and_finds_no_room_is_published_again_before_anything_behind_it(bench):
+    """P3 and P4: neither is it forgotten, nor overtaken."""
     bench.journal.is_full = True
     bench.publisher.fail_next(1, TIMED_OUT)
 
-    with pytest.raises(OutcomeUnknown, match="Kafka may have taken it"):
-        await bench.admit("a", "1")
+    first, second = bench.admit("a", "1"), bench.admit("a", "2")
 
-    assert await bench.admit("a", "2") is Durability.PUBLISHED
-    assert bench.values("a") == ["2"]
+    assert await first is Durability.PUBLISHED
+    with pytest.raises(Unavailable):  # it was with nobody yet
+        await second
+    assert await bench.admit("a", "3") is Durability.PUBLISHED
+    assert bench.values("a") == ["1", "3"]
+    assert bench.delivery.waiting_since(None) is None
+
+
+async def test_what_is_held_in_memory_goes_to_the_journal_with_what_comes_behind_it(bench, monkeypatch):
+    monkeypatch.setattr(delivery_module, "_HOLD_SECONDS", 60)
+    bench.journal.is_full = True
+    bench.publisher.fail_next(1, TIMED_OUT)
+    first = bench.admit("a", "1")
+    await until(lambda: bench.is_held("a"))
+    bench.journal.is_full = False
+
+    second = bench.admit("a", "2")
+
+    assert (await first, await second) == (Durability.JOURNALED, Durability.JOURNALED)
+    await bench.until_empty()
+    assert bench.values("a") == ["1", "2"]
+
+
+async def test_what_is_held_in_memory_when_the_process_stops_has_an_unknown_outcome(bench, monkeypatch):
+    monkeypatch.setattr(delivery_module, "_HOLD_SECONDS", 60)
+    bench.journal.is_full = True
+    bench.publisher.fail_next(1, TIMED_OUT)
+    first = bench.admit("a", "1")
+    await until(lambda: bench.is_held("a"))
+
+    await bench.delivery.stop(1)
+
+    with pytest.raises(OutcomeUnknown, match="Kafka may have taken it"):
+        await first
 
 
 async def test_what_kafka_rejected_and_finds_no_room_is_refused(bench):
@@ -378,12 +414,12 @@ async def test_what_kafka_rejected_and_finds_no_room_is_refused(bench):
     assert not isinstance(refusal.value, OutcomeUnknown)
 
 
-async def test_what_is_partly_in_kafka_and_finds_no_room_has_an_unknown_outcome(bench):
+async def test_what_is_partly_in_kafka_and_finds_no_room_is_published_where_it_lacks(bench):
     bench.journal.is_full = True
     bench.publisher.fail_next(1, TOO_LARGE, "tasks")
 
-    with pytest.raises(OutcomeUnknown):
-        await bench.admit("a", "1", streams=("events", "tasks"))
+    assert await bench.admit("a", "1", streams=("events", "tasks")) is Durability.PUBLISHED
+    assert [one.stream for one in bench.publisher.published] == ["events", "tasks"]
 
 
 async def test_replay_is_round_robin_over_instances():
