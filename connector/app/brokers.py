@@ -175,5 +175,5 @@ class BrokerWatch:
         self._metrics.broker_up.set(1 if is_up else 0)
         self._health.kafka = "up" if is_up else "down"
         if self._shared is not None:
-            self._shared.set_reaches_kafka(answers=is_up)
+            self._shared.record_kafka(answers=is_up)
         self._health.set_problem("brokers", problem)

@@ -41,6 +41,7 @@ from connector.intake.pipeline import Counts, MessageDecoder, Pipeline
 from connector.intake.reprocessing import DeadLetterReprocessor
 from connector.intake.waiting_dead_letters import WaitingDeadLetters
 from connector.journal.model import Contents, Journal
+from connector.journal.paths import DEDUP_SUFFIX, SCHEMAS_SUFFIX, sibling
 from connector.journal.sqlite import SqliteJournal
 from connector.kafka.embedded import EmbeddedBroker
 from connector.kafka.limits import TopicLimits
@@ -363,7 +364,7 @@ class Connector:
         )
         if self._is_replica:
             return duplicates
-        file = DuplicatesFile(settings.journal.path.with_name(settings.journal.path.name + ".repeats"), duplicates)
+        file = DuplicatesFile(sibling(settings.journal.path, DEDUP_SUFFIX), duplicates)
         await file.start()
         self.health.watchdog.watch("duplicates", lambda: file.is_alive)
         self._stack.push_async_callback(file.stop)
@@ -386,7 +387,7 @@ class Connector:
             return None
         registry = self._stack.enter_context(Registry(settings.registry))
         wanted = subjects((*self.routes.all, *canaries(settings)))
-        cache = settings.journal.path.with_name(settings.journal.path.name + ".schemas")
+        cache = sibling(settings.journal.path, SCHEMAS_SUFFIX)
         resolved = await asyncio.to_thread(
             resolve, registry, wanted, cache, auto_register=settings.registry.auto_register
         )

@@ -23,6 +23,7 @@ from connector import supervision
 from connector.delivery.completion import Completion, Durability
 from connector.errors import ConnectorError
 from connector.journal.open_files import OpenFiles, write_out
+from connector.journal.paths import RESTORING_SUFFIX, WAL_SUFFIX, sibling
 
 _BUCKETS: Final = 16
 _WRITE_SECONDS: Final = 0.5
@@ -167,7 +168,7 @@ class DuplicatesFile:
         self._path = path
         self._database: apsw.Connection | None = None
         self._writer: asyncio.Task[None] | None = None
-        self._log = path.with_name(f"{path.name}-wal")
+        self._log = sibling(path, WAL_SUFFIX)
         self._open_files = OpenFiles()
         self._waiting_keys: list[DedupKey] = []
 
@@ -240,7 +241,7 @@ class DuplicatesFile:
 
     def _restore(self, database: apsw.Connection) -> None:
         """Write what the open file holds to its path again, over whatever is there, and use that from now on."""
-        draft = self._path.with_name(f"{self._path.name}.restoring")
+        draft = sibling(self._path, RESTORING_SUFFIX)
         write_out(database, draft)
         self._log.unlink(missing_ok=True)
         draft.replace(self._path)

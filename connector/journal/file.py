@@ -20,22 +20,17 @@ import structlog
 from connector.errors import ConfigurationError, OutsideUnreachable, Unavailable
 from connector.journal.model import FULL, Account, Admission, refusal
 from connector.journal.open_files import OpenFiles, sync, write_out
+from connector.journal.paths import WAL_SUFFIX, sibling
 from connector.journal.recovery import write_ahead_log
 
 FORMAT: Final = 2
 """Version of the file, in ``PRAGMA user_version``."""
 
-HEADROOM: Final = 8 * 1024 * 1024
+HEADROOM_BYTES: Final = 8 * 1024 * 1024
 """Most bytes below the limit that only deletions may use: the write-ahead log of a full journal being emptied."""
 
-LOG: Final = "-wal"
-"""What SQLite adds to the journal's name for its write-ahead log."""
-
-LOCK: Final = ".lock"
-"""What is added for the file whose lock the journal's owner holds."""
-
 APPLICATION_ID: Final = 0x57654461  # "WeDa"
-_LARGEST_WAL: Final = 4 * 1024 * 1024
+_MAX_WAL_BYTES: Final = 4 * 1024 * 1024
 DAMAGE: Final = (apsw.CorruptError, apsw.NotADBError, UnicodeDecodeError)
 """What reading a damaged file raises."""
 
@@ -131,9 +126,9 @@ class JournalFile:
 
     def __init__(self, path: Path, max_bytes: int, vfs: str | None = None) -> None:
         self._max_bytes = max_bytes
-        self._wal_limit = min(_LARGEST_WAL, max_bytes // 8)
+        self._wal_limit = min(_MAX_WAL_BYTES, max_bytes // 8)
         self._path = path
-        self._wal = sibling(path, LOG)
+        self._wal = sibling(path, WAL_SUFFIX)
         self._room = 0
         self._added = 0
         self._stored: int | None = None
@@ -161,12 +156,12 @@ class JournalFile:
         try:
             with self._database:
                 outcomes = [self._outcome(run) for run in runs]
-                self._settle_accounts()
+                self._write_accounts()
             if self._stored is not None:
                 self._stored += self._added
         except DAMAGE as error:
             raise DamagedFile(str(error)) from error
-        self._open_files.note()
+        self._open_files.remember()
         return outcomes
 
     def read(self, run: Callable[["JournalFile"], Any]) -> Any:
@@ -184,7 +179,7 @@ class JournalFile:
         """Move the write-ahead log into the database, once it has grown enough."""
         if self._wal_size() >= self._wal_limit:
             self._database.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
-            self._open_files.note()
+            self._open_files.remember()
 
     def close(self) -> None:
         """Checkpoint and close."""
@@ -427,7 +422,7 @@ class JournalFile:
         changes[1] += published
         changes[2] += dead_lettered
 
-    def _settle_accounts(self) -> None:
+    def _write_accounts(self) -> None:
         if not self._changes:
             return
         known = self.accounts()
@@ -524,11 +519,6 @@ def check_commits(commits: Sequence[int], whole: int) -> None:
         raise DamagedFile("committed frames of the write-ahead log stand behind a broken one")
 
 
-def sibling(path: Path, suffix: str) -> Path:
-    """A file that belongs to a journal."""
-    return path.with_name(path.name + suffix)
-
-
 def size(file: Path) -> int:
     """Bytes of a file; 0 where there is none."""
     return file.stat().st_size if file.exists() else 0
@@ -568,4 +558,4 @@ def write_again(path: Path) -> None:
 
 def headroom(max_bytes: int) -> int:
     """Bytes below a journal's limit that only deletions may use."""
-    return min(HEADROOM, max_bytes // 4)
+    return min(HEADROOM_BYTES, max_bytes // 4)

@@ -18,8 +18,6 @@ import apsw
 from connector.errors import ConfigurationError
 from connector.journal.file import (
     DAMAGE,
-    LOCK,
-    LOG,
     DamagedFile,
     StoredRow,
     accounts_of,
@@ -28,11 +26,11 @@ from connector.journal.file import (
     check_not_emptied,
     first_value,
     lock,
-    sibling,
     size,
     used_bytes,
 )
 from connector.journal.model import Account, Admission
+from connector.journal.paths import LOCK_SUFFIX, SALVAGED_SUFFIX, WAL_SUFFIX, sibling
 from connector.journal.recovery import write_ahead_log
 
 _DAMAGE: Final = (*DAMAGE, apsw.SQLError)  # also of a table that is missing
@@ -76,8 +74,10 @@ class DetachedJournal:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._file = sibling(path, ".salvaged") if sibling(path, ".salvaged").exists() else path
-        self._wal = sibling(self._file, LOG)
+        # The next owner begins with putting what was salvaged in the journal's place.
+        salvaged = sibling(path, SALVAGED_SUFFIX)
+        self._file = salvaged if salvaged.exists() else path
+        self._wal = sibling(self._file, WAL_SUFFIX)
         check_not_emptied(self._file, self._wal)
         check_commits(write_ahead_log.commits(self._wal), write_ahead_log.whole_frames(self._wal))
         with self._reading():
@@ -205,7 +205,7 @@ def check_exists(path: Path) -> None:
     Raises:
         ConfigurationError: There is no journal.
     """
-    if not any(sibling(path, suffix).is_file() for suffix in ("", LOG, ".salvaged")):
+    if not any(sibling(path, suffix).is_file() for suffix in ("", WAL_SUFFIX, SALVAGED_SUFFIX)):
         raise ConfigurationError(f"--journal (WEDA_JOURNAL__PATH): there is no journal at {path}")
 
 
@@ -227,7 +227,7 @@ def _locked(path: Path) -> Iterator[None]:
 
 
 def _lock_file(path: Path) -> int | None:
-    file = sibling(path, LOCK)
+    file = sibling(path, LOCK_SUFFIX)
     try:
         return os.open(file, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError:

@@ -20,7 +20,7 @@ class OpenFiles:
         self._paths = [(path, os.fspath(path)) for path in paths]
         self._known = {path: _look(name) for path, name in self._paths}
 
-    def note(self) -> None:
+    def remember(self) -> None:
         """This process has written: what they are like now is its own doing."""
         for path, name in self._paths:
             known, found = self._known[path], _look(name)
@@ -31,7 +31,7 @@ class OpenFiles:
         """What has become of the first that is no longer what is open here, as a clause; nothing while all are.
 
         Args:
-            written: Whether one that was written since the last `note` counts, by whatever program.
+            written: Whether one that was written since the last `remember` counts, by whatever program.
         """
         for path, name in self._paths:
             known, found = self._known[path], _look(name)

@@ -25,13 +25,14 @@ import structlog
 
 from connector import supervision
 from connector.errors import ConfigurationError, ConnectorError, OutsideUnreachable, Unavailable
-from connector.journal.file import LOCK, LOG, DamagedFile, JournalFile, StoredRow, lock, sibling
+from connector.journal.file import DamagedFile, JournalFile, StoredRow, lock
 from connector.journal.model import Admission, Contents, JournalState, Oldest, outcome_unknown, refusal
 from connector.journal.open_files import OpenFiles, sync
+from connector.journal.paths import LOCK_SUFFIX, RESCUING_SUFFIX, WAL_SUFFIX, sibling
 from connector.journal.recovery import salvage
 
-_BATCH: Final = 2_000
-_PART: Final = 5_000
+_MAX_BATCH: Final = 2_000
+_MAX_PART: Final = 5_000
 """Most numbers that one command reads or removes: a message that has to be written waits for no more."""
 
 _REOPEN_SECONDS: Final = 1.0
@@ -169,17 +170,17 @@ class SqliteJournal:
         after = ""
         while True:  # in parts, between which messages are written
             part = await self._ask(
-                partial(JournalFile.read_notes, prefix=prefix, after=after, limit=_PART), writes=False
+                partial(JournalFile.read_notes, prefix=prefix, after=after, limit=_MAX_PART), writes=False
             )
             found |= part
-            if len(part) < _PART:
+            if len(part) < _MAX_PART:
                 return found
             after = next(reversed(part))
 
     async def delete_notes(self, names: Sequence[str]) -> None:
         """Delete the notes of these names."""
-        for begin in range(0, len(names), _PART):
-            part = names[begin : begin + _PART]
+        for begin in range(0, len(names), _MAX_PART):
+            part = names[begin : begin + _MAX_PART]
             await self._ask(partial(JournalFile.delete_notes, names=part), writes=True)
 
     async def _ask(
@@ -215,7 +216,7 @@ class SqliteJournal:
 
     def _hold(self, lock: int) -> None:
         self._lock = lock
-        self._lock_file = OpenFiles(sibling(self._path, LOCK))
+        self._lock_file = OpenFiles(sibling(self._path, LOCK_SUFFIX))
 
     def _give_lock_back(self) -> None:
         if self._lock is not None:
@@ -256,7 +257,7 @@ class SqliteJournal:
         gathered: list[_Command | None] = list(retained)
         if not gathered:
             gathered.append(self._commands.get())
-        while len(gathered) < _BATCH and not self._commands.empty():
+        while len(gathered) < _MAX_BATCH and not self._commands.empty():
             gathered.append(self._commands.get())
         return gathered
 
@@ -288,7 +289,7 @@ class SqliteJournal:
             _fail_transaction(commands, refusal("of a defect of the connector"), is_begun=is_begun)
             return []
         for command, outcome in zip(commands, outcomes, strict=True):
-            _settle(command, outcome)
+            _complete(command, outcome)
         self._checkpoint()
         return []
 
@@ -319,7 +320,7 @@ class SqliteJournal:
             DamagedFile: The open file does not give back what was written into it.
         """
         file.verify()
-        draft = sibling(self._path, ".rescuing")
+        draft = sibling(self._path, RESCUING_SUFFIX)
         try:
             file.write_out(draft)
             draft.replace(salvage.rescued(self._path))
@@ -363,7 +364,7 @@ class SqliteJournal:
             if self._restore_problem:
                 return
             aside = salvage.set_aside(self._path, file.others())
-            sibling(self._path, LOG).unlink(missing_ok=True)
+            sibling(self._path, WAL_SUFFIX).unlink(missing_ok=True)
             salvage.rescued(self._path).replace(self._path)
             sync(self._path.parent)
             self._file = self._open_verified()
@@ -434,7 +435,7 @@ def _search(file: JournalFile, texts: Sequence[bytes], after: int, limit: int) -
 def _take_lock(path: Path) -> int:
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor = os.open(sibling(path, LOCK), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        descriptor = os.open(sibling(path, LOCK_SUFFIX), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise ConfigurationError(f"WEDA_JOURNAL__PATH: {path} cannot be written ({error.strerror})") from error
     try:
@@ -454,15 +455,15 @@ def _fail_transaction(commands: Iterable[_Command], error: Unavailable, *, is_be
     """
     for command in commands:
         is_row = is_begun and command.adds is not None
-        _settle(command, outcome_unknown(error) if is_row else error)
+        _complete(command, outcome_unknown(error) if is_row else error)
 
 
 def _fail(commands: Iterable[_Command], error: Unavailable) -> None:
     for command in commands:
-        _settle(command, error)
+        _complete(command, error)
 
 
-def _settle(command: _Command, outcome: Any) -> None:
+def _complete(command: _Command, outcome: Any) -> None:
     if not command.done.set_running_or_notify_cancel():
         return  # the asker is gone; what it asked is done
     if isinstance(outcome, Exception):

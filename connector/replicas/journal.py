@@ -144,9 +144,9 @@ class SharedJournal:
         """Whether the brokers answer another replica and not this one: it lets nothing in, so that senders go there."""
         return self._membership.reachability.is_isolated
 
-    def set_reaches_kafka(self, *, answers: bool) -> None:
+    def record_kafka(self, *, answers: bool) -> None:
         """The brokers have answered this replica now, or no longer answer it."""
-        self._membership.reachability.set_own(answers=answers)
+        self._membership.reachability.record_own(answers=answers)
 
     @property
     def is_alive(self) -> bool:

@@ -131,7 +131,7 @@ class Membership:
         lost_at = self.reachability.lost_at
         report = {"replica": self.replica_id, "late": LATE_SECONDS, **self.reachability.report()}
         [(others_reach,)] = await self._connection.execute(_REPORT_REACH, report, seconds=_STATEMENT_SECONDS)
-        self.reachability.set_others(reach=others_reach, lost_at=lost_at)
+        self.reachability.record_others(reach=others_reach, lost_at=lost_at)
 
     def _lose(self) -> None:
         if self._is_over:

@@ -26,7 +26,7 @@ class KafkaReachability:
         """When Kafka last ceased to answer this replica, on the monotonic clock."""
         return self._lost_at
 
-    def set_own(self, *, answers: bool) -> None:
+    def record_own(self, *, answers: bool) -> None:
         """The brokers have answered this replica now, or no longer answer it."""
         now = time.monotonic()
         if answers:
@@ -36,7 +36,7 @@ class KafkaReachability:
             self._others_reach = False  # reports from before this moment are stale
         self._is_reached = answers
 
-    def set_others(self, *, reach: bool, lost_at: float) -> None:
+    def record_others(self, *, reach: bool, lost_at: float) -> None:
         """Whether another replica reports a later answer than `lost_at`; stale if Kafka was lost again meanwhile."""
         if lost_at == self._lost_at:
             self._others_reach = reach

@@ -169,12 +169,12 @@ async def test_the_reserved_ids_are_saved_too(backlog):
 
 async def test_only_so_many_damaged_files_are_kept(backlog):
     made = []
-    for _ in range(salvage.MOST_SET_ASIDE + 2):
+    for _ in range(salvage.MAX_SET_ASIDE + 2):
         scramble(backlog, pages_of(backlog, "message")[0])
         await read(backlog)
         made.append(set_aside(backlog)[-1])
 
-    assert set_aside(backlog) == made[-salvage.MOST_SET_ASIDE :]
+    assert set_aside(backlog) == made[-salvage.MAX_SET_ASIDE :]
 
 
 async def test_a_loss_is_reported_until_the_damaged_files_are_removed(backlog):

@@ -101,7 +101,7 @@ async def answering(journal: SharedJournal) -> AsyncIterator[None]:
 
     async def answer() -> None:
         while True:
-            journal.set_reaches_kafka(answers=True)
+            journal.record_kafka(answers=True)
             await asyncio.sleep(0.1)
 
     task = asyncio.create_task(answer())
@@ -401,7 +401,7 @@ async def test_who_does_not_reach_kafka_lets_nothing_in_while_another_one_does(o
         await until(lambda: one.lanes.total > 0)
         assert other.lanes.total == 0, "it adopts nothing either"
 
-    one.set_reaches_kafka(answers=False)
+    one.record_kafka(answers=False)
     await until(lambda: not other.is_isolated)
     assert not one.is_isolated
     assert (await claimed(other, "j")).is_owner, "none of them does: rows are all that is left"
@@ -410,18 +410,18 @@ async def test_who_does_not_reach_kafka_lets_nothing_in_while_another_one_does(o
 async def test_when_kafka_goes_no_replica_stands_aside_for_what_was_so_before(one, other):
     """They notice one after the other: nobody may refuse because of one that has not noticed yet."""
     for journal in (one, other):
-        journal.set_reaches_kafka(answers=True)
+        journal.record_kafka(answers=True)
     await until_reported(one, other)
-    one.set_reaches_kafka(answers=False)
+    one.record_kafka(answers=False)
     for _ in range(40):  # two seconds, in which the other one goes on saying what was true last
         assert not one.is_isolated
         assert (await claimed(one)).is_owner
         one.lanes.unpin("i")
         await asyncio.sleep(0.05)
-    other.set_reaches_kafka(answers=True)  # it was not Kafka: it is this replica alone
+    other.record_kafka(answers=True)  # it was not Kafka: it is this replica alone
     await until(lambda: one.is_isolated)
 
-    other.set_reaches_kafka(answers=False)
+    other.record_kafka(answers=False)
     await until(lambda: not one.is_isolated)
     assert not other.is_isolated
 

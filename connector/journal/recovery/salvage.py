@@ -18,23 +18,31 @@ import apsw
 import structlog
 
 from connector.errors import ConfigurationError
-from connector.journal.file import APPLICATION_ID, LOG, DamagedFile, JournalFile, StoredRow, sibling
+from connector.journal.file import APPLICATION_ID, DamagedFile, JournalFile, StoredRow
 from connector.journal.model import Account
 from connector.journal.open_files import sync
+from connector.journal.paths import (
+    DEDUP_SUFFIX,
+    RESCUED_SUFFIX,
+    SALVAGED_SUFFIX,
+    SALVAGING_SUFFIX,
+    WAL_SUFFIX,
+    sibling,
+)
 from connector.journal.recovery import write_ahead_log
 
-MOST_SET_ASIDE: Final = 3
+MAX_SET_ASIDE: Final = 3
 """Damaged files that are kept; of more, the oldest go."""
 
 _TABLE_LEAF: Final = 0x0D
 _FILE_HEADER: Final = 100
 _APPLICATION_ID: Final = slice(68, 72)
 _PAGE_HEADER: Final = 8
-_DEFAULT_PAGE_SIZE: Final = 4096
-_SMALLEST_PAGE: Final = 512
-_MOST_CELLS: Final = 16_384
-_BATCH: Final = 500
-_ROOM: Final = 64 * 1024 * 1024
+_DEFAULT_PAGE_BYTES: Final = 4096
+_MIN_PAGE_BYTES: Final = 512
+_MAX_CELLS: Final = 16_384
+_MAX_BATCH: Final = 500
+_ROOM_BYTES: Final = 64 * 1024 * 1024
 _LOG = structlog.get_logger("connector.salvage")
 
 Columns = list[Any]
@@ -43,12 +51,12 @@ Columns = list[Any]
 
 def set_aside_files(path: Path) -> list[Path]:
     """The damaged files beside a journal, oldest first."""
-    return sorted(one for one in path.parent.glob(f"{path.name}.damaged-*") if not one.name.endswith("-wal"))
+    return sorted(one for one in path.parent.glob(f"{path.name}.damaged-*") if not one.name.endswith(WAL_SUFFIX))
 
 
 def rescued(path: Path) -> Path:
     """Where the content of a journal is kept that is open and no longer at its path; the next start goes on with it."""
-    return sibling(path, ".rescued")
+    return sibling(path, RESCUED_SUFFIX)
 
 
 def set_aside(path: Path, others: Iterable[Path]) -> list[str]:
@@ -67,13 +75,13 @@ def finish(path: Path) -> None:
     """End a salvage, or a rescue, that a crash cut short after the new file was whole."""
     whole = rescued(path)
     if whole.exists():
-        aside = set_aside(path, [path, sibling(path, LOG)])
+        aside = set_aside(path, [path, sibling(path, WAL_SUFFIX)])
         whole.replace(path)
         sync(path.parent)
         _LOG.warning("the journal is what an open file held that was no longer at its path", set_aside=aside)
-    whole = sibling(path, ".salvaged")
+    whole = sibling(path, SALVAGED_SUFFIX)
     if whole.exists():
-        sibling(path, LOG).unlink(missing_ok=True)
+        sibling(path, WAL_SUFFIX).unlink(missing_ok=True)
         whole.replace(path)
         sync(path.parent)
 
@@ -89,14 +97,14 @@ def salvage(path: Path, max_bytes: int) -> None:
         ConfigurationError: It is no journal at all, or there is no room to save it.
     """
     try:
-        draft = sibling(path, ".salvaging")
+        draft = sibling(path, SALVAGING_SUFFIX)
         _remove(draft)
         saved, lost = _copy(path, draft, max_bytes)
         if not saved and not _was_a_journal(path):
             _remove(draft)
             raise ConfigurationError(f"WEDA_JOURNAL__PATH: {path} is no journal; give another path")
         aside = _set_aside(path)
-        draft.replace(sibling(path, ".salvaged"))
+        draft.replace(sibling(path, SALVAGED_SUFFIX))
         finish(path)
     except (OSError, apsw.Error) as error:
         raise ConfigurationError(
@@ -106,14 +114,14 @@ def salvage(path: Path, max_bytes: int) -> None:
 
 
 def _copy(path: Path, draft: Path, max_bytes: int) -> tuple[int, int]:
-    """Write a new file from the old one's pages; gives the rows saved and lost."""
-    there = sum(sibling(path, suffix).stat().st_size for suffix in ("", LOG) if sibling(path, suffix).exists())
-    new = JournalFile(draft, 2 * max(max_bytes, there) + _ROOM)  # what was there has to fit
+    """Write a new file from the old one's pages; returns the rows saved and lost."""
+    there = sum(sibling(path, suffix).stat().st_size for suffix in ("", WAL_SUFFIX) if sibling(path, suffix).exists())
+    new = JournalFile(draft, 2 * max(max_bytes, there) + _ROOM_BYTES)  # what was there has to fit
     try:
         saved = _Saved(new)
         for columns in _records(path):
             saved.take(columns)
-        lost = saved.settle()
+        lost = saved.write_rest()
     finally:
         new.close()
     return saved.rows, lost
@@ -162,8 +170,12 @@ class _Saved:
             case [_, str() as name, int() as value]:
                 self._remembered[name] = max(value, self._remembered.get(name, 0))
 
-    def settle(self) -> int:
-        """Write the rest, and the ledger as far as it is known: what it has and the rows do not is lost; gives that."""
+    def write_rest(self) -> int:
+        """Write what is left, and the ledger as far as it was found.
+
+        Returns:
+            How many rows are lost: the ledger has them, and the file does not.
+        """
         self._flush()
         rows = self._new.sources()
         for source in {*self._accounts, *rows, *self._broken}:
@@ -186,7 +198,7 @@ class _Saved:
             return
         self._sequences.add(row.sequence)
         self._batch.append(row.sealed())
-        if len(self._batch) >= _BATCH:
+        if len(self._batch) >= _MAX_BATCH:
             self._flush()
 
     def _flush(self) -> None:
@@ -207,17 +219,17 @@ def _was_a_journal(path: Path) -> bool:
     """Of a file without a readable row: its header says so, or what a journal has beside it is there."""
     with path.open("rb") as file:
         says_so = file.read(_FILE_HEADER)[_APPLICATION_ID] == APPLICATION_ID.to_bytes(4, "big")
-    return says_so or any(sibling(path, suffix).exists() for suffix in (LOG, ".repeats"))
+    return says_so or any(sibling(path, suffix).exists() for suffix in (WAL_SUFFIX, DEDUP_SUFFIX))
 
 
 def _set_aside(path: Path) -> Path:
     now = time.time_ns() // 1_000_000
     stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime(now / 1000))
     aside = sibling(path, f".damaged-{stamp}.{now % 1000:03}Z")
-    for suffix in ("", LOG):
+    for suffix in ("", WAL_SUFFIX):
         if sibling(path, suffix).exists():
             _also_name(sibling(path, suffix), sibling(aside, suffix))
-    for old in set_aside_files(path)[:-MOST_SET_ASIDE]:
+    for old in set_aside_files(path)[:-MAX_SET_ASIDE]:
         _LOG.warning("too many damaged journals are kept: the oldest goes", path=str(old))
         _remove(old)
     sync(path.parent)
@@ -233,7 +245,7 @@ def _also_name(file: Path, name: Path) -> None:
 
 def _remove(file: Path) -> None:
     file.unlink(missing_ok=True)
-    sibling(file, LOG).unlink(missing_ok=True)
+    sibling(file, WAL_SUFFIX).unlink(missing_ok=True)
 
 
 # --- pages and records ---
@@ -251,7 +263,7 @@ def _records(path: Path) -> Iterator[Columns]:
 
 
 def _opened_log(path: Path) -> BinaryIO:
-    wal = sibling(path, LOG)
+    wal = sibling(path, WAL_SUFFIX)
     return (wal if wal.exists() else Path(os.devnull)).open("rb")
 
 
@@ -262,7 +274,7 @@ class _Pages:
         self._database = database
         self._log = log
         self.size = _page_size(database)
-        wal = sibling(path, LOG)
+        wal = sibling(path, WAL_SUFFIX)
         self._in_log = write_ahead_log.pages(wal, self.size) if wal.exists() else {}
         in_file = path.stat().st_size // self.size
         self.count = max([in_file, *self._in_log])
@@ -277,12 +289,12 @@ class _Pages:
 
 def _page_size(database: BinaryIO) -> int:
     size = int.from_bytes(database.read(18)[16:18], "big")
-    return size if size >= _SMALLEST_PAGE and size & (size - 1) == 0 else _DEFAULT_PAGE_SIZE
+    return size if size >= _MIN_PAGE_BYTES and size & (size - 1) == 0 else _DEFAULT_PAGE_BYTES
 
 
 def _cells(pages: _Pages, page: bytes, start: int) -> Iterator[Columns]:
     count = int.from_bytes(page[start + 3 : start + 5], "big")
-    for index in range(min(count, _MOST_CELLS)):
+    for index in range(min(count, _MAX_CELLS)):
         pointer = start + _PAGE_HEADER + 2 * index
         offset = int.from_bytes(page[pointer : pointer + 2], "big")
         try:
@@ -297,12 +309,13 @@ def _cells(pages: _Pages, page: bytes, start: int) -> Iterator[Columns]:
 
 def _whole_record(pages: _Pages, page: bytes, offset: int, size: int) -> bytes:
     """The record's bytes: those in its cell, and those on overflow pages."""
-    most = pages.size - 35
-    if size <= most:
+    # A cell keeps as much of a record as SQLite's file format says for leaves of tables (section 1.6).
+    max_local = pages.size - 35
+    if size <= max_local:
         return _exactly(page[offset : offset + size], size)
-    least = (pages.size - 12) * 32 // 255 - 23
-    local = least + (size - least) % (pages.size - 4)
-    local = local if local <= most else least
+    min_local = (pages.size - 12) * 32 // 255 - 23
+    local = min_local + (size - min_local) % (pages.size - 4)
+    local = local if local <= max_local else min_local
     record = bytearray(page[offset : offset + local])
     following = int.from_bytes(_exactly(page[offset + local : offset + local + 4], 4), "big")
     while len(record) < size:
