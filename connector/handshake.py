@@ -45,7 +45,7 @@ def cause(
         reason = _reason(host, port, trust, before)
         return reason and f"{server} shows a certificate that is not to be trusted: {reason}"
     if ours is not None and _OURS_REFUSED.search(words):
-        return f"{server} refuses our certificate: {ours()}"
+        return f"{server} rejects our certificate: {ours()}"
     return None
 
 

@@ -20,8 +20,8 @@ from connector.journal.file import DamagedFile
 from connector.journal.model import Admission
 from connector.journal.offline import Backlog, DetachedJournal, detached
 from connector.journal.sqlite import SqliteJournal
+from connector.kafka.limits import TopicLimits
 from connector.kafka.publisher import Failure, KafkaPublisher, producer_properties
-from connector.kafka.timestamps import TimestampLimits
 from connector.kafka.topics import TopicAdmin, TopicState, routes_of
 from connector.message.headers import timestamp_text
 from connector.message.routes import Routes
@@ -263,7 +263,7 @@ def dry_run(settings: Settings, servers: str) -> Backlog:
 
     Raises:
         OutsideUnreachable: Another process holds the journal, or no broker answers.
-        ConfigurationError: There is no journal, or Kafka refuses.
+        ConfigurationError: There is no journal, or Kafka rejects.
         ConnectorError: The journal is damaged, or a topic is missing.
     """
     path = settings.journal.path
@@ -294,7 +294,7 @@ async def drain(
 
     Raises:
         OutsideUnreachable: Another process holds the journal, or no broker answers.
-        ConfigurationError: There is no journal, or Kafka refuses.
+        ConfigurationError: There is no journal, or Kafka rejects.
         ConnectorError: A topic is missing, or the journal turned out to be damaged while it was read.
     """
     began = time.monotonic()
@@ -378,9 +378,9 @@ class _Draining:
             publisher = KafkaPublisher(producer_properties(self._servers, settings.kafka.properties))
             ledger = Metrics(version="", sources=settings.sources, streams=settings.streams)
             ledger.recovered(contents)
-            timestamps = TimestampLimits(ledger.timestamp_replaced)
+            limits = TopicLimits(ledger.timestamp_replaced)
             for topic in self._topics:
-                timestamps.note(topic)
+                limits.record(topic)
             await publisher.start()
             delivery = Delivery(
                 publisher,
@@ -388,7 +388,7 @@ class _Draining:
                 contents,
                 ledger=ledger,
                 make_dead_letter=self._dead_letter_of_rejection,
-                restamp=timestamps.restamp,
+                restamp=limits.restamp,
                 publish_wait_seconds=settings.kafka.publish_wait_seconds,
             )
             delivery.start_publishing()

@@ -25,7 +25,7 @@ from connector.errors import ConfigurationError, ConnectorError, OutsideUnreacha
 from connector.kafka.errors import LOG_NOTHING
 from connector.kafka.publisher import Failures, KafkaPublisher, producer_properties
 from connector.kafka.reader import ConsumerRecord, read_records
-from connector.kafka.registry import Registry, subjects
+from connector.kafka.registry import Registry
 from connector.kafka.topics import (
     Broker,
     Difference,
@@ -394,13 +394,13 @@ def _registry(settings: Settings) -> Iterator[Finding]:
         return
     try:
         with Registry(settings.registry) as registry:
-            wanted_subjects = subjects(routes_of(settings).all)
-            missing = [each.name for each in wanted_subjects if registry.id_of(each) is None]
+            routes = routes_of(settings).all
+            missing = [route.subject for route in routes if registry.id_of(route) is None]
     except ConnectorError as error:
         yield Finding("registry", "failed", error.message, "check WEDA_REGISTRY__URL and its credentials")
         return
     if not missing:
-        yield Finding("registry", "ok", f"{settings.registry.url} has our {len(wanted_subjects)} schemas")
+        yield Finding("registry", "ok", f"{settings.registry.url} has our {len(routes)} schemas")
     elif settings.registry.auto_register:
         yield Finding("registry", "ok", f"{counted(len(missing), 'subject')} missing; serve registers them")
     else:

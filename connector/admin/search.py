@@ -11,12 +11,11 @@ from connector.intake.dead_letters import NOTE_PREFIX
 from connector.journal.file import DamagedFile
 from connector.journal.offline import detached
 from connector.kafka.reader import ConsumerRecord
-from connector.kafka.registry import Registry
+from connector.kafka.registry import schemas_by_id
 from connector.kafka.topics import routes_of
 from connector.lookup import journal
 from connector.lookup.model import DEAD_LETTERS, TOPICS, Found, SearchQuery, SearchReport, unsearched
 from connector.lookup.topics import OnProgress, TopicSearch, letter_found
-from connector.message.schemas import Schema
 from connector.settings import EMBEDDED, Settings
 
 _NOT_NOW: Final = (OutsideUnreachable,)
@@ -123,8 +122,8 @@ def _topics(
 ) -> Iterator[TopicSearch]:
     servers, properties = settings.kafka.bootstrap_servers or "", settings.kafka.properties
 
-    def made(by_id: Callable[[int], Schema] | None) -> TopicSearch:
-        return TopicSearch(
+    with schemas_by_id(settings.registry) as by_id:
+        yield TopicSearch(
             servers,
             properties,
             routes_of(settings),
@@ -133,9 +132,3 @@ def _topics(
             on_progress=on_progress,
             on_event=on_event,
         )
-
-    if settings.registry.url is None:
-        yield made(None)
-        return
-    with Registry(settings.registry) as registry:
-        yield made(registry.schema)

@@ -12,7 +12,6 @@ from connector.delivery.delivery import Delivery
 from connector.errors import ConnectorError
 from connector.kafka.limits import TopicLimits
 from connector.kafka.publisher import KafkaPublisher
-from connector.kafka.timestamps import TimestampLimits
 from connector.kafka.topics import TopicAdmin, TopicSpec, TopicState, canaries, desired_topics, routes_of
 from connector.replicas.journal import SharedJournal
 from connector.settings import EMBEDDED, Settings
@@ -72,7 +71,6 @@ class BrokerWatch:
         shared: The shared journal, which informs the other replicas; None without one.
         changes: When the topics have to be described again.
         limits: Where the topics' limits are recorded.
-        timestamps: Where the topics' limits of timestamps are recorded.
         health: Where the state is shown.
         metrics: Where it is counted.
     """
@@ -87,7 +85,6 @@ class BrokerWatch:
         shared: SharedJournal | None,
         changes: TopicChanges,
         limits: TopicLimits,
-        timestamps: TimestampLimits,
         health: Health,
         metrics: Metrics,
     ) -> None:
@@ -98,7 +95,6 @@ class BrokerWatch:
         self._shared = shared
         self._changes = changes
         self._limits = limits
-        self._timestamps = timestamps
         self._health = health
         self._metrics = metrics
         self._topics = (*routes_of(settings).topics, *(route.topic for route in canaries(settings)))
@@ -145,9 +141,8 @@ class BrokerWatch:
         if missing and self._settings.topics.create:
             await self._create(missing)
             states = await asyncio.to_thread(self._admin.describe, self._topics, ASK_SECONDS)
-        for name, state in states.items():
-            self._limits.note(name, state.max_message_bytes)
-            self._timestamps.note(state)
+        for state in states.values():
+            self._limits.record(state)
             self._show_partitions(state)
         degraded = [name for name, state in states.items() if not state.is_durable]
         self._metrics.durability_degraded.set(1 if degraded else 0)

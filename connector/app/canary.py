@@ -117,9 +117,9 @@ class Canary:
         began = time.monotonic()
         try:
             await self._pipeline.accept(_request(name), BodyKind.JSON)
-        except ConnectorError as refusal:
+        except ConnectorError as error:
             self._metrics.canary_refused()
-            _LOG.warning("the canary was not accepted", reason=refusal.message)
+            _LOG.warning("the canary was not accepted", reason=error.message)
             return
         while (message := await records.next()) is not None:
             if message.key() == name.encode():

@@ -46,8 +46,7 @@ from connector.journal.sqlite import SqliteJournal
 from connector.kafka.embedded import EmbeddedBroker
 from connector.kafka.limits import TopicLimits
 from connector.kafka.publisher import Failure, KafkaPublisher, Publisher, producer_properties
-from connector.kafka.registry import Registry, Resolved, resolve, subjects
-from connector.kafka.timestamps import TimestampLimits
+from connector.kafka.registry import Registry, Resolved, resolve
 from connector.kafka.topics import TopicAdmin, canaries, canary_routes, routes_of
 from connector.message.encoding import Framing, RegistryFraming, SingleObjectFraming
 from connector.message.ingest_ids import IngestIds
@@ -133,8 +132,7 @@ class Connector:
         self._tracing = Tracing(VERSION) if settings.tracing.enabled else None
         self._decoder = self._message_decoder()
         self._topic_changes = TopicChanges()
-        self._topic_limits = TopicLimits()
-        self._timestamps = TimestampLimits(self.metrics.timestamp_replaced)
+        self._topic_limits = TopicLimits(self.metrics.timestamp_replaced)
         self.publisher = KafkaPublisher(self._producer_properties(), on_rebuild=self.metrics.producer_rebuilds.inc)
         self._running: RunningParts | None = None
         self.recent = Recent(settings.sources, self._decoder.decode)
@@ -386,13 +384,13 @@ class Connector:
         if settings.registry.url is None:
             return None
         registry = self._stack.enter_context(Registry(settings.registry))
-        wanted = subjects((*self.routes.all, *canaries(settings)))
+        routes = (*self.routes.all, *canaries(settings))
         cache = sibling(settings.journal.path, SCHEMAS_SUFFIX)
         resolved = await asyncio.to_thread(
-            resolve, registry, wanted, cache, auto_register=settings.registry.auto_register
+            resolve, registry, routes, cache, auto_register=settings.registry.auto_register
         )
         self.metrics.registry_up.set(resolved.from_registry)
-        watch = partial(watch_registry, registry, wanted, resolved.ids, self.health, self.metrics)
+        watch = partial(watch_registry, registry, routes, resolved.ids, self.health, self.metrics)
         self._watchers.start("registry", watch)
         return resolved
 
@@ -442,7 +440,7 @@ class Connector:
             make_dead_letter=self._dead_letter_of_rejection,
             publish_wait_seconds=self._settings.kafka.publish_wait_seconds,
             journaled=journaled,
-            restamp=self._timestamps.restamp,
+            restamp=self._topic_limits.restamp,
         )
 
     def _dead_letter_of_rejection(
@@ -464,7 +462,6 @@ class Connector:
             shared=shared,
             changes=self._topic_changes,
             limits=self._topic_limits,
-            timestamps=self._timestamps,
             health=self.health,
             metrics=self.metrics,
         )

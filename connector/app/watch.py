@@ -15,8 +15,9 @@ from connector.intake.dead_letters import NOTE_PREFIX
 from connector.intake.waiting_dead_letters import WaitingDeadLetters
 from connector.journal.model import Journal
 from connector.journal.sqlite import SqliteJournal
-from connector.kafka.registry import Registry, Subject
+from connector.kafka.registry import Registry
 from connector.message.ingest_ids import IngestIds
+from connector.message.routes import Route
 from connector.operations.history import SECONDS_BETWEEN, History
 from connector.supervision import Watchdog
 from connector.telemetry.health import Health
@@ -154,21 +155,21 @@ async def count_letters(
 
 
 async def watch_registry(
-    registry: Registry, wanted: Sequence[Subject], ids: Mapping[str, int], health: Health, metrics: Metrics
+    registry: Registry, routes: Sequence[Route], ids: Mapping[str, int], health: Health, metrics: Metrics
 ) -> None:
     """Show whether the registry answers and still has the schemas under our ids; nothing waits for it.
 
     Args:
         registry: The registry.
-        wanted: The subjects in use.
+        routes: The topics that are written.
         ids: Topic → the schema id in use.
         health: Where problems are shown.
         metrics: Where its state is shown.
     """
     while True:
         try:
-            found = {each.topic: await asyncio.to_thread(registry.id_of, each) for each in wanted}
-            changed = [topic for topic, schema_id in found.items() if schema_id != ids[topic]]
+            current = {route.topic: await asyncio.to_thread(registry.id_of, route) for route in routes}
+            changed = [topic for topic, schema_id in current.items() if schema_id != ids[topic]]
             health.set_problem("registry", f"it has other ids now for {', '.join(changed)}" if changed else "")
             metrics.registry_up.set(1)
         except ConnectorError as error:

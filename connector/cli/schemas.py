@@ -17,10 +17,11 @@ from connector.cli.exits import failed_if
 from connector.cli.options import REGISTRY_URL, File, Json, RegistryUrl
 from connector.cli.output import print_json
 from connector.errors import ConfigurationError
-from connector.kafka.registry import Registry, Subject, subjects
+from connector.kafka.registry import Registry
 from connector.kafka.topics import canaries, routes_of
 from connector.message import schemas as our_schemas
 from connector.message.compatibility import incompatibilities
+from connector.message.routes import Route
 from connector.settings import Settings
 
 REGISTERED: Final = "registered"
@@ -64,10 +65,10 @@ def list_command(*, file: File = None, registry_url: RegistryUrl = None, as_json
     """
     settings = Settings.load(file=file, flags={REGISTRY_URL: registry_url})
     if settings.registry.url is None:
-        lines = [SubjectState(each.name, each.schema.name, None, NO_REGISTRY) for each in _subjects(settings)]
+        lines = [SubjectState(each.subject, each.schema.name, None, NO_REGISTRY) for each in _routes(settings)]
     else:
         with Registry(settings.registry) as registry:
-            lines = [_listed(registry, subject) for subject in _subjects(settings)]
+            lines = [_listed(registry, route) for route in _routes(settings)]
     _print(lines, as_json=as_json)
 
 
@@ -107,7 +108,7 @@ def check_command(*, file: File = None, registry_url: RegistryUrl = None, as_jso
     lines = list(_against_the_released())
     if settings.registry.url is not None:
         with Registry(settings.registry) as registry:
-            lines += [_checked(registry, subject) for subject in _subjects(settings)]
+            lines += [_checked(registry, route) for route in _routes(settings)]
     _print(lines, as_json=as_json)
     if settings.registry.url is None and not as_json:
         print("no registry is set (WEDA_REGISTRY__URL): registered schemas were not checked", file=sys.stderr)
@@ -123,44 +124,44 @@ def register_command(*, file: File = None, registry_url: RegistryUrl = None, as_
       weda-connector schemas register
       WEDA_REGISTRY__URL=http://registry:8081 weda-connector schemas register --json
 
-    Exit codes: 0 all are registered, 1 the registry refuses one: the field is named, 2 bad usage or configuration,
+    Exit codes: 0 all are registered, 1 the registry rejects one: the field is named, 2 bad usage or configuration,
     3 the registry is not reachable.
     """
     with _registry(file, registry_url) as (registry, wanted):
-        lines = [SubjectState(each.name, each.schema.name, registry.register(each), REGISTERED) for each in wanted]
+        lines = [SubjectState(each.subject, each.schema.name, registry.register(each), REGISTERED) for each in wanted]
     _print(lines, as_json=as_json)
 
 
 @contextmanager
-def _registry(file: Path | None, url: str | None) -> Iterator[tuple[Registry, tuple[Subject, ...]]]:
+def _registry(file: Path | None, url: str | None) -> Iterator[tuple[Registry, tuple[Route, ...]]]:
     settings = Settings.load(file=file, flags={REGISTRY_URL: url})
     if settings.registry.url is None:
         raise ConfigurationError("WEDA_REGISTRY__URL is not set: give the registry's address, or --registry-url")
     with Registry(settings.registry) as registry:
-        yield registry, _subjects(settings)
+        yield registry, _routes(settings)
 
 
-def _subjects(settings: Settings) -> tuple[Subject, ...]:
-    return subjects((*routes_of(settings).all, *canaries(settings)))
+def _routes(settings: Settings) -> tuple[Route, ...]:
+    return (*routes_of(settings).all, *canaries(settings))
 
 
-def _listed(registry: Registry, subject: Subject) -> SubjectState:
-    schema_id = registry.id_of(subject)
+def _listed(registry: Registry, route: Route) -> SubjectState:
+    schema_id = registry.id_of(route)
     return SubjectState(
-        subject.name, subject.schema.name, schema_id, REGISTERED if schema_id is not None else "not registered"
+        route.subject, route.schema.name, schema_id, REGISTERED if schema_id is not None else "not registered"
     )
 
 
-def _checked(registry: Registry, subject: Subject) -> SubjectState:
-    schema_id = registry.id_of(subject)
-    problems = tuple(registry.incompatibilities(subject))
+def _checked(registry: Registry, route: Route) -> SubjectState:
+    schema_id = registry.id_of(route)
+    problems = tuple(registry.incompatibilities(route))
     if problems:
         state = INCOMPATIBLE
     elif schema_id is not None:
         state = REGISTERED
     else:
-        state = COMPATIBLE if registry.versions(subject.name) else NO_VERSION
-    return SubjectState(subject.name, subject.schema.name, schema_id, state, problems)
+        state = COMPATIBLE if registry.versions(route.subject) else NO_VERSION
+    return SubjectState(route.subject, route.schema.name, schema_id, state, problems)
 
 
 def _schema(name: str, release: str | None) -> our_schemas.Schema:

@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from enum import StrEnum
 from itertools import islice
 from typing import Annotated, Any, Final
@@ -13,7 +13,7 @@ from connector.cli.columns import aligned, local_time, zone
 from connector.cli.options import SERVERS, File, Servers, Since, TopicEnvType, TopicSource, servers_of
 from connector.cli.output import print_json
 from connector.kafka.reader import ConsumerRecord, read_records
-from connector.kafka.registry import Registry
+from connector.kafka.registry import schemas_by_id
 from connector.lookup import timeline
 from connector.message.routes import DEAD_LETTERS, STREAMS, Routes
 from connector.settings import DEFAULT_SOURCE, Settings
@@ -84,13 +84,13 @@ def tail(
     if stream is TailStream.DEAD_LETTERS and (process or person):
         raise typer.BadParameter("--process and --person: a dead letter has no fields that can be searched")
     settings = Settings.load(file=file, flags={SERVERS: bootstrap_servers})
-    with ExitStack() as stack:
+    with schemas_by_id(settings.registry) as by_id:
         records = read_records(
             servers_of(settings),
             settings.kafka.properties,
             stream=stream,
             topic=Routes(STREAMS, settings.topics.prefix).topic(stream, source, env_type),
-            by_id=stack.enter_context(Registry(settings.registry)).schema if settings.registry.url else None,
+            by_id=by_id,
             from_beginning=from_beginning,
             since=since,
             until_end=until_end,

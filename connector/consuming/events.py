@@ -17,7 +17,7 @@ from connector.consuming.event import Event, Mark, event_of
 from connector.consuming.stores import MemoryStore, Parked, Store, parked_now
 from connector.errors import OutsideUnreachable
 from connector.kafka.reader import ConsumerRecord, decode_record
-from connector.kafka.registry import Registry
+from connector.kafka.registry import schemas_by_id
 from connector.kafka.subscription import Subscription
 from connector.message.routes import STREAMS, Routes
 from connector.message.schemas import Schema
@@ -68,7 +68,7 @@ class Events:
     Raises:
         OutsideUnreachable: No broker answers at the start, or no registry where a schema is looked up; or, with
             ``idle_seconds``, the group gave this member no partition before its time and a session's were over.
-        ConfigurationError: Kafka or the registry refuses; or another process reads as this ``member``.
+        ConfigurationError: Kafka or the registry rejects; or another process reads as this ``member``.
         Unreadable: While reading: a record in another encoding, or of a schema that is not known here.
     """
 
@@ -107,7 +107,7 @@ class Events:
         self._stack = ExitStack()
         self._is_stopped = self._is_given = False
         known = RegistrySettings(url=registry) if isinstance(registry, str) else registry
-        by_id = None if known is None else self._stack.enter_context(Registry(known)).schema
+        by_id = self._stack.enter_context(schemas_by_id(known))
         routes = Routes(STREAMS, prefix)
         topics = {routes.topic(each): each for each in self._streams}
         self._subscription = Subscription(

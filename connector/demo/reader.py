@@ -51,7 +51,7 @@ class Reader:
 
         Raises:
             OutsideUnreachable: No broker answers at the start.
-            ConfigurationError: Kafka refuses to let the topic be read.
+            ConfigurationError: Kafka does not let the topic be read.
         """
         loop = asyncio.get_running_loop()
         await asyncio.to_thread(self._follow, loop, started)

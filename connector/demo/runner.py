@@ -16,7 +16,7 @@ from connector.demo.reader import Event, Reader
 from connector.demo.state import DemoState
 from connector.demo.view import View, introduction, print_now
 from connector.errors import OutsideUnreachable
-from connector.kafka.reader import REACH_SECONDS
+from connector.kafka.consumer import REACH_SECONDS
 from connector.kafka.topics import TopicAdmin
 from connector.lookup.topics import EVENTS
 from connector.message.routes import STREAMS, Routes

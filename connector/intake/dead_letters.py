@@ -227,7 +227,7 @@ def for_rejection(
     """
     key = records[0].key
     instance_id = None if key is None else InstanceId(key.decode())
-    reason = f"Kafka refused the record: {failure.name}: {failure.detail}"
+    reason = f"Kafka rejected the record: {failure.name}: {failure.detail}"
     return dead_letter(
         topic,
         request,

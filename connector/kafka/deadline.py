@@ -25,7 +25,7 @@ class Deadline:
 
     @property
     def left(self) -> float:
-        """Seconds; never so few that librdkafka would refuse them."""
+        """Seconds; never so few that librdkafka would reject them."""
         return max(_LEAST_SECONDS, self._at - time.monotonic())
 
     @property

@@ -1,5 +1,6 @@
 """What Kafka and librdkafka call their errors, and what they are to the connector."""
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from types import MappingProxyType
@@ -59,6 +60,39 @@ REACH: Final = "reach Kafka"
 """The attempt to get any answer at all."""
 
 
+_MAX_PROBLEMS: Final = 100
+
+
+class Problems:
+    """The latest errors of a client's connections: they say why it got no answer.
+
+    Args:
+        poll: The client's ``poll``, which serves its callbacks.
+    """
+
+    def __init__(self, poll: Callable[[], object]) -> None:
+        self._poll = poll
+        self._errors: deque[KafkaError] = deque(maxlen=_MAX_PROBLEMS)
+
+    def record(self, error: KafkaError) -> None:
+        """Keep an error; the client's ``error_cb``."""
+        self._errors.append(error)
+
+    def recent(self) -> list[KafkaError]:
+        """Those so far, in their order."""
+        self._poll()  # librdkafka hands them over only to who polls
+        return list(self._errors)
+
+    def clear(self) -> None:
+        """Forget them, before something else is asked."""
+        self._errors.clear()
+
+
+def timed_out() -> KafkaException:
+    """What librdkafka raises when nothing has come in time."""
+    return KafkaException(KafkaError(KafkaError._TIMED_OUT))  # noqa: SLF001 - the client's own name of it
+
+
 @contextmanager
 def translated(
     attempt: str,
@@ -77,7 +111,7 @@ def translated(
 
     Raises:
         OutsideUnreachable: No broker answered in time.
-        ConfigurationError: Kafka, or librdkafka, refuses.
+        ConfigurationError: Kafka, or librdkafka, rejects.
     """
     try:
         yield
@@ -92,8 +126,8 @@ def is_transient(error: KafkaError) -> bool:
     return error.name() in _TRANSIENT
 
 
-def is_refusal(error: KafkaError) -> bool:
-    """Whether the broker refuses the credentials."""
+def is_credential_error(error: KafkaError) -> bool:
+    """Whether the broker rejects the credentials."""
     return error.name() in _BAD_CREDENTIALS
 
 
@@ -109,12 +143,12 @@ def _translation(
         reason = explain.sentence(error.str(), properties)
         return ConfigurationError(f"WEDA_KAFKA__PROPERTIES: this user may not {attempt}{grant} ({reason})")
     if not is_transient(error):
-        return ConfigurationError(f"cannot {attempt}: Kafka refuses it: {explain.sentence(error.str(), properties)}")
+        return ConfigurationError(f"cannot {attempt}: Kafka rejects it: {explain.sentence(error.str(), properties)}")
     seen = [problem for problem in problems() if problem.name() != "_ALL_BROKERS_DOWN"]
-    refusal = next(filter(is_refusal, seen), None)
-    if refusal is not None:
-        reason = explain.sentence(refusal.str(), properties)
-        return ConfigurationError(f"WEDA_KAFKA__PROPERTIES: Kafka refuses the credentials: {reason}")
+    rejection = next(filter(is_credential_error, seen), None)
+    if rejection is not None:
+        reason = explain.sentence(rejection.str(), properties)
+        return ConfigurationError(f"WEDA_KAFKA__PROPERTIES: Kafka rejects the credentials: {reason}")
     reason = explain.sentence(seen[-1].str(), properties) if seen else error.str() + explain.silence(properties)
     if attempt == REACH:
         return OutsideUnreachable(f"cannot reach Kafka: {reason}")

@@ -10,7 +10,8 @@ from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final
 
-from connector.kafka.reader import ConsumerRecord, Partition
+from connector.kafka.consumer import Partition
+from connector.kafka.reader import ConsumerRecord
 
 _FULL: Final = 2_000
 _DRAINED: Final = 500

@@ -226,7 +226,7 @@ class KafkaPublisher:
         """Build the producer and start polling it.
 
         Raises:
-            KafkaException: librdkafka refuses its properties.
+            KafkaException: librdkafka rejects its properties.
         """
         self._loop = asyncio.get_running_loop()
         self._producer = self._build()

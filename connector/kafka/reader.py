@@ -2,28 +2,33 @@
 
 import asyncio
 import time
-from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, cast
 
-from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, Consumer, Message, TopicPartition
 
 from connector.errors import Unavailable, Unreadable
+from connector.kafka.consumer import (
+    POLL_SECONDS,
+    REACH_SECONDS,
+    RETRY_SECONDS,
+    Partition,
+    Polled,
+    consumer_properties,
+    offsets_at,
+    partitions_of,
+    polled,
+    remove_if_at_end,
+)
 from connector.kafka.deadline import Deadline
-from connector.kafka.errors import END_OF_PARTITION, LOG_NOTHING, MISSING_TOPIC, UNKNOWN_TOPIC, is_transient, translated
+from connector.kafka.errors import Problems, timed_out, translated
 from connector.message.encoding import decode
 from connector.message.routes import DEAD_LETTERS
 from connector.message.schemas import Schema
 
-REACH_SECONDS: Final = 5.0
-"""How long Kafka may take to say what a topic looks like, and to send the next of what is there."""
-
 _READERS: Final = 2  # threads are few, and the connector's own work needs them
-_QUEUED_KIB: Final = 8 * 1024
-"""What librdkafka reads ahead of one topic."""
-
 _BULK_READ_AHEAD: Final = {
     "queued.max.messages.kbytes": 64 * 1024,
     "queued.min.messages": 1_000_000,
@@ -36,10 +41,6 @@ _BULK_READ_AHEAD: Final = {
 BATCH: Final = 2_000
 """Most records that one batch of a whole topic holds."""
 
-_POLL_SECONDS: Final = 0.2
-_AGAIN_SECONDS: Final = 0.5
-_ASKS: Final = 3
-_PROBLEMS_KEPT: Final = 100
 
 _ATTEMPT: Final = "read the topic {}"
 _ACL: Final = "Describe and Read on Topic"
@@ -69,10 +70,6 @@ class ConsumerRecord:
     timestamp: int
     headers: Mapping[str, str]
     value: dict[str, Any] | bytes | None
-
-
-Partition = tuple[str, int]
-"""A topic and the number of one of its partitions."""
 
 
 class OffsetRange(NamedTuple):
@@ -146,7 +143,7 @@ def read_records(
     Raises:
         OutsideUnreachable: Kafka does not say within :data:`REACH_SECONDS` what the topic looks like; with
             ``until_end`` also: nothing of what is there comes for so long. Else brokers are waited for.
-        ConfigurationError: Kafka refuses the credentials, or for want of an ACL.
+        ConfigurationError: Kafka rejects the credentials, or the user lacks a right (ACL).
     """
     ends: dict[str, Any] = {"idle_seconds": idle_seconds, "is_stopped": is_stopped}
     with closing(TopicReader(bootstrap_servers, properties, topic, **ends)) as reader:
@@ -175,7 +172,7 @@ def record_at(
 
     Raises:
         OutsideUnreachable: Kafka does not answer within :data:`REACH_SECONDS`.
-        ConfigurationError: Kafka refuses the credentials, or for want of an ACL.
+        ConfigurationError: Kafka rejects the credentials, or the user lacks a right (ACL).
     """
     with closing(TopicReader(bootstrap_servers, properties, topic)) as reader:
         if partition not in reader.partitions():
@@ -183,101 +180,6 @@ def record_at(
         reader.assign_at(partition, offset)
         message = next(reader.messages(until_end=True), None)
     return decode_record(stream, topic, message, by_id) if message is not None and message.offset() == offset else None
-
-
-def is_transient_for_reader(error: KafkaError) -> bool:
-    """Whether a reader only has to wait: the brokers are away or electing, or the topic is very new."""
-    return is_transient(error) or error.name() in MISSING_TOPIC  # or it was created, and not everybody knows it yet
-
-
-def consumer_properties(
-    bootstrap_servers: str, properties: Mapping[str, Any], on_error: Callable[[KafkaError], None]
-) -> dict[str, Any]:
-    """The librdkafka properties of a consumer that belongs to no group, commits nothing and reports the ends.
-
-    Args:
-        bootstrap_servers: Brokers as ``host:port``, comma-separated.
-        properties: The user's; what reading relies on wins over them.
-        on_error: Called with what befalls the connections.
-    """
-    return {
-        "log_level": LOG_NOTHING,
-        "queued.max.messages.kbytes": _QUEUED_KIB,
-        **properties,
-        "bootstrap.servers": bootstrap_servers,
-        "group.id": "weda-connector-reading",  # the client wants one; without commits it never exists
-        "enable.auto.commit": False,
-        "enable.partition.eof": True,
-        "auto.offset.reset": "earliest",  # where retention has overtaken the reader
-        "isolation.level": "read_committed",
-        "error_cb": on_error,
-    }
-
-
-def partitions_of(consumer: Consumer, topic: str, deadline: Deadline) -> list[int]:
-    """The numbers of a topic's partitions, none where it does not exist.
-
-    A broker learns of a new topic a moment after it was made, and any broker may answer: it is missing once
-    :data:`_ASKS` answers say so.
-
-    Raises:
-        KafkaException: Kafka refuses to say, or has not said it in time.
-    """
-    for number in range(_ASKS):
-        if number:
-            time.sleep(_AGAIN_SECONDS)
-        found = consumer.list_topics(topic, timeout=deadline.left).topics[topic]
-        if found.error is not None and found.error.name() != UNKNOWN_TOPIC:
-            raise KafkaException(found.error)
-        if found.partitions:
-            break
-    return list(found.partitions)
-
-
-def offsets_at(consumer: Consumer, partitions: Sequence[TopicPartition], moment: int, deadline: Deadline) -> list[int]:
-    """The offset of the first record of a time or later in each partition, by one request to each broker.
-
-    The leader of a new topic, or a new leader, may need a moment to know.
-
-    Args:
-        consumer: Asks.
-        partitions: Of which.
-        moment: Epoch milliseconds; ``OFFSET_BEGINNING`` for the oldest record, ``OFFSET_END`` for the next one.
-        deadline: For everything, however often it has to be asked.
-
-    Returns:
-        Where there is no record of that time or later, the offset of the next one.
-
-    Raises:
-        KafkaException: Kafka refuses to say, or has not said it in time.
-    """
-    while partitions:
-        try:
-            found = consumer.offsets_for_times(
-                [TopicPartition(each.topic, each.partition, moment) for each in partitions], deadline.left
-            )
-            error = next((each.error for each in found if each.error is not None), None)
-        except KafkaException as exception:
-            error = exception.args[0]
-        if error is None:
-            offsets = [int(each.offset) for each in found]
-            if moment == OFFSET_END or OFFSET_END not in offsets:
-                return offsets
-            ends = offsets_at(consumer, partitions, OFFSET_END, deadline)
-            return [end if offset == OFFSET_END else offset for offset, end in zip(offsets, ends, strict=True)]
-        if not is_transient_for_reader(error) or deadline.is_over:
-            raise KafkaException(error)
-        time.sleep(_AGAIN_SECONDS)
-    return []
-
-
-def remove_if_at_end(unread: dict[Partition, int], partition: Partition, offset: int) -> None:
-    """Reading has come to where a partition ends: it is read if it ended there, or before, when reading began.
-
-    A leader elected a moment ago may report an earlier end, because it does not know yet how far it goes.
-    """
-    if offset >= unread.get(partition, 0):
-        unread.pop(partition, None)
 
 
 class TopicReader:
@@ -310,10 +212,10 @@ class TopicReader:
         self._is_stopped = is_stopped
         self._since = time.monotonic()
         self._deadline = Deadline(REACH_SECONDS)
-        self._problems: deque[KafkaError] = deque(maxlen=_PROBLEMS_KEPT)
+        self._problems = Problems(lambda: self._consumer.poll(0))
         ahead = _BULK_READ_AHEAD if is_bulk else {}
         self._consumer = Consumer(
-            consumer_properties(bootstrap_servers, {**ahead, **properties}, self._problems.append)
+            consumer_properties(bootstrap_servers, {**ahead, **properties}, self._problems.record)
         )
         self._assigned: list[TopicPartition] = []
 
@@ -327,13 +229,13 @@ class TopicReader:
 
     def partitions(self) -> list[int]:
         """The topic's partitions, none where it does not exist."""
-        with translated(_ATTEMPT.format(self._topic), acl=_ACL, problems=self._recent_problems):
+        with translated(_ATTEMPT.format(self._topic), acl=_ACL, problems=self._problems.recent):
             return partitions_of(self._consumer, self._topic, self._deadline)
 
     def await_topic(self) -> None:
         """Until the topic exists, or reading is over."""
         while not self._is_over and not self.partitions():
-            time.sleep(_AGAIN_SECONDS)
+            time.sleep(RETRY_SECONDS)
             self._deadline.restart()
 
     def assign(self, *, from_beginning: bool, back: int, since: int | None = None) -> None:
@@ -377,29 +279,26 @@ class TopicReader:
             self._consumer.assign(starts)
         self._deadline.restart()
         while ends and not self._is_over:
-            with translated(_ATTEMPT.format(self._topic), acl=_ACL, problems=self._recent_problems):
-                came = self._consumer.consume(BATCH, _POLL_SECONDS)
+            with translated(_ATTEMPT.format(self._topic), acl=_ACL, problems=self._problems.recent):
+                came = self._consumer.consume(BATCH, POLL_SECONDS)
                 batch = [message for message in came if self._is_record(message, ends)]
                 if came:
                     self._deadline.restart()
                 elif self._deadline.is_over:
-                    raise KafkaException(KafkaError(KafkaError._TIMED_OUT))  # noqa: SLF001 - the client's own name of it
+                    raise timed_out()
             yield batch
             self._deadline.restart()  # the one who asked may have taken its time
 
     def _is_record(self, message: Message, ends: dict[int, int]) -> bool:
         """Whether it is a record within the ends; those that are reached are taken out of them, and not read on."""
-        error, number = message.error(), cast("int", message.partition())
-        if error is not None and error.name() != END_OF_PARTITION:
-            if not is_transient_for_reader(error):
-                raise KafkaException(error)
-            return False
-        if number not in ends:
+        kind, number = polled(message), cast("int", message.partition())
+        if kind is Polled.NOTHING or number not in ends:
             return False
         offset = cast("int", message.offset())
-        is_within = error is None and offset < ends[number]
-        is_last = offset >= ends[number] - 1 if error is None else offset >= ends[number]
-        if is_last:
+        is_within = kind is Polled.RECORD and offset < ends[number]
+        # A record is the last one if the next offset is the end; compaction and transactions leave gaps before it.
+        next_offset = offset + 1 if kind is Polled.RECORD else offset
+        if next_offset >= ends[number]:
             del ends[number]
             self._consumer.incremental_unassign([TopicPartition(self._topic, number)])
         return is_within
@@ -414,21 +313,19 @@ class TopicReader:
         self._consumer.assign(self._assigned)  # not before: the question would wait behind a fetch
         self._deadline.restart()
         while not self._is_over and (unread or not until_end):
-            with translated(_ATTEMPT.format(self._topic), acl=_ACL, problems=self._recent_problems):
-                message = self._consumer.poll(_POLL_SECONDS)
-                error = None if message is None else message.error()
-                if error is not None and error.name() != END_OF_PARTITION and not is_transient_for_reader(error):
-                    raise KafkaException(error)
-                if message is not None and (error is None or error.name() == END_OF_PARTITION):
+            with translated(_ATTEMPT.format(self._topic), acl=_ACL, problems=self._problems.recent):
+                message = self._consumer.poll(POLL_SECONDS)
+                kind = polled(message)
+                if kind is not Polled.NOTHING:
                     self._deadline.restart()
                 elif until_end and self._deadline.is_over:
-                    raise KafkaException(KafkaError(KafkaError._TIMED_OUT))  # noqa: SLF001 - the client's own name of it
+                    raise timed_out()
             if message is None:
                 continue
-            if error is None:
+            if kind is Polled.RECORD:
                 yield message
-                self._deadline.restart()  # the one who asked may have taken its time
-            elif error.name() == END_OF_PARTITION:
+                self._deadline.restart()  # the caller may have taken its time
+            elif kind is Polled.END:
                 remove_if_at_end(unread, (self._topic, message.partition() or 0), message.offset() or 0)
 
     @property
@@ -439,12 +336,8 @@ class TopicReader:
 
     def _offsets_at(self, numbers: Iterable[int], moment: int) -> list[int]:
         partitions = [TopicPartition(self._topic, number) for number in numbers]
-        with translated(_ATTEMPT.format(self._topic), acl=_ACL, problems=self._recent_problems):
+        with translated(_ATTEMPT.format(self._topic), acl=_ACL, problems=self._problems.recent):
             return offsets_at(self._consumer, partitions, moment, self._deadline)
-
-    def _recent_problems(self) -> deque[KafkaError]:
-        self._consumer.poll(0)  # or librdkafka keeps them to itself
-        return self._problems
 
 
 def decode_record(

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
@@ -39,21 +39,6 @@ class Unregistered(ConnectorError):
 
 
 @dataclass(frozen=True, slots=True)
-class Subject:
-    """What the registry has to know for one topic.
-
-    Attributes:
-        name: The topic, then ``-value``.
-        topic: The topic.
-        schema: Of its records.
-    """
-
-    name: str
-    topic: str
-    schema: Schema
-
-
-@dataclass(frozen=True, slots=True)
 class Version:
     """One version of a subject in the registry."""
 
@@ -75,16 +60,11 @@ class Resolved:
     from_registry: bool
 
 
-def subjects(routes: Iterable[Route]) -> tuple[Subject, ...]:
-    """What the registry has to know for the topics that are written."""
-    return tuple(Subject(route.subject, route.topic, route.schema) for route in routes)
-
-
 class Registry:
     """A schema registry that speaks Confluent's API. Blocking: from an event loop, call it in a thread.
 
     Every method raises :class:`OutsideUnreachable` where the registry does not answer or fails, and
-    :class:`ConfigurationError` where it refuses the credentials.
+    :class:`ConfigurationError` where it rejects the credentials.
 
     Args:
         settings: Where it is; ``url`` is set.
@@ -109,36 +89,36 @@ class Registry:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def id_of(self, subject: Subject) -> int | None:
-        """The id of the subject's schema; None where the registry does not have it."""
+    def id_of(self, route: Route) -> int | None:
+        """The id of the schema of a topic's records; None if its subject does not have it."""
         with self._retried():
             try:
-                registered = self._client.lookup_schema(subject.name, _as_registered(subject.schema))
+                registered = self._client.lookup_schema(route.subject, _as_registered(route.schema))
             except SchemaRegistryError as error:
                 if error.http_status_code == _NOT_FOUND:
                     return None
                 raise
         return registered.schema_id
 
-    def register(self, subject: Subject) -> int:
-        """Register the subject's schema, and hold a new subject to full compatibility; gives the id.
+    def register(self, route: Route) -> int:
+        """Register the schema of a topic's records, and return its id; a new subject is held to full compatibility.
 
         Raises:
             Unregistered: The registry finds it incompatible with an earlier version; the message names the field.
         """
         with self._retried():
-            is_new = not self._numbers(subject.name)
+            is_new = not self._numbers(route.subject)
             if is_new:
                 self._client.set_config(
-                    subject.name, ServerConfig(compatibility=ConfigCompatibilityLevel(COMPATIBILITY))
+                    route.subject, ServerConfig(compatibility=ConfigCompatibilityLevel(COMPATIBILITY))
                 )
             try:
-                return self._client.register_schema(subject.name, _as_registered(subject.schema))
+                return self._client.register_schema(route.subject, _as_registered(route.schema))
             except SchemaRegistryError as error:
                 if error.http_status_code != _CONFLICT:
                     raise
-                why = self.incompatibilities(subject) or [str(error.error_message)]
-        raise Unregistered(f"the registry refuses {subject.name}: {'; '.join(why)}")
+                why = self.incompatibilities(route) or [str(error.error_message)]
+        raise Unregistered(f"the registry rejects {route.subject}: {'; '.join(why)}")
 
     def versions(self, name: str) -> list[Version]:
         """The versions of a subject, oldest first; none where the registry does not have it."""
@@ -146,15 +126,13 @@ class Registry:
             found = [self._client.get_version(name, number) for number in self._numbers(name)]
         return [Version(each.version or 0, each.schema_id or 0, each.schema.schema_str or "") for each in found]
 
-    def incompatibilities(self, subject: Subject) -> list[str]:
-        """What keeps the subject's schema and the registered versions from reading each other, by field."""
-        found = self.versions(subject.name)
+    def incompatibilities(self, route: Route) -> list[str]:
+        """What keeps the schema and the registered versions of its subject from reading each other, by field."""
+        found = self.versions(route.subject)
         complaints = [
-            f"version {each.number}: {why}"
-            for each in found
-            for why in incompatibilities(subject.schema.text, each.text)
+            f"version {each.number}: {why}" for each in found for why in incompatibilities(route.schema.text, each.text)
         ]
-        if found and not complaints and not self._accepts(subject):
+        if found and not complaints and not self._accepts(route):
             complaints.append("the registry's own check finds it incompatible and does not say where")
         return complaints
 
@@ -173,9 +151,9 @@ class Registry:
                 raise
         return schemas.parse(text or "")
 
-    def _accepts(self, subject: Subject) -> bool:
+    def _accepts(self, route: Route) -> bool:
         with self._translated():
-            return bool(self._client.test_compatibility_all_versions(subject.name, _as_registered(subject.schema)))
+            return bool(self._client.test_compatibility_all_versions(route.subject, _as_registered(route.schema)))
 
     def _numbers(self, name: str) -> list[int]:
         try:
@@ -198,7 +176,7 @@ class Registry:
         except SchemaRegistryError as error:
             if error.http_status_code in _DENIED:
                 raise ConfigurationError(
-                    f"WEDA_REGISTRY__USERNAME, WEDA_REGISTRY__PASSWORD: the registry {self.url} refuses the "
+                    f"WEDA_REGISTRY__USERNAME, WEDA_REGISTRY__PASSWORD: the registry {self.url} rejects the "
                     f"credentials ({error.http_status_code})"
                 ) from error
             raise OutsideUnreachable(
@@ -212,12 +190,22 @@ class Registry:
             ) from error
 
 
-def resolve(registry: Registry, wanted: Iterable[Subject], cache: Path, *, auto_register: bool) -> Resolved:
+@contextmanager
+def schemas_by_id(settings: RegistrySettings | None) -> Iterator[Callable[[int], Schema] | None]:
+    """Returns the schema that the registry has under an id; None if no registry is set."""
+    if settings is None or settings.url is None:
+        yield None
+        return
+    with Registry(settings) as registry:
+        yield registry.schema
+
+
+def resolve(registry: Registry, routes: Iterable[Route], cache: Path, *, auto_register: bool) -> Resolved:
     """The ids of the topics' schemas, from the registry, or from the last start where it is away.
 
     Args:
         registry: The registry.
-        wanted: The subjects of the topics that are written.
+        routes: The topics that are written.
         cache: File that keeps the ids from start to start.
         auto_register: Whether to register what is missing.
 
@@ -225,22 +213,22 @@ def resolve(registry: Registry, wanted: Iterable[Subject], cache: Path, *, auto_
         Unregistered: The registry does not have some of them, and may not be given them.
         OutsideUnreachable: The registry is away and the ids are not known from an earlier start.
     """
-    wanted = tuple(wanted)
+    routes = tuple(routes)
     try:
-        ids = {each.topic: registry.register(each) for each in wanted} if auto_register else _known(registry, wanted)
+        ids = {route.topic: registry.register(route) for route in routes} if auto_register else _known(registry, routes)
     except OutsideUnreachable as error:
-        remembered = _remembered(registry.url, wanted, cache)
+        remembered = _remembered(registry.url, routes, cache)
         if remembered is None:
             raise OutsideUnreachable(f"{error.message}; no earlier start has left the ids of the schemas") from error
         _LOG.warning("the registry is away: the ids of the last start are used", reason=error.message)
         return Resolved(remembered, from_registry=False)
-    _remember(registry.url, wanted, ids, cache)
+    _remember(registry.url, routes, ids, cache)
     return Resolved(ids, from_registry=True)
 
 
-def _known(registry: Registry, wanted: Iterable[Subject]) -> dict[str, int]:
-    found = {each: registry.id_of(each) for each in wanted}
-    missing = [each.name for each, schema_id in found.items() if schema_id is None]
+def _known(registry: Registry, routes: Iterable[Route]) -> dict[str, int]:
+    found = {each: registry.id_of(each) for each in routes}
+    missing = [each.subject for each, schema_id in found.items() if schema_id is None]
     if missing:
         raise Unregistered(
             f"the registry does not have our schemas of {', '.join(missing)}: "
@@ -249,27 +237,27 @@ def _known(registry: Registry, wanted: Iterable[Subject]) -> dict[str, int]:
     return {each.topic: schema_id for each, schema_id in found.items() if schema_id is not None}
 
 
-def _remembered(url: str, wanted: Iterable[Subject], cache: Path) -> dict[str, int] | None:
+def _remembered(url: str, routes: Iterable[Route], cache: Path) -> dict[str, int] | None:
     """The ids of the last start, if it was the same registry and the same schemas."""
     try:
         known = json.loads(cache.read_text(encoding="utf-8"))
-        return {each.topic: int(known[url][_cache_key(each)]) for each in wanted}
+        return {each.topic: int(known[url][_cache_key(each)]) for each in routes}
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
-def _remember(url: str, wanted: Iterable[Subject], ids: Mapping[str, int], cache: Path) -> None:
+def _remember(url: str, routes: Iterable[Route], ids: Mapping[str, int], cache: Path) -> None:
     draft = cache.with_name(cache.name + ".part")
     try:
         with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:  # noqa: PTH123
-            json.dump({url: {_cache_key(each): ids[each.topic] for each in wanted}}, file)
+            json.dump({url: {_cache_key(each): ids[each.topic] for each in routes}}, file)
         draft.replace(cache)
     except OSError as error:
         _LOG.warning("the ids of the schemas were not kept for the next start", error=str(error))
 
 
-def _cache_key(subject: Subject) -> str:
-    return f"{subject.name} {sha256(subject.schema.text.encode()).hexdigest()}"
+def _cache_key(route: Route) -> str:
+    return f"{route.subject} {sha256(route.schema.text.encode()).hexdigest()}"
 
 
 def _as_registered(schema: Schema) -> RegistrySchema:

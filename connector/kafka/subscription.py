@@ -12,38 +12,38 @@ from confluent_kafka import (
     OFFSET_END,
     OFFSET_INVALID,
     Consumer,
-    KafkaError,
     KafkaException,
     Message,
     TopicPartition,
 )
 
 from connector.errors import ConfigurationError, ConnectorError, OutsideUnreachable
+from connector.kafka.consumer import (
+    POLL_SECONDS,
+    REACH_SECONDS,
+    RETRY_SECONDS,
+    Partition,
+    Polled,
+    consumer_properties,
+    offsets_at,
+    partitions_of,
+    polled,
+    remove_if_at_end,
+)
 from connector.kafka.deadline import Deadline
 from connector.kafka.errors import (
-    END_OF_PARTITION,
     FENCED,
     PARTITIONS_LOST,
     TOO_SLOW,
     UNSETTLED,
+    Problems,
+    timed_out,
     translated,
 )
 from connector.kafka.merge import Merge
-from connector.kafka.reader import (
-    REACH_SECONDS,
-    ConsumerRecord,
-    Partition,
-    consumer_properties,
-    is_transient_for_reader,
-    offsets_at,
-    partitions_of,
-    remove_if_at_end,
-)
+from connector.kafka.reader import ConsumerRecord
 
-_POLL_SECONDS: Final = 0.2
-_AGAIN_SECONDS: Final = 0.5
 _AT_ONCE: Final = 500
-_PROBLEMS_KEPT: Final = 100
 _SESSION_MS: Final = 45_000
 _POLL_INTERVAL_MS: Final = 300_000
 _STRATEGY: Final = "partition.assignment.strategy"
@@ -82,7 +82,8 @@ class Subscription:
         auto_commit: Commit in the background what `store` was given, every ``auto.commit.interval.ms``.
         is_stopped: Asked a few times a second; reading is over once it says yes.
 
-    Every method raises OutsideUnreachable where Kafka does not answer in time, and ConfigurationError where it refuses.
+    Every method raises OutsideUnreachable where Kafka does not answer in time, and ConfigurationError where it answers
+    with an error that stays.
     """
 
     def __init__(
@@ -104,7 +105,7 @@ class Subscription:
         self._attempt = f"read the topic {', '.join(topics)}"
         self._group, self._member, self._since = group, member, since
         self._until_end, self._idle_seconds, self._is_stopped = until_end, idle_seconds, is_stopped
-        self._problems: deque[KafkaError] = deque(maxlen=_PROBLEMS_KEPT)
+        self._problems = Problems(self._serve_callbacks)
         self._owned: set[Partition] = set()
         self._next: dict[Partition, int] = {}
         self._unread: dict[Partition, int] = {}  # and where each ended when reading began
@@ -113,7 +114,7 @@ class Subscription:
         self._is_assigned = self._is_asleep = False
         self.rejoins = 0
         self._properties = {
-            **consumer_properties(bootstrap_servers, properties, self._problems.append),
+            **consumer_properties(bootstrap_servers, properties, self._problems.record),
             "enable.auto.offset.store": False,
             **({} if group is None else {"group.id": group, "enable.auto.commit": auto_commit}),
             **({} if member is None else {"group.instance.id": member}),
@@ -142,7 +143,7 @@ class Subscription:
 
         Raises:
             OutsideUnreachable: With ``until_end``, or before a topic has been read at all: Kafka does not answer.
-            ConfigurationError: Kafka refuses; or another process reads under the name of this member.
+            ConfigurationError: Kafka rejects; or another process reads under the name of this member.
         """
         if not self._is_begun:
             self._begin()
@@ -165,7 +166,7 @@ class Subscription:
         self._is_asleep = True
         self._consumer.pause(self._partitions())
         while (left := until - time.monotonic()) > 0 and not self._is_stopped():
-            self._take(self._consumer.poll(min(left, _POLL_SECONDS)))
+            self._take(self._consumer.poll(min(left, POLL_SECONDS)))
         self._is_asleep = False
         self._consumer.resume(self._partitions())
         self.restart_idle_clock()
@@ -222,7 +223,7 @@ class Subscription:
         found = self._existing()
         if not self._until_end:
             while len(found) < len(self._topics) and not self.is_over:
-                time.sleep(_AGAIN_SECONDS)
+                time.sleep(RETRY_SECONDS)
                 self._deadline.restart()
                 found = self._existing()
         partitions = [TopicPartition(topic, each) for topic, numbers in found.items() for each in numbers]
@@ -290,32 +291,32 @@ class Subscription:
     # --- reading ---
 
     def _fetch(self) -> None:
-        self._refuse_silence()
+        self._check_silence()
         with self._translated():
             if self._merge is None:
-                self._take(self._consumer.poll(_POLL_SECONDS))
+                self._take(self._consumer.poll(POLL_SECONDS))
             else:
-                for message in self._consumer.consume(_AT_ONCE, _POLL_SECONDS):
+                for message in self._consumer.consume(_AT_ONCE, POLL_SECONDS):
                     self._take(message)
                 self._ready.extend(self._merge.ready(self._ends_at))
                 self._balance(self._merge)
 
     def _take(self, message: Message | None) -> None:
-        error = None if message is None else message.error()
         if message is None:
             return
-        if error is None:
-            self._arrived(message)
-        elif error.name() == END_OF_PARTITION:
-            self._reached_end(message)
-        elif error.name() == TOO_SLOW:
+        error = message.error()
+        if error is not None and error.name() == TOO_SLOW:
             self._record_rejoin()
-        elif error.name() in FENCED:
+            return
+        if error is not None and error.name() in FENCED:
             raise ConfigurationError(
                 f"another process reads as the member {self._member} of the group {self._group}: give each its own name"
             )
-        elif not is_transient_for_reader(error):
-            raise KafkaException(error)
+        kind = polled(message)
+        if kind is Polled.RECORD:
+            self._arrived(message)
+        elif kind is Polled.END:
+            self._reached_end(message)
 
     def _arrived(self, message: Message) -> None:
         self.restart_idle_clock()
@@ -349,12 +350,12 @@ class Subscription:
     def _offsets_at(self, partitions: Iterable[Partition], moment: int, deadline: Deadline) -> list[int]:
         return offsets_at(self._consumer, [TopicPartition(*partition) for partition in partitions], moment, deadline)
 
-    def _refuse_silence(self) -> None:
+    def _check_silence(self) -> None:
         """Raise where nothing has come of what must be there: a job that is to end must not take that for the end."""
         now = time.monotonic()
         if self._group is None and self._until_end and self._unread and self._deadline.is_over:
             with self._translated():
-                raise KafkaException(KafkaError(KafkaError._TIMED_OUT))  # noqa: SLF001 - the client's own name of it
+                raise timed_out()
         if self._group is None or self._is_assigned or self._idle_seconds is None:
             return
         if now - self._started >= self._idle_seconds + self._session_seconds:
@@ -394,12 +395,11 @@ class Subscription:
     # --- words ---
 
     def _translated(self) -> Any:
-        return translated(self._attempt, acl=_ACL, problems=self._recent_problems)
+        return translated(self._attempt, acl=_ACL, problems=self._problems.recent)
 
-    def _recent_problems(self) -> deque[KafkaError]:
-        if not self._is_assigned:
-            self._consumer.poll(0)  # or librdkafka keeps them to itself
-        return self._problems
+    def _serve_callbacks(self) -> None:
+        if not self._is_assigned:  # later a poll could bring a record, which would be lost here
+            self._consumer.poll(0)
 
     def _raise_of_commit(self, exception: KafkaException) -> None:
         name = exception.args[0].name()

@@ -4,14 +4,13 @@
 """
 
 import time
-from collections import deque
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Final, Literal, TypeVar
 
-from confluent_kafka import ConsumerGroupTopicPartitions, KafkaError, KafkaException, TopicCollection, TopicPartition
+from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException, TopicCollection, TopicPartition
 from confluent_kafka.admin import (  # type: ignore[attr-defined] # the package exports them without a word to mypy
     AdminClient,
     AlterConfigOpType,
@@ -25,7 +24,15 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined] # the package 
 
 from connector.errors import ConnectorError, OutsideUnreachable
 from connector.kafka.deadline import Deadline
-from connector.kafka.errors import LOG_NOTHING, REACH, UNKNOWN_TOPIC, is_refusal, is_transient, translated
+from connector.kafka.errors import (
+    LOG_NOTHING,
+    REACH,
+    UNKNOWN_TOPIC,
+    Problems,
+    is_credential_error,
+    is_transient,
+    translated,
+)
 from connector.message.routes import CANARY, Route, Routes
 from connector.message.weda import ENVIRONMENTS
 from connector.settings import Settings
@@ -50,7 +57,6 @@ _DEFAULT_REPLICATION: Final = "default.replication.factor"
 _BROKERS_DEFAULT: Final = -1
 _RETRY_SECONDS: Final = 0.1
 _GRACE_SECONDS: Final = 2.0
-_PROBLEMS_KEPT: Final = 100
 
 Condition = Literal["too few replicas in sync", "replicas are missing", "durable", "one broker can lose it"]
 Action = Literal["create", "alter", "add-partitions", "forbidden"]
@@ -271,7 +277,7 @@ def plan(specs: Iterable[TopicSpec], actual: Mapping[str, TopicState]) -> tuple[
 class TopicAdmin:
     """Asks about topics, creates and alters them. Blocking: from an event loop, call it in a thread.
 
-    Every method raises OutsideUnreachable where no broker answers in time, and ConfigurationError where Kafka refuses:
+    Every method raises OutsideUnreachable where no broker answers in time, and ConfigurationError where Kafka rejects:
     the credentials, for want of an ACL (the message names it), or the request itself.
 
     Args:
@@ -280,13 +286,13 @@ class TopicAdmin:
     """
 
     def __init__(self, bootstrap_servers: str, properties: Mapping[str, Any]) -> None:
-        self._problems: deque[KafkaError] = deque(maxlen=_PROBLEMS_KEPT)
+        self._problems = Problems(lambda: self._client.poll(0))
         self._bootstrap_servers = bootstrap_servers
         self.replace_properties(properties)
 
     def replace_properties(self, properties: Mapping[str, Any]) -> None:
         """Ask with these properties from now on, such as new credentials."""
-        own: dict[str, Any] = {"bootstrap.servers": self._bootstrap_servers, "error_cb": self._problems.append}
+        own: dict[str, Any] = {"bootstrap.servers": self._bootstrap_servers, "error_cb": self._problems.record}
         self._properties = {"log_level": LOG_NOTHING, **properties, **own}
         self._client = AdminClient(self._properties)
 
@@ -297,8 +303,7 @@ class TopicAdmin:
     def each_broker(self, timeout: float) -> tuple[Broker, ...]:
         """Every broker that the cluster names, each asked itself; ``timeout`` in seconds.
 
-        The list comes from one of them, which may still name others that are gone. A broker that refuses to answer has
-        answered.
+        The list comes from one of them, which may still name others that are gone. An error from a broker is an answer.
         """
         deadline = _Deadline(timeout)
         with self._translated(REACH):
@@ -474,20 +479,16 @@ class TopicAdmin:
 
         A client that did not reach Kafka is not asked again: it may have got metadata without any broker from one that
         was fenced a moment ago, and never connects to any from then on (librdkafka#5301). Nor is one whose credentials
-        were refused: it would keep a token that the broker does not take until the token's time is nearly over.
+        were rejected: it would keep a token that the broker does not take until the token's time is nearly over.
         """
         self._problems.clear()
         try:
-            with translated(attempt, acl=acl, problems=self._recent_problems, properties=self._properties):
+            with translated(attempt, acl=acl, problems=self._problems.recent, properties=self._properties):
                 yield
         except ConnectorError as error:
-            if isinstance(error, OutsideUnreachable) or any(map(is_refusal, self._problems)):
+            if isinstance(error, OutsideUnreachable) or any(map(is_credential_error, self._problems.recent())):
                 self._client = AdminClient(self._properties)
             raise
-
-    def _recent_problems(self) -> Sequence[KafkaError]:
-        self._client.poll(0)  # or librdkafka keeps them to itself
-        return self._problems
 
 
 class _Deadline(Deadline):
@@ -498,7 +499,7 @@ class _Deadline(Deadline):
         return answer.result(self.left + _GRACE_SECONDS)
 
     def is_answered(self, answer: "Future[Any]") -> bool:
-        """Whether there is an answer, be it a refusal."""
+        """Whether there is an answer, be it an error."""
         try:
             self.result(answer)
         except KafkaException as exception:

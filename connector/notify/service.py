@@ -80,7 +80,7 @@ class Notifier:
         """Read and send until stopped.
 
         Raises:
-            ConfigurationError: The state is in use or cannot be opened, or Kafka refuses.
+            ConfigurationError: The state is in use or cannot be opened, or Kafka rejects.
             SendingEnded: The outbox cannot be read any more.
         """
         with locked(self._state), closing(Outbox(self._state)) as outbox:

@@ -7,12 +7,11 @@ from typing import Any, Final
 from connector.errors import OutsideUnreachable
 from connector.intake.dead_letters import DeadLetter
 from connector.kafka.reader import ConsumerRecord, read_records, record_at
-from connector.kafka.registry import Registry
+from connector.kafka.registry import schemas_by_id
 from connector.kafka.topics import Broker, TopicAdmin, TopicOffsets, TopicSpec, TopicState, desired_topics, routes_of
 from connector.lookup.model import Coverage, Match, SearchQuery
 from connector.lookup.topics import EVENTS, ReadProgress, TopicSearch
 from connector.message.routes import DEAD_LETTERS
-from connector.message.schemas import Schema
 from connector.settings import Settings
 from connector.telemetry.health import Health
 
@@ -30,7 +29,7 @@ class KafkaReader:
     """Reads the topics of one connector.
 
     Every method raises OutsideUnreachable at once while the connector does not reach Kafka, and ConfigurationError
-    where Kafka refuses.
+    where Kafka rejects.
 
     Args:
         bootstrap_servers: Brokers as ``host:port``, comma-separated.
@@ -62,7 +61,7 @@ class KafkaReader:
         if topic not in self._event_topics:
             return None
         where = self.connection_arguments()
-        with self._schemas_by_id() as by_id:
+        with schemas_by_id(self._settings().registry) as by_id:
             return record_at(*where, stream=EVENTS, topic=topic, partition=partition, offset=offset, by_id=by_id)
 
     def instance(self, instance_id: str, *, all_partitions: bool = False) -> Iterator[ConsumerRecord]:
@@ -106,7 +105,7 @@ class KafkaReader:
     def _searched(self) -> Iterator[TopicSearch]:
         """The topics for one search, which leaves the event loop most of the processor."""
         where = self.connection_arguments()
-        with self._schemas_by_id() as by_id:
+        with schemas_by_id(self._settings().registry) as by_id:
             yield TopicSearch(*where, self._routes, by_id=by_id, give_up_seconds=SEARCH_SECONDS, rest=_REST)
 
     def connection_arguments(self) -> tuple[str, Mapping[str, Any]]:
@@ -122,13 +121,3 @@ class KafkaReader:
     @property
     def _event_topics(self) -> list[str]:
         return [route.topic for route in self._routes.all if route.stream.name == EVENTS]
-
-    @contextmanager
-    def _schemas_by_id(self) -> Iterator[Callable[[int], Schema] | None]:
-        """Gives the schema that the registry has under an id; None where there is no registry."""
-        settings = self._settings()
-        if settings.registry.url is None:
-            yield None
-            return
-        with Registry(settings.registry) as registry:
-            yield registry.schema

@@ -9,7 +9,7 @@ from typing import Final
 
 from confluent_kafka import KafkaException, Producer
 
-from connector.settings.types import EMBEDDED, REDACTED, Property, refusal
+from connector.settings.types import EMBEDDED, REDACTED, Property, rejection
 
 SECRETIVE: Final = re.compile(r"password|secret|key|token|jaas|^(topic\.)?sasl\.", re.IGNORECASE)
 # What our publisher sets and a property may repeat but not change: librdkafka's name → the values that keep the
@@ -71,7 +71,7 @@ def check_properties(
         parts: the variables that set one property each.
 
     Raises:
-        ConfigurationError: librdkafka does not know a property, or refuses a value.
+        ConfigurationError: librdkafka does not know a property, or rejects a value.
     """
     _check_files(properties, name, parts)
     silent = logging.getLogger("connector.settings.librdkafka")
@@ -83,9 +83,9 @@ def check_properties(
         said = error.args[0].str()
         named = {plain_name(each) for each in _QUOTED.findall(said)}
         guilty = next((variable for (each,), variable in parts.items() if plain_name(each) in named), name)
-        raise refusal(guilty, _mask_secrets(said, properties)) from None
+        raise rejection(guilty, _mask_secrets(said, properties)) from None
     except (TypeError, ValueError, AttributeError):  # names that the Python client keeps for objects
-        raise refusal(name, "a property is no librdkafka property but takes a Python object") from None
+        raise rejection(name, "a property is no librdkafka property but takes a Python object") from None
 
 
 def _check_files(properties: Mapping[str, Property], name: str, parts: Mapping[tuple[str, ...], str]) -> None:
@@ -100,11 +100,11 @@ def _check_files(properties: Mapping[str, Property], name: str, parts: Mapping[t
         except (OSError, ValueError) as error:
             why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
             guilty = parts.get((key,), name)
-            raise refusal(guilty, _mask_secrets(f"{key}: cannot read {value} ({why})", properties)) from None
+            raise rejection(guilty, _mask_secrets(f"{key}: cannot read {value} ({why})", properties)) from None
 
 
 def check_promise(name: str, value: str) -> None:
-    """Refuse a librdkafka property that would break what the connector promises."""
+    """Reject a librdkafka property that would break what the connector promises."""
     plain = plain_name(name)
     if plain.startswith("test.mock."):
         raise ValueError(f"{name} must not be set: use WEDA_KAFKA__BOOTSTRAP_SERVERS={EMBEDDED}")

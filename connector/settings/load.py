@@ -15,7 +15,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from connector.errors import ConfigurationError
-from connector.settings.types import KIB, SIZE_READER, Group, nearest, refusal
+from connector.settings.types import KIB, SIZE_READER, Group, nearest, rejection
 
 PREFIX: Final = "WEDA_"
 BY_FILE: Final = "_FILE"
@@ -100,9 +100,9 @@ def read_environment(
     for variable in sorted(name for name in environment if name.startswith(PREFIX) and name != CONFIG):
         name = variable if variable in known else variable.removesuffix(BY_FILE)
         if name not in known:
-            raise refusal(variable, f"unknown setting; {_guess(name.upper(), known)}")
+            raise rejection(variable, f"unknown setting; {_guess(name.upper(), known)}")
         if name != variable and name in environment:
-            raise refusal(variable, f"{name} is set as well; keep one of the two")
+            raise rejection(variable, f"{name} is set as well; keep one of the two")
         if known[name] not in needed:
             continue
         text = environment[variable] if name == variable else read_value(variable, environment[variable])
@@ -124,7 +124,7 @@ def read_flags(model: type[Group], flags: Mapping[str, object]) -> dict[str, Raw
     for setting, value in flags.items():
         name = f"flag: {setting}"
         if setting not in known:
-            raise refusal(name, f"unknown setting; {nearest(setting, known)}")
+            raise rejection(name, f"unknown setting; {nearest(setting, known)}")
         if value is not None:
             parsed = _parse_text(model, name, setting, value) if isinstance(value, str) else value
             written[setting] = RawSetting(name, parsed)
@@ -142,7 +142,7 @@ def read_file(model: type[Group], file: Path | None) -> dict[str, RawSetting]:
         if setting not in known:
             group, dot, _ = setting.rpartition(".")
             beside = [other for other in known if other.startswith(group + dot)] if dot else model.model_fields
-            raise refusal(name, f"unknown setting; {nearest(setting, beside)}")
+            raise rejection(name, f"unknown setting; {nearest(setting, beside)}")
         written[setting] = RawSetting(name, value)
     return written
 
@@ -151,23 +151,23 @@ def _load_yaml(file: Path) -> Mapping[object, object]:
     """The tree of a configuration file; an empty file is an empty tree."""
     text = _read_text("file", file)
     try:
-        _refuse_repeated(yaml.compose(text, Loader=yaml.SafeLoader))
+        _reject_repeated(yaml.compose(text, Loader=yaml.SafeLoader))
         tree = yaml.safe_load(text)
     except yaml.MarkedYAMLError as error:
         # The library's own words may quote the text around the problem, and that may be a secret.
         mark = error.problem_mark
         where = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        raise refusal("file", f"{file} is not YAML{where}; quote values that hold special characters") from None
+        raise rejection("file", f"{file} is not YAML{where}; quote values that hold special characters") from None
     except (yaml.YAMLError, ValueError, RecursionError):
-        raise refusal("file", f"{file} is not YAML that can be read; quote values that are no numbers") from None
+        raise rejection("file", f"{file} is not YAML that can be read; quote values that are no numbers") from None
     if tree is None:
         return {}
     if not isinstance(tree, dict):
-        raise refusal("file", f"{file} must hold settings by name, such as `kafka:`")
+        raise rejection("file", f"{file} must hold settings by name, such as `kafka:`")
     return tree
 
 
-def _refuse_repeated(root: yaml.Node | None) -> None:
+def _reject_repeated(root: yaml.Node | None) -> None:
     """YAML would let the last of two equal names win, and a group written twice would lose its first half."""
     waiting = [("file: ", root)]
     seen = set()  # an alias can lead back to itself
@@ -178,10 +178,10 @@ def _refuse_repeated(root: yaml.Node | None) -> None:
         seen.add(id(node))
         names = set()
         for key, value in node.value:
-            if not isinstance(key, yaml.ScalarNode):  # the loader refuses it
+            if not isinstance(key, yaml.ScalarNode):  # the loader rejects it
                 continue
             if key.value in names:
-                raise refusal(f"{path}{key.value}", f"is written twice, again at line {key.start_mark.line + 1}")
+                raise rejection(f"{path}{key.value}", f"is written twice, again at line {key.start_mark.line + 1}")
             names.add(key.value)
             waiting.append((f"{path}{key.value}.", value))
 
@@ -190,7 +190,7 @@ def _flatten(model: type[Group], tree: Mapping[object, object]) -> Iterator[tupl
     """Dotted names and values of a file's tree, in its order; a group left empty has none."""
     for name, value in tree.items():
         if "." in str(name):
-            raise refusal(
+            raise rejection(
                 f"file: {name}", "write the name after the dot on a line of its own, indented below its group"
             )
         field = model.model_fields.get(str(name))
@@ -199,7 +199,7 @@ def _flatten(model: type[Group], tree: Mapping[object, object]) -> Iterator[tupl
         elif isinstance(value, dict):
             yield from ((f"{name}.{inner}", nested) for inner, nested in value.items())
         elif value is not None:
-            raise refusal(f"file: {name}", "must hold settings by name, indented below it")
+            raise rejection(f"file: {name}", "must hold settings by name, indented below it")
 
 
 def read_value(variable: str, path: str) -> str:
@@ -211,10 +211,10 @@ def _read_text(name: str, path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError:
-        raise refusal(name, f"{path} is not UTF-8 text") from None
+        raise rejection(name, f"{path} is not UTF-8 text") from None
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not a path"
-        raise refusal(name, f"{path} cannot be read: {reason}") from None
+        raise rejection(name, f"{path} cannot be read: {reason}") from None
 
 
 def _parse_text(model: type[Group], name: str, setting: str, text: str) -> object:
@@ -227,9 +227,9 @@ def _parse_text(model: type[Group], name: str, setting: str, text: str) -> objec
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:
-        raise refusal(name, f"is not JSON: {error.msg} at line {error.lineno}, column {error.colno}") from None
+        raise rejection(name, f"is not JSON: {error.msg} at line {error.lineno}, column {error.colno}") from None
     except (ValueError, RecursionError):
-        raise refusal(name, "is not JSON that can be read") from None
+        raise rejection(name, "is not JSON that can be read") from None
 
 
 def build_tree(written: Mapping[str, RawSetting]) -> dict[str, Any]:
@@ -249,7 +249,7 @@ def translate(
     if problem["type"] == "between_settings":
         pair = problem["ctx"]["settings"]
         guilty = next((setting for setting in pair if setting in written), pair[0])
-        return refusal(name_as_written(guilty, written), problem["msg"])
+        return rejection(name_as_written(guilty, written), problem["msg"])
     place = [str(step) for step in problem["loc"] if step != "[key]"]
     depth = 1 if place[0] in known_settings(model) else 2
     setting, inner = ".".join(place[:depth]), tuple(place[depth:])
@@ -258,7 +258,7 @@ def translate(
         if inner[: len(part)] == part:
             name, inner = variable, inner[len(part) :]
             break
-    return refusal(name, f"{'.'.join(inner)} {_say(problem, parts)}".strip())
+    return rejection(name, f"{'.'.join(inner)} {_say(problem, parts)}".strip())
 
 
 def _say(problem: ErrorDetails, parts: Iterable[str]) -> str:

@@ -68,7 +68,7 @@ from connector.settings.types import (
     check_file_name,
     check_timezone,
     check_url,
-    refuse_boolean,
+    reject_boolean,
 )
 from connector.settings.webhooks import WINDOW_SECONDS
 
@@ -101,7 +101,7 @@ class Kafka(Group):
 
     @field_validator("bootstrap_servers")
     @classmethod
-    def _refuse_credentials(cls, servers: str | None) -> str | None:
+    def _reject_credentials(cls, servers: str | None) -> str | None:
         if servers is not None and "@" in servers:
             raise ValueError("must not hold a credential: user and password are properties (WEDA_KAFKA__PROPERTIES)")
         return servers
@@ -126,7 +126,7 @@ class Topics(Group):
         description="What the names of all topics start with; may hold `{source}` and `{envType}`.",
     )
     partitions: Number = Field(default=12, ge=1, le=INT32, description="Partitions of a topic at its creation.")
-    replication_factor: Annotated[int, Field(ge=1, le=32767), BeforeValidator(refuse_boolean)] | None = Field(
+    replication_factor: Annotated[int, Field(ge=1, le=32767), BeforeValidator(reject_boolean)] | None = Field(
         default=None, description="Replicas of a topic at its creation; none means the broker's default."
     )
     retention_ms: Number = Field(
@@ -271,7 +271,7 @@ class Source(Group):
     networks: tuple[NetworkName, ...] = Field(
         default=(), description="Networks that the source sends from, beside its credential; none means anywhere."
     )
-    rate: Annotated[float, Field(gt=0, le=INT32), BeforeValidator(refuse_boolean)] | None = Field(
+    rate: Annotated[float, Field(gt=0, le=INT32), BeforeValidator(reject_boolean)] | None = Field(
         default=None, description="Requests a second that the source may send; none means as many as fit."
     )
     env_types: tuple[Environment, ...] = Field(
@@ -431,7 +431,7 @@ class Settings(Group):
 
     @field_validator("streams")
     @classmethod
-    def _refuse_duplicates(cls, streams: tuple[Stream, ...]) -> tuple[Stream, ...]:
+    def _reject_duplicates(cls, streams: tuple[Stream, ...]) -> tuple[Stream, ...]:
         if len(set(streams)) < len(streams):
             raise ValueError("must name each stream once")
         return streams
@@ -450,27 +450,27 @@ class Settings(Group):
     @model_validator(mode="after")
     def _check_between(self) -> Self:
         if self.kafka.publish_wait_seconds >= self.receiver.reply_deadline_seconds:
-            _refuse_pair(
+            _reject_pair(
                 ("kafka.publish_wait_seconds", self.kafka.publish_wait_seconds),
                 ("receiver.reply_deadline_seconds", self.receiver.reply_deadline_seconds),
             )
         if self.receiver.max_body_bytes >= self.journal.max_bytes:
-            _refuse_pair(
+            _reject_pair(
                 ("receiver.max_body_bytes", self.receiver.max_body_bytes),
                 ("journal.max_bytes", self.journal.max_bytes),
             )
         timed = next((name for name in self.kafka.properties if plain_name(name) == "message.timeout.ms"), None)
         if self.journal.url is not None and timed is not None:
             why = f"contradict each other: where replicas share a journal the connector sets {timed}; leave it out"
-            _refuse(("kafka.properties", "journal.url"), why)
+            _reject(("kafka.properties", "journal.url"), why)
         if (self.registry.username is None) != (self.registry.password is None):
-            _refuse(("registry.username", "registry.password"), "go together: both or none")
+            _reject(("registry.username", "registry.password"), "go together: both or none")
         if self.registry.key_location is not None and self.registry.certificate_location is None:
-            _refuse(("registry.key_location", "registry.certificate_location"), "go together")
+            _reject(("registry.key_location", "registry.certificate_location"), "go together")
         if (self.privacy.key is None) != (not self.privacy.pseudonyms):
-            _refuse(("privacy.pseudonyms", "privacy.key"), "go together: both or none")
+            _reject(("privacy.pseudonyms", "privacy.key"), "go together: both or none")
         if self._longest_prefix > _LONGEST_PREFIX:
-            _refuse(("topics.prefix", "sources"), "make a topic's name longer than Kafka takes (249 letters)")
+            _reject(("topics.prefix", "sources"), "make a topic's name longer than Kafka takes (249 letters)")
         return self
 
     @model_validator(mode="after")
@@ -479,18 +479,18 @@ class Settings(Group):
         least = 2 * WINDOW_SECONDS
         if self.repeats.window_seconds < least and any(source.secrets for source in self.sources.values()):
             why = f"contradict each other: where a source has secrets, what it signed is to be remembered for {least} s"
-            _refuse(("repeats.window_seconds", "sources"), why)
+            _reject(("repeats.window_seconds", "sources"), why)
         return self
 
     @model_validator(mode="after")
     def _check_tls(self) -> Self:
         for name, group in (("receiver", self.receiver), ("operations", self.operations)):
             if group.tls_certificate is None and group.tls_key is not None:
-                _refuse((f"{name}.tls_key", f"{name}.tls_certificate"), "go together")
+                _reject((f"{name}.tls_key", f"{name}.tls_certificate"), "go together")
         if self.receiver.tls_certificate is None and self.receiver.tls_client_ca is not None:
-            _refuse(("receiver.tls_client_ca", "receiver.tls_certificate"), "go together")
+            _reject(("receiver.tls_client_ca", "receiver.tls_certificate"), "go together")
         if self.receiver.tls_client_ca is None and any(source.certificates for source in self.sources.values()):
-            _refuse(("sources", "receiver.tls_client_ca"), "go together where a source has certificates")
+            _reject(("sources", "receiver.tls_client_ca"), "go together where a source has certificates")
         return self
 
     @property
@@ -636,11 +636,11 @@ def _origins(
     return found
 
 
-def _refuse_pair(small: tuple[str, float], large: tuple[str, float]) -> NoReturn:
+def _reject_pair(small: tuple[str, float], large: tuple[str, float]) -> NoReturn:
     problem = f"{small[0]} ({small[1]:g}) must be less than {large[0]} ({large[1]:g})"
     raise PydanticCustomError("between_settings", "{problem}", {"problem": problem, "settings": (small[0], large[0])})
 
 
-def _refuse(settings: tuple[str, str], why: str) -> NoReturn:
+def _reject(settings: tuple[str, str], why: str) -> NoReturn:
     problem = f"{settings[0]} and {settings[1]} {why}"
     raise PydanticCustomError("between_settings", "{problem}", {"problem": problem, "settings": settings})

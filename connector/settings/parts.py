@@ -2,7 +2,7 @@
 
 ``WEDA_KAFKA__PROPERTIES__SASL_PASSWORD`` is the property ``sasl.password``, ``WEDA_SOURCES__HR__TOKENS`` the tokens of
 the source ``hr``; with ``_FILE`` at its end each names a file that holds the value. A part is given once: a second
-time, by another variable, the whole setting or the configuration file, is refused.
+time, by another variable, the whole setting or the configuration file, is rejected.
 """
 
 import re
@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from connector.settings.librdkafka import ENDING_IN_FILE, UNDERSCORED, check_promise, plain_name
 from connector.settings.load import BY_FILE, RawSetting, environment_name, read_value
-from connector.settings.types import DEFAULT_SOURCE, nearest, refusal
+from connector.settings.types import DEFAULT_SOURCE, nearest, rejection
 
 _PROPERTIES: Final = "kafka.properties"
 _SOURCES: Final = "sources"
@@ -57,7 +57,7 @@ def _property_name(variable: str) -> str:
     if names_file(variable):
         part = part.removesuffix(BY_FILE)
     if _UPPER_CASE.fullmatch(part) is None:
-        raise refusal(variable, f"unknown setting; the name of a property is written as in {_PROPERTY}SASL_PASSWORD")
+        raise rejection(variable, f"unknown setting; the name of a property is written as in {_PROPERTY}SASL_PASSWORD")
     return _IRREGULAR.get(part, part.lower().replace("_", "."))
 
 
@@ -79,7 +79,7 @@ def add_parts(
         variables = sorted(name for name in environment if name.startswith(prefix))
         if variables and setting in needed:
             whole = written.get(setting, RawSetting(environment_name(setting), _DEFAULTS[setting]))
-            if isinstance(whole.value, dict):  # the model refuses what is none
+            if isinstance(whole.value, dict):  # the model rejects what is none
                 added[setting] = add(whole, {name: environment[name] for name in variables})
     return added
 
@@ -95,36 +95,36 @@ def _with_properties(whole: RawSetting, variables: Mapping[str, str]) -> RawSett
         for other in properties:
             if plain_name(other) == plain_name(name):
                 where = parts.get((other,), whole.name)
-                raise refusal(variable, f"{other} is set by {where} as well; keep one of the two")
+                raise rejection(variable, f"{other} is set by {where} as well; keep one of the two")
         properties[name] = value = _value(variable, text)
         parts[name,] = variable
         try:
             check_promise(name, value.strip().lower())
         except ValueError as error:
-            raise refusal(variable, str(error)) from None
+            raise rejection(variable, str(error)) from None
     return replace(whole, value=properties, parts=parts)
 
 
 def _with_credentials(whole: RawSetting, variables: Mapping[str, str]) -> RawSetting:
     sources = {name: dict(source) if isinstance(source, dict) else source for name, source in whole.value.items()}  # type: ignore[attr-defined] # add_parts has looked
     known = _credential_variables(sources)
-    if not known:  # the model refuses it
+    if not known:  # the model rejects it
         return whole
     parts: dict[tuple[str, ...], str] = {}
     for variable, text in variables.items():
         named = known.get(variable.removesuffix(BY_FILE), ())
         if not named:
             why = "a source is named in WEDA_SOURCES or in the file first"
-            raise refusal(variable, f"unknown setting ({why}); {nearest(variable.upper(), known)}")
+            raise rejection(variable, f"unknown setting ({why}); {nearest(variable.upper(), known)}")
         if len(named) > 1:
-            raise refusal(variable, f"stands for several sources: {', '.join(name for name, _ in named)}")
+            raise rejection(variable, f"stands for several sources: {', '.join(name for name, _ in named)}")
         [(name, credential)] = named
         source = sources[name]
-        if not isinstance(source, dict):  # the model refuses it
+        if not isinstance(source, dict):  # the model rejects it
             continue
         if credential in source:
             where = parts.get((name, credential), whole.name)
-            raise refusal(variable, f"the {credential} of {name} are set by {where} as well; keep one of the two")
+            raise rejection(variable, f"the {credential} of {name} are set by {where} as well; keep one of the two")
         lines = _value(variable, text).splitlines()
         source[credential] = tuple(line for line in map(str.strip, lines) if line)
         parts[name, credential] = variable
@@ -143,5 +143,5 @@ def _credential_variables(sources: Mapping[object, object]) -> dict[str, list[tu
 def _value(variable: str, text: str) -> str:
     value = read_value(variable, text) if names_file(variable) else text
     if not value.strip():
-        raise refusal(variable, "must not be empty" + (f": {Path(text)} is" if names_file(variable) else ""))
+        raise rejection(variable, "must not be empty" + (f": {Path(text)} is" if names_file(variable) else ""))
     return value

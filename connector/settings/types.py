@@ -1,4 +1,4 @@
-"""The types of single settings: what each takes, and the sentence that says why a value is refused."""
+"""The types of single settings: what each takes, and the sentence that says why a value is rejected."""
 
 import difflib
 import ipaddress
@@ -40,8 +40,8 @@ INT32: Final = 2**31 - 1
 INT64: Final = 2**63 - 1
 
 
-def refuse_boolean(value: object) -> object:
-    """Refuse true and false where a number is wanted: pydantic would take them for 1 and 0."""
+def reject_boolean(value: object) -> object:
+    """Reject true and false where a number is wanted: pydantic would take them for 1 and 0."""
     if isinstance(value, bool):
         raise ValueError("must be a number, not true or false")  # noqa: TRY004 - pydantic only translates ValueError
     return value
@@ -50,7 +50,7 @@ def refuse_boolean(value: object) -> object:
 def _parse_size(value: object) -> object:
     """Bytes from ``512MiB`` and its like; what is no text passes through to be checked as a number."""
     if not isinstance(value, str):
-        return refuse_boolean(value)
+        return reject_boolean(value)
     match = _SIZE.fullmatch(value.strip())
     if match is None:
         raise ValueError("must be a number of bytes, or text such as 512KiB, 512MiB or 1GiB")
@@ -148,7 +148,7 @@ def _check_source_name(name: str) -> str:
 
 
 def check_timezone(name: str) -> str:
-    """Refuse a name that is not in the time zone database."""
+    """Reject a name that is not in the time zone database."""
     try:
         zoneinfo.ZoneInfo(name)
     except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
@@ -157,7 +157,7 @@ def check_timezone(name: str) -> str:
 
 
 def check_url(url: str) -> str:
-    """Refuse what is not an HTTP address, or holds a credential."""
+    """Reject what is not an HTTP address, or holds a credential."""
     try:
         parts = urlsplit(url)
     except ValueError:
@@ -177,15 +177,15 @@ def _check_database(secret: SecretStr) -> SecretStr:
 
 
 def check_file_name(path: Path) -> Path:
-    """Refuse a path that names no file."""
+    """Reject a path that names no file."""
     if not path.name:
         raise ValueError("must name a file")
     return path
 
 
 SIZE_READER: Final = BeforeValidator(_parse_size)
-Number = Annotated[int, BeforeValidator(refuse_boolean)]
-Seconds = Annotated[float, Field(le=INT32), BeforeValidator(refuse_boolean)]
+Number = Annotated[int, BeforeValidator(reject_boolean)]
+Seconds = Annotated[float, Field(le=INT32), BeforeValidator(reject_boolean)]
 Size = Annotated[
     int,
     SIZE_READER,
@@ -194,7 +194,7 @@ Size = Annotated[
     ),
 ]
 Text = Annotated[str, AfterValidator(_check_filled)]
-Port = Annotated[int, Field(ge=0, le=65535), BeforeValidator(refuse_boolean)]
+Port = Annotated[int, Field(ge=0, le=65535), BeforeValidator(reject_boolean)]
 Masked = PlainSerializer(lambda _: REDACTED, return_type=str, when_used="json")
 Secret = Annotated[SecretStr, AfterValidator(_check_secret), Masked]
 Token = Annotated[SecretStr, AfterValidator(_check_token), Masked]
@@ -217,7 +217,7 @@ Stream = Literal["events", "instances", "tasks", "state", "flat", "flat-state"]
 
 
 class Group(BaseModel):
-    """Settings that belong together; unknown names are refused, values never change."""
+    """Settings that belong together; unknown names are rejected, values never change."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, hide_input_in_errors=True)
 
@@ -236,6 +236,6 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def refusal(name: str, problem: str) -> ConfigurationError:
+def rejection(name: str, problem: str) -> ConfigurationError:
     """One line, whatever control characters the user's names hold."""
     return ConfigurationError(" ".join(printable(f"{name}: {problem}").split()))

@@ -111,7 +111,7 @@ def request(line: dict[str, Any]) -> None:
     line["time"] = _now()
     try:
         _sink.add(msgspec.json.encode(line))
-    except Exception:  # noqa: BLE001 - a line that cannot be made refuses no message
+    except Exception:  # noqa: BLE001 - a line that cannot be made must not fail its message
         _sink.drop()
 
 
@@ -156,7 +156,7 @@ class Sink:
         self._write = write
         self._lines: queue.SimpleQueue[bytes | threading.Event | None] = queue.SimpleQueue()
         self._bytes = 0  # since lines were taken last; threads that add at once may miscount by a line
-        self._refused = 0
+        self._not_taken = 0
         self._unwritten = 0
         self._reported = 0
         self._error = ""
@@ -167,19 +167,19 @@ class Sink:
     def add(self, line: bytes) -> None:
         """Write a line soon: at once if none was written within `LINES_SECONDS`."""
         if self._bytes > MOST_BYTES:
-            self._refused += 1
+            self._not_taken += 1
             return
         self._bytes += len(line)
         self._lines.put(line)  # the one queue that may be used by what interrupts its own `put`, a finalizer
 
     def drop(self) -> None:
         """Count a line that could not be made."""
-        self._refused += 1
+        self._not_taken += 1
 
     @property
     def dropped(self) -> int:
         """Lines that were not written."""
-        return self._refused + self._unwritten
+        return self._not_taken + self._unwritten
 
     @property
     def problem(self) -> str:

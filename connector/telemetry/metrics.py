@@ -139,7 +139,9 @@ class Metrics:
             "credentials_refused", "Requests whose credential was not enough", "source", "reason"
         )
         self.operations_refused_total = self._counter(
-            "operations_refused", "Requests that the operations listener refused for want of its token", "reason"
+            "operations_refused",
+            "Requests that the operations listener rejected because they lacked its token",
+            "reason",
         )
         self.connections_refused = self._counter(
             "connections_refused", "Connections that were turned away before there was a request", "reason"

@@ -391,7 +391,7 @@ def codes_in_the_code():
 
 def test_every_code_that_the_connector_can_answer_is_described_and_no_other():
     assert {0, *codes_in_the_code()} == {*answers()}
-    assert Unconvertible.code not in answers()  # only a dead letter has it: an accepted message that Kafka refused
+    assert Unconvertible.code not in answers()  # only a dead letter has it: an accepted message that Kafka rejected
 
 
 def test_a_status_has_the_codes_and_examples_that_begin_with_it():

@@ -89,7 +89,7 @@ def broker_faults() -> Iterator[Scenario]:
 
 
 def max_message_bytes_lowered() -> Scenario:
-    """Kafka refuses some of the records for their own sake."""
+    """Kafka rejects some of the records for their own sake."""
     return Scenario(
         "max-message-bytes-lowered",
         "a topic's max.message.bytes is lowered under load, so that large messages no longer fit, and raised again",

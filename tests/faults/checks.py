@@ -60,7 +60,7 @@ class Wanted:
     rebuilds: int = 0
     """Producers that a fatal error must have cost."""
     timestamps_replaced: bool = False
-    """Kafka refused times of receipt: those records have another timestamp, and some must."""
+    """Kafka rejected times of receipt: those records have another timestamp, and some must."""
     replicas: int = 1
     """Among several the offset alone is the order: ids are drawn by clocks that differ."""
 
@@ -142,7 +142,7 @@ def missing(history: History) -> Iterator[Breach]:
 
 
 def dead_lettered(history: History) -> Iterator[Breach]:
-    """The sender's messages are all well-formed, so only what Kafka refused for its size may be dead-lettered."""
+    """The sender's messages are all well-formed, so only what Kafka rejected for its size may be dead-lettered."""
     for letter in history.dead_letters:
         if not _may_be_dead_lettered(history, letter):
             yield Breach("P1", "dead-lettered", "a well-formed message became a dead letter", str(letter))

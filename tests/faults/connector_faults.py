@@ -86,7 +86,7 @@ def clock_stepped() -> Scenario:
 
 
 def clock_ahead() -> Scenario:
-    """The wall clock is so far ahead that Kafka refuses the records' timestamps."""
+    """The wall clock is so far ahead that Kafka rejects the records' timestamps."""
     return Scenario(
         *("clock-ahead", "the wall clock is eight hours ahead; it is set while it runs, and again before a restart"),
         *(_set_clock_ahead,),

@@ -52,9 +52,9 @@ class Run:
     repeats_allowed: bool = True
     """Whether anything crashed, was rebuilt or restarted: else not even a tail may appear again."""
     dead_letters_allowed: bool = False
-    """Whether Kafka refused records for their own sake: an accepted message may then be a dead letter."""
+    """Whether Kafka rejected records for their own sake: an accepted message may then be a dead letter."""
     timestamps_replaced: bool = False
-    """Whether Kafka refused times of receipt: records of one publication may have different timestamps."""
+    """Whether Kafka rejected times of receipt: records of one publication may have different timestamps."""
     replicas: int = 1
     """Connectors that shared the load; among several the offsets alone are the order, ids are not."""
     lost_reported: int = 0

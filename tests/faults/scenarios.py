@@ -45,7 +45,7 @@ class Scenario:
     large_refused: bool = False
     rebuilds: int = 0
     timestamps_replaced: bool = False
-    """Kafka refuses the times at which messages were received, so records may have other ones."""
+    """Kafka rejects the times at which messages were received, so records may have other ones."""
     breakable: bool = False
     """The connector runs with faults that exist in tests only (`tests.faults.host`)."""
     piped: bool = False

@@ -1,4 +1,4 @@
-"""A wall clock that was wrong: what Kafka refused for its timestamp is published once the clock is right again."""
+"""A wall clock that was wrong: what Kafka rejected for its timestamp is published once the clock is right again."""
 
 import asyncio
 import time

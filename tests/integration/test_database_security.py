@@ -91,11 +91,11 @@ CLIENTS: dict[str, tuple[Callable[[Database], dict[str, Path]], str]] = {
     "none": (lambda _: {}, "requires a valid client certificate; name one in sslcert and sslkey"),
     "another authority's": (
         lambda one: {"sslcert": one.strangers.client, "sslkey": one.strangers.client_key},
-        "{place} refuses our certificate: it is of an authority that is not known there",
+        "{place} rejects our certificate: it is of an authority that is not known there",
     ),
     "expired": (
         lambda one: {"sslcert": one.ours.late_client, "sslkey": one.ours.late_client},
-        "{place} refuses our certificate: it has expired (20",
+        "{place} rejects our certificate: it has expired (20",
     ),
 }
 

@@ -307,11 +307,11 @@ async def test_what_kafka_refused_goes_to_the_topics_that_lack_it(start, kafka, 
     topic = f"{topic_prefix}.events"
     kafka.create_topic(topic, config={"max.message.bytes": "1500"})
     running = await start()
-    running.connector._topic_limits.note(topic, 1_000_000)  # as if it had been lowered since they were read
+    running.connector._topic_limits._max_bytes[topic] = 1_000_000  # as if it had been lowered since they were read
     assert await running.post(message("a", 1, comment=secrets.token_hex(2_000))) == (200, {"code": 0})
     await records(running, f"{topic_prefix}.dead-letters", 1)
     TopicAdmin(kafka.bootstrap_servers, {}).alter(topic, 60, config={"max.message.bytes": "1000000"})
-    running.connector._topic_limits.note(topic, 1_000_000)  # it reads them again within half a minute
+    running.connector._topic_limits._max_bytes[topic] = 1_000_000  # it reads them again within half a minute
 
     async def replayed_and_found() -> list[Any]:
         await replayed(running, max_attempts=100)

@@ -215,7 +215,7 @@ async def test_a_client_certificate_is_refused_with_the_reason_and_replaced_with
     own = {"ssl.certificate.location": str(stranger.client), "ssl.key.location": str(stranger.client_key)}
     running = await connect(by_certificates, by_certificate(certificates) | own)
     assert (await running.post(message(1)))[1] == {"code": 0}  # into the journal
-    refusal = f"{by_certificates.bootstrap_servers} refuses our certificate: {reported}"
+    refusal = f"{by_certificates.bootstrap_servers} rejects our certificate: {reported}"
     await until_everybody_is_reported(refusal, running, connect)
     shutil.copy(certificates.client, stranger.client)
     shutil.copy(certificates.client_key, stranger.client_key)

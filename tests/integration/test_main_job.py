@@ -144,7 +144,7 @@ async def test_what_cannot_be_a_record_is_a_dead_letter_with_its_bytes(running, 
 
 
 async def test_a_record_over_its_topics_limit_is_refused_and_not_kept(running, connector):
-    connector._topic_limits.note(connector.routes.all[0].topic, 2_000)
+    connector._topic_limits._max_bytes[connector.routes.all[0].topic] = 2_000
 
     status, answer = await running.post({"msgType": "Task", "instanceId": "i", "comment": "长" * 1000})
 

@@ -191,7 +191,7 @@ async def test_register_refuses_what_is_incompatible_and_names_the_field(
     done = command("register", url=registry.url, prefix=with_another_version)
 
     assert done.returncode == 1
-    assert f"the registry refuses {with_another_version}.events-value" in done.stderr
+    assert f"the registry rejects {with_another_version}.events-value" in done.stderr
     assert "msgId" in done.stderr
     assert done.stderr.count("\n") == 1
     assert registry.ask(f"/subjects/{with_another_version}.events-value/versions") == [1]

@@ -379,7 +379,7 @@ class World:
         self._with_flight(which, lambda flight: self.publisher.fail(flight, UNCERTAIN, failing))
 
     def refuse(self, which: int) -> None:
-        """Kafka refuses the records for their own sake."""
+        """Kafka rejects the records for their own sake."""
         self._with_flight(
             which,
             lambda flight: flight.landed or self.publisher.fail(flight, TOO_LARGE, (1 << len(flight.records)) - 1),

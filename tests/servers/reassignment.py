@@ -66,4 +66,4 @@ def _ask(broker: str, request: bytes) -> None:
             body = answer.read(size)
     (code,) = struct.unpack_from(">h", body, 4 + 1 + 4)  # after the correlation, its tags, and the throttle time
     if code:
-        raise ServerError(f"Kafka refused the reassignment with error code {code}")
+        raise ServerError(f"Kafka rejected the reassignment with error code {code}")

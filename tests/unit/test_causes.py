@@ -35,7 +35,7 @@ def test_what_changes_each_time_is_left_out(words, expected):
     ],
 )
 def test_a_certificate_of_ours_that_is_refused_is_looked_at(properties, expected):
-    assert sentence(REFUSED, properties) == f"127.0.0.1:1 refuses our certificate: {expected}"
+    assert sentence(REFUSED, properties) == f"127.0.0.1:1 rejects our certificate: {expected}"
 
 
 @pytest.mark.parametrize("place", ["127.0.0.1:1", "[::1]:1", "no-such-host.invalid:1"])

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from confluent_kafka import OFFSET_END, KafkaError, KafkaException, TopicPartition
 
+from connector.kafka import consumer as consumer_module
 from connector.kafka import reader, subscription
 from connector.kafka.deadline import Deadline
 from connector.kafka.reader import ConsumerRecord, TopicReader, read_records
@@ -106,7 +107,7 @@ class NewLeader:
 def test_all_attempts_and_questions_share_one_deadline() -> None:
     consumer: Any = NewLeader()
 
-    assert reader.offsets_at(consumer, [TopicPartition(TOPIC, 0)], 1_700_000_000_000, Deadline(5)) == [7]
+    assert consumer_module.offsets_at(consumer, [TopicPartition(TOPIC, 0)], 1_700_000_000_000, Deadline(5)) == [7]
     first, second, third = consumer.timeouts
     assert 5 >= first > second > third
-    assert second <= 5 - reader._AGAIN_SECONDS
+    assert second <= 5 - consumer_module.RETRY_SECONDS

@@ -309,7 +309,7 @@ _RECORD_HEADERS: Final[Mapping[str, Document]] = {
 _LETTER_HEADERS: Final[Mapping[str, Document]] = {
     "weda.error.code": {
         "pattern": "^[0-9]{5}$",
-        "description": "The `code` of the answer to the source; 42200 or 41300 where Kafka refused an accepted "
+        "description": "The `code` of the answer to the source; 42200 or 41300 where Kafka rejected an accepted "
         "message's record for its own sake.",
     },
     "weda.error.stage": {"description": "Where on the way it failed, as in the answer."},
@@ -320,7 +320,7 @@ _LETTER_HEADERS: Final[Mapping[str, Document]] = {
     "weda.attempt": {"pattern": "^[0-9]+$", "description": "1: as received; one more for each replay that failed."},
     REQUEST_ID: _REQUEST_ID_HEADER,
     "weda.streams": {
-        "description": "The streams that lack the message, comma-separated: only where Kafka refused its record, which "
-        "others may have taken.",
+        "description": "The streams that lack the message, comma-separated: only where Kafka rejected its record, "
+        "which others may have taken.",
     },
 }
