@@ -50,7 +50,7 @@ restarts: Counter[str] = Counter()
 """How often each part of this process was restarted."""
 
 _failures: dict[str, tuple[float, str]] = {}
-_LOG = structlog.get_logger("connector.supervision")
+_LOG = structlog.get_logger()
 
 
 async def run_forever(part: str, work: Callable[[], Coroutine[Any, Any, None]]) -> None:

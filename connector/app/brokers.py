@@ -33,7 +33,7 @@ _CREATE_SECONDS: Final = 15.0
 _REPLICA_ASKS_SECONDS: Final = 1.0
 """How often a replica asks the brokers: the others are informed of each answer."""
 
-_LOG = structlog.get_logger("connector.app")
+_LOG = structlog.get_logger()
 
 
 class TopicChanges:

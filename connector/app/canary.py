@@ -27,7 +27,7 @@ from connector.message.parsing import BodyKind
 from connector.values import CANARY_SOURCE, Request
 
 _AGAIN_SECONDS: Final = 1.0
-_LOG = structlog.get_logger("connector.canary")
+_LOG = structlog.get_logger()
 _T = TypeVar("_T")
 
 Connection = Callable[[], tuple[str, Mapping[str, Any]]]

@@ -14,7 +14,7 @@ from connector.telemetry.metrics import Metrics
 LOOK_SECONDS: Final = 60.0
 """How often the certificates are read."""
 
-_LOG = structlog.get_logger("connector.app")
+_LOG = structlog.get_logger()
 
 
 async def watch_certificates(settings: Callable[[], Settings], metrics: Metrics) -> None:

@@ -79,7 +79,7 @@ from connector.values import ProducibleRecord, Request
 VERSION: Final = version("weda-kafka-connector")
 
 _STOP_SHARE: Final = 0.3
-_LOG = structlog.get_logger("connector.app")
+_LOG = structlog.get_logger()
 
 
 class Connector:
@@ -200,10 +200,10 @@ class Connector:
         self._start_canary(delivery, pipeline(canary_routes(settings), Uncounted()))
         main = pipeline(self.routes, self.metrics)
         receiver = self._receiver(main, order)
-        self._start_gauges(journal, shared, delivery, receiver)
+        self._start_gauges(journal, shared, delivery)
         self._open_console(main, journal, order, resolved, delivery)
         self.url = await self._serve_receiver(receiver, public)
-        self._stack.callback(self._close_receiver, receiver)
+        self._stack.callback(self._refuse_requests)
         self.health.is_open = True
         # 9. What may change while it runs: credentials, certificates, the properties of the Kafka clients.
         self._watchers.start("files", self._reloader.run)
@@ -347,9 +347,8 @@ class Connector:
         self._watchers.start("connections", server.keep_sweeping)
         return server.url
 
-    def _close_receiver(self, receiver: Receiver) -> None:
+    def _refuse_requests(self) -> None:
         self.health.is_closing = True
-        receiver.is_closing = True
 
     # --- 4. and 5. duplicates, ids, schemas ---
 
@@ -519,7 +518,7 @@ class Connector:
             replay_protection=ReplayProtection(
                 idempotency, reply_deadline_seconds=settings.receiver.reply_deadline_seconds
             ),
-            is_ready=lambda: self.health.is_ready,
+            health=self.health,
             trusted_proxies=settings.receiver.trusted_proxies,
             code_only=_code_only(settings),
             on_begin=None if self._tracing is None else RequestSpans(self._tracing.tracer).begin,
@@ -548,14 +547,11 @@ class Connector:
 
         self._watchers.start("canary", run)
 
-    def _start_gauges(
-        self, journal: Journal, shared: SharedJournal | None, delivery: Delivery, receiver: Receiver
-    ) -> None:
+    def _start_gauges(self, journal: Journal, shared: SharedJournal | None, delivery: Delivery) -> None:
         gauges = Gauges(
             journal,
             shared,
             delivery,
-            receiver,
             changes=self._topic_changes,
             restarts=self._restarts,
             health=self.health,

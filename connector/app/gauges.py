@@ -15,7 +15,6 @@ from connector.delivery.delivery import Delivery
 from connector.errors import Unavailable
 from connector.journal.model import Journal, JournalState
 from connector.kafka.publisher import Failure, FailureKind
-from connector.receiver.application import Receiver
 from connector.replicas.journal import SharedJournal
 from connector.telemetry import logs
 from connector.telemetry.health import Health
@@ -30,7 +29,7 @@ _CLOCKS_DIFFER: Final = (
     "the clock of this machine and the brokers' are too far apart for the topic's message.timestamp.after.max.ms or "
     "message.timestamp.before.max.ms: set the clocks (NTP); what waits is then published with the time of then"
 )
-_LOG = structlog.get_logger("connector.app")
+_LOG = structlog.get_logger()
 
 
 class Gauges:
@@ -40,7 +39,6 @@ class Gauges:
         journal: Its journal.
         shared: The journal, if replicas share it.
         delivery: What waits, and why.
-        receiver: Refuses requests once the journal's file is gone.
         changes: Notified when Kafka says that a topic is missing.
         restarts: Asked for a new start when a part has ended for good.
         health: Where the state is shown.
@@ -52,7 +50,6 @@ class Gauges:
         journal: Journal,
         shared: SharedJournal | None,
         delivery: Delivery,
-        receiver: Receiver,
         *,
         changes: TopicChanges,
         restarts: Restarts,
@@ -62,7 +59,6 @@ class Gauges:
         self._journal = journal
         self._shared = shared
         self._delivery = delivery
-        self._receiver = receiver
         self._changes = changes
         self._restarts = restarts
         self._health = health
@@ -85,7 +81,7 @@ class Gauges:
                 if self._shared is not None:
                     await self._count_rows(self._shared, state)
             # Without its file the journal keeps nothing across a restart, not even the ids in use: accept nothing.
-            health.is_journal_lost = self._receiver.is_journal_lost = bool(state.lost_reason)
+            health.is_journal_lost = bool(state.lost_reason)
             health.journal_bytes = None if state.lost_reason else state.size_bytes
             health.waiting_since = self._delivery.waiting_since(state.oldest)
             health.set_problem("journal", state.lost_reason)

@@ -13,7 +13,7 @@ from connector.settings import Settings
 from connector.telemetry.health import Health
 from connector.telemetry.metrics import Metrics
 
-_LOG = structlog.get_logger("connector.app")
+_LOG = structlog.get_logger()
 
 
 class Reload:

@@ -17,7 +17,7 @@ from connector.app.signals import on_interrupt
 from connector.settings import Settings
 
 _RESTART_SECONDS: Final = 5.0
-_LOG = structlog.get_logger("connector.app")
+_LOG = structlog.get_logger()
 
 
 async def run(settings: Settings, reload: Reload | None = None) -> None:

@@ -16,7 +16,7 @@ from connector.errors import ConfigurationError
 from connector.receiver.connection import SWEEP_SECONDS, ConnectionBounds, sweep
 from connector.receiver.tls import ServerTls
 
-_LOG = structlog.get_logger("connector.server")
+_LOG = structlog.get_logger()
 
 ACCEPTS_PER_ITERATION: Final = 256
 """Most connections to a listener that one iteration of the event loop accepts: a few tens of milliseconds."""

@@ -37,7 +37,7 @@ _RESERVE_MILLISECONDS: Final = 10_000
 _RESERVE_SECONDS: Final = 4.0
 _DIRECT_SECONDS: Final = 1.0
 _LAG_SECONDS: Final = 0.05
-_LOG = structlog.get_logger("connector.app")
+_LOG = structlog.get_logger()
 
 
 class Watchers:

@@ -1,4 +1,13 @@
-"""The command line: one file a command, each thin."""
+"""The command line: one file a command, each thin.
+
+- `connector.cli.commands`: the commands by name. They are `connector.cli.demo`, `connector.cli.init`,
+  `connector.cli.doctor`, `connector.cli.config`, `connector.cli.serve`, `connector.cli.status`,
+  `connector.cli.metrics`, `connector.cli.tail`, `connector.cli.instance`, `connector.cli.dead_letters`,
+  `connector.cli.journal`, `connector.cli.topics`, `connector.cli.schemas`, `connector.cli.simulate` and
+  `connector.cli.notify`.
+- Shared by them: `connector.cli.options`, `connector.cli.output`, `connector.cli.columns`, `connector.cli.history`,
+  `connector.cli.progress` and `connector.cli.exits`.
+"""
 
 import contextlib
 import os

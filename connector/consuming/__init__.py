@@ -7,6 +7,9 @@
     with Events("localhost:9092", group="reports") as events:
         for event in events:
             print(event.instance_id, event.value["actionName"])
+
+`connector.consuming.events` reads them, `connector.consuming.event` has their type, `connector.consuming.stores` keeps
+what was handled, `connector.consuming.arrow` makes tables.
 """
 
 from connector.consuming.event import Event, Mark

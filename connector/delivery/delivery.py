@@ -37,7 +37,7 @@ from connector.values import ProducibleRecord, Request
 
 _STALLED_STOP_SECONDS: Final = 1.0
 _HOLD_SECONDS: Final = 0.5
-_LOG = structlog.get_logger("connector.delivery")
+_LOG = structlog.get_logger()
 
 
 class Ledger(Protocol):

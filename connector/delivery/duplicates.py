@@ -31,7 +31,7 @@ _WAL_LIMIT: Final = 1024 * 1024
 _MAX_UNWRITTEN: Final = 100_000
 """Most keys that wait while the file cannot be written."""
 
-_LOG = structlog.get_logger("connector.repeats")
+_LOG = structlog.get_logger()
 
 DedupKey = tuple[bytes, bytes]
 """How a duplicate is recognised: 16 bytes that hash source and id, and the fingerprint of the content."""

@@ -29,7 +29,7 @@ _UNREADABLE_SECONDS: Final = 0.1
 _PAUSE_SECONDS: Final = 0.02
 _MAX_IDLE_SECONDS: Final = 0.1
 _FAILED_ROUND_SECONDS: Final = 1.0
-_LOG = structlog.get_logger("connector.delivery")
+_LOG = structlog.get_logger()
 
 PublishRows = Callable[[list[Admission]], Awaitable[int]]
 """Begins to publish rows of one lane that is not busy; returns how many it took."""

@@ -1,6 +1,9 @@
 """The demo: a connector, a simulated WeDa platform and a reader of its events, in one process.
 
-``run`` runs it; its ``DemoState`` has the ledger of what was sent against what appeared in Kafka.
+- `connector.demo.options`: its options.
+- `connector.demo.runner`: starts the parts, and stops them in order; `connector.demo.reader`: follows the events.
+- `connector.demo.state`: what it knows; `connector.demo.ledger`: what was sent against what appeared in Kafka.
+- `connector.demo.view`: what it prints.
 """
 
 from connector.demo.options import Options

@@ -40,7 +40,7 @@ from connector.message.redact import Redaction
 from connector.message.routes import Route, Routes
 from connector.values import OVERHEAD_AT_MOST, IngestId, InstanceId, ProducibleRecord, Request
 
-_LOG = structlog.get_logger("connector.pipeline")
+_LOG = structlog.get_logger()
 
 
 class Outcome(Enum):

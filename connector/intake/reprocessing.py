@@ -55,7 +55,7 @@ _LETTER_BYTES: Final = 512
 _SHOWN_BYTES: Final = 2_048
 _MAX_POSITIONS: Final = 1_000
 _POSITIONS_SHOWN: Final = 5
-_LOG = structlog.get_logger("connector.reprocessing")
+_LOG = structlog.get_logger()
 
 ReadTopic = Callable[[], Iterator[ConsumerRecord]]
 """Reads every topic of dead letters from its beginning to where it ends now; blocking."""

@@ -34,7 +34,7 @@ _MAX_WAL_BYTES: Final = 4 * 1024 * 1024
 DAMAGE: Final = (apsw.CorruptError, apsw.NotADBError, UnicodeDecodeError)
 """What reading a damaged file raises."""
 
-_LOG = structlog.get_logger("connector.journal")
+_LOG = structlog.get_logger()
 
 # The column `received_at` holds `Request.waits_since`: it keeps the name that it has in the files of 0.1.0.
 _TABLES: Final = (

@@ -39,7 +39,7 @@ _REOPEN_SECONDS: Final = 1.0
 RESTORE_SECONDS: Final = 10.0
 """How long the journal's path is left alone after its file is gone, before the journal is written to it again."""
 
-_LOG = structlog.get_logger("connector.journal")
+_LOG = structlog.get_logger()
 
 
 class _Command:

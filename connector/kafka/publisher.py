@@ -41,7 +41,7 @@ _PURGE_SECONDS: Final = 10.0
 _DRAIN_SECONDS: Final = 5.0
 _FIRST_BACKOFF_SECONDS: Final = 0.05
 _MAX_BACKOFF_SECONDS: Final = 5.0
-_LOG = structlog.get_logger("connector.publisher")
+_LOG = structlog.get_logger()
 _LIBRARY_LOG = logging.getLogger("librdkafka")
 
 _REJECTIONS: Final = frozenset({KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.INVALID_RECORD, KafkaError._INVALID_ARG})

@@ -29,7 +29,7 @@ _SECONDS: Final = 5.0
 _NOT_FOUND: Final = 404
 _CONFLICT: Final = 409
 _DENIED: Final = frozenset({401, 403})
-_LOG = structlog.get_logger("connector.registry")
+_LOG = structlog.get_logger()
 
 
 class Unregistered(ConnectorError):

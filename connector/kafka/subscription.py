@@ -48,7 +48,7 @@ _SESSION_MS: Final = 45_000
 _POLL_INTERVAL_MS: Final = 300_000
 _STRATEGY: Final = "partition.assignment.strategy"
 _ACL: Final = "Describe and Read on Topic, and Read on Group for a consumer group"
-_LOG = structlog.get_logger("connector.consuming")
+_LOG = structlog.get_logger()
 
 
 class PartitionsLost(ConnectorError):

@@ -19,7 +19,7 @@ _THREADS: Final = 4
 _LINES: Final = 100
 _IDLE_SECONDS: Final = 0.2
 _SHOW_SECONDS: Final = 1.0
-_LOG = structlog.get_logger("connector.notify")
+_LOG = structlog.get_logger()
 _Lane = tuple[str, str]
 
 

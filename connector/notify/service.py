@@ -25,7 +25,7 @@ BATCH: Final = 200
 _BATCH_SECONDS: Final = 0.5
 _FULL_SECONDS: Final = 1.0
 _LAG_SECONDS: Final = 10.0
-_LOG = structlog.get_logger("connector.notify")
+_LOG = structlog.get_logger()
 
 
 class SendingEnded(ConnectorError):

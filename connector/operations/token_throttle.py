@@ -11,7 +11,7 @@ LEAST_SECONDS: Final = 0.5
 MOST_SECONDS: Final = 10.0
 """How long the answer to one guess may be held back: connections are bounded, and so is what waits."""
 
-_LOG = structlog.get_logger("connector.operations")
+_LOG = structlog.get_logger()
 
 
 class TokenThrottle:

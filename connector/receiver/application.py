@@ -40,6 +40,7 @@ from connector.receiver.head import Head
 from connector.receiver.limits import BodyMemory, RateLimiter
 from connector.receiver.replay_protection import ReplayProtection
 from connector.telemetry import logs
+from connector.telemetry.health import Health
 from connector.telemetry.logs import REQUEST_ID
 from connector.telemetry.metrics import Metrics
 from connector.telemetry.recent import Recent, RecentRequest
@@ -54,7 +55,7 @@ HEALTH: Final = "/healthz"
 _PROCESS: Final = secrets.token_hex(4)
 _NUMBERS: Final = itertools.count(1)
 _DEFECT: Final = "a defect of the connector"
-_LOG = structlog.get_logger("connector.receiver")
+_LOG = structlog.get_logger()
 
 Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[dict[str, Any]]]
@@ -122,15 +123,11 @@ class Receiver:
         max_in_flight: Most requests that may be open at once.
         rate_limiter: The sources' requests a second.
         replay_protection: Accepts each signed request once.
-        is_ready: Whether a message can be accepted durably, as ``/readyz`` says.
+        health: Says whether the connector shuts down or has lost its journal's file: requests are refused then.
         trusted_proxies: Networks of the proxies whose ``X-Forwarded-For`` counts.
         rejection_delay: Holds back the answers to wrong credentials.
         code_only: The sources whose answers all have HTTP status 200.
         on_begin: Called with each request before it is checked; tracing begins its span there.
-
-    Attributes:
-        is_closing: The connector shuts down: requests are refused.
-        is_journal_lost: The journal's file is not at its path: requests are refused.
     """
 
     def __init__(
@@ -144,7 +141,7 @@ class Receiver:
         max_in_flight: int,
         rate_limiter: RateLimiter,
         replay_protection: ReplayProtection,
-        is_ready: Callable[[], bool],
+        health: Health,
         trusted_proxies: Sequence[Network] = (),
         rejection_delay: RejectionDelay | None = None,
         code_only: frozenset[str] = frozenset(),
@@ -158,15 +155,13 @@ class Receiver:
         self._max_in_flight = max_in_flight
         self._rate_limiter = rate_limiter
         self._replay_protection = replay_protection
-        self._is_ready = is_ready
+        self._health = health
         self._trusted_proxies = trusted_proxies
         self._rejection_delay = rejection_delay or RejectionDelay()
         self._code_only = code_only
         self._on_begin = on_begin
         self._body_memory = BodyMemory()
         self._open_requests = 0
-        self.is_closing = False
-        self.is_journal_lost = False
 
     def replace_code_only(self, sources: frozenset[str]) -> None:
         """Answer these sources with HTTP status 200 from now on, and no others."""
@@ -182,7 +177,7 @@ class Receiver:
         if scope["type"] != "http":
             return
         if scope["path"] == HEALTH and scope["method"] in {"GET", "HEAD"}:
-            await (answers.HEALTHY if self._is_ready() else answers.UNHEALTHY).send(send)
+            await (answers.HEALTHY if self._health.is_ready else answers.UNHEALTHY).send(send)
             return
         answered: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         head = Head(scope["method"], scope["path"], scope["headers"])
@@ -200,13 +195,13 @@ class Receiver:
         await (await answered).send(send, call.request_id)
 
     def accept_head(self, call: Call) -> bool:
-        """Admit a request by its head; one that is rejected or refused is answered, and gives False."""
+        """Admit a request by its head; returns False for one that is rejected or refused, which is answered then."""
         REQUEST_ID.set(call.request_id)
         self._open_requests += 1
         try:
             if self._on_begin is not None:
                 self._on_begin(call)
-            self._authorize(call)
+            self._check_head(call)
         except Exception as error:  # noqa: BLE001 - whatever it is, the source gets the contract's answer
             self._fail(call, error)
             return False
@@ -220,13 +215,13 @@ class Receiver:
             body: Of a GET, its query string.
         """
         try:
-            self._accept(call, body)
+            self._check_body(call, body)
         except Exception as error:  # noqa: BLE001 - whatever it is, the source gets the contract's answer
             self._fail(call, error)
 
     # --- the steps of a request ---
 
-    def _authorize(self, call: Call) -> None:
+    def _check_head(self, call: Call) -> None:
         """Raise what is wrong with a head, or why its request cannot be taken now."""
         head, origin = call.head, call.origin
         source = head.source()
@@ -244,7 +239,7 @@ class Receiver:
             self._admit_source(call, claimed)
         self._check_capacity()
 
-    def _accept(self, call: Call, body: bytes) -> None:
+    def _check_body(self, call: Call, body: bytes) -> None:
         """Finish the authentication of a request, and hand it to the pipeline, which answers it later."""
         is_query = call.head.method == "GET"
         if not is_query:  # the bound of a URL is another
@@ -253,7 +248,7 @@ class Receiver:
         claimed = call.claimed
         assert claimed is not None, "the head is accepted first"  # noqa: S101 - for the type checker
         if claimed.signature is not None:
-            self._authentication.verify_signature(claimed, body)
+            self._authentication.verify_signature(claimed.source, claimed.signature, body)
             self._admit_source(call, claimed)
         kind = call.head.body_kind()
         call.body = body
@@ -274,9 +269,9 @@ class Receiver:
         self._rate_limiter.acquire(call.source)
 
     def _check_capacity(self) -> None:
-        if self.is_closing:
+        if self._health.is_closing:
             raise Unavailable("the connector is shutting down: send it again", retry_after=5)
-        if self.is_journal_lost:
+        if self._health.is_journal_lost:
             raise Unavailable("the journal's file is no longer at its path: send it again", retry_after=5)
         if self._open_requests > self._max_in_flight:
             raise Overloaded("too many requests are open (WEDA_RECEIVER__MAX_IN_FLIGHT): send it again")
@@ -295,11 +290,11 @@ class Receiver:
             self._check_size(int(declared))
         try:
             async with asyncio.timeout(BODY_SECONDS):
-                return await self._pieces(receive)
+                return await self._read_pieces(receive)
         except TimeoutError as error:
             raise TooSlow(f"the body did not arrive within {BODY_SECONDS:.0f} seconds") from error
 
-    async def _pieces(self, receive: Receive) -> bytes:
+    async def _read_pieces(self, receive: Receive) -> bytes:
         pieces: list[bytes] = []
         size = held = 0
         try:

@@ -129,15 +129,14 @@ class Authentication:
         signature.check_time(time.time())
         return ClaimedSource(SourceName(source), signature)
 
-    def verify_signature(self, claimed: ClaimedSource, body: bytes) -> None:
-        """Reject a body that its source has not signed, where only a signature can prove the source.
+    def verify_signature(self, source: str, signature: Signature, body: bytes) -> None:
+        """Reject a body that its source has not signed.
 
         Raises:
             Unauthenticated: No signature is made with one of the source's secrets.
         """
-        if claimed.signature is not None:
-            credentials = self._sources.get(claimed.source)  # a reload may have removed it while the body arrived
-            claimed.signature.verify(body, () if credentials is None else credentials.secrets)
+        credentials = self._sources.get(source)  # a reload may have removed it while the body arrived
+        signature.verify(body, () if credentials is None else credentials.secrets)
 
     def _is_proven(self, source: str, credentials: Credentials, token: str | None, certificate: frozenset[str]) -> bool:
         """Whether token or certificate are the source's, or it needs none."""

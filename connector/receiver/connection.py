@@ -168,7 +168,7 @@ class Connection(HttpToolsProtocol):
         # The end: why a callback stopped the parser, and whether nothing more is read.
         self._error: ConnectorError | None = None
         self._is_ending = False
-        # The fast path: the pieces of a body that may be whole by the end of this read.
+        # The fast path: the pieces of a body, of which this read may bring the last; None for requests that go by ASGI.
         self._pieces: list[bytes] | None = None
         self._running: Exchange | RequestResponseCycle | None = None
         self._idle_since: float | None = None

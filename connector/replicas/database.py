@@ -8,7 +8,7 @@ import structlog
 LEASE_LOST: Final = "WL001"
 """The SQLSTATE by which the functions of the database say that a replica's lease has run out."""
 
-_LOG = structlog.get_logger("connector.journal")
+_LOG = structlog.get_logger()
 
 
 class DatabaseError(Exception):

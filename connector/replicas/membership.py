@@ -31,7 +31,7 @@ _STATEMENT_SECONDS: Final = 2.0
 _RENEW_SECONDS: Final = 1.0
 _RETRY_SECONDS: Final = 0.2
 _MAX_TAKEOVERS: Final = 1_000
-_LOG = structlog.get_logger("connector.journal")
+_LOG = structlog.get_logger()
 
 _REGISTER: Final = """
     INSERT INTO weda_replica (replica_id, lease_until)

@@ -25,7 +25,7 @@ from connector.replicas.journal import SharedJournal
 from connector.supervision import BackgroundTasks
 
 _POLL_SECONDS: Final = 0.05
-_LOG = structlog.get_logger("connector.claims")
+_LOG = structlog.get_logger()
 
 T = TypeVar("T")
 

@@ -1,7 +1,11 @@
 """Every setting of the connector: typed, frozen, and read from the environment here and nowhere else.
 
-Precedence: flag, environment, file, default. ``models`` has the settings, ``types`` what each takes, ``load`` reads
-them, ``parts`` reads what sets a part of one, ``librdkafka`` checks the properties of the Kafka clients.
+Precedence: flag, environment, file, default.
+
+- `connector.settings.models`: the settings; `connector.settings.types`: the values that they take.
+- `connector.settings.load`: reads them; `connector.settings.parts`: reads variables that set a part of one.
+- `connector.settings.librdkafka`: checks the properties of the Kafka clients.
+- `connector.settings.webhooks`: the secrets of signed requests.
 """
 
 from connector.settings.librdkafka import check_properties

@@ -1,7 +1,12 @@
 """Plays a WeDa platform: whole process runs, sent over HTTP as WeDa would send them.
 
-``runs`` generates them (the same for the same seed), ``render`` gives a message one of WeDa's body shapes, ``play``
-sends them and keeps count.
+- `connector.simulator.plan`: what to play.
+- `connector.simulator.runs`: the messages of instances, the same for the same seed, from
+  `connector.simulator.processes`, `connector.simulator.scenarios` and `connector.simulator.dictionaries`, written by
+  `connector.simulator.messages`.
+- `connector.simulator.shapes`: gives a message one of WeDa's body shapes.
+- `connector.simulator.sender`: sends them, at the pace of `connector.simulator.pace`.
+- `connector.simulator.ledger`: what was sent and answered.
 """
 
 from connector.simulator.plan import Plan

@@ -1,1 +1,9 @@
-"""Metrics, health, logs and the latest requests."""
+"""Metrics, health, logs and the latest requests.
+
+- `connector.telemetry.metrics`: every metric; `connector.telemetry.counts` and `connector.telemetry.gauges`: kinds of
+  metrics that prometheus_client does not have; `connector.telemetry.ledger`: the counts that must balance.
+- `connector.telemetry.health`: the state that probes show.
+- `connector.telemetry.logs`: log lines, which never wait for their reader.
+- `connector.telemetry.recent`: the latest requests, for people who look.
+- `connector.telemetry.tracing`: OpenTelemetry's spans.
+"""

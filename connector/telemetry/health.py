@@ -15,7 +15,7 @@ FULL_BELOW: Final = 64 * 1024
 SLOWEST_RATE: Final = 0.1
 """Messages a second below which the journal does not count as emptying."""
 
-_LOG = structlog.get_logger("connector.app")
+_LOG = structlog.get_logger()
 
 
 @dataclass

@@ -48,8 +48,8 @@ STALLED_SECONDS: Final = 3.0
 _BLOCKED_MILLISECONDS: Final = 1000
 _STANDARD_ERROR: Final = 2
 LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40}
-_REQUESTS: Final = structlog.get_logger("connector.receiver")
-_LOG: Final = structlog.get_logger("connector.logs")
+_REQUESTS: Final = structlog.get_logger()
+_LOG: Final = structlog.get_logger()
 
 REQUEST_ID: Final[ContextVar[str | None]] = ContextVar("request_id", default=None)
 """Id of the request on whose behalf the code runs; what it sets going later carries it on."""
@@ -326,7 +326,8 @@ class _Bridge(logging.Handler):
 class _Sampling:
     """Lets the first few of equal warnings through in a while, then one a while with the number of those left out.
 
-    Equal are warnings of one logger with the same event (of libraries: the same first word) and the same error.
+    Equal are warnings with the same event and the same error. What libraries log comes with the name of their logger,
+    and with values in its text: there the same logger and the same first word are enough.
     """
 
     def __init__(self) -> None:

@@ -477,7 +477,7 @@ async def _by_a_defect(served):
 
 
 async def _while_shutting_down(served):
-    served.receiver.is_closing = True
+    served.health.is_closing = True
     return await served.ask(message())
 
 

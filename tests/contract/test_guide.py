@@ -184,7 +184,7 @@ async def test_the_custom_code_signs_as_the_connector_wants(custom_code):
 
 async def test_the_custom_code_repeats_once_and_the_message_is_published_once(custom_code):
     async with serving(sources={"default": Credentials(secrets=(bytes(24),))}) as served:
-        served.receiver.is_closing = True
+        served.health.is_closing = True
         method = custom_code(f"http://127.0.0.1:{served.port}/messageDeliver", f"whsec_{'A' * 32}")
         message = dict(blocks(GUIDES["zh"]))["message"].strip()
         refused = await asyncio.to_thread(call, method, {"msgContext": message})

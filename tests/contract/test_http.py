@@ -39,6 +39,7 @@ from connector.receiver.authentication import Authentication, Credentials, Rejec
 from connector.receiver.connection import PAUSE_SECONDS, ConnectionBounds
 from connector.receiver.limits import RateLimiter
 from connector.receiver.replay_protection import ReplayProtection
+from connector.telemetry.health import Health
 from connector.telemetry.metrics import OUTCOMES, Metrics
 from connector.telemetry.recent import Recent
 from connector.testing import InMemoryJournal, InMemoryPublisher
@@ -114,7 +115,7 @@ class Served:
         self._max_connections = max_connections
         self._code_only = frozenset(code_only)
         self._framing = framing or SingleObjectFraming()
-        self.is_ready = True
+        self.health = Health(1 << 30, is_open=True)
         self._max_in_flight = max_in_flight
         self._publish_wait = publish_wait
         self._reply_deadline = reply_deadline
@@ -156,7 +157,7 @@ class Served:
             max_in_flight=self._max_in_flight,
             rate_limiter=RateLimiter(self._rates),
             replay_protection=ReplayProtection(order, reply_deadline_seconds=self._reply_deadline),
-            is_ready=lambda: self.is_ready,
+            health=self.health,
             trusted_proxies=self._trusted_proxies,
             rejection_delay=RejectionDelay(0.01),
             code_only=self._code_only,
@@ -386,7 +387,7 @@ def assert_kept(row, served, answer):
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 async def test_a_load_balancer_asks_for_health_without_a_credential_and_learns_nothing_else(served, method):
     for is_ready, status in ((True, 200), (False, 503)):
-        served.is_ready = is_ready
+        served.health.is_open = is_ready
         answer = await served.ask(method=method, path="/healthz", authorization=None, content_type=None)
         assert (answer.status, answer.fields) == (status, {})
     assert (await served.ask(b"{}", path="/healthz")).status == 404
@@ -667,7 +668,7 @@ async def test_without_kafka_and_without_room_in_the_journal_is_503_with_retry_a
 
 
 async def test_while_the_connector_shuts_down_is_503_with_retry_after(served):
-    served.receiver.is_closing = True
+    served.health.is_closing = True
     answer = await served.ask(message())
 
     assert (answer.status, answer.code) == (503, 50300)

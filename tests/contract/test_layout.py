@@ -288,3 +288,12 @@ def test_what_contributing_names_exists():
 
     assert len(named) > 10
     assert [name for name in named if not exists(f"connector.{name}")] == []
+
+
+@pytest.mark.parametrize("package", sorted(path.parent.name for path in PACKAGE.glob("*/__init__.py")))
+def test_the_docstring_of_a_package_names_all_its_modules(package):
+    """It is what a newcomer reads first, so no module may be missing."""
+    docstring = ast.get_docstring(ast.parse((PACKAGE / package / "__init__.py").read_text(encoding="utf-8"))) or ""
+    modules = {f"connector.{package}.{module.name}" for module in pkgutil.iter_modules([str(PACKAGE / package)])}
+
+    assert modules - set(re.findall(r"`(connector\.[\w.]+)`", docstring)) == set()

@@ -31,6 +31,7 @@ from connector.receiver.connection import ConnectionBounds
 from connector.receiver.limits import RateLimiter
 from connector.receiver.replay_protection import ReplayProtection
 from connector.telemetry import logs
+from connector.telemetry.health import Health
 from connector.telemetry.metrics import Metrics
 from connector.telemetry.recent import Recent
 from connector.testing import InMemoryJournal, InMemoryPublisher
@@ -109,7 +110,7 @@ async def receiver():
         max_in_flight=1024,
         rate_limiter=RateLimiter({}),
         replay_protection=ReplayProtection(order, reply_deadline_seconds=60),
-        is_ready=lambda: True,
+        health=Health(1 << 30, is_open=True),
         trusted_proxies=(),
     )
     return application, delivery

@@ -43,7 +43,7 @@ _MIN_PAGE_BYTES: Final = 512
 _MAX_CELLS: Final = 16_384
 _MAX_BATCH: Final = 500
 _ROOM_BYTES: Final = 64 * 1024 * 1024
-_LOG = structlog.get_logger("connector.salvage")
+_LOG = structlog.get_logger()
 
 Columns = list[Any]
 """The values of one record: None, int, float, str or bytes."""
