@@ -94,5 +94,5 @@ HEADER_OVERHEAD: Final = 10
 RECORD_OVERHEAD: Final = 128
 """Bytes of batch and record framing around one record that is sent alone (61 + at most 36, rounded up)."""
 
-OVERHEAD_AT_MOST: Final = 256 * 1024
+MAX_OVERHEAD_BYTES: Final = 256 * 1024
 """More than `ProducibleRecord.size` ever adds to the bytes of a value: key, identifiers and headers are bounded."""

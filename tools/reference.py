@@ -14,8 +14,8 @@ from connector.settings import Settings, Source
 from connector.supervision import PARTS
 from connector.telemetry.metrics import (
     CONNECTION_REASONS,
-    LONGEST_FIELD,
-    MOST_FIELDS,
+    MAX_FIELD_CHARS,
+    MAX_FIELDS,
     OTHER,
     OUTCOMES,
     PREFIX,
@@ -111,8 +111,8 @@ Every label has a closed set of values; an `instanceId`, a user or a title is ne
 - `env_type`: {_listed((*ENVIRONMENTS, OTHER))}
 - `msg_type`: {_listed(MESSAGE_TYPES.values())}
 - `action`: a code that WeDa documents, or `{OTHER}`
-- `field`: of codes {_listed(DICTIONARIES)}; of unknown fields the first {MOST_FIELDS} names
-  of at most {LONGEST_FIELD} characters, then `{OTHER}`
+- `field`: of codes {_listed(DICTIONARIES)}; of unknown fields the first {MAX_FIELDS} names
+  of at most {MAX_FIELD_CHARS} characters, then `{OTHER}`
 - `stage`, `code`: as in the answer to the source
 - `reason`: of credentials {_listed(CREDENTIAL_REASONS)}; of connections {_listed(CONNECTION_REASONS)}
 - `outcome` of reloads: {_listed(RELOAD_OUTCOMES)}

@@ -28,7 +28,7 @@ UNCONNECTED_SECONDS: Final = 20.0
 """How long the producer may have no connection while the brokers answer, before it is built again."""
 
 ASK_AT_START_SECONDS: Final = 1.0
-AGAIN_SECONDS: Final = 0.5
+RETRY_SECONDS: Final = 0.5
 _CREATE_SECONDS: Final = 15.0
 _REPLICA_ASKS_SECONDS: Final = 1.0
 """How often a replica asks the brokers: the others are informed of each answer."""
@@ -115,11 +115,11 @@ class BrokerWatch:
         """Connect if that has not succeeded yet, then watch brokers and topics until cancelled."""
         while not self._delivery.topics_ready:
             await self.connect(ASK_SECONDS)
-            await asyncio.sleep(AGAIN_SECONDS)
+            await asyncio.sleep(RETRY_SECONDS)
         described = time.monotonic()
         while True:
             if await self._changes.within(ASK_SECONDS if self._shared is None else _REPLICA_ASKS_SECONDS):
-                described = -TOPICS_SECONDS
+                described = -TOPICS_SECONDS  # so long ago that they are described in this round
             try:
                 await asyncio.to_thread(self._admin.brokers, ASK_SECONDS)
                 self._show_brokers(is_up=True)

@@ -26,7 +26,7 @@ from connector.message.events import Event
 from connector.message.parsing import BodyKind
 from connector.values import CANARY_SOURCE, Request
 
-_AGAIN_SECONDS: Final = 1.0
+_RETRY_SECONDS: Final = 1.0
 _LOG = structlog.get_logger()
 _T = TypeVar("_T")
 
@@ -101,7 +101,7 @@ class Canary:
                     await self._keep_sending(records)
                 except ConnectorError as error:
                     _LOG.warning("the canary cannot be read back", reason=error.message)
-                await asyncio.sleep(_AGAIN_SECONDS)
+                await asyncio.sleep(_RETRY_SECONDS)
         finally:
             records.close()
 
@@ -134,7 +134,7 @@ class _Records:
         self._connection = connection
         self._topic = topic
         self.is_expired = False
-        self._thread = ThreadPoolExecutor(1, "canary")
+        self._thread = ThreadPoolExecutor(1, "canary")  # a reader belongs to one thread
         self._is_stopped = False
         self._reader: TopicReader | None = None
         self._messages: Iterator[Message] = iter(())
@@ -142,7 +142,7 @@ class _Records:
     async def open(self) -> None:
         """Find the end of the topic, however long the brokers are away."""
         while not await self._on_thread(self._has_opened):  # noqa: ASYNC110 - brokers set no event
-            await asyncio.sleep(_AGAIN_SECONDS)
+            await asyncio.sleep(_RETRY_SECONDS)
 
     async def next(self) -> Message | None:
         """The next record; None once this is closed or has expired.

@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 
 import structlog
 
-from connector.app.brokers import AGAIN_SECONDS, ASK_AT_START_SECONDS, BrokerWatch, TopicChanges
+from connector.app.brokers import ASK_AT_START_SECONDS, RETRY_SECONDS, BrokerWatch, TopicChanges
 from connector.app.canary import Canary, Uncounted
 from connector.app.certificates import watch_certificates
 from connector.app.gauges import Gauges
@@ -78,6 +78,7 @@ from connector.values import ProducibleRecord, Request
 
 VERSION: Final = version("weda-kafka-connector")
 
+# Of the grace period, for requests in progress; delivery has the rest to flush and to write to the journal.
 _STOP_SHARE: Final = 0.3
 _LOG = structlog.get_logger()
 
@@ -542,7 +543,7 @@ class Connector:
         async def run() -> None:
             self.metrics.canary_starts(self._settings.canary.interval_seconds)
             while not delivery.topics_ready:  # noqa: ASYNC110 - once a start: its topic exists then
-                await asyncio.sleep(AGAIN_SECONDS)
+                await asyncio.sleep(RETRY_SECONDS)
             await canary.run()
 
         self._watchers.start("canary", run)

@@ -24,7 +24,7 @@ ACCEPTS_PER_ITERATION: Final = 256
 _BACKLOG: Final = 2_048
 """Connections that the kernel completes and holds until they are accepted, if its own bound allows so many."""
 
-_ACCEPT_AGAIN_SECONDS: Final = 1.0
+_ACCEPT_RETRY_SECONDS: Final = 1.0
 """After an error such as too many open files."""
 
 _KEEP_ALIVE_SECONDS: Final = 75
@@ -40,6 +40,7 @@ def bind(host: str, port: int, setting: str) -> socket.socket:
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         listener = socket.socket(family, socket.SOCK_STREAM)
+        # Connections of the process before stay in TIME_WAIT, and would keep the port from a restart.
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((host, port))
     except OSError as error:
@@ -90,14 +91,14 @@ class Acceptor:
         for _ in range(ACCEPTS_PER_ITERATION):
             try:
                 connection, _address = self._listener.accept()
-            except BlockingIOError:
+            except BlockingIOError:  # nobody is waiting any more
                 return
-            except ConnectionAbortedError:
+            except ConnectionAbortedError:  # gone before it was accepted
                 continue
             except OSError as error:
                 _LOG.warning("connections cannot be accepted", error=error.strerror)
                 self._loop.remove_reader(self._listener)
-                self._loop.call_later(_ACCEPT_AGAIN_SECONDS, self._resume)
+                self._loop.call_later(_ACCEPT_RETRY_SECONDS, self._resume)
                 return
             connection.settimeout(0)
             self._connecting.start(self._connect(connection))

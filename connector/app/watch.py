@@ -32,7 +32,7 @@ REGISTRY_SECONDS: Final = 15.0
 LETTERS_SECONDS: Final = 15.0
 """How often dead letters that wait are counted."""
 
-_REFUSED_SECONDS: Final = 600.0  # Kafka does not let our user read: asking often would not help
+_DENIED_SECONDS: Final = 600.0  # Kafka does not let our user read: asking often would not help
 _RESERVE_MILLISECONDS: Final = 10_000
 _RESERVE_SECONDS: Final = 4.0
 _DIRECT_SECONDS: Final = 1.0
@@ -148,7 +148,7 @@ async def count_letters(
                 metrics.dead_letters_waiting.set(health.dead_letters)
             except ConfigurationError as error:
                 _LOG.warning("dead letters that wait cannot be counted", reason=error.message)
-                seconds = _REFUSED_SECONDS
+                seconds = _DENIED_SECONDS
             except ConnectorError:
                 pass  # brokers or journal are away, which is shown elsewhere
         await asyncio.sleep(seconds)

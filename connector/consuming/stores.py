@@ -18,6 +18,7 @@ MARKS_KEPT: Final = 1_000_000
 PARKED_KEPT: Final = 10_000
 """Parked events that a store takes; with one more it fails, since so many show that something else is wrong."""
 
+# AUTOINCREMENT never gives a number twice, so the smallest numbers are the oldest marks.
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS weda_seen (number INTEGER PRIMARY KEY AUTOINCREMENT, mark BLOB NOT NULL UNIQUE);
 CREATE TABLE IF NOT EXISTS weda_parked

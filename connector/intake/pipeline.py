@@ -38,7 +38,7 @@ from connector.message.ingest_ids import IngestIds
 from connector.message.parsing import BodyKind, Message, parse
 from connector.message.redact import Redaction
 from connector.message.routes import Route, Routes
-from connector.values import OVERHEAD_AT_MOST, IngestId, InstanceId, ProducibleRecord, Request
+from connector.values import MAX_OVERHEAD_BYTES, IngestId, InstanceId, ProducibleRecord, Request
 
 _LOG = structlog.get_logger()
 
@@ -311,7 +311,7 @@ class Pipeline:
 
     def _check_size(self, record: ProducibleRecord) -> None:
         limit = self._topic_limits.get(record.topic)
-        if limit is not None and len(record.value or b"") + OVERHEAD_AT_MOST > limit and record.size > limit:
+        if limit is not None and len(record.value or b"") + MAX_OVERHEAD_BYTES > limit and record.size > limit:
             raise TooLarge(
                 f"a record of {record.size} bytes is over max.message.bytes={limit} of topic {record.topic}: "
                 "raise the topic's limit or send less"

@@ -3,7 +3,7 @@
 import time
 from typing import Final
 
-_LEAST_SECONDS: Final = 0.1
+_MIN_SECONDS: Final = 0.1
 
 
 class Deadline:
@@ -26,7 +26,7 @@ class Deadline:
     @property
     def left(self) -> float:
         """Seconds; never so few that librdkafka would reject them."""
-        return max(_LEAST_SECONDS, self._at - time.monotonic())
+        return max(_MIN_SECONDS, self._at - time.monotonic())
 
     @property
     def is_over(self) -> bool:

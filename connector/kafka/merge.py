@@ -13,6 +13,7 @@ from typing import Final
 from connector.kafka.consumer import Partition
 from connector.kafka.reader import ConsumerRecord
 
+# Far apart, so that a partition is not paused and resumed with each record: librdkafka drops what it read ahead.
 _FULL: Final = 2_000
 _DRAINED: Final = 500
 

@@ -37,6 +37,7 @@ MAX_RECORD_BYTES: Final = 16 * 1024 * 1024
 _POLL_SECONDS: Final = 0.1
 _GATHER_SECONDS: Final = 0.001
 """How long reports gather: each visit of the poll thread interrupts the event loop, however little it finds."""
+# Purged records are reported by poll; this long bounds the wait should librdkafka not report one.
 _PURGE_SECONDS: Final = 10.0
 _DRAIN_SECONDS: Final = 5.0
 _FIRST_BACKOFF_SECONDS: Final = 0.05
@@ -169,6 +170,7 @@ class KafkaPublisher:
     def __init__(self, properties: Mapping[str, Any], *, on_rebuild: Callable[[], None] = lambda: None) -> None:
         self._properties = properties
         self._on_rebuild = on_rebuild
+        # Reentrant: `_produce_outgoing` holds it when librdkafka raises a fatal error, which requests a rebuild.
         self._lock = threading.RLock()
         self._producer: Producer | None = None
         self._rebuild_request: _RebuildRequest | None = None
@@ -178,6 +180,7 @@ class KafkaPublisher:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._in_flight: set[_PendingMessage] = set()
         self._outgoing: list[_PendingMessage] = []
+        # Without a lock: appending on one side and taking from the other is atomic.
         self._reports: deque[tuple[_PendingMessage, int, Failure | None]] = deque()
         self._is_woken = False
         self._failed_rebuilds = 0
@@ -250,7 +253,7 @@ class KafkaPublisher:
 
     async def stop(self, deadline_seconds: float) -> None:
         """Flush, then end the poll thread and report what is left as failed."""
-        self._produce_outgoing()
+        self._produce_outgoing()  # the last iteration's records are still to be flushed
         self._stopping = True
         self._stop_requested.set()
         if self._producer is not None:
@@ -311,6 +314,7 @@ class KafkaPublisher:
     def _dispatch_reports(self) -> None:
         """On the event loop: note what was reported since the last wake-up; report messages that are complete."""
         self._is_woken = False  # before the first look: whoever notes something down from here on wakes us again
+        # Only what is there now: reports that come meanwhile wake the loop again, which has other work in between.
         for _ in range(len(self._reports)):
             pending, index, failure = self._reports.popleft()
             if pending.is_reported:
@@ -398,7 +402,7 @@ class KafkaPublisher:
             self._poll_once(producer)
 
     def _flush(self, seconds: float) -> None:
-        with self._lock:
+        with self._lock:  # from here on nothing is produced into what is being flushed
             producer, self._producer = self._producer, None
         if producer is None:
             return
@@ -448,9 +452,9 @@ def producer_properties(bootstrap_servers: str, overrides: Mapping[str, Any]) ->
         "request.timeout.ms": 10_000,
         "socket.timeout.ms": 15_000,
         "socket.keepalive.enable": True,
-        "reconnect.backoff.max.ms": 2_000,
-        "topic.metadata.refresh.interval.ms": 60_000,
-        "statistics.interval.ms": 5_000,
+        "reconnect.backoff.max.ms": 2_000,  # by default 10 s, in which a broker that is back would go unnoticed
+        "topic.metadata.refresh.interval.ms": 60_000,  # by default 5 minutes, in which new partitions get no record
+        "statistics.interval.ms": 5_000,  # `unconnected_seconds` comes from them
         **overrides,
     }
 

@@ -300,6 +300,7 @@ class TopicReader:
         next_offset = offset + 1 if kind is Polled.RECORD else offset
         if next_offset >= ends[number]:
             del ends[number]
+            # librdkafka would fetch what was written since, up to its limit of read-ahead.
             self._consumer.incremental_unassign([TopicPartition(self._topic, number)])
         return is_within
 

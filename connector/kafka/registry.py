@@ -251,7 +251,7 @@ def _remember(url: str, routes: Iterable[Route], ids: Mapping[str, int], cache: 
     try:
         with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:  # noqa: PTH123
             json.dump({url: {_cache_key(each): ids[each.topic] for each in routes}}, file)
-        draft.replace(cache)
+        draft.replace(cache)  # a crash leaves the old file or the new one, never a part
     except OSError as error:
         _LOG.warning("the ids of the schemas were not kept for the next start", error=str(error))
 

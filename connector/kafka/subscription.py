@@ -164,6 +164,7 @@ class Subscription:
         """Wait, and stay a member of the group meanwhile, however long it takes."""
         until = time.monotonic() + seconds
         self._is_asleep = True
+        # Polling paused partitions brings no records, and counts as a sign of life for max.poll.interval.ms.
         self._consumer.pause(self._partitions())
         while (left := until - time.monotonic()) > 0 and not self._is_stopped():
             self._take(self._consumer.poll(min(left, POLL_SECONDS)))
@@ -256,6 +257,7 @@ class Subscription:
             each.offset = offset
 
     def _assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        # Without `since` the client assigns the partitions by itself, once this callback has returned.
         if self._since is not None and partitions:
             committed = consumer.committed(partitions, timeout=REACH_SECONDS)
             self._start_at_since(committed)
@@ -278,6 +280,7 @@ class Subscription:
         self._owned -= gone
         for partition in gone:
             self._next.pop(partition, None)
+        # Their new owner reads these records too, from the last commit.
         self._ready = deque(each for each in self._ready if (each.topic, each.partition) not in gone)
         if self._merge is not None:
             self._merge.remove(gone)

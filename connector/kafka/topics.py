@@ -56,6 +56,7 @@ _MIN_INSYNC: Final = "min.insync.replicas"
 _DEFAULT_REPLICATION: Final = "default.replication.factor"
 _BROKERS_DEFAULT: Final = -1
 _RETRY_SECONDS: Final = 0.1
+# librdkafka ends a request by its own time-out, with an error that says more than ours: it gets this much longer.
 _GRACE_SECONDS: Final = 2.0
 
 Condition = Literal["too few replicas in sync", "replicas are missing", "durable", "one broker can lose it"]
@@ -308,6 +309,7 @@ class TopicAdmin:
         deadline = _Deadline(timeout)
         with self._translated(REACH):
             known = self._client.list_topics(timeout=deadline.left).brokers
+        # librdkafka sends a question about a broker's configuration to that broker.
         resources = {node_id: ConfigResource(ConfigResource.Type.BROKER, str(node_id)) for node_id in known}
         asked = {
             node_id: self._client.describe_configs([resource], request_timeout=deadline.left)[resource]

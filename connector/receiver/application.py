@@ -197,7 +197,7 @@ class Receiver:
     def accept_head(self, call: Call) -> bool:
         """Admit a request by its head; returns False for one that is rejected or refused, which is answered then."""
         REQUEST_ID.set(call.request_id)
-        self._open_requests += 1
+        self._open_requests += 1  # before the check of capacity, which counts this one too; `_answer` takes it back
         try:
             if self._on_begin is not None:
                 self._on_begin(call)

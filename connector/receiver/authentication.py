@@ -22,7 +22,7 @@ from connector.values import Network, SourceName
 REJECTION_DELAY_SECONDS: Final = 0.25
 """How long the answer to a wrong credential is held back."""
 
-MOST_HELD: Final = 256
+MAX_HELD_ANSWERS: Final = 256
 """Most answers that are held back at the same time; beyond it wrong credentials are answered immediately."""
 
 _WAY_OUT: Final = (
@@ -77,7 +77,7 @@ class Authentication:
     def __init__(self, sources: Mapping[str, Credentials], *, allow_anonymous: bool) -> None:
         self._names = frozenset(sources)
         self._allow_anonymous = allow_anonymous
-        self._key = secrets.token_bytes(32)
+        self._key = secrets.token_bytes(32)  # nobody can compute digests, so their lookup time reveals nothing
         self.replace_credentials(sources)
 
     def replace_credentials(self, sources: Mapping[str, Credentials]) -> None:
@@ -167,7 +167,7 @@ class RejectionDelay:
 
     def hold(self, answer: Callable[[], None]) -> None:
         """Call ``answer`` after the moment, or at once where too many wait already."""
-        if self._held >= MOST_HELD:
+        if self._held >= MAX_HELD_ANSWERS:  # else whoever guesses could fill the memory with answers
             answer()
             return
         self._held += 1

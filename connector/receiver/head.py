@@ -13,7 +13,7 @@ from connector.receiver.signatures import HEADERS as SIGNATURE_HEADERS
 from connector.receiver.signatures import Signature
 from connector.settings import DEFAULT_SOURCE
 
-MAX_CONTENT_TYPE: Final = 256
+MAX_CONTENT_TYPE_CHARS: Final = 256
 """Most characters of a Content-Type: reading its parameters takes the square of them."""
 
 _REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._:/+=@-]{1,128}")
@@ -104,8 +104,8 @@ class Head:
         text = self.content_type
         if text in BODY_KINDS:
             return BODY_KINDS[text]
-        if len(text) > MAX_CONTENT_TYPE:
-            raise WrongMediaType(f"the Content-Type has more than {MAX_CONTENT_TYPE} characters")
+        if len(text) > MAX_CONTENT_TYPE_CHARS:
+            raise WrongMediaType(f"the Content-Type has more than {MAX_CONTENT_TYPE_CHARS} characters")
         if _charset(text) not in {"", "utf-8", "utf8"}:
             raise WrongMediaType("the body is declared in another charset: send UTF-8")
         kind = BODY_KINDS.get(media_type(text))

@@ -27,6 +27,7 @@ class RateLimiter:
     def replace_rates(self, rates: Mapping[str, float]) -> None:
         """Apply these rates from now on; a rate that has not changed keeps its count."""
         found = {name: (max(rate, 1.0), max(rate, 1.0) / rate) for name, rate in rates.items()}
+        # A new limiter would let a source start over with each change of any setting.
         self._limiters = {name: self._limiter(name, *shape) for name, shape in found.items()}
 
     def acquire(self, source: str) -> None:
@@ -46,18 +47,18 @@ class RateLimiter:
         with contextlib.suppress(StopIteration):
             limiter.acquire().send(None)  # it has capacity, so it ends without awaiting anything
 
-    def _limiter(self, name: str, most: float, seconds: float) -> AsyncLimiter:
+    def _limiter(self, name: str, max_rate: float, seconds: float) -> AsyncLimiter:
         before = self._limiters.get(name)
-        if before is not None and (before.max_rate, before.time_period) == (most, seconds):
+        if before is not None and (before.max_rate, before.time_period) == (max_rate, seconds):
             return before
-        return AsyncLimiter(most, seconds)
+        return AsyncLimiter(max_rate, seconds)
 
 
 class BodyMemory:
     """The memory of bodies that arrive in pieces, over all connections; one that arrives at once needs none."""
 
-    def __init__(self, most_bytes: int = MAX_READING_BYTES) -> None:
-        self._most = most_bytes
+    def __init__(self, max_bytes: int = MAX_READING_BYTES) -> None:
+        self._max_bytes = max_bytes
         self._taken = 0
 
     def acquire(self, count: int) -> None:
@@ -66,7 +67,7 @@ class BodyMemory:
         Raises:
             Overloaded: All of it is taken.
         """
-        if self._taken + count > self._most:
+        if self._taken + count > self._max_bytes:
             raise Overloaded("too many large bodies are on their way: send it again")
         self._taken += count
 

@@ -14,11 +14,11 @@ from connector.errors import Unauthenticated
 from connector.settings.webhooks import WINDOW_SECONDS
 
 HEADERS: Final = ("webhook-id", "webhook-timestamp", "webhook-signature")
-MOST_SIGNATURES: Final = 16
+MAX_SIGNATURES: Final = 16
 """Most signatures of one request that are checked: one for each of the sender's secrets."""
 
-_LONGEST_ID: Final = 256
-_LONGEST_TIMESTAMP: Final = 12
+_MAX_ID_CHARS: Final = 256
+_MAX_TIMESTAMP_CHARS: Final = 12
 _VERSION: Final = "v1"
 
 
@@ -45,9 +45,9 @@ class Signature:
         Raises:
             Unauthenticated: A header is malformed, or the time is outside the window.
         """
-        if not 0 < len(self.webhook_id) <= _LONGEST_ID:
-            raise Unauthenticated(f"webhook-id is missing or over {_LONGEST_ID} characters", reason="signature")
-        if not (self.timestamp.isascii() and self.timestamp.isdigit() and len(self.timestamp) <= _LONGEST_TIMESTAMP):
+        if not 0 < len(self.webhook_id) <= _MAX_ID_CHARS:
+            raise Unauthenticated(f"webhook-id is missing or over {_MAX_ID_CHARS} characters", reason="signature")
+        if not (self.timestamp.isascii() and self.timestamp.isdigit() and len(self.timestamp) <= _MAX_TIMESTAMP_CHARS):
             raise Unauthenticated("webhook-timestamp is no time in epoch seconds", reason="timestamp")
         if abs(now - int(self.timestamp)) > WINDOW_SECONDS:
             raise Unauthenticated(
@@ -76,7 +76,7 @@ class Signature:
 def _decoded(signatures: str) -> list[bytes]:
     """The signatures of version ``v1``, without what is not Base64."""
     found = []
-    for one in signatures.split(" ", MOST_SIGNATURES)[:MOST_SIGNATURES]:
+    for one in signatures.split(" ", MAX_SIGNATURES)[:MAX_SIGNATURES]:
         version, _, text = one.partition(",")
         if version == _VERSION:
             try:

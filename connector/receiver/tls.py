@@ -64,6 +64,7 @@ class ServerTls:
         self._current = _context(files)
         self._trusted, self._trusted_since = _trusted(files), 0.0
         self.context = _context(files)
+        # A server keeps the context that it was started with; only this callback can put another one in its place.
         self.context.sni_callback = self._hand_over
 
     def reload(self) -> None:
@@ -114,12 +115,13 @@ def _context(files: TlsFiles) -> ssl.SSLContext:
     try:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
+        # A client that renegotiates again and again costs one handshake each time.
         context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
         context.set_alpn_protocols(["http/1.1"])
         context.load_cert_chain(files.certificate, files.key, password=_no_password)
         if files.client_authority is not None:
             context.load_verify_locations(files.client_authority)
-            context.verify_mode = ssl.CERT_OPTIONAL
+            context.verify_mode = ssl.CERT_OPTIONAL  # other sources send tokens, and have no certificate
     except (OSError, ssl.SSLError, ValueError) as error:
         raise ConfigurationError(_problem(files, error)) from error
     return context

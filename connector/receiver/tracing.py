@@ -13,7 +13,7 @@ from connector.telemetry.tracing import context_of, traceparent_of
 
 _SERVER_ERRORS: Final = 500
 _ROUTE_OF_A_SOURCE: Final = endpoints.path_of("{source}")
-_LONGEST_PATH: Final = 200
+_MAX_PATH_CHARS: Final = 200
 
 
 class RequestSpans:
@@ -56,7 +56,7 @@ def _name(method: str, path: str) -> str:
 def _request_attributes(method: str, path: str) -> dict[str, str]:
     """What the conventions ask of a server span; a query may hold a message, so it is left out."""
     shown = method if method in endpoints.METHODS else "_OTHER"
-    attributes = {"http.request.method": shown, "url.path": path[:_LONGEST_PATH], "url.scheme": "http"}
+    attributes = {"http.request.method": shown, "url.path": path[:_MAX_PATH_CHARS], "url.scheme": "http"}
     return attributes | {"http.route": _route(path)} if _route(path) else attributes
 
 

@@ -74,7 +74,7 @@ from connector.settings.webhooks import WINDOW_SECONDS
 
 NO_FLAGS: Final[Mapping[str, object]] = MappingProxyType({})
 _TOPIC_PREFIX: Final = re.compile(r"[A-Za-z0-9._-]{1,236}")  # Kafka's 249, less the longest ending, `.dead-letters`
-_LONGEST_PREFIX: Final = 236
+_MAX_PREFIX_CHARS: Final = 236
 _KINDS: Final = kinds(load_schema(WORKFLOW_EVENT))
 
 
@@ -469,7 +469,7 @@ class Settings(Group):
             _reject(("registry.key_location", "registry.certificate_location"), "go together")
         if (self.privacy.key is None) != (not self.privacy.pseudonyms):
             _reject(("privacy.pseudonyms", "privacy.key"), "go together: both or none")
-        if self._longest_prefix > _LONGEST_PREFIX:
+        if self._longest_prefix > _MAX_PREFIX_CHARS:
             _reject(("topics.prefix", "sources"), "make a topic's name longer than Kafka takes (249 letters)")
         return self
 

@@ -47,11 +47,6 @@ _IRREGULAR: Final[Mapping[str, str]] = {_part(name): name for name in (*UNDERSCO
 """Of a variable → the property, where dots in place of underscores would make another name."""
 
 
-def property_variable(name: str) -> str:
-    """The variable of one librdkafka property."""
-    return _PROPERTY + _part(name)
-
-
 def _property_name(variable: str) -> str:
     part = variable.removeprefix(_PROPERTY)
     if names_file(variable):

@@ -33,7 +33,7 @@ KIB: Final = 1024
 _SIZE: Final = re.compile(r"(\d{1,19})\s*(?:([KMGT])iB?)?", re.ASCII)
 _SOURCE_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 _VISIBLE: Final = re.compile(r"[!-~]+")  # what an HTTP header carries unchanged, and what C reads to its end
-_SHORTEST_KEY: Final = 16
+_MIN_KEY_CHARS: Final = 16
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
 _INDISPENSABLE: Final = frozenset({"msgType", "envType"})
 INT32: Final = 2**31 - 1
@@ -107,14 +107,14 @@ def _check_token(token: SecretStr) -> SecretStr:
 
 def _check_webhook_secret(secret: SecretStr) -> SecretStr:
     text = _check_secret(secret).get_secret_value()
-    if not text.startswith(SECRET_PREFIX) or len(secret_bytes(text)) < _SHORTEST_KEY:
-        raise ValueError(f"must be {SECRET_PREFIX} and the Base64 of {_SHORTEST_KEY} bytes or more")
+    if not text.startswith(SECRET_PREFIX) or len(secret_bytes(text)) < _MIN_KEY_CHARS:
+        raise ValueError(f"must be {SECRET_PREFIX} and the Base64 of {_MIN_KEY_CHARS} bytes or more")
     return secret
 
 
 def _check_key(secret: SecretStr) -> SecretStr:
-    if len(_check_secret(secret).get_secret_value().encode()) < _SHORTEST_KEY:
-        raise ValueError(f"must have {_SHORTEST_KEY} bytes or more")
+    if len(_check_secret(secret).get_secret_value().encode()) < _MIN_KEY_CHARS:
+        raise ValueError(f"must have {_MIN_KEY_CHARS} bytes or more")
     return secret
 
 

@@ -9,10 +9,10 @@ import structlog
 from connector.journal.file import headroom
 from connector.supervision import Watchdog
 
-FULL_BELOW: Final = 64 * 1024
+MIN_ROOM_BYTES: Final = 64 * 1024
 """Bytes of room below which the journal counts as full: about what a large message takes."""
 
-SLOWEST_RATE: Final = 0.1
+MIN_RATE: Final = 0.1
 """Messages a second below which the journal does not count as emptying."""
 
 _LOG = structlog.get_logger()
@@ -79,7 +79,7 @@ class Health:
         """``ok``, ``full`` or ``failing``."""
         if self.journal_bytes is None:
             return "failing"
-        return "full" if self.journal_room_bytes < FULL_BELOW else "ok"
+        return "full" if self.journal_room_bytes < MIN_ROOM_BYTES else "ok"
 
     @property
     def journal_room_bytes(self) -> int:
@@ -109,7 +109,7 @@ class Health:
             return 0.0
         if self.kafka != "up":  # the rate is an average, which outlives the last acknowledgement
             return None
-        return self.backlog / self.leaving_rate if self.leaving_rate >= SLOWEST_RATE else None
+        return self.backlog / self.leaving_rate if self.leaving_rate >= MIN_RATE else None
 
     def as_dict(self) -> dict[str, Any]:
         """The body of ``/readyz``."""

@@ -32,11 +32,11 @@ from connector.text import escaped
 
 SAMPLING_SECONDS: Final = 10.0
 SAMPLING_FIRST: Final = 5
-_MOST_KEYS: Final = 1_000
+_MAX_KEYS: Final = 1_000
 LINES_SECONDS: Final = 0.1
 """How long a line may wait for others, to be written together with them."""
 
-MOST_BYTES: Final = 4 * 1024 * 1024
+MAX_WAITING_BYTES: Final = 4 * 1024 * 1024
 """Lines that may wait to be written; more are dropped."""
 
 FLUSH_SECONDS: Final = 1.0
@@ -85,7 +85,7 @@ def configure(level: str, log_format: str | None) -> None:
         processors=[*shared, *([] if is_json else [_printable]), renderer],
         wrapper_class=_never_raising(LEVELS[level]),
         logger_factory=lambda *_: _Logger(sink),
-        cache_logger_on_first_use=False,
+        cache_logger_on_first_use=False,  # modules make theirs on import, before this configuration
     )
     logging.basicConfig(handlers=[_Bridge()], level=max(LEVELS[level], logging.WARNING), force=True)
     logging.captureWarnings(capture=True)
@@ -166,7 +166,7 @@ class Sink:
 
     def add(self, line: bytes) -> None:
         """Write a line soon: at once if none was written within `LINES_SECONDS`."""
-        if self._bytes > MOST_BYTES:
+        if self._bytes > MAX_WAITING_BYTES:
             self._not_taken += 1
             return
         self._bytes += len(line)
@@ -349,7 +349,7 @@ class _Sampling:
             since, count, left_out = now, 0, max(count - SAMPLING_FIRST, 0)
             if left_out:
                 event["left_out"] = left_out
-        if len(self._seen) >= _MOST_KEYS:
+        if len(self._seen) >= _MAX_KEYS:
             self._seen.clear()
         self._seen[key] = (since, count + 1)
         if count >= SAMPLING_FIRST:

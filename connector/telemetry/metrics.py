@@ -28,10 +28,11 @@ OPERATIONS_REASONS: Final = ("missing", "unknown")
 RELOAD_OUTCOMES: Final = ("applied", "failed")
 RESTART_REASONS: Final = ("journal", "lease", "part")
 OTHER: Final = "other"
-MOST_FIELDS: Final = 20
-LONGEST_FIELD: Final = 64
+MAX_FIELDS: Final = 20
+MAX_FIELD_CHARS: Final = 64
 _REQUEST_BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.4, 0.5, 0.8, 1.0, 2.5)
 _ACTIONS: Final[Mapping[int | None, str]] = {code: str(code) for code in DICTIONARIES["action"] if code is not None}
+# Each counter would have a second series with the time of its creation, which nothing here reads.
 disable_created_metrics()  # type: ignore[no-untyped-call]
 _TRACE_PARTS: Final = 4
 _TRACE_ID_LENGTH: Final = 32
@@ -335,12 +336,13 @@ class Metrics:
         """Known names, and the first twenty others; a label value is never what a source chooses without bound."""
         if name in self._fields:
             return name
-        if len(self._fields) >= MOST_FIELDS or len(name) > LONGEST_FIELD:
+        if len(self._fields) >= MAX_FIELDS or len(name) > MAX_FIELD_CHARS:
             return OTHER
         self._fields.add(name)
         return name
 
     def _initialise(self, streams: tuple[str, ...]) -> None:
+        # A series that begins with 1 has no increase for Prometheus: the first failure would raise no alert.
         self.ready.set(0)  # as /readyz says before anything is looked at
         self.partition_count_changed.set(0)
         for source in self._sources:

@@ -15,18 +15,18 @@ from connector.errors import ConnectorError
 from connector.message.events import Event
 from connector.message.parsing import BodyKind
 
-REQUESTS_KEPT: Final = 20
+MAX_REQUESTS: Final = 20
 """Accepted requests of each source."""
 
-FAILURES_KEPT: Final = 50
+MAX_FAILURES: Final = 50
 """Requests of each source that were not accepted: they are kept apart, so that accepted ones do not displace them."""
 
-EVENTS_KEPT: Final = 200
+MAX_EVENTS: Final = 200
 
-SEEN_KEPT: Final = 20_000
+MAX_SEEN: Final = 20_000
 """Requests of which only the identifiers are kept, of all sources together: some 10 MiB."""
 
-BYTES_KEPT: Final = 16 * 1024
+MAX_BODY_BYTES: Final = 16 * 1024
 """Of one body; of larger messages no event is kept."""
 
 
@@ -102,17 +102,17 @@ class Recent:
 
     def __init__(self, sources: Iterable[str], read: Callable[[bytes, BodyKind], Event]) -> None:
         self._read = read
-        self._accepted: dict[str, deque[RecentRequest]] = {name: deque(maxlen=REQUESTS_KEPT) for name in sources}
-        self._failed: dict[str, deque[RecentRequest]] = {name: deque(maxlen=FAILURES_KEPT) for name in self._accepted}
-        self._events: deque[tuple[str, RecentRequest]] = deque(maxlen=EVENTS_KEPT)
-        self._seen: deque[SeenRequest] = deque(maxlen=SEEN_KEPT)
+        self._accepted: dict[str, deque[RecentRequest]] = {name: deque(maxlen=MAX_REQUESTS) for name in sources}
+        self._failed: dict[str, deque[RecentRequest]] = {name: deque(maxlen=MAX_FAILURES) for name in self._accepted}
+        self._events: deque[tuple[str, RecentRequest]] = deque(maxlen=MAX_EVENTS)
+        self._seen: deque[SeenRequest] = deque(maxlen=MAX_SEEN)
 
     def came(self, source: str, request: RecentRequest) -> None:
         """A request of a known source was answered."""
         identifiers = request.code, request.instance_id, request.message_id
         self._seen.append(SeenRequest(request.request_id, request.received_at, source, *identifiers))
-        if request.size > BYTES_KEPT:
-            request = request._replace(body=request.body[:BYTES_KEPT], instance_id=None)
+        if request.size > MAX_BODY_BYTES:
+            request = request._replace(body=request.body[:MAX_BODY_BYTES], instance_id=None)
         (self._failed if request.code else self._accepted)[source].append(request)
         if request.instance_id is not None:
             self._events.append((source, request))
@@ -126,9 +126,9 @@ class Recent:
         accepted = () if only_failed else reversed(self._accepted.get(source, ()))
         return sorted((*reversed(self._failed.get(source, ())), *accepted), key=lambda one: -one.received_at)
 
-    def latest(self, most: int = EVENTS_KEPT) -> list[tuple[str, RecentRequest]]:
+    def latest(self, limit: int = MAX_EVENTS) -> list[tuple[str, RecentRequest]]:
         """The last requests of which an event is kept, each with its source, newest first."""
-        return list(islice(reversed(self._events), most))
+        return list(islice(reversed(self._events), limit))
 
     def read(self, latest: Iterable[tuple[str, RecentRequest]]) -> list[RecentEvent]:
         """Their events, but for those that cannot be read any more as the settings are now; any thread may ask."""
@@ -139,6 +139,6 @@ class Recent:
                 found.append(RecentEvent(request.received_at, source, event.instance_id, event.fields))
         return found
 
-    def events(self, most: int = EVENTS_KEPT) -> list[RecentEvent]:
+    def events(self, limit: int = MAX_EVENTS) -> list[RecentEvent]:
         """The last events, newest first."""
-        return self.read(self.latest(most))
+        return self.read(self.latest(limit))

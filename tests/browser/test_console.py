@@ -12,7 +12,7 @@ from connector.lookup import timeline
 from connector.message.weda import TEMPLATE
 from connector.operations import translations
 from connector.simulator import Plan, play
-from connector.telemetry.recent import FAILURES_KEPT
+from connector.telemetry.recent import MAX_FAILURES
 from tests.browser import rules
 from tests.browser.pages import OPERATIONS_TOKEN, findings, log_in, opened
 from tests.contract.test_guide import GUIDES, blocks
@@ -284,7 +284,7 @@ async def test_what_a_sender_wrote_keeps_to_its_place(browser, start):
     forged = {"actionName": "同意\u202e", "taskStatusName": "REJECTED", "comment": "\u2066hidden\u2069\x9b"}
     for number, more in enumerate((long, forged, {"comment": "<" * 400_000, "elementName": "the boss"})):
         assert (await running.post(known | more | {"msgId": str(number)}))[0] == 200
-    for _ in range(FAILURES_KEPT):
+    for _ in range(MAX_FAILURES):
         deep = b'{"msgContext":' + b"[" * 50 + b"1," * 7_000 + b"1" + b"]" * 50 + b"}"
         assert (await running.post(deep))[0] == 400
     for width in (1280, 390):

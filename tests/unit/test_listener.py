@@ -67,7 +67,7 @@ class OutOfFiles(socket.socket):
 
 
 def test_a_connection_that_could_not_be_accepted_is_accepted_later(monkeypatch):
-    monkeypatch.setattr(server, "_ACCEPT_AGAIN_SECONDS", 0.05)
+    monkeypatch.setattr(server, "_ACCEPT_RETRY_SECONDS", 0.05)
 
     async def accepted():
         made = protocol()

@@ -11,7 +11,6 @@ import pytest
 from connector.errors import ConfigurationError
 from connector.settings import Settings
 from connector.settings.librdkafka import ENDING_IN_FILE, UNDERSCORED, plain_name
-from connector.settings.parts import property_variable
 
 PLAIN = "WEDA_KAFKA__PROPERTIES"
 SECRET = "hunter2-planted-secret"
@@ -41,6 +40,11 @@ def write(tmp_path):
         return str(path)
 
     return write
+
+
+def property_variable(name: str) -> str:
+    """The variable of one librdkafka property."""
+    return f"{PLAIN}__{re.sub('[.-]', '_', name).upper()}"
 
 
 def load(environment, file=None):
