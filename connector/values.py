@@ -20,6 +20,9 @@ Network = IPv4Network | IPv6Network
 FINGERPRINT: Final = "sha256:"
 """The prefix of a certificate's fingerprint among its names; no other name may begin with it."""
 
+DEFAULT_SOURCE: Final = SourceName("default")
+"""The source of requests to the path without a name."""
+
 UNKNOWN_SOURCE: Final = SourceName("unknown")
 """The source in the metrics of requests from no configured source."""
 

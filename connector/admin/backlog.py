@@ -23,7 +23,7 @@ from connector.journal.sqlite import SqliteJournal
 from connector.kafka.limits import TopicLimits
 from connector.kafka.publisher import Failure, KafkaPublisher, producer_properties
 from connector.kafka.topics import TopicAdmin, TopicState, routes_of
-from connector.message.headers import timestamp_text
+from connector.message.headers import as_text, error_of, timestamp_text
 from connector.message.routes import Routes
 from connector.settings import DEFAULT_SOURCE, Settings
 from connector.telemetry.metrics import Metrics
@@ -105,7 +105,7 @@ def _accounts(backlog: Backlog) -> dict[str, dict[str, int]]:
         status[source] = {
             "accepted": account.accepted,
             "published": account.published,
-            "buried": account.dead_lettered,
+            "dead_lettered": account.dead_lettered,
             "waiting": waiting,
             "lost": account.lost,
             "imbalance": account.imbalance(waiting),
@@ -223,9 +223,8 @@ def _reason_of(admission: Admission) -> dict[str, str] | None:
     """Why it is a dead letter; None of a message."""
     if not admission.is_dead_letter:
         return None
-    headers = dict(admission.records[0].headers)
-    names = ("code", "stage", "message")
-    return {name: headers.get(f"weda.error.{name}", b"").decode(errors="replace") for name in names}
+    error = error_of(as_text(admission.records[0].headers))
+    return {"code": str(error.code), "stage": error.stage, "message": error.message}
 
 
 # --- drain ---

@@ -74,9 +74,9 @@ def _rows(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 def _traffic(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     within = found["answered_within_seconds"]
     yield "accepted", f"{found['accepted_per_second']} a second"
-    if within["half"] is not None:
-        half, most = (f"{within[name] * 1000:.0f} ms" for name in ("half", "99_of_100"))
-        yield "answered", f"half within {half}, 99 of 100 within {most}"
+    if within["p50"] is not None:
+        p50, p99 = (duration(within[name] * 1000) for name in ("p50", "p99"))
+        yield "answered", f"half within {p50}, 99 of 100 within {p99}"
     counts = [f"{count:,} {_OUTCOMES.get(outcome, outcome)}" for outcome, count in found["requests"].items() if count]
     yield "requests", ", ".join(counts) or "none"
 

@@ -15,6 +15,7 @@ from connector.cli.output import print_json
 from connector.kafka.reader import ConsumerRecord, read_records
 from connector.kafka.registry import schemas_by_id
 from connector.lookup import timeline
+from connector.message.headers import error_of
 from connector.message.routes import DEAD_LETTERS, STREAMS, Routes
 from connector.settings import DEFAULT_SOURCE, Settings
 
@@ -157,11 +158,10 @@ def _event_columns(record: ConsumerRecord, value: Mapping[str, Any]) -> tuple[An
 
 def _dead_letter_columns(record: ConsumerRecord, *, is_dead_letter: bool) -> tuple[Any, ...]:
     """Of a dead letter, or of a record that none of the schemas reads."""
-    headers, body = record.headers, _as_text(record.value)
+    error, body = error_of(record.headers), _as_text(record.value)
     if not is_dead_letter:
         return None, "not readable as a record", None, None, body, None, record.key
-    names = ("code", "stage", "message")
-    return *(headers.get(f"weda.error.{name}") for name in names), record.key, body
+    return error.code or None, error.stage, error.message, record.key, body
 
 
 def _as_text(value: dict[str, Any] | bytes | None) -> dict[str, Any] | str | None:

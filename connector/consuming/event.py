@@ -10,6 +10,7 @@ from typing import Any, Final, NewType
 from connector.errors import Unreadable
 from connector.kafka.reader import ConsumerRecord
 from connector.message import weda
+from connector.message.headers import EVENT_ID, FINGERPRINT
 from connector.message.persons import Person, persons
 
 Mark = NewType("Mark", bytes)
@@ -49,7 +50,7 @@ class Event:
     @property
     def ce_id(self) -> str | None:
         """The CloudEvents id: unique with ``ce_source``; None where no connector wrote the record."""
-        return self.headers.get("ce_id")
+        return self.headers.get(EVENT_ID)
 
     @property
     def mark(self) -> Mark:
@@ -78,7 +79,7 @@ def event_of(record: ConsumerRecord) -> Event:
         instance_id=record.key,
         value=record.value,
         received_at=_EPOCH + timedelta(milliseconds=(record.value or {}).get("receivedAt", record.timestamp)),
-        fingerprint=record.headers.get("weda.fingerprint", ""),
+        fingerprint=record.headers.get(FINGERPRINT, ""),
         topic=record.topic,
         partition=record.partition,
         offset=record.offset,

@@ -12,7 +12,17 @@ from connector.errors import ConnectorError, TooLarge, Unconvertible
 from connector.journal.model import Note
 from connector.kafka.publisher import Failure
 from connector.kafka.reader import ConsumerRecord
-from connector.message.headers import ERROR_CODE, REQUEST_ID
+from connector.message.headers import (
+    ATTEMPT,
+    ERROR_CODE,
+    ERROR_MESSAGE,
+    ERROR_STAGE,
+    RECEIVED_AT,
+    REQUEST_CONTENT_TYPE,
+    REQUEST_ID,
+    SOURCE,
+    error_of,
+)
 from connector.message.parsing import BodyKind
 from connector.message.routes import DEAD_LETTERS
 from connector.message.weda import ENVELOPE
@@ -146,20 +156,20 @@ def position_in_body(reason: str) -> str:
 
 def from_record(record: ConsumerRecord) -> DeadLetter:
     """A dead letter from its record. Headers that are missing, because others wrote to the topic, get defaults."""
-    headers = record.headers
+    headers, error = record.headers, error_of(record.headers)
     return DeadLetter(
         topic=record.topic,
         partition=record.partition,
         offset=record.offset,
         instance_id=record.key,
         body=record.value if isinstance(record.value, bytes) else b"",
-        code=_number(headers, ERROR_CODE, 0),
-        stage=headers.get("weda.error.stage", ""),
-        reason=headers.get("weda.error.message", ""),
-        source=headers.get("weda.source", ""),
-        received_at=_number(headers, "weda.received-at", record.timestamp),
-        content_type=headers.get("weda.content-type", ""),
-        attempt=_number(headers, "weda.attempt", 1),
+        code=error.code,
+        stage=error.stage,
+        reason=error.message,
+        source=headers.get(SOURCE, ""),
+        received_at=_number(headers, RECEIVED_AT, record.timestamp),
+        content_type=headers.get(REQUEST_CONTENT_TYPE, ""),
+        attempt=_number(headers, ATTEMPT, 1),
         streams=tuple(filter(None, headers.get(_STREAMS, "").split(","))),
         request_id=headers.get(REQUEST_ID),
     )
@@ -188,12 +198,12 @@ def dead_letter(
     """
     headers = (
         (ERROR_CODE, str(code)),
-        ("weda.error.stage", stage),
-        ("weda.error.message", reason),
-        ("weda.source", request.source),
-        ("weda.received-at", str(request.received_at)),
-        ("weda.content-type", request.content_type),
-        ("weda.attempt", str(request.attempt)),
+        (ERROR_STAGE, stage),
+        (ERROR_MESSAGE, reason),
+        (SOURCE, request.source),
+        (RECEIVED_AT, str(request.received_at)),
+        (REQUEST_CONTENT_TYPE, request.content_type),
+        (ATTEMPT, str(request.attempt)),
         *(((REQUEST_ID, request.request_id),) if request.request_id is not None else ()),
         *(((_STREAMS, ",".join(streams)),) if streams else ()),
     )

@@ -8,7 +8,7 @@ from connector.journal.model import Admission, Journal
 from connector.journal.offline import DetachedJournal
 from connector.lookup.fixes import fix_of
 from connector.lookup.model import MAX_FOUND, Coverage, Match, SearchQuery, fields_of
-from connector.message.headers import ERROR_CODE
+from connector.message.headers import as_text, error_of
 
 PLACE: Final = "the journal"
 _PART: Final = 500
@@ -67,9 +67,8 @@ def _is_of(admission: Admission, query: SearchQuery) -> bool:
 
 
 def _as_found(admission: Admission) -> Match:
-    request, headers = admission.request, dict(admission.records[0].headers)
+    request, error = admission.request, error_of(as_text(admission.records[0].headers))
     fields = fields_of(request.body, request.content_type) or {}
-    code = int(headers.get(ERROR_CODE, b"0"))
     key = admission.records[0].key
     return Match(
         "waiting",
@@ -78,9 +77,9 @@ def _as_found(admission: Admission) -> Match:
         request.source,
         message_id=None if fields.get("msgId") is None else str(fields["msgId"]),
         what=f"{fields.get('msgType') or ''} {fields.get('actionName') or ''}".strip(),
-        code=code,
-        stage=headers.get("weda.error.stage", b"").decode(errors="replace"),
-        reason=headers.get("weda.error.message", b"").decode(errors="replace"),
-        fix=fix_of(code, request.body),
+        code=error.code,
+        stage=error.stage,
+        reason=error.message,
+        fix=fix_of(error.code, request.body),
         attempt=request.attempt,
     )

@@ -7,6 +7,7 @@ from typing import Any, Final
 from connector.kafka.reader import ConsumerRecord
 from connector.lookup.instances import Instance, facts_of, joined, meaning, nodes_of, people_of
 from connector.message import weda
+from connector.message.headers import FINGERPRINT
 from connector.text import cut
 
 MAX_PAGE_CHARS: Final = 256 * 1024
@@ -99,7 +100,7 @@ def read(found: Iterable[ConsumerRecord], first: int = 0) -> Timeline:
     number, size, before = -1, 0, None
     instance: Instance | None = None
     for record in found:
-        fingerprint = record.headers.get("weda.fingerprint", "")
+        fingerprint = record.headers.get(FINGERPRINT, "")
         if not isinstance(record.value, dict) or (fingerprint and fingerprint in seen):
             continue
         seen.add(fingerprint)

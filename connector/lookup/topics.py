@@ -13,7 +13,7 @@ from connector.kafka.partitions import partition_of
 from connector.kafka.reader import ConsumerRecord, OffsetRange, TopicReader, decode_record
 from connector.lookup.fixes import fix_of
 from connector.lookup.model import MAX_FOUND, TITLE, Coverage, Found, Location, Match, SearchQuery, fields_of
-from connector.message.headers import REQUEST_ID
+from connector.message.headers import EVENT_ID, FINGERPRINT, REQUEST_ID, source_of
 from connector.message.routes import DEAD_LETTERS, Routes
 from connector.message.schemas import Schema
 
@@ -174,7 +174,7 @@ class TopicSearch:
                     continue
                 if topic in self._main:
                     self._on_event(record)
-                identity = record.headers.get("ce_id", ""), record.headers.get("weda.fingerprint", "")
+                identity = record.headers.get(EVENT_ID, ""), record.headers.get(FINGERPRINT, "")
                 known = found.get(identity, one)
                 found[identity] = one if known is one else replace(known, places=known.places + one.places)
                 if _is_enough(found, coverage):
@@ -239,8 +239,8 @@ def _found(record: ConsumerRecord) -> Match:
         "published",
         record.key,
         value.get("receivedAt") or record.timestamp,
-        value.get("source") or record.headers.get("ce_source", "").removeprefix("/sources/").partition("/")[0],
-        message_id=value.get("msgId") or record.headers.get("ce_id"),
+        value.get("source") or source_of(record.headers),
+        message_id=value.get("msgId") or record.headers.get(EVENT_ID),
         what=f"{kind} {value.get('actionName') or ''}".strip(),
         title=value.get(TITLE) or "",
         places=(Location(record.topic, record.partition, record.offset),),

@@ -1,8 +1,9 @@
 """The Kafka headers of records: CloudEvents 1.0 in Kafka's binary mode, the fingerprint, what names the request."""
 
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from typing import Final
+from typing import Final, NamedTuple
 from urllib.parse import quote
 
 from connector.message.encoding import CONTENT_TYPE
@@ -12,10 +13,49 @@ from connector.values import Headers, IngestId, Request
 REQUEST_ID: Final = "weda.request-id"
 """The Kafka header of records and dead letters with the request's ``x-request-id``; absent where it had none."""
 
+EVENT_ID: Final = "ce_id"
+EVENT_SOURCE: Final = "ce_source"
+FINGERPRINT: Final = "weda.fingerprint"
+"""The Kafka headers of records that readers of the topics look at."""
+
 ERROR_CODE: Final = "weda.error.code"
-"""The Kafka header of dead letters with the ``code`` of the answer, in digits."""
+ERROR_STAGE: Final = "weda.error.stage"
+ERROR_MESSAGE: Final = "weda.error.message"
+SOURCE: Final = "weda.source"
+RECEIVED_AT: Final = "weda.received-at"
+REQUEST_CONTENT_TYPE: Final = "weda.content-type"
+ATTEMPT: Final = "weda.attempt"
+"""The Kafka headers of dead letters; the code is that of the answer, in digits."""
+
+_SOURCES: Final = "/sources/"
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class ErrorHeaders(NamedTuple):
+    """Why a request became a dead letter; 0 and empty if others wrote to the topic without these headers."""
+
+    code: int
+    stage: str
+    message: str
+
+
+def error_of(headers: Mapping[str, str]) -> ErrorHeaders:
+    """Why a dead letter is one, from its Kafka headers."""
+    code = headers.get(ERROR_CODE, "")
+    return ErrorHeaders(
+        int(code) if code.isdecimal() else 0, headers.get(ERROR_STAGE, ""), headers.get(ERROR_MESSAGE, "")
+    )
+
+
+def source_of(headers: Mapping[str, str]) -> str:
+    """The source of a record, from its Kafka headers."""
+    return headers.get(EVENT_SOURCE, "").removeprefix(_SOURCES).partition("/")[0]
+
+
+def as_text(headers: Headers) -> dict[str, str]:
+    """Kafka headers as they are read from a topic."""
+    return {name: value.decode(errors="replace") for name, value in headers}
 
 
 def headers(event: Event, request: Request, ingest_id: IngestId, *, conflict: bool = False) -> Headers:
@@ -31,13 +71,13 @@ def headers(event: Event, request: Request, ingest_id: IngestId, *, conflict: bo
     version, kind, source, content_type = _fixed_headers(event.message_type, request.source, event.environment)
     made: Headers = (
         version,
-        ("ce_id", _event_id(event, ingest_id, fingerprint, conflict=conflict).encode()),
+        (EVENT_ID, _event_id(event, ingest_id, fingerprint, conflict=conflict).encode()),
         kind,
         source,
         ("ce_subject", event.instance_id.encode()),
         ("ce_time", timestamp_text(request.received_at).encode()),
         content_type,
-        ("weda.fingerprint", fingerprint.encode()),
+        (FINGERPRINT, fingerprint.encode()),
     )
     if request.request_id is not None:
         made += ((REQUEST_ID, request.request_id.encode()),)
@@ -49,11 +89,11 @@ def headers(event: Event, request: Request, ingest_id: IngestId, *, conflict: bo
 @lru_cache(maxsize=1_024)
 def _fixed_headers(message_type: str, source: str, environment: str | None) -> Headers:
     """The headers that many records share."""
-    place = f"/sources/{source}" + (f"/{quote(environment, safe='')}" if environment else "")
+    place = f"{_SOURCES}{source}" + (f"/{quote(environment, safe='')}" if environment else "")
     return (
         ("ce_specversion", b"1.0"),
         ("ce_type", f"io.weda.workflow.{message_type.lower()}.v1".encode()),
-        ("ce_source", place.encode()),
+        (EVENT_SOURCE, place.encode()),
         ("content-type", CONTENT_TYPE.encode()),
     )
 

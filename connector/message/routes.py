@@ -12,6 +12,7 @@ from typing import Final
 from connector.errors import Unconvertible
 from connector.message import weda
 from connector.message.schemas import FLAT_EVENT, INSTANCE_EVENT, TASK_EVENT, WORKFLOW_EVENT, Schema, load
+from connector.values import DEFAULT_SOURCE
 
 DEAD_LETTERS: Final = "dead-letters"
 """The stream of requests that could not become records. It has no schema: a value is a request's bytes."""
@@ -22,7 +23,7 @@ ENVIRONMENT: Final = "{envType}"
 ALL_ENVIRONMENTS: Final = "all"
 """The value of ``{envType}`` in topics of dead letters, many of which name no environment, or a wrong one."""
 
-_ONE_SOURCE: Final[Mapping[str, Sequence[str]]] = MappingProxyType({"default": ()})
+_ONE_SOURCE: Final[Mapping[str, Sequence[str]]] = MappingProxyType({DEFAULT_SOURCE: ()})
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +99,7 @@ class Routes:
         self._is_fixed = prefix in self._by_prefix
         self.all = tuple(_route(stream, one) for one in prefixes for stream in streams)
 
-    def of(self, message_type: str, source: str = "default", environment: str | None = None) -> tuple[Route, ...]:
+    def of(self, message_type: str, source: str = DEFAULT_SOURCE, environment: str | None = None) -> tuple[Route, ...]:
         """The routes of one message's records, in the order in which they are produced.
 
         Raises:
@@ -118,7 +119,7 @@ class Routes:
         """The topic of a source's dead letters."""
         return f"{expand_prefix(self._prefix, source, ALL_ENVIRONMENTS)}.{DEAD_LETTERS}"
 
-    def topic(self, stream: str, source: str = "default", environment: str = "prod") -> str:
+    def topic(self, stream: str, source: str = DEFAULT_SOURCE, environment: str = "prod") -> str:
         """The topic of a stream for one source and environment, of the dead letters too.
 
         Raises:

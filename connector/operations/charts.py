@@ -98,7 +98,7 @@ def draw(points: Sequence[Point], outages: Iterable[Outage], span: tuple[int, in
             "Messages", "a second", accepted=[p.accepted for p in shown], published=[p.published for p in shown]
         ),
         frame.chart("Waiting in the journal", "messages", waiting=[p.backlog for p in shown]),
-        frame.chart("Response time", "ms", P50=[p.half for p in shown], P99=[p.most for p in shown]),
+        frame.chart("Response time", "ms", P50=[p.p50 for p in shown], P99=[p.p99 for p in shown]),
         frame.chart("New dead letters", "messages", new=[round(p.dead_letters * p.seconds) for p in shown]),
     ]
 

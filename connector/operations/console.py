@@ -39,13 +39,14 @@ from connector.operations import api_docs, cards, charts, formats, pictures
 from connector.operations.api import find
 from connector.operations.context import Context
 from connector.operations.diagnosis import diagnose
-from connector.operations.history import Point
+from connector.operations.history import P50, P99, Point
 from connector.operations.search import search
 from connector.operations.sessions import COOKIE, SESSION_SECONDS, Sessions
 from connector.operations.token_throttle import TokenThrottle
 from connector.operations.translations import LANGUAGES, language_of, meaning, problem, translated
 from connector.telemetry.health import Health
 from connector.text import CUT, cut, duration, size, visible
+from connector.values import DEFAULT_SOURCE
 
 ROOT: Final = "/console/"
 LOGIN: Final = f"{ROOT}login"
@@ -214,8 +215,8 @@ class _Console:
             outages=list(reversed(outages)),
             ranges=list(_RANGES),
             range=chosen,
-            half=history.quantile(0.5),
-            most=history.quantile(0.99),
+            p50=history.quantile(P50),
+            p99=history.quantile(P99),
             totals=history.totals(),
             share=min((health.journal_bytes or 0) / health.journal_limit_bytes, 1.0),
         )
@@ -308,7 +309,7 @@ class _Console:
         source = request.query_params.get("source", names[0])
         since = request.query_params.get("since", "")
         begun = int(since) if _is_number(since) else now_ms()
-        is_default = source == names[0] and source == "default"
+        is_default = source == names[0] and source == DEFAULT_SOURCE
         path = endpoints.DELIVER_PATH if is_default else endpoints.path_of(source)
         found = [one for one in await self._diagnosed(source) if one[0].received_at >= begun]
         return await self.page(

@@ -24,8 +24,8 @@ _SAMPLES: Final = 121
 _REQUESTS: Final = f"{PREFIX}requests"
 _DURATION: Final = f"{PREFIX}request_duration_seconds"
 _PUBLISHED: Final = f"{PREFIX}messages_published"
-_HALF: Final = 0.5
-_MOST: Final = 0.99
+P50: Final = 0.5
+P99: Final = 0.99
 _KAFKA_IS_FINE: Final = frozenset({"up", "connecting"})
 
 
@@ -49,8 +49,8 @@ class Point(NamedTuple):
         published: Published messages a second.
         dead_letters: New dead letters a second.
         backlog: Most messages in the journal.
-        half: Within how many milliseconds half of the accepted requests were answered, or None where there were none.
-        most: The same of 99 of 100.
+        p50: Within how many milliseconds half of the accepted requests were answered; None if there were none.
+        p99: The same of 99 of 100.
         is_published: Kafka acknowledged.
         is_accepted: Messages could be accepted.
     """
@@ -61,8 +61,8 @@ class Point(NamedTuple):
     published: float
     dead_letters: float
     backlog: int
-    half: float | None
-    most: float | None
+    p50: float | None
+    p99: float | None
     is_published: bool
     is_accepted: bool
 
@@ -81,8 +81,8 @@ class Point(NamedTuple):
             mean(point.published for point in points),
             mean(point.dead_letters for point in points),
             max(point.backlog for point in points),
-            max((point.half for point in points if point.half is not None), default=None),
-            max((point.most for point in points if point.most is not None), default=None),
+            max((point.p50 for point in points if point.p50 is not None), default=None),
+            max((point.p99 for point in points if point.p99 is not None), default=None),
             all(point.is_published for point in points),
             all(point.is_accepted for point in points),
         )
@@ -178,7 +178,7 @@ class History:
     def _point(self, before: Sample, after: Sample) -> Point:
         seconds = max(after.at - before.at, 0.001)
         health = self._health
-        half, most = _quantile(before, after, _HALF), _quantile(before, after, _MOST)
+        p50, p99 = _quantile(before, after, P50), _quantile(before, after, P99)
 
         def rate(outcome: str) -> float:
             return (after.outcomes.get(outcome, 0) - before.outcomes.get(outcome, 0)) / seconds
@@ -190,8 +190,8 @@ class History:
             (after.published - before.published) / seconds,
             rate("dead_lettered"),
             health.backlog,
-            None if half is None else half * 1000,
-            None if most is None else most * 1000,
+            None if p50 is None else p50 * 1000,
+            None if p99 is None else p99 * 1000,
             health.kafka in _KAFKA_IS_FINE,
             health.is_ready,
         )

@@ -7,7 +7,7 @@ import confluent_kafka
 
 from connector.kafka.topics import Broker, as_dict
 from connector.operations.context import Context
-from connector.operations.history import History
+from connector.operations.history import P50, P99, History
 
 
 def status_of(context: Context) -> dict[str, Any]:
@@ -18,7 +18,7 @@ def status_of(context: Context) -> dict[str, Any]:
         **health.as_dict(),
         "requests": history.totals(),
         "accepted_per_second": round(history.rate(), 1),
-        "answered_within_seconds": {"half": _within(history, 0.5), "99_of_100": _within(history, 0.99)},
+        "answered_within_seconds": {"p50": _within(history, P50), "p99": _within(history, P99)},
         "reload_failing": list(health.reload_failing),
         "restart_needed": health.restart_needed,
         "versions": {

@@ -25,7 +25,8 @@ from connector.settings.models import (
     Topics,
     Tracing,
 )
-from connector.settings.types import DEFAULT_SOURCE, EMBEDDED, REDACTED, is_loopback
+from connector.settings.types import EMBEDDED, REDACTED, is_loopback
+from connector.values import DEFAULT_SOURCE
 
 __all__ = [
     "DEFAULT_SOURCE",

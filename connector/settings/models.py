@@ -41,7 +41,6 @@ from connector.settings.load import (
 )
 from connector.settings.parts import add_parts, is_part, names_file
 from connector.settings.types import (
-    DEFAULT_SOURCE,
     INT32,
     INT64,
     KIB,
@@ -71,6 +70,7 @@ from connector.settings.types import (
     reject_boolean,
 )
 from connector.settings.webhooks import WINDOW_SECONDS
+from connector.values import DEFAULT_SOURCE
 
 NO_FLAGS: Final[Mapping[str, object]] = MappingProxyType({})
 _TOPIC_PREFIX: Final = re.compile(r"[A-Za-z0-9._-]{1,236}")  # Kafka's 249, less the longest ending, `.dead-letters`

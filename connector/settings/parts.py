@@ -13,7 +13,8 @@ from typing import Any, Final
 
 from connector.settings.librdkafka import ENDING_IN_FILE, UNDERSCORED, check_promise, plain_name
 from connector.settings.load import BY_FILE, RawSetting, environment_name, read_value
-from connector.settings.types import DEFAULT_SOURCE, nearest, rejection
+from connector.settings.types import nearest, rejection
+from connector.values import DEFAULT_SOURCE
 
 _PROPERTIES: Final = "kafka.properties"
 _SOURCES: Final = "sources"

@@ -24,11 +24,10 @@ from pydantic import (
 from connector.errors import ConfigurationError
 from connector.settings.webhooks import SECRET_PREFIX, secret_bytes
 from connector.text import printable
-from connector.values import FINGERPRINT, Network
+from connector.values import CANARY_SOURCE, FINGERPRINT, UNKNOWN_SOURCE, Network
 
 REDACTED: Final = "********"
 EMBEDDED: Final = "embedded"
-DEFAULT_SOURCE: Final = "default"
 KIB: Final = 1024
 _SIZE: Final = re.compile(r"(\d{1,19})\s*(?:([KMGT])iB?)?", re.ASCII)
 _SOURCE_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
@@ -140,9 +139,9 @@ def _check_field_name(name: str) -> str:
 def _check_source_name(name: str) -> str:
     if _SOURCE_NAME.fullmatch(name) is None:
         raise ValueError("must be 1 to 64 letters, digits, `_` or `-`, and start with a letter or digit")
-    if name == "unknown":
+    if name == UNKNOWN_SOURCE:
         raise ValueError("is reserved for requests of no known source")
-    if name == "canary":
+    if name == CANARY_SOURCE:
         raise ValueError("is reserved for the connector's own messages")
     return name
 

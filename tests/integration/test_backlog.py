@@ -420,8 +420,8 @@ async def test_status_tells_what_waits_in_a_file(path, topic_prefix):
         "publish_rate": 0.0,
         "catch_up_seconds": None,
         "accounts": {
-            "default": {"accepted": 14, "published": 11, "buried": 0, "waiting": 3, "lost": 0, "imbalance": 0},
-            "other": {"accepted": 1, "published": 0, "buried": 0, "waiting": 1, "lost": 0, "imbalance": 0},
+            "default": {"accepted": 14, "published": 11, "dead_lettered": 0, "waiting": 3, "lost": 0, "imbalance": 0},
+            "other": {"accepted": 1, "published": 0, "dead_lettered": 0, "waiting": 1, "lost": 0, "imbalance": 0},
         },
     }
     lines = run("status", "--journal", path)[1].splitlines()
