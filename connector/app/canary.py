@@ -84,7 +84,7 @@ class Canary:
         self._records: _Records | None = None
 
     def reconnect(self) -> None:
-        """Read back with the properties of now, such as new credentials.
+        """Read back with the current properties, such as new credentials.
 
         An open reader keeps those with which it was built, and is refused once a broker asks for them again.
         """
@@ -153,7 +153,7 @@ class _Records:
         return await self._on_thread(self._next)
 
     def expire(self) -> None:
-        """End reading; `open` begins it again with the properties of then."""
+        """End reading; `open` begins again with the properties that are current then."""
         self.is_expired = True
 
     def close(self) -> None:

@@ -140,7 +140,7 @@ class _Rate:
         self.per_second = 0.0
 
     def note(self, count: int) -> None:
-        """Record the count of now."""
+        """Record the current count."""
         now = time.monotonic()
         elapsed = max(now - self._at, 0.001)
         weight = 1 - math.exp(-elapsed / _RATE_SECONDS)

@@ -43,7 +43,7 @@ def _handle_signals(ended: asyncio.Event) -> None:
 async def _run_once(
     settings: Settings, ended: asyncio.Event, reload: Reload | None, restarts: Counter[str]
 ) -> Settings:
-    """Run one connector until it ends, and return its settings of then: credentials may have been rotated."""
+    """Run one connector until it ends, and return its last settings: credentials may have been rotated."""
     connector = Connector(settings, reload, restarts)
     try:
         await connector.start()

@@ -56,8 +56,8 @@ class Events:
         registry: The schema registry, where the connector has one: its address, or all that `settings.Registry` takes.
         properties: librdkafka properties (TLS, SASL …).
         until_end: End where every partition ended; without a group only.
-        idle_seconds: End after so long without a record; None means never. The time of a group's member runs from when
-            it has partitions, so that it does not end while a dead member holds them.
+        idle_seconds: End after this long without a record; None means never. For a member of a group the time runs from
+            when it has partitions, so that it does not end while a dead member holds them.
         auto_commit: Whether an event counts as read once the next one is asked for; else `commit` says so.
         store: What was handled; None is a `MemoryStore` of ``repeats_kept``.
         repeats_kept: How many marks are remembered, in this process; 0 keeps every repeat. For the store in memory.
@@ -286,7 +286,7 @@ class Events:
 
 
 class Loop(Generic[_T]):
-    """What `Events` gives one after the other, for ``for`` and for ``async for``."""
+    """An iterator over what `Events` reads, for ``for`` and for ``async for``."""
 
     def __init__(self, events: Events, begin: Callable[[], Iterator[_T]]) -> None:
         self._events, self._begin = events, begin

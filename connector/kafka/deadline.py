@@ -20,7 +20,7 @@ class Deadline:
         self._at = time.monotonic() + seconds
 
     def restart(self) -> None:
-        """Begin anew: Kafka has answered, or need not have, and has all of its time for the next answer."""
+        """Start over: Kafka has answered, or had no reason to, and has the whole time for its next answer."""
         self._at = time.monotonic() + self._seconds
 
     @property

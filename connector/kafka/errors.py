@@ -57,7 +57,7 @@ _TRANSIENT: Final = frozenset(
 _BAD_CREDENTIALS: Final = frozenset({"_AUTHENTICATION", "SASL_AUTHENTICATION_FAILED"})
 
 REACH: Final = "reach Kafka"
-"""The attempt to get any answer at all."""
+"""The attempt of a request that only asks for an answer."""
 
 
 _MAX_PROBLEMS: Final = 100

@@ -56,7 +56,7 @@ class Merge:
             self._ends.pop(partition, None)
 
     def end(self, partition: Partition, offset: int) -> None:
-        """A partition ends before this offset, as far as was read."""
+        """Reading has come to the end of a partition, which was before this offset."""
         self._ends[partition] = offset
 
     def ready(self, ends_at: Callable[[Partition], int]) -> Iterator[ConsumerRecord]:

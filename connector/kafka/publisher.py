@@ -2,7 +2,7 @@
 
 A :class:`KafkaPublisher` owns a producer and a thread that polls it. Callers live on the event loop: they hand over the
 records of one message and are called back there, once, when every record has a delivery report. The poll thread lets
-reports gather for a moment and only notes them down; they cross to the event loop together, with one wake-up, and are
+reports gather for a moment and only queues them; they cross to the event loop together, with one wake-up, and are
 dispatched there. librdkafka keeps no promise of order across a fatal error, so the producer is rebuilt after one:
 purge, report what was in it as failed, start a new generation, ignore the old one. It is rebuilt on demand too: a
 client that got metadata without any broker may never connect again (see `KafkaPublisher.request_rebuild`).
@@ -102,7 +102,7 @@ class Publisher(Protocol):
         """Take records from now on."""
 
     async def stop(self, deadline_seconds: float) -> None:
-        """Flush for at most so long, then report what is left as failed."""
+        """Flush until the deadline, then report what is left as failed."""
 
 
 _UNREPORTED: Final = Failure(FailureKind.UNCERTAIN, "_UNREPORTED", "no delivery report has come")
@@ -195,7 +195,7 @@ class KafkaPublisher:
 
     @property
     def is_alive(self) -> bool:
-        """Whether its thread does; without it no report comes."""
+        """Whether its thread lives; without it no report comes."""
         return self._thread.is_alive()
 
     @property
@@ -305,7 +305,7 @@ class KafkaPublisher:
         return None
 
     def _enqueue_report(self, pending: _PendingMessage, index: int, failure: Failure | None) -> None:
-        """Note a report down, from whichever thread, and see to it that the event loop comes for it."""
+        """Queue a report, from any thread, and wake the event loop for it."""
         self._reports.append((pending, index, failure))
         if not self._is_woken and self._loop is not None:
             self._is_woken = True

@@ -129,20 +129,20 @@ def read_records(
         properties: librdkafka properties as `Settings.load` has checked them; those of producers do no harm.
         stream: The stream's name.
         topic: Its topic, as `Routes.topic` names it.
-        by_id: Gives the schema that a registry has under an id; None where there is no registry.
+        by_id: Returns the registry's schema of an id; None without a registry.
         from_beginning: Start with the oldest record, not with the next one. A topic that appears later is always read
             from its beginning.
         back: Start so many records before the next one of each partition.
         since: Start with the first record of this time or later, in epoch milliseconds; wins over the two before.
         until_end: End where every partition ended when reading began, or later; a missing topic ends at once.
         key: Only records of this instance.
-        idle_seconds: End after so long without a record; None means never.
+        idle_seconds: End after this long without a record; None means never.
         is_stopped: Asked while no record comes; end once it says yes.
         on_missing: Called once with the topic's name where it does not exist yet; it is waited for.
 
     Raises:
         OutsideUnreachable: Kafka does not say within :data:`REACH_SECONDS` what the topic looks like; with
-            ``until_end`` also: nothing of what is there comes for so long. Else brokers are waited for.
+            ``until_end`` also: no record comes for that long. Otherwise it waits for the brokers.
         ConfigurationError: Kafka rejects the credentials, or the user lacks a right (ACL).
     """
     ends: dict[str, Any] = {"idle_seconds": idle_seconds, "is_stopped": is_stopped}
@@ -186,13 +186,13 @@ class TopicReader:
     """A consumer of one topic, without a group. Blocking: it belongs to one thread.
 
     `Subscription` polls in a loop of its own: the group assigns its partitions and it merges topics, whereas this one
-    ends at offsets that it has asked for, and gives bare messages.
+    ends at offsets that it has asked for, and returns plain messages.
 
     Args:
         bootstrap_servers: Brokers as ``host:port``, comma-separated.
         properties: librdkafka properties.
         topic: The topic.
-        idle_seconds: Reading ends after so long without a record; None means never.
+        idle_seconds: Reading ends after this long without a record; None means never.
         is_stopped: Asked a few times a second; reading ends once it says yes.
         is_bulk: Read ahead as much as 64 MiB, for :meth:`batches`.
     """
@@ -287,7 +287,7 @@ class TopicReader:
                 elif self._deadline.is_over:
                     raise timed_out()
             yield batch
-            self._deadline.restart()  # the one who asked may have taken its time
+            self._deadline.restart()  # the caller may have taken its time
 
     def _is_record(self, message: Message, ends: dict[int, int]) -> bool:
         """Whether it is a record within the ends; those that are reached are taken out of them, and not read on."""
@@ -331,7 +331,7 @@ class TopicReader:
 
     @property
     def _is_over(self) -> bool:
-        """Whether the clock has run out, or nobody wants to go on."""
+        """Whether the idle time is over, or the caller has stopped it."""
         idle = self._idle_seconds is not None and time.monotonic() - self._since >= self._idle_seconds
         return idle or self._is_stopped()
 

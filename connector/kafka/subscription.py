@@ -70,7 +70,7 @@ class Subscription:
         bootstrap_servers: Brokers as ``host:port``, comma-separated.
         properties: librdkafka properties.
         topics: The topics; the records of several come in one order per partition number, see `Merge`.
-        decode: Makes of a message what `poll` gives.
+        decode: Makes the record that `poll` returns.
         group: The consumer group; None reads everything and commits nothing.
         member: Name of this member (``group.instance.id``): one that starts again within the session's time gets its
             partitions back at once, and no other member waits for that.
@@ -131,7 +131,7 @@ class Subscription:
 
     @property
     def is_over(self) -> bool:
-        """Whether the clock has run out, every partition was read to its end, or nobody wants to go on."""
+        """Whether the idle time is over, every partition was read to its end, or the caller has stopped it."""
         if self._is_stopped():
             return True
         if self._is_begun and self._until_end and not self._unread and not self._ready and not self._is_merging:

@@ -39,7 +39,7 @@ from connector.settings import Settings
 from connector.values import CANARY_SOURCE
 
 DEAD_LETTER_RETENTION_MS: Final = 90 * 24 * 3600 * 1000
-"""Dead letters are kept at least so long (90 days): someone has to look at them first."""
+"""Dead letters are kept at least 90 days: someone has to look at them first."""
 
 _EARLIEST: Final = OffsetSpec.earliest()  # type: ignore[no-untyped-call] # the package has no types here
 _LATEST: Final = OffsetSpec.latest()  # type: ignore[no-untyped-call] # nor here
@@ -443,7 +443,7 @@ class TopicAdmin:
         return {name: description for name, description in found.items() if description is not None}
 
     def _resolved(self, specs: list[TopicSpec], deadline: "_Deadline") -> list[TopicSpec]:
-        """The specs with the brokers' default replication written out, as far as the brokers tell it."""
+        """The specs with the brokers' default replication written out, if the brokers tell it."""
         if all(spec.replication_factor is not None for spec in specs):
             return specs
         default = self._default_replication(deadline)
@@ -468,7 +468,7 @@ class TopicAdmin:
 
     def _have_leaders(self, names: list[str], deadline: "_Deadline") -> bool:
         found = self._existing(names, deadline)
-        # A partition without a leader has the node -1, which librdkafka gives as None.
+        # A partition without a leader has the node -1, which librdkafka returns as None.
         return len(found) == len(names) and all(
             partition.leader is not None and partition.leader.id >= 0
             for description in found.values()

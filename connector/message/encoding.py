@@ -64,7 +64,7 @@ def decode(data: bytes, by_id: Callable[[int], Schema] | None = None) -> dict[st
 
     Args:
         data: The record's bytes, nothing before or after them.
-        by_id: Gives the schema that a registry has under an id; None where there is no registry.
+        by_id: Returns the registry's schema of an id; None without a registry.
 
     Raises:
         Unreadable: The record is in neither framing, its schema is not known, or it is cut short or too long.

@@ -109,7 +109,7 @@ class Authentication:
             source: The source that the path names.
             token: The token of the request, or None.
             certificate: The names in the client's certificate, if the listener has verified one.
-            address: Gives the sender's address; called only for a source that has networks.
+            address: Returns the sender's address; called only for a source that has networks.
             signature: The signature of the request, or None.
 
         Raises:

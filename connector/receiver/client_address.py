@@ -33,7 +33,7 @@ NOWHERE: Final = Origin(None, frozenset())
 
 
 def client_address(peer: str | None, headers: Iterable[tuple[bytes, bytes]], trusted: Sequence[Network]) -> str | None:
-    """The address of the sender, as far as it can be known; None where it cannot.
+    """The address of the sender, or None if it cannot be known.
 
     ``X-Forwarded-For`` is read from the right, because each proxy appends the address that called it. Everything left
     of the first address that is no trusted proxy is that sender's own claim, and is ignored.

@@ -149,8 +149,8 @@ class Connection(HttpToolsProtocol):
 
     Args:
         bounds: Those of its listener.
-        arguments: As uvicorn gives them to its protocols.
-        named: As uvicorn gives them, by name.
+        arguments: uvicorn's, for every protocol.
+        named: uvicorn's, by name.
     """
 
     def __init__(self, bounds: ConnectionBounds, *arguments: Any, **named: Any) -> None:

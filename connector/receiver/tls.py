@@ -92,7 +92,7 @@ def names_of(connection: Any) -> frozenset[str]:
     and ``sha256:<fingerprint>`` in lower-case hex.
 
     Args:
-        connection: The TLS connection as the transport's ``ssl_object`` gives it, or None.
+        connection: The transport's ``ssl_object``, or None.
     """
     encoded = None if connection is None else connection.getpeercert(binary_form=True)
     if not encoded:

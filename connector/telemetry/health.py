@@ -104,7 +104,7 @@ class Health:
 
     @property
     def catch_up_seconds(self) -> float | None:
-        """How long the journal takes to empty at the rate of now; None while nothing leaves it."""
+        """How long the journal takes to empty at the current rate; None while nothing leaves it."""
         if not self.backlog:
             return 0.0
         if self.kafka != "up":  # the rate is an average, which outlives the last acknowledgement

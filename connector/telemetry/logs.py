@@ -55,7 +55,7 @@ REQUEST_ID: Final[ContextVar[str | None]] = ContextVar("request_id", default=Non
 """Id of the request on whose behalf the code runs; what it sets going later carries it on."""
 
 TRACE_ID: Final[ContextVar[str | None]] = ContextVar("trace_id", default=None)
-"""Id of its trace, where there is one."""
+"""Id of its trace, or None."""
 
 
 def configure(level: str, log_format: str | None) -> None:
@@ -116,7 +116,7 @@ def request(line: dict[str, Any]) -> None:
 
 
 def flush(seconds: float = FLUSH_SECONDS) -> None:
-    """Wait until every line so far is written or dropped, for at most so long."""
+    """Wait until every line so far is written or dropped, for at most this many seconds."""
     if _sink is not None:
         _sink.flush(seconds)
 
@@ -149,7 +149,7 @@ class Sink:
     be written, is dropped and counted.
 
     Args:
-        write: Writes bytes, for as long as that takes; gives what it could not write, and why.
+        write: Writes bytes, however long that takes; returns what it could not write, and why.
     """
 
     def __init__(self, write: Callable[[bytes], tuple[bytes, str]]) -> None:
@@ -190,7 +190,7 @@ class Sink:
         return f"standard error cannot be written ({self._error}): lines of the log are dropped" if self._error else ""
 
     def flush(self, seconds: float) -> None:
-        """Wait until what was added is written or dropped, for at most so long."""
+        """Wait until what was added is written or dropped, for at most this many seconds."""
         done = threading.Event()
         self._lines.put(done)
         done.wait(seconds)

@@ -294,7 +294,7 @@ class Metrics:
             self.messages_published.counts[admission.request.source,] += 1
 
     def record_published(self, record: ProducibleRecord, seconds: float) -> None:
-        """One record is acknowledged, so long after its message began to wait."""
+        """One record is acknowledged, this many seconds after its message began to wait."""
         stream = (record.stream,)
         self.records_published.counts[stream] += 1
         self.record_bytes.counts[stream] += len(record.value or b"")

@@ -47,7 +47,7 @@ class Tracing:
         self.tracer: Tracer = self._provider.get_tracer("connector", version)
 
     async def stop(self) -> None:
-        """Send what is left, as long as the exporter's time-outs let it."""
+        """Send what is left, within the exporter's time-outs."""
         await asyncio.to_thread(self._provider.shutdown)
 
 
@@ -87,7 +87,7 @@ class TracedPublisher:
         await self._publisher.start()
 
     async def stop(self, deadline_seconds: float) -> None:
-        """Flush for at most so long, then report what is left as failed."""
+        """Flush until the deadline, then report what is left as failed."""
         await self._publisher.stop(deadline_seconds)
 
     def _span(self, record: ProducibleRecord) -> Span:
