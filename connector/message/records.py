@@ -51,7 +51,10 @@ _STATEMENTS: Final[Mapping[Kind, str]] = {
         {keep}{x} = maps({x}, {name!r}, message)
 """,
 }
-"""Kind → what makes bytes of ``x``, the value of a field as parsed."""
+"""Kind → what makes bytes of ``x``, the value of a field as parsed.
+
+``{keep}`` is where a field of `NAMED` stores its value, before ``x`` becomes bytes; of other fields it is empty.
+"""
 
 
 class EncodeFields(Protocol):

@@ -7,8 +7,10 @@ from rich.cells import cell_len
 
 from connector.cli import columns, history
 from connector.cli.exits import Exit, exit_of
+from connector.cli.tail import TailStream
 from connector.errors import ConfigurationError, ConnectorError, OutsideUnreachable
 from connector.kafka.reader import ConsumerRecord
+from connector.message.routes import DEAD_LETTERS, STREAMS
 from connector.text import counted, cut, escaped, one_line, printable, text_or_base64, visible, without_controls
 
 AT = 1_700_000_000_000
@@ -75,6 +77,10 @@ def test_a_table_is_as_wide_as_its_values():
 )
 def test_an_error_has_its_exit_code(error, code):
     assert exit_of(error) is code
+
+
+def test_tail_reads_every_stream():
+    assert {stream.value for stream in TailStream} == {*STREAMS, DEAD_LETTERS}
 
 
 def event(number: int, after: int, **fields: object) -> ConsumerRecord:
