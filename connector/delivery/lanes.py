@@ -48,7 +48,10 @@ class JournaledLanes(Protocol):
         """Whether messages of the lane may still come that belong before rows that were already read."""
 
     def __contains__(self, lane: str) -> bool:
-        """Whether a message of the lane has to go behind rows."""
+        """Whether a row is known that the lane's next message has to stay behind: stored, or being written.
+
+        Of a shared journal only those that this replica is writing: what is stored, the claim says.
+        """
 
 
 class LaneCounts:

@@ -1,10 +1,13 @@
 """What is accepted and not yet published: durable, bounded, in order.
 
-- `connector.journal.model`: the `Journal` that delivery works with, and its values. `connector.replicas.journal` is the
-  other implementation.
-- `connector.journal.sqlite`: a thread, and group commit; `connector.journal.file`: the file and its SQL.
-- `connector.journal.open_files`: whether the open files are still those at their paths.
-- `connector.journal.paths`: the names of the files beside a journal.
-- `connector.journal.offline`: a journal that no process holds, read as it is.
-- `connector.journal.recovery`: what can be read of a damaged one.
+In reading order:
+
+1. `connector.journal.model`: the `Journal` that delivery works with, and its values. `connector.replicas.journal` is
+   the other implementation.
+2. `connector.journal.sqlite`: a thread, and group commit.
+3. `connector.journal.file`: the file and its SQL; `connector.journal.paths`: the names of the files beside it.
+4. `connector.journal.open_files`: whether the open files are still those at their paths.
+5. `connector.journal.offline`: a journal that no process holds, read as it is.
+6. `connector.journal.recovery`: what can be read of a damaged one (`connector.journal.recovery.salvage`), and of its
+   log (`connector.journal.recovery.write_ahead_log`).
 """

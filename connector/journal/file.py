@@ -365,6 +365,7 @@ class JournalFile:
         try:
             self._prepare(database)
         except BaseException as error:
+            # A checkpoint would write what is damaged into the database, and delete the log that a salvage reads.
             database.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
             database.close(force=True)
             if isinstance(error, DAMAGE):
@@ -375,13 +376,14 @@ class JournalFile:
     def _prepare(self, database: apsw.Connection) -> None:
         self._secure_log()
         commits = write_ahead_log.commits(self._wal)
+        # Before the first read: SQLite then keeps the index of the log in memory, and makes no -shm file.
         database.pragma("locking_mode", "exclusive")
         check_kind(database, self._path, "WEDA_JOURNAL__PATH")
         database.pragma("journal_mode", "wal")
-        database.pragma("synchronous", "full")
+        database.pragma("synchronous", "full")  # in WAL mode "normal" would not sync at a commit
         database.pragma("secure_delete", "on")  # what is published leaves no copy that a salvage would take for a row
         database.set_busy_timeout(0)
-        database.pragma("wal_autocheckpoint", 0)
+        database.pragma("wal_autocheckpoint", 0)  # it would run inside a commit, which a message waits for
         whole, _ = database.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
         check_commits(commits, whole)
         self._begin_log(database)

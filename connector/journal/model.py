@@ -177,10 +177,18 @@ class Journal(Protocol):
         """
 
     async def remove(self, sequence: int) -> None:
-        """Remove a row; returns when its removal is on the disk, however long the disk refuses."""
+        """Remove a row; returns when its removal is on the disk, however long the disk fails.
+
+        Raises:
+            Unavailable: The journal has failed for good: its next owner publishes the row again.
+        """
 
     async def amend(self, admission: Admission) -> None:
-        """Replace the row of the same sequence, if there is one: fewer open streams, or a dead letter in its place."""
+        """Replace the row of the same sequence, if there is one: fewer open streams, or a dead letter in its place.
+
+        Raises:
+            Unavailable: The journal has failed for good: its next owner publishes the row as it was.
+        """
 
     async def first_rows(
         self, after: str, lanes: int, depth: int, skip: frozenset[str] = frozenset()

@@ -396,6 +396,7 @@ class SqliteJournal:
     def _recover(self, commands: list[_Command], *, is_begun: bool) -> list[_Command]:
         """After a failed transaction: give the file up, refuse what can be refused, keep the rest for the next try."""
         self._abandon()
+        # What did not reach a transaction cannot be in the file.
         if is_begun:
             self._to_undo += [command.adds for command in commands if command.adds is not None]
         not_critical = [command for command in commands if not command.critical]

@@ -1,16 +1,19 @@
 """Several connectors as replicas: a shared journal in PostgreSQL, who owns which lane, and the lease on it.
 
-ADR 0036 has the whole picture. From the outside in:
+The first claim of a free lane makes a replica its owner, and so does a claim of a lane whose owner is dead. Only the
+owner publishes. Every other replica appends what it receives for the lane as rows, for the owner to publish. ADR 0036
+has the whole picture. In reading order:
 
 1. `connector.replicas.order`: claims a message's position, then has it published or appends it behind the owner's rows.
-2. `connector.replicas.journal`: the journal that delivery works with, by the database; `connector.replicas.lanes`: what
-   this replica knows of its lanes.
-3. `connector.replicas.batches` and `connector.replicas.batch`: what is asked meanwhile is one statement, the function
-   ``weda_apply_batch`` in ``migrations/``.
-4. `connector.replicas.membership`: renews the lease and takes over lanes whose owner is gone (ADR 0037);
+2. `connector.replicas.journal`: the journal that delivery works with, by the database.
+3. `connector.replicas.lanes`: what this replica has in memory, and which lanes it may release.
+4. `connector.replicas.batches`: gathers requests; `connector.replicas.batch`: executes them as one statement, the
+   function ``weda_apply_batch`` in ``migrations/``.
+5. `connector.replicas.membership`: renews the lease and takes over lanes whose owner is dead (ADR 0037);
    `connector.replicas.lease`: until when this replica may publish; `connector.replicas.reachability`: whether Kafka
    answers it, and others.
-5. `connector.replicas.database`: the database, whatever its client; `connector.replicas.connections`: makes connections
-   to it; `connector.replicas.postgres`: one by psycopg; `connector.replicas.explain`: why it cannot be reached;
-   `connector.replicas.migrate`: its migrations.
+6. `connector.replicas.database`: a connection, its errors, and whether the database answers;
+   `connector.replicas.postgres`: the connection by psycopg, which `connector.replicas.connections` loads on demand;
+   `connector.replicas.explain`: what libpq's errors mean.
+7. `connector.replicas.migrate`: creates the tables.
 """

@@ -224,6 +224,7 @@ class Batch:
 
     def fail_non_idempotent(self, error: Unavailable) -> None:
         """Refuse what must not be executed twice; what is left may have been executed already, without harm."""
+        # If the claims were committed, nobody would ever end them: other replicas would wait for these keys.
         self.void += [claim.dedup_key for claim in self.claims if claim.dedup_key is not None]
         self.fail_claims(error)
         # A row under a claimed sequence is stored once, however often it is asked for. An appended row draws a new

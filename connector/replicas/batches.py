@@ -12,6 +12,7 @@ from connector.replicas.lanes import SharedLanes
 from connector.replicas.membership import Membership
 
 _MAX_BATCH: Final = 500
+# Longer than PostgreSQL waits for a lock (1.5 s): what it refuses for that is known to be rolled back.
 _STATEMENT_SECONDS: Final = 2.0
 _RETRY_SECONDS: Final = 0.2
 
@@ -148,7 +149,7 @@ class Batches:
         """Execute batches for as long as there are requests, and wait for more."""
         while True:
             await self._has_requests.wait()
-            if not self._membership.lease.is_held:
+            if not self._membership.lease.is_held:  # the function would reject the batch
                 await asyncio.sleep(_RETRY_SECONDS)
                 continue
             batch = self._gather()
@@ -191,6 +192,7 @@ class Batches:
         if self._membership.lease.is_lost:
             batch.fail(error)
             return
+        # In front of what was asked since, so that the latest change of a row wins.
         self._next = batch.followed_by(self._next)
         self._has_requests.set()
         await asyncio.sleep(_RETRY_SECONDS)

@@ -162,7 +162,7 @@ class SharedJournal:
         deadline = time.monotonic() + _OPEN_SECONDS
         while not self.lease.is_held and time.monotonic() < deadline:  # noqa: ASYNC110 - once, at the start
             await asyncio.sleep(0.01)
-        return Contents({}, {}, 0)
+        return Contents({}, {}, 0)  # what the others left is taken over with the renewals of the lease
 
     async def close(self) -> None:
         """Finish what was asked, as far as the database answers, and leave the lanes to the others."""
@@ -172,6 +172,7 @@ class SharedJournal:
             await asyncio.sleep(0.01)
         await supervision.cancel(self._tasks)
         self._batches.fail("the connector stopped")
+        # Last: from then on others publish these lanes.
         await self._membership.leave()
         for connection in self._connections:
             connection.close()

@@ -60,6 +60,7 @@ class SharedLanes:
 
     def may_insert_before(self, lane: str) -> bool:
         """Whether a claim of the lane may have been numbered before the rows that were read."""
+        # Another replica may have appended a row between a claim here and the write of what was claimed.
         return self.is_in_use(lane)
 
     @property
@@ -68,6 +69,7 @@ class SharedLanes:
         return self.own_rows + len(self._writes)
 
     def __contains__(self, lane: str) -> bool:
+        # The claim of a message knows the rows that are committed, but not one that this replica is still writing.
         return lane in self._writes
 
     def _decrement(self, counts: Counter[str], lane: str) -> None:

@@ -83,6 +83,7 @@ class LeasedPublisher:
         if self._lease.may_publish:
             self._publisher.publish(records, report)
         else:
+            # Later, as librdkafka's reports come: the caller does not expect one from within its call.
             asyncio.get_running_loop().call_soon(report, (_NO_LEASE,) * len(records))
 
     async def start(self) -> None:
@@ -91,4 +92,5 @@ class LeasedPublisher:
 
     async def stop(self, deadline_seconds: float) -> None:
         """Flush for at most so long, but not without a lease."""
+        # Without it another replica may be publishing these lanes already.
         await self._publisher.stop(deadline_seconds if self._lease.is_held else 0.0)

@@ -114,7 +114,7 @@ class Membership:
             self._lose()
 
     async def _renew(self) -> None:
-        asked_at = time.monotonic()
+        asked_at = time.monotonic()  # before the question: this replica's lease has to end before the database's
         granted = {"replica": self.replica_id, "lease": GRANT_SECONDS}
         if not self._is_registered:
             await self._connection.execute(_REGISTER, granted, seconds=_STATEMENT_SECONDS)

@@ -72,6 +72,7 @@ class SharedOrder:
         """Claim the message's position, then publish it or write it behind the rows of its lane."""
         completion: Completion[Durability] = Completion()
         lane = f"{DEAD_LETTER_LANE}{secrets.token_hex(16)}" if message.lane is None else message.lane
+        # Before the claim: until it is unpinned the lane is not released, and replay takes no rows of it.
         self._journal.lanes.pin(lane)
         self._background.start(self._complete_admission(completion, lane, message))
         return completion
@@ -102,6 +103,7 @@ class SharedOrder:
             admission = Admission(result.sequence, lane, message.request, records, message.note)
             return await self._admit_claimed(admission, dedup_key, result)
         except Exception:
+            # Harmless if its row was committed all the same: a key that is safe has no owner, and stays.
             if dedup_key is not None:
                 self._journal.set_key_void(dedup_key)
             raise

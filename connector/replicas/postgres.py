@@ -69,12 +69,14 @@ class PostgresConnection:
         """Not awaited: the client tries to cancel the statement, and waits for an answer to that as well."""
         running.cancel()
         running.add_done_callback(partial(_discard, self._connection))
+        # The statement may still be running: the next one gets a connection of its own.
         self._connection = None
 
     async def _result(self, running: asyncio.Task[list[tuple[Any, ...]]]) -> list[tuple[Any, ...]]:
         try:
             return running.result()
         except psycopg.Error as error:
+            # With a connection that still stands the server has answered: the statement is rolled back.
             if self._connection is not None and not self._connection.closed and error.sqlstate is not None:
                 raise StatementError(_words(error), error.sqlstate) from error
             self.close()

@@ -250,6 +250,8 @@ BEGIN
     END LOOP;
 
     -- 2. Lanes: those that are needed exist, all that are touched are locked, orphans among the needed are taken over.
+    -- Whoever inserts the row of a lane owns it; a claim of a lane without a living owner takes it over; every other claim
+    -- finds an owner, and its message becomes a row behind all that is there.
     needed := amended_lanes || ARRAY(
         SELECT s.lane FROM unnest(stored_sequences, stored_lanes) AS s (sequence, lane) WHERE s.sequence IS NULL
         UNION SELECT c.lane FROM unnest(claimed_lanes, dedup_states) AS c (lane, dedup_state)
@@ -263,10 +265,12 @@ BEGIN
         SELECT DISTINCT n.lane, replica FROM unnest(needed) AS n (lane) ORDER BY n.lane
         ON CONFLICT DO NOTHING;
         PERFORM FROM weda_lane l WHERE l.lane = ANY (touched) ORDER BY l.lane FOR UPDATE;
+        -- Another replica may have released a lane between the two statements.
         EXIT WHEN NOT EXISTS (
             SELECT FROM unnest(needed) AS n (lane) WHERE NOT EXISTS (SELECT FROM weda_lane l WHERE l.lane = n.lane)
         );
     END LOOP;
+    -- A statement of its own: its snapshot is younger than the locks, so that it sees a replica that registered since.
     UPDATE weda_lane l SET owner = replica WHERE l.lane = ANY (needed) AND l.owner <> replica
     AND NOT EXISTS (SELECT FROM weda_replica r WHERE r.replica_id = l.owner);
 
@@ -284,7 +288,7 @@ BEGIN
         FROM unnest(stored_sequences, stored_lanes, stored_sources, stored_waits_since, stored_contents)
         WITH ORDINALITY AS s (sequence, lane, source, waits_since, content, at)
         WHERE s.at <> ALL (refused) ORDER BY s.at
-        ON CONFLICT (sequence) DO NOTHING
+        ON CONFLICT (sequence) DO NOTHING -- stored by a batch whose answer was lost
         RETURNING weda_row.lane, length(weda_row.content) AS size
     )
     UPDATE weda_lane l SET rows_in_lane = l.rows_in_lane + s.count, bytes = l.bytes + s.size
