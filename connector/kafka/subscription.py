@@ -1,7 +1,6 @@
 """What a program reads of one or more topics: all of it by itself, or its share as a member of a consumer group."""
 
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
@@ -28,7 +27,6 @@ from connector.kafka.consumer import (
     offsets_at,
     partitions_of,
     polled,
-    remove_if_at_end,
 )
 from connector.kafka.deadline import Deadline
 from connector.kafka.errors import (
@@ -40,7 +38,7 @@ from connector.kafka.errors import (
     timed_out,
     translated,
 )
-from connector.kafka.merge import Merge
+from connector.kafka.owned import OwnedPartitions
 from connector.kafka.reader import ConsumerRecord
 
 _AT_ONCE: Final = 500
@@ -106,11 +104,7 @@ class Subscription:
         self._group, self._member, self._since = group, member, since
         self._until_end, self._idle_seconds, self._is_stopped = until_end, idle_seconds, is_stopped
         self._problems = Problems(self._serve_callbacks)
-        self._owned: set[Partition] = set()
-        self._next: dict[Partition, int] = {}
-        self._unread: dict[Partition, int] = {}  # and where each ended when reading began
-        self._ready: deque[ConsumerRecord] = deque()
-        self._merge = Merge(self._topics) if len(topics) > 1 else None
+        self._owned = OwnedPartitions(self._topics)
         self._is_assigned = self._is_asleep = False
         self.rejoins = 0
         self._properties = {
@@ -118,7 +112,9 @@ class Subscription:
             "enable.auto.offset.store": False,
             **({} if group is None else {"group.id": group, "enable.auto.commit": auto_commit}),
             **({} if member is None else {"group.instance.id": member}),
-            **({_STRATEGY: "range"} if self._merge else {}),  # one member has a partition number of every topic
+            **(
+                {_STRATEGY: "range"} if self._owned.is_merging else {}
+            ),  # one member has a partition number of every topic
         }
         self._consumer = Consumer(self._properties)
         self._started = self._rested = time.monotonic()
@@ -134,7 +130,7 @@ class Subscription:
         """Whether the idle time is over, every partition was read to its end, or the caller has stopped it."""
         if self._is_stopped():
             return True
-        if self._is_begun and self._until_end and not self._unread and not self._ready and not self._is_merging:
+        if self._is_begun and self._until_end and not self._owned.has_unread and self._owned.is_empty:
             return True
         return self._idle_seconds is not None and self._idle_for >= self._idle_seconds
 
@@ -147,13 +143,9 @@ class Subscription:
         """
         if not self._is_begun:
             self._begin()
-        if not self._ready and not self.is_over:
+        if not self._owned.has_next and not self.is_over:
             self._fetch()
-        if not self._ready:
-            return None
-        record = self._ready.popleft()
-        self._next[record.topic, record.partition] = record.offset + 1
-        return record
+        return self._owned.pop() if self._owned.has_next else None
 
     def restart_idle_clock(self) -> None:
         """Restart the clock of ``idle_seconds``, and Kafka's time to answer: who asks may have taken its time."""
@@ -205,7 +197,7 @@ class Subscription:
         """How many records lie in this reader's partitions behind the last one that `poll` has given."""
         if not self._is_begun:
             self._begin()
-        owned = sorted(self._owned)
+        owned = self._owned.all
         with self._translated():
             known = self._positions(owned)
             deadline = Deadline(REACH_SECONDS)
@@ -229,12 +221,12 @@ class Subscription:
                 found = self._existing()
         partitions = [TopicPartition(topic, each) for topic, numbers in found.items() for each in numbers]
         self._start_at_since(partitions)
-        self._note(partitions)
+        self._owned.add(map(_partition_of, partitions))
         if self._until_end:
-            owned = sorted(self._owned)
+            owned = self._owned.all
             with self._translated():
                 ends = self._offsets_at(owned, OFFSET_END, self._deadline)
-            self._unread = dict(zip(owned, ends, strict=True))
+            self._owned.read_to(dict(zip(owned, ends, strict=True)))
         self._consumer.assign(partitions)
         self._is_assigned = True
 
@@ -262,7 +254,7 @@ class Subscription:
             committed = consumer.committed(partitions, timeout=REACH_SECONDS)
             self._start_at_since(committed)
             self._set(consumer, committed)
-        self._note(partitions)
+        self._owned.add(map(_partition_of, partitions))
         if self._is_asleep and self._since is not None:
             consumer.pause(partitions)
         self._is_assigned = self._is_assigned or bool(partitions)
@@ -276,33 +268,21 @@ class Subscription:
         (consumer.incremental_assign if is_incremental else consumer.assign)(partitions)
 
     def _revoke(self, _: Consumer, partitions: list[TopicPartition]) -> None:
-        gone = {(each.topic, each.partition) for each in partitions}
-        self._owned -= gone
-        for partition in gone:
-            self._next.pop(partition, None)
-        # Their new owner reads these records too, from the last commit.
-        self._ready = deque(each for each in self._ready if (each.topic, each.partition) not in gone)
-        if self._merge is not None:
-            self._merge.remove(gone)
-
-    def _note(self, partitions: Iterable[TopicPartition]) -> None:
-        new = {(each.topic, each.partition) for each in partitions}
-        self._owned |= new
-        if self._merge is not None:
-            self._merge.add(new)
+        self._owned.remove(map(_partition_of, partitions))
 
     # --- reading ---
 
     def _fetch(self) -> None:
         self._check_silence()
         with self._translated():
-            if self._merge is None:
+            if not self._owned.is_merging:
                 self._take(self._consumer.poll(POLL_SECONDS))
-            else:
-                for message in self._consumer.consume(_AT_ONCE, POLL_SECONDS):
-                    self._take(message)
-                self._ready.extend(self._merge.ready(self._ends_at))
-                self._balance(self._merge)
+                return
+            for message in self._consumer.consume(_AT_ONCE, POLL_SECONDS):
+                self._take(message)
+            full, drained = self._owned.merge(self._ends_at)
+            self._consumer.pause([TopicPartition(*partition) for partition in full])
+            self._consumer.resume([TopicPartition(*partition) for partition in drained])
 
     def _take(self, message: Message | None) -> None:
         if message is None:
@@ -317,35 +297,16 @@ class Subscription:
             )
         kind = polled(message)
         if kind is Polled.RECORD:
-            self._arrived(message)
+            self.restart_idle_clock()
+            self._owned.put(self._decode(message))
         elif kind is Polled.END:
-            self._reached_end(message)
-
-    def _arrived(self, message: Message) -> None:
-        self.restart_idle_clock()
-        record = self._decode(message)
-        if self._merge is None:
-            self._ready.append(record)
-        else:
-            self._merge.put(record)
-
-    def _reached_end(self, message: Message) -> None:
-        self._deadline.restart()
-        partition = (str(message.topic()), message.partition() or 0)
-        end = message.offset() or 0
-        remove_if_at_end(self._unread, partition, end)
-        if self._merge is not None:
-            self._merge.end(partition, end)
+            self._deadline.restart()
+            self._owned.end((str(message.topic()), message.partition() or 0), message.offset() or 0)
 
     def _record_rejoin(self) -> None:
         """The member has left the group by itself, and joins it again by polling on."""
         self.rejoins += 1
         _LOG.warning("rejoining", group=self._group, reason=self._said_of_loss("it has left the group"))
-
-    def _balance(self, merge: Merge) -> None:
-        full, drained = merge.flow()
-        self._consumer.pause([TopicPartition(*partition) for partition in full])
-        self._consumer.resume([TopicPartition(*partition) for partition in drained])
 
     def _ends_at(self, partition: Partition) -> int:
         return self._offsets_at([partition], OFFSET_END, Deadline(REACH_SECONDS))[0]
@@ -356,7 +317,7 @@ class Subscription:
     def _check_silence(self) -> None:
         """Raise where nothing has come of what must be there: a job that is to end must not take that for the end."""
         now = time.monotonic()
-        if self._group is None and self._until_end and self._unread and self._deadline.is_over:
+        if self._group is None and self._until_end and self._owned.has_unread and self._deadline.is_over:
             with self._translated():
                 raise timed_out()
         if self._group is None or self._is_assigned or self._idle_seconds is None:
@@ -377,23 +338,23 @@ class Subscription:
         return 0.0 if is_waiting else time.monotonic() - self._rested
 
     @property
-    def _is_merging(self) -> bool:
-        return self._merge is not None and self._merge.holds
-
-    @property
     def _session_seconds(self) -> float:
         return float(self._properties.get("session.timeout.ms", _SESSION_MS)) / 1000
 
     def _partitions(self) -> list[TopicPartition]:
-        return [TopicPartition(*partition) for partition in sorted(self._owned)]
+        return [TopicPartition(*partition) for partition in self._owned.all]
 
     def _positions(self, partitions: Sequence[Partition]) -> dict[Partition, int]:
         """The offset of each partition's next record; -1 where reading starts at the oldest."""
-        new = [TopicPartition(*each) for each in partitions if each not in self._next]
-        if self._group is not None and new:
-            new = self._consumer.committed(new, timeout=REACH_SECONDS)
-        found = {(each.topic, each.partition): each.offset for each in new}
-        return {each: self._next.get(each, max(found.get(each, -1), -1)) for each in partitions}
+        offsets = {partition: self._owned.next_offset(partition) for partition in partitions}
+        unknown = [TopicPartition(*partition) for partition, offset in offsets.items() if offset is None]
+        if self._group is not None and unknown:
+            unknown = self._consumer.committed(unknown, timeout=REACH_SECONDS)
+        committed = {_partition_of(position): position.offset for position in unknown}
+        return {
+            partition: max(committed[partition], -1) if offset is None else offset
+            for partition, offset in offsets.items()
+        }
 
     # --- words ---
 
@@ -422,3 +383,7 @@ class Subscription:
             f"the group {self._group} has given partitions of this member to others ({why}), and their records come "
             f"again: handle fewer at a time, sleep with Events.sleep, or raise max.poll.interval.ms ({longest})"
         )
+
+
+def _partition_of(position: TopicPartition) -> Partition:
+    return position.topic, position.partition
