@@ -1,7 +1,7 @@
 """Restarts background tasks that fail, and reports parts that have ended.
 
-A part that fails is restarted, counted and shown. One that has ended all the same makes the connector restart in
-process; until then `/livez` says which one it is.
+A part that fails is restarted, counted and shown. If a part ends in spite of that, the connector restarts in its
+process; until then `/livez` names the part.
 """
 
 import asyncio
@@ -36,25 +36,25 @@ PARTS: Final = (
     "registry",
     "replay",
 )
-"""Every part, by name."""
+"""The names of all parts."""
 
 RESTART_SECONDS: Final = 0.5
-"""From a part's end to its restart."""
+"""The time from a part's end to its restart."""
 
-_MAX_DOUBLINGS: Final = 30  # more would only make integers that overflow a float
+_MAX_DOUBLINGS: Final = 30  # more doublings would make an integer that overflows a float
 
 SHOWN_SECONDS: Final = 60.0
 """How long a failure is shown as a problem."""
 
 restarts: Counter[str] = Counter()
-"""How often each part of this process was restarted."""
+"""Part → number of its restarts in this process."""
 
 _failures: dict[str, tuple[float, str]] = {}
 _LOG = structlog.get_logger()
 
 
 async def run_forever(part: str, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    """Run a part's work, and restart it whenever it ends or fails, until this task is cancelled."""
+    """Run a part's work, and restart it whenever it returns or fails, until this task is cancelled."""
     while True:
         try:
             await work()
@@ -62,21 +62,23 @@ async def run_forever(part: str, work: Callable[[], Coroutine[Any, Any, None]]) 
             task = asyncio.current_task()
             if task is None or task.cancelling():
                 raise
-            record_failure(part, error)  # what it waited for was cancelled, not this task
-        except Exception as error:  # noqa: BLE001 - whatever it is, a connector must not go on without this part
+            # This task was not cancelled: the work waited for something that was, which is a failure like any other.
             record_failure(part, error)
+        except Exception as error:  # noqa: BLE001 - the connector must not go on without this part
+            record_failure(part, error)
+        # Also after a success, so that work that returns at once does not keep the event loop busy.
         await asyncio.sleep(RESTART_SECONDS)
 
 
 def record_failure(part: str, error: BaseException) -> None:
-    """Count and show that a part has failed, and is restarted; from any thread."""
+    """Count and show the failure of a part that is restarted; may be called from any thread."""
     restarts[part] += 1
     _failures[part] = time.monotonic(), type(error).__name__
     _LOG.error("a part of the connector failed; it is restarted", part=part, exc_info=error)
 
 
 def problem() -> str:
-    """Which parts have failed within the last minute; nothing if none has."""
+    """Return a sentence that names the parts that failed within the last minute, or an empty text."""
     now = time.monotonic()
     recent = [f"{part} ({error})" for part, (at, error) in sorted(_failures.items()) if now - at < SHOWN_SECONDS]
     return f"restarted after a failure: {', '.join(recent)}; the log says where" if recent else ""
@@ -84,13 +86,19 @@ def problem() -> str:
 
 async def cancel(tasks: Collection[asyncio.Task[Any]]) -> None:
     """Cancel tasks and wait until they have ended, whatever they raise."""
+    # All are cancelled before the first is awaited, so that they end at the same time.
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def is_set_within(event: asyncio.Event, seconds: float | None) -> bool:
-    """Whether an event is set now, or within so many seconds; None: wait until it is."""
+    """Wait until an event is set, and return whether it is.
+
+    Args:
+        event: The event.
+        seconds: How long to wait; None: without a limit.
+    """
     # Not `asyncio.wait_for`: in Python 3.11 it loses a cancellation that comes together with its time-out.
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(seconds):
@@ -99,25 +107,25 @@ async def is_set_within(event: asyncio.Event, seconds: float | None) -> bool:
 
 
 def back_off_seconds(attempt: int, first: float, longest: float) -> float:
-    """How long to wait after a failed attempt: twice as long after each, up to the longest.
+    """Return the seconds to wait after a failed attempt; they double with each attempt up to a limit.
 
     Args:
-        attempt: How many failed before it.
-        first: Seconds after the first.
-        longest: Most seconds.
+        attempt: The number of failed attempts before this one.
+        first: The seconds after the first failed attempt.
+        longest: The limit in seconds.
     """
     return float(min(first * 2 ** min(attempt, _MAX_DOUBLINGS), longest))
 
 
 class Watchdog:
-    """The parts that the connector cannot do without, each with a check whether it is alive."""
+    """The parts that the connector cannot run without, each with a check that it is alive."""
 
     def __init__(self) -> None:
         # Not a dict: both listeners have a task "connections", and the second must not replace the check of the first.
         self._checks: list[tuple[str, Callable[[], bool]]] = []
 
     def watch(self, part: str, is_alive: Callable[[], bool]) -> None:
-        """Check a part from now on; of several with one name, all have to live."""
+        """Check a part from now on; parts that share a name must all be alive."""
         self._checks.append((part, is_alive))
 
     @property
@@ -127,18 +135,19 @@ class Watchdog:
 
 
 class BackgroundTasks:
-    """Tasks that run beside the one that started them, and are kept from the garbage collector until they end."""
+    """Tasks that run beside the task that started them."""
 
     def __init__(self) -> None:
+        # The event loop holds only weak references: a task that nobody else holds may be collected before it ends.
         self._tasks: set[asyncio.Task[None]] = set()
 
     def start(self, work: Coroutine[Any, Any, None]) -> None:
-        """Run it in a task of its own."""
+        """Run work in a task of its own."""
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
     async def wait(self) -> None:
-        """Wait until none runs any more, those included that are started meanwhile."""
+        """Wait until no task runs any more, including tasks that start during the wait."""
         while self._tasks:
             await asyncio.gather(*self._tasks, return_exceptions=True)

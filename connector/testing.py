@@ -1,8 +1,8 @@
-"""Kafka and the disk in memory, and records for a consumer: for the connector's tests, and those of code around it.
+"""Kafka and the journal in memory, and encoded records, for tests of the connector and of code that uses it.
 
 `InMemoryPublisher` and `InMemoryJournal` replace `connector.kafka.publisher.KafkaPublisher` and
-`connector.journal.sqlite.SqliteJournal`, and can be made to fail as those can: reports that fail or do not come, a
-journal that is full. Both live on one event loop and keep nothing that outlives them.
+`connector.journal.sqlite.SqliteJournal`. Tests can make them fail in the same ways: reports fail or do not arrive, the
+journal is full. Both belong to one event loop, and nothing outlives them.
 """
 
 import asyncio
@@ -22,12 +22,12 @@ from connector.message.schemas import Schema
 from connector.values import IngestId, ProducibleRecord, Request
 
 TIMED_OUT: Final = Failure(FailureKind.UNCERTAIN, "_MSG_TIMED_OUT", "no report came in time")
-"""A failure that leaves open whether the record is in Kafka."""
+"""A failure after which the record may or may not be in Kafka."""
 
 TOO_LARGE: Final = Failure(
     FailureKind.REJECTED_BY_BROKER, "MSG_SIZE_TOO_LARGE", "the topic takes no record of this size"
 )
-"""A failure that is the record's own fault."""
+"""A failure that the record itself causes."""
 
 _CLOSED: Final = Failure(FailureKind.UNCERTAIN, "_CLOSED", "the publisher is closed")
 _STOPPED: Final = Failure(FailureKind.UNCERTAIN, "_STOPPED", "the publisher was stopped")
@@ -35,33 +35,34 @@ _STOPPED: Final = Failure(FailureKind.UNCERTAIN, "_STOPPED", "the publisher was 
 
 @dataclass(frozen=True, slots=True)
 class _PendingMessage:
-    """The records of one message, and what will be reported of them."""
+    """A published message whose delivery report is due: the callback, and the failure of each record."""
 
     report: Callable[[Failures], None]
     failures: Failures
 
     def notify(self) -> None:
-        """Report on the event loop, later, as the protocol promises."""
+        """Report on the event loop."""
+        # Never within `publish`: the protocol promises that a report comes after the call.
         asyncio.get_running_loop().call_soon(self.report, self.failures)
 
 
 def encode(schema: Schema, value: Mapping[str, Any]) -> bytes:
-    """A record in the single-object encoding, as the connector publishes it without a registry.
+    """Encode a record in the single-object encoding, as the connector does without a registry.
 
     Raises:
         ValueError, TypeError: The value does not fit the schema.
     """
     out = BytesIO(MAGIC + schema.fingerprint)
-    out.seek(0, 2)
+    out.seek(0, 2)  # to the end: a new BytesIO writes over the bytes that it was given
     schemaless_writer(out, schema.parsed, value, strict=True, disable_tuple_notation=True)
     return out.getvalue()
 
 
 def record_value(event: Event, schema: Schema, request: Request, ingest_id: IngestId) -> dict[str, Any]:
-    """What a consumer decodes of an event's record, which is encoded for it; times are epoch milliseconds.
+    """Encode an event's record and decode it as a consumer does; times are epoch milliseconds.
 
     Raises:
-        Unconvertible: A field that the record does not have has no UTF-8 form.
+        Unconvertible: A field that the record does not have cannot be encoded in UTF-8.
     """
     return read(schema, event.encode(schema, b"", request, ingest_id))
 
@@ -70,8 +71,8 @@ class InMemoryPublisher:
     """A publisher whose topics are a list.
 
     Attributes:
-        published: What is in Kafka, in the order in which it got there.
-        is_open: Whether records are taken now.
+        published: The records in Kafka, in the order of their arrival.
+        is_open: Whether the publisher takes records.
     """
 
     def __init__(self) -> None:
@@ -81,31 +82,31 @@ class InMemoryPublisher:
         self._held: list[_PendingMessage] | None = None
 
     def of(self, stream: str) -> list[ProducibleRecord]:
-        """What is in Kafka of one stream."""
+        """Return the records of one stream that are in Kafka."""
         return [record for record in self.published if record.stream == stream]
 
     def fail_next(self, count: int, failure: Failure = TIMED_OUT, stream: str | None = None) -> None:
-        """Report the next ``count`` messages as failed; what failed of them does not get into Kafka.
+        """Report the next ``count`` messages as failed; their failed records do not get into Kafka.
 
         Args:
-            count: How many.
-            failure: Why.
-            stream: Only records of this stream fail; None means every record.
+            count: The number of messages.
+            failure: The reason.
+            stream: The stream whose records fail; None: every record.
         """
         self._failures += [(failure, stream)] * count
 
     def hold(self) -> None:
-        """Keep every report back from now on; what is published gets into Kafka all the same."""
+        """Hold every report back from now on; records still get into Kafka."""
         self._held = self._held or []
 
     def release(self) -> None:
-        """Hand over what was held back, in order, and hold no more."""
+        """Hand over the reports that were held back, in order, and hold no more."""
         held, self._held = self._held or [], None
         for pending in held:
             pending.notify()
 
     def close(self) -> None:
-        """Take no records until `reopen`: a producer that is being rebuilt."""
+        """Take no records until `reopen`, like a producer that is being rebuilt."""
         self.is_open = False
 
     def reopen(self) -> None:
@@ -118,6 +119,7 @@ class InMemoryPublisher:
         failures = tuple(failure if stream in {None, record.stream} else None for record in records)
         self.published += [record for record, failed in zip(records, failures, strict=True) if failed is None]
         pending = _PendingMessage(report, failures)
+        # A publisher that takes no records fails at once: such a report is not a broker's, and cannot be delayed.
         if self._held is None or not self.is_open:
             pending.notify()
         else:
@@ -128,11 +130,12 @@ class InMemoryPublisher:
         self.is_open = True
 
     async def stop(self, deadline_seconds: float) -> None:  # noqa: ARG002 - memory needs no time to flush
-        """Take no more records, and report as failed what is still held back: nobody knows that it is in Kafka."""
+        """Take no more records, and report as failed the messages whose reports are held back."""
         self.is_open = False
+        # Their records are in Kafka, but without a report the caller cannot know that.
         self._held = [replace(pending, failures=(_STOPPED,) * len(pending.failures)) for pending in self._held or []]
         self.release()
-        await asyncio.sleep(0)
+        await asyncio.sleep(0)  # one iteration of the loop, in which the reports arrive
 
     def _next_failure(self) -> tuple[Failure | None, str | None]:
         if not self.is_open:
@@ -144,12 +147,12 @@ class InMemoryJournal:
     """A journal that is a dict; it can be closed and opened again, as after a restart.
 
     Args:
-        rows: What an earlier run has left.
+        rows: The rows that an earlier run left.
 
     Attributes:
         rows: Sequence → admission.
         accounts: The ledger of each source.
-        is_full: While true, nothing more is admitted.
+        is_full: Whether `admit` refuses every row.
     """
 
     def __init__(self, rows: Iterable[Admission] = ()) -> None:
@@ -161,7 +164,7 @@ class InMemoryJournal:
         self._remembered: dict[str, int] = {}
 
     async def open(self) -> Contents:
-        """Return what is there."""
+        """Return what the journal holds."""
         rows = self.rows.values()
         return Contents(
             lanes=_counted(row.lane for row in rows),
@@ -179,6 +182,7 @@ class InMemoryJournal:
         Raises:
             Unavailable: The journal is full.
         """
+        # The real journal answers in a later iteration of the loop, and races show only if this one does too.
         await asyncio.sleep(0)
         if self.is_full:
             raise refusal(FULL)
@@ -195,11 +199,11 @@ class InMemoryJournal:
             self._count(removed.request.source, published=1)
 
     async def search(self, texts: Sequence[bytes], after: int, limit: int) -> tuple[list[Admission], int | None]:
-        """Of the next rows those that hold one of the texts, and the sequence to go on behind."""
+        """Return those of the next rows that hold one of the texts, and the sequence to continue after, or None."""
         await asyncio.sleep(0)
         part = [self.rows[sequence] for sequence in sorted(self.rows) if sequence > after][:limit]
-        found = [row for row in part if any(text in row.content for text in texts)]
-        return found, part[-1].sequence if len(part) == limit else None
+        matches = [row for row in part if any(text in row.content for text in texts)]
+        return matches, part[-1].sequence if len(part) == limit else None
 
     async def amend(self, admission: Admission) -> None:
         """Replace the row of the same sequence, if there is one."""
@@ -214,20 +218,22 @@ class InMemoryJournal:
     async def first_rows(
         self, after: str, lanes: int, depth: int, skip: frozenset[str] = frozenset()
     ) -> list[list[Admission]]:
-        """The first ``depth`` rows of the next ``lanes`` lanes in name order after a lane."""
+        """Return the first ``depth`` rows of each of the next ``lanes`` lanes after a lane, in order of name."""
         await asyncio.sleep(0)
-        ordered = sorted((row for row in self.rows.values() if row.lane > after and row.lane not in skip), key=_place)
+        ordered = sorted(
+            (row for row in self.rows.values() if row.lane > after and row.lane not in skip), key=_lane_and_sequence
+        )
         by_lane = [list(rows) for _, rows in groupby(ordered, key=lambda row: row.lane)]
         return [rows[:depth] for rows in by_lane[:lanes]]
 
     async def state(self) -> JournalState:
-        """Bytes of the records that wait, and since when the oldest does."""
+        """Return the bytes of the records that wait, and since when the oldest one does."""
         size = sum(record.size for row in self.rows.values() for record in row.records)
         first = self.rows[min(self.rows)] if self.rows else None
         return JournalState(size, None if first is None else Oldest(first.sequence, first.request.waits_since))
 
     async def add_direct(self, published: Mapping[str, int]) -> None:
-        """Add what was published straight to the ledger."""
+        """Add messages that were published without the journal to the ledger."""
         for source, count in published.items():
             self._count(source, accepted=count, published=count)
 
@@ -236,11 +242,11 @@ class InMemoryJournal:
         self._remembered[name] = value
 
     async def read_note(self, name: str) -> int:
-        """The number of a note, or 0."""
+        """Return the number of a note, or 0."""
         return self._remembered.get(name, 0)
 
     async def read_notes(self, prefix: str) -> dict[str, int]:
-        """Every note whose name starts so."""
+        """Return every note whose name starts with a prefix."""
         return {name: value for name, value in self._remembered.items() if name.startswith(prefix)}
 
     async def delete_notes(self, names: Sequence[str]) -> None:
@@ -253,7 +259,7 @@ class InMemoryJournal:
         self.accounts[source] = before.plus(accepted=accepted, published=published, dead_lettered=dead_lettered)
 
 
-def _place(row: Admission) -> tuple[str, int]:
+def _lane_and_sequence(row: Admission) -> tuple[str, int]:
     return row.lane, row.sequence
 
 

@@ -1,12 +1,12 @@
-"""Text for people: untrusted text made harmless, long text cut, counts, durations and sizes in words. Pure.
+"""Formats text for people: makes untrusted text harmless, cuts long text, and writes counts, durations and sizes. Pure.
 
-What a sender wrote can hold codes that a terminal obeys, or that turn the direction of a line. Which function to use:
+A sender's text can hold control characters that a terminal obeys, or that change the direction of a line:
 
-- `visible` for JSON and pages: shows each such character as its code, keeps lines.
-- `escaped` for a line of the log: shows every character that is not printable as its code.
-- `one_line` for a cell of a table: spaces in their place, and cut.
-- `printable` for a whole body: spaces in their place, keeps lines.
-- `without_controls` for messages to other platforms: removes them, and keeps what emoji are joined with.
+- `visible` is for JSON and pages: it shows each control character as its code, and keeps lines.
+- `escaped` is for a line of the log: it shows every character that is not printable as its code.
+- `one_line` is for a cell of a table: it replaces characters that are not printable by spaces, and cuts the text.
+- `printable` is for a whole body: it replaces them by spaces, and keeps lines.
+- `without_controls` is for messages to other platforms: it removes control characters, and keeps the joiners of emoji.
 """
 
 import re
@@ -19,46 +19,48 @@ CONTROLS: Final = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u061c\u200e\
 
 MAX_LINE_CHARS: Final = 200
 CUT: Final = "…"
-"""Stands at the end of a text that was cut."""
+"""The last character of a text that was cut."""
 
-_UNSENT: Final = frozenset({"Cc", "Cs"})  # control characters, and half pairs that no encoding has
+_UNSENT: Final = frozenset({"Cc", "Cs"})  # control characters, and surrogates, which UTF-8 cannot encode
 _UNITS: Final = {
     "en": (" ms", " s", " min", " h", " d", " min"),
     "zh": (" 毫秒", " 秒", " 分钟", " 小时", " 天", " 分"),
 }
-"""Milliseconds, seconds, minutes, hours, days, and minutes behind hours."""
+"""Language → units: milliseconds, seconds, minutes, hours, days, and minutes that follow hours."""
 
 
 def visible(text: str) -> str:
-    r"""The text with each control character as ``\u202e``, which is also how JSON writes it."""
-    return CONTROLS.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+    r"""Return the text with each control character written as in ``\u202e``, which is also its escape in JSON."""
+    return CONTROLS.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
 def escaped(text: str) -> str:
-    r"""One line in which every character that is not printable is written as in ``\n`` or ``\x1b``."""
+    r"""Return one line in which every character that is not printable is written as in ``\n`` or ``\x1b``."""
     if text.isprintable():
         return text
     return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
 
 
 def one_line(value: Any, limit: int = MAX_LINE_CHARS) -> str:
-    """One line of printable text, ``-`` if empty, of at most ``limit`` characters."""
+    """Return one line of printable text, ``-`` if empty, of at most ``limit`` characters."""
     text = "-" if value is None or value == "" else str(value)
+    # Cut first: a value can be as long as a body.
     return "".join(letter if letter.isprintable() else " " for letter in cut(text, limit))
 
 
 def printable(text: str) -> str:
-    """The text with control characters replaced by spaces; line breaks are kept."""
+    """Return the text with control characters replaced by spaces; line breaks are kept."""
     return "".join(letter if letter.isprintable() or letter == "\n" else " " for letter in text)
 
 
 def without_controls(text: str) -> str:
-    """The text without control characters other than tab and line end."""
+    """Return the text without control characters other than tab and line end."""
+    # By category and not by `isprintable`, to which the zero-width joiner of emoji is not printable.
     return "".join(letter for letter in text if letter in "\n\t" or category(letter) not in _UNSENT)
 
 
 def cut(text: str, limit: int) -> str:
-    """The text, or its beginning and ``…``: together at most ``limit`` characters."""
+    """Return the text, or its beginning and ``…``, of at most ``limit`` characters."""
     return text if len(text) <= limit else text[: limit - 1] + CUT
 
 
@@ -71,30 +73,31 @@ def text_or_base64(body: bytes) -> tuple[str, bool]:
 
 
 def counted(number: int, noun: str, plural: str = "") -> str:
-    """A number with its noun: ``1 message``, ``2 messages``; ``plural`` where that is not the noun with an s."""
+    """Return a number with its noun: ``1 message``, ``2 messages``; ``plural`` is for nouns that take no s."""
     return f"{number:,} {noun if number == 1 else plural or f'{noun}s'}"
 
 
 def duration(milliseconds: float | None, language: str = "en") -> str:
-    """How long, as people say it: 350 ms, 12 s, 3 min, 2 h 5 min, 4 d 3 h; ``–`` for None."""
+    """Format a duration: 350 ms, 12 s, 3 min, 2 h 5 min, 4 d 3 h; ``–`` for None."""
     if milliseconds is None:
         return "–"
-    a_millisecond, a_second, a_minute, an_hour, a_day, minutes_more = _UNITS[language]
-    milliseconds = max(milliseconds, 0)  # clocks of different machines are compared
+    millisecond, second, minute, hour, day, minute_after_hours = _UNITS[language]
+    # The two times can come from the clocks of different machines, and be in the wrong order.
+    milliseconds = max(milliseconds, 0)
     seconds = int(milliseconds // 1000)
     if seconds < 1:
-        return f"{milliseconds:.0f}{a_millisecond}"
+        return f"{milliseconds:.0f}{millisecond}"
     if seconds < 60:  # noqa: PLR2004 - a minute
-        return f"{seconds}{a_second}"
+        return f"{seconds}{second}"
     minutes, hours, days = seconds // 60, seconds // 3600, seconds // 86400
     if hours < 1:
-        return f"{minutes}{a_minute}"
-    whole, rest, unit = (hours, minutes % 60, minutes_more) if days < 1 else (days, hours % 24, an_hour)
-    return f"{whole}{an_hour if days < 1 else a_day}" + (f" {rest}{unit}" if rest else "")
+        return f"{minutes}{minute}"
+    count, rest, rest_unit = (hours, minutes % 60, minute_after_hours) if days < 1 else (days, hours % 24, hour)
+    return f"{count}{hour if days < 1 else day}" + (f" {rest}{rest_unit}" if rest else "")
 
 
 def size(count: float | None) -> str:
-    """Bytes in a unit that fits; ``–`` for None."""
+    """Format a number of bytes in a suitable unit; ``–`` for None."""
     if count is None:
         return "–"
     for unit in ("B", "KiB", "MiB"):

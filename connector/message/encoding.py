@@ -1,7 +1,7 @@
-"""Bytes of a record → its value, in two framings that differ only in the header before Avro's binary encoding.
+"""The two framings of a record, which differ only in the header before Avro's binary encoding, and decoding.
 
-- Single-object encoding: ``C3 01`` and the schema's fingerprint (8 bytes, little-endian); no registry is needed.
-- Confluent's: ``00`` and the schema's id in the registry (4 bytes, big-endian).
+- Single-object encoding: ``C3 01`` and the schema's fingerprint (8 bytes, little-endian); needs no registry.
+- Confluent framing: ``00`` and the schema's id in the registry (4 bytes, big-endian).
 """
 
 from collections.abc import Callable, Mapping
@@ -28,61 +28,61 @@ class Framing(Protocol):
     """The header before a record's bytes in a topic."""
 
     def header(self, topic: str, schema: Schema) -> bytes:
-        """The bytes by which a reader finds the schema."""
+        """Return the bytes by which a reader finds the schema."""
 
 
 class SingleObjectFraming:
     """The framing that needs no registry: a reader finds the schema by its fingerprint."""
 
-    def header(self, topic: str, schema: Schema) -> bytes:  # noqa: ARG002 - for all topics
-        """The magic bytes and the fingerprint. See `Framing.header`."""
+    def header(self, topic: str, schema: Schema) -> bytes:  # noqa: ARG002 - the same for every topic
+        """Return the magic bytes and the fingerprint. See `Framing.header`."""
         return MAGIC + schema.fingerprint
 
 
 class RegistryFraming:
-    """The framing whose readers ask a schema registry: Confluent's, a zero byte and the schema's id.
+    """Confluent framing, whose readers ask a schema registry: a zero byte and the schema's id.
 
     Args:
-        ids: Topic → the id under which the registry has the schema of its records.
+        ids: Topic → the registry's id of the schema of its records.
     """
 
     def __init__(self, ids: Mapping[str, int]) -> None:
         self._headers = {topic: registry_header(schema_id) for topic, schema_id in ids.items()}
 
-    def header(self, topic: str, schema: Schema) -> bytes:  # noqa: ARG002 - the topic has one
-        """The zero byte and the id. See `Framing.header`."""
+    def header(self, topic: str, schema: Schema) -> bytes:  # noqa: ARG002 - the topic determines it
+        """Return the zero byte and the id. See `Framing.header`."""
         return self._headers[topic]
 
 
 def registry_header(schema_id: int) -> bytes:
-    """The header of a record in Confluent's framing: a zero byte and the id, 4 bytes big-endian."""
+    """Return the header of a record in Confluent framing: a zero byte and the id, 4 bytes big-endian."""
     return REGISTRY_MAGIC + schema_id.to_bytes(4, "big")
 
 
 def decode(data: bytes, by_id: Callable[[int], Schema] | None = None) -> dict[str, Any]:
-    """The value of a record in either framing, times as epoch milliseconds.
+    """Decode a record in either framing, times as epoch milliseconds.
 
     Args:
-        data: The record's bytes, nothing before or after them.
-        by_id: Returns the registry's schema of an id; None without a registry.
+        data: The bytes of exactly one record.
+        by_id: Returns the registry's schema with an id; None without a registry.
 
     Raises:
-        Unreadable: The record is in neither framing, its schema is not known, or it is cut short or too long.
+        Unreadable: The record is in neither framing, its schema is unknown, or the bytes are not exactly one record.
     """
     schema, start = schema_of(data, by_id)
     return read(schema, data, start)
 
 
 def schema_of(data: bytes, by_id: Callable[[int], Schema] | None = None) -> tuple[Schema, int]:
-    """The schema that a record names before its bytes, and where those begin; see `decode`."""
+    """Return the schema that a record's header names, and the index of the first byte after it; see `decode`."""
     if data.startswith(MAGIC) and len(data) >= _HEADER_BYTES:
         fingerprint = data[len(MAGIC) : _HEADER_BYTES]
-        known = schemas.by_fingerprint()
-        if fingerprint not in known:
+        schemas_by_fingerprint = schemas.by_fingerprint()
+        if fingerprint not in schemas_by_fingerprint:
             raise Unreadable(
                 f"the record's schema {fingerprint.hex()} is not known: it comes from another version of the connector"
             )
-        return known[fingerprint], _HEADER_BYTES
+        return schemas_by_fingerprint[fingerprint], _HEADER_BYTES
     if data.startswith(REGISTRY_MAGIC) and len(data) >= _REGISTRY_HEADER_BYTES:
         if by_id is None:
             raise Unreadable("the record was published with a schema registry: give WEDA_REGISTRY__URL")
@@ -91,13 +91,14 @@ def schema_of(data: bytes, by_id: Callable[[int], Schema] | None = None) -> tupl
 
 
 def read(schema: Schema, data: bytes, start: int = 0) -> dict[str, Any]:
-    """The value of a record in Avro's binary encoding, from the byte ``start`` to the end.
+    """Decode a record in Avro's binary encoding, from the byte ``start`` to the end.
 
     Raises:
-        Unreadable: The bytes are not one whole record of that schema.
+        Unreadable: The bytes are not exactly one record of the schema.
     """
     body = BytesIO(data)
     body.seek(start)
+    # No reader's schema: a record is shown with the fields that it was written with, whatever its version.
     try:
         value = schemaless_reader(body, schema.parsed, None)
     except (EOFError, ValueError, TypeError, IndexError, OverflowError, MemoryError, StructError) as error:

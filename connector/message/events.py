@@ -1,7 +1,7 @@
-"""From a message to the event that it reports, and from the event to its records. Pure.
+"""Converts a message into the event that it reports, and encodes the event's records. Pure.
 
-Field names stay WeDa's own. Every value that a source sent is either typed in a field or kept as JSON text in
-``extras``; a value that fits neither is an :class:`~connector.errors.Unconvertible`, never a guess.
+Fields keep WeDa's names. Every value that a source sends is either typed in a field or kept as JSON text in
+``extras``; a value that fits neither raises :class:`~connector.errors.Unconvertible`; nothing is guessed.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,8 +18,8 @@ from connector.message.schemas import FLAT_EVENT, WORKFLOW_EVENT, Schema, codes,
 from connector.message.weda import INSTANCE_ID, MESSAGE_ID, MESSAGE_TYPE
 from connector.values import IngestId, InstanceId, Request
 
-MAX_IDENTIFIER: Final = 1024
-"""Most characters of an ``instanceId`` and of `IDENTIFIERS`: keys, headers and the log hold them whole."""
+MAX_IDENTIFIER_CHARS: Final = 1024
+"""The limit on ``instanceId`` and each of `IDENTIFIERS`, which keys, headers and the log hold in full."""
 
 IDENTIFIERS: Final = (MESSAGE_ID, "processKey", "envType")
 
@@ -27,29 +27,29 @@ DICTIONARIES: Final = {
     name: frozenset({None, *(code.value for code in codes(load(WORKFLOW_EVENT), name))})
     for name in ("action", "instanceStatus")
 }
-"""The codes that WeDa documents; they label metrics, and never close an enum."""
+"""Field → the codes that WeDa documents, which label metrics; other codes are accepted and published too."""
 
 _ACTIONS: Final = DICTIONARIES["action"]
 _STATUSES: Final = DICTIONARIES["instanceStatus"]
-_KNOWN: Final = frozenset(kinds(load(WORKFLOW_EVENT)))
-_WHOLE: Final = f"pass the whole {weda.ENVELOPE} on, unchanged"
+_KNOWN_FIELDS: Final = frozenset(kinds(load(WORKFLOW_EVENT)))
+_UNCHANGED_HINT: Final = f"pass the whole {weda.ENVELOPE} on, unchanged"
 
 
 class Event:
     """The fact that a message reports.
 
     Attributes:
-        message: Its source; fields that a record does not have are taken from it as JSON text.
-        instance_id: The key.
+        message: The message, from which a record takes the JSON text of fields that its schema lacks.
+        instance_id: The key of its records.
         message_type: ``Instance`` or ``Task``.
-        message_id: WeDa's ``msgId`` as it came, the empty text too.
+        message_id: WeDa's ``msgId`` as sent, which may be empty.
         process_key: WeDa's ``processKey``.
         environment: WeDa's ``envType``.
         action: The code of what was done.
-        fingerprint: The message's: see `Message.fingerprint`.
-        is_deletion: The message says that its instance is deleted.
-        unknown_fields: Names that the schema does not know, in the message's order.
-        unknown_codes: Fields whose code is in no dictionary.
+        fingerprint: The fingerprint of the message. See `Message.fingerprint`.
+        is_deletion: Whether the message says that its instance is deleted.
+        unknown_fields: Names that the schema lacks, in the order of the message.
+        unknown_codes: Fields whose code is not in the dictionary.
     """
 
     __slots__ = (
@@ -76,26 +76,27 @@ class Event:
         self.fingerprint = message.fingerprint
         self.is_deletion = message_type == weda.INSTANCE and weda.is_deleted(self.action, status)
         self.unknown_fields: Sequence[str] = ()
-        if not _KNOWN.issuperset(message.fields):
-            self.unknown_fields = [name for name in message.fields if name not in _KNOWN]
+        # One cheap check for names and one for codes; lists are built only for messages that need them.
+        if not _KNOWN_FIELDS.issuperset(message.fields):
+            self.unknown_fields = [name for name in message.fields if name not in _KNOWN_FIELDS]
         self.unknown_codes: Sequence[str] = ()
         if self.action not in _ACTIONS or status not in _STATUSES:
-            found = {"action": self.action, "instanceStatus": status}
-            self.unknown_codes = [name for name, code in found.items() if code not in DICTIONARIES[name]]
+            values = {"action": self.action, "instanceStatus": status}
+            self.unknown_codes = [name for name, code in values.items() if code not in DICTIONARIES[name]]
 
     @property
     def fields(self) -> Mapping[str, Any]:
-        """Every field of ``WorkflowEvent`` that WeDa sends, typed: read from the record, for people who look."""
+        """Every field of ``WorkflowEvent`` that WeDa sends, typed; decoded from a record, so not for the hot path."""
         schema = load(WORKFLOW_EVENT)
         record = self.encode(schema, b"", Request("", b"", "", 0), IngestId(""))
         value = read(schema, record)
         return {name: value[name] for name in kinds(schema)}
 
     def encode(self, schema: Schema, header: bytes, request: Request, ingest_id: IngestId) -> bytes:
-        """One record of it: the header, then Avro's binary encoding.
+        """Encode one of its records: the header, then Avro's binary encoding.
 
         Raises:
-            Unconvertible: A field that the record does not have has no UTF-8 form.
+            Unconvertible: A field that the record does not have cannot be encoded in UTF-8.
         """
         message = self.message
         if schema.name == FLAT_EVENT:
@@ -115,10 +116,10 @@ class Event:
 
 
 def check_record_type(schema: Schema) -> None:
-    """Reject a schema of records that `Event.encode` cannot make.
+    """Check that `Event.encode` can make records of a schema.
 
     Raises:
-        ConfigurationError: Its fields are not those that the connector encodes.
+        ConfigurationError: The schema has other fields than the connector encodes.
     """
     if schema.name == FLAT_EVENT:
         flat_type()
@@ -127,15 +128,15 @@ def check_record_type(schema: Schema) -> None:
 
 
 def convert(message: Message, zone: tzinfo) -> Event:
-    """Type a message's fields.
+    """Convert a parsed message into an event.
 
     Args:
         message: The parsed message.
-        zone: The zone of dates that name none.
+        zone: The zone of dates without one.
 
     Raises:
-        Unconvertible: No ``instanceId``, an unknown ``msgType``, a value of the wrong type, text without a UTF-8 form,
-            an identifier that is too long.
+        Unconvertible: ``instanceId`` is missing, ``msgType`` is unknown, a value has the wrong type, a text cannot be
+            encoded in UTF-8, or an identifier is too long.
         Unreadable: A known field holds a number past double range.
     """
     try:
@@ -144,17 +145,20 @@ def convert(message: Message, zone: tzinfo) -> Event:
         for name, text in zip(IDENTIFIERS, (event.message_id, event.process_key, event.environment), strict=True):
             _check_length(text, name)
         if event.unknown_fields:
-            message.raw_json(event.unknown_fields[0])  # one that can be read says that all can
+            # Reading one raw field decodes the document, and so shows whether the others can be read later.
+            message.raw_json(event.unknown_fields[0])
     except UnicodeEncodeError as error:
         raise lone_surrogate() from error
     except (Unconvertible, Unreadable):
-        message.check_text()  # text without a UTF-8 form is the error that is reported, whatever else is wrong
+        # Text without a UTF-8 form is reported before anything else, so that the code does not depend on the order
+        # in which fields are converted.
+        message.check_text()
         raise
     return event
 
 
 def readable_instance_id(message: Message) -> InstanceId | None:
-    """The ``instanceId`` of a message that could not be converted, where it has one: the key of its dead letter."""
+    """Return the ``instanceId`` of a message that could not be converted, which keys its dead letter, or None."""
     try:
         instance_id = _instance_id(message)
         instance_id.encode()
@@ -167,7 +171,7 @@ def _message_type(message: Message) -> str:
     value = message.fields.get(MESSAGE_TYPE)
     message_type = weda.MESSAGE_TYPES.get(value.lower()) if isinstance(value, str) else None
     if message_type is None:
-        raise Unconvertible(f"msgType is missing or neither Instance nor Task: {_WHOLE}", code=42202)
+        raise Unconvertible(f"msgType is missing or neither Instance nor Task: {_UNCHANGED_HINT}", code=42202)
     return message_type
 
 
@@ -182,11 +186,15 @@ def _instance_id(message: Message) -> InstanceId:
     else:
         text = ""
     if not text or text.isspace():
-        raise Unconvertible(f"instanceId is missing, empty, or neither text nor a number: {_WHOLE}", code=42203)
+        raise Unconvertible(
+            f"instanceId is missing, empty, or neither text nor a number: {_UNCHANGED_HINT}", code=42203
+        )
     _check_length(text, INSTANCE_ID)
     return InstanceId(text)
 
 
 def _check_length(identifier: str | None, name: str) -> None:
-    if identifier is not None and len(identifier) > MAX_IDENTIFIER:
-        raise Unconvertible(f"{name} has more than {MAX_IDENTIFIER} characters: send it as WeDa made it", code=42207)
+    if identifier is not None and len(identifier) > MAX_IDENTIFIER_CHARS:
+        raise Unconvertible(
+            f"{name} has more than {MAX_IDENTIFIER_CHARS} characters: send it as WeDa made it", code=42207
+        )

@@ -1,8 +1,8 @@
-"""The records of `FlatEvent`: scalars and lists of texts, for tables that take no maps.
+"""Makes the records of `FlatEvent`: scalars and lists of texts, for tables that take no maps.
 
-Most of its columns are the bytes that `connector.message.records` has encoded for every record. The others are made
-here, only where the stream is enabled: when it happened, keys of codes, the persons of the maps, the message's
-fingerprint, and as JSON text whatever has no column.
+Most columns are the bytes that `connector.message.records` has already encoded. The others are computed here, only if
+a stream of this record is enabled: the time of the event, the keys of codes, the persons of the maps, the message's
+fingerprint, and the JSON text of all fields without a column.
 """
 
 import json
@@ -20,37 +20,39 @@ from connector.message.weda import INSTANCE_ID, MESSAGE_TYPE, PERSON_FIELDS
 from connector.values import IngestId, Request
 
 MOMENTS: Final = ("taskEndTime", "endTime", "taskStartTime", "startTime")
-"""The fields of which the first that is not null is ``eventTime``."""
+"""The fields that ``eventTime`` is taken from: the first one that is not null."""
 
 CODES: Final[Mapping[str, str]] = {"action": "actionKey", "instanceStatus": "instanceStatusKey"}
-"""Field of codes → the column of their keys."""
+"""Field with a code → the column with the code's key."""
 
+# PostgreSQL rejects U+0000 in a text; the text as it was sent is in ``extrasJson``.
 _NUL: Final = "\x00"
-_IN_PLACE_OF_NUL: Final = "\ufffd"
-_NONE: Final = avro.encode_texts(())
+_NUL_REPLACEMENT: Final = "\ufffd"
+_NO_TEXTS: Final = avro.encode_texts(())
 
 
 class FlatType:
-    """How a record of `FlatEvent` is joined from the bytes of a message's fields and what is made of them.
+    """Joins a record of `FlatEvent` from the encoded fields of a message and the columns computed from them.
 
     Args:
-        schema: Of the record.
+        schema: The schema of the record.
 
     Raises:
-        ConfigurationError: A column of the schema is none of the connector's, or one of the connector's is missing.
+        ConfigurationError: The schema does not have exactly the columns that the connector makes.
     """
 
     def __init__(self, schema: Schema) -> None:
-        known = kinds(load(WORKFLOW_EVENT))
-        self._names = list(known)
-        self._maps = [name for name, kind in known.items() if kind == "maps"]
-        self._texts = [name for name, kind in known.items() if kind == "string"]
+        field_kinds = kinds(load(WORKFLOW_EVENT))
+        self._names = list(field_kinds)
+        self._maps = [name for name, kind in field_kinds.items() if kind == "maps"]
+        self._texts = [name for name, kind in field_kinds.items() if kind == "string"]
         self._moments = [self._names.index(name) for name in MOMENTS]
         self._codes = [(self._names.index(name), _KeysOf(name)) for name in CODES]
         columns = [name for name in self._names if name not in self._maps] + list(_computed_columns())
-        types = {each["name"]: each["type"] for each in schema.parsed["fields"]}
-        if set(types) != set(columns) or any(types[name] != _type(name, known) for name in columns):
+        types = {field["name"]: field["type"] for field in schema.parsed["fields"]}
+        if set(types) != set(columns) or any(types[name] != _type(name, field_kinds) for name in columns):
             raise ConfigurationError(f"schema {schema.name}: its columns are not those that the connector makes")
+        # A record's columns are joined in the order of its schema, whatever the order in which they are computed.
         order = [columns.index(name) for name in schema.fields]
         self._arrange: Callable[[Sequence[bytes]], tuple[bytes, ...]] = itemgetter(*order)
         self._scalars: Callable[[Sequence[bytes]], tuple[bytes, ...]] = itemgetter(
@@ -68,19 +70,19 @@ class FlatType:
         request: Request,
         ingest_id: IngestId,
     ) -> bytes:
-        """One record.
+        """Return one record.
 
         Args:
-            header: What comes before Avro's bytes.
-            pieces: The bytes of each field of `WorkflowEvent`.
-            message: The message that they are of.
-            fingerprint: Its fingerprint.
+            header: The header before Avro's bytes.
+            pieces: The encoded fields, in the order of `WorkflowEvent`.
+            message: The message that the fields come from.
+            fingerprint: The fingerprint of the message.
             unknown: The fields of the message that `WorkflowEvent` does not have.
-            request: When and from whom it came.
-            ingest_id: Its ``ingestId``.
+            request: The request that the message came with: its source and time.
+            ingest_id: The record's ``ingestId``.
 
         Raises:
-            Unconvertible: A field that has no column has no UTF-8 form.
+            Unconvertible: A field without a column cannot be encoded in UTF-8.
         """
         fields = message.fields
         without_field = [name for name in self._maps if fields.get(name) is not None]
@@ -88,7 +90,7 @@ class FlatType:
         replaced: Sequence[str] = ()
         if message.may_hold_nul:
             pieces, replaced = self._without_nul(pieces, fields)
-            people = {name: Persons(*map(_clean, each)) for name, each in people.items()}
+            people = {name: Persons(*map(_clean, persons)) for name, persons in people.items()}
         computed = (
             *(keys[pieces[index]] for index, keys in self._codes),
             *_names(people),
@@ -102,19 +104,19 @@ class FlatType:
         return header + b"".join(self._arrange((*self._scalars(pieces), *computed)))
 
     def _without_nul(self, pieces: Sequence[bytes], fields: Mapping[str, Any]) -> tuple[Sequence[bytes], Sequence[str]]:
-        """The pieces with another character for U+0000, which databases refuse, and the fields that had it."""
-        had = [name for name in self._texts if isinstance(fields.get(name), str) and _NUL in fields[name]]
+        """Return the pieces with U+0000 replaced, and the names of the fields that held it."""
+        affected = [name for name in self._texts if isinstance(fields.get(name), str) and _NUL in fields[name]]
         clean = list(pieces)
-        for name in had:
-            text = fields[name].replace(_NUL, _IN_PLACE_OF_NUL)
+        for name in affected:
+            text = fields[name].replace(_NUL, _NUL_REPLACEMENT)
             encode = avro.encode_text if name == INSTANCE_ID else avro.encode_nullable_text
             clean[self._names.index(name)] = encode(text)
-        return clean, had
+        return clean, affected
 
 
 @cache
 def flat_type() -> FlatType:
-    """The type of the records of `FlatEvent`.
+    """Return the type of the records of `FlatEvent`, built on the first call.
 
     Raises:
         ConfigurationError: See `FlatType`.
@@ -123,22 +125,23 @@ def flat_type() -> FlatType:
 
 
 class _KeysOf(dict[bytes, bytes]):
-    """The bytes of a code → those of its key; of codes that are in no dictionary the key is made each time."""
+    """Encoded code → encoded key; the key of a code that is in no dictionary is made each time."""
 
     def __init__(self, name: str) -> None:
-        known = codes(load(WORKFLOW_EVENT), name)
-        super().__init__({avro.NULLABLE_NUMBER[code.value]: avro.encode_nullable_text(code.key) for code in known})
+        dictionary = codes(load(WORKFLOW_EVENT), name)
+        super().__init__({avro.NULLABLE_NUMBER[code.value]: avro.encode_nullable_text(code.key) for code in dictionary})
         self[avro.NULL] = avro.NULL
         self._name = name
 
     def __missing__(self, piece: bytes) -> bytes:
+        # Not cached: senders choose unknown codes, and there are 2³² of them.
         return avro.encode_nullable_text(f"{self._name}_{avro.read_varint(piece[1:])}")
 
 
 def _computed_columns() -> Mapping[str, Any]:
-    """Column that is computed here → its type, in the order in which `FlatType.join` computes them."""
+    """Return the columns computed here with their types, in the order in which `FlatType.join` computes them."""
     texts = {"type": "array", "items": "string"}
-    people = [f"{begin}{part}" for begin in PERSON_FIELDS.values() for part in ("Ids", "Names")]
+    people = [f"{prefix}{part}" for prefix in PERSON_FIELDS.values() for part in ("Ids", "Names")]
     return {
         **{name: ["null", "string"] for name in CODES.values()},
         **dict.fromkeys((*people, "notPersonIds"), texts),
@@ -151,29 +154,29 @@ def _computed_columns() -> Mapping[str, Any]:
     }
 
 
-def _type(name: str, known: Mapping[str, Kind]) -> Any:
+def _type(name: str, field_kinds: Mapping[str, Kind]) -> Any:
     if name in {INSTANCE_ID, MESSAGE_TYPE}:
         return "string"
-    return ["null", binary_type(known[name])] if name in known else _computed_columns()[name]
+    return ["null", binary_type(field_kinds[name])] if name in field_kinds else _computed_columns()[name]
 
 
 def _names(people: Mapping[str, Persons]) -> Iterator[bytes]:
-    """The columns of ids and names of every field of persons, and that of the ids that are no persons'."""
+    """Yield the columns of ids and names of every field of persons, then the column of ids that are not persons."""
     others: list[str] = []
     for name in PERSON_FIELDS:
-        each = people.get(name)
-        if each is None:
-            yield _NONE
-            yield _NONE
+        persons = people.get(name)
+        if persons is None:
+            yield _NO_TEXTS
+            yield _NO_TEXTS
         else:
-            yield avro.encode_texts(each.ids)
-            yield avro.encode_texts(each.names)
-            others += each.others
+            yield avro.encode_texts(persons.ids)
+            yield avro.encode_texts(persons.names)
+            others += persons.others
     yield avro.encode_texts(others)
 
 
 def _clean(texts: list[str]) -> list[str]:
-    return [text.replace(_NUL, _IN_PLACE_OF_NUL) for text in texts]
+    return [text.replace(_NUL, _NUL_REPLACEMENT) for text in texts]
 
 
 def _quoted(name: str) -> str:
@@ -181,7 +184,7 @@ def _quoted(name: str) -> str:
 
 
 def _json(message: Message, names: Sequence[str]) -> bytes:
-    """Fields as one JSON object in text, each value as it was sent; null where there are none."""
+    """Encode fields as the text of one JSON object, each value as it was sent; null without fields."""
     if not names:
         return avro.NULL
     members = ",".join(f"{_quoted(name)}:{message.raw_json(name)}" for name in names)

@@ -1,4 +1,4 @@
-"""The Kafka headers of records: CloudEvents 1.0 in Kafka's binary mode, the fingerprint, what names the request."""
+"""The Kafka headers of records: CloudEvents 1.0 in Kafka's binary mode, the fingerprint, and the request's ids."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
@@ -11,7 +11,7 @@ from connector.message.events import Event
 from connector.values import Headers, IngestId, Request
 
 REQUEST_ID: Final = "weda.request-id"
-"""The Kafka header of records and dead letters with the request's ``x-request-id``; absent where it had none."""
+"""The Kafka header of records and dead letters with the request's ``x-request-id``; absent if it had none."""
 
 EVENT_ID: Final = "ce_id"
 EVENT_SOURCE: Final = "ce_source"
@@ -33,7 +33,7 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class ErrorHeaders(NamedTuple):
-    """Why a request became a dead letter; 0 and empty if others wrote to the topic without these headers."""
+    """The reason why a request became a dead letter; 0 and empty texts if the record lacks the headers."""
 
     code: int
     stage: str
@@ -41,7 +41,8 @@ class ErrorHeaders(NamedTuple):
 
 
 def error_of(headers: Mapping[str, str]) -> ErrorHeaders:
-    """Why a dead letter is one, from its Kafka headers."""
+    """Read the error of a dead letter from its Kafka headers."""
+    # Others may write to the topic too, without these headers or with anything in them.
     code = headers.get(ERROR_CODE, "")
     return ErrorHeaders(
         int(code) if code.isdecimal() else 0, headers.get(ERROR_STAGE, ""), headers.get(ERROR_MESSAGE, "")
@@ -49,27 +50,27 @@ def error_of(headers: Mapping[str, str]) -> ErrorHeaders:
 
 
 def source_of(headers: Mapping[str, str]) -> str:
-    """The source of a record, from its Kafka headers."""
+    """Read the source of a record from its Kafka headers."""
     return headers.get(EVENT_SOURCE, "").removeprefix(_SOURCES).partition("/")[0]
 
 
 def as_text(headers: Headers) -> dict[str, str]:
-    """Kafka headers as they are read from a topic."""
+    """Return Kafka headers as readers of a topic get them."""
     return {name: value.decode(errors="replace") for name, value in headers}
 
 
 def headers(event: Event, request: Request, ingest_id: IngestId, *, conflict: bool = False) -> Headers:
-    """CloudEvents headers (Kafka binary mode), the fingerprint, and the request's id and trace context if it has them.
+    """Return the CloudEvents headers, the fingerprint, and the request's id and trace context if it has them.
 
     Args:
         event: The event.
-        request: When and from whom it came.
-        ingest_id: Its ``ingestId``.
-        conflict: Its ``msgId`` came before with other content.
+        request: The request that the event came with.
+        ingest_id: The ``ingestId`` of the event's records.
+        conflict: Whether the ``msgId`` came before with other content.
     """
     fingerprint = event.fingerprint.hex()
     version, kind, source, content_type = _fixed_headers(event.message_type, request.source, event.environment)
-    made: Headers = (
+    kafka_headers: Headers = (
         version,
         (EVENT_ID, _event_id(event, ingest_id, fingerprint, conflict=conflict).encode()),
         kind,
@@ -80,15 +81,16 @@ def headers(event: Event, request: Request, ingest_id: IngestId, *, conflict: bo
         (FINGERPRINT, fingerprint.encode()),
     )
     if request.request_id is not None:
-        made += ((REQUEST_ID, request.request_id.encode()),)
+        kafka_headers += ((REQUEST_ID, request.request_id.encode()),)
     if request.traceparent is not None:
-        made += (("traceparent", request.traceparent.encode()),)
-    return made
+        kafka_headers += (("traceparent", request.traceparent.encode()),)
+    return kafka_headers
 
 
+# Bounded: ``envType`` is whatever a source sends, unless the source allows only certain ones.
 @lru_cache(maxsize=1_024)
 def _fixed_headers(message_type: str, source: str, environment: str | None) -> Headers:
-    """The headers that many records share."""
+    """Return the headers that many records share: version, type, source and content type."""
     place = f"{_SOURCES}{source}" + (f"/{quote(environment, safe='')}" if environment else "")
     return (
         ("ce_specversion", b"1.0"),
@@ -99,11 +101,12 @@ def _fixed_headers(message_type: str, source: str, environment: str | None) -> H
 
 
 def timestamp_text(milliseconds: int) -> str:
-    """RFC 3339 text, in UTC, of epoch milliseconds."""
+    """Format epoch milliseconds as RFC 3339 in UTC."""
     seconds, rest = divmod(milliseconds, 1000)
     return f"{_second_text(seconds)}.{rest:03}Z"
 
 
+# Messages that arrive together share their second, and so its text.
 @lru_cache(maxsize=64)
 def _second_text(seconds: int) -> str:
     return (_EPOCH + timedelta(seconds=seconds)).isoformat().removesuffix("+00:00")
@@ -113,4 +116,5 @@ def _event_id(event: Event, ingest_id: IngestId, fingerprint: str, *, conflict: 
     message_id = event.message_id
     if not message_id:
         return ingest_id
+    # CloudEvents calls equal ids of one source duplicates, and consumers may drop the second event.
     return f"{message_id}~{fingerprint[:8]}" if conflict else message_id

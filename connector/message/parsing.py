@@ -1,8 +1,8 @@
-"""From the bytes of a request to the message in them.
+"""Parses the message in the bytes of a request.
 
 A WeDa body template can render the same message in several shapes (a JSON envelope around JSON text or an object,
-the bare object, a form, a query string). :func:`parse` recognises each and gives one :class:`Message`. Pure: no I/O, no
-clock. Source of the shapes: Tencent Cloud WeDa documentation, 流程消息订阅 and HTTP methods of custom APIs.
+the bare object, a form, a query string). :func:`parse` recognises each and returns one :class:`Message`. Pure: no I/O,
+no clock. Source of the shapes: Tencent Cloud WeDa documentation, 流程消息订阅 and HTTP methods of custom APIs.
 """
 
 import itertools
@@ -29,33 +29,35 @@ from connector.message.weda import (
 )
 
 MAX_NESTING: Final = 64
-"""Deepest nesting of objects and lists that a body may have."""
+"""The limit on the depth of nested objects and lists in a body."""
 
 MAX_VALUES: Final = 50_000
-"""Most members and elements of all objects and lists together; an empty one counts as one. A list of sixteen thousand
-persons, each with id and name, has fewer. Reading and encoding them takes a quarter of a second, whatever bytes a body
-may have."""
+"""The limit on the members and elements of all objects and lists together; an empty one counts as one.
 
-MAX_TEXT: Final = 1024 * 1024
-"""Most characters of one text or name: Kafka's own default for the bytes of a record."""
+A list of sixteen thousand persons, each with id and name, is below it. Reading and encoding this many takes a quarter
+of a second, however many bytes a body may have.
+"""
 
-# a string, closed or not, is matched whole, so that no text makes this look at a character twice
+MAX_TEXT_CHARS: Final = 1024 * 1024
+"""The limit on one text or name: Kafka's default for the bytes of a record."""
+
+# Matches a whole string, closed or not, without backtracking, so that no character of a hostile body is read twice.
 _STRING: Final = r'"(?:[^"\\]|\\.)*+"?'
 _STRING_OR_BRACKET = re.compile(rf"{_STRING}|[\[\]{{}}]", re.DOTALL)
 _STRING_OR_VALUE = re.compile(rf"{_STRING}|[\[{{,]", re.DOTALL)
 _SHAPE_HINT = f'send {{"{ENVELOPE}": "<JSON text>"}}, the message object itself, or a form field {ENVELOPE}'
 _JSON_HINT = f"make the body {TEMPLATE}, the placeholder without quotes around it"
-_LESS: Final = "pass on what WeDa sends and nothing more"
-_TELLING: Final = frozenset({MESSAGE_TYPE, INSTANCE_ID, MESSAGE_ID})
-"""Fields of which an object that is a message without an envelope has at least one."""
+_ONLY_WEDA_HINT: Final = "pass on what WeDa sends and nothing more"
+_IDENTIFYING_FIELDS: Final = frozenset({MESSAGE_TYPE, INSTANCE_ID, MESSAGE_ID})
+"""An object without an envelope is a message if it has at least one of these fields."""
 
-_STEPS: Final = {"{": 1, "[": 1, "}": -1, "]": -1}
+_DEPTH_STEPS: Final = {"{": 1, "[": 1, "}": -1, "]": -1}
 
 _RAW_DECODER = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
 class BodyKind(StrEnum):
-    """How the bytes of a request are written, as its media type or method says."""
+    """How a request carries its message, by its media type or method."""
 
     JSON = "json"
     FORM = "form"
@@ -63,12 +65,12 @@ class BodyKind(StrEnum):
 
     @classmethod
     def of(cls, content_type: str) -> "BodyKind":
-        """How an accepted body is written, by its media type."""
+        """Return the kind of an accepted body, by its media type."""
         return BODY_KINDS.get(media_type(content_type), cls.JSON)
 
 
 BODY_KINDS: Final = dict.fromkeys(("", *JSON_MEDIA_TYPES), BodyKind.JSON) | {FORM: BodyKind.FORM}
-"""Media type → how a body of it is written; none at all is JSON."""
+"""Media type → kind of body; a body without a media type is JSON."""
 
 
 class Message:
@@ -76,11 +78,11 @@ class Message:
 
     Args:
         fields: The message object: WeDa's names, values as parsed.
-        text: The JSON text that it was parsed from.
-        enveloped: The object is a member of the object in that text.
+        text: The JSON text that the fields were parsed from.
+        enveloped: Whether the message object is the member `ENVELOPE` of the object in the text.
 
     Attributes:
-        fields: The message object.
+        fields: The message object: WeDa's names, values as parsed.
     """
 
     __slots__ = ("_enveloped", "_raw_fields", "_text", "fields")
@@ -98,14 +100,15 @@ class Message:
 
     @property
     def may_hold_nul(self) -> bool:
-        """Whether a text in it may hold U+0000, which only an escape can write; False: none does."""
+        """Whether a text in the message may hold U+0000; if False, none does."""
+        # Strict JSON has no raw control characters, so that only the escape can stand for one.
         return "\\u0000" in self._text if isinstance(self._text, str) else b"\\u0000" in self._text
 
     def check_text(self) -> None:
-        """Reject a message that has no UTF-8 form.
+        """Check that the message can be encoded in UTF-8.
 
         Raises:
-            Unconvertible: Some text holds half of a surrogate pair.
+            Unconvertible: A text holds half of a surrogate pair.
         """
         try:
             _canonical(self.fields).decode()
@@ -113,27 +116,29 @@ class Message:
             raise lone_surrogate() from error
 
     def with_fields(self, fields: Mapping[str, Any], raw_json: Mapping[str, str]) -> "Message":
-        """This message with other fields, and the fingerprint of those.
+        """Return this message with other fields; its fingerprint is theirs.
 
         Args:
-            fields: All that it has from now on.
-            raw_json: The JSON text of those that are not as they were sent.
+            fields: All fields of the new message.
+            raw_json: Field that differs from the one sent → its JSON text.
 
         Raises:
-            Unconvertible: Some text of the message as it was sent has no UTF-8 form.
+            Unconvertible: A text of the message as it was sent cannot be encoded in UTF-8.
         """
         changed = Message(fields, self._text, enveloped=self._enveloped)
         changed._raw_fields = {**self._read_raw_fields(), **{name: text.encode() for name, text in raw_json.items()}}
         return changed
 
     def raw_json(self, name: str) -> str:
-        """The JSON text of a field as it was sent, every digit and space kept.
+        """Return the JSON text of a field as it was sent, with every digit and space.
 
         Raises:
-            Unconvertible: Some text, of the message or beside it in its envelope, holds half of a surrogate pair.
+            Unconvertible: A text of the message, or beside it in the envelope, holds half of a surrogate pair.
         """
+        # On demand, and once for all fields: many messages have no field that is needed raw.
         if self._raw_fields is None:
             self._raw_fields = self._read_raw_fields()
+        # msgspec.Raw is a buffer, not bytes: it has no `decode`.
         return str(memoryview(self._raw_fields[name]), "utf-8")
 
     def _read_raw_fields(self) -> Mapping[str, bytes]:
@@ -145,15 +150,15 @@ class Message:
 
 
 def media_type(content_type: str) -> str:
-    """What a Content-Type says without its parameters, in lower case."""
+    """Return the media type of a Content-Type, without its parameters and in lower case."""
     return content_type.partition(";")[0].strip().lower()
 
 
 def parse(body: bytes, kind: BodyKind) -> Message:
-    """Read one message from the bytes of a request.
+    """Parse the message in the bytes of a request.
 
     Raises:
-        EmptyBody: There are no bytes, or only white space.
+        EmptyBody: The body is empty or only white space.
         Unreadable: The bytes are not UTF-8, not strict JSON, or hold no message.
     """
     if kind is BodyKind.JSON:
@@ -178,33 +183,37 @@ def load(text: str) -> Any:
 
 
 class _Fraction(float):
-    """A number with a fraction or an exponent: canonical JSON writes it as the standard library does."""
+    """A number with a fraction or an exponent.
+
+    The subclass makes msgspec's encoder call `_write_fraction`: canonical JSON has the standard library's text of it.
+    """
 
     __slots__ = ()
 
 
 def _write_fraction(number: float) -> msgspec.Raw:
     text = float.__repr__(number)
-    return msgspec.Raw(_PAST_RANGE.get(text, text).encode())
+    return msgspec.Raw(_INFINITIES.get(text, text).encode())
 
 
 _DECODER: Final = msgspec.json.Decoder(float_hook=_Fraction)
 _CANONICAL: Final = msgspec.json.Encoder(order="sorted", enc_hook=_write_fraction)
-_PAST_RANGE: Final = {"inf": "Infinity", "-inf": "-Infinity"}
-_STANDARD: Final = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+_INFINITIES: Final = {"inf": "Infinity", "-inf": "-Infinity"}
+_FALLBACK_CANONICAL: Final = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":"))
 _NOT_DECODED: Final = object()
 
 
 def _decoded(text: str | bytes) -> Any:
-    """The value in JSON, or `_NOT_DECODED` where only the standard library can tell it or what is wrong with it.
+    """Decode JSON by msgspec; `_NOT_DECODED` if the standard library has to decode it or to explain the mistake.
 
     Raises:
-        Unreadable: It is nested too deep or has too many members.
+        Unreadable: The JSON is nested too deep or has too many members.
     """
+    # Counting single characters is cheap, and rules out nearly every document before strings have to be skipped.
     brackets = text.count("{") + text.count("[") if isinstance(text, str) else text.count(b"{") + text.count(b"[")
     if brackets > MAX_NESTING:
         _check_nesting(_text(text))
-    if len(text) > 2 * MAX_VALUES:  # each takes two characters at least
+    if len(text) > 2 * MAX_VALUES:  # a value takes at least two characters
         _check_count(_text(text))
     try:
         return _DECODER.decode(text)
@@ -217,7 +226,7 @@ def _text(text: str | bytes) -> str:
 
 
 def lone_surrogate() -> Unconvertible:
-    """The error of a message that has no UTF-8 form."""
+    """Return the error of a message that cannot be encoded in UTF-8."""
     return Unconvertible(
         "some text holds half of a surrogate pair, which has no UTF-8 form: send text as whole characters", code=42205
     )
@@ -243,6 +252,7 @@ def _utf8(body: bytes) -> str:
 
 def _form_field(text: str) -> str:
     try:
+        # The limit bounds the list that parse_qs builds before anybody asks for one field of it.
         values = parse_qs(text.strip(), keep_blank_values=True, errors="strict", max_num_fields=1000).get(ENVELOPE)
     except UnicodeDecodeError as error:
         raise Unreadable(f"the form is not percent-encoded UTF-8: {_JSON_HINT}", code=40002) from error
@@ -250,6 +260,7 @@ def _form_field(text: str) -> str:
         raise Unreadable(f"the form has more than 1000 fields: {_SHAPE_HINT}", code=40001) from error
     if values is None:
         raise _no_message(f"the form has no field {ENVELOPE}; a JSON body needs Content-Type: application/json")
+    # The last one wins, as with duplicate keys in JSON.
     return values[-1]
 
 
@@ -269,12 +280,13 @@ def _unwrap(value: Any, text: str | bytes) -> Message:
 def _open(text: str) -> Message:
     if not text or text.isspace():
         raise _no_message(f"{ENVELOPE} is empty")
+    # The text in an envelope can begin with a byte order mark of its own.
     text = text.removeprefix("\ufeff")
     return _open_value(load(text), text)
 
 
 def _open_value(value: Any, text: str | bytes) -> Message:
-    if isinstance(value, str):  # a template that quotes what is already quoted: JSON text of JSON text
+    if isinstance(value, str):  # a template with quotes around the placeholder makes JSON text of JSON text
         text, value = value, load(value)
     if not isinstance(value, dict):
         raise _no_message("the JSON is not an object")
@@ -282,36 +294,39 @@ def _open_value(value: Any, text: str | bytes) -> Message:
 
 
 def _bare(fields: dict[str, Any], text: str | bytes) -> Message:
-    if not fields.keys() & _TELLING:
+    if not fields.keys() & _IDENTIFYING_FIELDS:
         raise _no_message(f"the object has no {ENVELOPE} and is no WeDa message")
     return _message(fields, text, enveloped=False)
 
 
-def _no_message(what: str) -> Unreadable:
-    return Unreadable(f"{what}: {_SHAPE_HINT}", code=40004)
+def _no_message(problem: str) -> Unreadable:
+    return Unreadable(f"{problem}: {_SHAPE_HINT}", code=40004)
 
 
 def _check_nesting(text: str) -> None:
     depth = 0
     for match in _STRING_OR_BRACKET.finditer(text):
-        depth += _STEPS.get(match[0], 0)
+        depth += _DEPTH_STEPS.get(match[0], 0)
         if depth > MAX_NESTING:
-            raise Unreadable(f"the JSON is nested deeper than {MAX_NESTING} levels: {_LESS}", code=40005)
+            raise Unreadable(f"the JSON is nested deeper than {MAX_NESTING} levels: {_ONLY_WEDA_HINT}", code=40005)
 
 
 def _check_count(text: str) -> None:
-    """An object or list of n has an opening bracket and n - 1 commas; those within strings do not count."""
+    # An object or list of n members has an opening bracket and n - 1 commas. Those within strings count here, which can
+    # only make the sum too high: then the exact count follows.
     if text.count(",") + text.count("{") + text.count("[") <= MAX_VALUES:
         return
-    found = (match for match in _STRING_OR_VALUE.finditer(text) if text[match.start()] != '"')
-    if next(itertools.islice(found, MAX_VALUES, None), None) is not None:
-        raise Unreadable(f"the JSON has more than {MAX_VALUES} members and elements: {_LESS}", code=40007)
+    values = (match for match in _STRING_OR_VALUE.finditer(text) if text[match.start()] != '"')
+    if next(itertools.islice(values, MAX_VALUES, None), None) is not None:
+        raise Unreadable(f"the JSON has more than {MAX_VALUES} members and elements: {_ONLY_WEDA_HINT}", code=40007)
 
 
 def _check_texts(value: Any) -> None:
     if isinstance(value, str):
-        if len(value) > MAX_TEXT:
-            raise Unreadable(f"the message has a text of more than {MAX_TEXT} characters: {_LESS}", code=40007)
+        if len(value) > MAX_TEXT_CHARS:
+            raise Unreadable(
+                f"the message has a text of more than {MAX_TEXT_CHARS} characters: {_ONLY_WEDA_HINT}", code=40007
+            )
     elif isinstance(value, dict):
         for name, inner in value.items():
             _check_texts(name)
@@ -322,7 +337,7 @@ def _check_texts(value: Any) -> None:
 
 
 def _load_plainly(text: str) -> Any:
-    """Parse what the fast decoder rejected: lone surrogates and huge numbers are no bad JSON, and are kept."""
+    """Parse what msgspec rejected; lone surrogates and huge numbers are valid JSON, and are accepted."""
     try:
         return json.loads(text, parse_float=_Fraction, parse_constant=_reject_constant)
     except json.JSONDecodeError as error:
@@ -338,14 +353,20 @@ def _reject_constant(name: str) -> NoReturn:
 
 
 def _message(fields: dict[str, Any], text: str | bytes, *, enveloped: bool) -> Message:
-    if len(text) > MAX_TEXT:
+    # No text is longer than the document it is in, so that only large documents need a look at each text.
+    if len(text) > MAX_TEXT_CHARS:
         _check_texts(fields)
     return Message(fields, text, enveloped=enveloped)
 
 
 def _canonical(fields: Mapping[str, Any]) -> bytes:
-    """The canonical JSON; half of a surrogate pair is written as three bytes, which are no UTF-8."""
+    """Encode the canonical JSON; half of a surrogate pair becomes three bytes, which are not UTF-8."""
     try:
         return _CANONICAL.encode(fields)
-    except (UnicodeError, OverflowError, RecursionError, TypeError):  # what msgspec cannot write
-        return _STANDARD.encode(fields).encode(errors="surrogatepass")
+    except (
+        UnicodeError,
+        OverflowError,
+        RecursionError,
+        TypeError,
+    ):  # what msgspec cannot write, such as half of a surrogate pair
+        return _FALLBACK_CANONICAL.encode(fields).encode(errors="surrogatepass")

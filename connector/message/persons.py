@@ -1,4 +1,4 @@
-"""Who is named in WeDa's maps. Console, commands, `flat` columns and readers all ask here, so that they agree. Pure."""
+"""Reads the persons in WeDa's maps, for the console, commands, columns of `flat` and readers alike. Pure."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -9,19 +9,20 @@ from connector.errors import Unreadable
 from connector.message import weda
 from connector.message.parsing import load
 
-_BEGINS_JSON: Final = frozenset('"{[-0123456789tfn \t\r\n')
+# What JSON text of anything but a name begins with: a text, object, list, number, true, false, null, or white space.
+_JSON_FIRST_CHARS: Final = frozenset('"{[-0123456789tfn \t\r\n')
 
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """Somebody whom an event names, by WeDa's id."""
+    """A person whom an event names, with WeDa's id."""
 
     id: str
     name: str
 
 
 class Persons(NamedTuple):
-    """The persons of a field of maps: ids and names in the same order, and the ids of entries that are no person."""
+    """The persons of a field of maps: ids and names in the same order, and the ids of entries that are not persons."""
 
     ids: list[str]
     names: list[str]
@@ -37,39 +38,39 @@ class Persons(NamedTuple):
 
 
 def named_in(maps: Iterable[Mapping[str, Any]], names: weda.IdAndName = weda.PERSON) -> Persons:
-    """Who is named in a list of maps: each map is one person with an id and a name, or many, id → name.
+    """Return the persons that a list of maps names; each map is one person with an id and a name, or many, id → name.
 
-    An entry whose name is text is a person, and so is an id without a name. Any other value is something else, such as
-    ``"active": true`` beside the persons of a map.
+    An entry whose name is text is a person, and so is an id without a name. An entry with any other value is not a
+    person, such as ``"active": true`` beside the persons of a map.
     """
     persons = Persons([], [], [])
-    for one in maps:
-        pair = next((each for each in names if each[0] in one), None)
+    for entry in maps:
+        pair = next((id_and_name for id_and_name in names if id_and_name[0] in entry), None)
         if pair is None:
-            for key, name in one.items():
+            for key, name in entry.items():
                 persons.add(key, name)
         else:
-            key = one[pair[0]]
+            key = entry[pair[0]]
             is_id = isinstance(key, str | int) and not isinstance(key, bool)
-            persons.add(key if isinstance(key, str) else json.dumps(key), one.get(pair[1], "") if is_id else None)
+            persons.add(key if isinstance(key, str) else json.dumps(key), entry.get(pair[1], "") if is_id else None)
     return persons
 
 
 def named_in_record(maps: Iterable[Mapping[str, str]], names: weda.IdAndName = weda.PERSON) -> Persons:
-    """The same for the maps of a record, in which a value that was not sent as text is its JSON text.
+    """Return the persons that the maps of a record name. A value that was not sent as text is JSON text there.
 
-    A name that was sent as text but reads as a number, ``true``, ``false`` or ``null`` is taken for that value: a
-    record does not tell them apart.
+    A name that was sent as text but reads as a number, ``true``, ``false`` or ``null`` is taken for that value, because
+    a record does not tell them apart.
     """
     ids = {key for key, _ in names}
-    return named_in(({key: _as_sent(text, is_id=key in ids) for key, text in one.items()} for one in maps), names)
+    return named_in(({key: _as_sent(text, is_id=key in ids) for key, text in entry.items()} for entry in maps), names)
 
 
 def persons(value: Mapping[str, Any], field: str) -> tuple[Person, ...]:
-    """The persons that a field of maps names, each once, in their order; one without a name has the id for a name.
+    """Return the persons that a field of maps names, each once, in order; a person without a name has the id as name.
 
-    They are the persons of the stream ``flat``: of its records they are read from the columns, such as ``approverIds``
-    and ``approverNames`` for ``approverMap``. Of other records the same function reads the maps.
+    In records of the stream ``flat`` they are read from the columns, such as ``approverIds`` and ``approverNames`` for
+    ``approverMap``; in other records from the maps, with the same result.
     """
     columns = weda.PERSON_FIELDS.get(field, "")
     if f"{columns}Ids" in value:
@@ -80,19 +81,19 @@ def persons(value: Mapping[str, Any], field: str) -> tuple[Person, ...]:
 
 
 def nodes(value: Mapping[str, Any]) -> tuple[Person, ...]:
-    """The nodes that a message about an instance names, read as persons are."""
+    """Return the nodes that a message about an instance names, read as persons are."""
     ids, names, _ = named_in_record(value.get(weda.NODES) or (), weda.NODE)
     return _distinct(ids, names)
 
 
 def _distinct(ids: Iterable[str], names: Iterable[str]) -> tuple[Person, ...]:
-    return tuple({each: Person(each, name.strip() or each) for each, name in zip(ids, names, strict=True)}.values())
+    return tuple({key: Person(key, name.strip() or key) for key, name in zip(ids, names, strict=True)}.values())
 
 
 def _as_sent(text: str, *, is_id: bool) -> Any:
-    """A value of a record's map as it was sent; an id of digits may have been text, and is an id either way."""
+    """Return a value of a record's map as it was sent; an id of digits may have been text, and stays an id."""
     # Nearly every value is a name. JSON text begins with one of a few characters, so most names need no parsing.
-    if text[:1] not in _BEGINS_JSON:
+    if text[:1] not in _JSON_FIRST_CHARS:
         return text
     try:
         value = load(text)

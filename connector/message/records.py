@@ -1,8 +1,8 @@
-"""The records of a message: each of its fields is converted and encoded once, and a record is the join of its fields.
+"""Converts and encodes each field of a message once; a record is the join of its encoded fields.
 
-`encode_fields` is generated from the schema of `WorkflowEvent`, which has every field of the other records: for each
-field a statement that converts a value which is not of the field's type (`connector.message.conversion`), and one that
-encodes it (`connector.message.avro`). Tests compare its bytes with those of fastavro.
+`encode_fields` is generated from the schema of `WorkflowEvent`, which has every field of the other records. For each
+field it has a statement that converts a value of another type (`connector.message.conversion`), and one that encodes
+it (`connector.message.avro`). Tests compare its bytes with those of fastavro.
 """
 
 import json
@@ -20,11 +20,13 @@ from connector.message.weda import INSTANCE_ID, MESSAGE_ID, MESSAGE_TYPE
 from connector.values import IngestId, Request
 
 NAMED: Final = (MESSAGE_ID, "processKey", "envType", "action", "instanceStatus")
-"""The fields whose values `encode_fields` returns beside the bytes of all."""
+"""The fields whose values `encode_fields` returns besides the encoded fields; metrics, headers and routes need them."""
 
 _REQUIRED: Final = (INSTANCE_ID, MESSAGE_TYPE)
-"""The fields that its caller has converted: without them there is no event."""
+"""The fields that the caller of `encode_fields` converts, because there is no event without them."""
 
+# The generated code compares classes instead of calling isinstance, to which a bool is an int. In "date", an int
+# between the largest yyyyMMddHHmm and the smallest yyyyMMddHHmmss can only be epoch milliseconds (1976 to 2594).
 _STATEMENTS: Final[Mapping[Kind, str]] = {
     "string": """
         if {x}.__class__ is not str:
@@ -43,7 +45,7 @@ _STATEMENTS: Final[Mapping[Kind, str]] = {
         {keep}{x} = NULL if {x} is None else NULLABLE_BOOLEAN[{x}]
 """,
     "date": """
-        if {x}.__class__ is not int or not COMPACT_MINUTES_UNTIL < {x} < COMPACT_SECONDS_FROM:
+        if {x}.__class__ is not int or not MAX_COMPACT_MINUTE < {x} < MIN_COMPACT_SECOND:
             {x} = date({x}, {name!r}, zone)
         {keep}{x} = NULL if {x} is None else NULLABLE_NUMBER[{x}]
 """,
@@ -51,9 +53,9 @@ _STATEMENTS: Final[Mapping[Kind, str]] = {
         {keep}{x} = maps({x}, {name!r}, message)
 """,
 }
-"""Kind → what makes bytes of ``x``, the value of a field as parsed.
+"""Kind → the statements that turn ``x``, a field's value as parsed, into bytes.
 
-``{keep}`` is where a field of `NAMED` stores its value, before ``x`` becomes bytes; of other fields it is empty.
+``{keep}`` is where a field of `NAMED` stores its value before ``x`` becomes bytes; for other fields it is empty.
 """
 
 
@@ -66,13 +68,13 @@ class EncodeFields(Protocol):
         """Convert and encode every field that WeDa sends.
 
         Args:
-            message: Of whose fields the values are taken, but for the next two.
-            instance_id: As published.
-            message_type: As published.
-            zone: The zone of dates that name none.
+            message: The message with the values of all fields but the next two.
+            instance_id: ``instanceId`` as published.
+            message_type: ``msgType`` as published.
+            zone: The zone of dates without one.
 
         Returns:
-            The bytes of each field in the order of `WorkflowEvent`, and the values of `NAMED`.
+            The encoded fields in the order of `WorkflowEvent`, and the values of `NAMED`.
 
         Raises:
             Unconvertible: A value does not fit its field.
@@ -82,37 +84,41 @@ class EncodeFields(Protocol):
 
 
 class RecordType:
-    """How a kind of record is joined from the bytes of a message's fields.
+    """Joins a type of record from the encoded fields of a message.
 
     Args:
-        schema: Of the record.
+        schema: The schema of the record.
 
     Attributes:
         lacking: The fields that WeDa sends and the record does not have.
 
     Raises:
-        ConfigurationError: The schema is not some of `WorkflowEvent`'s fields with their types, and `CONNECTOR_FIELDS`.
+        ConfigurationError: The schema does not consist of some of `WorkflowEvent`'s fields, with their types, and
+            `CONNECTOR_FIELDS`.
     """
 
     def __init__(self, schema: Schema) -> None:
-        own = kinds(schema)
-        if any(_KINDS.get(name) != kind for name, kind in own.items()) or schema.fields != (*own, *CONNECTOR_FIELDS):
+        own_kinds = kinds(schema)
+        if any(_KINDS.get(name) != kind for name, kind in own_kinds.items()) or schema.fields != (
+            *own_kinds,
+            *CONNECTOR_FIELDS,
+        ):
             raise ConfigurationError(
                 f"schema {schema.name}: its fields are not some of {WORKFLOW_EVENT}'s, and {CONNECTOR_FIELDS}"
             )
-        self._pick: Callable[[Sequence[bytes]], tuple[bytes, ...]] = itemgetter(*map(list(_KINDS).index, own))
-        self.lacking = tuple(name for name in _KINDS if name not in own)
+        self._pick: Callable[[Sequence[bytes]], tuple[bytes, ...]] = itemgetter(*map(list(_KINDS).index, own_kinds))
+        self.lacking = tuple(name for name in _KINDS if name not in own_kinds)
 
     def join(
         self, header: bytes, pieces: Sequence[bytes], request: Request, ingest_id: IngestId, extras: Mapping[str, str]
     ) -> bytes:
-        """One record.
+        """Return one record.
 
         Args:
-            header: What comes before Avro's bytes.
-            pieces: The bytes of each field of `WorkflowEvent`.
-            request: When and from whom it came.
-            ingest_id: Its ``ingestId``.
+            header: The header before Avro's bytes.
+            pieces: The encoded fields, in the order of `WorkflowEvent`.
+            request: The request that the message came with: its source and time.
+            ingest_id: The record's ``ingestId``.
             extras: Field that the record does not have → its JSON text.
         """
         return b"".join(
@@ -129,7 +135,7 @@ class RecordType:
 
 @cache
 def record_type(name: str) -> RecordType:
-    """The type of the records with a full name.
+    """Return the type of the records with a full name, built on the first call.
 
     Raises:
         ConfigurationError: See `RecordType`.
@@ -138,20 +144,22 @@ def record_type(name: str) -> RecordType:
 
 
 def _encode_maps(value: Any, name: str, message: Message) -> bytes:
-    """The bytes of one map or a list of maps; what is not all text is converted."""
+    """Encode one map or a list of maps; maps with other values than texts are converted first."""
     maps = value
     if value.__class__ is dict:
         maps = (value,) if value else ()
+    # Most maps hold only texts, and are encoded without a look at each value first. The same call fails for others.
     if maps.__class__ is not str:
         try:
             return avro.encode_nullable_maps(maps)
-        except (AttributeError, TypeError):  # something in it is no text
+        except (AttributeError, TypeError):
             pass
     converted = conversion.maps(value, name, message)
     return avro.NULL if converted is None else avro.encode_nullable_maps(converted)
 
 
 def _compile_encoder() -> EncodeFields:
+    # Local variables instead of a dict of fields: the interpreter reads them by index.
     variables = {name: f"x{number}" for number, name in enumerate(_KINDS)}
     lines = [
         "def encode_fields(message, instance_id, message_type, zone):",
@@ -182,9 +190,9 @@ def _compile_encoder() -> EncodeFields:
 
 
 def _check_types(schema: Schema) -> None:
-    own = kinds(schema)
+    own_kinds = kinds(schema)
     for field in schema.parsed["fields"]:
-        kind = own.get(field["name"])
+        kind = own_kinds.get(field["name"])
         if kind is None:
             continue
         expected = binary_type(kind) if field["name"] in _REQUIRED else ["null", binary_type(kind)]
@@ -192,7 +200,8 @@ def _check_types(schema: Schema) -> None:
             raise ConfigurationError(f"schema {schema.name}: no encoding for {json.dumps(field)}")
 
 
-_BOUNDS: Final = ("INT_MIN", "INT_MAX", "COMPACT_MINUTES_UNTIL", "COMPACT_SECONDS_FROM")
+_BOUNDS: Final = ("INT_MIN", "INT_MAX", "MAX_COMPACT_MINUTE", "MIN_COMPACT_SECOND")
 _KINDS: Final = kinds(load(WORKFLOW_EVENT))
+# At import, so that a schema without an encoding stops the start and not a message.
 _check_types(load(WORKFLOW_EVENT))
 encode_fields: Final = _compile_encoder()

@@ -1,7 +1,8 @@
-"""The routing table: the streams, which messages become their records, and their topics.
+"""The routing table: the streams, the messages that become their records, and their topics.
 
 A topic's name is the prefix, a dot and the stream's name. The prefix may hold ``{source}`` and ``{envType}``. Their
-values are known in advance (the sources' names, and the environments that a source allows), and so is every topic.
+values come from the settings (the sources' names, and the environments that a source allows), so that every topic is
+known at the start.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,13 +16,13 @@ from connector.message.schemas import FLAT_EVENT, INSTANCE_EVENT, TASK_EVENT, WO
 from connector.values import DEFAULT_SOURCE
 
 DEAD_LETTERS: Final = "dead-letters"
-"""The stream of requests that could not become records. It has no schema: a value is a request's bytes."""
+"""The stream of requests that could not become records. It has no schema: a value is the bytes of a request."""
 
 SOURCE: Final = "{source}"
 ENVIRONMENT: Final = "{envType}"
 
 ALL_ENVIRONMENTS: Final = "all"
-"""The value of ``{envType}`` in topics of dead letters, many of which name no environment, or a wrong one."""
+"""The value of ``{envType}`` in topics of dead letters, many of which name no valid environment."""
 
 _ONE_SOURCE: Final[Mapping[str, Sequence[str]]] = MappingProxyType({DEFAULT_SOURCE: ()})
 
@@ -31,10 +32,11 @@ class Stream:
     """A kind of record and its topic.
 
     Attributes:
-        name: As in ``WEDA_STREAMS`` and in the labels of metrics.
-        record_type: Full name of the Avro record.
-        message_types: The messages that become its records.
-        is_state: Only the last record of a key counts: the topic is compacted, and a deleted instance's value is null.
+        name: The name in ``WEDA_STREAMS`` and in the labels of metrics.
+        record_type: The full name of the Avro record.
+        message_types: The types of messages that become records of the stream.
+        is_state: Whether only the last record of a key counts: the topic is compacted, and a deleted instance's value
+            is null.
     """
 
     name: str
@@ -71,17 +73,18 @@ class Route:
 
     @property
     def subject(self) -> str:
-        """The name of the schema's versions in a registry."""
+        """The registry's name for the schema and its versions."""
         return f"{self.topic}-value"
 
 
 class Routes:
-    """The streams that are enabled, with their topics.
+    """The enabled streams with their topics.
 
     Args:
-        names: The streams.
-        prefix: The start of the topics' names; may hold ``{source}`` and ``{envType}``.
-        sources: Name → the environments that it allows; none means any, or WeDa's where the prefix holds ``{envType}``.
+        names: The names of the streams.
+        prefix: The prefix of the topics' names; may hold ``{source}`` and ``{envType}``.
+        sources: Source → the environments that it allows; an empty list means any, or WeDa's environments if the prefix
+            holds ``{envType}``.
     """
 
     def __init__(
@@ -93,14 +96,16 @@ class Routes:
         streams = [_BY_NAME[name] for name in names]
         self._prefix = prefix
         self._sources = {name: allowed_environments(prefix, allowed) for name, allowed in sources.items()}
-        scopes = [(name, each) for name, allowed in self._sources.items() for each in allowed or ("",)]
+        scopes = [(name, environment) for name, allowed in self._sources.items() for environment in allowed or ("",)]
+        # A dict, because scopes share a prefix that does not hold all placeholders.
         prefixes = dict.fromkeys(expand_prefix(prefix, *scope) for scope in scopes)
-        self._by_prefix = {one: _by_message_type(streams, one) for one in prefixes}
+        self._by_prefix = {expanded: _by_message_type(streams, expanded) for expanded in prefixes}
+        # A prefix without placeholders expands to itself, and `of` need not expand it for each message.
         self._is_fixed = prefix in self._by_prefix
-        self.all = tuple(_route(stream, one) for one in prefixes for stream in streams)
+        self.all = tuple(_route(stream, expanded) for expanded in prefixes for stream in streams)
 
     def of(self, message_type: str, source: str = DEFAULT_SOURCE, environment: str | None = None) -> tuple[Route, ...]:
-        """The routes of one message's records, in the order in which they are produced.
+        """Return the routes of a message's records, in the order in which the records are produced.
 
         Raises:
             Unconvertible: The source does not allow the environment (42201).
@@ -116,14 +121,14 @@ class Routes:
         return self._by_prefix[prefix][message_type]
 
     def dead_letter_topic(self, source: str) -> str:
-        """The topic of a source's dead letters."""
+        """Return the topic of a source's dead letters."""
         return f"{expand_prefix(self._prefix, source, ALL_ENVIRONMENTS)}.{DEAD_LETTERS}"
 
     def topic(self, stream: str, source: str = DEFAULT_SOURCE, environment: str = "prod") -> str:
-        """The topic of a stream for one source and environment, of the dead letters too.
+        """Return the topic of a stream, or of the dead letters, for one source and environment.
 
         Raises:
-            KeyError: There is no such stream.
+            KeyError: No stream has this name.
         """
         if stream == DEAD_LETTERS:
             return self.dead_letter_topic(source)
@@ -141,12 +146,18 @@ class Routes:
 
 
 def expand_prefix(prefix: str, source: str, environment: str) -> str:
-    """The prefix with its placeholders replaced."""
+    """Return the prefix with its placeholders replaced."""
     return prefix.replace(SOURCE, source).replace(ENVIRONMENT, environment)
 
 
 def allowed_environments(prefix: str, named: Sequence[str]) -> Sequence[str]:
-    """The environments that a source allows; empty means any."""
+    """Return the environments that a source allows; empty means any.
+
+    Args:
+        prefix: The prefix of the topics' names.
+        named: The environments in the source's settings.
+    """
+    # Topics are created at the start, so that a prefix with ``{envType}`` needs a closed list of environments.
     return named or (weda.ENVIRONMENTS if ENVIRONMENT in prefix else ())
 
 

@@ -1,6 +1,6 @@
-"""The Avro schemas of the records: each ``avro/<full.name>.avsc``, read once.
+"""Reads the Avro schemas of the records, ``avro/<full.name>.avsc``, once each.
 
-The files are the only definition of every field. Whatever other modules need to know about a field (its kind, the codes
+These files are the only definition of every field. What other modules need to know about a field (its kind, the codes
 of its dictionary) is read from them here; `avro/README.md` is generated from them too.
 """
 
@@ -22,12 +22,12 @@ INSTANCE_EVENT: Final = "io.weda.workflow.InstanceEvent"
 TASK_EVENT: Final = "io.weda.workflow.TaskEvent"
 FLAT_EVENT: Final = "io.weda.workflow.FlatEvent"
 WEDA_SCHEMAS: Final = (WORKFLOW_EVENT, INSTANCE_EVENT, TASK_EVENT)
-"""The schemas whose fields are WeDa's, in its names and shapes, and `CONNECTOR_FIELDS`."""
+"""The schemas that consist of WeDa's fields, with its names and shapes, and of `CONNECTOR_FIELDS`."""
 
 ALL: Final = (*WEDA_SCHEMAS, FLAT_EVENT)
 
 CONNECTOR_FIELDS: Final = ("source", "receivedAt", "ingestId", "extras")
-"""The fields that the connector adds to WeDa's; the last ones of each of `WEDA_SCHEMAS`."""
+"""The fields that the connector adds after WeDa's in each of `WEDA_SCHEMAS`."""
 
 Kind = Literal["string", "int", "boolean", "date", "maps"]
 
@@ -38,16 +38,16 @@ AVRO_TYPES: Final[Mapping[Kind, Any]] = {
     "date": {"type": "long", "logicalType": "timestamp-millis"},
     "maps": {"type": "array", "items": {"type": "map", "values": "string"}},
 }
-"""Kind → its type in the schemas, without the null beside it."""
+"""Kind → its Avro type in the schemas, without the union with null."""
 
 _KINDS: Final[Mapping[str, Kind]] = {json.dumps(declared): kind for kind, declared in AVRO_TYPES.items()}
 _CODES: Final = re.compile(r"Codes: (?P<codes>.+?)\. ")
-_NO_LETTERS: Final = re.compile(r"[^a-z0-9]+")
+_NOT_KEY_CHARS: Final = re.compile(r"[^a-z0-9]+")
 _NOT_BINARY: Final = frozenset({"doc", "default", "logicalType"})
 
 
 class Code(NamedTuple):
-    """An entry of an open dictionary: the number, WeDa's name for it, and what it means in English."""
+    """An entry of an open dictionary: the number, WeDa's name for it, and its meaning in English."""
 
     value: int
     name: str
@@ -55,8 +55,8 @@ class Code(NamedTuple):
 
     @property
     def key(self) -> str:
-        """The meaning as a name for code: ``approved_automatically``."""
-        return _NO_LETTERS.sub("_", self.meaning).strip("_")
+        """The meaning as an identifier: ``approved_automatically``."""
+        return _NOT_KEY_CHARS.sub("_", self.meaning).strip("_")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +65,9 @@ class Schema:
 
     Attributes:
         name: The full name, as in ``io.weda.workflow.TaskEvent``.
-        text: The schema as JSON on one line, documentation included: what a registry is given.
-        parsed: The schema for fastavro. It has no logical types, so that a time is an int of epoch milliseconds in
-            both directions; the bytes are the same.
+        text: The schema as JSON on one line, with documentation, as a registry gets it.
+        parsed: The schema for fastavro, without logical types, so that a time is an int of epoch milliseconds in both
+            directions; the bytes are the same.
         fingerprint: CRC-64-AVRO of the Parsing Canonical Form, 8 bytes little-endian, as in the single-object encoding.
         fields: The names of the fields in the order of the bytes.
     """
@@ -81,19 +81,19 @@ class Schema:
 
 @cache
 def load(full_name: str) -> Schema:
-    """The schema of one record type, read on the first call.
+    """Return the schema of a record type, read on the first call.
 
     Raises:
-        ConfigurationError: Its file is missing or is not the Avro schema of a record of that name.
+        ConfigurationError: The file is missing or is not the Avro schema of a record of that name.
     """
     return read(_folder() / f"{full_name}.avsc")
 
 
 def read(path: Path) -> Schema:
-    """The schema in the file ``<full.name>.avsc``, not cached: for released versions, which are elsewhere.
+    """Read the schema in a file ``<full.name>.avsc``, which may be a released version in another folder; not cached.
 
     Raises:
-        ConfigurationError: The file is missing or is not the Avro schema of a record that is named as the file is.
+        ConfigurationError: The file is missing or is not the Avro schema of a record with the file's name.
     """
     try:
         return _schema(json.loads(path.read_text(encoding="utf-8")), full_name=path.stem)
@@ -106,10 +106,10 @@ def read(path: Path) -> Schema:
 
 
 def parse(text: str) -> Schema:
-    """The schema in a text that came from outside, such as a registry.
+    """Parse a schema that comes from outside, such as from a registry.
 
     Raises:
-        Unreadable: It is not the Avro schema of a record.
+        Unreadable: The text is not the Avro schema of a record.
     """
     try:
         definition = json.loads(text)
@@ -121,12 +121,15 @@ def parse(text: str) -> Schema:
 
 @cache
 def released() -> Mapping[str, Mapping[str, Schema]]:
-    """Version of the connector → full name → the schema that it was released with, oldest first; never changed again.
+    """Return version of the connector → full name → the schema released with it, oldest version first.
 
     Raises:
-        ConfigurationError: A file among them is not the Avro schema of a record.
+        ConfigurationError: One of the files is not the Avro schema of a record.
     """
-    folders = sorted((_folder() / "released").iterdir(), key=lambda each: [int(part) for part in each.name.split(".")])
+    # As numbers: as text, 0.10.0 would come before 0.9.0.
+    folders = sorted(
+        (_folder() / "released").iterdir(), key=lambda folder: [int(part) for part in folder.name.split(".")]
+    )
     return MappingProxyType(
         {folder.name: {path.stem: read(path) for path in sorted(folder.glob("*.avsc"))} for folder in folders}
     )
@@ -134,32 +137,34 @@ def released() -> Mapping[str, Mapping[str, Schema]]:
 
 @cache
 def by_fingerprint() -> Mapping[bytes, Schema]:
-    """The schemas of all versions by the fingerprints that single-object bytes begin with."""
+    """Return the schemas of all versions by the fingerprint in the header of the single-object encoding."""
     older = [schema for version in released().values() for schema in version.values()]
     return MappingProxyType({schema.fingerprint: schema for schema in (*older, *map(load, ALL))})
 
 
 @cache
 def kinds(schema: Schema) -> Mapping[str, Kind]:
-    """Field → kind, over the fields that WeDa sends, in the schema's order: all but `CONNECTOR_FIELDS`.
+    """Return field → kind for the fields that WeDa sends, which are all but `CONNECTOR_FIELDS`, in the schema's order.
 
-    For `WEDA_SCHEMAS`. A ``date`` is an int of epoch milliseconds, ``maps`` a list of maps of strings.
+    Only for `WEDA_SCHEMAS`. A ``date`` is an int of epoch milliseconds, ``maps`` a list of maps of strings.
 
     Raises:
-        ConfigurationError: A field has a type that the connector has no conversion for.
+        ConfigurationError: The connector has no conversion to the type of a field.
     """
     definitions = json.loads(schema.text)["fields"]
-    return MappingProxyType({each["name"]: _kind(each) for each in definitions if each["name"] not in CONNECTOR_FIELDS})
+    return MappingProxyType(
+        {field["name"]: _kind(field) for field in definitions if field["name"] not in CONNECTOR_FIELDS}
+    )
 
 
 @cache
 def codes(schema: Schema, name: str) -> tuple[Code, ...]:
-    """The codes that WeDa documents for a field today; empty for a field that has no dictionary.
+    """Return the codes that WeDa documents for a field; empty for a field without a dictionary.
 
     Raises:
         KeyError: The schema has no such field.
     """
-    docs = {each["name"]: each["doc"] for each in json.loads(schema.text)["fields"]}
+    docs = {field["name"]: field["doc"] for field in json.loads(schema.text)["fields"]}
     match = _CODES.search(docs[name])
     if match is None:
         return ()
@@ -169,24 +174,24 @@ def codes(schema: Schema, name: str) -> tuple[Code, ...]:
 
 @cache
 def examples(schema: Schema) -> Mapping[str, Any]:
-    """Field → the example in its documentation, over the fields that WeDa sends; for `WEDA_SCHEMAS`.
+    """Return field → the example in its documentation, for the fields that WeDa sends; only for `WEDA_SCHEMAS`.
 
     Raises:
-        ValueError: An example is none of its field's type.
+        ValueError: An example is not JSON.
     """
-    docs = {each["name"]: each["doc"].rpartition(" Example: ")[2] for each in json.loads(schema.text)["fields"]}
+    docs = {field["name"]: field["doc"].rpartition(" Example: ")[2] for field in json.loads(schema.text)["fields"]}
     return MappingProxyType(
         {name: docs[name] if kind == "string" else json.loads(docs[name]) for name, kind in kinds(schema).items()}
     )
 
 
 def binary_type(kind: Kind) -> Any:
-    """The type of a kind as `Schema.parsed` has it: without the logical type."""
+    """Return the Avro type of a kind as in `Schema.parsed`, without the logical type."""
     return _binary(AVRO_TYPES[kind])
 
 
 def _folder() -> Path:
-    """The files' folder: inside the package if it was installed from a wheel, beside it in a checkout."""
+    """Return the folder of the schemas: inside the package in an installed wheel, beside it in a checkout."""
     package = Path(__file__).resolve().parents[1]
     installed = package / "avro"
     return installed if installed.is_dir() else package.parent / "avro"
@@ -201,12 +206,12 @@ def _schema(definition: Any, *, full_name: str) -> Schema:
         text=json.dumps(definition, ensure_ascii=False, separators=(",", ":")),
         parsed=parsed,
         fingerprint=bytes.fromhex(fingerprint(to_parsing_canonical_form(definition), "CRC-64-AVRO")),
-        fields=tuple(each["name"] for each in definition["fields"]),
+        fields=tuple(field["name"] for field in definition["fields"]),
     )
 
 
 def _binary(definition: Any) -> Any:
-    """The definition reduced to what determines the bytes: fastavro is faster with it, and leaves times as ints."""
+    """Reduce a definition to what determines the bytes: fastavro is faster with it, and leaves times as ints."""
     if isinstance(definition, list):
         return [_binary(branch) for branch in definition]
     if not isinstance(definition, dict):

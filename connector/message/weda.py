@@ -1,10 +1,10 @@
-"""WeDa's vocabulary: names and codes of its messages, and the answer it takes for success.
+"""WeDa's vocabulary: names and codes of its messages, and the answer that it takes for success.
 
-The paths, methods and HTTP headers are the connector's own choice: `connector.endpoints`.
+Paths, methods and HTTP headers are the connector's own choice and are in `connector.endpoints`.
 
-The fields and the dictionaries of codes are not here: `avro/*.avsc` defines them (see `connector.message.schemas`);
-only those fields and codes are here that the connector acts on. The simulator repeats these names on purpose: it plays
-WeDa and must not know what the connector expects. Of the schemas it takes the examples of fields that it does not know.
+`avro/*.avsc` defines all fields and dictionaries of codes (see `connector.message.schemas`); this module has only those
+that the connector acts on. The simulator repeats these names on purpose: it plays WeDa and must not know what the
+connector expects. For fields that it does not know, it sends the examples in the schemas.
 """
 
 from types import MappingProxyType
@@ -17,19 +17,19 @@ ENVELOPE: Final = "msgContext"
 """The member, form field or query parameter that holds the message."""
 
 TEMPLATE: Final = f'{{"{ENVELOPE}": {{{{params.{ENVELOPE}}}}}}}'
-"""The body template for WeDa's request. It is the only one that needs no encoding, which WeDa cannot do."""
+"""The body template for WeDa's request. The only template that works without encoding, which WeDa cannot do."""
 
 FORM: Final = "application/x-www-form-urlencoded"
 """The media type of a form with the message in `ENVELOPE`."""
 
 JSON_MEDIA_TYPES: Final = ("application/json", "text/plain", "application/octet-stream")
-"""What platforms declare a JSON body as."""
+"""The media types that platforms declare for a JSON body."""
 
 INSTANCE_ID: Final = "instanceId"
-"""The field of the instance, by which messages are kept in order."""
+"""The field with the instance's id; messages of one instance stay in order."""
 
 MESSAGE_ID: Final = "msgId"
-"""The field of the message's own id, by which a duplicate is known."""
+"""The field with the message's own id, part of its dedup key."""
 
 MESSAGE_TYPE: Final = "msgType"
 """The field that says what a message is about: `INSTANCE` or `TASK`."""
@@ -47,7 +47,7 @@ ENVIRONMENTS: Final = ("pre", "prod")
 """The values of ``envType``."""
 
 IdAndName = tuple[tuple[str, str], ...]
-"""The names of id and name in a map that has one person, or one node; other maps are id → name, of many."""
+"""Pairs of member names for id and name in a map of one person or node; other maps are id → name, of many."""
 
 PERSON: Final[IdAndName] = (("userId", "userName"), ("id", "name"))
 NODE: Final[IdAndName] = (("elementId", "elementName"), ("id", "name"))
@@ -58,12 +58,12 @@ STARTER: Final = "startUserMap"
 TURNED_TO: Final = "turnToUserMap"
 ADDED: Final = "addAssigneeMap"
 COPIED_TO: Final = "ccUserMap"
-"""The fields of maps that name nodes and persons."""
+"""The fields whose maps name nodes and persons."""
 
 PERSON_FIELDS: Final = MappingProxyType(
     {APPROVERS: "approver", STARTER: "starter", TURNED_TO: "turnedTo", ADDED: "added", COPIED_TO: "copiedTo"}
 )
-"""Field of maps of persons → what the names of its two columns in `flat` begin with."""
+"""Field of maps of persons → the prefix of its two columns in `flat`."""
 
 TODO: Final = 0
 """``action`` 待办: a task waits for somebody."""
@@ -132,5 +132,5 @@ def is_over(action: int | None, status: int | None) -> bool:
 
     A status that WeDa's page does not list, such as a suspended run, does not end it.
     """
-    # After a withdrawal a run may go on from its start. Only where the message has no status does the action tell.
+    # After a withdrawal a run may go on from its start, so that the action decides only if the message has no status.
     return status in _OVER or action in RUN_ENDS or (action == WITHDRAW and status is None)

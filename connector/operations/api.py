@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field
 
 from connector.intake.dead_letters import DeadLetter, Selection, from_record
 from connector.intake.reprocessing import MAX_ATTEMPTS, Listing, Progress
-from connector.message.events import MAX_IDENTIFIER
+from connector.message.events import MAX_IDENTIFIER_CHARS
 from connector.operations.context import Context
 from connector.operations.search import search
 from connector.text import text_or_base64
@@ -35,7 +35,7 @@ class Asked(BaseModel):
 
     text: str = Field(
         min_length=1,
-        max_length=MAX_IDENTIFIER,
+        max_length=MAX_IDENTIFIER_CHARS,
         description="An instanceId, a msgId, a part of a title, or the id of a request (X-Request-Id).",
     )
     since: int | None = Field(default=None, description="Received at this time or later, in epoch milliseconds.")

@@ -33,7 +33,7 @@ from connector.lookup.fixes import fix_of
 from connector.lookup.instances import figures
 from connector.lookup.instances import find as find_instances
 from connector.lookup.model import SearchReport
-from connector.message.events import MAX_IDENTIFIER
+from connector.message.events import MAX_IDENTIFIER_CHARS
 from connector.message.weda import TEMPLATE
 from connector.operations import api_docs, cards, charts, formats, pictures
 from connector.operations.api import find
@@ -242,7 +242,7 @@ class _Console:
 
     async def _instance(self, request: Request) -> Response:
         """One instance as a timeline, with what of it waits or is a dead letter; or whatever else is found."""
-        wanted = request.query_params.get("id", "").strip()[:MAX_IDENTIFIER]
+        wanted = request.query_params.get("id", "").strip()[:MAX_IDENTIFIER_CHARS]
         first = request.query_params.get("from", "")
         is_everywhere = "all" in request.query_params
         found, report, unreached = timeline.Timeline([], 0, None), SearchReport(wanted), ""

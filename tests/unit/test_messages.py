@@ -6,7 +6,7 @@ import time
 import pytest
 
 from connector.errors import EmptyBody, Unconvertible, Unreadable
-from connector.message.parsing import MAX_NESTING, MAX_TEXT, MAX_VALUES, BodyKind, is_overflow, load, parse
+from connector.message.parsing import MAX_NESTING, MAX_TEXT_CHARS, MAX_VALUES, BodyKind, is_overflow, load, parse
 
 FIELDS = {"msgType": "Task", "instanceId": "i-1", "action": 2}
 BARE = json.dumps(FIELDS)
@@ -65,8 +65,8 @@ def test_nothing_at_all_is_an_empty_body(body, kind):
         (40005, b'{"a":' + b"[" * MAX_NESTING + b"]" * MAX_NESTING + b"}"),
         (40006, b'{"msgId":' + b"9" * 4301 + b"}"),
         (40007, b'{"msgId":1,"a":[' + b"0," * MAX_VALUES + b"0]}"),
-        (40007, b'{"msgId":"' + b"x" * (MAX_TEXT + 1) + b'"}'),
-        (40007, b'{"msgId":1,"a":[{"' + b"x" * (MAX_TEXT + 1) + b'":1}]}'),
+        (40007, b'{"msgId":"' + b"x" * (MAX_TEXT_CHARS + 1) + b'"}'),
+        (40007, b'{"msgId":1,"a":[{"' + b"x" * (MAX_TEXT_CHARS + 1) + b'":1}]}'),
     ],
 )
 def test_each_way_of_being_unreadable_has_its_code(code, body):
@@ -197,7 +197,7 @@ def test_commas_and_brackets_in_text_are_no_members_and_no_elements():
 
 @pytest.mark.parametrize("shape", [lambda text: text, lambda text: json.dumps({"msgContext": text})])
 def test_an_envelope_may_be_longer_than_a_text_in_it(shape):
-    text = "x" * MAX_TEXT
+    text = "x" * MAX_TEXT_CHARS
     body = shape(json.dumps({"msgType": "Task", "instanceId": "i-1", "comment": text})).encode()
 
     assert read(body).fields["comment"] == text

@@ -11,7 +11,7 @@ import pytest
 from connector.consuming import Person, persons
 from connector.errors import ConfigurationError, Unconvertible, Unreadable
 from connector.message import records
-from connector.message.events import IDENTIFIERS, MAX_IDENTIFIER, convert, readable_instance_id
+from connector.message.events import IDENTIFIERS, MAX_IDENTIFIER_CHARS, convert, readable_instance_id
 from connector.message.flat import FlatType
 from connector.message.headers import headers, timestamp_text
 from connector.message.parsing import BodyKind, parse
@@ -148,7 +148,7 @@ def test_the_trace_context_is_passed_on():
         (42204, {"taskMap": "x"}),
         (42205, {"comment": "\ud800"}),
         (42206, {"startTime": -1}),
-        *((42207, {name: "x" * (MAX_IDENTIFIER + 1)}) for name in ("instanceId", *IDENTIFIERS)),
+        *((42207, {name: "x" * (MAX_IDENTIFIER_CHARS + 1)}) for name in ("instanceId", *IDENTIFIERS)),
     ],
 )
 def test_each_way_of_being_unconvertible_has_its_code(code, fields):
@@ -160,9 +160,9 @@ def test_each_way_of_being_unconvertible_has_its_code(code, fields):
 
 @pytest.mark.parametrize("name", ["instanceId", *IDENTIFIERS])
 def test_an_identifier_is_taken_up_to_its_bound_and_reported_without_its_text_beyond(name):
-    assert event(**{name: "同" * MAX_IDENTIFIER}).fields[name] == "同" * MAX_IDENTIFIER
+    assert event(**{name: "同" * MAX_IDENTIFIER_CHARS}).fields[name] == "同" * MAX_IDENTIFIER_CHARS
     with pytest.raises(Unconvertible, match=f"^{name} has more than 1024 characters: send it as WeDa made it$"):
-        event(**{name: "同" * (MAX_IDENTIFIER + 1)})
+        event(**{name: "同" * (MAX_IDENTIFIER_CHARS + 1)})
 
 
 @pytest.mark.parametrize("name", ["action", "isCcTask", "startTime", "taskMap"])

@@ -56,7 +56,7 @@ REFUSED: Final[Mapping[int, tuple[BodyKind, bytes]]] = MappingProxyType(
         42204: (BodyKind.JSON, _task('"action":"approve"')),
         42205: (BodyKind.JSON, _task(r'"comment":"\ud800"')),
         42206: (BodyKind.JSON, _task('"startTime":"1969-12-31"')),
-        42207: (BodyKind.JSON, _task(f'"msgId":"{"0" * (events.MAX_IDENTIFIER + 1)}"')),
+        42207: (BodyKind.JSON, _task(f'"msgId":"{"0" * (events.MAX_IDENTIFIER_CHARS + 1)}"')),
     }
 )
 """Code → a request that is answered with it, by what is in its body."""
