@@ -1,9 +1,9 @@
 """The demo: a connector, a simulated WeDa platform and a reader of its events, in one process.
 
-- `connector.demo.options`: its options.
+- `connector.demo.options`: the options, and the settings and the plan that follow from them.
 - `connector.demo.runner`: starts the parts, and stops them in order; `connector.demo.reader`: follows the events.
-- `connector.demo.state`: what it knows; `connector.demo.ledger`: what was sent against what appeared in Kafka.
-- `connector.demo.view`: what it prints.
+- `connector.demo.state`: the state to show; `connector.demo.ledger`: compares what was sent with what is in Kafka.
+- `connector.demo.view`: prints the output.
 """
 
 from connector.demo.options import Options

@@ -1,4 +1,4 @@
-"""The ledger of a demo: what was sent and answered, against what appeared in the events topic. Pure."""
+"""The ledger of a demo: compares what was sent and answered with what appeared in the events topic. Pure."""
 
 from collections import OrderedDict
 from dataclasses import dataclass, field
@@ -7,25 +7,26 @@ from typing import Final
 from connector.simulator import Answer, Outcome
 from connector.simulator.sender import RETRYABLE
 
-MOST_UNKNOWN: Final = 1_000
-"""Most unknown instances kept: the answer of one of ours may arrive after its record."""
+MAX_UNKNOWN: Final = 1_000
+"""The limit on unknown instances: a record of one of ours may be read before the answer arrives."""
 
-MOST_SETTLED: Final = 4_096
-"""Most settled instances of ours kept."""
+MAX_SETTLED: Final = 4_096
+"""The limit on remembered instances that are settled."""
 
-_MOST_AHEAD: Final = 10  # one message of an instance is sent at a time, so that hardly one is ahead of its answer
+# The simulator sends one message of an instance at a time, so that more unanswered ones are another sender's.
+_MAX_AHEAD: Final = 10
 
 
 @dataclass(slots=True)
 class _Instance:
-    """One instance on its way.
+    """An instance that is not settled.
 
     Attributes:
-        places: Place in the instance of each answered message, by message id.
-        awaited: Accepted messages that have not appeared.
-        appeared: Message ids in the order of their first appearance.
-        uncertain: Messages that were never answered, and have not appeared: they still may.
-        is_ended: Nothing more of it will be sent.
+        places: Id of an answered message → its place in the instance.
+        awaited: Ids of accepted messages that have not appeared.
+        appeared: Ids of messages in the order of their first appearance.
+        uncertain: Ids of messages that were never answered and have not appeared, but still may.
+        is_ended: Whether nothing more of the instance will be sent.
     """
 
     places: dict[str, int] = field(default_factory=dict)
@@ -40,7 +41,7 @@ class _Instance:
 
     @property
     def out_of_order(self) -> int:
-        """Messages that appeared after a later one."""
+        """The number of messages that appeared after a later one."""
         furthest, late = -1, 0
         for place in (self.places[message] for message in self.appeared if message in self.places):
             late += place < furthest
@@ -49,15 +50,15 @@ class _Instance:
 
 
 class Ledger:
-    """Counts distinct messages; an instance is kept until it has ended and everything accepted of it has appeared.
+    """Counts distinct messages; keeps an instance until it has ended and all its accepted messages have appeared.
 
     Answers and appearances may come in any order. Messages that others send to the same topic do not count.
 
     Attributes:
-        sent: Messages sent.
-        accepted: Those that were answered with code 0.
-        published: Sent messages that are in the events topic.
-        ended: Instances of which nothing more will be sent.
+        sent: The number of messages sent.
+        accepted: The number of messages answered with code 0.
+        published: The number of sent messages that are in the events topic.
+        ended: The number of instances of which nothing more will be sent.
     """
 
     def __init__(self) -> None:
@@ -72,38 +73,39 @@ class Ledger:
 
     @property
     def lost(self) -> int:
-        """Accepted messages that are not in the events topic, or not yet."""
-        return sum(len(each.awaited) for each in self._instances.values())
+        """The number of accepted messages that are not, or not yet, in the events topic."""
+        return sum(len(instance.awaited) for instance in self._instances.values())
 
     @property
     def out_of_order(self) -> int:
-        """Messages that appeared after a later one of the same instance."""
-        return self._settled_out_of_order + sum(each.out_of_order for each in self._instances.values())
+        """The number of messages that appeared after a later one of the same instance."""
+        return self._settled_out_of_order + sum(instance.out_of_order for instance in self._instances.values())
 
     @property
     def is_sound(self) -> bool:
-        """Whether something was published, nothing is lost, and all of it is in order."""
+        """Whether messages were published, none is lost, and all are in order."""
         return self.published > 0 and self.lost == 0 and self.out_of_order == 0
 
     def counts(self) -> dict[str, int]:
-        """The numbers by name, as the demo's last line has them."""
+        """Return name → number, as in the demo's last line."""
         return {name: getattr(self, name) for name in ("sent", "accepted", "published", "lost", "out_of_order")}
 
     def is_ours(self, instance_id: str) -> bool:
-        """Whether a message of the instance was sent by this demo and answered, lately at least."""
+        """Whether this demo sent a message of the instance and got an answer; old instances are forgotten."""
         return instance_id in self._instances or instance_id in self._settled
 
     def is_open(self, instance_id: str) -> bool:
-        """Whether more of the instance is expected."""
+        """Whether more answers or records of the instance are expected."""
         return instance_id in self._instances
 
     def answered(self, answer: Answer) -> None:
-        """Note a message's outcome."""
+        """Count the outcome of a message."""
         instance = self._of(answer.instance_id)
         message_id = answer.message["msgId"]
         instance.places[message_id] = answer.seq
         self.sent += 1
         self.accepted += answer.outcome is Outcome.ACCEPTED
+        # The reader may be faster than the answer: then `appeared` could not yet count the record as ours.
         if message_id in instance.appeared:
             self.published += 1
         elif answer.outcome is Outcome.ACCEPTED:
@@ -116,12 +118,13 @@ class Ledger:
         self._settle(answer.instance_id, instance)
 
     def appeared(self, instance_id: str, message_id: str) -> None:
-        """Note a record of the events topic; those of one instance come in the topic's order."""
+        """Count a record of the events topic; those of one instance come in the topic's order."""
+        # Nothing more of it is expected, so that this is another sender's record or one that was read again.
         if instance_id in self._settled:
             return
         instance = self._instances.get(instance_id) or self._unknown_instance(instance_id)
         is_answered = message_id in instance.places
-        is_full = not is_answered and len(instance.appeared) - len(instance.places) >= _MOST_AHEAD
+        is_full = not is_answered and len(instance.appeared) - len(instance.places) >= _MAX_AHEAD
         if message_id in instance.appeared or is_full:
             return
         instance.appeared[message_id] = None
@@ -137,22 +140,22 @@ class Ledger:
         return self._instances[instance_id]
 
     def _unknown_instance(self, instance_id: str) -> _Instance:
-        if len(self._unknown) >= MOST_UNKNOWN and instance_id not in self._unknown:
+        if len(self._unknown) >= MAX_UNKNOWN and instance_id not in self._unknown:
             self._unknown.popitem(last=False)
         return self._unknown.setdefault(instance_id, _Instance())
 
     def _settle(self, instance_id: str, instance: _Instance) -> None:
-        """Keep the numbers of an instance that is complete, and forget the rest."""
+        """Move an instance that is complete to the settled ones, of which only the numbers are kept."""
         if not instance.is_settled:
             return
         del self._instances[instance_id]
         self._settled_out_of_order += instance.out_of_order
         self._settled[instance_id] = None
-        if len(self._settled) > MOST_SETTLED:
+        if len(self._settled) > MAX_SETTLED:
             self._settled.popitem(last=False)
 
 
 def _is_last(answer: Answer) -> bool:
-    """Whether the platform sends nothing more of the instance: its end, or a message that it gave up."""
+    """Whether the platform sends nothing more of the instance: it has ended, or the platform gave up on a message."""
     has_given_up = answer.outcome is not Outcome.ACCEPTED and (answer.status is None or answer.status in RETRYABLE)
     return has_given_up or answer.seq + 1 == answer.total

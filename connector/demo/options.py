@@ -1,4 +1,4 @@
-"""The options of a demo, and the settings and the plan that follow from them."""
+"""The options of a demo, from which the connector's settings and the simulator's plan follow."""
 
 import os
 import socket
@@ -11,34 +11,34 @@ from connector.settings import EMBEDDED, Settings, environment_name
 from connector.simulator import Plan, Shape, runs
 
 READABLE_RATE: Final = 20.0
-"""Messages a second that people can follow."""
+"""Messages a second that people can follow on the screen."""
 
 BRISK_RATE: Final = 50.0
-"""Messages a second of a demo that has a number of instances and no end in time."""
+"""Messages a second of a demo with a number of instances but no end in time."""
 
 _HOST: Final = "127.0.0.1"
 _PORT: Final = 8080
 _OPERATIONS_PORT: Final = 9464
-_SHARE_FOR_SENDING: Final = 0.5
+_SENDING_SHARE: Final = 0.5  # of the demo's seconds, in which all messages are to be sent
 _SAMPLED_RUNS: Final = 20
-_FEWEST_AT_ONCE: Final = 4
-_MOST_AT_ONCE: Final = 64
+_MIN_CONCURRENCY: Final = 4
+_MAX_CONCURRENCY: Final = 64
 _SHUTDOWN_SECONDS: Final = 5
 _PROPERTIES: Final = environment_name("kafka.properties")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """One demo.
+    """The options of one demo.
 
     Attributes:
-        seed: The same seed plays the same instances.
-        instances: How many in total; None: endless.
-        rate: Messages a second, 0: as fast as possible; None chooses one.
-        seconds: When it stops by itself; None: on a signal only.
-        bootstrap_servers: Brokers as ``host:port``; None means the embedded broker.
-        shape: Format of the request body.
-        port: Port of the receiver; None: the default one if it is free, else any.
+        seed: The seed of the instances; the same seed plays the same ones.
+        instances: The number of instances in total; None: no end.
+        rate: Messages a second; 0: as fast as possible; None: chosen from the other options.
+        seconds: The seconds after which the demo stops; None: it stops only on a signal.
+        bootstrap_servers: The brokers as ``host:port``; None: the embedded broker.
+        shape: The shape of the request bodies.
+        port: The receiver's port; None: the default port if it is free, otherwise any free one.
     """
 
     seed: int
@@ -55,16 +55,16 @@ class Options:
         return self.bootstrap_servers in (None, EMBEDDED)
 
     def settings(self, folder: Path) -> Settings:
-        """The connector's settings, the journal in ``folder``.
+        """Return the connector's settings, with the journal in ``folder``.
 
-        Of the user's environment only the Kafka properties count, and only for brokers of the user's.
+        Of the user's environment only the Kafka properties apply, and only to the user's own brokers.
 
         Raises:
             ConfigurationError: A property or an address is wrong.
         """
-        of_kafka = {name: text for name, text in os.environ.items() if name.startswith(_PROPERTIES)}
+        kafka_properties = {name: text for name, text in os.environ.items() if name.startswith(_PROPERTIES)}
         return Settings.load(
-            environment={} if self.is_embedded else of_kafka,
+            environment={} if self.is_embedded else kafka_properties,
             flags={
                 "kafka.bootstrap_servers": self.bootstrap_servers or EMBEDDED,
                 "receiver.host": _HOST,
@@ -78,7 +78,7 @@ class Options:
         )
 
     def plan(self, url: str) -> Plan:
-        """What the simulated platform plays against the address ``url``.
+        """Return the plan of the platform that is simulated against the address ``url``.
 
         Raises:
             ConfigurationError: A number is out of range.
@@ -99,23 +99,23 @@ class Options:
             return READABLE_RATE
         if self.seconds is None:
             return BRISK_RATE
-        return max(READABLE_RATE, self._messages_expected(self.instances) / (self.seconds * _SHARE_FOR_SENDING))
+        return max(READABLE_RATE, self._messages_expected(self.instances) / (self.seconds * _SENDING_SHARE))
 
     def _messages_expected(self, instances: int) -> float:
-        """About how many messages so many instances have; exact where they are few."""
+        """Estimate the number of messages of some instances; exact for a few."""
         lengths = [len(run.messages) for run in islice(runs(self.seed, instances, 0), _SAMPLED_RUNS)]
         return instances * sum(lengths) / max(len(lengths), 1)
 
 
 def _instances_at_once(rate: float) -> int:
-    """Enough instances to reach the rate at about two messages a second each."""
+    """Return enough instances to reach the rate at about two messages a second each."""
     if rate == 0:
-        return _MOST_AT_ONCE
-    return min(max(int(rate / 2), _FEWEST_AT_ONCE), _MOST_AT_ONCE)
+        return _MAX_CONCURRENCY
+    return min(max(int(rate / 2), _MIN_CONCURRENCY), _MAX_CONCURRENCY)
 
 
 def _free_or_any(port: int) -> int:
-    """The port, or 0 (any free one) if it is in use."""
+    """Return the port, or 0 (any free one) if it is in use."""
     try:
         socket.create_server((_HOST, port)).close()
     except OSError:

@@ -1,4 +1,4 @@
-"""Follows the events topic in a thread, and passes what it reads to the event loop."""
+"""Follows the events topic in a thread, and passes its records to the event loop."""
 
 import asyncio
 import time
@@ -16,7 +16,7 @@ _QUIET_SECONDS: Final = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One record of the events topic: its partition and offset, and its fields."""
+    """A record of the events topic: its partition, offset and fields."""
 
     partition: int
     offset: int
@@ -24,13 +24,13 @@ class Event:
 
 
 class Reader:
-    """Reads one topic from where it ends now, or from its beginning if it appears later.
+    """Reads a topic from its present end, or from its beginning if the topic is created later.
 
     Args:
-        bootstrap_servers: Brokers as ``host:port``, comma-separated.
-        properties: librdkafka properties as the settings have checked them.
+        bootstrap_servers: The brokers as ``host:port``, comma-separated.
+        properties: The librdkafka properties, checked by the settings.
         topic: The events topic.
-        take: Called on the event loop with each event.
+        take: The callback for each event, called on the event loop.
     """
 
     def __init__(
@@ -44,10 +44,10 @@ class Reader:
         self._reader = TopicReader(bootstrap_servers, properties, topic, is_stopped=self._is_over)
 
     async def follow(self, started: asyncio.Event) -> None:
-        """Read until `end` was called and no record has come for half a second since.
+        """Read until `end` was called and no record has come for half a second.
 
         Args:
-            started: Set once it is settled from where on the topic is read.
+            started: An event that is set once the position in the topic is fixed.
 
         Raises:
             OutsideUnreachable: No broker answers at the start.
@@ -57,7 +57,7 @@ class Reader:
         await asyncio.to_thread(self._follow, loop, started)
 
     def end(self) -> None:
-        """Let `follow` return once it has read what is in the topic."""
+        """Let `follow` return once it has read the records in the topic."""
         self._is_ending = True
 
     def _follow(self, loop: asyncio.AbstractEventLoop, started: asyncio.Event) -> None:
@@ -65,6 +65,7 @@ class Reader:
             exists = bool(self._reader.partitions())
             if exists:
                 self._reader.assign(from_beginning=False, back=0)
+            # Only now may messages be sent: the reader would miss those before its position.
             loop.call_soon_threadsafe(started.set)
             if not exists:
                 self._reader.await_topic()
@@ -72,7 +73,7 @@ class Reader:
             for message in self._reader.messages(until_end=False):
                 self._read_at = time.monotonic()
                 record = decode_record(EVENTS, self._topic, message)
-                if isinstance(record.value, dict):  # else no schema of ours reads it: it is another sender's
+                if isinstance(record.value, dict):  # otherwise another sender's, which no schema of ours decodes
                     loop.call_soon_threadsafe(self._take, Event(record.partition, record.offset, record.value))
 
     def _is_over(self) -> bool:

@@ -1,4 +1,4 @@
-"""The demo: start the parts, run them, stop them in order, report the counts."""
+"""Runs the demo: starts the parts, stops them in order, and returns the counts."""
 
 import asyncio
 import tempfile
@@ -34,7 +34,7 @@ _T = TypeVar("_T")
 
 
 async def run(options: Options) -> DemoState:
-    """Run a demo until its seconds are over, or SIGINT or SIGTERM; the ledger of its state is complete then.
+    """Run a demo until its seconds are over or a SIGINT or SIGTERM arrives, and return its state with the final ledger.
 
     Raises:
         ConfigurationError: An option, a port or a Kafka property makes no sense.
@@ -52,7 +52,7 @@ async def run(options: Options) -> DemoState:
 
 
 async def _reach(settings: Settings) -> None:
-    """Check that the brokers are reachable: a connector alone would wait for them, and journal."""
+    """Check that the brokers are reachable; the connector itself would wait for them, and journal."""
     admin = TopicAdmin(settings.kafka.bootstrap_servers or "", settings.kafka.properties)
     await asyncio.to_thread(admin.brokers, REACH_SECONDS)
 
@@ -68,7 +68,7 @@ async def _started(settings: Settings) -> AsyncIterator[Connector]:
 
 
 class _Demo:
-    """The parts that run beside a connector that is up."""
+    """The parts that run beside a started connector."""
 
     def __init__(self, options: Options, settings: Settings, connector: Connector, ended: asyncio.Event) -> None:
         self._options = options
@@ -79,7 +79,7 @@ class _Demo:
         self._tasks: set[asyncio.Task[Any]] = set()
 
     async def run(self) -> DemoState:
-        """From the first message to the last event; the connector is still up afterwards."""
+        """Run the demo from the first message to the last event; the connector is still up afterwards."""
         plan = self._options.plan(self._connector.url)
         topic = Routes(STREAMS, self._settings.topics.prefix).topic(EVENTS)
         servers, properties = self._connector.bootstrap_servers, self._settings.kafka.properties
@@ -105,23 +105,24 @@ class _Demo:
     async def _play(self, plan: Plan, reader: Reader, view: View) -> None:
         stop = asyncio.Event()
         started = asyncio.Event()
+        # The reader is at its position before the first message is sent, and misses none.
         following = self._task(reader.follow(started))
         await self._until_reading(following, started)
         showing = self._task(self._keep_showing(view))
         playing = self._task(play(plan, on_answer=self._state.answered, stop=stop))
         playing.add_done_callback(lambda _: self._note_that_all_ended())
         await supervision.is_set_within(self._ended, self._options.seconds)
-        # 1. Nothing new is sent. When time is up the plan ends by itself, and what is in flight is still answered.
+        # 1. Send nothing new. When time is up the plan ends by itself, and messages in flight are still answered.
         if not self._ended.is_set():
             await asyncio.wait({playing}, timeout=_IN_FLIGHT_SECONDS)
         stop.set()
         await playing
-        # 2. What was accepted is published and read, if that takes no longer than people wait.
+        # 2. Wait until everything accepted is published and read, but no longer than people would.
         self._state.note = "ending: waiting until everything accepted is in Kafka"
         await self._all_appeared(following)
-        # 3. The reader reads to the topic's end: later records could still be out of order.
+        # 3. Let the reader reach the topic's end: later records could still be out of order.
         reader.end()
-        with suppress(TimeoutError, OutsideUnreachable):  # the ledger shows what is missing then
+        with suppress(TimeoutError, OutsideUnreachable):  # then the ledger shows what is missing
             await asyncio.wait_for(following, _CATCH_UP_SECONDS)
         showing.cancel()
         with suppress(asyncio.CancelledError):
@@ -129,7 +130,7 @@ class _Demo:
 
     @staticmethod
     async def _until_reading(following: "asyncio.Task[None]", started: asyncio.Event) -> None:
-        """Wait until the topic is being read; raises the error that ended the reading before that."""
+        """Wait until the topic is being read; raise the error if reading failed before that."""
         waiting = asyncio.create_task(started.wait())
         await asyncio.wait({following, waiting}, return_when=asyncio.FIRST_COMPLETED)
         waiting.cancel()
@@ -156,7 +157,7 @@ class _Demo:
             self._state.note = f"all {instances} instances have ended; the connector stays up {until}"
 
     def _task(self, work: Coroutine[Any, Any, _T]) -> "asyncio.Task[_T]":
-        """A task whose failure ends the demo; awaiting it raises the error."""
+        """Start a task whose failure ends the demo; awaiting the task raises the error."""
         task = asyncio.create_task(work)
         task.add_done_callback(self._end_on_failure)
         self._tasks.add(task)

@@ -1,4 +1,4 @@
-"""What a demo prints: where it is, the events of one instance after the other, counts, and a summary."""
+"""Prints the output of a demo: addresses, the events of one instance after another, counts, and a summary."""
 
 import shlex
 import sys
@@ -31,13 +31,13 @@ _OWN_MESSAGE: Final = {
 
 
 def print_now(text: str) -> None:
-    """Print and flush."""
+    """Print a line and flush, so that it appears at once in a pipe too."""
     sys.stdout.write(f"{text}\n")
     sys.stdout.flush()
 
 
 def introduction(url: str, operations_url: str, bootstrap_servers: str, seed: int, *, is_embedded: bool) -> str:
-    """The addresses, and a message to send."""
+    """Return the addresses of the demo, and a message to send."""
     broker = "in memory, gone with this demo" if is_embedded else "yours; what the demo publishes stays there"
     message = msgspec.json.encode({weda.ENVELOPE: _OWN_MESSAGE}).decode()
     return "\n".join(
@@ -58,7 +58,7 @@ def introduction(url: str, operations_url: str, bootstrap_servers: str, seed: in
 
 
 class View:
-    """Prints what is new, without colour."""
+    """Prints new events, notes and counts, without colour."""
 
     def __init__(self, state: DemoState) -> None:
         self._state = state
@@ -66,10 +66,10 @@ class View:
         self._noted = ""
 
     def show(self, backlog: int) -> None:
-        """Print what is new: events, a note, and every few seconds the counts.
+        """Print new events, a new note, and every few seconds the counts.
 
         Args:
-            backlog: Messages in the journal.
+            backlog: The number of messages in the journal.
         """
         for new in self._state.new_events():
             sender = "instance" if new.is_own else "another sender's"
@@ -83,7 +83,7 @@ class View:
 
 
 def summary(state: DemoState) -> str:
-    """The numbers of a demo that has ended, in words."""
+    """Return the numbers of a demo that has ended, in words."""
     ledger = state.ledger
     fast, slow = (state.latency(share) * 1000 for share in (0.5, 0.99))
     lines = [
@@ -114,7 +114,7 @@ def _line(event: Event) -> str:
 
 
 def _step(value: Mapping[str, Any]) -> str:
-    """What happened, in WeDa's words: 同意 · 财务复核 · 已处理 · “同意，请尽快办理。”."""
+    """Describe an event in WeDa's words: 同意 · 财务复核 · 已处理 · “同意，请尽快办理。”."""
     status = value["taskStatusName"] or value["instanceStatusName"]
     parts = (value["actionName"] or value["action"], value["elementName"], status)
     comment = [f"“{one_line(value['comment'], _MAX_CHARS)}”"] if value["comment"] else []

@@ -1,12 +1,12 @@
 """Plays a WeDa platform: whole process runs, sent over HTTP as WeDa would send them.
 
-- `connector.simulator.plan`: what to play.
-- `connector.simulator.runs`: the messages of instances, the same for the same seed, from
+- `connector.simulator.plan`: the options of a simulation.
+- `connector.simulator.runs`: generates the messages of instances, the same for the same seed, from
   `connector.simulator.processes`, `connector.simulator.scenarios` and `connector.simulator.dictionaries`, written by
   `connector.simulator.messages`.
-- `connector.simulator.shapes`: gives a message one of WeDa's body shapes.
-- `connector.simulator.sender`: sends them, at the pace of `connector.simulator.pace`.
-- `connector.simulator.ledger`: what was sent and answered.
+- `connector.simulator.shapes`: writes a message in one of WeDa's body shapes.
+- `connector.simulator.sender`: sends the messages, at the pace of `connector.simulator.pace`.
+- `connector.simulator.ledger`: records what was sent and answered.
 """
 
 from connector.simulator.plan import Plan

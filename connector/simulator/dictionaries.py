@@ -1,11 +1,11 @@
-"""WeDa's codes and their names, as its page on 流程消息订阅 lists them, and some that it does not list."""
+"""WeDa's codes and their names as listed on its page 流程消息订阅, and some that the page does not list."""
 
 from enum import IntEnum
 from typing import Final
 
 
 class Action(IntEnum):
-    """What was done to an instance or a task; the page leaves 10-12 and 14 unassigned."""
+    """What was done to an instance or a task; WeDa's page leaves 10-12 and 14 unassigned."""
 
     TODO = 0
     SUBMIT = 1
@@ -17,7 +17,7 @@ class Action(IntEnum):
     ADD_ASSIGNEE = 7
     TERMINATE = 8
     SKIP = 9
-    UNLISTED_URGE = 14
+    UNLISTED_URGE = 14  # UNLISTED: not on the page, so that the connector meets codes that it does not know
     HANDLE = 13
     NODE_COPY = 15
     VOID = 16
@@ -108,4 +108,4 @@ TASK_STATUS_AFTER: Final = {
     Action.NODE_COPY: TaskStatus.COPIED,
     Action.APPROVAL_COPY: TaskStatus.COPIED,
 }
-"""Every other action leaves its task done."""
+"""Action → the state in which it leaves its task; after every other action the task is done."""

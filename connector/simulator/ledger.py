@@ -1,4 +1,4 @@
-"""The ledger of a simulation: what was sent, and what was answered, one JSON object a line."""
+"""The ledger of a simulation: every message sent and its answers, as one JSON object a line."""
 
 from pathlib import Path
 from types import TracebackType
@@ -10,9 +10,9 @@ import msgspec
 class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     """One HTTP call.
 
-    Times are epoch seconds on a clock that never steps back within one run: ``sent_at`` was read before the call
-    and ``answered_at`` after the whole answer, so A was answered before B was sent where A's is the smaller.
-    ``message`` is the answer's, if any; ``error`` (connect, timeout, reset, stopped) is set where no answer came;
+    Times are epoch seconds on a clock that never steps back within one run. ``sent_at`` is read before the call and
+    ``answered_at`` after the whole answer: A was answered before B was sent if A's ``answered_at`` is the smaller.
+    ``message`` is the answer's, or None; ``error`` (connect, timeout, reset, stopped) says why no answer came;
     ``repeat`` marks the second sending of an accepted message; ``retry_after`` is in seconds.
     """
 
@@ -38,9 +38,9 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, rename={"instance_id": "i
 
 
 class Ledger:
-    """Appends entries to a file, each flushed as it is written; without a path it writes nothing.
+    """Appends entries to a file, flushing each one; without a path it writes nothing.
 
-    Raises ``OSError`` where the file cannot be written.
+    Raises ``OSError`` if the file cannot be written.
     """
 
     def __init__(self, path: Path | None) -> None:
@@ -57,4 +57,5 @@ class Ledger:
         """Append one line."""
         if self._file:
             self._file.write(msgspec.json.encode(entry) + b"\n")
+            # A simulation may be killed, and what it has sent must be in the ledger then.
             self._file.flush()

@@ -1,8 +1,8 @@
 """Writes a step as the message that WeDa would send: every field, in all the loose forms that WeDa may use.
 
-A field without a value is missing, null or an empty string; ints may be strings; a date has one of the forms of
-``DATE_FORMS``; people are a list of maps or, as the newer edition of WeDa's page says, one bare map of id → name. A
-field of the schema that no step gives a value has its documentation's example in every message.
+A field without a value is missing, null or an empty string; an int may be a string; a date has one of the forms of
+``DATE_FORMS``; people are a list of maps or, as in the newer edition of WeDa's page, one bare map of id → name. A field
+of the schema that steps know nothing about has the example from its documentation in every message.
 """
 
 from collections.abc import Callable, Iterable
@@ -33,14 +33,14 @@ SHARE_OF_BARE_MAPS: Final = 0.25
 SHARE_OF_ODD_MAP_VALUES: Final = 0.04
 SHARE_OF_UNKNOWN_FIELDS: Final = 0.05
 SHARE_OF_MISSING: Final = 0.6
-SHARE_OF_NULL: Final = 0.85  # cumulative: what is left is the empty string
+SHARE_OF_NULL: Final = 0.85  # cumulative; the rest is the empty string
 
 OPEN_TASK_STATUSES: Final = frozenset({TaskStatus.OPEN, TaskStatus.PASSED_ON})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InstanceFields:
-    """What all messages of one instance have in common; ``start_ms`` is epoch milliseconds."""
+    """The fields that all messages of one instance share; ``start_ms`` is epoch milliseconds."""
 
     instance_id: str
     process: Process
@@ -56,12 +56,13 @@ def write(step: Step, instance: InstanceFields, random: Random) -> Message:
     """Return the message of one step; the same state of `random` gives the same message."""
     fields = _common(step, instance, random)
     if step.msg_type == "Instance":
-        fields |= _of_instance(step, random)
-        known = examples(load(INSTANCE_EVENT))
+        fields |= _instance_fields(step, random)
+        fallbacks = examples(load(INSTANCE_EVENT))
     else:
-        fields |= _of_task(step, instance, random)
-        known = examples(load(TASK_EVENT))
-    fields |= {name: value for name, value in known.items() if name not in fields}
+        fields |= _task_fields(step, instance, random)
+        fallbacks = examples(load(TASK_EVENT))
+    # Fields that were added to the schema are sent too, before the simulator gets values of their own for them.
+    fields |= {name: value for name, value in fallbacks.items() if name not in fields}
     if random.random() < SHARE_OF_UNKNOWN_FIELDS:
         name, value = random.choice(UNKNOWN_FIELDS)
         fields[name] = value
@@ -100,7 +101,7 @@ def _common(step: Step, instance: InstanceFields, random: Random) -> Message:
     }
 
 
-def _of_instance(step: Step, random: Random) -> Message:
+def _instance_fields(step: Step, random: Random) -> Message:
     return {
         "elementMap": _map(((step.node.id, step.node.name),), ("elementId", "elementName"), random),
         "instanceStatus": _int(step.status, random),
@@ -108,7 +109,7 @@ def _of_instance(step: Step, random: Random) -> Message:
     }
 
 
-def _of_task(step: Step, instance: InstanceFields, random: Random) -> Message:
+def _task_fields(step: Step, instance: InstanceFields, random: Random) -> Message:
     status = TASK_STATUS_AFTER.get(step.action, TaskStatus.DONE)
     node_type, node_type_name = step.node.type.value
     task_id = f"{instance.instance_id[:8]}-{step.opened_ms % 10**8:08d}"
@@ -177,7 +178,7 @@ def _people(people: Iterable[Person], random: Random) -> Any:
 
 
 def _map(pairs: Iterable[tuple[str, str]], names: tuple[str, str], random: Random) -> Any:
-    """Return pairs in one of the two map shapes, with an odd value now and then; nothing stays None."""
+    """Return pairs in one of the two shapes of maps, now and then with an odd value; None without pairs."""
     bare: dict[str, Any] = dict(pairs)
     if not bare:
         return None
@@ -199,7 +200,7 @@ ODD_MAP_VALUES: Final[tuple[tuple[str, Any], ...]] = (
 
 
 def _without_values(fields: Message, random: Random) -> Message:
-    """Say "no value" in the ways WeDa does: left out, null, or an empty string."""
+    """Leave out fields without a value, or send null or an empty string, as WeDa does."""
     message: Message = {}
     for name, value in fields.items():
         if value is not None:

@@ -1,4 +1,4 @@
-"""The pace of a simulation: when each message is due."""
+"""The pace of a simulation: determines when each message is due."""
 
 from math import sqrt
 from typing import Final
@@ -7,7 +7,7 @@ RESTART_AFTER_SECONDS: Final = 1.0
 
 
 class Pace:
-    """Spreads messages evenly: ``rate`` a second (0: always due now), rising evenly from 0 over ``ramp_seconds``.
+    """Spreads messages evenly at ``rate`` a second (0: all due at once), rising linearly from 0 over ``ramp_seconds``.
 
     After a delay of more than a second the schedule restarts, to avoid a burst.
     """
@@ -19,7 +19,7 @@ class Pace:
         self._taken = 0
 
     def wait_seconds(self, now: float) -> float:
-        """Take the next turn; return how long to wait for it from ``now`` (seconds, the clock of ``started``)."""
+        """Take the next turn and return the seconds to wait for it from ``now`` (on the clock of ``started``)."""
         if self._rate == 0:
             return 0.0
         due = self._origin + self._seconds_until(self._taken)
@@ -30,6 +30,7 @@ class Pace:
         return max(0.0, -late)
 
     def _seconds_until(self, turn: int) -> float:
+        # While the rate rises linearly, the number of turns grows with the square of the time.
         turns_in_ramp = self._rate * self._ramp_seconds / 2
         if turn < turns_in_ramp:
             return sqrt(2 * self._ramp_seconds * turn / self._rate)

@@ -1,4 +1,4 @@
-"""What to play: every option of a simulation, checked once."""
+"""The plan of a simulation: all its options, checked once."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,14 +13,26 @@ DELIVER_PATH: Final = "/messageDeliver"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """One simulation; raises ``ConfigurationError`` where an option makes no sense.
+    """The options of one simulation; raises ``ConfigurationError`` if an option makes no sense.
 
-    ``url`` is the whole address, or a base to which ``/messageDeliver`` is added; ``instances`` None plays on without
-    end; ``rate`` is messages a second over all instances, 0 as fast as answers come, reached after ``ramp_seconds``;
-    after ``seconds`` nothing new is sent; ``repeats`` and ``overlaps`` are shares from 0 to 1; ``retries`` follow the
-    first attempt; ``start_ms`` is the start of the first instance (epoch ms), None a day ago. With
-    ``since_seconds`` instances started at any time since so long ago, and what is still to come is not sent: those are
-    open.
+    Attributes:
+        url: The whole address, or a base to which ``/messageDeliver`` is added.
+        seed: The seed of the instances; the same seed plays the same ones.
+        token: The bearer token; None: no credential.
+        instances: The number of instances; None: no end.
+        rate: Messages a second over all instances, reached after ``ramp_seconds``; 0: as fast as answers come.
+        ramp_seconds: How long the rate rises from 0.
+        seconds: The seconds after which nothing new is sent; None: no limit.
+        shape: The shape of the request bodies.
+        concurrency: The number of instances in flight.
+        repeats: The share (0 to 1) of accepted messages that are sent again.
+        overlaps: The share (0 to 1) of messages that are sent together with the next one of their instance.
+        retries: The number of attempts that may follow the first one.
+        timeout_seconds: How long one attempt may take.
+        ledger: The file of the ledger; None: no ledger.
+        start_ms: The start of the first instance in epoch milliseconds; None: a day ago.
+        since_seconds: If set, instances start at any time within the last ``since_seconds``. Messages that would be in
+            the future are not sent, so that some instances stay open.
     """
 
     url: str
@@ -41,6 +53,7 @@ class Plan:
     since_seconds: float | None = None
 
     def __post_init__(self) -> None:
+        # The dataclass is frozen; this is its only attribute that is not kept as given.
         object.__setattr__(self, "url", deliver_url(self.url))
         _require("instances", fits=self.instances is None or self.instances >= 0, wanted="0 or more")
         _require("rate", fits=self.rate >= 0, wanted="0 or more messages a second")
@@ -56,7 +69,7 @@ class Plan:
 
 
 def deliver_url(url: str) -> str:
-    """Return the address to send to; raises ``ConfigurationError`` for what is not an HTTP address."""
+    """Return the address to send to; raises ``ConfigurationError`` if ``url`` is not an HTTP address."""
     try:
         parts = urlsplit(url)
         port_fits = parts.port is None or parts.port > 0

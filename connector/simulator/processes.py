@@ -1,4 +1,4 @@
-"""The processes that the simulated company runs, and its people."""
+"""The processes and people of the simulated company."""
 
 from dataclasses import dataclass
 from enum import Enum
@@ -7,14 +7,14 @@ from typing import Final
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """Someone who starts, decides or reads."""
+    """Someone who starts an instance, decides on it or gets a copy."""
 
     id: str
     name: str
 
 
 class NodeType(Enum):
-    """What happens at a node: WeDa's type and the type's name."""
+    """What happens at a node; the value is WeDa's type and the type's name."""
 
     START = ("StartEvent", "开始节点")
     APPROVAL = ("UserTask", "审批节点")
@@ -24,7 +24,7 @@ class NodeType(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """One step of a process; ``persons`` decide it together."""
+    """One step of a process; ``persons`` is the number of people who decide together."""
 
     id: str
     name: str
@@ -34,7 +34,7 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """A process kind: the first node is the start, at least two are approvals, one is handled, one is a copy."""
+    """A kind of process: the first node is the start, two or more are approvals, one is handled, one is a copy."""
 
     key: str
     name: str

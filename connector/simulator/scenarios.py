@@ -1,6 +1,6 @@
-"""The state machine of one instance: which steps happen to it, in order.
+"""The state machine of one instance: generates its steps, in order.
 
-A scenario lists deviations and the final state; the generator visits node after node of the process::
+A scenario has deviations and a final state; the generator visits the nodes of the process one after another::
 
     [draft] → start → submit → node → node → … → finish
                         ↑        │ turn over, add assignee, skip, automatic approval: on to the next node
@@ -28,12 +28,12 @@ from connector.simulator.processes import (
     Process,
 )
 
-SHORTEST_GAP_MS: Final = 20_000
-LONGEST_GAP_MS: Final = 5_400_000
+MIN_GAP_MS: Final = 20_000
+MAX_GAP_MS: Final = 5_400_000
 
 
 class FinalState(Enum):
-    """How an instance ends; all but APPROVED, VOIDED and DELETED_DRAFT do so at its last approval."""
+    """How an instance ends; in all states but APPROVED, VOIDED and DELETED_DRAFT it ends at its last approval."""
 
     APPROVED = auto()
     REJECTED = auto()
@@ -44,7 +44,7 @@ class FinalState(Enum):
 
 
 class Deviation(Enum):
-    """What happens at an approval in place of a plain approval."""
+    """What happens at a node of approval instead of a plain approval."""
 
     TURN_OVER = auto()
     ADD_ASSIGNEE = auto()
@@ -60,7 +60,7 @@ class Deviation(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """The course of one instance: its final state, and one deviation for each approval until they are used up."""
+    """The course of one instance: its final state, and deviations, of which each approval uses up one."""
 
     final_state: FinalState
     deviations: tuple[Deviation, ...] = ()
@@ -84,7 +84,7 @@ SCENARIOS: Final = (
     Scenario(FinalState.VOIDED),
     Scenario(FinalState.DELETED_DRAFT, draft=True),
 )
-"""Any ``len(SCENARIOS)`` neighbouring instances play each of these once, and so every action and every status."""
+"""The scenarios, each played once by any ``len(SCENARIOS)`` consecutive instances: every action and status occurs."""
 
 
 MessageType = Literal["Instance", "Task"]
@@ -92,7 +92,7 @@ MessageType = Literal["Instance", "Task"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """One thing that happened; ``at_ms`` and ``opened_ms`` (of the task) are epoch milliseconds."""
+    """One event of an instance; ``at_ms`` and ``opened_ms`` (when the task was opened) are epoch milliseconds."""
 
     msg_type: MessageType
     action: Action
@@ -121,7 +121,7 @@ class _OptionalFields(TypedDict, total=False):
 
 
 Steps = Generator[Step, None, int | None]
-"""The steps at one node; returns the position of the next, None once the instance has ended."""
+"""Yields the steps at one node; returns the position of the next node, or None once the instance has ended."""
 
 
 def steps(process: Process, scenario: Scenario, starter: Person, random: Random, start_ms: int) -> Iterator[Step]:
@@ -142,7 +142,9 @@ class _Generator:
         self._node = process.nodes[0]
         self._approvers: tuple[Person, ...] = (starter,)
         self._deviations = iter(scenario.deviations)
-        self._last_approval = max(at for at, node in enumerate(self._nodes) if node.type is NodeType.APPROVAL)
+        self._last_approval = max(
+            position for position, node in enumerate(self._nodes) if node.type is NodeType.APPROVAL
+        )
         self._by_deviation: dict[Deviation, Callable[[int], Steps]] = {
             Deviation.TURN_OVER: self._turn_over,
             Deviation.ADD_ASSIGNEE: self._add_assignee,
@@ -188,6 +190,7 @@ class _Generator:
             FinalState.VOIDED,
         }:
             return (yield from self._break())
+        # An iterator, so that a node that is visited again after a deviation does not deviate forever.
         deviation = next(self._deviations, None)
         if deviation is None:
             return (yield from self._approve(position))
@@ -232,7 +235,9 @@ class _Generator:
         return (yield from self._approve(position))
 
     def _send_back(self, position: int) -> Steps:
-        earlier = max(at for at in range(position) if self._nodes[at].type in {NodeType.START, NodeType.APPROVAL})
+        earlier = max(
+            index for index in range(position) if self._nodes[index].type in {NodeType.START, NodeType.APPROVAL}
+        )
         comment = self._random.choice(SENDING_BACK_COMMENTS)
         yield self._task(Action.SEND_BACK, comment=comment, rolled_back_to=self._nodes[earlier])
         if earlier > 0:
@@ -286,7 +291,7 @@ class _Generator:
         return self._random.choice(PEOPLE)
 
     def _later(self) -> int:
-        self._now_ms += self._random.randrange(SHORTEST_GAP_MS, LONGEST_GAP_MS)
+        self._now_ms += self._random.randrange(MIN_GAP_MS, MAX_GAP_MS)
         return self._now_ms
 
     def _instance(self, action: Action, status: Status = Status.RUNNING) -> Step:

@@ -25,20 +25,21 @@ from connector.simulator.shapes import OutgoingRequest, render
 
 DAY_MS: Final = 86_400_000
 FIRST_BACK_OFF_SECONDS: Final = 0.1
-LONGEST_BACK_OFF_SECONDS: Final = 5.0
-LONGEST_RETRY_AFTER_SECONDS: Final = 60.0
+MAX_BACK_OFF_SECONDS: Final = 5.0
+MAX_RETRY_AFTER_SECONDS: Final = 60.0
 PROXY_ERRORS: Final = frozenset({502, 504})
-"""Statuses of a proxy that has no answer from the connector."""
+"""The statuses of a proxy that got no answer from the connector."""
 
 RETRYABLE: Final = PROXY_ERRORS | {429, 503}
-"""Statuses that ask for another attempt."""
+"""The statuses after which another attempt makes sense."""
 
 
 class Outcome(StrEnum):
     """What became of a message.
 
-    ACCEPTED: HTTP 200 and code 0. REFUSED: each attempt that arrived got another answer. FAILED: it cannot have
-    arrived, no connection was made. UNKNOWN: never accepted, but an attempt went unanswered and may have arrived.
+    ACCEPTED: HTTP 200 and code 0. REFUSED: every attempt that arrived got another answer. FAILED: no connection was
+    made, so that the message cannot have arrived. UNKNOWN: never accepted, but an attempt without an answer may have
+    arrived.
     """
 
     ACCEPTED = "accepted"
@@ -49,10 +50,10 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """What became of one message; ``seq`` of ``total`` in its instance, ``latency_seconds`` of its last attempt.
+    """The outcome of one message: number ``seq`` of ``total`` in its instance, with the latency of its last attempt.
 
-    ``status``, ``code`` and ``reason`` are None where the last attempt was not answered, ``code`` and ``reason`` (the
-    answer's ``message``) also where the answer has none.
+    ``status``, ``code`` and ``reason`` (the answer's ``message``) are None if the last attempt got no answer, and
+    ``code`` and ``reason`` also if the answer lacks them.
     """
 
     instance_id: str
@@ -68,9 +69,9 @@ class Answer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Summary:
-    """Counts of distinct messages; ``failed`` holds the unknown ones too: ``sent = accepted + refused + failed``.
+    """Counts of distinct messages; ``failed`` includes the unknown ones: ``sent = accepted + refused + failed``.
 
-    ``reached`` is whether anything ever answered.
+    ``reached`` says whether any attempt was answered.
     """
 
     sent: int
@@ -86,10 +87,10 @@ async def play(
     on_answer: Callable[[Answer], None] | None = None,
     stop: asyncio.Event | None = None,
 ) -> Summary:
-    """Play a plan to its end and return the counts; ``on_answer`` is called once a message, when its outcome is known.
+    """Play a plan to its end and return the counts; ``on_answer`` is called once for each message with its outcome.
 
-    Setting ``stop`` gives up what is in flight and returns at once. Raises ``OSError`` where the ledger cannot be
-    written. Ends early where the address was never reached and a message has used up its retries.
+    Setting ``stop`` gives up the messages in flight and returns at once. The simulation ends early if a message has
+    used up its retries and the address was never reached. Raises ``OSError`` if the ledger cannot be written.
     """
     with Ledger(plan.ledger) as ledger:
         async with _Sender(plan, ledger, on_answer or _ignore) as sender:
@@ -123,7 +124,7 @@ async def _cancel_after(stop: asyncio.Event, tasks: list[asyncio.Task[None]]) ->
 
 
 class _Sender:
-    """One connection pool, one pace, one count; ``work`` runs as often as instances may be in flight."""
+    """Sends with one connection pool, one pace and one count; ``work`` runs once for each instance in flight."""
 
     def __init__(self, plan: Plan, ledger: Ledger, on_answer: Callable[[Answer], None]) -> None:
         self._plan = plan
@@ -131,6 +132,7 @@ class _Sender:
         self._on_answer = on_answer
         self._url = URL(plan.url)
         self._url_bytes = len(str(self._url))
+        # The times of the ledger are epoch seconds, but must not step back with the clock of the machine.
         self._clock_offset = time.time() - time.perf_counter()
         self._pace = Pace(plan.rate, plan.ramp_seconds, started=time.perf_counter())
         self._ending = asyncio.Event()
@@ -140,6 +142,7 @@ class _Sender:
     async def __aenter__(self) -> Self:
         credential = {"Authorization": f"Bearer {self._plan.token}"} if self._plan.token else {}
         self._session = aiohttp.ClientSession(
+            # No limit: the number of workers is the limit, and a wait for a connection would count as latency.
             connector=aiohttp.TCPConnector(limit=0),
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=aiohttp.ClientTimeout(total=self._plan.timeout_seconds),
@@ -166,14 +169,14 @@ class _Sender:
         )
 
     async def work(self, all_runs: Iterator[Run]) -> None:
-        """Play one run after the other; the iterator is shared by all workers."""
+        """Play one run after another; all workers share the iterator."""
         for run in all_runs:
             await self._play(run)
             if self._ending.is_set():
                 return
 
     async def _play(self, run: Run) -> None:
-        """Send a run in order; the rest is left unsent once a message has used up its retries."""
+        """Send a run in order, and stop once a message has used up its retries."""
         random = seeded_random(self._plan.seed, run.instance_id, "sending")
         for seqs in _grouped(len(run.messages), self._plan.overlaps, random):
             repeated = [random.random() < self._plan.repeats for _ in seqs]
@@ -184,7 +187,7 @@ class _Sender:
                 return
 
     async def _deliver(self, run: Run, seq: int, *, repeat: bool) -> bool:
-        """Send one message until its outcome is known; return whether the instance may go on."""
+        """Send one message until its outcome is final; return whether the instance may go on."""
         await self._pause(self._pace.wait_seconds(time.perf_counter()))
         if self._ending.is_set():
             return False
@@ -196,7 +199,7 @@ class _Sender:
                 await self._pause(self._pace.wait_seconds(time.perf_counter()))
                 await self._attempt(request, attempts, repeat=True)
         finally:
-            # also when cancelled during a call: what was sent is counted and in the ledger
+            # Also if cancelled during a call: every message that was sent is counted and in the ledger.
             self._close(run, seq, attempts)
         return _is_final(attempts[-1])
 
@@ -209,8 +212,9 @@ class _Sender:
             await self._attempt(request, attempts)
 
     async def _attempt(self, request: OutgoingRequest, attempts: list[Attempt], *, repeat: bool = False) -> None:
-        """Make one HTTP call and append it, cancelled or not."""
+        """Make one HTTP call and append the attempt, even if cancelled."""
         sent_at = self._now()
+        # Stays if the call is cancelled; every other way out replaces it.
         attempt = Attempt(sent_at=sent_at, error="stopped", repeat=repeat)
         try:
             attempt = await self._call(request, sent_at, repeat=repeat)
@@ -234,8 +238,8 @@ class _Sender:
             sent_at=sent_at,
             answered_at=self._now(),
             status=response.status,
-            code=(said := _read_answer(body)).code,
-            message=said.message,
+            code=(answer := _read_answer(body)).code,
+            message=answer.message,
             retry_after=_retry_after_seconds(response.headers.get("Retry-After")),
             repeat=repeat,
         )
@@ -275,7 +279,7 @@ class _Sender:
         )
 
     async def _pause(self, seconds: float) -> None:
-        """Wait, but no longer than the simulation lasts."""
+        """Wait, but not beyond the end of the simulation."""
         if seconds <= 0:
             return
         with suppress(TimeoutError):
@@ -291,7 +295,7 @@ def _ignore(_: Answer) -> None:
 
 
 async def _send_once(request: aiohttp.ClientRequest, send: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
-    """Keep aiohttp from sending a PUT or GET a second time by itself: the ledger holds every attempt."""
+    """Prevent aiohttp from sending a PUT or GET again by itself, because the ledger holds every attempt."""
     try:
         return await send(request)
     except aiohttp.ClientConnectorError:
@@ -301,12 +305,12 @@ async def _send_once(request: aiohttp.ClientRequest, send: aiohttp.ClientHandler
 
 
 def _grouped(messages: int, overlaps: float, random: Random) -> Iterator[range]:
-    """Yield the positions that are sent at once: one by one, pairs for the share ``overlaps``."""
-    at = 0
-    while at < messages:
-        size = 2 if overlaps and at + 1 < messages and random.random() < overlaps else 1
-        yield range(at, at + size)
-        at += size
+    """Yield the positions that are sent together: single ones, and pairs for the share ``overlaps``."""
+    start = 0
+    while start < messages:
+        size = 2 if overlaps and start + 1 < messages and random.random() < overlaps else 1
+        yield range(start, start + size)
+        start += size
 
 
 def _is_accepted(attempt: Attempt) -> bool:
@@ -314,12 +318,12 @@ def _is_accepted(attempt: Attempt) -> bool:
 
 
 def _is_final(attempt: Attempt) -> bool:
-    """Whether another attempt is of no use."""
-    return attempt.status is not None and _meaning(attempt) not in RETRYABLE
+    """Whether another attempt would be of no use."""
+    return attempt.status is not None and _effective_status(attempt) not in RETRYABLE
 
 
-def _meaning(attempt: Attempt) -> int | None:
-    """The status that fits an answer: of a code-only source, what its ``code`` begins with."""
+def _effective_status(attempt: Attempt) -> int | None:
+    """Return the status of an answer; a code-only source answers 200, and ``code`` begins with the status."""
     return attempt.code // 100 if attempt.status == HTTPStatus.OK and attempt.code else attempt.status
 
 
@@ -332,25 +336,25 @@ def _outcome(attempts: list[Attempt]) -> Outcome:
 
 
 def _is_open(attempt: Attempt) -> bool:
-    """Whether the call may have arrived without the connector's own answer: cut off, or answered by a proxy."""
+    """Whether the call may have arrived although the connector's answer did not: cut off, or answered by a proxy."""
     return attempt.error not in {None, "connect"} or attempt.status in PROXY_ERRORS
 
 
 def _back_off_seconds(attempts: list[Attempt]) -> float:
     if attempts[-1].retry_after is not None:
         return attempts[-1].retry_after
-    return min(FIRST_BACK_OFF_SECONDS * 2.0 ** (len(attempts) - 1), LONGEST_BACK_OFF_SECONDS)
+    return min(FIRST_BACK_OFF_SECONDS * 2.0 ** (len(attempts) - 1), MAX_BACK_OFF_SECONDS)
 
 
 def _retry_after_seconds(header: str | None) -> float | None:
-    """Read Retry-After, seconds or a date; None where there is none to be understood."""
+    """Return the seconds of a Retry-After, which may be a date; None if it is missing or not readable."""
     if header is None:
         return None
     try:
         seconds = int(header) if header.strip().isdigit() else _seconds_until(parsedate_to_datetime(header))
     except ValueError:
         return None
-    return min(max(float(seconds), 0.0), LONGEST_RETRY_AFTER_SECONDS)
+    return min(max(float(seconds), 0.0), MAX_RETRY_AFTER_SECONDS)
 
 
 def _seconds_until(at: datetime) -> float:
@@ -358,7 +362,7 @@ def _seconds_until(at: datetime) -> float:
 
 
 class _Body(msgspec.Struct):
-    """The body of an answer; None for what it does not have."""
+    """The body of an answer; None for missing members."""
 
     code: int | None = None
     message: str | None = None

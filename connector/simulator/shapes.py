@@ -1,4 +1,4 @@
-"""The body shapes in which WeDa's request template can carry a message."""
+"""Writes messages in the body shapes that WeDa's request template can produce."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -13,7 +13,7 @@ MAX_URL_BYTES: Final = 8192
 
 
 class Shape(StrEnum):
-    """How a message is written in a request."""
+    """The shape of a message in a request."""
 
     TEXT = "text"
     OBJECT = "object"
@@ -34,12 +34,13 @@ class OutgoingRequest:
 
 
 def render(message: Mapping[str, Any], shape: Shape, *, url_bytes: int = 0) -> OutgoingRequest:
-    """Give a message its shape; ``url_bytes`` is the length of the URL to which a query would be added.
+    """Write a message in a shape; ``url_bytes`` is the length of the URL to which a query would be added.
 
-    ``query`` becomes ``text`` where the URL would pass 8 KiB. ``mixed`` chooses by the message's id, so that the same
+    ``query`` becomes ``text`` if the URL would exceed 8 KiB. ``mixed`` chooses by the message's id, so that the same
     message always has the same bytes.
     """
     if shape is Shape.MIXED:
+        # crc32 and not `hash`, which differs between processes.
         shape = _MIX[crc32(str(message.get("msgId")).encode()) % len(_MIX)]
     if shape is not Shape.QUERY:
         return _WITH_BODY[shape](message)
@@ -63,7 +64,7 @@ def _object(message: Mapping[str, Any]) -> OutgoingRequest:
 
 
 def _bare(message: Mapping[str, Any]) -> OutgoingRequest:
-    # PUT is the other method with a body that a request template offers
+    # the other method with a body that a request template offers, so that both occur
     return OutgoingRequest("PUT", msgspec.json.encode(message), headers=_JSON)
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from connector.demo.ledger import MOST_SETTLED, MOST_UNKNOWN, Ledger
+from connector.demo.ledger import MAX_SETTLED, MAX_UNKNOWN, Ledger
 from connector.simulator import Answer, Outcome
 from tests.servers import KafkaCluster
 from tests.servers.ports import free_ports
@@ -207,15 +207,15 @@ def test_a_refused_message_is_no_loss() -> None:
 def test_the_ledger_forgets_what_is_complete_and_what_is_not_ours() -> None:
     """However long the demo, and however busy the topic."""
     ledger = Ledger()
-    for number in range(MOST_SETTLED + 10):
+    for number in range(MAX_SETTLED + 10):
         ledger.answered(answer(0, of=1, instance=f"ours-{number}"))
         ledger.appeared(f"ours-{number}", "m0")
-    for number in range(MOST_UNKNOWN + 10):
+    for number in range(MAX_UNKNOWN + 10):
         for message in range(20):
             ledger.appeared(f"theirs-{number}", f"m{message}")
 
-    assert ledger.published == MOST_SETTLED + 10
+    assert ledger.published == MAX_SETTLED + 10
     assert not ledger._instances
-    assert len(ledger._settled) == MOST_SETTLED
-    assert len(ledger._unknown) == MOST_UNKNOWN
+    assert len(ledger._settled) == MAX_SETTLED
+    assert len(ledger._unknown) == MAX_UNKNOWN
     assert max(len(each.appeared) for each in ledger._unknown.values()) <= 10
