@@ -85,5 +85,5 @@ def test_keys_are_remembered_up_to_a_bound_and_encoded_the_same_beyond_it():
         for key in (f"key-{number}", f"key-{number % 7}", "k" * number):
             assert avro.encode_map({key: "v"}) == by_fastavro(MAP, {key: "v"})
 
-    assert len(avro._KEY) <= avro._KEYS
-    assert max(map(len, avro._KEY.values())) <= avro._KEY_BYTES
+    assert len(avro._KEY) <= avro._MAX_CACHED_KEYS
+    assert max(map(len, avro._KEY.values())) <= avro._MAX_CACHED_KEY_BYTES
