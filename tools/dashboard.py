@@ -203,9 +203,9 @@ def _hops() -> Sequence[Panel]:
             "listener.",
             {
                 "{{source}} {{reason}}": (
-                    f"3600 * {_rate('weda_connector_credentials_rejected_total', refused, 'source, reason')}"
+                    f"3600 * {_rate('weda_connector_credentials_refused_total', refused, 'source, reason')}"
                 ),
-                "operations {{reason}}": (f"3600 * {_rate('weda_connector_operations_rejected_total', OF, 'reason')}"),
+                "operations {{reason}}": (f"3600 * {_rate('weda_connector_operations_refused_total', OF, 'reason')}"),
             },
         ),
         _graph(

@@ -136,11 +136,11 @@ class Metrics:
         )
         self.producer_rebuilds = self._counter("producer_rebuilds", "Producers rebuilt after an error")
         self.ready = self._gauge("ready", "1 while a message can be accepted durably, as /readyz says")
-        self.credentials_rejected = self._counter(
-            "credentials_rejected", "Requests whose credential was not enough", "source", "reason"
+        self.credentials_refused = self._counter(
+            "credentials_refused", "Requests whose credential was not enough", "source", "reason"
         )
-        self.operations_rejected_total = self._counter(
-            "operations_rejected",
+        self.operations_refused_total = self._counter(
+            "operations_refused",
             "Requests that the operations listener rejected because they lacked its token",
             "reason",
         )
@@ -189,11 +189,11 @@ class Metrics:
     def credential_rejected(self, source: str, reason: str) -> None:
         """A request's credential was not enough: the source that its path names, one of ``CREDENTIAL_REASONS``."""
         named = source if source in self._sources else UNKNOWN_SOURCE
-        self.credentials_rejected.labels(named, reason).inc()
+        self.credentials_refused.labels(named, reason).inc()
 
     def operations_rejected(self, reason: str) -> None:
         """The operations listener rejected a request: one of :data:`OPERATIONS_REASONS`."""
-        self.operations_rejected_total.labels(reason).inc()
+        self.operations_refused_total.labels(reason).inc()
 
     def connection_turned_away(self, reason: str) -> None:
         """A connection was turned away: one of :data:`CONNECTION_REASONS`."""
@@ -352,7 +352,7 @@ class Metrics:
             self.messages_published.counts[source,] = 0
             self.answers_from_journal.labels(source)
             for reason in CREDENTIAL_REASONS:
-                self.credentials_rejected.labels(source, reason)
+                self.credentials_refused.labels(source, reason)
             self.conflicts.labels(source)
             if not self._journal_is_shared:  # else its database has to answer first
                 self.journal_messages.labels(source)
@@ -372,7 +372,7 @@ class Metrics:
             self.unknown_codes.labels(name)
         self.unknown_fields.labels(OTHER)
         for reason in OPERATIONS_REASONS:
-            self.operations_rejected_total.labels(reason)
+            self.operations_refused_total.labels(reason)
         for reason in CONNECTION_REASONS:
             self.connections_refused.labels(reason)
         for outcome in RELOAD_OUTCOMES:

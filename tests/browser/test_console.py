@@ -356,7 +356,7 @@ async def test_logging_out_ends_the_session_on_the_server(start):
             assert answer.status == 303, "the cookie opens nothing any more"
         async with session.post(f"{home}login", data={"token": "another"}) as answer:
             assert answer.status == 403
-    assert await running.metric("weda_connector_operations_rejected_total", reason="unknown") == 1
+    assert await running.metric("weda_connector_operations_refused_total", reason="unknown") == 1
 
 
 async def test_what_is_live_renews_itself(browser, start):

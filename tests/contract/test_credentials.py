@@ -104,7 +104,7 @@ async def test_a_credential_has_the_outcome_that_the_table_says(served, row, mon
         names = frozenset({f"{shown['certificate']}.example"})
         monkeypatch.setattr("connector.receiver.connection.names_of", lambda _: names)
     answer = await ask(served, shown)
-    counted = served.metrics.credentials_rejected
+    counted = served.metrics.credentials_refused
     counts = {
         reason: sum(counted.labels(source, reason)._value.get() for source in (*served.sources, "unknown"))
         for reason in CREDENTIAL_REASONS

@@ -391,7 +391,7 @@ async def test_a_load_balancer_asks_for_health_without_a_credential_and_learns_n
         answer = await served.ask(method=method, path="/healthz", authorization=None, content_type=None)
         assert (answer.status, answer.fields) == (status, {})
     assert (await served.ask(b"{}", path="/healthz")).status == 404
-    assert served.metrics.credentials_rejected.labels("default", "missing")._value.get() == 0
+    assert served.metrics.credentials_refused.labels("default", "missing")._value.get() == 0
     assert "outcome" not in str(answer.headers)
 
 

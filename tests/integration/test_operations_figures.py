@@ -53,7 +53,7 @@ async def test_refused_credentials_are_counted_by_the_source_that_is_named(start
         assert (await running.post({}, authorization="Bearer wrong"))[0] == 401
 
     for source in ("default", "hr", "unknown"):
-        assert await running.metric("weda_connector_credentials_rejected_total", source=source) == 1
+        assert await running.metric("weda_connector_credentials_refused_total", source=source) == 1
 
 
 async def test_what_the_journal_answered_is_counted(start):

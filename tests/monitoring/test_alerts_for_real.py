@@ -71,8 +71,8 @@ serve, authority = test_front_door.serve, test_front_door.authority
 platforms, notifiers = test_notify.platforms, test_notify.notifiers
 
 OF_SETTINGS = {
-    "WedaConnectorCredentialsRejected",
-    "WedaConnectorOperationsRejected",
+    "WedaConnectorCredentialsRefused",
+    "WedaConnectorOperationsRefused",
     "WedaConnectorReloadFailing",
     "WedaConnectorRestartNeeded",
     "WedaConnectorCertificateExpires",
