@@ -159,8 +159,8 @@ class Metrics:
         self.restart_needed = self._gauge(
             "restart_needed", "1 while settings have changed that are in effect only after a restart"
         )
-        self.restarts_total = self._counter(
-            "restarts",
+        self.restarts = self._counter(
+            "starts_anew",
             "Restarts within the process: its journal was damaged, its lease has run out, or a part had ended",
             "reason",
         )
@@ -217,7 +217,7 @@ class Metrics:
     def restarted(self, counts: Mapping[str, int]) -> None:
         """Restarts within the process, by reason: one of :data:`RESTART_REASONS`."""
         for reason in RESTART_REASONS:
-            self._raise_to(self.restarts_total.labels(reason), counts.get(reason, 0))
+            self._raise_to(self.restarts.labels(reason), counts.get(reason, 0))
 
     def process_counts(self, part_restarts: Mapping[str, int], log_lines_dropped: int) -> None:
         """What the process counts for itself, whichever connector it runs: restarts of parts, lines not logged."""

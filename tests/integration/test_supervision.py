@@ -38,7 +38,7 @@ async def test_a_thread_that_has_died_is_reported_by_the_probes_and_ends_the_con
     assert (await running.ready())[0] == 503
     await asyncio.wait_for(running.connector.must_restart.wait(), PATIENCE_SECONDS)
     await until(running.ready, lambda answer: "publisher" in answer[1]["problems"].get("parts", ""))
-    assert await running.metric("weda_connector_restarts_total", reason="part") == 1
+    assert await running.metric("weda_connector_starts_anew_total", reason="part") == 1
 
 
 async def test_watchers_that_fail_are_restarted_and_counted(start, monkeypatch):
