@@ -201,7 +201,7 @@ async def test_a_producer_that_never_connects_is_replaced_once_the_brokers_are_k
                 "bootstrap.servers": "127.0.0.1:1",
                 "log_level": 0,
                 "statistics.interval.ms": 200,
-                "stats_cb": publisher._note_connections,
+                "stats_cb": publisher._watch_connections,
             }
         )
 
