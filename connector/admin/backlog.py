@@ -1,4 +1,4 @@
-"""The backlog of a journal: counted, exported, and published without the connector that accepted it."""
+"""Counts, exports and publishes the backlog of a journal without the connector that accepted it."""
 
 import asyncio
 import contextlib
@@ -31,9 +31,9 @@ from connector.text import text_or_base64
 from connector.values import ProducibleRecord, Request
 
 _ADMIN_SECONDS: Final = 10.0
-_LOOK_SECONDS: Final = 0.2
+_WATCH_SECONDS: Final = 0.2
 _FLUSH_SECONDS: Final = 10.0
-_STUCK_FLUSH_SECONDS: Final = 1.0
+_STUCK_FLUSH_SECONDS: Final = 1.0  # a drain that is stuck has waited long enough for Kafka already
 _GRACE_SECONDS: Final = 5.0
 
 OnProgress = Callable[["Progress"], None]
@@ -41,13 +41,13 @@ OnProgress = Callable[["Progress"], None]
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far it has come.
+    """Progress of an export or a drain.
 
     Attributes:
-        done: Messages and dead letters that were written or published so far, in this run or, of an export, before.
-        left: Messages not done yet.
-        seconds: Since the start.
-        before: Those of ``done`` from an earlier run.
+        done: Messages and dead letters written or published so far; for an export, including those of earlier runs.
+        left: Messages and dead letters still to do.
+        seconds: Seconds since the start.
+        before: How many of ``done`` are from earlier runs.
     """
 
     done: int
@@ -57,12 +57,12 @@ class Progress:
 
     @property
     def rate(self) -> float:
-        """Messages a second."""
+        """Messages per second in this run."""
         return (self.done - self.before) / self.seconds if self.seconds else 0.0
 
     @property
     def seconds_left(self) -> float | None:
-        """Time for the rest at this rate; None while nothing is done."""
+        """Seconds that the rest takes at this rate, or None while the rate is 0."""
         return self.left / self.rate if self.rate else None
 
 
@@ -70,11 +70,11 @@ class Progress:
 
 
 def status_of_file(path: Path) -> dict[str, Any]:
-    """The backlog of a journal that no process holds; of a damaged one, only that it is damaged and why.
+    """Return the backlog of a journal that no process holds; if it is damaged, only that and why.
 
     Raises:
-        OutsideUnreachable: Another process holds it.
-        ConfigurationError: There is none, or it cannot be read.
+        OutsideUnreachable: Another process holds the journal.
+        ConfigurationError: There is no journal, or it cannot be read.
     """
     try:
         with detached(path) as journal:
@@ -117,7 +117,7 @@ def _accounts(backlog: Backlog) -> dict[str, dict[str, int]]:
 
 
 def export(path: Path, to: Path, *, on_progress: OnProgress) -> int:
-    """Write every message that waits to a file, as JSON Lines in the order of acceptance; gives how many there are.
+    """Write every waiting message to a file as JSON Lines, in the order of acceptance; returns how many there are.
 
     A partial export in ``<to>.part`` is continued. The journal is not changed.
 
@@ -132,6 +132,7 @@ def export(path: Path, to: Path, *, on_progress: OnProgress) -> int:
         with detached(path) as journal:
             journal.verify()
             done = _write(journal, part, on_progress)
+            # Again: the file may have appeared during a long export, and `rename` would replace it.
             _check_free(to)
             part.rename(to)
     except DamagedFile as damage:
@@ -150,19 +151,24 @@ def _write(journal: DetachedJournal, part: Path, on_progress: OnProgress) -> int
     began, total = time.monotonic(), journal.count()
     descriptor = os.open(part, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     with os.fdopen(descriptor, "r+b") as file:
-        os.fchmod(descriptor, 0o600)
-        before, last = _end_of(file, part, journal)
+        os.fchmod(descriptor, 0o600)  # an existing file keeps its mode at `open`
+        before, last_sequence = _end_of(file, part, journal)
         done = before
-        for done, admission in enumerate(journal.admissions(after=last), start=before + 1):
+        for done, admission in enumerate(journal.admissions(after=last_sequence), start=before + 1):
             file.write(_line(admission))
             on_progress(Progress(done, total - done, time.monotonic() - began, before))
+        # Before the rename gives it its name: the next step may be to delete the journal.
         file.flush()
         os.fsync(descriptor)
     return done
 
 
 def _end_of(file: BinaryIO, part: Path, journal: DetachedJournal) -> tuple[int, int]:
-    """Go to the end of the last whole line of an earlier export; gives the lines, and the last line's sequence."""
+    """Seek to the end of an earlier export's last complete line.
+
+    Returns:
+        The number of lines, and the last line's sequence.
+    """
     lines, end, last_line = 0, 0, b""
     for line in file:
         if line.endswith(b"\n"):
@@ -176,8 +182,9 @@ def _end_of(file: BinaryIO, part: Path, journal: DetachedJournal) -> tuple[int, 
 
 
 def _is_continued(journal: DetachedJournal, lines: int, sequence: int, last_line: bytes) -> bool:
-    row = next(journal.admissions(after=sequence - 1), None)
-    return row is not None and _line(row) == last_line and journal.count(through=sequence) == lines
+    # The same last line, and as many rows up to it: none of the exported rows was published and removed since.
+    last = next(journal.admissions(after=sequence - 1), None)
+    return last is not None and _line(last) == last_line and journal.count(through=sequence) == lines
 
 
 def _sequence_of(line: bytes) -> int | None:
@@ -188,7 +195,7 @@ def _sequence_of(line: bytes) -> int | None:
 
 
 class _Numbered(msgspec.Struct):
-    """The field of an exported line that gives its position."""
+    """The field of an exported line that holds its position."""
 
     sequence: int
 
@@ -212,15 +219,16 @@ def _line(admission: Admission) -> bytes:
 
 
 def _instance_of(admission: Admission) -> str | None:
-    """A dead letter's lane is its own: the instance, where it was readable, is the record's key."""
+    """Return the ``instanceId``, or None for a dead letter whose instance was not readable."""
     if not admission.is_dead_letter:
         return admission.lane
+    # A dead letter's lane is its own; the instance is the key of its record.
     key = admission.records[0].key
     return None if key is None else key.decode(errors="replace")
 
 
 def _reason_of(admission: Admission) -> dict[str, str] | None:
-    """Why it is a dead letter; None of a message."""
+    """Return why a dead letter failed, or None for a message."""
     if not admission.is_dead_letter:
         return None
     error = error_of(as_text(admission.records[0].headers))
@@ -231,7 +239,7 @@ def _reason_of(admission: Admission) -> dict[str, str] | None:
 
 
 class DrainEnd(Enum):
-    """Why a drain has ended."""
+    """Why a drain ended."""
 
     EMPTY = "empty"
     STOPPED = "stopped"
@@ -240,12 +248,12 @@ class DrainEnd(Enum):
 
 @dataclass(frozen=True, slots=True)
 class DrainResult:
-    """Result of a drain.
+    """The result of a drain.
 
     Attributes:
-        end: Why it has ended.
+        end: Why it ended.
         published: Messages and dead letters that are in Kafka and were removed from the journal.
-        left: Those that are still in the journal.
+        left: Messages and dead letters that are still in the journal.
         dead_lettered: Messages that Kafka rejected; each became a dead letter.
         seconds: How long it took.
     """
@@ -258,11 +266,11 @@ class DrainResult:
 
 
 def dry_run(settings: Settings, servers: str) -> Backlog:
-    """Check whether a drain could publish the backlog now; nothing is written, neither to Kafka nor to the journal.
+    """Check whether a drain could publish the backlog now; writes nothing, neither to Kafka nor to the journal.
 
     Raises:
         OutsideUnreachable: Another process holds the journal, or no broker answers.
-        ConfigurationError: There is no journal, or Kafka rejects.
+        ConfigurationError: There is no journal, or Kafka rejects the client.
         ConnectorError: The journal is damaged, or a topic is missing.
     """
     path = settings.journal.path
@@ -279,22 +287,22 @@ def dry_run(settings: Settings, servers: str) -> Backlog:
 async def drain(
     settings: Settings, servers: str, *, give_up_seconds: float, stop: asyncio.Event, on_progress: OnProgress
 ) -> DrainResult:
-    """Publish everything that waits in a detached journal, in order, and remove it.
+    """Publish everything that waits in a detached journal, in order, and remove it from there.
 
-    A damaged journal is salvaged first, as a connector would. Whatever ends it, it can be run again: what is left is
-    still in the journal.
+    A damaged journal is salvaged first, as a connector does it. A drain can always be run again: what it has not
+    published is still in the journal.
 
     Args:
-        settings: Whose journal it is, and the properties of Kafka's clients.
-        servers: The brokers.
-        give_up_seconds: Longest time in which no message is published.
-        stop: Set it to stop cleanly.
-        on_progress: Called now and then.
+        settings: The settings of the journal's connector.
+        servers: Brokers as ``host:port``, comma-separated.
+        give_up_seconds: How long to go on without any message being published.
+        stop: Set it to stop the drain.
+        on_progress: Called several times a second.
 
     Raises:
         OutsideUnreachable: Another process holds the journal, or no broker answers.
-        ConfigurationError: There is no journal, or Kafka rejects.
-        ConnectorError: A topic is missing, or the journal turned out to be damaged while it was read.
+        ConfigurationError: There is no journal, or Kafka rejects the client.
+        ConnectorError: A topic is missing, or the journal was found damaged while it was read.
     """
     began = time.monotonic()
     topics = await _prepared(settings, TopicAdmin(servers, settings.kafka.properties))
@@ -304,11 +312,12 @@ async def drain(
 
 
 async def _prepared(settings: Settings, admin: TopicAdmin) -> Collection[TopicState]:
-    """The topics of the messages to publish, none if there are none; the brokers are asked first."""
+    """Return the topics of the messages to publish; salvages a damaged journal."""
     path = settings.journal.path
     try:
         backlog = await asyncio.to_thread(_backlog_of, path)
     except DamagedFile:
+        # A wrong address should fail before anything on disk changes. Opening the journal is what salvages it.
         await asyncio.to_thread(admin.brokers, _ADMIN_SECONDS)
         journal = _journal(settings)
         await journal.open()
@@ -327,10 +336,11 @@ def _backlog_of(path: Path) -> Backlog:
 def _check_topics(admin: TopicAdmin, backlog: Backlog, routes: Routes) -> Collection[TopicState]:
     """Check the topics stored in the records, and the dead-letter topics that belong to them."""
     admin.brokers(_ADMIN_SECONDS)
+    # Records keep the topic that they were accepted for: the settings of the drain may have another prefix.
     topics = {topic for _, topic in backlog.topics}
-    letters = {_dead_letter_topic(stream, topic) for stream, topic in backlog.topics if topic not in routes.topics}
-    known = routes.dead_letter_topics if not topics.isdisjoint(routes.topics) else ()
-    names = sorted({*topics, *letters, *known})
+    derived = {_dead_letter_topic(stream, topic) for stream, topic in backlog.topics if topic not in routes.topics}
+    configured = routes.dead_letter_topics if not topics.isdisjoint(routes.topics) else ()
+    names = sorted({*topics, *derived, *configured})
     existing = admin.describe(names, _ADMIN_SECONDS)
     missing = [name for name in names if name not in existing]
     if missing:
@@ -342,7 +352,7 @@ def _check_topics(admin: TopicAdmin, backlog: Backlog, routes: Routes) -> Collec
 
 
 def _journal(settings: Settings, on_damage: Callable[[], None] = lambda: None) -> SqliteJournal:
-    """Open the journal with a limit of at least twice the file's size: its connector may have had a larger one."""
+    """Return the journal, with a limit of at least twice its size: its connector may have had a larger limit."""
     path = settings.journal.path
     size = path.stat().st_size if path.exists() else 0
     return SqliteJournal(path, max_bytes=max(settings.journal.max_bytes, 2 * size), on_damage=on_damage)
@@ -404,21 +414,22 @@ class _Draining:
 
     async def _watch(self, delivery: Delivery, give_up_seconds: float) -> DrainEnd:
         """Wait until the journal is empty, the drain is stopped, or nothing was published for too long."""
-        removed, moved = -1, 0.0
+        # Removals count, not acknowledgements: a row that is published and still there would be published again.
+        removed, progressed_at = -1, 0.0
         while delivery.waiting_rows and not self._damaged.is_set():
             now = time.monotonic()
             if delivery.removed != removed:
-                removed, moved = delivery.removed, now
+                removed, progressed_at = delivery.removed, now
             if self._stop.is_set():
                 return DrainEnd.STOPPED
-            if now - moved >= give_up_seconds:
+            if now - progressed_at >= give_up_seconds:
                 return DrainEnd.STUCK
             self._on_progress(Progress(removed, delivery.waiting_rows, now - self._began))
-            await supervision.is_set_within(self._stop, _LOOK_SECONDS)
+            await supervision.is_set_within(self._stop, _WATCH_SECONDS)
         return DrainEnd.EMPTY
 
     async def _end(self, delivery: Delivery, flush_seconds: float) -> None:
-        # A disk that refuses keeps removals waiting: closing the journal then ends them.
+        # Removals wait for a failing disk without end; closing the journal, which comes next, ends them.
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(flush_seconds + _GRACE_SECONDS):
                 await delivery.stop(flush_seconds)
@@ -431,14 +442,14 @@ class _Draining:
         return dead_letters.for_rejection(topic, request, records, failure)
 
     def _dead_letter_topic(self, source: str, record: ProducibleRecord) -> str:
-        """The configured dead-letter topic if the record's topic is a configured one; else the one with its prefix."""
+        """Return the dead-letter topic that belongs to a record's topic."""
         if record.topic in self._routes.topics:
             return self._routes.dead_letter_topic(source)
         return _dead_letter_topic(record.stream, record.topic)
 
 
 def _dead_letter_topic(stream: str, topic: str) -> str:
-    """The dead-letter topic of a connector whose prefix is not in the settings, but in the name of a topic."""
+    """Return the dead-letter topic with the prefix of a topic, which is not the prefix in the settings."""
     return Routes((), topic.removesuffix(f".{stream}")).dead_letter_topic(DEFAULT_SOURCE)
 
 

@@ -10,20 +10,20 @@ import aiohttp
 from connector.errors import ConfigurationError, ConnectorError, OutsideUnreachable
 from connector.settings import Operations
 
-_SECONDS: Final = 120.0
+_TIMEOUT_SECONDS: Final = 120.0  # a search may read whole topics before it answers
 _STATUS_SECONDS: Final = 3.0
 _POLL_SECONDS: Final = 0.25
 _UNAUTHORIZED: Final = 401
 _NOT_FOUND: Final = 404
 _CONFLICT: Final = 409
-_REFUSED: Final = frozenset({403, 422})
-_REFUSING: Final = 400
+_REJECTED: Final = frozenset({403, 422})
+_FIRST_ERROR: Final = 400
 _NOT_ENTERED: Final = "OperationsClient: use it as a context manager"
 _T = TypeVar("_T")
 
 
 class NotFound(ConnectorError):
-    """The connector answers 404."""
+    """The connector answered 404."""
 
 
 class WrongToken(ConfigurationError):
@@ -31,17 +31,17 @@ class WrongToken(ConfigurationError):
 
 
 class OperationsClient:
-    """One running connector; an async context manager.
+    """Client of one running connector; an async context manager.
 
-    Every call raises OutsideUnreachable where it does not answer or cannot do now what is asked, and ConfigurationError
-    where it wants another token.
+    Every call raises OutsideUnreachable if the connector does not answer or cannot do now what is asked, and
+    ConfigurationError if it wants another token.
 
     Args:
-        settings: Where its operations listener is, and its token.
+        settings: Address and token of the operations listener.
         timeout_seconds: How long a call may take.
     """
 
-    def __init__(self, settings: Operations, *, timeout_seconds: float = _SECONDS) -> None:
+    def __init__(self, settings: Operations, *, timeout_seconds: float = _TIMEOUT_SECONDS) -> None:
         self._timeout = aiohttp.ClientTimeout(total=timeout_seconds)
         self._url = settings.url.rstrip("/")
         self._token = None if settings.token is None else settings.token.get_secret_value()
@@ -59,53 +59,55 @@ class OperationsClient:
             await self._session.close()
 
     async def dead_letters(self, selected: Mapping[str, Any]) -> dict[str, Any]:
-        """Dead letters by reason, and the latest of them."""
-        pairs = [(name, one) for name, value in selected.items() for one in (value if _is_many(value) else [value])]
-        return await self._ask("GET", "/api/dead-letters", params=[(name, _query_text(one)) for name, one in pairs])
+        """Count dead letters by reason, and list the latest ones."""
+        # A query repeats the name for each value of a list.
+        lists = {name: value if _is_many(value) else [value] for name, value in selected.items()}
+        params = [(name, _query_text(value)) for name, values in lists.items() for value in values]
+        return await self._ask("GET", "/api/dead-letters", params=params)
 
     async def dead_letter(self, topic: str, partition: int, offset: int) -> dict[str, Any]:
-        """One dead letter.
+        """Return one dead letter.
 
         Raises:
-            NotFound: There is none at that offset.
+            NotFound: There is no dead letter at that offset.
         """
         return await self._ask("GET", f"/api/dead-letters/{topic}/{partition}/{offset}")
 
     async def messages(self, text: str, since: int | None, *, with_records: bool) -> dict[str, Any]:
-        """Where a message is; see `connector.lookup.model.SearchReport`."""
+        """Search a message; see `connector.lookup.model.SearchReport`."""
         query = {"text": text, "records": _query_text(with_records)} | ({} if since is None else {"since": str(since)})
         return await self._ask("GET", "/api/messages", params=query)
 
     async def settings(self) -> dict[str, Any]:
-        """The effective settings, secrets redacted."""
+        """Return the effective settings, secrets redacted."""
         return await self._ask("GET", "/api/config")
 
     async def status(self) -> dict[str, Any]:
-        """The state of the outside and of the backlog."""
+        """Return the state of Kafka and other dependencies, and of the backlog."""
         return await self._ask("GET", "/api/status")
 
     async def metrics(self) -> str:
-        """The text of ``/metrics``."""
+        """Return the text of ``/metrics``."""
         if self._session is None:
             raise RuntimeError(_NOT_ENTERED)
         try:
             async with self._session.get(f"{self._url}/metrics") as answer:
                 return await answer.text()
         except (aiohttp.ClientError, TimeoutError) as error:
-            raise self._silent() from error
+            raise self._no_answer() from error
 
     async def topics(self) -> dict[str, Any]:
-        """Brokers and topics as they are."""
+        """Return the brokers and topics as they are."""
         return await self._ask("GET", "/api/topics")
 
     async def dry_run(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        """What reprocessing them would do."""
+        """Return what reprocessing these dead letters would do."""
         return await self._ask("POST", "/api/replays", json={**request, "dry_run": True})
 
     async def reprocess(
         self, request: Mapping[str, Any], on_progress: Callable[[dict[str, Any]], None]
     ) -> dict[str, Any]:
-        """Reprocess dead letters to the end; if the waiting is cancelled, the run is stopped.
+        """Reprocess dead letters and wait for the end; cancelling the call stops the run.
 
         Raises:
             ConnectorError: Another run is under way.
@@ -116,44 +118,44 @@ class OperationsClient:
                 on_progress(body)
                 await asyncio.sleep(_POLL_SECONDS)
                 body = await self._ask("GET", "/api/replays/current")
-        except asyncio.CancelledError:
+        except asyncio.CancelledError:  # Ctrl-C; the report on what was done still goes to the caller
             body = await self._ask("DELETE", "/api/replays/current")
         on_progress(body)
         return body
 
-    async def _ask(self, method: str, path: str, **how: Any) -> dict[str, Any]:
+    async def _ask(self, method: str, path: str, **options: Any) -> dict[str, Any]:
         if self._session is None:
             raise RuntimeError(_NOT_ENTERED)
         try:
-            async with self._session.request(method, self._url + path, **how) as answer:
+            async with self._session.request(method, self._url + path, **options) as answer:
                 body: dict[str, Any] = await answer.json(content_type=None)
-        except (aiohttp.ClientError, TimeoutError, ValueError) as error:
-            raise self._silent() from error
-        if answer.status >= _REFUSING:
-            raise self._refusal(answer.status, str(body.get("message") or body.get("detail") or answer.reason))
+        except (aiohttp.ClientError, TimeoutError, ValueError) as error:  # no JSON: something else listens there
+            raise self._no_answer() from error
+        if answer.status >= _FIRST_ERROR:
+            raise self._error_of(answer.status, str(body.get("message") or body.get("detail") or answer.reason))
         return body
 
-    def _silent(self) -> OutsideUnreachable:
+    def _no_answer(self) -> OutsideUnreachable:
         return OutsideUnreachable(
             f"no connector answers at {self._url}: is its operations listener there (WEDA_OPERATIONS__URL)?"
         )
 
-    def _refusal(self, status: int, message: str) -> ConnectorError:
+    def _error_of(self, status: int, message: str) -> ConnectorError:
         if status == _UNAUTHORIZED:
             return WrongToken(f"WEDA_OPERATIONS__TOKEN: {self._url} wants its token; give it with --token")
         if status == _NOT_FOUND:
             return NotFound(message)
         if status == _CONFLICT:
             return ConnectorError(message)
-        return ConfigurationError(message) if status in _REFUSED else OutsideUnreachable(f"{self._url}: {message}")
+        return ConfigurationError(message) if status in _REJECTED else OutsideUnreachable(f"{self._url}: {message}")
 
 
 def ask(settings: Operations, question: Callable[[OperationsClient], Awaitable[_T]]) -> _T:
-    """What a running connector answers; blocking, for commands.
+    """Ask a running connector; blocking, for commands.
 
     Raises:
-        OutsideUnreachable: It does not answer.
-        ConnectorError: It refuses.
+        OutsideUnreachable: The connector does not answer.
+        ConnectorError: The connector rejects or refuses the request.
     """
 
     async def answer() -> _T:
@@ -164,7 +166,7 @@ def ask(settings: Operations, question: Callable[[OperationsClient], Awaitable[_
 
 
 async def status_if_running(settings: Operations) -> dict[str, Any] | None:
-    """What a running connector says of itself and of its journal; None where none answers.
+    """Return the status of a running connector, or None if none answers.
 
     Raises:
         WrongToken: The listener wants another token.
@@ -176,6 +178,7 @@ async def status_if_running(settings: Operations) -> dict[str, Any] | None:
         raise
     except ConnectorError:
         return None
+    # Another program may listen there, and answer with JSON as well.
     return status if isinstance(status, dict) and "journal_messages" in status else None
 
 

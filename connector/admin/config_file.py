@@ -1,4 +1,4 @@
-"""A first configuration file: every setting with its description; the important ones are set, from a probe."""
+"""Writes a first configuration file: every setting with its description, the important ones set from a probe."""
 
 import secrets
 import socket
@@ -19,7 +19,7 @@ from connector.settings import EMBEDDED, Settings
 DEFAULT_SERVERS: Final = "localhost:9092"
 DEFAULT_REGISTRY: Final = "http://localhost:8081"
 
-_SECONDS: Final = 3.0
+_BROKERS_SECONDS: Final = 3.0
 _CONNECT_SECONDS: Final = 0.5
 _TOKEN_BYTES: Final = 24
 _WIDTH: Final = 100
@@ -34,13 +34,13 @@ _HEAD: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Environment:
-    """Result of the probe.
+    """What the probe found.
 
     Attributes:
-        bootstrap_servers: The brokers' addresses; the given ones, whether they answer or not.
-        brokers: How many there are; 0 if none answered.
-        problem: Why none answered.
-        registry_url: The schema registry; None if none was given or answered.
+        bootstrap_servers: The brokers' addresses, also if no broker answered.
+        brokers: How many brokers there are; 0 if none answered.
+        problem: Why no broker answered; empty if one did.
+        registry_url: The schema registry, or None if none was given and none answered.
     """
 
     bootstrap_servers: str
@@ -50,50 +50,53 @@ class Environment:
 
 
 def probe(bootstrap_servers: str | None, registry_url: str | None, properties: Mapping[str, Any]) -> Environment:
-    """Look for brokers and a registry at the given addresses, else at the default ones."""
+    """Look for brokers and a registry at the given addresses, or at the default ones."""
     servers = bootstrap_servers or DEFAULT_SERVERS
     if servers == EMBEDDED:
         return Environment(servers, 1, "", registry_url)
     is_given = bootstrap_servers is not None
-    is_there = is_given or _is_listening(servers)
-    brokers, problem = _count_brokers(servers, properties) if is_there else (0, "nobody listens")
+    # Asking Kafka takes seconds if nobody answers. At the default address a closed port says so at once.
+    may_answer = is_given or _is_listening(servers)
+    brokers, problem = _count_brokers(servers, properties) if may_answer else (0, "nobody listens")
     registry = registry_url or (DEFAULT_REGISTRY if _is_registry(DEFAULT_REGISTRY) else None)
     return Environment(servers, brokers, problem, registry)
 
 
-def render(found: Environment, file: str, *, token: str | None = None) -> str:
-    """The text of a configuration file.
+def render(environment: Environment, file: str, *, token: str | None = None) -> str:
+    """Return the text of a configuration file.
 
     Args:
-        found: Result of the probe.
+        environment: What the probe found.
         file: The file's name, for the commands in its first lines.
-        token: Of the source ``default``; None generates one.
+        token: The token of the source ``default``; None generates one.
     """
     chosen: dict[str, Any] = {
-        "kafka.bootstrap_servers": found.bootstrap_servers,
+        "kafka.bootstrap_servers": environment.bootstrap_servers,
         "token": token or secrets.token_urlsafe(_TOKEN_BYTES),
     }
-    if found.brokers >= DURABLE_REPLICATION:
+    # Otherwise it is not set, and the brokers' default applies.
+    if environment.brokers >= DURABLE_REPLICATION:
         chosen["topics.replication_factor"] = DURABLE_REPLICATION
-    if found.registry_url is not None:
-        chosen |= {"registry.url": found.registry_url, "registry.auto_register": True}
+    if environment.registry_url is not None:
+        chosen |= {"registry.url": environment.registry_url, "registry.auto_register": True}
     head = [f"# {line}" for line in _HEAD.format(file=file).splitlines()]
-    lines = [*head, *_settings(chosen, _remarks(found))]
+    lines = [*head, *_settings(chosen, _remarks(environment))]
     return "\n".join(lines) + "\n"
 
 
-def _remarks(found: Environment) -> dict[str, str]:
-    """Sentences that depend on the probe, by setting."""
-    if not found.brokers:
-        brokers = f"Not reached when this was written ({found.problem}): put the right address here."
-    elif found.brokers < DURABLE_REPLICATION:
-        brokers = f"{found.brokers} found: with fewer than 3 brokers, losing one can lose acknowledged records."
+def _remarks(environment: Environment) -> dict[str, str]:
+    """Return sentences that depend on the probe, by setting."""
+    if not environment.brokers:
+        brokers = f"Not reached when this was written ({environment.problem}): put the right address here."
+    elif environment.brokers < DURABLE_REPLICATION:
+        brokers = f"{environment.brokers} found: with fewer than 3 brokers, losing one can lose acknowledged records."
     else:
-        brokers = f"{found.brokers} found."
+        brokers = f"{environment.brokers} found."
     return {"kafka.bootstrap_servers": brokers, "token": f"Generated: WeDa sends it as {TOKEN_HEADER}."}
 
 
 def _settings(chosen: Mapping[str, Any], remarks: Mapping[str, str]) -> Iterator[str]:
+    # Lists every setting by its description in the code, so the file cannot miss one.
     defaults, group = Settings().redacted(), ""
     for variable, default, sentence in Settings.describe():
         setting = variable.removeprefix(_PREFIX).lower().replace("__", ".")
@@ -114,6 +117,7 @@ def _settings(chosen: Mapping[str, Any], remarks: Mapping[str, str]) -> Iterator
 
 
 def _line(name: str, value: Any) -> str:
+    # In flow style a mapping of one key is "{name: value}" on one line; the braces are cut off.
     return str(yaml.safe_dump({name: value}, allow_unicode=True, default_flow_style=True, width=10_000)).strip()[1:-1]
 
 
@@ -124,7 +128,7 @@ def _comment(text: str, indent: str) -> Iterator[str]:
 
 def _count_brokers(servers: str, properties: Mapping[str, Any]) -> tuple[int, str]:
     try:
-        return TopicAdmin(servers, properties).brokers(_SECONDS), ""
+        return TopicAdmin(servers, properties).brokers(_BROKERS_SECONDS), ""
     except ConnectorError as error:
         return 0, error.message
 

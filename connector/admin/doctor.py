@@ -1,6 +1,6 @@
-"""Checks of settings, brokers, topics, registry, journal and clock.
+"""Checks settings, brokers, topics, registry, journal and clock.
 
-Each check looks at one thing, changes nothing that others use, and says what to do if something is wrong.
+Each check examines one thing, changes nothing that others use, and says what to do if something is wrong.
 """
 
 import asyncio
@@ -50,15 +50,15 @@ Verdict = Literal["ok", "warning", "failed", "skipped"]
 MARK: Final = "weda-connector-doctor"
 """The ``processKey`` of the message that the doctor sends through a connector."""
 
-_SECONDS: Final = 10.0
+_TIMEOUT_SECONDS: Final = 10.0
 _REACH_SECONDS: Final = 5.0
 _ROUND_TRIP_SECONDS: Final = 20.0
 _SYNCS: Final = 8
 _SLOW_SYNC_MILLISECONDS: Final = 50.0
-_CLOCK_SECONDS: Final = 5.0
+_MAX_SKEW_SECONDS: Final = 5.0
 _CHECK_RETENTION_MS: Final = 3_600_000
-_EARLIEST: Final = 1_700_000_000
-_INSTANCE: Final = "doctor-"
+_MIN_CLOCK_SECONDS: Final = 1_700_000_000  # in November 2023, before the first release
+_INSTANCE_PREFIX: Final = "doctor-"
 _OK: Final = 200
 _ROUND_TRIP: Final = "end to end"
 _THROUGH_CONNECTOR: Final = "through the connector"
@@ -78,13 +78,13 @@ _IN_MEMORY: Final = frozenset({"tmpfs", "ramfs"})
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What one check found.
+    """The result of one check.
 
     Attributes:
-        check: What was looked at.
-        verdict: ``failed`` is what keeps the connector from its work or its promise.
-        found: The result, in a sentence.
-        to_do: What to do about it; empty if nothing.
+        check: What was checked.
+        verdict: ``failed`` if it keeps the connector from working, or from keeping its promise.
+        found: The result in a sentence.
+        to_do: What to do about it, or an empty text.
     """
 
     check: str
@@ -96,12 +96,12 @@ class Finding:
 def examine(
     settings: Settings, url: str | None = None, on_check: Callable[[str], None] = lambda _name: None
 ) -> Iterator[Finding]:
-    """The findings, each as soon as it is known.
+    """Run the checks, and yield each finding as soon as it is known.
 
     Args:
         settings: The effective settings.
-        url: Of the public listener of a running connector: one marked message is sent through it.
-        on_check: Called with the name of a check that begins and may take its time.
+        url: The public listener of a running connector, to send one marked message through; None sends none.
+        on_check: Called with the name of a check that begins and may take a while.
     """
     yield from _access(settings)
     on_check("brokers")
@@ -151,8 +151,9 @@ def _kafka(settings: Settings, url: str | None, on_check: Callable[[str], None])
         return
     yield _answering(servers, brokers)
     on_check("topics")
+    # A failure here does not end the checks: the round trip below may show what is behind it.
     try:
-        yield from _topics(settings, admin, {each.node_id for each in brokers if not each.answers})
+        yield from _topics(settings, admin, {broker.node_id for broker in brokers if not broker.answers})
     except ConnectorError as error:
         yield Finding("topics", "failed", error.message, _way_out(error))
     on_check(_ROUND_TRIP)
@@ -163,7 +164,7 @@ def _kafka(settings: Settings, url: str | None, on_check: Callable[[str], None])
 
 
 def _answering(servers: str, brokers: Sequence[Broker]) -> Finding:
-    silent = [each.address for each in brokers if not each.answers]
+    silent = [broker.address for broker in brokers if not broker.answers]
     if not silent:
         return Finding(
             "brokers",
@@ -171,6 +172,7 @@ def _answering(servers: str, brokers: Sequence[Broker]) -> Finding:
             f"{counted(len(brokers), 'broker')} at {servers}: every one answers and accepts our credentials",
         )
     found = f"{len(brokers) - len(silent)} of {len(brokers)} answer; these do not: {', '.join(silent)}"
+    # One broker of three may be away: topics should have 3 replicas, and need 2 in sync.
     verdict: Verdict = "failed" if 2 * len(silent) >= len(brokers) else "warning"
     return Finding("brokers", verdict, found, "see that they run, and that this machine reaches them")
 
@@ -183,15 +185,15 @@ def _way_out(error: ConnectorError) -> str:
 
 def _topics(settings: Settings, admin: TopicAdmin, silent: Collection[int]) -> Iterator[Finding]:
     specs = desired_topics(settings)
-    actual = admin.describe((spec.name for spec in specs), _SECONDS)
+    actual = admin.describe((spec.name for spec in specs), _TIMEOUT_SECONDS)
     differences = plan(specs, actual)
-    missing = [each.topic for each in differences if each.action == "create"]
+    missing = [difference.topic for difference in differences if difference.action == "create"]
     if missing:
         yield _missing(settings, missing)
-    yield from (_difference(each) for each in differences if each.action != "create")
+    yield from (_difference(difference) for difference in differences if difference.action != "create")
     yield from _durability(actual)
     yield from _replicas(actual, silent)
-    rights = admin.rights([state.name for state in actual.values()], _SECONDS)
+    rights = admin.rights([state.name for state in actual.values()], _TIMEOUT_SECONDS)
     yield from _rights(rights)
     if actual and not missing and not differences:
         yield Finding("topics", "ok", f"{len(actual)} as the settings ask for them")
@@ -204,9 +206,10 @@ def _missing(settings: Settings, missing: list[str]) -> Finding:
     return Finding("topics", "failed", found, "weda-connector topics apply, or set WEDA_TOPICS__CREATE=true")
 
 
-def _difference(each: Difference) -> Finding:
-    found = f"{each.topic}: {each.what} is {each.actual}, the settings say {each.wanted}"
-    if each.what == "partitions":
+def _difference(difference: Difference) -> Finding:
+    found = f"{difference.topic}: {difference.what} is {difference.actual}, the settings say {difference.wanted}"
+    # More partitions would move keys to other partitions: of an instance, newer records could be read first.
+    if difference.what == "partitions":
         return Finding(
             "partitions",
             "warning",
@@ -219,11 +222,11 @@ def _difference(each: Difference) -> Finding:
 
 
 def _durability(actual: Mapping[str, TopicState]) -> Iterator[Finding]:
-    locked = [each.name for each in actual.values() if each.min_insync_replicas > each.replication_factor]
-    if locked:
-        found = f"min.insync.replicas is over the number of replicas: {', '.join(locked)}"
+    unwritable = [topic.name for topic in actual.values() if topic.min_insync_replicas > topic.replication_factor]
+    if unwritable:
+        found = f"min.insync.replicas is over the number of replicas: {', '.join(unwritable)}"
         yield Finding("min.insync.replicas", "failed", found, "lower it to at most the replicas: topics apply does")
-    weak = [each.name for each in actual.values() if not each.is_durable]
+    weak = [topic.name for topic in actual.values() if not topic.is_durable]
     if weak:
         found = f"weaker than 3 replicas with 2 in sync: {', '.join(weak)}"
         yield Finding(
@@ -234,31 +237,35 @@ def _durability(actual: Mapping[str, TopicState]) -> Iterator[Finding]:
 
 
 def _replicas(actual: Mapping[str, TopicState], silent: Collection[int]) -> Iterator[Finding]:
-    """Whether enough replicas are in sync, on brokers that answer."""
-    found = {each.name: each.smallest_isr(silent) for each in actual.values()}
-    closed = [each.name for each in actual.values() if found[each.name] < each.min_insync_replicas]
-    if closed:
-        text = f"too few replicas in sync, so that Kafka takes no record now: {', '.join(closed)}"
-        yield Finding("replicas in sync", "failed", text, "bring the brokers back that hold the others")
-    behind = [
-        each.name for each in actual.values() if found[each.name] < each.replication_factor and each.name not in closed
+    """Check that enough replicas are in sync, on brokers that answer."""
+    # Metadata lists a broker that has just died as in sync for some seconds, so silent brokers do not count.
+    in_sync = {topic.name: topic.smallest_isr(silent) for topic in actual.values()}
+    unwritable = [topic.name for topic in actual.values() if in_sync[topic.name] < topic.min_insync_replicas]
+    if unwritable:
+        found = f"too few replicas in sync, so that Kafka takes no record now: {', '.join(unwritable)}"
+        yield Finding("replicas in sync", "failed", found, "bring the brokers back that hold the others")
+    incomplete = [
+        topic.name
+        for topic in actual.values()
+        if in_sync[topic.name] < topic.replication_factor and topic.name not in unwritable
     ]
-    if behind:
-        text = f"replicas are missing: {', '.join(behind)}"
-        yield Finding("replicas in sync", "warning", text, "bring the brokers back that hold them, or wait")
+    if incomplete:
+        found = f"replicas are missing: {', '.join(incomplete)}"
+        yield Finding("replicas in sync", "warning", found, "bring the brokers back that hold them, or wait")
 
 
 def _rights(rights: Mapping[str, frozenset[str] | None]) -> Iterator[Finding]:
-    known = {name: some for name, some in rights.items() if some is not None}
-    unwritable = [name for name, some in known.items() if "WRITE" not in some]
+    # None means that Kafka did not say, which is no finding.
+    known = {name: operations for name, operations in rights.items() if operations is not None}
+    unwritable = [name for name, operations in known.items() if "WRITE" not in operations]
     if unwritable:
         found = f"this user may not write {', '.join(unwritable)}"
         yield Finding("ACLs", "failed", found, "grant Write and Describe on these topics")
-    unread = [name for name, some in known.items() if "READ" not in some]
-    if unread:
-        found = f"this user may not read {', '.join(unread)}"
+    unreadable = [name for name, operations in known.items() if "READ" not in operations]
+    if unreadable:
+        found = f"this user may not read {', '.join(unreadable)}"
         yield Finding("ACLs", "warning", found, "grant Read to use console, tail and replay of dead letters")
-    if known and not unwritable and not unread:
+    if known and not unwritable and not unreadable:
         yield Finding("ACLs", "ok", "this user may write and read every topic")
 
 
@@ -267,12 +274,14 @@ def _rights(rights: Mapping[str, frozenset[str] | None]) -> Iterator[Finding]:
 
 def _round_trip(settings: Settings, servers: str, admin: TopicAdmin) -> Finding:
     """Publish a record to the doctor's own topic and read it back."""
+    # A prefix may have placeholders in braces, which a topic's name may not.
     topic = f"{settings.topics.prefix.replace('{', '').replace('}', '')}.doctor"
+    # The brokers' timestamp is their clock, to compare ours with.
     config = {"retention.ms": str(_CHECK_RETENTION_MS), "message.timestamp.type": "LogAppendTime"}
     try:
-        if topic not in admin.describe([topic], _SECONDS):
-            admin.create([TopicSpec(topic, 1, settings.topics.replication_factor, config)], _SECONDS)
-    except ConfigurationError as error:
+        if topic not in admin.describe([topic], _TIMEOUT_SECONDS):
+            admin.create([TopicSpec(topic, 1, settings.topics.replication_factor, config)], _TIMEOUT_SECONDS)
+    except ConfigurationError as error:  # skipped, not failed: only this check needs the topic
         return Finding(_ROUND_TRIP, "skipped", error.message, f"let this user create {topic}, or use --url")
     except ConnectorError as error:
         return Finding(_ROUND_TRIP, "failed", error.message, _way_out(error))
@@ -280,8 +289,9 @@ def _round_trip(settings: Settings, servers: str, admin: TopicAdmin) -> Finding:
 
 
 async def _sent_and_read(settings: Settings, servers: str, topic: str, admin: TopicAdmin) -> Finding:
-    key = f"{_INSTANCE}{secrets.token_hex(8)}"
+    key = f"{_INSTANCE_PREFIX}{secrets.token_hex(8)}"
     record = ProducibleRecord("doctor", topic, key.encode(), MARK.encode(), (), now_ms())
+    # The connector's own publisher, so that its properties are checked. It logs nothing: the finding has the error.
     publisher = KafkaPublisher(producer_properties(servers, {"log_level": LOG_NOTHING, **settings.kafka.properties}))
     reported: Completion[Failures] = Completion()
     began = time.monotonic()
@@ -291,6 +301,7 @@ async def _sent_and_read(settings: Settings, servers: str, topic: str, admin: To
         async with asyncio.timeout(_ROUND_TRIP_SECONDS):
             await reported
     milliseconds = (time.monotonic() - began) * 1000
+    # After a timeout `stop` reports the record as failed, so that the next line always has a report.
     await publisher.stop(1)
     failure = (await reported)[0]
     if failure is not None:
@@ -305,30 +316,31 @@ def _read_back(
     settings: Settings, servers: str, record: ProducibleRecord, milliseconds: float, admin: TopicAdmin
 ) -> Finding:
     try:
-        found = next(_records(settings, servers, record.topic, (record.key or b"").decode(), None), None)
+        read_back = next(_records(settings, servers, record.topic, (record.key or b"").decode(), None), None)
     except ConnectorError as error:
         return Finding(_ROUND_TRIP, "failed", error.message, _way_out(error))
-    if found is None or found.value != record.value:
+    if read_back is None or read_back.value != record.value:
         return Finding(
             _ROUND_TRIP, "failed", f"a record was acknowledged and is not in {record.topic}", "look at the brokers"
         )
-    ahead = (record.timestamp - found.timestamp) / 1000
-    if abs(ahead) > _CLOCK_SECONDS:
-        return _clock_skew(ahead, admin.describe(routes_of(settings).topics, _SECONDS))
+    seconds_ahead = (record.timestamp - read_back.timestamp) / 1000
+    if abs(seconds_ahead) > _MAX_SKEW_SECONDS:
+        return _clock_skew(seconds_ahead, admin.describe(routes_of(settings).topics, _TIMEOUT_SECONDS))
     return Finding(_ROUND_TRIP, "ok", f"written, acknowledged in {milliseconds:.0f} ms and read back: {record.topic}")
 
 
-def _clock_skew(ahead: float, topics: Mapping[str, TopicState]) -> Finding:
-    """Report the clock skew (seconds), and topics that reject records because of it."""
-    found = f"our clock is {abs(ahead):.0f} s {'ahead of' if ahead > 0 else 'behind'} the brokers'"
+def _clock_skew(seconds_ahead: float, topics: Mapping[str, TopicState]) -> Finding:
+    """Report the clock skew, and the topics that reject records because of it."""
+    is_ahead = seconds_ahead > 0
+    found = f"our clock is {abs(seconds_ahead):.0f} s {'ahead of' if is_ahead else 'behind'} the brokers'"
     unwritable = [
-        each.name
-        for each in topics.values()
-        if abs(ahead) * 1000 > (each.timestamp_after_ms if ahead > 0 else each.timestamp_before_ms)
+        topic.name
+        for topic in topics.values()
+        if abs(seconds_ahead) * 1000 > (topic.timestamp_after_ms if is_ahead else topic.timestamp_before_ms)
     ]
     if not unwritable:
         return Finding(_CLOCK, "warning", found, _SET_CLOCK)
-    limit = f"message.timestamp.{'after' if ahead > 0 else 'before'}.max.ms"
+    limit = f"message.timestamp.{'after' if is_ahead else 'before'}.max.ms"
     return Finding(
         _CLOCK, "failed", f"{found}, over {limit} of {', '.join(unwritable)}: their records are refused", _SET_CLOCK
     )
@@ -337,16 +349,17 @@ def _clock_skew(ahead: float, topics: Mapping[str, TopicState]) -> Finding:
 def _records(
     settings: Settings, servers: str, topic: str, key: str, idle_seconds: float | None
 ) -> Iterator[ConsumerRecord]:
-    """The records of an instance, as bytes; to the end, or until none has come for so long."""
-    where: dict[str, Any] = {"stream": DEAD_LETTERS, "topic": topic, "key": key, "from_beginning": True}
+    """Yield the records of an instance as bytes, to the topic's end or until none has come for ``idle_seconds``."""
+    # Values of dead letters are not decoded: the check needs neither a schema nor the registry.
+    selection: dict[str, Any] = {"stream": DEAD_LETTERS, "topic": topic, "key": key, "from_beginning": True}
     return read_records(
-        servers, settings.kafka.properties, until_end=idle_seconds is None, idle_seconds=idle_seconds, **where
+        servers, settings.kafka.properties, until_end=idle_seconds is None, idle_seconds=idle_seconds, **selection
     )
 
 
 def _through_connector(settings: Settings, servers: str, url: str) -> Finding:
-    """A marked message through the connector that runs, to its own topic of events."""
-    instance = f"{_INSTANCE}{secrets.token_hex(8)}"
+    """Send a marked message through a running connector, and read it from the topic of events."""
+    instance = f"{_INSTANCE_PREFIX}{secrets.token_hex(8)}"
     source = DEFAULT_SOURCE if DEFAULT_SOURCE in settings.sources else next(iter(settings.sources))
     environment = next(iter(settings.sources[source].env_types), "pre")
     message = {"msgType": weda.INSTANCE, "instanceId": instance, "msgId": instance, "envType": environment}
@@ -377,7 +390,7 @@ async def _post(settings: Settings, url: str, source: str, message: Mapping[str,
     tokens = settings.sources[source].tokens
     headers = {endpoints.TOKEN_HEADER: tokens[0].get_secret_value()} if tokens else {}
     address = f"{url.rstrip('/').removesuffix(endpoints.DELIVER_PATH)}{endpoints.path_of(source)}"
-    timeout = aiohttp.ClientTimeout(total=_SECONDS)
+    timeout = aiohttp.ClientTimeout(total=_TIMEOUT_SECONDS)
     async with (
         aiohttp.ClientSession(timeout=timeout, headers=headers) as session,
         session.post(address, json={weda.ENVELOPE: message}) as answer,
@@ -413,7 +426,7 @@ def _registry(settings: Settings) -> Iterator[Finding]:
 def _database(url: str) -> Finding:
     connection = postgres_connections(url)("doctor")
     try:
-        [(replicas, rows)] = asyncio.run(connection.execute(_REPLICAS_AND_ROWS, {}, seconds=_SECONDS))
+        [(replicas, rows)] = asyncio.run(connection.execute(_REPLICAS_AND_ROWS, {}, seconds=_TIMEOUT_SECONDS))
     except StatementError as error:
         is_migrated = error.sqlstate not in _NOT_MIGRATED
         to_do = "grant what docs/scaling.md names" if is_migrated else "weda-connector journal migrate"
@@ -453,54 +466,58 @@ def _journal(settings: Settings) -> Iterator[Finding]:
 
 
 def _space(settings: Settings, folder: Path) -> Finding:
-    free, most = shutil.disk_usage(folder).free, settings.journal.max_bytes
+    free, limit = shutil.disk_usage(folder).free, settings.journal.max_bytes
     used = settings.journal.path.stat().st_size if settings.journal.path.exists() else 0
-    found = f"{free >> 20} MiB free, the journal may take {most >> 20} MiB"
-    if free + used < most:
+    found = f"{free >> 20} MiB free, the journal may take {limit >> 20} MiB"
+    # What the journal uses now is part of its limit, and is not free.
+    if free + used < limit:
         return Finding("journal space", "warning", found, "free some, or set WEDA_JOURNAL__MAX_BYTES to what there is")
     return Finding("journal space", "ok", found)
 
 
 def _existing(folder: Path) -> Path:
-    """The folder, or the nearest above it that exists: serve makes the rest."""
-    return next(one for one in (folder, *folder.parents) if one.exists())
+    """Return the folder, or its nearest parent that exists; `serve` creates the rest."""
+    return next(path for path in (folder, *folder.parents) if path.exists())
 
 
 def _file_system(folder: Path) -> str:
-    """The kind of file system that a folder is on: of the mounts above it, the nearest."""
+    """Return the type of the file system that a folder is on."""
     try:
         lines = _MOUNTS.read_text(encoding="utf-8").splitlines()
     except OSError:
         return "unknown"
-    mounts = {Path(before.split()[4]): after.split()[0] for before, _, after in (one.partition(" - ") for one in lines)}
+    # A line has a varying number of optional fields before " - "; the mount point is the fifth field, and the type the
+    # first one behind the dash. A later mount on the same point covers an earlier one, and wins in the dict too.
+    halves = (line.partition(" - ") for line in lines)
+    mounts = {Path(before.split()[4]): after.split()[0] for before, _, after in halves}
     resolved = folder.resolve()
-    return next((mounts[one] for one in (resolved, *resolved.parents) if one in mounts), "unknown")
+    return next((mounts[path] for path in (resolved, *resolved.parents) if path in mounts), "unknown")
 
 
 def _sync_milliseconds(folder: Path) -> float:
-    """How long a synced write takes: the median of some."""
-    taken = []
+    """Measure how long a synced write takes, as the median of several."""
+    milliseconds = []
     with tempfile.NamedTemporaryFile(dir=folder, prefix=".weda-doctor-") as file:
         for _ in range(_SYNCS):
             file.write(bytes(4096))
             file.flush()
             began = time.perf_counter()
             os.fsync(file.fileno())
-            taken.append((time.perf_counter() - began) * 1000)
-    return statistics.median(taken)
+            milliseconds.append((time.perf_counter() - began) * 1000)
+    return statistics.median(milliseconds)
 
 
 # --- the clock ---
 
 
 def _clock(settings: Settings) -> Finding:
-    """Check that the clock is after the release date and after the journal's last write."""
+    """Check that the clock was set at all, and is not before the journal's last write."""
     now = time.time()
-    if now < _EARLIEST:
+    if now < _MIN_CLOCK_SECONDS:
         return Finding(_CLOCK, "failed", f"it says {time.ctime(now)}", _SET_CLOCK)
     journal = settings.journal.path
     written = journal.stat().st_mtime if journal.exists() else 0
-    if written > now + _CLOCK_SECONDS:
+    if written > now + _MAX_SKEW_SECONDS:
         found = f"the journal was written {written - now:.0f} s from now: the clock has stepped back"
         return Finding(_CLOCK, "warning", found, _SET_CLOCK)
     return Finding(

@@ -1,4 +1,4 @@
-"""Where a message is: asked of the running connector, and read from the topics and the journal by this process."""
+"""Finds a message: asks the running connector, and reads topics and journal in this process."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,22 +18,23 @@ from connector.lookup.model import DEAD_LETTERS, TOPICS, Found, SearchQuery, Sea
 from connector.lookup.topics import OnProgress, TopicSearch, letter_found
 from connector.settings import EMBEDDED, Settings
 
-_NOT_NOW: Final = (OutsideUnreachable,)
+_NOTED_ERRORS: Final = (OutsideUnreachable,)
+"""Errors that a report notes; others end the search."""
 
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """How far a search goes.
+    """Limits of a search.
 
     Attributes:
-        since: Only what was received at this time or later, in epoch milliseconds.
-        all_partitions: Read every partition, also where an instance has records in that of its key.
-        give_up_seconds: When it is given up.
+        since: Find only what was received at this time or later, in epoch milliseconds.
+        all_partitions: Whether to read every partition, even if the partition of the key has records of the instance.
+        timeout_seconds: How long the search may take; then it ends unfinished.
     """
 
     since: int | None
     all_partitions: bool
-    give_up_seconds: float
+    timeout_seconds: float
 
 
 def search(
@@ -43,21 +44,22 @@ def search(
     on_progress: OnProgress,
     on_event: Callable[[ConsumerRecord], None] = lambda _record: None,
 ) -> SearchReport:
-    """Look for an ``instanceId``, a ``msgId``, a part of a title or the id of a request.
+    """Search an ``instanceId``, a ``msgId``, a part of a title or the id of a request.
 
-    A running connector reports what waits in its journal, what became of dead letters and which requests it remembers.
-    Where none answers, its journal is read. The topics of records are read by this process, if it knows the brokers.
+    A running connector reports what waits in its journal, the state of dead letters, and the requests it remembers. If
+    none answers, this process reads its journal. It also reads the topics of records, if the brokers are known.
 
     Args:
         settings: The effective settings.
-        text: What is looked for.
-        bounds: How far the search goes.
+        text: The text to find.
+        bounds: Limits of the search.
         on_progress: Called after each batch.
-        on_event: Called with each record found that tells everything of its message, where this process reads them.
+        on_event: Called with each matching record of a whole message, if this process reads the topics.
 
     Raises:
         ConfigurationError: Neither brokers nor a connector are known, or the connector wants another token.
     """
+    # Only their connector knows the address of embedded brokers.
     reads_topics = settings.kafka.bootstrap_servers not in {None, EMBEDDED}
     report = _asked(settings, text, bounds, with_records=not reads_topics)
     is_asked = report is not None
@@ -75,13 +77,13 @@ def search(
             if not is_asked:
                 _read_rest(report, settings, topics, query)
             if not query.is_nameless:
-                with report.searching(TOPICS, _NOT_NOW):
+                with report.searching(TOPICS, _NOTED_ERRORS):
                     report.add(*topics.records(query, all_partitions=bounds.all_partitions))
     return report
 
 
 def _asked(settings: Settings, text: str, bounds: Bounds, *, with_records: bool) -> SearchReport | None:
-    """What a running connector says; None where none answers."""
+    """Return the report of a running connector, or None if none answers."""
     try:
         answer = ask(settings.operations, lambda client: client.messages(text, bounds.since, with_records=with_records))
     except OutsideUnreachable:
@@ -90,8 +92,8 @@ def _asked(settings: Settings, text: str, bounds: Bounds, *, with_records: bool)
 
 
 def _read_rest(report: SearchReport, settings: Settings, topics: TopicSearch, query: SearchQuery) -> None:
-    """What the connector would have answered: its journal, and the dead letters."""
-    noted: dict[str, int] | None = None
+    """Add what the connector would have reported: its journal, and the dead letters."""
+    notes: dict[str, int] | None = None
     path = settings.journal.path
     if settings.journal.url is not None:
         no_connector = OutsideUnreachable(f"no connector answers at {settings.operations.url}")
@@ -99,21 +101,24 @@ def _read_rest(report: SearchReport, settings: Settings, topics: TopicSearch, qu
     else:
         try:
             with detached(path) as file:
-                found, searched = journal.search_file(file, path, query)
-                report.add(found, [searched])
-                noted = file.read_notes(NOTE_PREFIX)
+                matches, searched = journal.search_file(file, path, query)
+                report.add(matches, [searched])
+                notes = file.read_notes(NOTE_PREFIX)
         except (ConnectorError, DamagedFile) as error:
-            note = error.message if isinstance(error, ConnectorError) else str(error)
-            why = f"no connector answers at {settings.operations.url}, and: {note}"
-            report.add([], [unsearched(f"{journal.PLACE} {path}", OutsideUnreachable(why))])
-    with report.searching(DEAD_LETTERS, _NOT_NOW):
-        report.add(*_letters(topics, query, noted))
+            reason = error.message if isinstance(error, ConnectorError) else str(error)
+            note = f"no connector answers at {settings.operations.url}, and: {reason}"
+            report.add([], [unsearched(f"{journal.PLACE} {path}", OutsideUnreachable(note))])
+    with report.searching(DEAD_LETTERS, _NOTED_ERRORS):
+        report.add(*_letters(topics, query, notes))
 
 
-def _letters(topics: TopicSearch, query: SearchQuery, noted: dict[str, int] | None) -> Found:
+def _letters(topics: TopicSearch, query: SearchQuery, notes: dict[str, int] | None) -> Found:
     letters, searched = topics.dead_letters(query)
-    found = [letter_found(one, reprocessed=None if noted is None else one.note.name in noted) for one in letters]
-    return found, searched
+    # The notes of reprocessed dead letters are in the journal. Without it, nobody knows which were reprocessed.
+    matches = [
+        letter_found(letter, reprocessed=None if notes is None else letter.note.name in notes) for letter in letters
+    ]
+    return matches, searched
 
 
 @contextmanager
@@ -128,7 +133,7 @@ def _topics(
             properties,
             routes_of(settings),
             by_id=by_id,
-            give_up_seconds=bounds.give_up_seconds,
+            timeout_seconds=bounds.timeout_seconds,
             on_progress=on_progress,
             on_event=on_event,
         )

@@ -1,7 +1,7 @@
-"""Where a message is: in which topic, partition and offset; in the journal; a dead letter, and why; or nowhere.
+"""Finds a message: in a topic, in the journal, among the dead letters, or nowhere.
 
-- `connector.lookup.model`: what is looked for, and what was found.
-- `connector.lookup.topics` and `connector.lookup.journal`: the two places.
+- `connector.lookup.model`: the query, its matches, and the report.
+- `connector.lookup.topics` and `connector.lookup.journal`: search the two places.
 - `connector.lookup.instances`: instances by title, person or state; `connector.lookup.timeline`: the steps of one.
-- `connector.lookup.fixes`: what to do about a request that was not accepted.
+- `connector.lookup.fixes`: advice on a request that was not accepted.
 """

@@ -1,6 +1,6 @@
-"""Instances as people look for them: title, process, starter, state, and who waited at which node for how long.
+"""Instances as people search for them: title, process, starter, state, and who waited at which node for how long.
 
-Times are WeDa's own where a message has them, else when it was received. Everything is bounded: instances, visits,
+Times are WeDa's own if a message has them, otherwise the time of receipt. Everything is bounded: instances, visits,
 people, and the length of each text.
 """
 
@@ -18,26 +18,26 @@ from connector.message import weda
 from connector.message.persons import Person, nodes, persons
 from connector.message.schemas import WORKFLOW_EVENT, codes, load
 
-MOST_INSTANCES: Final = 5_000
-"""Instances of an index: the one that changed longest ago makes room."""
+MAX_INSTANCES: Final = 5_000
+"""Instances in an index; when it is full, the one that changed longest ago is dropped."""
 
-MOST_VISITS: Final = 64
-"""Visits of one instance that are kept: the latest."""
+MAX_VISITS: Final = 64
+"""Visits kept of one instance, the latest ones."""
 
-MOST_PEOPLE: Final = 32
+MAX_PEOPLE: Final = 32
 """People of one visit."""
 
-MOST_LISTED: Final = 50
+MAX_LISTED: Final = 50
 """Rows of each table of `Figures`."""
 
-_LONGEST: Final = 200
-_TENTHS: Final = 10
+_MAX_TEXT_CHARS: Final = 200
+_DECILES: Final = 10
 _CHANGED_AT: Final = attrgetter("changed_at")
 
 
 @dataclass(frozen=True, slots=True)
 class Fact:
-    """What one record says of its instance; times are epoch milliseconds."""
+    """What one record says about its instance; times are epoch milliseconds."""
 
     instance_id: str
     received_at: int
@@ -64,15 +64,15 @@ class Visit:
     """A stay of an instance at a node.
 
     Attributes:
-        node_id: The node.
-        node: Its name.
-        opened_at: When it was reached, in epoch milliseconds.
+        node_id: The node's id.
+        node: The node's name.
+        opened_at: When the node was reached, in epoch milliseconds.
         people: Who had to act there: id → name.
-        waiting: Those of them who have not acted, as far as the messages tell.
-        closed_at: When somebody acted last, or None.
+        waiting: Those who have not acted yet, judging by the messages.
+        closed_at: When somebody last acted, in epoch milliseconds, or None.
         decided: How many have acted.
-        is_over: Nothing is waited for here any more.
-        is_sent_back: It ended by a send-back.
+        is_over: Whether nobody has to act here any more.
+        is_sent_back: Whether a send-back ended it.
     """
 
     node_id: str
@@ -86,37 +86,38 @@ class Visit:
     is_sent_back: bool = False
 
     def wait_for(self, people: Mapping[str, str]) -> None:
-        """Somebody has to act here."""
-        if len(self.people) < MOST_PEOPLE:
+        """Add people who have to act here."""
+        if len(self.people) < MAX_PEOPLE:
             self.people |= people
             self.waiting |= people
 
     def decide(self, people: Mapping[str, str], at: int) -> None:
-        """One of them has acted; the message names that one, or all of the node."""
+        """Record that one person has acted."""
         self.decided += 1
         self.closed_at = at
+        # A message names either the person who acted or everybody at the node; the latter does not say who acted.
         if len(people) == 1:
             self.waiting.pop(next(iter(people)), None)
         if self.decided >= len(self.people):
             self.close(at)
 
     def close(self, at: int) -> None:
-        """Nobody has to act here any more."""
+        """End the visit: nobody has to act here any more."""
         self.is_over = True
         self.closed_at = at if self.closed_at is None else max(self.closed_at, at)
         self.waiting = {}
 
     def milliseconds(self, now: int) -> int:
-        """How long it took, or has taken until now."""
+        """How long the visit took, or has taken until ``now``."""
         end = self.closed_at if self.is_over and self.closed_at is not None else now
         return max(end - self.opened_at, 0)
 
 
 class Instance:
-    """One instance.
+    """One instance, built from its records.
 
     Args:
-        instance_id: Its id.
+        instance_id: The ``instanceId``.
     """
 
     def __init__(self, instance_id: str) -> None:
@@ -134,7 +135,7 @@ class Instance:
         self._starter: dict[str, str] = {}
 
     def take(self, fact: Fact) -> None:
-        """Add what the next record says."""
+        """Update the instance from its next record."""
         self.changed_at = max(self.changed_at, fact.received_at)
         self.source = fact.source
         self.title = fact.title or self.title
@@ -151,7 +152,7 @@ class Instance:
 
     @property
     def starter(self) -> str:
-        """Who started it."""
+        """Names of the people who started it."""
         return joined(self._starter)
 
     @property
@@ -161,40 +162,41 @@ class Instance:
 
     @property
     def waiting(self) -> list[Visit]:
-        """Where somebody has to act now."""
+        """The visits at which somebody has to act now."""
+        # A copy: pages are made in a thread, while the event loop takes facts into the same instances.
         return [visit for visit in tuple(self.visits) if not visit.is_over and visit.waiting]
 
     @property
     def waits_for(self) -> str:
-        """Who has to act now."""
+        """Names of the people who have to act now."""
         return joined({key: name for visit in self.waiting for key, name in visit.waiting.items()})
 
     @property
     def waits_since(self) -> int | None:
-        """Since when the first of them has to."""
+        """When the longest wait began, in epoch milliseconds, or None if nobody has to act."""
         return min((visit.opened_at for visit in self.waiting), default=None)
 
     def longest_at(self, now: int) -> Visit | None:
-        """The visit that took longest, those that go on counted until now."""
+        """The visit that took longest; open visits count until ``now``."""
         return max(tuple(self.visits), key=lambda visit: visit.milliseconds(now), default=None)
 
     @property
     def last_at(self) -> int:
-        """The latest time that is known of it, in WeDa's own times where there are any."""
+        """The latest known time of the instance, in epoch milliseconds; WeDa's own times if there are any."""
         times = (time for visit in tuple(self.visits) for time in (visit.opened_at, visit.closed_at) if time)
         return max((self.ended_at or 0, *times)) or self.changed_at
 
     @property
     def people(self) -> set[str]:
-        """Names of all who had to act."""
+        """Names of everybody who had to act."""
         return {name for visit in tuple(self.visits) for name in visit.people.values()}
 
     def milliseconds(self, now: int) -> int | None:
-        """From its start to its end, or until now."""
+        """How long it took from start to end, or has taken until ``now``."""
         return None if self.started_at is None else max((self.ended_at or now) - self.started_at, 0)
 
     def matches(self, words: Iterable[str]) -> bool:
-        """Whether each word, in lower case, is in its title, process, people or id."""
+        """Whether the title, the process, the people or the id contain every word; words are in lower case."""
         text = "\n".join((self.title, self.process, self.starter, *self.people, self.instance_id)).lower()
         return all(word in text for word in words)
 
@@ -204,6 +206,7 @@ class Instance:
             return
         visit = self._visit(fact)
         if action == weda.TURN_OVER and fact.to:
+            # The approvers in such a message gave the task away; the receivers have to act in their place.
             visit.waiting = {}
             visit.people = {key: name for key, name in visit.people.items() if key not in fact.people}
             visit.wait_for(fact.to)
@@ -221,15 +224,16 @@ class Instance:
             visit.decide(fact.people, at)
 
     def _visit(self, fact: Fact) -> Visit:
-        """The visit that goes on at a node, or a new one: others that somebody has decided on are over then."""
+        """Return the open visit at the node of a fact, or begin one."""
         for visit in reversed(self.visits):
             if visit.node_id == fact.node_id and not visit.is_over:
                 return visit
+        # WeDa does not say whether one approver is enough. A flow that goes on elsewhere after a decision shows it was.
         for visit in self.visits:
             if visit.decided and not visit.is_over:
                 visit.close(visit.opened_at)
         visit = Visit(fact.node_id, fact.node, fact.opened_at or fact.received_at)
-        self.visits = [*self.visits[1 - MOST_VISITS :], visit]
+        self.visits = [*self.visits[1 - MAX_VISITS :], visit]
         return visit
 
     def _close_all(self, at: int) -> None:
@@ -240,7 +244,7 @@ class Instance:
 
 @dataclass(frozen=True, slots=True)
 class DurationSummary:
-    """Durations of one kind, in milliseconds."""
+    """Durations of one process or node, in milliseconds."""
 
     name: str
     where: str
@@ -252,7 +256,7 @@ class DurationSummary:
 
 @dataclass(frozen=True, slots=True)
 class PendingPerson:
-    """Somebody who is waited for: how many instances, and since when the first of them."""
+    """A person who has to act: in how many instances, and since when (epoch milliseconds) the longest."""
 
     name: str
     count: int
@@ -261,14 +265,14 @@ class PendingPerson:
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """What the instances of an index have in common.
+    """Statistics of the instances in an index.
 
     Attributes:
-        running: Instances of each process that go on.
-        processes: How long those that have ended took, by process.
-        nodes: How long the visits of each node of a process took that are over.
-        send_backs: Node and process → send-backs.
-        waited: Who is waited for, by the number of instances.
+        running: Process → instances that have not ended.
+        processes: Durations of the instances that have ended, by process.
+        nodes: Durations of the visits that are over, by node and process.
+        send_backs: Node, process and number of send-backs, most first.
+        waited: The people who have to act, those with most instances first.
     """
 
     running: dict[str, int]
@@ -282,79 +286,80 @@ class Index:
     """The instances that changed last.
 
     Args:
-        most: Instances that are kept.
+        limit: How many instances are kept.
     """
 
-    def __init__(self, most: int = MOST_INSTANCES) -> None:
-        self._most = most
+    def __init__(self, limit: int = MAX_INSTANCES) -> None:
+        self._limit = limit
         self._instances: dict[str, Instance] = {}
         self.forgotten_at: int | None = None
-        """When the latest instance changed that had to make room, or None."""
+        """When the most recently changed instance among the dropped ones changed, in epoch milliseconds, or None."""
 
     def __len__(self) -> int:
-        """How many instances it has."""
+        """Number of instances."""
         return len(self._instances)
 
     def take(self, facts: Iterable[Fact]) -> None:
-        """Add what records say, in their order."""
+        """Update the instances from facts, in the order given."""
         for fact in facts:
             instance = self._instances.get(fact.instance_id)
             if instance is None:
                 instance = self._instances[fact.instance_id] = Instance(fact.instance_id)
             instance.take(fact)
-        # Partitions are read side by side, so that the order of reading is not that of the changes.
-        for gone in nsmallest(len(self._instances) - self._most, self._instances.values(), key=_CHANGED_AT):
-            del self._instances[gone.instance_id]
-            self.forgotten_at = max(self.forgotten_at or 0, gone.changed_at)
+        # Partitions are read side by side, so the order of reading is not the order of the changes.
+        for dropped in nsmallest(len(self._instances) - self._limit, self._instances.values(), key=_CHANGED_AT):
+            del self._instances[dropped.instance_id]
+            self.forgotten_at = max(self.forgotten_at or 0, dropped.changed_at)
 
     def instances(self) -> list[Instance]:
-        """All of them, those that changed last first."""
+        """All instances, the last changed first."""
         return sorted(self._instances.values(), key=_CHANGED_AT, reverse=True)
 
 
-def find(instances: Iterable[Instance], text: str, most: int) -> list[Instance]:
-    """Instances in which each word of a text is; those that wait for such a person first, then as they come."""
+def find(instances: Iterable[Instance], text: str, limit: int) -> list[Instance]:
+    """Return the instances that match every word of a text, those that wait for a person of that name first."""
     words = text.lower().split()
-    found = [instance for instance in instances if instance.matches(words)]
-    return sorted(found, key=lambda instance: not any(word in instance.waits_for.lower() for word in words))[:most]
+    matches = [instance for instance in instances if instance.matches(words)]
+    # A stable sort: within both groups the order stays that of the argument.
+    return sorted(matches, key=lambda instance: not any(word in instance.waits_for.lower() for word in words))[:limit]
 
 
 def figures(instances: Iterable[Instance]) -> Figures:
-    """The figures of some instances."""
+    """Compute the statistics of instances."""
     running: dict[str, int] = {}
     processes: dict[str, list[int]] = {}
     nodes: dict[tuple[str, str], list[int]] = {}
     send_backs: dict[tuple[str, str], int] = {}
     waited: dict[str, list[int]] = {}
-    for each in instances:
-        took = each.milliseconds(each.last_at)
-        if each.is_over and took is not None:
-            processes.setdefault(each.process, []).append(took)
-        elif not each.is_over:
-            running[each.process] = running.get(each.process, 0) + 1
-        for visit in tuple(each.visits):
-            place = visit.node, each.process
+    for instance in instances:
+        duration = instance.milliseconds(instance.last_at)
+        if instance.is_over and duration is not None:
+            processes.setdefault(instance.process, []).append(duration)
+        elif not instance.is_over:
+            running[instance.process] = running.get(instance.process, 0) + 1
+        for visit in tuple(instance.visits):
+            place = visit.node, instance.process
             if visit.is_over:
                 nodes.setdefault(place, []).append(visit.milliseconds(visit.opened_at))
             if visit.is_sent_back:
                 send_backs[place] = send_backs.get(place, 0) + 1
-        for visit in each.waiting:
+        for visit in instance.waiting:
             for name in visit.waiting.values():
                 waited.setdefault(name, []).append(visit.opened_at)
     return Figures(
         running,
         _summaries({(name, ""): times for name, times in processes.items()}),
         _summaries(nodes),
-        [(*place, count) for place, count in sorted(send_backs.items(), key=lambda one: -one[1])[:MOST_LISTED]],
+        [(*place, count) for place, count in sorted(send_backs.items(), key=lambda item: -item[1])[:MAX_LISTED]],
         [
             PendingPerson(name, len(times), min(times))
-            for name, times in sorted(waited.items(), key=lambda one: (-len(one[1]), min(one[1])))[:MOST_LISTED]
+            for name, times in sorted(waited.items(), key=lambda item: (-len(item[1]), min(item[1])))[:MAX_LISTED]
         ],
     )
 
 
 def fact_of(record: ConsumerRecord) -> Fact | None:
-    """What a record says, or None of one that has no fields."""
+    """Return what a record says, or None if it has no fields."""
     value = record.value
     if not isinstance(value, dict) or record.key is None:
         return None
@@ -382,7 +387,7 @@ def fact_of(record: ConsumerRecord) -> Fact | None:
 
 
 def facts_of(records: Iterable[ConsumerRecord]) -> Iterator[Fact]:
-    """What records say, those without fields left out."""
+    """Yield what records say; records without fields are skipped."""
     for record in records:
         fact = fact_of(record)
         if fact is not None:
@@ -390,17 +395,17 @@ def facts_of(records: Iterable[ConsumerRecord]) -> Iterator[Fact]:
 
 
 def people_of(value: Mapping[str, Any], field: str) -> dict[str, str]:
-    """The people that a field of a record's value names, id → name."""
+    """Return the people that a field names, id → name."""
     return _bounded(persons(value, field))
 
 
 def nodes_of(value: Mapping[str, Any]) -> dict[str, str]:
-    """The nodes that a record's value names, id → name."""
+    """Return the nodes that a record's value names, id → name."""
     return _bounded(nodes(value))
 
 
 def joined(people: Mapping[str, str]) -> str:
-    """The names in one text."""
+    """Join the names of people or nodes into one text, each name once."""
     return "、".join(dict.fromkeys(people.values()))
 
 
@@ -410,26 +415,27 @@ def _meanings(name: str) -> Mapping[int, str]:
 
 
 def meaning(name: str, code: int | None) -> str:
-    """What WeDa calls a code of a field, or the empty text."""
+    """Return WeDa's name of a field's code, or an empty text."""
     return "" if code is None else _meanings(name).get(code, "")
 
 
 def _bounded(people: Iterable[Person]) -> dict[str, str]:
-    return {person.id[:_LONGEST]: person.name[:_LONGEST] for person in islice(people, MOST_PEOPLE)}
+    return {person.id[:_MAX_TEXT_CHARS]: person.name[:_MAX_TEXT_CHARS] for person in islice(people, MAX_PEOPLE)}
 
 
 def _text(value: Mapping[str, Any], name: str) -> str:
-    return (value.get(name) or "")[:_LONGEST]
+    return (value.get(name) or "")[:_MAX_TEXT_CHARS]
 
 
 def _summaries(times: Mapping[tuple[str, str], list[int]]) -> list[DurationSummary]:
-    """The slowest first."""
-    spreads = [
-        DurationSummary(name, where, len(each), median(each), _p90(each), max(each))
-        for (name, where), each in times.items()
+    """Summarize durations, the slowest median first."""
+    summaries = [
+        DurationSummary(name, where, len(durations), median(durations), _p90(durations), max(durations))
+        for (name, where), durations in times.items()
     ]
-    return sorted(spreads, key=lambda spread: -spread.median)[:MOST_LISTED]
+    return sorted(summaries, key=lambda summary: -summary.median)[:MAX_LISTED]
 
 
 def _p90(times: list[int]) -> float:
-    return quantiles(times, n=_TENTHS, method="inclusive")[-1] if len(times) > 1 else float(times[0])
+    # quantiles() wants at least two values.
+    return quantiles(times, n=_DECILES, method="inclusive")[-1] if len(times) > 1 else float(times[0])

@@ -1,4 +1,4 @@
-"""What waits in the journal for Kafka, searched."""
+"""Searches the messages that wait in the journal."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -11,52 +11,54 @@ from connector.lookup.model import MAX_FOUND, Coverage, Match, SearchQuery, fiel
 from connector.message.headers import as_text, error_of
 
 PLACE: Final = "the journal"
-_PART: Final = 500
-"""Rows that are searched at once: a message that has to be written waits for no more."""
+_PART_ROWS: Final = 500
+"""Rows searched by one command: messages are written between two of them, so none waits longer than that."""
 
 
 async def search(journal: Journal, query: SearchQuery) -> tuple[list[Match], Coverage]:
-    """What waits in an open journal.
+    """Search an open journal.
 
     Raises:
-        Unavailable: It does not answer.
+        Unavailable: The journal does not answer.
     """
-    found: list[Match] = []
+    matches: list[Match] = []
     coverage = Coverage(PLACE)
     after: int | None = 0
+    # The journal compares bytes before anything is decoded. A request without an id matches by time, so every row is
+    # decoded: an empty text is in all of them.
     texts = (b"",) if query.is_nameless else query.forms
     while after is not None:
-        part, after = await journal.search(texts, after, _PART)
-        found += _found(part, query)
-        if len(found) >= MAX_FOUND:
-            coverage.is_whole, coverage.note = False, f"ended at {len(found)} of them"
+        admissions, after = await journal.search(texts, after, _PART_ROWS)
+        matches += _matches(admissions, query)
+        if len(matches) >= MAX_FOUND:
+            coverage.is_whole, coverage.note = False, f"ended at {len(matches)} of them"
             break
-    return found, coverage
+    return matches, coverage
 
 
 def search_file(journal: DetachedJournal, path: Path, query: SearchQuery) -> tuple[list[Match], Coverage]:
-    """What waits in a journal that nobody owns.
+    """Search a journal that no process holds.
 
     Raises:
         DamagedFile: A row is not as it was written.
     """
     coverage = Coverage(f"{PLACE} {path}")
     coverage.records = coverage.total = journal.count()
-    found: list[Match] = []
-    for one in _found(journal.admissions(), query):
-        found.append(one)
-        if len(found) >= MAX_FOUND:
-            coverage.is_whole, coverage.note = False, f"ended at {len(found)} of them"
+    matches: list[Match] = []
+    for match in _matches(journal.admissions(), query):
+        matches.append(match)
+        if len(matches) >= MAX_FOUND:
+            coverage.is_whole, coverage.note = False, f"ended at {len(matches)} of them"
             break
-    return found, coverage
+    return matches, coverage
 
 
-def _found(admissions: Iterable[Admission], query: SearchQuery) -> Iterable[Match]:
+def _matches(admissions: Iterable[Admission], query: SearchQuery) -> Iterable[Match]:
     for admission in admissions:
         request = admission.request
-        is_asked = query.is_received_with(request.received_at, request.source)
-        if is_asked or (_is_of(admission, query) and query.matches(_as_found(admission))):
-            yield _as_found(admission)
+        is_requested = query.is_received_with(request.received_at, request.source)
+        if is_requested or (_is_of(admission, query) and query.matches(_match_of(admission))):
+            yield _match_of(admission)
 
 
 def _is_of(admission: Admission, query: SearchQuery) -> bool:
@@ -66,7 +68,8 @@ def _is_of(admission: Admission, query: SearchQuery) -> bool:
     return is_named or query.is_of_request(request.request_id)
 
 
-def _as_found(admission: Admission) -> Match:
+def _match_of(admission: Admission) -> Match:
+    # A message's records carry no Kafka headers of an error: its code is 0 then.
     request, error = admission.request, error_of(as_text(admission.records[0].headers))
     fields = fields_of(request.body, request.content_type) or {}
     key = admission.records[0].key

@@ -1,4 +1,4 @@
-"""The steps of one instance, by the page: what happened when, who did it, how long it took, where it was sent back."""
+"""The steps of one instance, in pages: what happened when, who did it, how long it took, where it was sent back."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
@@ -11,14 +11,14 @@ from connector.message.headers import FINGERPRINT
 from connector.text import cut
 
 MAX_PAGE_CHARS: Final = 256 * 1024
-"""Most characters of the steps of one page; what comes behind them is on the next."""
+"""Characters of the steps on one page; further steps are on the next page."""
 
 MAX_STEPS: Final = 500
-"""Most steps of one page: each is some markup, whatever it says."""
+"""Steps on one page: even an empty step costs markup."""
 
 MAX_COMMENT_CHARS: Final = 2_000
 MAX_TEXT_CHARS: Final = 200
-"""Most characters of a comment, and of any other text of a step; the whole is in the record."""
+"""Characters shown of a comment, and of any other text of a step; the record has the full text."""
 
 _BACK: Final = {
     weda.SEND_BACK: ("rollbackElementName", "rollbackElementId"),
@@ -32,21 +32,21 @@ class Step:
     """One event of an instance.
 
     Attributes:
-        at: Epoch milliseconds: when it was received.
-        after: Milliseconds since the step before, or None for the first.
-        who: Names, as far as the message has them.
+        at: When the message was received, in epoch milliseconds.
+        after: Milliseconds since the previous step, or None for the first.
+        who: Names of the approvers, or of the starter.
         what: The action's name.
         kind: ``Instance`` or ``Task``.
-        node: Where it happened.
-        back_to: The node to which it was sent back or withdrawn.
-        to: Names of people it was transferred to, added or copied to.
-        status: The state after it.
-        comment: What was written.
+        node: The node's name.
+        back_to: The node to which the instance was sent back or withdrawn.
+        to: Names of the people to whom the task was turned over, or who were added or copied.
+        status: The state after the step.
+        comment: The comment.
         task_milliseconds: How long the task took, by WeDa's own times.
-        topic: Where the record is, with partition and offset.
-        partition: The partition's number.
-        offset: Its offset in the partition.
-        is_cut: Some text is longer than a page shows.
+        topic: The record's topic.
+        partition: The record's partition.
+        offset: The record's offset in the partition.
+        is_cut: Whether a text is longer than a page shows.
     """
 
     at: int
@@ -67,19 +67,19 @@ class Step:
 
     @property
     def characters(self) -> int:
-        """How many characters it shows."""
+        """Number of characters that a page shows of the step."""
         return sum(len(text) for field in fields(self) if isinstance(text := getattr(self, field.name), str))
 
 
 @dataclass(frozen=True, slots=True)
 class Timeline:
-    """The steps of one page.
+    """One page of steps.
 
     Attributes:
-        steps: In the order of their records.
-        first: The number of the first one; the instance's own first is 0.
-        following: The number of the first one of the next page, or None where this is the last.
-        instance: What the records up to there say of the instance as a whole; None where there are none.
+        steps: The steps in the order of their records.
+        first: The number of the first step on the page; an instance's first step has number 0.
+        following: The number of the first step on the next page, or None if this is the last page.
+        instance: The instance as the records up to the end of the page describe it, or None without records.
     """
 
     steps: list[Step]
@@ -88,29 +88,32 @@ class Timeline:
     instance: Instance | None = None
 
 
-def read(found: Iterable[ConsumerRecord], first: int = 0) -> Timeline:
-    """A page of an instance's steps, in the order of its records; repeats are left out.
+def read(records: Iterable[ConsumerRecord], first: int = 0) -> Timeline:
+    """Read a page of an instance's steps, in the order of its records; duplicates are left out.
 
     Args:
-        found: The records of the instance; no more are read than the page needs.
+        records: The records of the instance; only those that the page needs are consumed.
         first: The number of the first step of the page.
     """
     shown: list[Step] = []
     seen: set[str] = set()
     number, size, before = -1, 0, None
     instance: Instance | None = None
-    for record in found:
+    for record in records:
+        # After a crash Kafka may have a message twice, with the same fingerprint.
         fingerprint = record.headers.get(FINGERPRINT, "")
         if not isinstance(record.value, dict) or (fingerprint and fingerprint in seen):
             continue
         seen.add(fingerprint)
         number += 1
+        # Steps of earlier pages count too: the head of each page shows the instance as it was at the page's end.
         for fact in facts_of([record]):
             instance = instance or Instance(fact.instance_id)
             instance.take(fact)
         if number >= first:
             step = _step(record, record.value, before)
             size += step.characters
+            # At least one step, however long: otherwise its page would never come.
             if shown and (size > MAX_PAGE_CHARS or len(shown) == MAX_STEPS):
                 return Timeline(shown, first, number, instance)
             shown.append(step)
@@ -122,7 +125,7 @@ def _step(record: ConsumerRecord, value: Mapping[str, Any], before: int | None) 
     action = value.get("action")
     back = next((value[name] for name in _BACK.get(action or 0, ()) if value.get(name)), "")
     began, ended = value.get("taskStartTime"), value.get("taskEndTime")
-    whole = {
+    texts = {
         "who": _names(value, weda.APPROVERS) or _names(value, weda.STARTER),
         "what": value.get("actionName") or meaning("action", action) or ("" if action is None else action),
         "kind": value.get("msgType"),
@@ -132,7 +135,7 @@ def _step(record: ConsumerRecord, value: Mapping[str, Any], before: int | None) 
         "status": value.get("taskStatusName") or value.get("instanceStatusName") or "",
         "comment": value.get("comment") or "",
     }
-    shown = {name: cut(str(text), _limit(name)) for name, text in whole.items()}
+    shown = {name: cut(str(text), _limit(name)) for name, text in texts.items()}
     return Step(
         at=record.timestamp,
         after=None if before is None else record.timestamp - before,
@@ -141,7 +144,7 @@ def _step(record: ConsumerRecord, value: Mapping[str, Any], before: int | None) 
         topic=record.topic,
         partition=record.partition,
         offset=record.offset,
-        is_cut=any(len(str(text)) > _limit(name) for name, text in whole.items()),
+        is_cut=any(len(str(text)) > _limit(name) for name, text in texts.items()),
     )
 
 

@@ -1,4 +1,4 @@
-"""The topics, searched: the partition of a key, or everything; bytes are checked before anything is decoded."""
+"""Searches topics: the partition of a key, or all partitions; bytes are compared before anything is decoded."""
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
@@ -18,14 +18,14 @@ from connector.message.routes import DEAD_LETTERS, Routes
 from connector.message.schemas import Schema
 
 EVENTS: Final = "events"
-"""The stream that has every message."""
+"""The stream that contains every message."""
 
 OnProgress = Callable[[int, int], None]
-"""Called with the records that were read so far, and those that are to be read."""
+"""Called with the number of records read so far, and of all records to read."""
 
 
 class ReadProgress:
-    """How far some topics were read."""
+    """How far topics were read."""
 
     def __init__(self) -> None:
         self._next: dict[tuple[str, int], int] = {}
@@ -34,44 +34,46 @@ class ReadProgress:
 
     @property
     def since(self) -> int | None:
-        """The time from which on nothing was left out, in epoch milliseconds; None: everything there was is read."""
+        """The time since when nothing was skipped, in epoch milliseconds, or None if nothing was skipped at all."""
         return max(self._oldest.values(), default=None)
 
-    def unread(self, topic: str, part: OffsetRange, most: int) -> OffsetRange:
-        """What is still to be read of a range."""
-        partition = topic, part.partition
-        known = self._next.get(partition, part.first)
-        if known > part.end:  # the topic was deleted and created again
-            known = part.first
-        first = max(known, part.end - most)
-        if first > max(known, part.first):
+    def unread(self, topic: str, offsets: OffsetRange, limit: int) -> OffsetRange:
+        """Return the last ``limit`` unread offsets of a partition's range."""
+        partition = topic, offsets.partition
+        following = self._next.get(partition, offsets.first)
+        if following > offsets.end:  # the topic was deleted and created again
+            following = offsets.first
+        first = max(following, offsets.end - limit)
+        # Offsets that retention has deleted are not skipped by us.
+        if first > max(following, offsets.first):
             self._cut.add(partition)
-        return OffsetRange(part.partition, max(first, part.first), part.end)
+        return OffsetRange(offsets.partition, max(first, offsets.first), offsets.end)
 
     def note(self, topic: str, batch: Iterable[Message]) -> None:
-        """These were read."""
+        """Record that these messages were read."""
         for message in batch:
             partition = topic, cast("int", message.partition())
             self._next[partition] = cast("int", message.offset()) + 1
+            # The first record behind skipped ones: its time is when the partition is complete from.
             if partition in self._cut:
                 self._cut.discard(partition)
                 self._oldest[partition] = message.timestamp()[1]
 
 
 class TopicSearch:
-    """The topics of one connector. Every call blocks.
+    """Searches the topics of one connector. Every call blocks.
 
-    Every method raises OutsideUnreachable where Kafka does not answer, and ConfigurationError where it refuses.
+    Every method raises OutsideUnreachable if Kafka does not answer, and ConfigurationError if it rejects the client.
 
     Args:
         bootstrap_servers: Brokers as ``host:port``, comma-separated.
         properties: librdkafka properties.
-        routes: Which topics there are.
-        by_id: Gives the schema that a registry has under an id; None where there is no registry.
-        give_up_seconds: When a search that is not at its end is given up.
-        rest: Seconds of rest for each second of work: the process may have other work.
+        routes: The topics.
+        by_id: Returns the registry's schema of an id; None without a registry.
+        timeout_seconds: How long a search may take, counted from now; then it ends unfinished.
+        rest: Seconds of rest for each second of work, for a process that has other work.
         on_progress: Called after each batch.
-        on_event: Called with each record of the messages that are found which tells everything of its message.
+        on_event: Called with each matching record of a stream that contains whole messages.
     """
 
     def __init__(
@@ -81,71 +83,74 @@ class TopicSearch:
         routes: Routes,
         *,
         by_id: Callable[[int], Schema] | None = None,
-        give_up_seconds: float,
+        timeout_seconds: float,
         rest: float = 0.0,
         on_progress: OnProgress = lambda _read, _total: None,
         on_event: Callable[[ConsumerRecord], None] = lambda _record: None,
     ) -> None:
-        self._where = bootstrap_servers, properties
-        self._letters = routes.dead_letter_topics
+        self._connection = bootstrap_servers, properties
+        self._dead_letter_topics = routes.dead_letter_topics
         self._streams = {route.topic: route.stream.name for route in routes.all}
-        is_everywhere = EVENTS in self._streams.values()
-        self._main = {topic: name for topic, name in self._streams.items() if name == EVENTS or not is_everywhere}
+        # Every message is in the events; without that stream, each of the others may have the only record of one.
+        has_events = EVENTS in self._streams.values()
+        self._main = {topic: name for topic, name in self._streams.items() if name == EVENTS or not has_events}
         self._by_id = by_id
-        self._give_up_at = time.monotonic() + give_up_seconds
-        self._give_up_seconds = give_up_seconds
+        self._ends_at = time.monotonic() + timeout_seconds
+        self._timeout_seconds = timeout_seconds
         self._rest = rest
         self._on_progress = on_progress
         self._on_event = on_event
 
     def records(self, query: SearchQuery, *, all_partitions: bool = False) -> Found:
-        """Messages that are published.
+        """Find published messages.
 
-        An ``instanceId`` is looked for in the partition of its key. Where that has nothing the text may be something
-        else, or the topic have had another number of partitions: every partition is read.
+        An ``instanceId`` is searched in the partition of its key. If nothing is there, every partition is read: the
+        text may be something else, or the topic may have had another number of partitions.
 
         Args:
-            query: What is looked for.
+            query: The query.
             all_partitions: Read every partition for an ``instanceId`` too.
         """
         key = None if all_partitions else query.key
-        found, searched = self._collect(self._streams, query, _has_key(query), key)
-        if found:
-            return found, searched
+        matches, searched = self._collect(self._streams, query, _has_key(query), key)
+        if matches:
+            return matches, searched
         return self._collect(self._main, query, _has_text(query), None)
 
     def history(self, instance_id: str, *, all_partitions: bool = False) -> Iterator[ConsumerRecord]:
-        """The records of one instance that tell everything of it, in their order."""
+        """Yield the records of one instance, in their order, from a stream that contains whole messages."""
         query = SearchQuery(instance_id)
         for topic, stream in self._main.items():
             key = None if all_partitions else query.key
             for message in self._scan(Coverage(topic), None, _has_key(query), key):
                 yield decode_record(stream, topic, message, self._by_id)
 
-    def read_on(self, read: "ReadProgress", most: int) -> Iterator[list[ConsumerRecord]]:
-        """The records that tell everything and were not read before, in batches.
+    def read_on(self, progress: "ReadProgress", limit: int) -> Iterator[list[ConsumerRecord]]:
+        """Yield records of whole messages that were not read before, in batches.
 
         Args:
-            read: How far they were read; it is carried on.
-            most: Records of each partition that are read at most: of more the last ones, which ``read`` notes.
+            progress: How far the topics were read; it is updated.
+            limit: Records read of each partition; if there are more, the last ones.
         """
         for topic, stream in self._main.items():
-            with closing(TopicReader(*self._where, topic, is_bulk=True)) as reader:
-                ranges = [read.unread(topic, part, most) for part in reader.offset_ranges(reader.partitions())]
-                for batch in reader.batches(ranges):
+            with closing(TopicReader(*self._connection, topic, is_bulk=True)) as reader:
+                offset_ranges = reader.offset_ranges(reader.partitions())
+                unread = [progress.unread(topic, offsets, limit) for offsets in offset_ranges]
+                for batch in reader.batches(unread):
                     began = time.monotonic()
                     if batch:
-                        read.note(topic, batch)
+                        # Before the yield: a caller that does not resume has taken the batch.
+                        progress.note(topic, batch)
                         yield [decode_record(stream, topic, message, self._by_id) for message in batch]
-                    if began >= self._give_up_at:
+                    if began >= self._ends_at:
                         return
                     time.sleep(self._rest * (time.monotonic() - began))
 
     def dead_letters(self, query: SearchQuery) -> tuple[list[DeadLetter], list[Coverage]]:
-        """Dead letters; the topics of those are read whole, for many have no key."""
+        """Find dead letters; their topics are read completely, because many dead letters have no key."""
         letters: list[DeadLetter] = []
         searched = []
-        for topic in self._letters:
+        for topic in self._dead_letter_topics:
             coverage = Coverage(topic)
             searched.append(coverage)
             for message in self._scan(coverage, query.since, _is_letter(query), None):
@@ -159,62 +164,65 @@ class TopicSearch:
     def _collect(
         self, streams: Mapping[str, str], query: SearchQuery, is_match: Callable[[Message], bool], key: bytes | None
     ) -> Found:
-        """The messages of the records that match; records of one message are one."""
-        found: dict[tuple[str, str], Match] = {}
+        """Find matching records, and merge the records of one message into one match."""
+        matches: dict[tuple[str, str], Match] = {}
         searched = []
         for topic, stream in streams.items():
             coverage = Coverage(topic)
             searched.append(coverage)
             for message in self._scan(coverage, query.since, is_match, key):
                 record = decode_record(stream, topic, message, self._by_id)
-                one = _found(record)
-                if key is None and not _is_of(record, one, query):
+                match = _match_of(record)
+                # Bytes match more than they should, such as a part of a longer id. A key matches exactly.
+                if key is None and not _is_of(record, match, query):
                     continue
-                if not query.matches(one):
+                if not query.matches(match):
                     continue
                 if topic in self._main:
                     self._on_event(record)
+                # The records of one message have both headers in common, in every stream, and so have its duplicates.
                 identity = record.headers.get(EVENT_ID, ""), record.headers.get(FINGERPRINT, "")
-                known = found.get(identity, one)
-                found[identity] = one if known is one else replace(known, places=known.places + one.places)
-                if _is_enough(found, coverage):
+                first = matches.get(identity, match)
+                matches[identity] = match if first is match else replace(first, places=first.places + match.places)
+                if _is_enough(matches, coverage):
                     break
-        return list(found.values()), searched
+        return list(matches.values()), searched
 
     def _scan(
         self, coverage: Coverage, since: int | None, is_match: Callable[[Message], bool], key: bytes | None
     ) -> Iterator[Message]:
-        """The records of a topic that match; ``coverage`` is filled in meanwhile."""
-        with closing(TopicReader(*self._where, coverage.place, is_bulk=True)) as reader:
-            there = reader.partitions()
-            if not there:
+        """Yield the matching records of a topic, and update its coverage along the way."""
+        with closing(TopicReader(*self._connection, coverage.place, is_bulk=True)) as reader:
+            partitions = reader.partitions()
+            if not partitions:
                 coverage.note = "the topic does not exist"
                 return
-            chosen = sorted(there) if key is None else [partition_of(key, len(there))]
-            ranges = reader.offset_ranges(chosen, since)
-            coverage.partitions, coverage.of_partitions = tuple(chosen), len(there)
-            coverage.total = sum(max(part.end - part.first, 0) for part in ranges)
-            unseen = {part.partition for part in ranges}
-            for batch in reader.batches(ranges):
+            chosen = sorted(partitions) if key is None else [partition_of(key, len(partitions))]
+            offset_ranges = reader.offset_ranges(chosen, since)
+            coverage.partitions, coverage.of_partitions = tuple(chosen), len(partitions)
+            coverage.total = sum(max(offsets.end - offsets.first, 0) for offsets in offset_ranges)
+            unseen = {offsets.partition for offsets in offset_ranges}
+            for batch in reader.batches(offset_ranges):
                 began = time.monotonic()
                 if unseen:
                     _note_oldest(coverage, batch, unseen)
                 yield from filter(is_match, batch)
                 coverage.records += len(batch)
                 self._on_progress(coverage.records, coverage.total)
-                if time.monotonic() >= self._give_up_at:
-                    coverage.is_whole, coverage.note = False, f"given up after {self._give_up_seconds:g} s"
+                if time.monotonic() >= self._ends_at:
+                    coverage.is_whole, coverage.note = False, f"given up after {self._timeout_seconds:g} s"
                     return
+                # In the connector's own process, answers to sources come first.
                 if self._rest:
                     time.sleep(self._rest * (time.monotonic() - began))
 
 
 def letter_found(letter: DeadLetter, *, reprocessed: bool | None) -> Match:
-    """A dead letter as it is reported.
+    """Return the match of a dead letter.
 
     Args:
-        letter: The letter.
-        reprocessed: Whether its message went through the pipeline again; None where nobody knows.
+        letter: The dead letter.
+        reprocessed: Whether it was reprocessed, or None if that is unknown.
     """
     fields = fields_of(letter.body, letter.content_type) or {}
     return Match(
@@ -232,7 +240,8 @@ def letter_found(letter: DeadLetter, *, reprocessed: bool | None) -> Match:
     )
 
 
-def _found(record: ConsumerRecord) -> Match:
+def _match_of(record: ConsumerRecord) -> Match:
+    # No value is a tombstone; bytes are a record that no schema reads, of which only the Kafka headers are known.
     value = record.value if isinstance(record.value, dict) else {}
     kind = value.get("msgType") or ("deleted" if record.value is None else "")
     return Match(
@@ -253,7 +262,7 @@ def _has_key(query: SearchQuery) -> Callable[[Message], bool]:
 
 
 def _has_text(query: SearchQuery) -> Callable[[Message], bool]:
-    """By the bytes of key, value and the request's id: in Avro text is UTF-8 as it stands."""
+    """Compare bytes of key, value and request id: Avro writes a text as plain UTF-8."""
     key, request_id = query.key, _request_id(query)
 
     def has_text(message: Message) -> bool:
@@ -263,17 +272,18 @@ def _has_text(query: SearchQuery) -> Callable[[Message], bool]:
 
 
 def _request_id(query: SearchQuery) -> tuple[str, bytes]:
-    """The Kafka header of the records of the request that has this id."""
+    """Return the Kafka header that the records of this request have."""
     return REQUEST_ID, query.text.encode(errors="replace")
 
 
-def _is_of(record: ConsumerRecord, found: Match, query: SearchQuery) -> bool:
-    is_named = record.key == query.name or query.is_of(None, found.message_id, found.title)
+def _is_of(record: ConsumerRecord, match: Match, query: SearchQuery) -> bool:
+    is_named = record.key == query.name or query.is_of(None, match.message_id, match.title)
     return is_named or query.is_of_request(record.headers.get(REQUEST_ID))
 
 
 def _is_letter(query: SearchQuery) -> Callable[[Message], bool]:
     key, request, request_id = query.key, query.request, _request_id(query)
+    # A dead letter's record has the time of receipt as its timestamp.
     if request is not None and query.is_nameless:
         return lambda message: message.timestamp()[1] == request.received_at
 
@@ -285,27 +295,28 @@ def _is_letter(query: SearchQuery) -> Callable[[Message], bool]:
 
 
 def _is_meant(letter: DeadLetter, query: SearchQuery) -> bool:
+    # A request that is remembered is known exactly: another dead letter of its instance is not it.
     if query.request is not None:
         return query.is_received_with(letter.received_at, letter.source)
     is_named = letter.instance_id == query.name or query.is_of_body(letter.body, letter.content_type)
     return is_named or query.is_of_request(letter.request_id)
 
 
-def _is_enough(found: Sized, coverage: Coverage) -> bool:
-    if len(found) < MAX_FOUND:
+def _is_enough(matches: Sized, coverage: Coverage) -> bool:
+    if len(matches) < MAX_FOUND:
         return False
     coverage.is_whole, coverage.note = False, f"ended at {MAX_FOUND} of them: give a longer text, or a time"
     return True
 
 
 def _note_oldest(coverage: Coverage, batch: Iterable[Message], unseen: set[int]) -> None:
-    """The first record of each partition says since when it has any."""
+    """Update the oldest timestamp from the first record of each partition."""
     for message in batch:
-        number = cast("int", message.partition())
-        if number in unseen:
-            unseen.discard(number)
-            at = message.timestamp()[1]
-            coverage.oldest = at if coverage.oldest is None else min(coverage.oldest, at)
+        partition = cast("int", message.partition())
+        if partition in unseen:
+            unseen.discard(partition)
+            timestamp = message.timestamp()[1]
+            coverage.oldest = timestamp if coverage.oldest is None else min(coverage.oldest, timestamp)
 
 
 def _text(value: Any) -> str | None:

@@ -1,9 +1,11 @@
-"""Personalised messages to other platforms from the topics: rules choose, templates word, an outbox delivers.
+"""Sends personalised notifications from the topics to other platforms.
+
+Rules select events and people, templates write the texts, and an outbox on disk delivers them (ADR 0062).
 
 1. `connector.notify.service`: reads the topics.
-2. `connector.notify.rules`: the rules file; `connector.notify.matching`: who is notified of what in an event.
-3. `connector.notify.templates`: the text.
-4. `connector.notify.outbox`: what is to be sent, on disk.
-5. `connector.notify.delivery`: sends it, each address in its order, by `connector.notify.sending`.
-6. `connector.notify.metrics`: its metrics.
+2. `connector.notify.rules`: the rules file; `connector.notify.matching`: applies the rules to an event.
+3. `connector.notify.templates`: renders the texts.
+4. `connector.notify.outbox`: the notifications to send, on disk.
+5. `connector.notify.delivery`: sends them in order per address, through `connector.notify.sending`.
+6. `connector.notify.metrics`: the notifier's metrics.
 """

@@ -1,4 +1,4 @@
-"""Who is notified of what in an event, and which reminders it ends."""
+"""Applies the rules to an event: who is notified of what, and which reminders the event ends."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,14 +12,15 @@ from connector.notify.rules import FIELDS, Rule, Rules
 from connector.notify.templates import fields_of, render
 
 _DECISIONS: Final = weda.PASSES | {weda.APPROVE, weda.TURN_OVER}
-"""Actions by which the persons of a message are done with a task; others of the node may still have to act."""
+"""Actions with which the persons of a message have done their task; others at the node may still have to act."""
 
-_ROOM: Final = Person("", "")
+_NOBODY: Final = Person("", "")
+"""The recipient of a notification to a room: it is sent once, to nobody in particular."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """What an event ends: an instance, or a node of it for some persons (none: for all)."""
+    """What an event ends: an instance (``node`` is None), or a node for some persons, for all if none are named."""
 
     instance: str
     node: str | None
@@ -27,7 +28,7 @@ class Ended:
 
 
 def drafts_of(event: Event, rules: Rules, now: datetime) -> Iterator[tuple[Draft, str | None]]:
-    """The notifications that the rules make of an event, each with the reason why it cannot be sent, or None.
+    """Yield the notifications that the rules make of an event, each with the reason why it cannot be sent, or None.
 
     Raises:
         Unrenderable: A template cannot be rendered; the message names the rule.
@@ -38,7 +39,7 @@ def drafts_of(event: Event, rules: Rules, now: datetime) -> Iterator[tuple[Draft
 
 
 def ended_by(event: Event) -> Ended | None:
-    """What an event ends, if anything."""
+    """Return what an event ends, or None."""
     value = event.value or {}
     action = value.get("action")
     if value.get("msgType") == weda.INSTANCE:
@@ -55,8 +56,9 @@ def ended_by(event: Event) -> Ended | None:
 
 def _of_rule(event: Event, rule: Rule, rules: Rules, now: datetime) -> Iterator[tuple[Draft, str | None]]:
     target = rules.targets[rule.target]
-    persons = tuple(each for each in event.persons(FIELDS[rule.to]) if rule.when.admit(each.id, each.name))
-    room = (_ROOM,) if persons or not rule.when.person else ()
+    persons = tuple(person for person in event.persons(FIELDS[rule.to]) if rule.when.admit(person.id, person.name))
+    # A room is told of an event without persons too, unless the rule asks for certain ones.
+    room = (_NOBODY,) if persons or not rule.when.person else ()
     for person in persons if target.address is not None else room:
         address = "" if target.address is None else rules.address(target, person.id)
         draft = _draft(event, rule, rules, now, person=person, persons=persons, address=address or "")
@@ -67,15 +69,17 @@ def _of_rule(event: Event, rule: Rule, rules: Rules, now: datetime) -> Iterator[
 def _draft(
     event: Event, rule: Rule, rules: Rules, now: datetime, *, person: Person, persons: tuple[Person, ...], address: str
 ) -> Draft:
+    # A template for a room may name a person as well: the first one.
     first = persons[0] if persons else person
-    fields = fields_of(event, person if person is not _ROOM else first, persons)
+    fields = fields_of(event, person if person is not _NOBODY else first, persons)
     return Draft(
+        # By the event's mark and not its offset: a duplicate in Kafka makes no second notification.
         identity=identity_of(event.mark, rule.name, rule.target, person.id),
         rule=rule.name,
         target=rule.target,
         address=address,
         person=person.id,
-        title=render(rule.title, fields, rules.zone).replace("\n", " "),
+        title=render(rule.title, fields, rules.zone).replace("\n", " "),  # a subject of an email must be one line
         text=render(rule.text, fields, rules.zone),
         due=_due(event, rule, now),
         is_digest=rule.digest is not None,

@@ -1,4 +1,4 @@
-"""The metrics of the notifier, on a port of its own."""
+"""The notifier's metrics, served on a port of their own."""
 
 from typing import Final
 
@@ -13,10 +13,10 @@ _BUCKETS: Final = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
 
 class Metrics:
-    """The metrics of one notifier; the labels are the targets of its rules.
+    """The metrics of one notifier, labelled by target.
 
     Args:
-        targets: Names of the targets.
+        targets: Names of the rules' targets.
     """
 
     def __init__(self, targets: list[str]) -> None:
@@ -41,19 +41,20 @@ class Metrics:
             f"{PREFIX}oldest_due_age_seconds", "Since when the oldest notification is due", registry=registry
         )
         self.lag = Gauge(f"{PREFIX}lag_records", "Records of the topic that were not read yet", registry=registry)
+        # Series exist from the start: `increase()` misses the first event of a series that appears with it.
         for target in targets:
             self.send_seconds.labels(target)
             for outcome in OUTCOMES:
                 self.notifications.labels(target, outcome)
 
     def show(self, counts: Counts) -> None:
-        """Set the gauges of the outbox."""
+        """Set the gauges that describe the outbox."""
         self._waiting.set(counts.waiting)
         self._parked.set(counts.parked)
         self._oldest.set(counts.oldest_seconds)
 
     def serve(self, host: str, port: int) -> None:
-        """Serve ``/metrics``, in a thread, until the process ends.
+        """Serve ``/metrics`` in a thread until the process ends.
 
         Raises:
             ConfigurationError: The port cannot be used.

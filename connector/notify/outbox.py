@@ -1,4 +1,4 @@
-"""What is to be sent, on disk: added in one transaction with the memory of its event, removed once it is sent."""
+"""Notifications to send, on disk: added in the transaction that marks their event as handled, removed when sent."""
 
 import fcntl
 import hashlib
@@ -12,10 +12,12 @@ from typing import Any, Final
 
 from connector.errors import ConfigurationError
 
-MOST: Final = 100_000
-"""Notifications that wait or are parked; with so many, reading the topic waits."""
+MAX_NOTIFICATIONS: Final = 100_000
+"""Waiting and parked notifications; when there are this many, reading the topic pauses."""
 
+# How long one thread waits for the other's write: reading holds its transaction for a whole batch of events.
 _BUSY_SECONDS: Final = 30.0
+# AUTOINCREMENT never uses a number twice, so numbers are the order in which notifications came.
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS weda_outbox (
   number INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -41,18 +43,18 @@ class Draft:
     """A notification that a rule makes of an event.
 
     Attributes:
-        identity: The same whenever the rule makes it of the event for the person.
+        identity: Identifies the notification: the same for the same event, rule, target and person.
         rule: The rule's name.
         target: The target's name.
-        address: The person's address there; empty for a room.
-        person: The id of the person; empty for a room.
-        title: One line.
-        text: The text; of a digest, the person's line in it.
-        due: Epoch seconds from which it may be sent.
-        is_digest: Whether it is gathered with others that are due by then.
+        address: The person's address at the target; empty for a room.
+        person: The person's id; empty for a room.
+        title: The title, one line.
+        text: The text; for a digest, one line of it.
+        due: The time from which it may be sent, in epoch seconds.
+        is_digest: Whether it is sent together with others in a digest.
         is_reminder: Whether the end of its task cancels it.
         instance: The instance's id.
-        node: The id of the node.
+        node: The node's id.
     """
 
     identity: bytes
@@ -71,7 +73,7 @@ class Draft:
 
 @dataclass(frozen=True, slots=True)
 class Notification:
-    """A notification in the outbox; times are epoch seconds, ``parked`` is when it failed for good, with the reason."""
+    """A notification in the outbox; times are epoch seconds. ``parked`` is when it failed for good, or None."""
 
     number: int
     rule: str
@@ -90,7 +92,7 @@ class Notification:
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """How many wait and are parked, and the age in seconds of the oldest that is due."""
+    """Numbers of waiting and parked notifications, and for how many seconds the oldest has been due."""
 
     waiting: int
     parked: int
@@ -98,13 +100,13 @@ class Counts:
 
 
 def identity_of(*parts: bytes | str) -> bytes:
-    """An identity from what makes a notification the same."""
+    """Return the identity of a notification, a hash of its parts."""
     joined = b"\0".join(part.encode(errors="surrogatepass") if isinstance(part, str) else part for part in parts)
     return hashlib.blake2b(joined, digest_size=16).digest()
 
 
 class Outbox:
-    """The outbox in a file. One object for each thread: several may have the same file.
+    """The outbox in a SQLite file. Each thread needs an object of its own; several may open the same file.
 
     Args:
         path: The file.
@@ -120,7 +122,8 @@ class Outbox:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self.database = sqlite3.connect(path, timeout=_BUSY_SECONDS, check_same_thread=False)
-            self.database.execute("PRAGMA journal_mode = WAL")
+            self.database.execute("PRAGMA journal_mode = WAL")  # one thread reads while the other writes
+            # In WAL mode NORMAL does not sync at a commit: a power cut could lose events whose offsets Kafka has.
             self.database.execute("PRAGMA synchronous = FULL")
             self.database.executescript(_SCHEMA)
         except (OSError, sqlite3.Error) as error:
@@ -131,17 +134,19 @@ class Outbox:
         self.database.close()
 
     def first_start(self, moment: float) -> float:
-        """The moment of the first start, epoch seconds: this one, unless an earlier one was written down."""
+        """Return the time of the first start in epoch seconds: ``moment``, unless an earlier start was stored."""
+        # A restart before the group has committed offsets must not begin later than the first start did.
         with self.database as database:
-            found = database.execute("SELECT moment FROM weda_first_start").fetchone()
-            if found is None:
+            row = database.execute("SELECT moment FROM weda_first_start").fetchone()
+            if row is None:
                 database.execute("INSERT INTO weda_first_start VALUES (?)", (moment,))
-        return moment if found is None else float(found[0])
+        return moment if row is None else float(row[0])
 
     def add(self, drafts: Iterable[Draft]) -> None:
-        """Add notifications that are not there yet; whoever has the connection commits them."""
+        """Add notifications that are new; the caller commits."""
+        # No commit: `Events.commit` marks the event as handled in the same transaction.
         now = time.time()
-        rows = [(*_row(each), now) for each in drafts]
+        rows = [(*_row(draft), now) for draft in drafts]
         self.database.executemany(
             "INSERT OR IGNORE INTO weda_outbox (identity, rule, target, address, person, title, text, due, digest, "
             "reminder, instance, node, created) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -149,14 +154,14 @@ class Outbox:
         )
 
     def park_draft(self, draft: Draft, reason: str) -> None:
-        """Add one that cannot be sent."""
+        """Add a notification that cannot be sent; the caller commits."""
         self.add([draft])
         self.database.execute(
             "UPDATE weda_outbox SET parked = ?, reason = ? WHERE identity = ?", (time.time(), reason, draft.identity)
         )
 
     def cancel(self, instance: str, node: str | None = None, persons: Collection[str] = ()) -> int:
-        """Remove the reminders of an instance, of one node of it, or of some persons there; gives how many."""
+        """Remove reminders of an instance, a node, or persons at a node; returns how many. The caller commits."""
         where, values = "instance = ? AND reminder = 1 AND parked IS NULL", [instance]
         if node is not None:
             where, values = f"{where} AND node = ?", [*values, node]
@@ -165,28 +170,29 @@ class Outbox:
         return self.database.execute(f"DELETE FROM weda_outbox WHERE {where}", values).rowcount  # noqa: S608 - ours
 
     def heads(self, now: float) -> list[Notification]:
-        """The first notification that is due of each lane: of each address at each target."""
+        """Return the first due notification of each lane, that is, of each address at each target."""
         due = "SELECT min(number) FROM weda_outbox WHERE parked IS NULL AND due <= ? GROUP BY target, address"
         return self._read(f"WHERE number IN ({due}) ORDER BY number", now)
 
     def gathered(self, head: Notification, now: float) -> list[Notification]:
-        """All that a digest sends with its first."""
+        """Return all due notifications of the digest that begins with ``head``."""
         where = "WHERE parked IS NULL AND due <= ? AND target = ? AND address = ? AND rule = ? AND digest = 1"
         return self._read(f"{where} ORDER BY number", now, head.target, head.address, head.rule)
 
     def parked(self) -> list[Notification]:
-        """The parked ones, the oldest first."""
+        """Return the parked notifications, the oldest first."""
         return self._read("WHERE parked IS NOT NULL ORDER BY number")
 
     def remove(self, sent: Sequence[Notification]) -> None:
-        """Remove what was sent."""
+        """Remove notifications that were sent."""
+        numbers = [(notification.number,) for notification in sent]
         with self.database as database:
-            database.executemany("DELETE FROM weda_outbox WHERE number = ?", [(each.number,) for each in sent])
+            database.executemany("DELETE FROM weda_outbox WHERE number = ?", numbers)
 
     def failed(self, tried: Sequence[Notification], reason: str, *, is_final: bool) -> None:
-        """Count an attempt; park what needs no other."""
+        """Record a failed attempt, and park the notifications if it was final."""
         parked = time.time() if is_final else None
-        rows = [(each.attempts + 1, reason, parked, each.number) for each in tried]
+        rows = [(notification.attempts + 1, reason, parked, notification.number) for notification in tried]
         with self.database as database:
             database.executemany(
                 "UPDATE weda_outbox SET attempts = ?, reason = ?, parked = ? WHERE number = ?",
@@ -194,19 +200,19 @@ class Outbox:
             )
 
     def retry_parked(self) -> int:
-        """Let all that is parked be tried again; gives how many."""
+        """Make all parked notifications wait again, with all their attempts; returns how many."""
         with self.database as database:
             return database.execute(
                 "UPDATE weda_outbox SET parked = NULL, reason = NULL, attempts = 0 WHERE parked IS NOT NULL"
             ).rowcount
 
     def discard_parked(self) -> int:
-        """Remove all that is parked; gives how many."""
+        """Remove all parked notifications; returns how many."""
         with self.database as database:
             return database.execute("DELETE FROM weda_outbox WHERE parked IS NOT NULL").rowcount
 
     def counts(self) -> Counts:
-        """How many there are."""
+        """Count the notifications."""
         now = time.time()
         parked, total, oldest = self.database.execute(
             "SELECT count(parked), count(*), min(CASE WHEN parked IS NULL AND due <= ? THEN due END) FROM weda_outbox",
@@ -221,12 +227,13 @@ class Outbox:
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Keep other notifiers away from a file of the outbox: two would send everything twice.
+    """Lock an outbox's file against other notifiers: two would send everything twice.
 
     Raises:
-        ConfigurationError: Another one has it.
+        ConfigurationError: Another notifier uses it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    # A file beside it: SQLite locks the outbox itself, for each transaction.
     with path.with_name(f"{path.name}.lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,4 +1,4 @@
-"""The rules file: targets, people, and who is notified of what; a fault in it stops the start with one line."""
+"""The rules file: targets, people, and who is notified of what; an error in it stops the start with one line."""
 
 import re
 from collections.abc import Mapping
@@ -21,7 +21,7 @@ from connector.periods import period_seconds
 from connector.settings.types import check_timezone
 
 ADDRESS: Final = "{address}"
-"""In the URL of a target: the address of the person who is notified. A target without it is a room that all read."""
+"""Placeholder in a target's URL for the address of the notified person. A target without it is a room."""
 
 EVERYBODY: Final = "*"
 
@@ -33,20 +33,22 @@ FIELDS: Final[Mapping[Recipients, str]] = {
     "added": weda.ADDED,
     "copied": weda.COPIED_TO,
 }
-"""Who is notified → the field that names them."""
+"""Recipients → the field of an event that names them."""
 
-_CLOCK: Final = re.compile(r"([01]\d|2[0-3]):([0-5]\d)")
+_TIME_OF_DAY: Final = re.compile(r"([01]\d|2[0-3]):([0-5]\d)")
 _ACTIONS: Final = {code.name: code.value for code in codes(load(WORKFLOW_EVENT), "action")}
 
 
-def _clock(value: object) -> time:
-    found = _CLOCK.fullmatch(str(value))
-    if found is None:
+def _time_of_day(value: object) -> time:
+    # YAML reads an unquoted 8:00 as the number 480, in base 60.
+    match = _TIME_OF_DAY.fullmatch(str(value))
+    if match is None:
         raise ValueError('must be a time of day in quotes, as in "08:00"')
-    return time(int(found[1]), int(found[2]))
+    return time(int(match[1]), int(match[2]))
 
 
 def _action(value: object) -> int:
+    # A number may be one that the schema does not know yet; a bool is an int in Python.
     if isinstance(value, int) and not isinstance(value, bool):
         return value
     if value not in _ACTIONS:
@@ -60,7 +62,7 @@ def _template(text: str) -> str:
 
 
 Duration = Annotated[float, BeforeValidator(period_seconds)]
-Clock = Annotated[time, BeforeValidator(_clock)]
+Clock = Annotated[time, BeforeValidator(_time_of_day)]
 Action = Annotated[int, BeforeValidator(_action)]
 Template = Annotated[str, Field(min_length=1), AfterValidator(_template)]
 Name = Annotated[str, Field(min_length=1, max_length=80)]
@@ -68,11 +70,12 @@ Patterns = tuple[str, ...]
 
 
 class _Part(BaseModel):
+    # A misspelt key would otherwise be a condition that nobody checks.
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Target(_Part):
-    """Where messages go: an Apprise URL, by itself or in a file, so that its token is in a Secret."""
+    """Where notifications go: an Apprise URL, given directly or in a file, which keeps its token in a Secret."""
 
     url: str | None = None
     url_file: Path | None = None
@@ -88,23 +91,26 @@ class Target(_Part):
 
 
 class Quiet(_Part):
-    """A time of day in which nothing is sent, over midnight where ``from`` is later than ``to``."""
+    """The hours in which nothing is sent; they span midnight if ``from`` is later than ``to``."""
 
     begin: Clock = Field(alias="from")
     end: Clock = Field(alias="to")
 
     def until(self, now: datetime) -> datetime | None:
-        """When the quiet time ends that it is now; None if it is none."""
+        """Return when the current quiet hours end, or None outside quiet hours."""
         clock = now.time()
-        within = self.begin <= clock < self.end if self.begin <= self.end else clock >= self.begin or clock < self.end
-        if not within:
+        is_quiet = self.begin <= clock < self.end if self.begin <= self.end else clock >= self.begin or clock < self.end
+        if not is_quiet:
             return None
         end = now.replace(hour=self.end.hour, minute=self.end.minute, second=0, microsecond=0)
         return end if end > now else end + timedelta(days=1)
 
 
 class Digest(_Part):
-    """Many messages as one: at a time of day, or every so often. ``text`` knows ``lines``, ``count`` and ``more``."""
+    """Many notifications sent as one, at a time of day or at an interval.
+
+    The template ``text`` may use ``lines``, ``count`` and ``more``.
+    """
 
     at: Clock | None = None
     every: Duration | None = None
@@ -118,16 +124,17 @@ class Digest(_Part):
         return self
 
     def due(self, now: datetime) -> datetime:
-        """When what is gathered now is sent."""
+        """Return when a digest that gathers now is sent."""
         if self.at is not None:
             due = now.replace(hour=self.at.hour, minute=self.at.minute, second=0, microsecond=0)
             return due if due > now else due + timedelta(days=1)
+        # Multiples of the interval since the epoch: the same time for all that are gathered, also across a restart.
         every = self.every or 1.0
         return now + timedelta(seconds=every - now.timestamp() % every)
 
 
 class Conditions(_Part):
-    """What an event must have; an empty list asks nothing. Texts are patterns with ``*``."""
+    """Conditions on an event; an empty one holds for every event. Texts are patterns with ``*``."""
 
     action: tuple[Action, ...] = ()
     process: Patterns = ()
@@ -139,7 +146,7 @@ class Conditions(_Part):
     source: Patterns = ()
 
     def hold(self, value: Mapping[str, Any]) -> bool:
-        """Whether an event fulfils all of them but ``person``."""
+        """Whether an event meets all conditions except ``person``."""
         return (
             (not self.action or value.get("action") in self.action)
             and (not self.type or value.get("msgType") in self.type)
@@ -151,12 +158,13 @@ class Conditions(_Part):
         )
 
     def admit(self, identity: str, name: str) -> bool:
-        """Whether a person is meant."""
-        return not self.person or any(fnmatchcase(one, pattern) for one in (identity, name) for pattern in self.person)
+        """Whether a person meets the condition ``person``."""
+        texts = identity, name
+        return not self.person or any(fnmatchcase(text, pattern) for text in texts for pattern in self.person)
 
 
 class Rule(_Part):
-    """Which events notify whom of what, and where."""
+    """One rule: which events notify whom, with what text, and where."""
 
     name: Name
     when: Conditions = Conditions()
@@ -176,19 +184,19 @@ class Rule(_Part):
 
 
 class Retry(_Part):
-    """How often a message is tried, and how long the first and the longest wait are."""
+    """How often a notification is tried, and the first and longest wait between attempts."""
 
     attempts: Annotated[int, Field(ge=1, le=100)] = 8
     first: Duration = 1.0
     longest: Duration = 300.0
 
     def wait(self, attempts: int) -> float:
-        """Seconds before the next attempt, after so many."""
+        """Seconds to wait before the next attempt, after this many."""
         return supervision.back_off_seconds(attempts - 1, self.first, self.longest)
 
 
 class Rules(_Part):
-    """A rules file."""
+    """The content of a rules file."""
 
     timezone: Annotated[str, AfterValidator(check_timezone)] = "Asia/Shanghai"
     targets: dict[Name, Target]
@@ -199,28 +207,28 @@ class Rules(_Part):
 
     @property
     def zone(self) -> ZoneInfo:
-        """The time zone of times of day and of dates in texts."""
+        """The time zone for times of day, and for dates in texts."""
         return ZoneInfo(self.timezone)
 
     def address(self, target: Target, identity: str) -> str | None:
-        """Where a person is reached at a target's platform; None where the map of people does not say."""
+        """Return a person's address at a target's platform, or None if ``people`` has none."""
         kind = target.address or ""
-        known = self.people.get(identity, {}).get(kind)
-        if known is None and (common := self.people.get(EVERYBODY, {}).get(kind)) is not None:
-            known = common.replace("{id}", identity)
-        return known
+        address = self.people.get(identity, {}).get(kind)
+        if address is None and (pattern := self.people.get(EVERYBODY, {}).get(kind)) is not None:
+            address = pattern.replace("{id}", identity)
+        return address
 
     def some_address(self, target: Target) -> str:
-        """An address at a target's platform that the map of people has, to try its URL with."""
-        known = (self.address(target, identity) for identity in self.people)
-        return next((address for address in known if address is not None), "1")
+        """Return any address at a target's platform, to check the target's URL with."""
+        addresses = (self.address(target, identity) for identity in self.people)
+        return next((address for address in addresses if address is not None), "1")
 
 
 def read_rules(path: Path) -> Rules:
-    """The rules in a file.
+    """Read and check a rules file.
 
     Raises:
-        ConfigurationError: It cannot be read, or a rule has a fault; one line names the rule and the field.
+        ConfigurationError: The file cannot be read, or something in it is wrong; one line names the rule and the field.
     """
     try:
         tree = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -234,17 +242,18 @@ def read_rules(path: Path) -> Rules:
         rules = Rules.model_validate(tree)
     except ValidationError as error:
         problem = error.errors()[0]
-        raise ConfigurationError(f"{path}: {_path_in(tree, problem['loc'])}: {_said(problem)}") from None
+        # `from None`: Pydantic's own text quotes the input, which may be a URL with a token.
+        raise ConfigurationError(f"{path}: {_path_in(tree, problem['loc'])}: {_message(problem)}") from None
     return _checked(path, _with_urls(path, rules))
 
 
 def example() -> str:
-    """A rules file to start from: the five common cases."""
+    """Return an example of a rules file, with the five common cases."""
     return files("connector.notify").joinpath("example.yaml").read_text(encoding="utf-8")
 
 
 def _with_urls(path: Path, rules: Rules) -> Rules:
-    """The same with every target's URL in its place."""
+    """Return the rules with the URLs that are in files."""
     targets = {}
     for name, target in rules.targets.items():
         url = target.url
@@ -258,14 +267,14 @@ def _with_urls(path: Path, rules: Rules) -> Rules:
 
 
 def _checked(path: Path, rules: Rules) -> Rules:
-    """The same, if its parts fit together."""
+    """Check that the parts of the rules fit together, and return them."""
     names = [rule.name for rule in rules.rules]
     for rule in rules.rules:
         if names.count(rule.name) > 1:
             raise ConfigurationError(f"{path}: rule {rule.name}: name: another rule has it too")
         if rule.target not in rules.targets:
-            known = ", ".join(rules.targets)
-            raise ConfigurationError(f"{path}: rule {rule.name}: target: {rule.target} is none of {known}")
+            targets = ", ".join(rules.targets)
+            raise ConfigurationError(f"{path}: rule {rule.name}: target: {rule.target} is none of {targets}")
     for name, target in rules.targets.items():
         if (ADDRESS in (target.url or "")) != (target.address is not None):
             raise ConfigurationError(
@@ -275,7 +284,7 @@ def _checked(path: Path, rules: Rules) -> Rules:
 
 
 def _path_in(tree: Mapping[str, Any], location: tuple[int | str, ...]) -> str:
-    """Where a fault is, a rule by its name."""
+    """Return where an error is, with a rule's name instead of its index."""
     parts = [str(part) for part in location]
     if len(location) > 1 and location[0] == "rules" and isinstance(location[1], int):
         rule = tree["rules"][location[1]]
@@ -286,7 +295,7 @@ def _path_in(tree: Mapping[str, Any], location: tuple[int | str, ...]) -> str:
     return ": ".join(part for part in parts if part)
 
 
-def _said(problem: Any) -> str:
+def _message(problem: Any) -> str:
     return " ".join(str(problem["msg"]).removeprefix("Value error, ").split())
 
 

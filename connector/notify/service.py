@@ -1,4 +1,4 @@
-"""The notifier: reads the topic into the outbox, and sends from there in a thread beside it."""
+"""The notifier: reads the topic into the outbox, and sends from there in a second thread."""
 
 import threading
 import time
@@ -16,7 +16,7 @@ from connector.errors import ConnectorError, OutsideUnreachable
 from connector.notify.delivery import Delivery
 from connector.notify.matching import drafts_of, ended_by
 from connector.notify.metrics import Metrics
-from connector.notify.outbox import MOST, Draft, Outbox, locked
+from connector.notify.outbox import MAX_NOTIFICATIONS, Draft, Outbox, locked
 from connector.notify.rules import Rules
 from connector.notify.sending import Send
 from connector.notify.templates import Unrenderable
@@ -29,20 +29,20 @@ _LOG = structlog.get_logger()
 
 
 class SendingEnded(ConnectorError):
-    """The thread that sends has ended by an error."""
+    """An error has ended the sending thread."""
 
     stage = "notify"
 
 
 @dataclass(frozen=True, slots=True)
 class ConsumerOptions:
-    """Where the events are, and as whom they are read.
+    """Where and how the events are read.
 
     Attributes:
-        bootstrap_servers: Brokers.
-        reading: What `Events` takes beside: prefix, registry, properties.
-        group: The consumer group; also the name of its one member, since the outbox is on one disk.
-        since: Where a first start begins.
+        bootstrap_servers: Brokers as ``host:port``, comma-separated.
+        reading: Further arguments of `Events`: prefix, registry, properties.
+        group: The consumer group; also the name of its only member, because the outbox is on one disk.
+        since: Where the first start begins to read.
     """
 
     bootstrap_servers: str
@@ -52,14 +52,14 @@ class ConsumerOptions:
 
 
 class Notifier:
-    """One notifier; `run` ends after `stop`.
+    """One notifier; `run` returns after `stop`.
 
     Args:
-        options: Where the events are.
+        options: Where and how the events are read.
         rules: The rules.
         state: The outbox's file.
         send: Sends one text.
-        metrics: Where it counts.
+        metrics: The notifier's metrics.
     """
 
     def __init__(self, options: ConsumerOptions, rules: Rules, state: Path, send: Send, metrics: Metrics) -> None:
@@ -68,10 +68,10 @@ class Notifier:
         self._delivery = Delivery(state, rules, send, metrics, self._is_stopped.is_set)
         self._problem: BaseException | None = None
         self._events: Events | None = None
-        self._asked = 0.0
+        self._lag_noted_at = 0.0
 
     def stop(self) -> None:
-        """End soon: what is being sent is finished."""
+        """Stop soon; attempts under way are finished."""
         self._is_stopped.set()
         if self._events is not None:
             self._events.stop()
@@ -80,8 +80,8 @@ class Notifier:
         """Read and send until stopped.
 
         Raises:
-            ConfigurationError: The state is in use or cannot be opened, or Kafka rejects.
-            SendingEnded: The outbox cannot be read any more.
+            ConfigurationError: The outbox is in use or cannot be opened, or Kafka rejects the client.
+            SendingEnded: Sending has failed, for example because the outbox cannot be read.
         """
         with locked(self._state), closing(Outbox(self._state)) as outbox:
             since = outbox.first_start(self._options.since.timestamp())
@@ -105,20 +105,22 @@ class Notifier:
     def _read(self, outbox: Outbox, since: datetime) -> None:
         options = self._options
         store = SqliteStore(outbox.database)
-        how: dict[str, Any] = {
+        consumer: dict[str, Any] = {
             "group": options.group,
-            "member": options.group,
+            "member": options.group,  # a member with a name gets its partitions back at once after a restart
             "since": since,
-            "auto_commit": False,
+            "auto_commit": False,  # `_take` commits, once the outbox has the batch
         }
-        with Events(options.bootstrap_servers, store=store, **how, **options.reading) as events:
+        with Events(options.bootstrap_servers, store=store, **consumer, **options.reading) as events:
             self._events = events
-            if self._is_stopped.is_set():  # before there was anything to stop
+            if self._is_stopped.is_set():  # `stop` came before there were events to stop
                 events.stop()
+            # An idle batch is empty: it is there for the lag, which would otherwise stand still without events.
             for batch in events.batches(BATCH, seconds=_BATCH_SECONDS, idle=_LAG_SECONDS):
                 if batch:
                     self._take(outbox, events, batch)
                 self._note_lag(events)
+                # `events.sleep` keeps the group's membership alive, unlike a plain sleep.
                 while _is_full(outbox) and not self._is_stopped.is_set():
                     events.sleep(_FULL_SECONDS)
                     self._note_lag(events)
@@ -127,18 +129,20 @@ class Notifier:
         now = datetime.now(self._rules.zone)
         for event in batch:
             try:
-                made = list(drafts_of(event, self._rules, now))
+                # All of them before any is added: an event is parked as a whole.
+                drafts = list(drafts_of(event, self._rules, now))
             except Unrenderable as error:
                 events.park(event, str(error))
-                _LOG.error("event parked", instanceId=event.instance_id, offset=event.offset, error=_kind(error))
+                _LOG.error("event parked", instanceId=event.instance_id, offset=event.offset, error=_cause_type(error))
                 self._metrics.events_parked.inc()
                 continue
+            # First: afterwards it would also remove a reminder that this very event has just added.
             self._cancel(outbox, event)
-            self._add(outbox, made)
+            self._add(outbox, drafts)
         try:
             events.commit()
         except (OutsideUnreachable, PartitionsLost) as error:
-            _LOG.warning("commit later", reason=error.message)  # the outbox has it all
+            _LOG.warning("commit later", reason=error.message)  # the store is committed, and recognises the events
         self._metrics.events.inc(len(batch))
 
     def _cancel(self, outbox: Outbox, event: Event) -> None:
@@ -146,8 +150,8 @@ class Notifier:
         if ended is not None:
             self._metrics.cancelled.inc(outbox.cancel(ended.instance, ended.node, ended.persons))
 
-    def _add(self, outbox: Outbox, made: list[tuple[Draft, str | None]]) -> None:
-        for draft, missing in made:
+    def _add(self, outbox: Outbox, drafts: list[tuple[Draft, str | None]]) -> None:
+        for draft, missing in drafts:
             if missing is None:
                 outbox.add([draft])
             else:
@@ -155,26 +159,26 @@ class Notifier:
                 self._metrics.notifications.labels(draft.target, "parked").inc()
 
     def _note_lag(self, events: Events) -> None:
-        if time.monotonic() - self._asked >= _LAG_SECONDS:
-            self._asked = time.monotonic()
+        if time.monotonic() - self._lag_noted_at >= _LAG_SECONDS:
+            self._lag_noted_at = time.monotonic()
             try:
                 self._metrics.lag.set(events.lag())
             except ConnectorError as error:  # a deleted topic too: only reading may end the notifier
                 _LOG.warning("lag unknown", reason=error.message)
 
 
-def _kind(error: Unrenderable) -> str:
-    """What went wrong, without a text of the event, which the error's own text may hold."""
+def _cause_type(error: Unrenderable) -> str:
+    """Return the type of the cause for the log; the error's text may quote the event, which logs must not."""
     return type(error.__cause__ or error).__name__
 
 
 def _is_full(outbox: Outbox) -> bool:
     counts = outbox.counts()
-    return counts.waiting + counts.parked >= MOST
+    return counts.waiting + counts.parked >= MAX_NOTIFICATIONS
 
 
 def dry_run(options: ConsumerOptions, rules: Rules) -> Iterator[tuple[Event, Draft, str | None]]:
-    """What the rules make of the events so far, without a group; nothing is sent or remembered.
+    """Yield the notifications that the rules make of the events so far, without a group; nothing is sent or stored.
 
     Raises:
         OutsideUnreachable: Kafka does not answer.

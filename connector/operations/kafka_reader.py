@@ -106,7 +106,7 @@ class KafkaReader:
         """The topics for one search, which leaves the event loop most of the processor."""
         where = self.connection_arguments()
         with schemas_by_id(self._settings().registry) as by_id:
-            yield TopicSearch(*where, self._routes, by_id=by_id, give_up_seconds=SEARCH_SECONDS, rest=_REST)
+            yield TopicSearch(*where, self._routes, by_id=by_id, timeout_seconds=SEARCH_SECONDS, rest=_REST)
 
     def connection_arguments(self) -> tuple[str, Mapping[str, Any]]:
         """Addresses and properties for a reader.

@@ -123,17 +123,17 @@ def test_figures_count_what_has_ended_and_what_waits():
 
 
 def test_the_index_is_bounded_and_says_what_it_has_forgotten():
-    index = Index(most=2)
+    index = Index(limit=2)
     for number in range(4):
         index.take(facts_of([record(f"i-{number}", 100 + number)]))
     assert [one.instance_id for one in index.instances()] == ["i-3", "i-2"]
     assert index.forgotten_at == 101
-    steps = [task(f"n-{number}", 0, number) for number in range(instances.MOST_VISITS + 5)]
-    assert len(only(indexed(*steps)).visits) == instances.MOST_VISITS
+    steps = [task(f"n-{number}", 0, number) for number in range(instances.MAX_VISITS + 5)]
+    assert len(only(indexed(*steps)).visits) == instances.MAX_VISITS
 
 
 def test_what_changed_last_comes_first_in_whatever_order_partitions_are_read():
-    index = Index(most=2)
+    index = Index(limit=2)
     for received in (300, 100, 200, 150):
         index.take(facts_of([record(f"i-{received}", received)]))
     assert [one.instance_id for one in index.instances()] == ["i-300", "i-200"]
@@ -142,7 +142,7 @@ def test_what_changed_last_comes_first_in_whatever_order_partitions_are_read():
 
 def test_a_full_index_is_searched_and_counted_in_a_moment():
     index = Index()
-    for number in range(instances.MOST_INSTANCES):
+    for number in range(instances.MAX_INSTANCES):
         indexed(task("a", 0, 0), task("a", 2, 0, 5), task("b", 0, 5, people=(LI,)), index=index, instance=f"i-{number}")
     began = time.process_time()
     assert len(find(index.instances(), "李娜 i-4999", 50)) == 1
