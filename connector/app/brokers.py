@@ -1,4 +1,4 @@
-"""The watcher of brokers and topics: connects, creates missing topics, and shows what has changed."""
+"""Watches brokers and topics: connects, creates missing topics, and shows what has changed."""
 
 import asyncio
 import time
@@ -22,39 +22,39 @@ ASK_SECONDS: Final = 3.0
 """How long a broker may take to answer, and how often the brokers are asked."""
 
 TOPICS_SECONDS: Final = 30.0
-"""How often the topics are described."""
+"""Seconds between two descriptions of the topics."""
 
 UNCONNECTED_SECONDS: Final = 20.0
-"""How long the producer may have no connection while the brokers answer, before it is built again."""
+"""How long the producer may have no connection while the brokers answer, before it is rebuilt."""
 
 ASK_AT_START_SECONDS: Final = 1.0
 RETRY_SECONDS: Final = 0.5
 _CREATE_SECONDS: Final = 15.0
 _REPLICA_ASKS_SECONDS: Final = 1.0
-"""How often a replica asks the brokers: the others are informed of each answer."""
+"""How often a replica asks the brokers: more often, because it tells the others whether Kafka has answered it."""
 
 _LOG = structlog.get_logger()
 
 
 class TopicChanges:
-    """Signs that the topics are no longer as they were described: they have to be described again."""
+    """Signals that the topics may have changed and must be described again."""
 
     def __init__(self) -> None:
         self._signalled = asyncio.Event()
         self._is_missing = False
 
     def signal(self) -> None:
-        """Kafka has rejected a record that should have fitted its topic."""
+        """Signal that Kafka has rejected a record that should have fitted its topic."""
         self._signalled.set()
 
     def set_missing(self, *, is_missing: bool) -> None:
-        """Kafka does, or does not, say that a topic is missing."""
+        """Record whether Kafka says that a topic is missing."""
         if is_missing and not self._is_missing:
             self._signalled.set()
         self._is_missing = is_missing
 
     async def within(self, seconds: float) -> bool:
-        """Whether there is a sign, or one comes within so many seconds."""
+        """Whether the topics may have changed; waits up to this many seconds for a signal."""
         was_set = await supervision.is_set_within(self._signalled, seconds)
         self._signalled.clear()
         return was_set or self._is_missing
@@ -64,15 +64,15 @@ class BrokerWatch:
     """Watches the brokers and the topics of one connector.
 
     Args:
-        settings: Which topics there should be, and whether to create them.
+        settings: Say which topics there should be, and whether to create them.
         admin: Asks the brokers.
-        delivery: Connected once the topics are there.
-        publisher: Built again when it does not find the brokers.
-        shared: The shared journal, which informs the other replicas; None without one.
-        changes: When the topics have to be described again.
-        limits: Where the topics' limits are recorded.
-        health: Where the state is shown.
-        metrics: Where it is counted.
+        delivery: Starts publishing once the topics exist.
+        publisher: Is rebuilt when it does not find the brokers.
+        shared: The shared journal, which tells the other replicas; None without replicas.
+        changes: Signals that the topics must be described again.
+        limits: Stores the topics' limits.
+        health: Shows the state in probes and on the console.
+        metrics: Shows the state as gauges.
     """
 
     def __init__(
@@ -101,7 +101,7 @@ class BrokerWatch:
         self._partitions: dict[str, int] = {}
 
     async def connect(self, within: float) -> None:
-        """Create missing topics and let delivery publish, if the brokers answer within so many seconds."""
+        """Create missing topics and let delivery publish, if the brokers answer within this many seconds."""
         try:
             await asyncio.to_thread(self._admin.brokers, within)
             await self._describe_topics()
@@ -119,7 +119,7 @@ class BrokerWatch:
         described = time.monotonic()
         while True:
             if await self._changes.within(ASK_SECONDS if self._shared is None else _REPLICA_ASKS_SECONDS):
-                described = -TOPICS_SECONDS  # so long ago that they are described in this round
+                described = -TOPICS_SECONDS  # so that the topics are described in this round
             try:
                 await asyncio.to_thread(self._admin.brokers, ASK_SECONDS)
                 self._show_brokers(is_up=True)
@@ -127,12 +127,12 @@ class BrokerWatch:
                     self._publisher.request_rebuild()
                 if time.monotonic() - described >= TOPICS_SECONDS:
                     await self._describe_topics()
-                    described = time.monotonic()
+                    described = time.monotonic()  # only after success: topics that were not described are tried again
             except ConnectorError as error:
                 self._show_brokers(is_up=False, problem=error.message)
 
     async def _describe_topics(self) -> None:
-        """Describe the topics; create those that are missing, now or since the start, where that is allowed."""
+        """Describe the topics; create missing ones, even those deleted since the start, if the settings allow it."""
         if self._settings.kafka.bootstrap_servers == EMBEDDED:
             self._metrics.durability_degraded.set(1)
             return  # the mock cluster creates topics itself, and cannot describe them
@@ -153,7 +153,7 @@ class BrokerWatch:
 
     async def _create(self, missing: Sequence[TopicSpec]) -> None:
         names = [spec.name for spec in missing]
-        lost = [name for name in names if name in self._partitions]
+        lost = [name for name in names if name in self._partitions]  # these were there before: somebody deleted them
         await asyncio.to_thread(self._admin.create, missing, _CREATE_SECONDS)
         if lost:
             _LOG.warning("topics were gone, and are created again, empty", topics=lost)

@@ -1,8 +1,7 @@
-"""The canary: a message of the connector's own that is published every few seconds and read back from Kafka.
+"""The canary: a test message that the connector publishes every few seconds and reads back from Kafka.
 
-It enters where a source's request has been read and authenticated, and passes through parsing, conversion, encoding,
-its lane and Kafka to a topic of its own. One is in flight at a time, so an outage leaves one in the journal, not
-thousands.
+It enters behind the receiver's authentication and passes through parsing, conversion, encoding, a lane and Kafka to its
+own topic. Only one is in flight at a time, so that an outage leaves one in the journal and not thousands.
 """
 
 import asyncio
@@ -31,38 +30,38 @@ _LOG = structlog.get_logger()
 _T = TypeVar("_T")
 
 Connection = Callable[[], tuple[str, Mapping[str, Any]]]
-"""Returns brokers and librdkafka properties."""
+"""Returns the brokers and the librdkafka properties."""
 
 
 class CanaryMetrics(Protocol):
-    """Counts the canaries; the metrics in a running connector."""
+    """Counts canaries; a running connector passes its metrics."""
 
     def canary_read(self, seconds: float) -> None:
-        """One came back, so many seconds after it was sent."""
+        """Record that a canary was read back, and the seconds since it was sent."""
 
     def canary_refused(self) -> None:
-        """One was not accepted."""
+        """Count a canary that was not accepted."""
 
 
 class Uncounted:
-    """In place of the metrics in the canary's pipeline: its messages are not a source's."""
+    """Replaces the metrics in the canary's pipeline: its messages come from no source and are not counted."""
 
     def message_accepted(self, source: str, event: Event, *, conflict: bool) -> None:
         """Count nothing."""
 
     def dead_letter_kept(self, source: str, error: ConnectorError) -> None:
-        """Count nothing; the answer says it."""
+        """Count nothing; `Canary` sees the error."""
 
 
 class Canary:
-    """Sends one message after the other, each once the one before was read back.
+    """Sends messages one after another, each once the previous one was read back.
 
     Args:
         pipeline: Publishes to the canary's topic.
-        topic: That topic; it exists.
-        metrics: Counts them.
-        connection: Returns brokers and librdkafka properties as they are now: credentials are rotated.
-        interval_seconds: From one to the next.
+        topic: The canary's topic; it exists.
+        metrics: Counts the messages.
+        connection: Returns the current brokers and librdkafka properties: credentials may be rotated.
+        interval_seconds: Seconds from one message to the next.
     """
 
     def __init__(
@@ -78,7 +77,7 @@ class Canary:
         self._topic = topic
         self._metrics = metrics
         self._interval = interval_seconds
-        self._run = secrets.token_hex(6)
+        self._run = secrets.token_hex(6)  # sets this run's messages apart from those that an earlier run left
         self._number = 0
         self._connection = connection
         self._records: _Records | None = None
@@ -86,7 +85,7 @@ class Canary:
     def reconnect(self) -> None:
         """Read back with the current properties, such as new credentials.
 
-        An open reader keeps those with which it was built, and is refused once a broker asks for them again.
+        An open reader keeps the properties that it was built with; a broker rejects it when it next asks for them.
         """
         if self._records is not None:
             self._records.expire()
@@ -114,7 +113,7 @@ class Canary:
     async def _send_and_wait(self, records: "_Records") -> None:
         self._number += 1
         name = f"canary-{self._run}-{self._number}"
-        began = time.monotonic()
+        began = time.monotonic()  # not the wall clock, which may be set while the message is on its way
         try:
             await self._pipeline.accept(_request(name), BodyKind.JSON)
         except ConnectorError as error:
@@ -128,24 +127,24 @@ class Canary:
 
 
 class _Records:
-    """The canary's topic, read from where it ends now, on a thread of its own."""
+    """Reads the canary's topic from its current end, on a thread of its own."""
 
     def __init__(self, connection: Connection, topic: str) -> None:
         self._connection = connection
         self._topic = topic
         self.is_expired = False
-        self._thread = ThreadPoolExecutor(1, "canary")  # a reader belongs to one thread
+        self._thread = ThreadPoolExecutor(1, "canary")  # a `TopicReader` must be used by one thread only
         self._is_stopped = False
         self._reader: TopicReader | None = None
         self._messages: Iterator[Message] = iter(())
 
     async def open(self) -> None:
-        """Find the end of the topic, however long the brokers are away."""
+        """Open a reader at the end of the topic; wait for the brokers, however long they are away."""
         while not await self._on_thread(self._has_opened):  # noqa: ASYNC110 - brokers set no event
             await asyncio.sleep(_RETRY_SECONDS)
 
     async def next(self) -> Message | None:
-        """The next record; None once this is closed or has expired.
+        """Return the next record, or None once this is closed or has expired.
 
         Raises:
             ConnectorError: Kafka rejects the reader.
@@ -153,11 +152,11 @@ class _Records:
         return await self._on_thread(self._next)
 
     def expire(self) -> None:
-        """End reading; `open` begins again with the properties that are current then."""
+        """End reading; the next `open` uses the properties that are current then."""
         self.is_expired = True
 
     def close(self) -> None:
-        """Close it once the thread has noticed; nobody waits for it: it may be waiting for a broker."""
+        """Close the reader on its thread, without waiting: the thread may be waiting for a broker."""
         self._is_stopped = True
         self._thread.submit(self._close_reader)
         self._thread.shutdown(wait=False)
@@ -169,7 +168,7 @@ class _Records:
 
     def _has_opened(self) -> bool:
         self._close_reader()
-        self.is_expired = False  # before the properties are read: those that change from here on expire this reader
+        self.is_expired = False  # before the properties are read: a later change then expires this reader
         self._reader = TopicReader(
             *self._connection(), self._topic, is_stopped=lambda: self._is_stopped or self.is_expired
         )

@@ -1,4 +1,4 @@
-"""When the connector's own certificates expire: of its listeners, and those that it shows to Kafka and the registry."""
+"""Reports when the connector's certificates expire: the listeners', and those for Kafka and the registry."""
 
 import asyncio
 from collections.abc import Callable, Iterator
@@ -12,13 +12,13 @@ from connector.settings import Settings
 from connector.telemetry.metrics import Metrics
 
 LOOK_SECONDS: Final = 60.0
-"""How often the certificates are read."""
+"""Seconds between two readings of the certificates."""
 
 _LOG = structlog.get_logger()
 
 
 async def watch_certificates(settings: Callable[[], Settings], metrics: Metrics) -> None:
-    """Show when each certificate expires, with every one that comes in its place."""
+    """Show when each certificate expires, also after it was replaced, until cancelled."""
     while True:
         for use, moment in await asyncio.to_thread(expiries, settings()):
             metrics.certificate_expiry.labels(use).set(moment)
@@ -26,19 +26,20 @@ async def watch_certificates(settings: Callable[[], Settings], metrics: Metrics)
 
 
 def expiries(settings: Settings) -> list[tuple[str, float]]:
-    """What each certificate is used for, and when the first of its file expires, in seconds since the epoch.
+    """What each certificate file is used for, and when its first certificate expires, in seconds since the epoch.
 
-    A file that cannot be read is left out: whoever uses it says so.
+    A file that cannot be read is left out: the part that uses it reports the problem.
     """
-    found = []
+    moments = []
     for use, pem in _certificates(settings):
         try:
             chain = x509.load_pem_x509_certificates(pem() if callable(pem) else pem)
         except (OSError, ValueError) as error:
             _LOG.debug("a certificate cannot be read", use=use, error=type(error).__name__)
             continue
-        found.append((use, min(one.not_valid_after_utc.timestamp() for one in chain)))
-    return found
+        # The earliest of the chain: with an expired intermediate the whole file is useless.
+        moments.append((use, min(certificate.not_valid_after_utc.timestamp() for certificate in chain)))
+    return moments
 
 
 def _certificates(settings: Settings) -> Iterator[tuple[str, bytes | Callable[[], bytes]]]:

@@ -1,4 +1,4 @@
-"""The composition root: builds every object, and owns start and stop as numbered steps."""
+"""The composition root: builds every object, and starts and stops the connector in numbered steps."""
 
 import asyncio
 import contextlib
@@ -78,7 +78,7 @@ from connector.values import ProducibleRecord, Request
 
 VERSION: Final = version("weda-kafka-connector")
 
-# Of the grace period, for requests in progress; delivery has the rest to flush and to write to the journal.
+# The part of the grace period that requests in progress get; delivery has the rest to flush and to write the journal.
 _STOP_SHARE: Final = 0.3
 _LOG = structlog.get_logger()
 
@@ -86,20 +86,20 @@ _LOG = structlog.get_logger()
 class Connector:
     """A running connector.
 
-    Its attributes are what several steps of the start share; what a single step needs is local to it.
+    Attributes hold what several steps of the start share; whatever a single step needs is local to it.
 
     Args:
         settings: The effective settings.
-        reload: How to read them again; None where they never change.
-        restarts: Restarts within this process by reason, kept from one connector to the next.
+        reload: Reads the settings again; None if they never change.
+        restarts: Restarts within this process by reason, carried over from one connector to the next.
 
     Attributes:
-        url: Of the public listener, once it is up.
-        operations_url: Of the operations listener, once it is up.
-        bootstrap_servers: The brokers, the embedded one by its address.
+        url: Address of the public listener; empty until it is up.
+        operations_url: Address of the operations listener; empty until it is up.
+        bootstrap_servers: The brokers as ``host:port``; for the embedded broker its actual address.
 
     Raises:
-        ConfigurationError: The settings do not make a connector.
+        ConfigurationError: The settings name no brokers.
     """
 
     def __init__(self, settings: Settings, reload: Reload | None = None, restarts: Counter[str] | None = None) -> None:
@@ -113,7 +113,7 @@ class Connector:
         self.bootstrap_servers = settings.kafka.bootstrap_servers
         if self.bootstrap_servers == EMBEDDED:
             broker = EmbeddedBroker()
-            self._stack.callback(lambda: broker)  # it lives until the connector stops
+            self._stack.callback(lambda: broker)  # a reference: the mock cluster lives until the connector stops
             self.bootstrap_servers = broker.bootstrap_servers
         self.url = ""
         self.operations_url = ""
@@ -140,7 +140,7 @@ class Connector:
         self.context = self._context()
 
     async def start(self) -> None:
-        """Start, step by step; each step registers what undoes it.
+        """Start step by step; each step registers how to undo it.
 
         Raises:
             ConfigurationError: A port or the journal cannot be used.
@@ -152,7 +152,7 @@ class Connector:
         operations = self._bind(settings.operations.host, settings.operations.port, "WEDA_OPERATIONS__PORT")
         if self._tracing is not None:
             self._stack.push_async_callback(self._tracing.stop)
-        # 2. The journal: what an earlier run has accepted.
+        # 2. The journal, with the messages that an earlier run accepted and did not publish.
         local: SqliteJournal | None = None
         shared: SharedJournal | None = None
         journal: SqliteJournal | SharedJournal
@@ -163,19 +163,20 @@ class Connector:
         contents = await journal.open()
         self.health.watchdog.watch("journal", lambda: journal.is_alive)
         self._stack.push_async_callback(journal.close)
-        if local is not None:  # it has a ledger
+        if local is not None:  # only a local journal has a ledger
+            # Registered after the journal's close, so that it runs before it.
             self._stack.push_async_callback(add_direct, local, self.metrics)
         self.metrics.recovered(contents)
         self.metrics.journal_limit.set(settings.journal.max_bytes)
-        # 3. The operations listener, so that probes see the rest start; of the listeners it is the last to stop.
+        # 3. The operations listener, so that probes can watch the rest of the start; it stops after the public one.
         self.operations_url = await self._serve_operations(operations)
-        # 4. Keys of duplicates, and the ids that were used.
+        # 4. The dedup keys, and the floor of the ingest ids.
         duplicates = await self._open_duplicates()
         ingest_ids = await self._ingest_ids(journal)
-        # 5. The ids of the schemas, where there is a registry.
+        # 5. The ids of the schemas, if a registry is set.
         resolved = await self._resolve_schemas()
         framing = SingleObjectFraming() if resolved is None else RegistryFraming(resolved.ids)
-        # 6. The publisher, and delivery with what the journal held.
+        # 6. The publisher, and delivery, which starts with the messages in the journal.
         if settings.kafka.bootstrap_servers == EMBEDDED:
             _LOG.warning(
                 "the broker is embedded: records are in memory only and are gone with this process; nothing is durable",
@@ -183,13 +184,13 @@ class Connector:
             )
         delivery, order = await self._start_delivery(journal, shared, contents, duplicates)
         self._watchers.start("lag", partial(measure_lag, self.metrics))
-        # 7. The topics; while the brokers are away, messages go to the journal.
+        # 7. The topics. Brokers that are away do not stop the start: messages go to the journal until they are back.
         await self._start_watching_brokers(delivery, shared)
         self._watchers.start("ids", partial(keep_reserving, journal, ingest_ids))
         if local is not None:
             self._watchers.start("ledger", partial(keep_adding_direct, local, self.metrics))
         self._watchers.start("history", partial(keep_history, self.context.history))
-        # 8. The public listener; the canary and reprocessed dead letters, which enter behind it.
+        # 8. The public listener, and what enters the pipeline behind it: the canary and reprocessed dead letters.
         pipeline = partial(
             self._pipeline,
             order=order,
@@ -204,9 +205,10 @@ class Connector:
         self._start_gauges(journal, shared, delivery)
         self._open_console(main, journal, order, resolved, delivery)
         self.url = await self._serve_receiver(receiver, public)
+        # Registered last, so that the stop begins with it: requests are refused before the listener closes.
         self._stack.callback(self._refuse_requests)
         self.health.is_open = True
-        # 9. What may change while it runs: credentials, certificates, the properties of the Kafka clients.
+        # 9. Changes while the connector runs: credentials, certificates, properties of the Kafka clients.
         self._watchers.start("files", self._reloader.run)
         certificates = partial(watch_certificates, lambda: self.settings, self.metrics)
         self._watchers.start("certificates", certificates)
@@ -221,7 +223,7 @@ class Connector:
     async def stop(self) -> None:
         """Undo the steps of the start in reverse: refuse requests, deliver or journal the rest, close the journal."""
         if not self.url:
-            await self._stack.aclose()  # it never came up: the exception that is being raised says why
+            await self._stack.aclose()  # the start failed; the exception that is being raised says why
             return
         _LOG.info("the connector is shutting down")
         await self._stack.aclose()
@@ -234,7 +236,7 @@ class Connector:
 
     @property
     def must_restart(self) -> asyncio.Event:
-        """Set when only a new start can help: the journal is damaged, its lease has run out, or a part has ended."""
+        """Set when only a restart helps: the journal is damaged, the lease has run out, or a part has ended."""
         return self._restarts.requested
 
     @property
@@ -245,12 +247,12 @@ class Connector:
     # --- before the start ---
 
     def _message_decoder(self) -> MessageDecoder:
-        """Parses and converts; with redaction where that is asked for."""
-        asked = self._settings.privacy
+        """The decoder of messages, with redaction if the settings ask for it."""
+        privacy = self._settings.privacy
         zone = ZoneInfo(self._settings.timezone)
-        if not asked.redact and not asked.pseudonyms:
+        if not privacy.redact and not privacy.pseudonyms:
             return MessageDecoder(zone)
-        redaction = Redaction(asked.redact, asked.pseudonyms, _revealed(asked.key))
+        redaction = Redaction(privacy.redact, privacy.pseudonyms, _revealed(privacy.key))
         self._reloader.on_settings(lambda settings: redaction.replace_key(_revealed(settings.privacy.key)))
         return MessageDecoder(zone, redaction)
 
@@ -269,12 +271,12 @@ class Connector:
         )
 
     def _kafka_connection(self) -> tuple[str, Mapping[str, Any]]:
-        """Brokers and librdkafka properties as they are now: those of the start may have been rotated."""
+        """Brokers and librdkafka properties as they are now: credentials may have been rotated since the start."""
         return self.bootstrap_servers, self.settings.kafka.properties
 
     def _producer_properties(self) -> dict[str, Any]:
         properties = producer_properties(*self._kafka_connection())
-        if self._is_replica:  # nothing may leave librdkafka's queue after the lease
+        if self._is_replica:  # librdkafka must not send a record after the lease: its lane may have another owner then
             properties["message.timeout.ms"] = int(MESSAGE_TIMEOUT_SECONDS * 1000)
         return properties
 
@@ -369,7 +371,7 @@ class Connector:
         return duplicates
 
     async def _ingest_ids(self, journal: Journal) -> IngestIds:
-        may_fail = [Unavailable] if self._is_replica else []  # its database may come later
+        may_fail = [Unavailable] if self._is_replica else []  # the shared database may come up after this replica
         floor = 0
         with contextlib.suppress(*may_fail):
             floor = await journal.read_note(FLOOR)
@@ -410,6 +412,7 @@ class Connector:
         self.health.watchdog.watch("replay", lambda: delivery.is_alive)
         grace = self._settings.receiver.shutdown_grace_seconds * (1 - _STOP_SHARE)
         self._stack.push_async_callback(delivery.stop, grace)
+        # The watchers use delivery, so they stop before it.
         self._stack.push_async_callback(self._watchers.stop)
         return delivery, order
 
@@ -424,8 +427,8 @@ class Connector:
         self, publisher: Publisher, shared: SharedJournal, contents: Contents, duplicates: Duplicates
     ) -> tuple[Delivery, Order]:
         delivery = self._delivery(LeasedPublisher(publisher, shared.lease), shared, contents, shared.lanes)
-        patience = self._settings.receiver.reply_deadline_seconds
-        order = SharedOrder(shared, delivery, duplicates, self.metrics, reply_deadline_seconds=patience)
+        deadline = self._settings.receiver.reply_deadline_seconds
+        order = SharedOrder(shared, delivery, duplicates, self.metrics, reply_deadline_seconds=deadline)
         self._stack.push_async_callback(order.stop)
         return delivery, order
 
@@ -446,8 +449,8 @@ class Connector:
     def _dead_letter_of_rejection(
         self, request: Request, records: tuple[ProducibleRecord, ...], failure: Failure
     ) -> ProducibleRecord:
-        """The dead letter of a message that Kafka rejected: the topics' limits may have changed."""
-        self._topic_changes.signal()
+        """The dead letter of a message that Kafka rejected."""
+        self._topic_changes.signal()  # the pipeline checked the topic's limits, so they may have changed
         topic = self.routes.dead_letter_topic(request.source)
         return dead_letters.for_rejection(topic, request, records, failure)
 
@@ -542,7 +545,7 @@ class Connector:
 
         async def run() -> None:
             self.metrics.canary_starts(self._settings.canary.interval_seconds)
-            while not delivery.topics_ready:  # noqa: ASYNC110 - once a start: its topic exists then
+            while not delivery.topics_ready:  # noqa: ASYNC110 - only at the start, until the canary's topic exists
                 await asyncio.sleep(RETRY_SECONDS)
             await canary.run()
 
@@ -563,7 +566,7 @@ class Connector:
     def _open_console(
         self, pipeline: Pipeline, journal: Journal, order: Order, resolved: Resolved | None, delivery: Delivery
     ) -> None:
-        """Give the operations listener what it needs beyond probes."""
+        """Give the operations listener the parts that it needs for more than probes."""
         reader = KafkaReader(self.bootstrap_servers, lambda: self.settings, self.health)
         letters = DeadLetterReprocessor(
             pipeline,
@@ -584,8 +587,8 @@ class Connector:
 def _credentials(settings: Settings) -> dict[str, Credentials]:
     return {
         name: Credentials(
-            tokens=tuple(one.get_secret_value() for one in source.tokens),
-            secrets=tuple(secret_bytes(one.get_secret_value()) for one in source.secrets),
+            tokens=tuple(token.get_secret_value() for token in source.tokens),
+            secrets=tuple(secret_bytes(secret.get_secret_value()) for secret in source.secrets),
             certificates=source.certificates,
             networks=source.networks,
         )

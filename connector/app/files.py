@@ -1,4 +1,4 @@
-"""Files that may change while the connector runs: their modification is noticed, and they are read again."""
+"""Watches files that may change while the connector runs: settings, certificates and keys."""
 
 import asyncio
 from collections.abc import Callable, Iterable
@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Final
 
 LOOK_SECONDS: Final = 1.0
-"""How often the files are checked."""
+"""Seconds between two checks of the files."""
 
+# The inode too: a file that replaces another by a rename or through a symbolic link may have the same time and size.
 Stamp = tuple[tuple[int, int, int] | None, ...]
-"""Inode, time and size of each file; None for one that is not there."""
+"""Inode, modification time and size of each file; None for a missing file."""
 
 
 @dataclass
@@ -21,7 +22,7 @@ class _Watched:
 
 
 class WatchedFiles:
-    """Acts when files have changed; replacing one, by a rename or through a symbolic link, is a change too."""
+    """Calls functions when files have changed, including files that a rename or a symbolic link has replaced."""
 
     def __init__(self) -> None:
         self._watched: list[_Watched] = []
@@ -32,25 +33,25 @@ class WatchedFiles:
         """Call ``act`` on the event loop after one of the files has changed.
 
         Args:
-            files: The files; called at every check.
-            act: What to do.
-            since: The files as they were read last; None: as they are now.
+            files: Returns the files; called at every check.
+            act: The function to call.
+            since: The stamp of the files when they were last read; None means their stamp now.
         """
         self._watched.append(_Watched(files, act, stamp(files()) if since is None else since))
 
     async def run(self) -> None:
-        """Check the files until cancelled; an exception of an action ends it."""
+        """Check the files until cancelled, or until ``act`` raises."""
         while True:
             await asyncio.sleep(LOOK_SECONDS)
             for watched in self._watched:
                 latest = await asyncio.to_thread(stamp, tuple(watched.files()))
                 if latest != watched.stamp:
-                    watched.stamp = latest  # before the action: what changes while it reads is another change
+                    watched.stamp = latest  # before the action: a change while it reads is then noticed as a new one
                     watched.act()
 
 
 def stamp(files: Iterable[Path]) -> Stamp:
-    """What shows whether the files have changed."""
+    """The stamp of some files: it differs once one of them has changed."""
     return tuple(_stamp_of(path) for path in files)
 
 

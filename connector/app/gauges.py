@@ -1,4 +1,4 @@
-"""The watcher of the connector's own state: journal, ledger, parts; shown in gauges, probes and problems."""
+"""Watches the journal, the ledger and the connector's own parts, and shows them in metrics, probes and problems."""
 
 import asyncio
 import math
@@ -36,13 +36,13 @@ class Gauges:
     """Shows the state of one connector twice a second.
 
     Args:
-        journal: Its journal.
-        shared: The journal, if replicas share it.
-        delivery: What waits, and why.
+        journal: The connector's journal.
+        shared: The same journal if replicas share it, else None.
+        delivery: Knows what waits, and why.
         changes: Notified when Kafka says that a topic is missing.
-        restarts: Asked for a new start when a part has ended for good.
-        health: Where the state is shown.
-        metrics: Where it is shown as gauges.
+        restarts: Asked for a restart when a part has ended for good.
+        health: Shows the state in probes and on the console.
+        metrics: Shows the state as gauges.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class Gauges:
         self._removals = _Rate()
 
     async def run(self) -> None:
-        """Look and publish until cancelled."""
+        """Update the gauges until cancelled."""
         while True:
             await self._look_at_journal()
             self._publish()
@@ -88,14 +88,15 @@ class Gauges:
         except (TimeoutError, Unavailable) as error:
             health.journal_bytes = None
             cause = "" if self._shared is None else self._shared.problem
-            health.set_problem("journal", cause or str(error) or "it does not answer")
+            health.set_problem("journal", cause or str(error) or "it does not answer")  # a TimeoutError has no text
 
     async def _count_rows(self, shared: SharedJournal, state: JournalState) -> None:
-        """Report the rows of a shared journal, which the ledger of one replica does not know."""
+        """Show the rows of a shared journal, which the ledger of a single replica cannot know."""
+        # An empty journal needs no query: the state, which was just read, says so.
         self._metrics.journal_counts({} if state.oldest is None else await shared.waiting_by_source())
 
     def _look_at_process(self) -> None:
-        """Show what this process cannot do; a part that has ended for good needs a new start of everything."""
+        """Show problems of this process, and ask for a restart when a part has ended for good."""
         health = self._health
         self._metrics.process_counts(supervision.restarts, logs.dropped_lines())
         health.set_problem("log", logs.problem())
@@ -125,14 +126,14 @@ class Gauges:
         metrics.update_ledger_gauges()
 
     def _set_failing(self, failing: Mapping[str, Failure]) -> None:
-        """Show why Kafka does not take records."""
+        """Show why Kafka does not take records, and have missing topics described again."""
         problem = "; ".join(f"{topic}: {_reason(failure)}" for topic, failure in failing.items())
         self._health.set_problem("publishing", problem)
         self._changes.set_missing(is_missing=any(failure.is_of_missing_topic for failure in failing.values()))
 
 
 class _Rate:
-    """How fast a count grows: exponentially weighted, over about half a minute."""
+    """How fast a count grows: an exponentially weighted average over about half a minute."""
 
     def __init__(self) -> None:
         self._count = 0
@@ -142,13 +143,13 @@ class _Rate:
     def note(self, count: int) -> None:
         """Record the current count."""
         now = time.monotonic()
-        elapsed = max(now - self._at, 0.001)
+        elapsed = max(now - self._at, 0.001)  # never 0, which is divided by
         weight = 1 - math.exp(-elapsed / _RATE_SECONDS)
         self.per_second += weight * ((count - self._count) / elapsed - self.per_second)
         self._count, self._at = count, now
 
 
 def _reason(failure: Failure) -> str:
-    """Why Kafka does not take a record, and the way out where it is not obvious from Kafka's own words."""
-    said = f"{failure.name} ({failure.detail})"
-    return f"{said}: {_CLOCKS_DIFFER}" if failure.kind is FailureKind.TIMESTAMP else said
+    """Why Kafka does not take a record, and what to do where Kafka's own words do not say it."""
+    reason = f"{failure.name} ({failure.detail})"
+    return f"{reason}: {_CLOCKS_DIFFER}" if failure.kind is FailureKind.TIMESTAMP else reason

@@ -1,4 +1,4 @@
-"""Changes that take effect without a restart: credentials, certificates, the properties of the Kafka clients."""
+"""Applies changes that need no restart: credentials, certificates and the properties of the Kafka clients."""
 
 from collections.abc import Callable
 from functools import partial
@@ -17,16 +17,16 @@ _LOG = structlog.get_logger()
 
 
 class Reload:
-    """Reads the settings, and remembers what it read, from one connector of the process to the next.
+    """Reads the settings, and remembers them for all connectors that this process runs one after another.
 
     Args:
-        load: Reads them; raises ConfigurationError.
-        files: The files that they come from.
+        load: Reads the settings; raises ConfigurationError.
+        files: The files that the settings come from.
 
     Attributes:
-        files: The files that they come from.
-        stamp: The files as they were before they were read last.
-        latest: The settings that were read last, those included that need a restart; None before `load`.
+        files: The files that the settings come from.
+        stamp: The files' stamp before they were last read.
+        latest: The settings last read, including those that need a restart; None before `load`.
     """
 
     def __init__(self, load: Callable[[], Settings], files: tuple[Path, ...]) -> None:
@@ -36,10 +36,10 @@ class Reload:
         self.latest: Settings | None = None
 
     def load(self) -> Settings:
-        """Read them.
+        """Read the settings.
 
         Raises:
-            ConfigurationError: They cannot be read; what was read last stays.
+            ConfigurationError: The settings cannot be read; `latest` is unchanged.
         """
         before = stamp(self.files)  # not after: a change in between would never be noticed
         self.latest = self._load()
@@ -48,15 +48,15 @@ class Reload:
 
 
 class Reloader:
-    """Reads changed files, and passes the new settings to the parts that can take them over.
+    """Reads changed files, and passes the new settings to the parts that can apply them.
 
-    A file that cannot be read changes nothing; it is counted and shown as a problem.
+    A file that cannot be read changes nothing; the failure is counted and shown as a problem.
 
     Args:
         settings: The settings at the start.
-        reload: How to read them again; None where they never change.
-        health: Where problems are shown.
-        metrics: Where reloads are counted.
+        reload: Reads the settings again; None if they never change.
+        health: Shows problems.
+        metrics: Counts reloads.
 
     Attributes:
         settings: The settings in effect now.
@@ -74,21 +74,21 @@ class Reloader:
         self._on_properties: list[Callable[[], None]] = []
         if reload is not None:
             take = partial(self._reloading, "settings", partial(self._take, reload))
-            # Since the last reading, not since now: files may have changed while the connector before this one stopped.
+            # Since the last read, not since now: files may have changed while the previous connector stopped.
             self._files.watch(lambda: reload.files, take, since=reload.stamp)
             self._show_restart_needed(settings if reload.latest is None else reload.latest)
         self._files.watch(self._files_of_clients, self._replace_properties)
 
     def on_settings(self, take: Callable[[Settings], None]) -> None:
-        """Call ``take`` with the new settings after every change of them."""
+        """Call ``take`` with the new settings after each change."""
         self._on_settings.append(take)
 
     def on_properties(self, replace: Callable[[], None]) -> None:
-        """Call ``replace`` when the Kafka clients have to be built again: new properties, or new certificates."""
+        """Call ``replace`` when the Kafka clients must be rebuilt, for new properties or new certificates."""
         self._on_properties.append(replace)
 
     def tls(self, files: TlsFiles | None) -> ServerTls | None:
-        """The TLS of a listener, reloaded when its files change; None without files."""
+        """The TLS of a listener, reloaded when its files change; None if there are no files."""
         if files is None:
             return None
         tls = ServerTls(files)
@@ -114,7 +114,7 @@ class Reloader:
 
     def _take(self, reload: Reload) -> None:
         before, newer = self.settings, reload.load()
-        self.settings = settings = before.rotated(newer)
+        self.settings = settings = before.rotated(newer)  # settings that need a restart keep their old values
         for take in self._on_settings:
             take(settings)
         if settings.kafka.properties != before.kafka.properties:
@@ -134,7 +134,7 @@ class Reloader:
         self._health.reload_failing = tuple(sorted(failing))
 
     def _files_of_clients(self) -> list[Path]:
-        """Certificates and keys that the Kafka clients read when they are built."""
+        """The certificates and keys that the Kafka clients read when they are built, and never again."""
         properties = self.settings.kafka.properties
         return [Path(str(path)) for name, path in properties.items() if name.endswith(".location")]
 

@@ -1,4 +1,4 @@
-"""The process of ``serve``: signals, limits, and connectors one after the other until a signal stops it."""
+"""Runs ``serve``: handles signals, and runs one connector after another until a signal stops the process."""
 
 import asyncio
 import gc
@@ -21,21 +21,23 @@ _LOG = structlog.get_logger()
 
 
 async def run(settings: Settings, reload: Reload | None = None) -> None:
-    """Run a connector until SIGTERM, SIGINT or SIGHUP; a new one after each that asked for a restart."""
+    """Run a connector until SIGTERM, SIGINT or SIGHUP; start a new one whenever the running one asks for a restart."""
     _raise_open_files()
     ended = asyncio.Event()
     _handle_signals(ended)
     restarts: Counter[str] = Counter()
     while not ended.is_set():
         settings = await _run_once(settings, ended, reload, restarts)
+        # A pause, which a signal ends: the reason for the restart, such as a lost lease, may last for a while.
         await supervision.is_set_within(ended, _RESTART_SECONDS)
 
 
 def _handle_signals(ended: asyncio.Event) -> None:
-    """SIGTERM, SIGINT and SIGHUP shut the connector down gracefully; SIGUSR1 and SIGUSR2 are only logged."""
+    """Shut down gracefully at SIGTERM, SIGINT and SIGHUP; only log SIGUSR1 and SIGUSR2."""
     loop = asyncio.get_running_loop()
-    is_kept_running = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN  # by nohup
+    is_kept_running = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN  # nohup ignores it before the process starts
     on_interrupt(ended.set, () if is_kept_running else (signal.SIGHUP,))
+    # By default they end the process at once, and some tools send SIGUSR1 to have a log file opened again.
     for number in (signal.SIGUSR1, signal.SIGUSR2):
         loop.add_signal_handler(number, partial(_LOG.warning, "ignored signal", signal=number.name))
 
@@ -43,7 +45,7 @@ def _handle_signals(ended: asyncio.Event) -> None:
 async def _run_once(
     settings: Settings, ended: asyncio.Event, reload: Reload | None, restarts: Counter[str]
 ) -> Settings:
-    """Run one connector until it ends, and return its last settings: credentials may have been rotated."""
+    """Run one connector until it ends, and return its last settings, in which credentials may have been rotated."""
     connector = Connector(settings, reload, restarts)
     try:
         await connector.start()
@@ -58,14 +60,14 @@ async def _run_once(
 
 
 def _freeze_garbage_collector() -> None:
-    """Keep the garbage collector from traversing again and again what the start has built: it stays."""
-    gc.collect()
+    """Exclude what the start has built from garbage collection: it lives as long as the connector."""
+    gc.collect()  # first, so that no garbage is frozen
     gc.freeze()
     gc.set_threshold(50_000, 20, 50)
 
 
 def _raise_open_files() -> None:
-    """Raise the soft limit of open files: our own setting bounds the connections."""
+    """Raise the soft limit of open files to the hard one: ``receiver.max_connections`` bounds the connections."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -1,4 +1,4 @@
-"""The two HTTP servers: their sockets, and uvicorn with the connector's own connections."""
+"""The HTTP servers of the two listeners: their sockets, and uvicorn with the connector's own protocol class."""
 
 import asyncio
 import contextlib
@@ -19,13 +19,13 @@ from connector.receiver.tls import ServerTls
 _LOG = structlog.get_logger()
 
 ACCEPTS_PER_ITERATION: Final = 256
-"""Most connections to a listener that one iteration of the event loop accepts: a few tens of milliseconds."""
+"""Maximum connections that one iteration of the event loop accepts on a listener: a few tens of milliseconds."""
 
 _BACKLOG: Final = 2_048
-"""Connections that the kernel completes and holds until they are accepted, if its own bound allows so many."""
+"""Connections that the kernel completes and holds until they are accepted; its own limit may be lower."""
 
 _ACCEPT_RETRY_SECONDS: Final = 1.0
-"""After an error such as too many open files."""
+"""Pause after an error such as too many open files, during which the listener would be readable all the time."""
 
 _KEEP_ALIVE_SECONDS: Final = 75
 _POLL_SECONDS: Final = 0.005
@@ -40,7 +40,7 @@ def bind(host: str, port: int, setting: str) -> socket.socket:
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         listener = socket.socket(family, socket.SOCK_STREAM)
-        # Connections of the process before stay in TIME_WAIT, and would keep the port from a restart.
+        # Connections of the previous process stay in TIME_WAIT; without this a restart could not bind the port.
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((host, port))
     except OSError as error:
@@ -52,12 +52,12 @@ class Acceptor:
     """Accepts the connections of a listener, many in one iteration of the event loop.
 
     uvloop's own server accepts one per iteration. Under load an iteration takes as long as the connected clients need,
-    and of a thousand clients that connect at once the last would wait for minutes.
+    so that the last of a thousand clients that connect at once would wait for minutes.
 
     Args:
         listener: A bound socket.
         make_protocol: Makes the protocol of a connection.
-        tls: For TLS; None means plain HTTP.
+        tls: The TLS context; None means plain HTTP.
     """
 
     def __init__(
@@ -71,29 +71,29 @@ class Acceptor:
         self._is_closed = False
 
     def start(self) -> None:
-        """Listen."""
+        """Start listening."""
         self._listener.settimeout(0)
         self._listener.listen(_BACKLOG)
         self._loop.add_reader(self._listener, self._accept)
 
     def close(self) -> None:
-        """Stop listening; connections that were accepted stay."""
+        """Stop listening; accepted connections stay open."""
         if not self._is_closed:
             self._is_closed = True
             self._loop.remove_reader(self._listener)
             self._listener.close()
 
     async def wait_closed(self) -> None:
-        """Wait for the connections that are being made."""
+        """Wait for accepted connections whose protocol is still being set up."""
         await self._connecting.wait()
 
     def _accept(self) -> None:
         for _ in range(ACCEPTS_PER_ITERATION):
             try:
                 connection, _address = self._listener.accept()
-            except BlockingIOError:  # nobody is waiting any more
+            except BlockingIOError:  # no more connections are waiting
                 return
-            except ConnectionAbortedError:  # gone before it was accepted
+            except ConnectionAbortedError:  # the client left before its connection was accepted
                 continue
             except OSError as error:
                 _LOG.warning("connections cannot be accepted", error=error.strerror)
@@ -120,9 +120,9 @@ class HttpServer:
     Args:
         app: An ASGI application.
         listener: The bound socket.
-        bounds: The bounds of its connections.
+        bounds: Limits of its connections.
         tls: Its certificates; None means plain HTTP.
-        grace_seconds: How long a shutdown waits for requests in progress.
+        grace_seconds: Seconds that a shutdown waits for requests in progress.
     """
 
     def __init__(
@@ -150,7 +150,7 @@ class HttpServer:
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Listen; returns once connections are accepted."""
+        """Start listening, and return once connections are accepted."""
         self._task = task = asyncio.create_task(self._server.serve(sockets=[self._listener]))
         while not self._server.started and not task.done():  # noqa: ASYNC110 - uvicorn signals its start by a flag
             await asyncio.sleep(_POLL_SECONDS)
@@ -174,7 +174,7 @@ class HttpServer:
 
     @property
     def url(self) -> str:
-        """Its address, with the port that the system chose for port 0."""
+        """The server's address; for port 0, with the port that the system chose."""
         host, port = self._listener.getsockname()[:2]
         return f"{self._scheme}://{f'[{host}]' if ':' in host else host}:{port}"
 
@@ -183,11 +183,11 @@ class _Server(uvicorn.Server):
     """A uvicorn server that accepts many connections at once, and leaves signals to the connector."""
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Listen on the sockets."""
+        """Listen on the sockets, with `Acceptor` in place of uvicorn's asyncio server."""
         config = self.config
         protocol: Callable[..., asyncio.Protocol] = config.http_protocol_class
         make_protocol = partial(protocol, config=config, server_state=self.server_state, app_state=self.lifespan.state)
-        acceptors = [Acceptor(each, make_protocol, config.ssl) for each in sockets or ()]
+        acceptors = [Acceptor(listener, make_protocol, config.ssl) for listener in sockets or ()]
         for acceptor in acceptors:
             acceptor.start()
         self.servers = acceptors  # type: ignore[assignment]  # uvicorn only closes them
@@ -195,5 +195,5 @@ class _Server(uvicorn.Server):
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Capture none."""
+        """Capture no signals."""
         yield

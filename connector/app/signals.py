@@ -13,7 +13,8 @@ def on_interrupt(call: Callable[[], object], more: Collection[signal.Signals] = 
 
     Args:
         call: The function.
-        more: Other signals that mean the same.
+        more: Other signals at which to call it.
     """
+    # On the loop, not with `signal.signal`: a handler there would run between any two bytecodes of the main thread.
     for number in (*INTERRUPTS, *more):
         asyncio.get_running_loop().add_signal_handler(number, call)

@@ -1,4 +1,4 @@
-"""What the connector does again and again while it runs: tasks that are restarted when they fail."""
+"""Background tasks of a running connector; each is restarted when it fails."""
 
 import asyncio
 from collections import Counter
@@ -24,15 +24,16 @@ from connector.telemetry.health import Health
 from connector.telemetry.metrics import Metrics
 
 FLOOR: Final = "ingest_floor"
-"""The number in the journal above which the ids of the next run begin."""
+"""Name of the journal's note that holds the time above which the ids of the next run begin."""
 
 REGISTRY_SECONDS: Final = 15.0
-"""How often the schema registry is asked."""
+"""Seconds between two checks of the schema registry."""
 
 LETTERS_SECONDS: Final = 15.0
-"""How often dead letters that wait are counted."""
+"""Seconds between two counts of the waiting dead letters."""
 
-_DENIED_SECONDS: Final = 600.0  # Kafka does not let our user read: asking often would not help
+_DENIED_SECONDS: Final = 600.0  # our user may not read the topics: asking often would not help
+# More than twice the interval, so that one write that fails or is late does not use up the reservation.
 _RESERVE_MILLISECONDS: Final = 10_000
 _RESERVE_SECONDS: Final = 4.0
 _DIRECT_SECONDS: Final = 1.0
@@ -41,10 +42,10 @@ _LOG = structlog.get_logger()
 
 
 class Watchers:
-    """The tasks of one connector; each is restarted when it ends or fails.
+    """The background tasks of one connector; each is restarted when it ends or fails.
 
     Args:
-        watchdog: Where each part is registered as one that has to live.
+        watchdog: Checks that each task is alive.
     """
 
     def __init__(self, watchdog: Watchdog) -> None:
@@ -52,13 +53,13 @@ class Watchers:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def start(self, part: str, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Do a part's work until :meth:`stop`."""
+        """Run the work of a part in a task until :meth:`stop`."""
         task = asyncio.create_task(supervision.run_forever(part, work))
         self._tasks.add(task)
         self._watchdog.watch(part, lambda: not task.done())
 
     async def stop(self) -> None:
-        """Cancel all of them."""
+        """Cancel all tasks."""
         await supervision.cancel(self._tasks)
 
 
@@ -66,11 +67,11 @@ class Restarts:
     """Restarts of the connector within its process.
 
     Args:
-        counts: Restarts so far by reason, kept from one connector of the process to the next.
-        metrics: Where they are shown.
+        counts: Restarts so far by reason; shared by all connectors that this process runs one after another.
+        metrics: Shows the counts.
 
     Attributes:
-        requested: Set once only a new start can help.
+        requested: Set once the connector must be stopped and started again.
     """
 
     def __init__(self, counts: Counter[str], metrics: Metrics) -> None:
@@ -80,14 +81,14 @@ class Restarts:
         metrics.restarted(counts)
 
     def request(self, reason: str) -> None:
-        """Ask for a new start; nothing of this connector's state but the counts survives it."""
+        """Ask for a restart; of this connector's state in memory only the counts survive it."""
         self._counts[reason] += 1
         self._metrics.restarted(self._counts)
         self.requested.set()
 
 
 async def measure_lag(metrics: Metrics) -> None:
-    """Measure how late the event loop runs what is due."""
+    """Measure how late the event loop runs its timers."""
     loop = asyncio.get_running_loop()
     while True:
         due = loop.time() + _LAG_SECONDS
@@ -103,7 +104,7 @@ async def keep_history(history: History) -> None:
 
 
 async def keep_reserving(journal: Journal, ingest_ids: IngestIds) -> None:
-    """Keep the reservation of ids ahead of the ids that are used."""
+    """Keep the reserved ids ahead of those in use."""
     while True:
         await asyncio.sleep(_RESERVE_SECONDS)
         try:
@@ -113,13 +114,17 @@ async def keep_reserving(journal: Journal, ingest_ids: IngestIds) -> None:
 
 
 async def reserve(journal: Journal, ingest_ids: IngestIds) -> None:
-    """Store how far ids may go, so that none goes backwards after a restart, whatever the clock does."""
-    latest = max(now_ms(), ingest_ids.latest)
+    """Store an upper bound of the ids in use, so that ids never go backwards after a restart, whatever the clock does.
+
+    Raises:
+        Unavailable: The journal does not take it.
+    """
+    latest = max(now_ms(), ingest_ids.latest)  # ids run ahead of a clock that was set back
     await journal.write_note(FLOOR, latest + _RESERVE_MILLISECONDS)
 
 
 async def keep_adding_direct(journal: SqliteJournal, metrics: Metrics) -> None:
-    """Keep the journal's ledger complete."""
+    """Store in the journal's ledger, every second, what was published without passing through the journal."""
     while True:
         await asyncio.sleep(_DIRECT_SECONDS)
         await add_direct(journal, metrics)
@@ -127,18 +132,19 @@ async def keep_adding_direct(journal: SqliteJournal, metrics: Metrics) -> None:
 
 async def add_direct(journal: SqliteJournal, metrics: Metrics) -> None:
     """Add to the journal's ledger what was published without passing through the journal."""
-    taken = metrics.take_published_directly()
+    # Taken before the write: what is published during it belongs to the next one, and nothing is counted twice.
+    counts = metrics.take_published_directly()
     try:
-        await journal.add_direct(taken)
+        await journal.add_direct(counts)
     except Unavailable as error:
-        metrics.return_published_directly(taken)
+        metrics.return_published_directly(counts)
         _LOG.warning("the journal did not take the ledger", reason=error.message)
 
 
 async def count_letters(
     letters: WaitingDeadLetters, journal: Journal, delivery: Delivery, health: Health, metrics: Metrics
 ) -> None:
-    """Show how many dead letters wait to be reprocessed; while Kafka or the journal is away, how many did."""
+    """Show how many dead letters wait to be reprocessed; the last count stays while Kafka or the journal is away."""
     while True:
         seconds = LETTERS_SECONDS
         if delivery.topics_ready and health.kafka != "down":
@@ -150,21 +156,23 @@ async def count_letters(
                 _LOG.warning("dead letters that wait cannot be counted", reason=error.message)
                 seconds = _DENIED_SECONDS
             except ConnectorError:
-                pass  # brokers or journal are away, which is shown elsewhere
+                pass  # Kafka or the journal is away; the brokers' watcher and the gauges show that
         await asyncio.sleep(seconds)
 
 
 async def watch_registry(
     registry: Registry, routes: Sequence[Route], ids: Mapping[str, int], health: Health, metrics: Metrics
 ) -> None:
-    """Show whether the registry answers and still has the schemas under our ids; nothing waits for it.
+    """Show whether the registry answers and still has our schemas under the ids in use.
+
+    A problem is only shown: records are written with the ids from the start, whatever the registry says later.
 
     Args:
         registry: The registry.
-        routes: The topics that are written.
+        routes: The routes to the topics that the connector writes.
         ids: Topic → the schema id in use.
-        health: Where problems are shown.
-        metrics: Where its state is shown.
+        health: Shows the problem.
+        metrics: Shows whether the registry answers.
     """
     while True:
         try:

@@ -1,4 +1,4 @@
-"""Read the topics from Python: typed events, decoded, without repeats, in the order of each instance.
+"""Read the topics from Python: typed events, decoded, without duplicates, and in order per instance.
 
 ::
 
@@ -8,8 +8,8 @@
         for event in events:
             print(event.instance_id, event.value["actionName"])
 
-`connector.consuming.events` reads them, `connector.consuming.event` has their type, `connector.consuming.stores` keeps
-what was handled, `connector.consuming.arrow` makes tables.
+`connector.consuming.events` reads the events, `connector.consuming.event` defines their type,
+`connector.consuming.stores` remembers which were handled, and `connector.consuming.arrow` makes tables of them.
 """
 
 from connector.consuming.event import Event, Mark

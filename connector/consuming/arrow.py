@@ -1,4 +1,4 @@
-"""Events as a table of Apache Arrow, with the types of the schemas: what polars, DuckDB and pyarrow take as it is."""
+"""Events as an Apache Arrow table with the schemas' types, which polars, DuckDB and pyarrow take without conversion."""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -10,12 +10,12 @@ from connector.errors import missing_extra
 from connector.message.routes import STREAMS
 from connector.message.schemas import Schema, load
 
-_ROWS: Final = 10_000
-_PLACE: Final = ("fingerprint", "topic", "partition", "offset")
+_BATCH_ROWS: Final = 10_000
+_ORIGIN_COLUMNS: Final = ("fingerprint", "topic", "partition", "offset")
 
 
 def table_of(events: Iterable[Event], streams: Sequence[str]) -> Any:
-    """A ``pyarrow.Table`` of all the events: the fields of the streams' schemas, then where each record lies.
+    """A ``pyarrow.Table`` of all the events: the fields of the streams' schemas, then each record's origin.
 
     Raises:
         ConfigurationError: pyarrow is not installed.
@@ -23,8 +23,9 @@ def table_of(events: Iterable[Event], streams: Sequence[str]) -> Any:
     pa = _imported("pyarrow", "to_arrow")
     columns = _schema(pa, [load(STREAMS[stream].record_type) for stream in streams])
     rows, batches = (_row(event) for event in events), []
-    while some := list(islice(rows, _ROWS)):
-        batches.append(pa.RecordBatch.from_pylist(some, schema=columns))
+    # In batches: a column takes a fraction of the memory of its Python objects.
+    while batch := list(islice(rows, _BATCH_ROWS)):
+        batches.append(pa.RecordBatch.from_pylist(batch, schema=columns))
     return pa.Table.from_batches(batches, schema=columns)
 
 
@@ -48,14 +49,14 @@ def _imported(name: str, method: str) -> Any:
 def _schema(pa: Any, schemas: Sequence[Schema]) -> Any:
     fields: dict[str, Any] = {}
     for schema in schemas:
-        for each in json.loads(schema.text)["fields"]:
-            fields.setdefault(each["name"], _type(pa, each["type"]))
+        for field in json.loads(schema.text)["fields"]:
+            fields.setdefault(field["name"], _type(pa, field["type"]))  # streams share fields, of the same type
     origin = {"fingerprint": pa.string(), "topic": pa.string(), "partition": pa.int32(), "offset": pa.int64()}
     return pa.schema(list((fields | origin).items()))
 
 
 def _type(pa: Any, declared: Any) -> Any:
-    """The Arrow type of an Avro type; unions are of null and one other."""
+    """The Arrow type of an Avro type; a union is of null and one other type."""
     if isinstance(declared, list):
         return _type(pa, next(branch for branch in declared if branch != "null"))
     if isinstance(declared, str):
@@ -71,14 +72,15 @@ def _type(pa: Any, declared: Any) -> Any:
 
 
 def _row(event: Event) -> dict[str, Any]:
-    value = {name: _maps(each) for name, each in (event.value or {"instanceId": event.instance_id}).items()}
-    return value | {name: getattr(event, name) for name in _PLACE}
+    fields = event.value or {"instanceId": event.instance_id}
+    row = {name: _with_pairs(value) for name, value in fields.items()}
+    return row | {name: getattr(event, name) for name in _ORIGIN_COLUMNS}
 
 
-def _maps(value: Any) -> Any:
-    """A map as Arrow takes it: pairs."""
+def _with_pairs(value: Any) -> Any:
+    """The value with lists of pairs in place of maps, as Arrow takes them."""
     if isinstance(value, dict):
         return list(value.items())
     if isinstance(value, list):
-        return [_maps(each) for each in value]
+        return [_with_pairs(item) for item in value]
     return value

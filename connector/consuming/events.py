@@ -1,4 +1,4 @@
-"""The events of one stream or several, for a script and for a service."""
+"""Reads the events of one or more streams, for scripts and for services."""
 
 import asyncio
 import time
@@ -25,7 +25,7 @@ from connector.settings import Registry as RegistrySettings
 
 PREFIX: Final = "weda.workflow"
 REPEATS_KEPT: Final = 100_000
-"""Marks that are remembered in memory to recognise a repeat by: some 15 MiB."""
+"""Marks that are remembered in memory to recognise duplicates: some 15 MiB."""
 
 _NO_PROPERTIES: Final[Mapping[str, Any]] = MappingProxyType({})
 _Partition = tuple[str, int]
@@ -33,43 +33,46 @@ _T = TypeVar("_T")
 
 
 class Events:
-    """The events of one stream or several, for ``for`` and for ``async for``; a context manager.
+    """The events of one or more streams, for ``for`` and ``async for``; also a context manager.
 
-    Without a group everything is read and Kafka remembers nothing. With one, reading goes on where the group has come
-    to. An event counts as read once the next one is asked for, or, with ``auto_commit=False``, once `commit` is called:
-    one whose handling fails comes again. A repeat (the same message from the same instance, sent again by WeDa or
-    published again after a crash) is left out as long as the store knows its mark; a `SqliteStore` also knows, after a
-    crash, what was handled and not yet committed to Kafka. A cancelled ``async for`` closes it: what was on its way
-    then does not count as read. It belongs to one thread or task at a time; `stop` alone may be called from others.
+    Without a group, everything is read and Kafka stores no offsets. With a group, reading continues where the group
+    has arrived. An event counts as read once the next one is requested or, with ``auto_commit=False``, once `commit` is
+    called; an event whose handling fails comes again. A duplicate (the same message about the same instance, sent again
+    by WeDa or published again after a crash) is skipped if the store knows its mark. A `SqliteStore` also knows, after
+    a crash, what was handled and not yet committed to Kafka. Cancelling an ``async for`` closes the reader: the event
+    that was being fetched does not count as read. Use the reader from one thread or task at a time; only `stop` may be
+    called from others.
 
     Args:
         bootstrap_servers: Brokers as ``host:port``, comma-separated.
-        stream: ``events``, ``instances``, ``tasks``, ``state``, ``flat`` or ``flat-state``; several come in one order,
-            per instance in that in which the connector received the messages. Their topics must have equally many
-            partitions.
-        prefix: What the topics' names start with; ``{source}`` and ``{envType}`` written out.
-        group: Consumer group.
-        member: This process's name in the group (Kafka's static membership): started again after a crash, it goes on at
-            once; without a name it waits until Kafka has given up the dead member (``session.timeout.ms``, 45 s).
-        since: Start with the first record from this time on, not with the oldest; of a group only where it has come to
-            nowhere yet. Records received before and published later may follow.
-        registry: The schema registry, where the connector has one: its address, or all that `settings.Registry` takes.
+        stream: ``events``, ``instances``, ``tasks``, ``state``, ``flat`` or ``flat-state``, or several of them; the
+            events of an instance then come in the order in which the connector received the messages. The topics of
+            several streams must have the same number of partitions.
+        prefix: The prefix of the topics' names, with ``{source}`` and ``{envType}`` replaced by their values.
+        group: Name of the consumer group.
+        member: Name of this process in the group (Kafka's static membership). Restarted after a crash, a named member
+            continues at once; one without a name waits until Kafka has removed the dead member
+            (``session.timeout.ms``, 45 s).
+        since: Start with the first record of this time or later, not with the oldest; in a group, only where the group
+            has committed nothing. Records that were received before and published later may follow.
+        registry: The schema registry, if the connector uses one: its address, or `settings.Registry` with credentials.
         properties: librdkafka properties (TLS, SASL …).
-        until_end: End where every partition ended; without a group only.
-        idle_seconds: End after this long without a record; None means never. For a member of a group the time runs from
-            when it has partitions, so that it does not end while a dead member holds them.
-        auto_commit: Whether an event counts as read once the next one is asked for; else `commit` says so.
-        store: What was handled; None is a `MemoryStore` of ``repeats_kept``.
-        repeats_kept: How many marks are remembered, in this process; 0 keeps every repeat. For the store in memory.
+        until_end: Stop where each partition ended when reading began; only without a group.
+        idle_seconds: Stop after this many seconds without a record; None means never. In a group the time starts when
+            this member gets partitions, so that it does not stop while a dead member still holds them.
+        auto_commit: Whether an event counts as read once the next one is requested; otherwise `commit` decides.
+        store: Remembers what was handled; None means a `MemoryStore` of ``repeats_kept``.
+        repeats_kept: Maximum marks that this process remembers without a store; 0 returns duplicates, too.
 
     Attributes:
-        repeats: How many records were left out.
+        repeats: How many duplicates were skipped.
 
     Raises:
-        OutsideUnreachable: No broker answers at the start, or no registry where a schema is looked up; or, with
-            ``idle_seconds``, the group gave this member no partition before its time and a session's were over.
-        ConfigurationError: Kafka or the registry rejects; or another process reads as this ``member``.
-        Unreadable: While reading: a record in another encoding, or of a schema that is not known here.
+        OutsideUnreachable: No broker answers at the start, or the registry does not answer when a schema is looked up;
+            or, with ``idle_seconds``, the group has given this member no partition before that time and the session's
+            time were over.
+        ConfigurationError: Kafka or the registry rejects the request; or another process reads as this ``member``.
+        Unreadable: While reading: a record has another encoding, or a schema that is not known here.
     """
 
     def __init__(
@@ -106,10 +109,10 @@ class Events:
         self._positions: dict[_Partition, int] = {}
         self._stack = ExitStack()
         self._is_stopped = self._is_given = False
-        known = RegistrySettings(url=registry) if isinstance(registry, str) else registry
-        by_id = self._stack.enter_context(schemas_by_id(known))
+        settings = RegistrySettings(url=registry) if isinstance(registry, str) else registry
+        by_id = self._stack.enter_context(schemas_by_id(settings))
         routes = Routes(STREAMS, prefix)
-        topics = {routes.topic(each): each for each in self._streams}
+        topics = {routes.topic(name): name for name in self._streams}
         self._subscription = Subscription(
             bootstrap_servers,
             properties,
@@ -142,7 +145,7 @@ class Events:
         self._stack.close()
 
     def stop(self) -> None:
-        """Let the loop end after the event that it is at; from any thread, or from a signal's function."""
+        """End the loop after the current event; may be called from any thread or from a signal handler."""
         self._is_stopped = True
 
     def __iter__(self) -> Iterator[Event]:
@@ -152,25 +155,29 @@ class Events:
         return Loop(self, self._singles).__aiter__()
 
     def batches(self, most: int = 500, *, seconds: float = 1.0, idle: float = float("inf")) -> "Loop[list[Event]]":
-        """The events as lists of at most so many, for ``for`` and for ``async for``.
+        """The events in lists, for ``for`` and ``async for``.
 
-        A list is given when it is full, or so many seconds after its first event. It counts as read as a single event
-        does. An empty one is given after ``idle`` seconds without an event, for who has something to do meanwhile; by
-        default, never.
+        A list counts as read when a single event would.
+
+        Args:
+            most: Maximum events in a list.
+            seconds: Return a list that is not full this many seconds after its first event.
+            idle: Return an empty list after this many seconds without an event, so that the caller can do other work;
+                by default, never.
         """
         return Loop(self, lambda: self._batches(most, seconds, idle))
 
     def commit(self) -> None:
-        """All events given so far, the latest included, are handled: the store remembers them, and Kafka the offsets.
+        """Mark all events returned so far, including the latest, as handled: in the store, then as offsets in Kafka.
 
-        The store comes first. A crash between the two does nothing twice; one before it repeats what was given since
-        the last `commit`.
+        After a crash between the two no event comes again; after one before, those since the last `commit` do.
 
         Raises:
-            PartitionsLost: The group has given their partitions to others, for want of a sign of life within
-                ``max.poll.interval.ms``. They are in the store; with one of its own, the other member gets them again.
-            OutsideUnreachable: Kafka does not answer. They are in the store; the next `commit` makes up for it.
+            PartitionsLost: The group has given the events' partitions to others, because this member did not poll
+                within ``max.poll.interval.ms``. The store has the events; a member with another store gets them again.
+            OutsideUnreachable: Kafka does not answer. The store has the events; the next `commit` commits the offsets.
         """
+        # Not the other way round: where the store's transaction holds the effects too, a crash in between would lose them.
         self._remember()
         positions, self._positions = self._positions, {}
         if not self._has_group:
@@ -178,22 +185,22 @@ class Events:
         try:
             self._subscription.commit(positions)
         except OutsideUnreachable:
-            self._positions = positions | self._positions
+            self._positions = positions | self._positions  # for the next commit; later positions win
             raise
 
     def park(self, event: Event, reason: str) -> None:
-        """Set an event aside whose handling fails for good, and go on.
+        """Set aside an event whose handling fails permanently, and continue.
 
-        It counts as handled, and is in `Store.parked` from when the event counts as read.
+        It counts as handled, and `Store.parked` returns it from when it counts as read.
         """
         self._parked[event.mark] = parked_now(event, reason)
 
     def sleep(self, seconds: float) -> None:
-        """Wait before another attempt, as a living member of the group: ``time.sleep`` would count as a dead one."""
+        """Wait before another attempt and stay in the group: during a long ``time.sleep``, Kafka would remove us."""
         self._subscription.sleep(seconds)
 
     def lag(self) -> int:
-        """How many records of its partitions were not given yet: 0 before the group has given it some.
+        """How many records of this reader's partitions were not returned yet; 0 while it has no partitions.
 
         Raises:
             OutsideUnreachable: Kafka does not answer.
@@ -201,7 +208,7 @@ class Events:
         return self._subscription.lag()
 
     def to_arrow(self) -> Any:
-        """All of them as a ``pyarrow.Table``, with the types of the schemas, times in UTC, and offsets.
+        """All events as a ``pyarrow.Table``, with the schemas' types, times in UTC, and offsets.
 
         Raises:
             ConfigurationError: pyarrow is not installed (extra ``arrow``).
@@ -210,7 +217,7 @@ class Events:
         return table_of(self._all(), self._streams)
 
     def to_polars(self) -> Any:
-        """All of them as a ``polars.DataFrame``; see `to_arrow`.
+        """All events as a ``polars.DataFrame``; see `to_arrow`.
 
         Raises:
             ConfigurationError: polars or pyarrow is not installed (extra ``arrow``).
@@ -230,28 +237,28 @@ class Events:
                 self._is_given = True
                 yield event
 
-    def _batches(self, most: int, seconds: float, idle: float) -> Iterator[list[Event]]:
+    def _batches(self, limit: int, seconds: float, idle: float) -> Iterator[list[Event]]:
         while not self._is_over():
-            some = self._gathered(most, seconds, idle)
-            if some or not self._subscription.is_over:
-                self._is_given = bool(some)
-                yield some
+            batch = self._gathered(limit, seconds, idle)
+            if batch or not self._subscription.is_over:  # no empty batch at the end
+                self._is_given = bool(batch)
+                yield batch
 
-    def _gathered(self, most: int, seconds: float, idle: float) -> list[Event]:
-        some: list[Event] = []
+    def _gathered(self, limit: int, seconds: float, idle: float) -> list[Event]:
+        batch: list[Event] = []
         until = time.monotonic() + idle
-        while len(some) < most and time.monotonic() < until and not self._subscription.is_over:
+        while len(batch) < limit and time.monotonic() < until and not self._subscription.is_over:
             event = self._next()
             if event is not None:
-                until = until if some else time.monotonic() + seconds
-                some.append(event)
-        return some
+                until = until if batch else time.monotonic() + seconds
+                batch.append(event)
+        return batch
 
     def _is_over(self) -> bool:
-        """Asked before each event or batch: the one before counts as read by that, if it is not for `commit` to say."""
+        """Whether reading is over; called before each event or batch, which makes the previous one count as read."""
         if self._is_given:
             self._is_given = False
-            self._subscription.restart_idle_clock()  # its handling may have taken its time
+            self._subscription.restart_idle_clock()  # the caller may have needed long to handle the event
         if self._auto_commit and (self._positions or self._parked):
             self._remember()
             if self._has_group:
@@ -260,19 +267,20 @@ class Events:
         return self._subscription.is_over
 
     def _next(self) -> Event | None:
-        """The next event; None for a repeat, or if none came for a moment."""
+        """The next event; None for a duplicate, or if none came for a moment."""
         record = self._subscription.poll()
         return None if record is None else self._taken(record)
 
     def _taken(self, record: ConsumerRecord) -> Event | None:
-        """The event of a record; None for a repeat."""
+        """The event of a record; None for a duplicate."""
         event, partition = event_of(record), (record.topic, record.partition)
         mark = event.mark
         before = self._open.get(mark)
+        # After a rebalance the very record that is still open may come again, and must be handled: it is no duplicate.
         is_same = before is not None and (before.topic, before.partition, before.offset) == (*partition, event.offset)
-        is_repeat = self._store.knows(mark) if before is None else not is_same
+        is_duplicate = self._store.knows(mark) if before is None else not is_same
         self._positions[partition] = event.offset + 1
-        if is_repeat:
+        if is_duplicate:
             self.repeats += 1
             return None
         self._open[mark] = event
@@ -286,7 +294,7 @@ class Events:
 
 
 class Loop(Generic[_T]):
-    """An iterator over what `Events` reads, for ``for`` and for ``async for``."""
+    """Iterates over what `Events` reads, with ``for`` or ``async for``."""
 
     def __init__(self, events: Events, begin: Callable[[], Iterator[_T]]) -> None:
         self._events, self._begin = events, begin
@@ -295,31 +303,36 @@ class Loop(Generic[_T]):
         return self._begin()
 
     async def __aiter__(self) -> AsyncIterator[_T]:
-        loop, found = asyncio.get_running_loop(), self._begin()
-        with ThreadPoolExecutor(1, "weda-events") as thread:
+        loop, items = asyncio.get_running_loop(), self._begin()
+        with ThreadPoolExecutor(1, "weda-events") as thread:  # waiting for a record would occupy a shared one
             try:
-                while (one := await loop.run_in_executor(thread, next, found, None)) is not None:
-                    yield one
+                while (item := await loop.run_in_executor(thread, next, items, None)) is not None:
+                    yield item
             except asyncio.CancelledError:
-                self._events.stop()  # or the thread would wait for a record that may never come
+                self._events.stop()  # else the thread would wait for a record that may never come
                 await asyncio.to_thread(thread.shutdown)
-                await asyncio.to_thread(self._events.close)  # so that the record on its way does not count as read
+                await asyncio.to_thread(self._events.close)  # so that the event being fetched does not count as read
                 raise
 
 
 def by_instance(events: Iterable[Event]) -> dict[str, list[Event]]:
-    """The events of each instance in their order, instances in the order in which they first appear.
+    """Group events by instance: instances in the order in which they first appear, each with its events in order.
 
-    For what ends (``until_end``, ``idle_seconds``, a slice): all of it is kept in memory.
+    All events are kept in memory, so their number must be limited (``until_end``, ``idle_seconds``, a slice).
     """
-    found: defaultdict[str, list[Event]] = defaultdict(list)
+    groups: defaultdict[str, list[Event]] = defaultdict(list)
     for event in events:
-        found[event.instance_id].append(event)
-    return dict(found)
+        groups[event.instance_id].append(event)
+    return dict(groups)
 
 
 def _decoder(topics: Mapping[str, str], by_id: Callable[[int], Schema] | None) -> Callable[[Message], ConsumerRecord]:
-    """Decodes what comes from any of the topics, each of which has its stream."""
+    """Return a function that decodes records of these topics.
+
+    Args:
+        topics: Topic → stream.
+        by_id: Returns the registry's schema of an id; None without a registry.
+    """
 
     def decode(message: Message) -> ConsumerRecord:
         topic = str(message.topic())

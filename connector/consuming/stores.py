@@ -1,4 +1,4 @@
-"""What a reader has handled, remembered so that a repeat or a restart does nothing twice, and what it has parked."""
+"""Stores of handled and parked events, so that neither a duplicate nor a restart handles an event twice."""
 
 import sqlite3
 import time
@@ -12,13 +12,13 @@ from typing import Final, Protocol, Self
 from connector.consuming.event import Event, Mark, from_json, to_json
 from connector.errors import ConfigurationError, ConnectorError
 
-MARKS_KEPT: Final = 1_000_000
-"""Marks that a durable store keeps: some 60 MiB."""
+MAX_MARKS: Final = 1_000_000
+"""Maximum marks in a durable store: some 60 MiB."""
 
-PARKED_KEPT: Final = 10_000
-"""Parked events that a store takes; with one more it fails, since so many show that something else is wrong."""
+MAX_PARKED: Final = 10_000
+"""Maximum parked events in a store. One more raises an error: when so many fail, the events are not the cause."""
 
-# AUTOINCREMENT never gives a number twice, so the smallest numbers are the oldest marks.
+# AUTOINCREMENT never uses a number twice, so the smallest numbers belong to the oldest marks.
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS weda_seen (number INTEGER PRIMARY KEY AUTOINCREMENT, mark BLOB NOT NULL UNIQUE);
 CREATE TABLE IF NOT EXISTS weda_parked
@@ -27,19 +27,19 @@ CREATE TABLE IF NOT EXISTS weda_parked
 
 
 class TooManyParked(ConnectorError):
-    """More events failed than a store parks."""
+    """More events were parked than a store takes."""
 
     stage = "consume"
 
 
 @dataclass(frozen=True, slots=True)
 class Parked:
-    """An event that was set aside because its handling fails for good.
+    """An event that was set aside because its handling fails permanently.
 
     Attributes:
         event: The event.
-        reason: Why, for people.
-        at: When, in UTC.
+        reason: Why its handling fails, for people to read.
+        at: When it was parked, in UTC.
     """
 
     event: Event
@@ -48,14 +48,14 @@ class Parked:
 
 
 class Store(Protocol):
-    """What `Events` asks of a store. One store belongs to one consumer group; all members may share it."""
+    """The interface that `Events` needs. A store belongs to one consumer group; all members may share it."""
 
     def knows(self, mark: Mark) -> bool:
         """Whether an event with this mark was handled."""
         ...
 
     def add(self, marks: Collection[Mark], parked: Collection[Parked]) -> None:
-        """Remember handled events and parked ones, in one step, durably where the store is."""
+        """Remember handled and parked events atomically, and durably if the store is durable."""
         ...
 
     def parked(self) -> Iterator[Parked]:
@@ -63,15 +63,15 @@ class Store(Protocol):
         ...
 
     def release(self, parked: Parked) -> None:
-        """Forget a parked event, because it was handled after all; it stays known."""
+        """Remove a parked event that was handled after all; its mark stays known."""
         ...
 
 
 class MemoryStore:
-    """A store that ends with the process.
+    """A store in memory, which ends with the process.
 
     Args:
-        most: Marks that are kept, 0 for none; 100,000 take some 15 MiB.
+        most: Maximum marks, 0 for none; 100,000 take some 15 MiB.
     """
 
     def __init__(self, most: int) -> None:
@@ -90,13 +90,13 @@ class MemoryStore:
         """See `Store`.
 
         Raises:
-            TooManyParked: More than `PARKED_KEPT` are parked.
+            TooManyParked: More than `MAX_PARKED` events are parked.
         """
-        _refuse_more(len(self._parked) + len(parked))
+        _check_parked_count(len(self._parked) + len(parked))  # first: it is all or nothing
         self._marks.update(dict.fromkeys(marks))
         while len(self._marks) > self._most:
             self._marks.popitem(last=False)
-        self._parked.update({each.event.mark: each for each in parked})
+        self._parked.update({entry.event.mark: entry for entry in parked})
 
     def parked(self) -> Iterator[Parked]:
         """See `Store`."""
@@ -108,20 +108,20 @@ class MemoryStore:
 
 
 class SqliteStore:
-    """A store in an SQLite file: a restart, also after a crash, handles nothing twice that was committed.
+    """A store in an SQLite file: after a restart or a crash, no committed event is handled again.
 
-    Given a connection, what the program itself has written by it is committed in the same transaction as the marks: the
-    effect of an event and the memory of it then exist together or not at all.
+    If the program passes its own connection, its writes through it are committed in the same transaction as the marks:
+    the effect of an event and the mark are stored together or not at all.
 
     Args:
         place: The file, or a connection to it (made with ``check_same_thread=False`` if `Events` is used from asyncio).
-        most: Marks that are kept; the oldest go first.
+        most: Maximum marks; the oldest are removed first.
 
     Raises:
-        ConfigurationError: The file cannot be opened or is no database.
+        ConfigurationError: The file cannot be opened or is not a database.
     """
 
-    def __init__(self, place: Path | str | sqlite3.Connection, *, most: int = MARKS_KEPT) -> None:
+    def __init__(self, place: Path | str | sqlite3.Connection, *, most: int = MAX_MARKS) -> None:
         self._most = most
         self._is_ours = not isinstance(place, sqlite3.Connection)
         try:
@@ -137,7 +137,7 @@ class SqliteStore:
         self.close()
 
     def close(self) -> None:
-        """Close the file; a connection that was given stays open."""
+        """Close the file; a connection that the caller passed stays open."""
         if self._is_ours:
             self._database.close()
 
@@ -149,16 +149,17 @@ class SqliteStore:
         """See `Store`.
 
         Raises:
-            TooManyParked: More than `PARKED_KEPT` are parked.
+            TooManyParked: More than `MAX_PARKED` events are parked.
         """
-        rows = [(each.event.mark, to_json(each.event), each.reason, each.at.timestamp()) for each in parked]
-        with self._database as database:
+        rows = [(entry.event.mark, to_json(entry.event), entry.reason, entry.at.timestamp()) for entry in parked]
+        with self._database as database:  # commits at the end, with what the program wrote; an exception rolls back
+            # Another member that shares the file may have handled the same event after a rebalance.
             database.executemany("INSERT OR IGNORE INTO weda_seen (mark) VALUES (?)", [(mark,) for mark in marks])
             oldest = "SELECT max(number) - ? FROM weda_seen"
             database.execute(f"DELETE FROM weda_seen WHERE number <= ({oldest})", (self._most,))  # noqa: S608 - ours
             if rows:
                 database.executemany("INSERT OR REPLACE INTO weda_parked VALUES (?, ?, ?, ?)", rows)
-                _refuse_more(database.execute("SELECT count(*) FROM weda_parked").fetchone()[0])
+                _check_parked_count(database.execute("SELECT count(*) FROM weda_parked").fetchone()[0])
 
     def parked(self) -> Iterator[Parked]:
         """See `Store`."""
@@ -181,10 +182,10 @@ def _opened(path: Path) -> sqlite3.Connection:
     path.parent.mkdir(parents=True, exist_ok=True)
     database = sqlite3.connect(path, check_same_thread=False)
     database.execute("PRAGMA journal_mode = WAL")
-    database.execute("PRAGMA synchronous = FULL")  # what is stored survives the loss of power too
+    database.execute("PRAGMA synchronous = FULL")  # NORMAL, with a WAL, can lose the last commits in a power failure
     return database
 
 
-def _refuse_more(count: int) -> None:
-    if count > PARKED_KEPT:
-        raise TooManyParked(f"{PARKED_KEPT} events are parked and one more fails: see the reasons in Store.parked()")
+def _check_parked_count(count: int) -> None:
+    if count > MAX_PARKED:
+        raise TooManyParked(f"{MAX_PARKED} events are parked and one more fails: see the reasons in Store.parked()")

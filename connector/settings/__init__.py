@@ -1,9 +1,9 @@
-"""Every setting of the connector: typed, frozen, and read from the environment here and nowhere else.
+"""The connector's settings: typed, immutable, and read from the environment nowhere else.
 
-Precedence: flag, environment, file, default.
+A flag wins over the environment, the environment over the file, and the file over the default.
 
-- `connector.settings.models`: the settings; `connector.settings.types`: the values that they take.
-- `connector.settings.load`: reads them; `connector.settings.parts`: reads variables that set a part of one.
+- `connector.settings.models`: the settings; `connector.settings.types`: the types of their values.
+- `connector.settings.load`: reads them; `connector.settings.parts`: reads variables that set a part of a setting.
 - `connector.settings.librdkafka`: checks the properties of the Kafka clients.
 - `connector.settings.webhooks`: the secrets of signed requests.
 """

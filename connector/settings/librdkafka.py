@@ -1,4 +1,4 @@
-"""librdkafka's own properties: which of them the connector decides, and whether librdkafka takes the others."""
+"""Checks librdkafka properties: the connector decides some of them, and librdkafka checks the others."""
 
 import logging
 import re
@@ -12,8 +12,8 @@ from confluent_kafka import KafkaException, Producer
 from connector.settings.types import EMBEDDED, REDACTED, Property, rejection
 
 SECRETIVE: Final = re.compile(r"password|secret|key|token|jaas|^(topic\.)?sasl\.", re.IGNORECASE)
-# What our publisher sets and a property may repeat but not change: librdkafka's name → the values that keep the
-# promise (none: never to be set) and why.
+# Properties that our publisher sets, and that a user may repeat but not change: librdkafka's name → the values that
+# keep the promise (empty: the property must not be set), and why.
 _PROMISED: Final[Mapping[str, tuple[tuple[str, ...], str]]] = {
     "acks": (("all", "-1"), "an accepted message is in all in-sync replicas"),
     "enable.idempotence": (("true", "t", "1"), "retries must neither repeat nor reorder records"),
@@ -43,7 +43,7 @@ _ALIASES: Final[Mapping[str, str]] = {
     "auto.commit.enable": "enable.auto.commit",
 }
 UNDERSCORED: Final = ("enabled_events", "log_level")
-"""The properties that are written in text and have an underscore in their names."""
+"""The properties with a text value and an underscore in their name."""
 
 ENDING_IN_FILE: Final = (
     "sasl.oauthbearer.assertion.file",
@@ -53,8 +53,8 @@ ENDING_IN_FILE: Final = (
 """The properties that name a file and do not end in ``.location``."""
 
 _QUOTED: Final = re.compile(r'"([^"]+)"')
-_SEARCHED: Final = "probe"
-"""What librdkafka takes for ``ssl.ca.location`` to look for the system's certificates."""
+_PROBE: Final = "probe"
+"""The value of ``ssl.ca.location`` that makes librdkafka look for the system's certificates: not a path."""
 
 
 def check_properties(
@@ -63,35 +63,36 @@ def check_properties(
     name: str = "WEDA_KAFKA__PROPERTIES",
     parts: Mapping[tuple[str, ...], str] = MappingProxyType({}),
 ) -> None:
-    """Ask librdkafka whether it takes these properties beside ours; nothing is sent to a broker.
+    """Have librdkafka check these properties together with ours; nothing is sent to a broker.
 
     Args:
         properties: librdkafka's names and values.
-        name: how the user wrote the setting.
-        parts: the variables that set one property each.
+        name: The setting as the user wrote it.
+        parts: The variables that set one property each.
 
     Raises:
         ConfigurationError: librdkafka does not know a property, or rejects a value.
     """
     _check_files(properties, name, parts)
     silent = logging.getLogger("connector.settings.librdkafka")
-    silent.disabled = True  # warnings are the real client's to say
+    silent.disabled = True  # the real clients log the same warnings
     ours = {"enable.idempotence": True, "acks": "all", "partitioner": "murmur2_random", "message.timeout.ms": 0}
     try:
         Producer({**ours, **properties, "logger": silent})
     except KafkaException as error:
-        said = error.args[0].str()
-        named = {plain_name(each) for each in _QUOTED.findall(said)}
-        guilty = next((variable for (each,), variable in parts.items() if plain_name(each) in named), name)
-        raise rejection(guilty, _mask_secrets(said, properties)) from None
-    except (TypeError, ValueError, AttributeError):  # names that the Python client keeps for objects
+        message = error.args[0].str()
+        # librdkafka quotes the property that it rejects, which tells the variable to blame.
+        quoted = {plain_name(text) for text in _QUOTED.findall(message)}
+        guilty = next((variable for (key,), variable in parts.items() if plain_name(key) in quoted), name)
+        raise rejection(guilty, _mask_secrets(message, properties)) from None
+    except (TypeError, ValueError, AttributeError):  # for these names the Python client expects objects
         raise rejection(name, "a property is no librdkafka property but takes a Python object") from None
 
 
 def _check_files(properties: Mapping[str, Property], name: str, parts: Mapping[tuple[str, ...], str]) -> None:
-    """Name a file that is missing or unreadable: librdkafka says ``BIO lib``, and not which one."""
+    """Reject a file that is missing or unreadable: librdkafka only says ``BIO lib``, and does not name the file."""
     for key, value in properties.items():
-        if not (key.endswith(".location") or key in ENDING_IN_FILE) or value == _SEARCHED:
+        if not (key.endswith(".location") or key in ENDING_IN_FILE) or value == _PROBE:
             continue
         try:
             path = Path(str(value))
@@ -104,7 +105,11 @@ def _check_files(properties: Mapping[str, Property], name: str, parts: Mapping[t
 
 
 def check_promise(name: str, value: str) -> None:
-    """Reject a librdkafka property that would break what the connector promises."""
+    """Reject a librdkafka property that would break a promise of the connector.
+
+    Raises:
+        ValueError: The property must not be set, or has a value that breaks the promise.
+    """
     plain = plain_name(name)
     if plain.startswith("test.mock."):
         raise ValueError(f"{name} must not be set: use WEDA_KAFKA__BOOTSTRAP_SERVERS={EMBEDDED}")
@@ -116,7 +121,7 @@ def check_promise(name: str, value: str) -> None:
 
 
 def plain_name(name: str) -> str:
-    """One name for what librdkafka takes under several; its topic properties it takes under ``topic.`` too."""
+    """The main name of a property: librdkafka has aliases, and takes topic properties with ``topic.`` in front, too."""
     plain = name.removeprefix("topic.")
     return _ALIASES.get(plain, plain)
 

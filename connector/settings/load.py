@@ -1,6 +1,6 @@
-"""Reading settings from the environment, a YAML file and flags; every problem names the setting as it was written.
+"""Reads settings from the environment, a YAML file and flags; every error names the setting as the user wrote it.
 
-The functions take the model whose settings they read: its groups and fields say which names there are.
+The functions take the model whose settings they read: its groups and fields define the known names.
 """
 
 import dataclasses
@@ -20,13 +20,13 @@ from connector.settings.types import KIB, SIZE_READER, Group, nearest, rejection
 PREFIX: Final = "WEDA_"
 BY_FILE: Final = "_FILE"
 CONFIG: Final = "WEDA_CONFIG"
-"""The variable that names the YAML file with settings, where no flag does."""
+"""The variable that names the YAML file with settings, unless a flag does."""
 
 
 def config_file(environment: Mapping[str, str], file: Path | None) -> Path | None:
-    """The YAML file with settings: the one that a flag named, else the one that the environment names."""
-    named = environment.get(CONFIG)
-    return Path(named) if file is None and named else file
+    """The YAML file with settings: ``file``, which a flag names, else the one that the environment names."""
+    path = environment.get(CONFIG)
+    return Path(path) if file is None and path else file
 
 
 def environment_name(setting: str) -> str:
@@ -39,7 +39,9 @@ class RawSetting:
     """A value and the name under which the user wrote it.
 
     Attributes:
-        parts: Of a value that has parts: where in it a part is, and the variable that set it alone.
+        name: The variable, ``flag: …`` or ``file: …``, for messages.
+        value: The value, not validated yet.
+        parts: Path of a part within the value → the variable that set this part alone.
     """
 
     name: str
@@ -49,14 +51,14 @@ class RawSetting:
 
 @cache
 def known_settings(model: type[Group]) -> dict[str, FieldInfo]:
-    """Every setting by its dotted name, in the order of the models."""
+    """Every setting by its dotted name, in the order in which the models declare them."""
     return dict(_walk(model, ""))
 
 
 def _walk(group: type[Group], prefix: str) -> Iterator[tuple[str, FieldInfo]]:
     for name, field in group.model_fields.items():
         if _is_group(field):
-            yield from _walk(field.annotation, f"{name}.")  # type: ignore[arg-type] # _is_group has said so
+            yield from _walk(field.annotation, f"{name}.")  # type: ignore[arg-type] # _is_group has checked it
         else:
             yield prefix + name, field
 
@@ -66,7 +68,7 @@ def _is_group(field: FieldInfo) -> bool:
 
 
 def show_default(field: FieldInfo) -> str:
-    """The default as it could be written in the environment; empty text where there is none."""
+    """The default as it would be written in the environment; empty if there is none."""
     default = field.default
     if default is None:
         return ""
@@ -94,31 +96,36 @@ def _show_size(count: int) -> str:
 def read_environment(
     model: type[Group], environment: Mapping[str, str], needed: Collection[str]
 ) -> dict[str, RawSetting]:
-    """The settings that are variables, as written; an unknown ``WEDA_`` name raises ConfigurationError."""
-    known = {environment_name(setting): setting for setting in known_settings(model)}
+    """The settings that the environment sets, as written.
+
+    Raises:
+        ConfigurationError: A variable with the prefix ``WEDA_`` is unknown, or one is set twice.
+    """
+    settings = {environment_name(setting): setting for setting in known_settings(model)}
     written = {}
+    # Over the variables, not over the settings: a misspelt variable must not be ignored.
     for variable in sorted(name for name in environment if name.startswith(PREFIX) and name != CONFIG):
-        name = variable if variable in known else variable.removesuffix(BY_FILE)
-        if name not in known:
-            raise rejection(variable, f"unknown setting; {_guess(name.upper(), known)}")
+        name = variable if variable in settings else variable.removesuffix(BY_FILE)
+        if name not in settings:
+            raise rejection(variable, f"unknown setting; {_guess(name.upper(), settings)}")
         if name != variable and name in environment:
             raise rejection(variable, f"{name} is set as well; keep one of the two")
-        if known[name] not in needed:
+        if settings[name] not in needed:  # its file need not exist for a command that does not use it
             continue
         text = environment[variable] if name == variable else read_value(variable, environment[variable])
-        written[known[name]] = RawSetting(variable, _parse_text(model, variable, known[name], text))
+        written[settings[name]] = RawSetting(variable, _parse_text(model, variable, settings[name], text))
     return written
 
 
 def _guess(variable: str, known: Collection[str]) -> str:
-    """The variables that were probably meant: those that are called so in a group, else the nearest one."""
+    """Suggest the variables that were probably meant: those of this name in a group, else the nearest one."""
     ending = f"__{variable.removeprefix(PREFIX)}"
     in_groups = [name for name in known if name.endswith(ending)]
     return f"its group is missing: {' or '.join(in_groups)}" if in_groups else nearest(variable, known)
 
 
 def read_flags(model: type[Group], flags: Mapping[str, object]) -> dict[str, RawSetting]:
-    """The settings that were given as flags; None means that a flag was not given."""
+    """The settings that flags set; a flag with the value None was not given."""
     known = known_settings(model)
     written = {}
     for setting, value in flags.items():
@@ -132,7 +139,7 @@ def read_flags(model: type[Group], flags: Mapping[str, object]) -> dict[str, Raw
 
 
 def read_file(model: type[Group], file: Path | None) -> dict[str, RawSetting]:
-    """The settings of a YAML file; none without a file."""
+    """The settings in a YAML file; empty without a file."""
     if file is None:
         return {}
     known = known_settings(model)
@@ -148,13 +155,13 @@ def read_file(model: type[Group], file: Path | None) -> dict[str, RawSetting]:
 
 
 def _load_yaml(file: Path) -> Mapping[object, object]:
-    """The tree of a configuration file; an empty file is an empty tree."""
+    """The tree in a configuration file; empty if the file is."""
     text = _read_text("file", file)
     try:
         _reject_repeated(yaml.compose(text, Loader=yaml.SafeLoader))
         tree = yaml.safe_load(text)
     except yaml.MarkedYAMLError as error:
-        # The library's own words may quote the text around the problem, and that may be a secret.
+        # The library's message may quote the text around the problem, which may be a secret.
         mark = error.problem_mark
         where = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
         raise rejection("file", f"{file} is not YAML{where}; quote values that hold special characters") from None
@@ -168,9 +175,9 @@ def _load_yaml(file: Path) -> Mapping[object, object]:
 
 
 def _reject_repeated(root: yaml.Node | None) -> None:
-    """YAML would let the last of two equal names win, and a group written twice would lose its first half."""
+    """Reject a name that is written twice: PyYAML would let the last one win, and drop the settings of the first."""
     waiting = [("file: ", root)]
-    seen = set()  # an alias can lead back to itself
+    seen = set()  # a YAML alias can refer to a node that contains it
     while waiting:
         path, node = waiting.pop()
         if not isinstance(node, yaml.MappingNode) or id(node) in seen:
@@ -187,7 +194,7 @@ def _reject_repeated(root: yaml.Node | None) -> None:
 
 
 def _flatten(model: type[Group], tree: Mapping[object, object]) -> Iterator[tuple[str, object]]:
-    """Dotted names and values of a file's tree, in its order; a group left empty has none."""
+    """The dotted names and values in a file's tree, in its order; an empty group has none."""
     for name, value in tree.items():
         if "." in str(name):
             raise rejection(
@@ -203,13 +210,13 @@ def _flatten(model: type[Group], tree: Mapping[object, object]) -> Iterator[tupl
 
 
 def read_value(variable: str, path: str) -> str:
-    """The text of the file that a ``…_FILE`` variable names, without the newline at its end."""
+    """The text of the file that a ``…_FILE`` variable names, without a newline at its end."""
     return _read_text(variable, Path(path)).removesuffix("\n").removesuffix("\r")
 
 
 def _read_text(name: str, path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8-sig")
+        return path.read_text(encoding="utf-8-sig")  # editors on Windows begin a file with a byte order mark
     except UnicodeDecodeError:
         raise rejection(name, f"{path} is not UTF-8 text") from None
     except (OSError, ValueError) as error:
@@ -218,7 +225,7 @@ def _read_text(name: str, path: Path) -> str:
 
 
 def _parse_text(model: type[Group], name: str, setting: str, text: str) -> object:
-    """What text from the environment or a flag means: JSON for what is built of parts, else the text itself."""
+    """The value of a text from the environment or a flag: parsed for lists and mappings, else the text itself."""
     kind = get_origin(known_settings(model)[setting].annotation)
     if kind is tuple and not text.lstrip().startswith("["):
         return tuple(part.strip() for part in text.split(",")) if text.strip() else ()
@@ -233,24 +240,25 @@ def _parse_text(model: type[Group], name: str, setting: str, text: str) -> objec
 
 
 def build_tree(written: Mapping[str, RawSetting]) -> dict[str, Any]:
-    """Values by dotted name as the tree that the models validate."""
+    """The values as the tree that the models validate."""
     tree: dict[str, Any] = {}
-    for setting, value in written.items():
+    for setting, raw in written.items():
         group, _, name = setting.rpartition(".")
         branch = tree.setdefault(group, {}) if group else tree
-        branch[name] = value.value
+        branch[name] = raw.value
     return tree
 
 
 def translate(
     model: type[Group], problem: ErrorDetails, written: Mapping[str, RawSetting], *, parts: Iterable[str]
 ) -> ConfigurationError:
-    """Pydantic's problem as ours: named as the user wrote it, without the value."""
+    """Pydantic's error as ours: it names the setting as the user wrote it, and leaves out the value, maybe a secret."""
     if problem["type"] == "between_settings":
         pair = problem["ctx"]["settings"]
+        # Blame a setting that the user wrote: the other one may be a default.
         guilty = next((setting for setting in pair if setting in written), pair[0])
         return rejection(name_as_written(guilty, written), problem["msg"])
-    place = [str(step) for step in problem["loc"] if step != "[key]"]
+    place = [str(step) for step in problem["loc"] if step != "[key]"]  # pydantic marks an invalid key of a dict so
     depth = 1 if place[0] in known_settings(model) else 2
     setting, inner = ".".join(place[:depth]), tuple(place[depth:])
     name = name_as_written(setting, written)
@@ -271,5 +279,5 @@ def _say(problem: ErrorDetails, parts: Iterable[str]) -> str:
 
 
 def name_as_written(setting: str, written: Mapping[str, RawSetting]) -> str:
-    """What the user called a setting, or its variable where the user did not write it."""
+    """The name under which the user wrote a setting, or its variable if the user did not write it."""
     return written[setting].name if setting in written else environment_name(setting)

@@ -1,4 +1,4 @@
-"""The settings in their groups: names, defaults, meanings, and what must hold between them."""
+"""The settings in their groups: names, defaults, descriptions, and rules that involve more than one setting."""
 
 import json
 import os
@@ -73,7 +73,7 @@ from connector.settings.webhooks import WINDOW_SECONDS
 from connector.values import DEFAULT_SOURCE
 
 NO_FLAGS: Final[Mapping[str, object]] = MappingProxyType({})
-_TOPIC_PREFIX: Final = re.compile(r"[A-Za-z0-9._-]{1,236}")  # Kafka's 249, less the longest ending, `.dead-letters`
+_TOPIC_PREFIX: Final = re.compile(r"[A-Za-z0-9._-]{1,236}")  # Kafka's 249 less `.dead-letters`, the longest suffix
 _MAX_PREFIX_CHARS: Final = 236
 _KINDS: Final = kinds(load_schema(WORKFLOW_EVENT))
 
@@ -110,7 +110,7 @@ class Kafka(Group):
     @classmethod
     def _keep_promises(cls, properties: dict[str, Property]) -> dict[str, Property]:
         for name, value in properties.items():
-            check_promise(name, str(value).strip().lower())
+            check_promise(name, str(value).strip().lower())  # JSON's true is Python's True
         return properties
 
     @field_serializer("properties", when_used="json")
@@ -153,7 +153,7 @@ class Topics(Group):
     @field_validator("retention_ms")
     @classmethod
     def _check_retention(cls, retention_ms: int) -> int:
-        if retention_ms == 0:
+        if retention_ms == 0:  # Kafka accepts it, and deletes records as soon as it can
             raise ValueError("must be more than 0, or -1 to keep records for ever")
         return retention_ms
 
@@ -374,12 +374,12 @@ class Log(Group):
 
 
 class EffectiveSetting(NamedTuple):
-    """A setting as people see it.
+    """A setting as commands and the console show it.
 
     Attributes:
-        variable: ``WEDA_KAFKA__BOOTSTRAP_SERVERS``.
-        value: JSON, secrets redacted.
-        origins: The variables, the file or the flag that it comes from; empty: the default.
+        variable: The environment variable, such as ``WEDA_KAFKA__BOOTSTRAP_SERVERS``.
+        value: The JSON value, with secrets redacted.
+        origins: The variables, the file or the flag that the value comes from; empty for a default.
     """
 
     variable: str
@@ -388,7 +388,7 @@ class EffectiveSetting(NamedTuple):
 
     @property
     def text(self) -> str:
-        """The value in one line: a text as it is, all else as JSON."""
+        """The value in one line: text as it is, anything else as JSON."""
         return self.value if isinstance(self.value, str) else json.dumps(self.value, ensure_ascii=False)
 
 
@@ -439,7 +439,7 @@ class Settings(Group):
     @field_validator("sources")
     @classmethod
     def _add_token(cls, sources: dict[str, Source], info: ValidationInfo) -> dict[str, Source]:
-        token: SecretStr | None = info.data.get("token")
+        token: SecretStr | None = info.data.get("token")  # validated before: the field is declared above `sources`
         default = sources.get(DEFAULT_SOURCE, Source())
         if token is not None and token not in default.tokens:
             sources = {**sources, DEFAULT_SOURCE: default.model_copy(update={"tokens": (*default.tokens, token)})}
@@ -475,10 +475,10 @@ class Settings(Group):
 
     @model_validator(mode="after")
     def _check_memory(self) -> Self:
-        """A signed request is valid for 5 minutes before and after its time: its id must be remembered for 10."""
-        least = 2 * WINDOW_SECONDS
-        if self.repeats.window_seconds < least and any(source.secrets for source in self.sources.values()):
-            why = f"contradict each other: where a source has secrets, what it signed is to be remembered for {least} s"
+        """Check that a signed request is remembered while it is valid: 5 minutes before and after its time."""
+        valid = 2 * WINDOW_SECONDS
+        if self.repeats.window_seconds < valid and any(source.secrets for source in self.sources.values()):
+            why = f"contradict each other: where a source has secrets, what it signed is to be remembered for {valid} s"
             _reject(("repeats.window_seconds", "sources"), why)
         return self
 
@@ -495,8 +495,8 @@ class Settings(Group):
 
     @property
     def _longest_prefix(self) -> int:
-        named = [name for source in self.sources.values() for name in source.env_types]
-        environment = max([*named, "prod"], key=len)
+        environments = [name for source in self.sources.values() for name in source.env_types]
+        environment = max([*environments, "prod"], key=len)
         longest = self.topics.prefix.replace("{source}", max(self.sources, key=len))
         return len(longest.replace("{envType}", environment))
 
@@ -509,17 +509,17 @@ class Settings(Group):
         flags: Mapping[str, object] = NO_FLAGS,
         only: Collection[str] = (),
     ) -> "Settings":
-        """The effective settings.
+        """Read the effective settings.
 
         Args:
-            environment: variables by name; those that start with ``WEDA_`` are ours.
-            file: YAML with the same tree in lower case; the one that ``WEDA_CONFIG`` names if not given.
-            flags: dotted names such as ``kafka.bootstrap_servers``; None means the flag was not given.
-            only: dotted names of what the caller needs; the values of others are then neither read nor held against
-                each other, for they may be incomplete. Empty means all.
+            environment: Variables by name; those that start with ``WEDA_`` are ours.
+            file: YAML file with the same tree in lower case; None means the one that ``WEDA_CONFIG`` names, if any.
+            flags: Values by dotted name, such as ``kafka.bootstrap_servers``; None means the flag was not given.
+            only: Dotted names of the settings that the caller needs; others are neither read nor checked, since they
+                may be incomplete. Empty means all.
 
         Raises:
-            ConfigurationError: the first problem, in one line that names the setting as it was written.
+            ConfigurationError: The first problem, in one line that names the setting as the user wrote it.
         """
         needed = frozenset(only or known_settings(cls))
         read = cls._read(environment, file, flags, needed)
@@ -527,7 +527,7 @@ class Settings(Group):
         try:
             settings = cls.model_validate(build_tree(written))
         except ValidationError as error:
-            # Without a cause: what pydantic holds of the input may be a secret.
+            # Raised `from None`: pydantic's error holds the input, which may be a secret.
             problem = error.errors(include_url=False, include_input=False)[0]
             raise translate(cls, problem, written, parts=Source.model_fields) from None
         if settings.kafka.properties:
@@ -537,19 +537,19 @@ class Settings(Group):
         return settings
 
     def __eq__(self, other: object) -> bool:
-        """Whether every value is the same, wherever it comes from."""
+        """Whether every value is the same, whatever its origin."""
         return isinstance(other, Settings) and self.__dict__ == other.__dict__
 
     __hash__ = Group.__hash__
 
     def shown(self) -> dict[str, EffectiveSetting]:
-        """Every setting by its dotted name, with its value and where that comes from."""
-        tree, found = self.redacted(), {}
+        """Every setting by its dotted name, with its value and its origins."""
+        tree, settings = self.redacted(), {}
         for name in known_settings(type(self)):
             group, _, last = name.rpartition(".")
             value = (tree[group] if group else tree)[last]
-            found[name] = EffectiveSetting(environment_name(name), value, self._origins.get(name, ()))
-        return found
+            settings[name] = EffectiveSetting(environment_name(name), value, self._origins.get(name, ()))
+        return settings
 
     @classmethod
     def _read(
@@ -559,7 +559,7 @@ class Settings(Group):
         flags: Mapping[str, object],
         needed: Collection[str],
     ) -> dict[str, RawSetting]:
-        """The settings as the user wrote them, the strongest place of each; without the variables that set a part."""
+        """Every setting as written where it takes precedence; without the variables that set a part of a setting."""
         whole = {name: text for name, text in environment.items() if not is_part(name)}
         return {
             **read_file(cls, config_file(environment, file)),
@@ -569,7 +569,7 @@ class Settings(Group):
 
     @staticmethod
     def files(*, environment: Mapping[str, str] = os.environ, file: Path | None = None) -> tuple[Path, ...]:
-        """The files that `load` reads settings from: the configuration, and those that ``…_FILE`` variables name."""
+        """The files that `load` reads: the configuration file, and those that ``…_FILE`` variables name."""
         named = [Path(path) for name, path in environment.items() if name.startswith(PREFIX) and names_file(name)]
         config = config_file(environment, file)
         return tuple(named if config is None else [config, *named])
@@ -580,11 +580,12 @@ class Settings(Group):
         return any(source.has_credential for source in self.sources.values())
 
     def rotated(self, newer: "Settings") -> "Settings":
-        """These settings, with what may change while the connector runs as the newer ones have it.
+        """Return these settings with the newer values of those that may change while the connector runs.
 
-        Credentials, rates, networks and kind of answers of the sources that there are, the operations token, the key of
-        pseudonyms and the properties of the Kafka clients. A source that is gone keeps its name and has no credential.
+        They are credentials, rates, networks and kind of answers of existing sources, the operations token, the key of
+        pseudonyms and the properties of the Kafka clients. A removed source keeps its name and has no credential.
         """
+        # A source's `env_types` stay: the routes, and so the topics, are made from them at the start.
         sources = {
             name: newer.sources.get(name, Source()).model_copy(update={"env_types": source.env_types})
             for name, source in self.sources.items()
@@ -600,7 +601,7 @@ class Settings(Group):
         )
 
     def changed(self, newer: "Settings") -> tuple[str, ...]:
-        """The variables of the settings that differ in newer ones."""
+        """The variables of the settings whose value differs in ``newer``."""
         return tuple(
             environment_name(name)
             for name in known_settings(type(self))
@@ -608,7 +609,7 @@ class Settings(Group):
         )
 
     def redacted(self) -> dict[str, Any]:
-        """The settings as JSON values, every secret replaced by ``********``."""
+        """The settings as JSON values, with every secret replaced by ``********``."""
         return self.model_dump(mode="json")
 
     @classmethod
@@ -618,7 +619,7 @@ class Settings(Group):
 
     @classmethod
     def describe(cls) -> list[tuple[str, str, str]]:
-        """Each setting's environment name, its default as text and the sentence that says what it means."""
+        """The variable, the default as text and the description of each setting."""
         return [
             (environment_name(setting), show_default(field), field.description or "")
             for setting, field in known_settings(cls).items()
@@ -628,12 +629,13 @@ class Settings(Group):
 def _origins(
     read: Mapping[str, RawSetting], written: Mapping[str, RawSetting], file: Path | None
 ) -> dict[str, tuple[str, ...]]:
-    """Where each value that is no default comes from, by dotted name: variables, flag or file."""
-    found = {}
-    for name, value in written.items():
+    """Dotted name → the variables, the flag or the file that the value comes from; defaults are left out."""
+    origins = {}
+    for name, raw in written.items():
         whole = [read[name].name] if name in read else []
-        found[name] = (*(str(file) if each.startswith("file: ") else each for each in whole), *value.parts.values())
-    return found
+        places = [str(file) if place.startswith("file: ") else place for place in whole]
+        origins[name] = (*places, *raw.parts.values())
+    return origins
 
 
 def _reject_pair(small: tuple[str, float], large: tuple[str, float]) -> NoReturn:

@@ -1,8 +1,8 @@
-"""Variables that set one part of a setting: a property of the Kafka clients, or the tokens or the secrets of a source.
+"""Variables that set one part of a setting: a property of the Kafka clients, or the tokens or secrets of a source.
 
 ``WEDA_KAFKA__PROPERTIES__SASL_PASSWORD`` is the property ``sasl.password``, ``WEDA_SOURCES__HR__TOKENS`` the tokens of
-the source ``hr``; with ``_FILE`` at its end each names a file that holds the value. A part is given once: a second
-time, by another variable, the whole setting or the configuration file, is rejected.
+the source ``hr``; with the suffix ``_FILE`` each names a file that holds the value. A part may be given only once: it
+is rejected if another variable, the whole setting or the configuration file gives it too.
 """
 
 import re
@@ -25,14 +25,14 @@ _UPPER_CASE: Final = re.compile(r"[A-Z0-9_]*[A-Z0-9]", re.ASCII)
 
 
 def is_part(variable: str) -> bool:
-    """Whether a variable sets a part of a setting, or seems to."""
+    """Whether a variable has the form of one that sets a part of a setting."""
     return variable.startswith((_PROPERTY, _SOURCE))
 
 
 def names_file(variable: str) -> bool:
     """Whether the value of a variable is the name of a file that holds the setting's value.
 
-    Three properties of librdkafka end in ``.file`` themselves: what names one of them is the property.
+    Three librdkafka properties end in ``.file`` themselves; a variable with the name of one sets that property.
     """
     return variable.endswith(BY_FILE) and not (
         variable.startswith(_PROPERTY) and variable.removeprefix(_PROPERTY) in _IRREGULAR
@@ -40,12 +40,12 @@ def names_file(variable: str) -> bool:
 
 
 def _part(name: str) -> str:
-    """How the name of a property or a source is written in a variable."""
+    """The name of a property or a source as it is written in a variable."""
     return re.sub("[.-]", "_", name).upper()
 
 
 _IRREGULAR: Final[Mapping[str, str]] = {_part(name): name for name in (*UNDERSCORED, *ENDING_IN_FILE)}
-"""Of a variable → the property, where dots in place of underscores would make another name."""
+"""Part of a variable → the property, for properties whose name is not the part with dots in place of underscores."""
 
 
 def _property_name(variable: str) -> str:
@@ -60,22 +60,22 @@ def _property_name(variable: str) -> str:
 def add_parts(
     written: Mapping[str, RawSetting], environment: Mapping[str, str], needed: Collection[str]
 ) -> dict[str, RawSetting]:
-    """What is written, with the parts that variables set.
+    """Return the written values with the parts that variables set.
 
     Args:
-        written: values by dotted name, as the file, the environment and the flags give them.
-        environment: all variables.
-        needed: dotted names; parts of other settings are not read.
+        written: Values by dotted name, from the file, the environment and the flags.
+        environment: All variables.
+        needed: Dotted names; parts of other settings are not read.
 
     Raises:
-        ConfigurationError: a part is unknown, cannot be read, is empty or is set twice.
+        ConfigurationError: A part is unknown, cannot be read, is empty or is set twice.
     """
     added = dict(written)
     for setting, prefix, add in ((_PROPERTIES, _PROPERTY, _with_properties), (_SOURCES, _SOURCE, _with_credentials)):
         variables = sorted(name for name in environment if name.startswith(prefix))
         if variables and setting in needed:
             whole = written.get(setting, RawSetting(environment_name(setting), _DEFAULTS[setting]))
-            if isinstance(whole.value, dict):  # the model rejects what is none
+            if isinstance(whole.value, dict):  # the model rejects anything else, and says why
                 added[setting] = add(whole, {name: environment[name] for name in variables})
     return added
 
@@ -84,17 +84,19 @@ _DEFAULTS: Final[Mapping[str, dict[str, Any]]] = {_PROPERTIES: {}, _SOURCES: {DE
 
 
 def _with_properties(whole: RawSetting, variables: Mapping[str, str]) -> RawSetting:
-    properties = dict(whole.value)  # type: ignore[call-overload] # add_parts has looked
+    properties = dict(whole.value)  # type: ignore[call-overload] # add_parts has checked that it is a dict
     parts: dict[tuple[str, ...], str] = {}
     for variable, text in variables.items():
         name = _property_name(variable)
         for other in properties:
+            # librdkafka knows some properties by two names, and would silently take one of the two values.
             if plain_name(other) == plain_name(name):
                 where = parts.get((other,), whole.name)
                 raise rejection(variable, f"{other} is set by {where} as well; keep one of the two")
         properties[name] = value = _value(variable, text)
         parts[name,] = variable
         try:
+            # The model checks this again, but could not say which variable is to blame.
             check_promise(name, value.strip().lower())
         except ValueError as error:
             raise rejection(variable, str(error)) from None
@@ -102,19 +104,19 @@ def _with_properties(whole: RawSetting, variables: Mapping[str, str]) -> RawSett
 
 
 def _with_credentials(whole: RawSetting, variables: Mapping[str, str]) -> RawSetting:
-    sources = {name: dict(source) if isinstance(source, dict) else source for name, source in whole.value.items()}  # type: ignore[attr-defined] # add_parts has looked
-    known = _credential_variables(sources)
-    if not known:  # the model rejects it
+    sources = {name: dict(source) if isinstance(source, dict) else source for name, source in whole.value.items()}  # type: ignore[attr-defined] # add_parts has checked
+    credentials = _credential_variables(sources)
+    if not credentials:  # there are no sources, which the model rejects
         return whole
     parts: dict[tuple[str, ...], str] = {}
     for variable, text in variables.items():
-        named = known.get(variable.removesuffix(BY_FILE), ())
-        if not named:
+        candidates = credentials.get(variable.removesuffix(BY_FILE), ())
+        if not candidates:
             why = "a source is named in WEDA_SOURCES or in the file first"
-            raise rejection(variable, f"unknown setting ({why}); {nearest(variable.upper(), known)}")
-        if len(named) > 1:
-            raise rejection(variable, f"stands for several sources: {', '.join(name for name, _ in named)}")
-        [(name, credential)] = named
+            raise rejection(variable, f"unknown setting ({why}); {nearest(variable.upper(), credentials)}")
+        if len(candidates) > 1:  # such as the sources `a-b` and `a_b`
+            raise rejection(variable, f"stands for several sources: {', '.join(name for name, _ in candidates)}")
+        [(name, credential)] = candidates
         source = sources[name]
         if not isinstance(source, dict):  # the model rejects it
             continue
@@ -128,12 +130,12 @@ def _with_credentials(whole: RawSetting, variables: Mapping[str, str]) -> RawSet
 
 
 def _credential_variables(sources: Mapping[object, object]) -> dict[str, list[tuple[str, str]]]:
-    """Each variable, without ``_FILE``, with the sources and fields that it can stand for."""
-    known: dict[str, list[tuple[str, str]]] = {}
+    """Variable without ``_FILE`` → the sources and fields that it can stand for."""
+    variables: dict[str, list[tuple[str, str]]] = {}
     for name in map(str, sources):
         for credential in _CREDENTIALS:
-            known.setdefault(f"{_SOURCE}{_part(name)}__{credential.upper()}", []).append((name, credential))
-    return known
+            variables.setdefault(f"{_SOURCE}{_part(name)}__{credential.upper()}", []).append((name, credential))
+    return variables
 
 
 def _value(variable: str, text: str) -> str:

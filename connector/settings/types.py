@@ -1,4 +1,4 @@
-"""The types of single settings: what each takes, and the sentence that says why a value is rejected."""
+"""The types of single settings: which values each takes, and the message when a value is rejected."""
 
 import difflib
 import ipaddress
@@ -31,23 +31,23 @@ EMBEDDED: Final = "embedded"
 KIB: Final = 1024
 _SIZE: Final = re.compile(r"(\d{1,19})\s*(?:([KMGT])iB?)?", re.ASCII)
 _SOURCE_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
-_VISIBLE: Final = re.compile(r"[!-~]+")  # what an HTTP header carries unchanged, and what C reads to its end
-_MIN_KEY_CHARS: Final = 16
+_VISIBLE: Final = re.compile(r"[!-~]+")  # characters that an HTTP header carries unchanged, and C does not cut at
+_MIN_KEY_BYTES: Final = 16
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
-_INDISPENSABLE: Final = frozenset({"msgType", "envType"})
+_REQUIRED_FIELDS: Final = frozenset({"msgType", "envType"})
 INT32: Final = 2**31 - 1
 INT64: Final = 2**63 - 1
 
 
 def reject_boolean(value: object) -> object:
-    """Reject true and false where a number is wanted: pydantic would take them for 1 and 0."""
+    """Reject true and false where a number is wanted: pydantic would convert them to 1 and 0."""
     if isinstance(value, bool):
         raise ValueError("must be a number, not true or false")  # noqa: TRY004 - pydantic only translates ValueError
     return value
 
 
 def _parse_size(value: object) -> object:
-    """Bytes from ``512MiB`` and its like; what is no text passes through to be checked as a number."""
+    """The bytes of a text such as ``512MiB``; any other value passes through, to be checked as a number."""
     if not isinstance(value, str):
         return reject_boolean(value)
     match = _SIZE.fullmatch(value.strip())
@@ -79,7 +79,7 @@ def _check_environment(name: str) -> str:
 
 
 def _is_unicode(text: str) -> bool:
-    return not any("\ud800" <= letter <= "\udfff" for letter in text)
+    return not any("\ud800" <= letter <= "\udfff" for letter in text)  # surrogates, which JSON escapes can make
 
 
 def _check_filled(text: str) -> str:
@@ -92,7 +92,7 @@ def _check_secret(secret: SecretStr) -> SecretStr:
     text = secret.get_secret_value()
     if not text:
         raise ValueError("must not be empty")
-    if text == REDACTED:
+    if text == REDACTED:  # somebody has copied the settings that the connector shows
         raise ValueError("is the mask of a redacted output, not a secret")
     return secret
 
@@ -106,20 +106,20 @@ def _check_token(token: SecretStr) -> SecretStr:
 
 def _check_webhook_secret(secret: SecretStr) -> SecretStr:
     text = _check_secret(secret).get_secret_value()
-    if not text.startswith(SECRET_PREFIX) or len(secret_bytes(text)) < _MIN_KEY_CHARS:
-        raise ValueError(f"must be {SECRET_PREFIX} and the Base64 of {_MIN_KEY_CHARS} bytes or more")
+    if not text.startswith(SECRET_PREFIX) or len(secret_bytes(text)) < _MIN_KEY_BYTES:
+        raise ValueError(f"must be {SECRET_PREFIX} and the Base64 of {_MIN_KEY_BYTES} bytes or more")
     return secret
 
 
 def _check_key(secret: SecretStr) -> SecretStr:
-    if len(_check_secret(secret).get_secret_value().encode()) < _MIN_KEY_CHARS:
-        raise ValueError(f"must have {_MIN_KEY_CHARS} bytes or more")
+    if len(_check_secret(secret).get_secret_value().encode()) < _MIN_KEY_BYTES:
+        raise ValueError(f"must have {_MIN_KEY_BYTES} bytes or more")
     return secret
 
 
 def _parse_network(value: object) -> object:
     try:
-        return ipaddress.ip_network(str(value), strict=True)
+        return ipaddress.ip_network(str(value), strict=True)  # 10.0.0.5/8 is more likely a typing error than a network
     except ValueError:
         raise ValueError("must be an address or a network such as 10.0.0.0/8, without bits beside its mask") from None
 
@@ -131,7 +131,7 @@ def _check_certificate_name(name: str) -> str:
 
 
 def _check_field_name(name: str) -> str:
-    if name in _INDISPENSABLE:
+    if name in _REQUIRED_FIELDS:
         raise ValueError(f"must not be {name}: without it there is neither a record nor its topic")
     return _check_filled(name)
 
@@ -156,7 +156,7 @@ def check_timezone(name: str) -> str:
 
 
 def check_url(url: str) -> str:
-    """Reject what is not an HTTP address, or holds a credential."""
+    """Reject a text that is not an HTTP URL, or that holds a credential."""
     try:
         parts = urlsplit(url)
     except ValueError:
@@ -164,6 +164,7 @@ def check_url(url: str) -> str:
     if parts.scheme not in {"http", "https"} or not parts.hostname:
         raise ValueError("must be an http or https URL")
     if "@" in parts.netloc:
+        # The URL is shown on the console and in error messages, where a password would be readable.
         raise ValueError("must not hold a credential; there are settings for it")
     return url
 
@@ -176,7 +177,7 @@ def _check_database(secret: SecretStr) -> SecretStr:
 
 
 def check_file_name(path: Path) -> Path:
-    """Reject a path that names no file."""
+    """Reject a path without a file name, such as ``/``."""
     if not path.name:
         raise ValueError("must name a file")
     return path
@@ -206,8 +207,8 @@ CertificateName = Annotated[str, AfterValidator(_check_certificate_name)]
 FieldName = Annotated[str, AfterValidator(_check_field_name)]
 DatabaseUrl = Annotated[SecretStr, AfterValidator(_check_database), Masked]
 Environment = Annotated[str, AfterValidator(_check_environment)]
-_CLOSE: Final = 0.75
-"""How alike names are, from 0 to 1, for one to be taken for the other misspelt; all of ours begin alike."""
+_MIN_SIMILARITY: Final = 0.75
+"""Similarity, from 0 to 1, from which a name is suggested for a misspelt one; high, because all of ours begin alike."""
 
 SourceName = Annotated[str, AfterValidator(_check_source_name)]
 PropertyName = Annotated[str, AfterValidator(_check_property_name)]
@@ -216,19 +217,19 @@ Stream = Literal["events", "instances", "tasks", "state", "flat", "flat-state"]
 
 
 class Group(BaseModel):
-    """Settings that belong together; unknown names are rejected, values never change."""
+    """A group of settings: unknown names are rejected, and instances are immutable."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, hide_input_in_errors=True)
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """The name that was probably meant, as part of an error; a guess that is far from the name would mislead."""
-    close = difflib.get_close_matches(name, sorted(known), n=1, cutoff=_CLOSE)
+    """The part of an error message that suggests the name that was probably meant, if one is similar enough."""
+    close = difflib.get_close_matches(name, sorted(known), n=1, cutoff=_MIN_SIMILARITY)
     return f"the nearest known one is {close[0]}" if close else "no known one is similar"
 
 
 def is_loopback(host: str) -> bool:
-    """Whether an address, or the name of one, is reached from this machine alone."""
+    """Whether only this machine can reach an address, given as an IP address or a name."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -236,5 +237,5 @@ def is_loopback(host: str) -> bool:
 
 
 def rejection(name: str, problem: str) -> ConfigurationError:
-    """One line, whatever control characters the user's names hold."""
+    """An error about a setting, in one line without control characters, whatever the user's names hold."""
     return ConfigurationError(" ".join(printable(f"{name}: {problem}").split()))

@@ -1,22 +1,22 @@
-"""The secrets of signed requests, as Standard Webhooks writes them, and how long a signature is good."""
+"""Secrets of signed requests in the form of Standard Webhooks, and how long a signature is valid."""
 
 import base64
 from typing import Final
 
 WINDOW_SECONDS: Final = 300
-"""How far a signature's time may be from ours, either way."""
+"""Maximum difference between a signature's time and ours, in either direction."""
 
-SECRET_PREFIX: Final = "whsec_"  # noqa: S105 - the form of all of them
+SECRET_PREFIX: Final = "whsec_"  # noqa: S105 - every secret starts with it
 
 
 def secret_bytes(text: str) -> bytes:
-    """The key that ``whsec_<Base64>`` stands for; the Base64 may lack its padding.
+    """The key in ``whsec_<Base64>``; the Base64 may lack its padding.
 
     Raises:
-        ValueError: It is no such text.
+        ValueError: The text is not Base64.
     """
     try:
         encoded = text.removeprefix(SECRET_PREFIX).rstrip("=")
         return base64.b64decode(encoded + "=" * (-len(encoded) % 4), validate=True)
-    except ValueError:  # binascii's error is one, and so is text beyond ASCII
+    except ValueError:  # binascii.Error, which is a ValueError, or characters beyond ASCII
         raise ValueError(f"must be {SECRET_PREFIX} and Base64") from None
