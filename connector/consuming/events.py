@@ -177,7 +177,7 @@ class Events:
                 within ``max.poll.interval.ms``. The store has the events; a member with another store gets them again.
             OutsideUnreachable: Kafka does not answer. The store has the events; the next `commit` commits the offsets.
         """
-        # Not the other way round: where the store's transaction holds the effects too, a crash in between would lose them.
+        # Not the other way round: a store's transaction may hold the effects too, which a crash in between would lose.
         self._remember()
         positions, self._positions = self._positions, {}
         if not self._has_group:

@@ -1,4 +1,4 @@
-"""By when Kafka has to have answered."""
+"""Deadlines for Kafka's answers."""
 
 import time
 from typing import Final
@@ -7,10 +7,10 @@ _MIN_SECONDS: Final = 0.1
 
 
 class Deadline:
-    """A moment by which everything must have been answered.
+    """A deadline for one or more answers.
 
     Args:
-        seconds: From now, and from each `restart`.
+        seconds: Seconds from now, and from each `restart`.
     """
 
     __slots__ = ("_at", "_seconds")
@@ -20,15 +20,15 @@ class Deadline:
         self._at = time.monotonic() + seconds
 
     def restart(self) -> None:
-        """Start over: Kafka has answered, or had no reason to, and has the whole time for its next answer."""
+        """Start again with the whole time: Kafka has answered, or did not have to."""
         self._at = time.monotonic() + self._seconds
 
     @property
     def left(self) -> float:
-        """Seconds; never so few that librdkafka would reject them."""
+        """Remaining seconds, never fewer than librdkafka accepts as a timeout."""
         return max(_MIN_SECONDS, self._at - time.monotonic())
 
     @property
     def is_over(self) -> bool:
-        """Whether the moment has come."""
+        """Whether the deadline has passed."""
         return time.monotonic() >= self._at

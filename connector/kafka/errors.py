@@ -1,4 +1,4 @@
-"""What Kafka and librdkafka call their errors, and what they are to the connector."""
+"""The errors of Kafka and librdkafka by name, and their translation into the connector's own."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -14,27 +14,27 @@ from connector.kafka import explain
 NO_PROPERTIES: Final[Mapping[str, Any]] = MappingProxyType({})
 
 LOG_NOTHING: Final = 2
-"""librdkafka's ``log_level`` for clients whose errors are raised: one line says it, not a line for each attempt."""
+"""librdkafka's ``log_level`` for clients whose errors are raised: else it logs a line for each attempt to connect."""
 
 # librdkafka's names of errors; those of its own start with an underscore.
 END_OF_PARTITION: Final = "_PARTITION_EOF"
 TOO_SLOW: Final = "_MAX_POLL_EXCEEDED"
 UNKNOWN_TOPIC: Final = "UNKNOWN_TOPIC_OR_PART"
 MISSING_TOPIC: Final = frozenset({UNKNOWN_TOPIC, "UNKNOWN_TOPIC_ID", "_UNKNOWN_TOPIC", "_UNKNOWN_PARTITION"})
-"""Errors of a topic, or a partition, that is not there, or not known yet."""
+"""Errors for a topic or partition that does not exist, or that the broker or client does not know yet."""
 
 FENCED: Final = frozenset({"_FENCED", "FENCED_INSTANCE_ID", "UNRELEASED_INSTANCE_ID"})
-"""Errors of a member of a group whose name another one uses."""
+"""Errors for a group member whose name another member uses."""
 
 PARTITIONS_LOST: Final = frozenset(
     {"_ASSIGNMENT_LOST", "_STATE", "ILLEGAL_GENERATION", "UNKNOWN_MEMBER_ID", "STALE_MEMBER_EPOCH", TOO_SLOW}
 )
-"""Errors of a member that has its partitions no longer."""
+"""Errors for a member that has lost its partitions."""
 
 UNSETTLED: Final = frozenset(
     {"REBALANCE_IN_PROGRESS", "_WAIT_COORD", "COORDINATOR_LOAD_IN_PROGRESS", "NOT_COORDINATOR"}
 )
-"""Errors of a group that is rebalanced, or whose coordinator moves."""
+"""Errors while a group is rebalancing, or its coordinator is moving."""
 
 _NOT_ALLOWED: Final = frozenset({"TOPIC_AUTHORIZATION_FAILED", "CLUSTER_AUTHORIZATION_FAILED"})
 _TRANSIENT: Final = frozenset(
@@ -57,14 +57,13 @@ _TRANSIENT: Final = frozenset(
 _BAD_CREDENTIALS: Final = frozenset({"_AUTHENTICATION", "SASL_AUTHENTICATION_FAILED"})
 
 REACH: Final = "reach Kafka"
-"""The attempt of a request that only asks for an answer."""
-
+"""The attempt of a request that only checks that Kafka answers."""
 
 _MAX_PROBLEMS: Final = 100
 
 
 class Problems:
-    """The latest errors of a client's connections: they say why it got no answer.
+    """The latest errors of a client's connections, which explain why it got no answer.
 
     Args:
         poll: The client's ``poll``, which serves its callbacks.
@@ -75,21 +74,21 @@ class Problems:
         self._errors: deque[KafkaError] = deque(maxlen=_MAX_PROBLEMS)
 
     def record(self, error: KafkaError) -> None:
-        """Keep an error; the client's ``error_cb``."""
+        """Store an error; pass this as the client's ``error_cb``."""
         self._errors.append(error)
 
     def recent(self) -> list[KafkaError]:
-        """Those so far, in their order."""
-        self._poll()  # librdkafka hands them over only to who polls
+        """The stored errors, oldest first."""
+        self._poll()  # librdkafka calls ``error_cb`` only from ``poll``
         return list(self._errors)
 
     def clear(self) -> None:
-        """Forget them, before something else is asked."""
+        """Remove all errors, before the next request."""
         self._errors.clear()
 
 
 def timed_out() -> KafkaException:
-    """What librdkafka raises when nothing has come in time."""
+    """The exception that librdkafka raises at a timeout."""
     return KafkaException(KafkaError(KafkaError._TIMED_OUT))  # noqa: SLF001 - the client's own name of it
 
 
@@ -101,17 +100,17 @@ def translated(
     problems: Callable[[], Iterable[KafkaError]] = tuple,
     properties: Mapping[str, Any] = NO_PROPERTIES,
 ) -> Iterator[None]:
-    """Kafka's errors as the connector's own.
+    """Translate Kafka's errors into the connector's own.
 
     Args:
-        attempt: What is being done, as in "describe the topics".
-        acl: What Kafka wants granted for it.
-        problems: What befell the connections meanwhile: it says why there was no answer.
-        properties: Those of the client, where the cause may be found out by them.
+        attempt: What is being done, such as "describe the topics".
+        acl: The ACL that it needs.
+        problems: Returns the connections' errors meanwhile, which explain why there was no answer.
+        properties: The client's librdkafka properties, if they help to find the cause.
 
     Raises:
         OutsideUnreachable: No broker answered in time.
-        ConfigurationError: Kafka, or librdkafka, rejects.
+        ConfigurationError: Kafka or librdkafka rejects the request.
     """
     try:
         yield
@@ -122,7 +121,10 @@ def translated(
 
 
 def is_transient(error: KafkaError) -> bool:
-    """Whether an error goes away by itself once the brokers are well; librdkafka only says so of transactions."""
+    """Whether an error goes away without intervention once the brokers are healthy.
+
+    librdkafka's own ``retriable`` is set for transactions only.
+    """
     return error.name() in _TRANSIENT
 
 
@@ -144,6 +146,7 @@ def _translation(
         return ConfigurationError(f"WEDA_KAFKA__PROPERTIES: this user may not {attempt}{grant} ({reason})")
     if not is_transient(error):
         return ConfigurationError(f"cannot {attempt}: Kafka rejects it: {explain.sentence(error.str(), properties)}")
+    # "All brokers are down" follows from the other problems, and explains nothing.
     seen = [problem for problem in problems() if problem.name() != "_ALL_BROKERS_DOWN"]
     rejection = next(filter(is_credential_error, seen), None)
     if rejection is not None:

@@ -1,4 +1,4 @@
-"""Why Kafka cannot be reached, or does not let us in, in one sentence that names the cause."""
+"""Explains in one sentence why Kafka cannot be reached or rejects the connection."""
 
 import re
 import ssl
@@ -11,6 +11,7 @@ from connector import handshake
 from connector.text import cut
 
 _MAX_CHARS: Final = 300
+# The part of a message that differs each time, so that the log could not tell that the problem is the same.
 _TIMES: Final = re.compile(r" \(after \d+ms in state \w+\)|: now=\d+ms, exp=\d+ms")
 _SSL_BROKER: Final = re.compile(r"ssl://\[?(?P<host>[^/\s]+?)\]?:(?P<port>\d+)/")
 _HINTS: Final = (
@@ -22,20 +23,21 @@ _HINTS: Final = (
 
 
 def sentence(words: str, properties: Mapping[str, Any]) -> str:
-    """What Kafka's or librdkafka's words mean, the same each time that the same is wrong.
+    """The meaning of an error of Kafka or librdkafka; the same problem always has the same text.
 
-    It may ask a broker for its certificate, which takes some seconds at most.
+    It may ask a broker for its certificate, which takes a few seconds at most.
 
     Args:
-        words: The text of an error.
-        properties: librdkafka properties of the client that met it.
+        words: The text of the error.
+        properties: librdkafka properties of the client that got it.
     """
     broker = _SSL_BROKER.search(words)
     if broker is not None:
         trust, ours = partial(_context, properties), partial(_our_certificate, properties)
-        found = handshake.cause(words, broker["host"], broker["port"], trust=trust, ours=ours)
-        if found is not None:
-            return found
+        # librdkafka's words for a failed handshake rarely name the cause: see how it goes with Python's TLS.
+        cause = handshake.cause(words, broker["host"], broker["port"], trust=trust, ours=ours)
+        if cause is not None:
+            return cause
     text = cut(" ".join(_TIMES.sub("", words).split()), _MAX_CHARS)
     return "; ".join([text, *(hint for mark, hint in _HINTS if mark in text)])
 
@@ -48,10 +50,10 @@ def silence(properties: Mapping[str, Any]) -> str:
 
 def _context(properties: Mapping[str, Any]) -> ssl.SSLContext:
     authorities = properties.get("ssl.ca.location")
-    known: dict[str, Any] = {"cadata": properties.get("ssl.ca.pem")}
-    if authorities not in (None, "", "probe"):
-        known["capath" if Path(str(authorities)).is_dir() else "cafile"] = str(authorities)
-    context = ssl.create_default_context(**known)
+    sources: dict[str, Any] = {"cadata": properties.get("ssl.ca.pem")}
+    if authorities not in (None, "", "probe"):  # "probe" is librdkafka's word for the system's certificates
+        sources["capath" if Path(str(authorities)).is_dir() else "cafile"] = str(authorities)
+    context = ssl.create_default_context(**sources)
     context.check_hostname = properties.get("ssl.endpoint.identification.algorithm") != "none"
     return context
 

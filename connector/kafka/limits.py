@@ -1,8 +1,8 @@
-"""What each topic takes: the bytes of its largest record, and timestamps near the brokers' clocks.
+"""The limits of each topic: the size of a record, and how far its timestamp may be from the brokers' clocks.
 
-A record's timestamp is when its request was received. Kafka rejects one that is too far from its own clock, and with it
-the whole record batch. A clock that was ahead, or a message that has waited for days, can make it one that a topic
-rejects for hours, or for good; such a record gets the current time instead.
+A record's timestamp is the time at which its request was received. Kafka rejects a timestamp that is too far from its
+own clock, and with it the whole record batch. After a clock that was ahead, or for a message that has waited for days,
+it would do so for hours or for ever; such a record gets the current time instead.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -15,9 +15,9 @@ from connector.values import ProducibleRecord
 
 
 class TopicLimits(Mapping[str, int]):
-    """Topic → its ``max.message.bytes``, for the topics that have been described; and their limits of timestamps.
+    """Topic → its ``max.message.bytes``, for topics that were described; also their timestamp limits.
 
-    Only the watcher of the topics calls `record`; everyone else reads.
+    Only the watcher of the topics calls `record`; others only read.
 
     Args:
         on_restamp: Called with each record whose timestamp is replaced.
@@ -29,15 +29,15 @@ class TopicLimits(Mapping[str, int]):
         self._timestamps: dict[str, tuple[int, int]] = {}
 
     def record(self, state: TopicState) -> None:
-        """Keep what a broker says about a topic."""
+        """Store the limits of a topic."""
         self._max_bytes[state.name] = state.max_message_bytes
         self._timestamps[state.name] = state.timestamp_before_ms, state.timestamp_after_ms
 
     def restamp(self, record: ProducibleRecord) -> ProducibleRecord:
-        """A record of a batch that Kafka rejected for a timestamp: with the current time, if its own is beyond a limit.
+        """Return a record of a batch that Kafka rejected for a timestamp, with the current time if its own is at fault.
 
-        Where the limits are not known every record of the batch gets it. While the clock of this machine is wrong Kafka
-        rejects the current time too, and the record comes here again.
+        If the topic's limits are unknown, every record of the batch gets the current time. While the clock of this
+        machine is wrong, Kafka rejects the current time too, and the record comes here again.
         """
         now = now_ms()
         before, after = self._timestamps.get(record.topic, (0, 0))

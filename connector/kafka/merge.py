@@ -1,9 +1,9 @@
-"""The records of several topics in one order: per partition number, by when the connector received their messages.
+"""Merges the records of several topics per partition number, in the order in which their messages were received.
 
-A message becomes a record in each of its streams, all with the same key and so in partitions of the same number, if the
-topics have equally many. The records of one topic always keep their order. A record is given only once every other
-topic's partition of that number has one to compare with, or is known to end: Kafka is asked for its end after the
-record has arrived, because a record that was published before it may arrive after it.
+A message becomes one record in each of its streams, all with the same key. They are in partitions of the same number if
+the topics have the same number of partitions. Records of one topic always keep their order. A record is returned only
+once the partition of that number in every other topic has a record to compare with, or is known to end. Kafka is asked
+for that end after the record has arrived, because a record that was published earlier may arrive later.
 """
 
 from collections import defaultdict, deque
@@ -13,16 +13,16 @@ from typing import Final
 from connector.kafka.consumer import Partition
 from connector.kafka.reader import ConsumerRecord
 
-# Far apart, so that a partition is not paused and resumed with each record: librdkafka drops what it read ahead.
-_FULL: Final = 2_000
-_DRAINED: Final = 500
+# Far apart, so that a partition is rarely paused and resumed: each time, librdkafka drops what it has read ahead.
+_PAUSE_ABOVE_RECORDS: Final = 2_000
+_RESUME_BELOW_RECORDS: Final = 500
 
 
 class Merge:
-    """Records that wait for each other: at most some thousands of each partition.
+    """Records that wait for those of other topics, at most a few thousand per partition.
 
     Args:
-        topics: The topics; the records of one message come in the order of these.
+        topics: The topics; the records of one message come in this order.
     """
 
     def __init__(self, topics: Sequence[str]) -> None:
@@ -33,34 +33,34 @@ class Merge:
 
     @property
     def holds(self) -> bool:
-        """Whether any wait."""
+        """Whether any record waits."""
         return any(self._waiting.values())
 
     def add(self, partitions: Iterable[Partition]) -> None:
-        """Compare these partitions from now on."""
+        """Add partitions to those that are merged."""
         for partition in partitions:
             self._waiting.setdefault(partition, deque())
 
     def remove(self, partitions: Iterable[Partition]) -> None:
-        """Leave these partitions, and what waits of them."""
+        """Remove partitions, and their waiting records."""
         for partition in partitions:
             self._waiting.pop(partition, None)
             self._ends.pop(partition, None)
             self._paused.discard(partition)
 
     def put(self, record: ConsumerRecord) -> None:
-        """Take a record."""
+        """Add a fetched record."""
         partition = (record.topic, record.partition)
         if partition in self._waiting:
             self._waiting[partition].append(record)
             self._ends.pop(partition, None)
 
     def end(self, partition: Partition, offset: int) -> None:
-        """Reading has come to the end of a partition, which was before this offset."""
+        """Record that reading has reached the end of a partition, at this offset."""
         self._ends[partition] = offset
 
     def ready(self, ends_at: Callable[[Partition], int]) -> Iterator[ConsumerRecord]:
-        """The records that no record still to come can precede, in their order.
+        """Yield, in order, the waiting records that no later record can precede.
 
         Args:
             ends_at: Asks Kafka for the offset at which a partition ends now.
@@ -73,9 +73,10 @@ class Merge:
                 yield from self._ready_of(peers, ends_at)
 
     def flow(self) -> tuple[set[Partition], set[Partition]]:
-        """The partitions to pause, since much of them waits, and those to resume."""
-        full = {partition for partition, records in self._waiting.items() if len(records) >= _FULL} - self._paused
-        drained = {partition for partition in self._paused if len(self._waiting[partition]) <= _DRAINED}
+        """The partitions to pause, because many of their records wait, and those to resume."""
+        counts = {partition: len(records) for partition, records in self._waiting.items()}
+        full = {partition for partition, count in counts.items() if count >= _PAUSE_ABOVE_RECORDS} - self._paused
+        drained = {partition for partition in self._paused if counts[partition] <= _RESUME_BELOW_RECORDS}
         self._paused = (self._paused | full) - drained
         return full, drained
 
@@ -84,6 +85,7 @@ class Merge:
         if not all(self._is_at_end(partition, ends_at) for partition in empty):
             return
         waiting = [partition for partition in peers if partition not in empty]
+        # Up to the first partition that runs empty: its next record may precede those of the others.
         while all(self._waiting[partition] for partition in waiting):
             first = min(waiting, key=lambda partition: _moment(self._waiting[partition][0]))
             yield self._waiting[first].popleft()
@@ -93,7 +95,8 @@ class Merge:
 
 
 def _moment(record: ConsumerRecord) -> str:
-    """When a record's message was received: its ``ingestId``, which begins with that; a tombstone comes after it."""
+    """The sort key of a record: its ``ingestId``, which begins with the time of receipt."""
     if isinstance(record.value, dict) and "ingestId" in record.value:
         return str(record.value["ingestId"])
+    # A tombstone has no id: its timestamp in the form of one, and `~`, which sorts it after ids of that millisecond.
     return f"{record.timestamp >> 16:08x}-{record.timestamp & 0xFFFF:04x}-~"

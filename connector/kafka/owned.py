@@ -1,4 +1,4 @@
-"""The partitions that a consumer reads, the offset that it has reached in each, and the records that it has fetched."""
+"""The partitions that a consumer owns, the offset that it has reached in each, and the records that it has fetched."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -9,10 +9,10 @@ from connector.kafka.reader import ConsumerRecord
 
 
 class OwnedPartitions:
-    """Partitions, and the records of them that were fetched and not returned yet.
+    """Owned partitions, and their records that were fetched and not returned yet.
 
     Args:
-        topics: The topics; the records of several are put in one order, see `Merge`.
+        topics: The topics; records of several topics are merged into one order, see `Merge`.
     """
 
     def __init__(self, topics: Sequence[str]) -> None:
@@ -27,7 +27,7 @@ class OwnedPartitions:
 
     @property
     def all(self) -> list[Partition]:
-        """The partitions, sorted."""
+        """The owned partitions, sorted."""
         return sorted(self._partitions)
 
     @property
@@ -51,7 +51,7 @@ class OwnedPartitions:
         return bool(self._ready)
 
     def add(self, partitions: Iterable[Partition]) -> None:
-        """Own these partitions, too."""
+        """Add partitions to the owned ones."""
         partitions = set(partitions)
         self._partitions |= partitions
         if self._merge is not None:
@@ -62,7 +62,7 @@ class OwnedPartitions:
         partitions = set(partitions)
         self._partitions -= partitions
         for partition in partitions:
-            self._next.pop(partition, None)
+            self._next.pop(partition, None)  # another member may move the group's offset before we own it again
         self._ready = deque(record for record in self._ready if (record.topic, record.partition) not in partitions)
         if self._merge is not None:
             self._merge.remove(partitions)
@@ -79,19 +79,19 @@ class OwnedPartitions:
             self._merge.put(record)
 
     def end(self, partition: Partition, offset: int) -> None:
-        """Reading has reached the end of a partition, at this offset."""
+        """Record that reading has reached the end of a partition, at this offset."""
         remove_if_at_end(self._unread, partition, offset)
         if self._merge is not None:
             self._merge.end(partition, offset)
 
     def merge(self, ends_at: Callable[[Partition], int]) -> tuple[set[Partition], set[Partition]]:
-        """Order the fetched records of several topics, as far as no record still to come can precede them.
+        """Make ready, in order, those fetched records of several topics that no later record can precede.
 
         Args:
             ends_at: Asks Kafka for the offset at which a partition ends now.
 
         Returns:
-            The partitions to pause, because many of their records wait for those of other topics, and those to resume.
+            The partitions to pause, because many of their records wait for other topics, and those to resume.
         """
         if self._merge is None:
             return set(), set()
@@ -99,11 +99,11 @@ class OwnedPartitions:
         return self._merge.flow()
 
     def pop(self) -> ConsumerRecord:
-        """Return the next record."""
+        """Return the next record, and note the offset behind it."""
         record = self._ready.popleft()
         self._next[record.topic, record.partition] = record.offset + 1
         return record
 
     def next_offset(self, partition: Partition) -> int | None:
-        """The offset behind the last record that was returned; None before the first."""
+        """The offset behind the last returned record of a partition; None before the first."""
         return self._next.get(partition)

@@ -1,4 +1,4 @@
-"""Where a key lies: the partitioner of the connector's producer, which is that of Java clients."""
+"""Finds the partition of a key, as the connector's producer and Java clients choose it."""
 
 from typing import Final
 
@@ -8,19 +8,19 @@ _WORD: Final = 0xFFFFFFFF
 
 
 def partition_of(key: bytes, partitions: int) -> int:
-    """The partition of a key in a topic of so many partitions, as ``murmur2_random`` chooses it."""
+    """The partition of a key in a topic with this many partitions, as ``murmur2_random`` chooses it."""
     return (murmur2(key) & 0x7FFFFFFF) % partitions
 
 
 def murmur2(key: bytes) -> int:
     """Kafka's ``Utils.murmur2`` as an unsigned number."""
     state = (_SEED ^ len(key)) & _WORD
-    whole = len(key) - len(key) % 4
-    for at in range(0, whole, 4):
+    tail = len(key) - len(key) % 4
+    for at in range(0, tail, 4):
         word = int.from_bytes(key[at : at + 4], "little") * _FACTOR & _WORD
         word = (word ^ word >> 24) * _FACTOR & _WORD
         state = (state * _FACTOR & _WORD) ^ word
-    if key[whole:]:
-        state = (state ^ int.from_bytes(key[whole:], "little")) * _FACTOR & _WORD
+    if key[tail:]:
+        state = (state ^ int.from_bytes(key[tail:], "little")) * _FACTOR & _WORD
     state = (state ^ state >> 13) * _FACTOR & _WORD
     return state ^ state >> 15

@@ -1,11 +1,11 @@
-"""Publish encoded records until they are reported: the one module that knows librdkafka and its threads.
+"""Publishes encoded records and reports what became of them: the only module that knows librdkafka's producer threads.
 
-A :class:`KafkaPublisher` owns a producer and a thread that polls it. Callers live on the event loop: they hand over the
-records of one message and are called back there, once, when every record has a delivery report. The poll thread lets
-reports gather for a moment and only queues them; they cross to the event loop together, with one wake-up, and are
-dispatched there. librdkafka keeps no promise of order across a fatal error, so the producer is rebuilt after one:
-purge, report what was in it as failed, start a new generation, ignore the old one. It is rebuilt on demand too: a
-client that got metadata without any broker may never connect again (see `KafkaPublisher.request_rebuild`).
+A :class:`KafkaPublisher` owns a producer and a thread that polls it. Callers live on the event loop: they pass the
+records of one message and are called back there, once, when every record has a delivery report. The poll thread
+collects reports for a moment and queues them; they cross to the event loop together, with one wake-up, and are
+dispatched there. librdkafka does not guarantee order across a fatal error, so the producer is rebuilt after one: purge
+it, report its records as failed, start a new generation, ignore the old one. It is rebuilt on demand too: a client that
+got metadata without any broker may never connect again (see `KafkaPublisher.request_rebuild`).
 """
 
 import asyncio
@@ -29,15 +29,15 @@ from connector.kafka.errors import MISSING_TOPIC
 from connector.values import ProducibleRecord
 
 QUEUE_KIBIBYTES: Final = 64 * 1024
-"""Bound of librdkafka's queue; what does not fit waits in the journal."""
+"""Limit of librdkafka's queue; what does not fit waits in the journal."""
 
 MAX_RECORD_BYTES: Final = 16 * 1024 * 1024
-"""librdkafka's own limit stands out of the way: the topic's ``max.message.bytes`` is the one that counts."""
+"""librdkafka's own limit, high enough that only the topic's ``max.message.bytes`` matters."""
 
 _POLL_SECONDS: Final = 0.1
 _GATHER_SECONDS: Final = 0.001
-"""How long reports gather: each visit of the poll thread interrupts the event loop, however little it finds."""
-# Purged records are reported by poll; this long bounds the wait should librdkafka not report one.
+"""How long reports are collected: each run of the poll thread interrupts the event loop, even for a single report."""
+# Purged records are reported by `poll`; this limits the wait in case librdkafka does not report one.
 _PURGE_SECONDS: Final = 10.0
 _DRAIN_SECONDS: Final = 5.0
 _FIRST_BACKOFF_SECONDS: Final = 0.05
@@ -52,9 +52,9 @@ class FailureKind(Enum):
     """What a failed delivery means for the record."""
 
     UNCERTAIN = "uncertain"
-    """It may be in Kafka or not: publish it again."""
+    """The record may or may not be in Kafka: publish it again."""
     REJECTED_BY_BROKER = "rejected"
-    """Its record batch was rejected for a record's own sake: final only for a record that was sent alone."""
+    """Its record batch was rejected because of a record in it: final only for a record that was sent alone."""
     TIMESTAMP = "timestamp"
     """Its record batch was rejected because a record's timestamp is too far from the brokers' clocks."""
 
@@ -66,7 +66,7 @@ class Failure:
     Attributes:
         kind: What it means for the record.
         name: librdkafka's name of the error, such as ``TOPIC_AUTHORIZATION_FAILED``.
-        detail: Its sentence.
+        detail: librdkafka's description of the error.
     """
 
     kind: FailureKind
@@ -75,17 +75,18 @@ class Failure:
 
     @property
     def is_of_topic(self) -> bool:
-        """Whether it says something of the topic, or of what may go there, and not of a connection or a producer."""
+        """Whether the failure concerns the topic or its records, rather than a connection or the producer."""
+        # librdkafka's own errors, of connections and clients, start with an underscore; the broker's do not.
         return not self.name.startswith("_") or self.is_of_missing_topic
 
     @property
     def is_of_missing_topic(self) -> bool:
-        """Whether the topic, or the partition, is not there."""
+        """Whether the topic or the partition does not exist."""
         return self.name in MISSING_TOPIC
 
 
 Failures = tuple[Failure | None, ...]
-"""One entry a record, in the order in which they were handed over: None where it is published."""
+"""One entry per record, in the order in which they were passed; None for a published record."""
 
 
 class Publisher(Protocol):
@@ -96,21 +97,21 @@ class Publisher(Protocol):
         """Whether records are taken now."""
 
     def publish(self, records: Sequence[ProducibleRecord], report: Callable[[Failures], None]) -> None:
-        """Produce the records; ``report`` is called later, once, on the event loop. Never blocks, never raises."""
+        """Produce the records; ``report`` is called later, once, on the event loop. Never blocks or raises."""
 
     async def start(self) -> None:
-        """Take records from now on."""
+        """Start to take records."""
 
     async def stop(self, deadline_seconds: float) -> None:
-        """Flush until the deadline, then report what is left as failed."""
+        """Flush until the deadline, then report the remaining records as failed."""
 
 
 _UNREPORTED: Final = Failure(FailureKind.UNCERTAIN, "_UNREPORTED", "no delivery report has come")
-"""In place of what will be reported of a record: None would say that it is published."""
+"""Placeholder for a record without a report: None would mean that it is published."""
 
 
 class _PendingMessage:
-    """One message on its way: its records and what was reported of them; the event loop's alone."""
+    """A message in flight: its records and their reports; only the event loop touches it."""
 
     __slots__ = ("failures", "generation", "is_reported", "missing", "records", "report")
 
@@ -126,7 +127,7 @@ class _PendingMessage:
 
 
 class _DeliveryCallback:
-    """One record on its way: what the poll thread is called back with, and all that it touches."""
+    """The delivery callback of one record; the poll thread, which calls it, touches nothing else."""
 
     __slots__ = ("_index", "_pending", "_take")
 
@@ -138,7 +139,7 @@ class _DeliveryCallback:
         self._take = take
 
     def __call__(self, error: KafkaError | None, message: Message) -> None:
-        """Librdkafka's delivery report."""
+        """Take librdkafka's delivery report."""
         self._take(self._pending, self._index, _failure(error, message))
 
 
@@ -147,8 +148,8 @@ class _RebuildRequest:
     """Why the producer has to be rebuilt.
 
     Attributes:
-        reason: For the log.
-        is_planned: It is for new properties, and no error.
+        reason: The reason for the log.
+        is_planned: Whether the rebuild is for new properties, and not for an error.
     """
 
     reason: str
@@ -159,12 +160,12 @@ class KafkaPublisher:
     """Publishes with librdkafka; see the module's docstring.
 
     Args:
-        properties: librdkafka properties over :func:`producer_properties`.
-        on_rebuild: Called on the event loop after each producer that was rebuilt for an error, not for new properties.
+        properties: librdkafka properties, from :func:`producer_properties`.
+        on_rebuild: Called on the event loop after the producer was rebuilt for an error, not for new properties.
 
     Attributes:
         generation: How many producers came before the current one. Each message has the generation of the producer
-            that was given its records, so that the end of a generation fails its messages and no later ones.
+            that got its records, so that the end of a generation fails its messages and no later ones.
     """
 
     def __init__(self, properties: Mapping[str, Any], *, on_rebuild: Callable[[], None] = lambda: None) -> None:
@@ -180,7 +181,7 @@ class KafkaPublisher:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._in_flight: set[_PendingMessage] = set()
         self._outgoing: list[_PendingMessage] = []
-        # Without a lock: appending on one side and taking from the other is atomic.
+        # Without a lock: `append` and `popleft` of a deque are atomic.
         self._reports: deque[tuple[_PendingMessage, int, Failure | None]] = deque()
         self._is_woken = False
         self._failed_rebuilds = 0
@@ -195,7 +196,7 @@ class KafkaPublisher:
 
     @property
     def is_alive(self) -> bool:
-        """Whether its thread lives; without it no report comes."""
+        """Whether the poll thread is alive; without it no report comes."""
         return self._thread.is_alive()
 
     @property
@@ -207,22 +208,23 @@ class KafkaPublisher:
     def request_rebuild(self) -> None:
         """Rebuild a producer that does not connect though brokers can be reached.
 
-        librdkafka forgets its brokers when one that was fenced a moment ago reports none (librdkafka#5301). Such a
-        producer has no connection, so nothing of it is under way that could arrive behind what is published again.
+        librdkafka forgets its brokers when one that was just fenced reports none (librdkafka#5301). Such a producer has
+        no connection, so none of its requests can arrive behind records that are published again.
         """
         self._unconnected_since = None
         with self._lock:
             self._rebuild_request = _RebuildRequest("no connection to any broker, though they can be reached")
 
     def replace_properties(self, properties: Mapping[str, Any]) -> None:
-        """Rebuild the producer with other properties, such as new credentials, once what it holds is reported.
+        """Rebuild the producer with other properties, such as new credentials, once its records are reported.
 
-        What is not reported within a while is purged and published again, as after a fatal error.
+        Records without a report after a few seconds are purged and published again, as after a fatal error.
         """
-        with self._lock:  # a rebuild that has read the old ones is over, and this one comes after it
+        # The lock orders this behind a rebuild that reads the old properties, so that another rebuild follows it.
+        with self._lock:
             self._properties = properties
             self._drain_seconds = _DRAIN_SECONDS
-            if self._rebuild_request is None:  # one after an error stays what it is, and is counted
+            if self._rebuild_request is None:  # a pending rebuild after an error is kept, because it is counted
                 self._rebuild_request = _RebuildRequest("its properties have changed", is_planned=True)
 
     async def start(self) -> None:
@@ -238,8 +240,8 @@ class KafkaPublisher:
     def publish(self, records: Sequence[ProducibleRecord], report: Callable[[Failures], None]) -> None:
         """Produce the records of one message; see :class:`Publisher`.
 
-        What one iteration of the event loop publishes is produced together at its end: librdkafka's thread, which each
-        record would wake, wakes once.
+        All records of one iteration of the event loop are produced together at its end: librdkafka's thread then wakes
+        once, and not for each record.
         """
         assert self._loop is not None, "publish comes after start"  # noqa: S101 - for the type checker
         pending = _PendingMessage(records, self.generation, report)
@@ -252,8 +254,8 @@ class KafkaPublisher:
         self._outgoing.append(pending)
 
     async def stop(self, deadline_seconds: float) -> None:
-        """Flush, then end the poll thread and report what is left as failed."""
-        self._produce_outgoing()  # the last iteration's records are still to be flushed
+        """Flush, then end the poll thread and report the remaining records as failed."""
+        self._produce_outgoing()  # records of this iteration are not produced yet
         self._stopping = True
         self._stop_requested.set()
         if self._producer is not None:
@@ -312,9 +314,9 @@ class KafkaPublisher:
             self._loop.call_soon_threadsafe(self._dispatch_reports)
 
     def _dispatch_reports(self) -> None:
-        """On the event loop: note what was reported since the last wake-up; report messages that are complete."""
-        self._is_woken = False  # before the first look: whoever notes something down from here on wakes us again
-        # Only what is there now: reports that come meanwhile wake the loop again, which has other work in between.
+        """On the event loop: record the reports since the last wake-up, and report complete messages."""
+        self._is_woken = False  # before the queue is read: a report that is queued from here on wakes us again
+        # Only the reports that are there now: later ones wake the loop again, which can do other work in between.
         for _ in range(len(self._reports)):
             pending, index, failure = self._reports.popleft()
             if pending.is_reported:
@@ -331,7 +333,7 @@ class KafkaPublisher:
         self._in_flight.discard(pending)
         try:
             pending.report(tuple(pending.failures))
-        except Exception:  # noqa: BLE001 - one raising caller must not keep the others from their reports
+        except Exception:  # noqa: BLE001 - a caller that raises must not keep the others from their reports
             _LOG.exception("a report could not be taken")
 
     def _poll(self) -> None:
@@ -353,16 +355,16 @@ class KafkaPublisher:
             time.sleep(_GATHER_SECONDS)
 
     def _poll_once(self, producer: Producer) -> None:
-        """Serve callbacks; a fatal error surfaces here as well as in the error callback."""
+        """Serve callbacks; a fatal error may be raised here, and not only reach the error callback."""
         try:
             producer.poll(_POLL_SECONDS)
         except KafkaException as exception:
             self._client_error(exception.args[0])
 
     def _rebuild(self, producer: Producer, request: _RebuildRequest) -> None:
-        """On the poll thread: drain and purge the producer, report what is left as uncertain, back off, build the next.
+        """On the poll thread: drain and purge the producer, report the rest as uncertain, back off, build the next one.
 
-        `is_open` is False all the while.
+        `is_open` is False during all of this.
         """
         if request.is_planned:
             _LOG.info("rebuilding the producer with other properties", reason=request.reason)
@@ -370,7 +372,7 @@ class KafkaPublisher:
             _LOG.error("rebuilding the producer", reason=request.reason)
         self._poll_until_empty(producer, self._drain_seconds)
         self._drain_seconds = 0.0
-        with self._lock:  # who is publishing finishes first; who comes later sees that it is being rebuilt
+        with self._lock:  # a running `_produce_outgoing` finishes first; a later one sees that a rebuild is requested
             producer.purge()
         self._poll_until_empty(producer, _PURGE_SECONDS)
         purged = Failure(FailureKind.UNCERTAIN, "_PURGED", "the producer was rebuilt")
@@ -380,7 +382,7 @@ class KafkaPublisher:
             return
         with self._lock:
             self._producer = self._build()
-            # Read again: a fatal error may have come while the old producer was drained, and has to be counted.
+            # Read again: a fatal error may have come while the old producer was drained, and must be counted.
             request, self._rebuild_request = self._rebuild_request or request, None
             self.generation += 1
         if not request.is_planned:
@@ -391,7 +393,7 @@ class KafkaPublisher:
             self._loop.call_soon_threadsafe(act)
 
     def _back_off(self) -> None:
-        """Before a new producer: longer each time that the one before has published nothing."""
+        """Wait before building a new producer: longer after each one that has published nothing."""
         seconds = supervision.back_off_seconds(self._failed_rebuilds, _FIRST_BACKOFF_SECONDS, _MAX_BACKOFF_SECONDS)
         self._stop_requested.wait(seconds)
         self._failed_rebuilds += 1
@@ -402,7 +404,7 @@ class KafkaPublisher:
             self._poll_once(producer)
 
     def _flush(self, seconds: float) -> None:
-        with self._lock:  # from here on nothing is produced into what is being flushed
+        with self._lock:  # from here on nothing is produced into the producer that is being flushed
             producer, self._producer = self._producer, None
         if producer is None:
             return
@@ -411,14 +413,14 @@ class KafkaPublisher:
         self._poll_until_empty(producer, 1.0)
 
     def _fail_generation(self, generation: int, failure: Failure) -> None:
-        """On the event loop: report what is left of a generation and those before it as failed.
+        """On the event loop: report the remaining messages of a generation, and of earlier ones, as failed.
 
-        Only records without a report fail. What a broker has acknowledged with an offset is in Kafka, whatever became
-        of its producer since, and publishing it again would make a duplicate.
+        Only records without a report fail. A record that a broker has acknowledged with an offset is in Kafka, whatever
+        happened to its producer since, and publishing it again would make a duplicate.
         """
         self._dispatch_reports()  # the last reports of this generation come before its end
         for pending in [message for message in self._in_flight if message.generation <= generation]:
-            pending.failures = [failure if known is _UNREPORTED else known for known in pending.failures]
+            pending.failures = [failure if entry is _UNREPORTED else entry for entry in pending.failures]
             self._finish(pending)
 
     def _client_error(self, error: KafkaError) -> None:
@@ -426,16 +428,16 @@ class KafkaPublisher:
         _LOG.warning("kafka client", error=error.name(), detail=error.str())
 
     def _rebuild_if_fatal(self, error: KafkaError) -> None:
-        """Have the producer rebuilt, if the error is fatal."""
+        """Request a rebuild of the producer if the error is fatal."""
         if error.fatal() or error.code() == KafkaError._FATAL:
             with self._lock:
                 self._rebuild_request = _RebuildRequest(f"fatal error of librdkafka: {error}")
 
 
 def producer_properties(bootstrap_servers: str, overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """The producer's librdkafka properties: idempotent, acknowledged by all, as Java clients partition.
+    """The producer's librdkafka properties: idempotent, acknowledged by all replicas, partitioned as by Java clients.
 
-    ``message.timeout.ms=0``: a record is never given up by the clock; what waits too long is in the journal as well.
+    With ``message.timeout.ms=0`` no record expires; a message that waits too long is in the journal as well.
     """
     return {
         "bootstrap.servers": bootstrap_servers,
@@ -452,19 +454,19 @@ def producer_properties(bootstrap_servers: str, overrides: Mapping[str, Any]) ->
         "request.timeout.ms": 10_000,
         "socket.timeout.ms": 15_000,
         "socket.keepalive.enable": True,
-        "reconnect.backoff.max.ms": 2_000,  # by default 10 s, in which a broker that is back would go unnoticed
-        "topic.metadata.refresh.interval.ms": 60_000,  # by default 5 minutes, in which new partitions get no record
+        "reconnect.backoff.max.ms": 2_000,  # default 10 s, in which a broker that is back goes unnoticed
+        "topic.metadata.refresh.interval.ms": 60_000,  # default 5 minutes without records in new partitions
         "statistics.interval.ms": 5_000,  # `unconnected_seconds` comes from them
         **overrides,
     }
 
 
 def _failure(error: KafkaError | None, message: Message) -> Failure | None:
-    """What a delivery report says; None only if a broker has reported the record's offset.
+    """The failure in a delivery report; None only if a broker has reported the record's offset.
 
     When an earlier request failed and a later one succeeded, librdkafka concludes that the earlier one was persisted
-    too and reports its records as delivered, without an offset. On a partition without a trace of the producer (a new
-    topic, deleted records) the broker takes any sequence number, and the earlier records are not there.
+    too, and reports its records as delivered, without an offset. But on a partition that does not know the producer (a
+    new topic, deleted records) the broker accepts any sequence number, and the earlier records are missing.
     """
     if error is not None:
         return _failed(error)

@@ -1,4 +1,4 @@
-"""Records read back from a topic and decoded; nothing is left behind."""
+"""Reads records back from a topic and decodes them; it commits nothing and leaves no group behind."""
 
 import asyncio
 import time
@@ -28,7 +28,7 @@ from connector.message.encoding import decode
 from connector.message.routes import DEAD_LETTERS
 from connector.message.schemas import Schema
 
-_READERS: Final = 2  # threads are few, and the connector's own work needs them
+_MAX_READERS: Final = 2  # each occupies one of the few threads that the connector's own work needs
 _BULK_READ_AHEAD: Final = {
     "queued.max.messages.kbytes": 64 * 1024,
     "queued.min.messages": 1_000_000,
@@ -36,11 +36,10 @@ _BULK_READ_AHEAD: Final = {
     "fetch.message.max.bytes": 4 * 1024 * 1024,
     "fetch.wait.max.ms": 50,
 }
-"""What librdkafka reads ahead where all of a topic is read at once."""
+"""librdkafka's read-ahead when a whole topic is read."""
 
 BATCH: Final = 2_000
-"""Most records that one batch of a whole topic holds."""
-
+"""Maximum records in a batch of `TopicReader.batches`."""
 
 _ATTEMPT: Final = "read the topic {}"
 _ACL: Final = "Describe and Read on Topic"
@@ -48,18 +47,18 @@ _ACL: Final = "Describe and Read on Topic"
 
 @dataclass(frozen=True, slots=True)
 class ConsumerRecord:
-    """One record as it was read.
+    """A record as it was read.
 
     Attributes:
         stream: The stream's name.
-        topic: Where it lies, with partition and offset.
-        partition: The partition's number.
-        offset: The record's offset in it.
+        topic: The record's topic.
+        partition: The number of its partition.
+        offset: Its offset in the partition.
         key: The instance's id, or None (a dead letter whose instance was not readable).
         timestamp: Epoch milliseconds.
-        headers: Kafka headers as text; of equal names the last one.
-        value: The fields of the record; the bytes themselves of a dead letter, or where no schema reads them; None for
-            a tombstone.
+        headers: Kafka headers as text; the last one if a name comes twice.
+        value: The fields of the record; the raw bytes of a dead letter or of a value that no schema reads; None for a
+            tombstone.
     """
 
     stream: str
@@ -73,7 +72,7 @@ class ConsumerRecord:
 
 
 class OffsetRange(NamedTuple):
-    """A part of a partition: from the offset ``first`` to before the offset ``end``."""
+    """A part of a partition: from the offset ``first`` up to, but excluding, ``end``."""
 
     partition: int
     first: int
@@ -81,17 +80,17 @@ class OffsetRange(NamedTuple):
 
 
 class Readers:
-    """A bound on how many read topics at the same time, each in a thread."""
+    """Limits how many requests read topics at the same time, each in a thread."""
 
     def __init__(self) -> None:
-        self._slots = asyncio.Semaphore(_READERS)
+        self._slots = asyncio.Semaphore(_MAX_READERS)
 
     @asynccontextmanager
     async def slot(self) -> AsyncIterator[None]:
-        """One of the slots.
+        """Hold one of the slots.
 
         Raises:
-            Unavailable: None became free within :data:`REACH_SECONDS`.
+            Unavailable: No slot became free within :data:`REACH_SECONDS`.
         """
         try:
             await asyncio.wait_for(self._slots.acquire(), REACH_SECONDS)
@@ -119,31 +118,31 @@ def read_records(
     is_stopped: Callable[[], bool] = lambda: False,
     on_missing: Callable[[str], None] = lambda _topic: None,
 ) -> Iterator[ConsumerRecord]:
-    """The records of a stream's topic as they come; those of one partition are in their order.
+    """Yield the records of a stream's topic as they come; those of one partition are in order.
 
-    All partitions are read, also for one key: where it lies depends on how many partitions there were. Partitions that
-    are added meanwhile are not read.
+    All partitions are read, even for a single key, whose partition depends on how many there were when it was written.
+    Partitions that are added during the read are not read.
 
     Args:
         bootstrap_servers: Brokers as ``host:port``, comma-separated.
-        properties: librdkafka properties as `Settings.load` has checked them; those of producers do no harm.
+        properties: librdkafka properties that `Settings.load` has checked; properties of producers do no harm.
         stream: The stream's name.
-        topic: Its topic, as `Routes.topic` names it.
+        topic: The stream's topic, as `Routes.topic` names it.
         by_id: Returns the registry's schema of an id; None without a registry.
         from_beginning: Start with the oldest record, not with the next one. A topic that appears later is always read
             from its beginning.
-        back: Start so many records before the next one of each partition.
-        since: Start with the first record of this time or later, in epoch milliseconds; wins over the two before.
+        back: Start this many records before the next one of each partition.
+        since: Start with the first record of this time or later, in epoch milliseconds; overrides the two before.
         until_end: End where every partition ended when reading began, or later; a missing topic ends at once.
-        key: Only records of this instance.
-        idle_seconds: End after this long without a record; None means never.
-        is_stopped: Asked while no record comes; end once it says yes.
-        on_missing: Called once with the topic's name where it does not exist yet; it is waited for.
+        key: Return only records of this instance.
+        idle_seconds: End after this many seconds without a record; None means never.
+        is_stopped: Called while no record comes; reading ends once it returns True.
+        on_missing: Called once with the topic's name if it does not exist yet; reading waits for it.
 
     Raises:
-        OutsideUnreachable: Kafka does not say within :data:`REACH_SECONDS` what the topic looks like; with
-            ``until_end`` also: no record comes for that long. Otherwise it waits for the brokers.
-        ConfigurationError: Kafka rejects the credentials, or the user lacks a right (ACL).
+        OutsideUnreachable: Kafka does not describe the topic within :data:`REACH_SECONDS`, or, with ``until_end``, no
+            record comes for that time. Without ``until_end``, reading waits for the brokers.
+        ConfigurationError: Kafka rejects the credentials, or an ACL is missing.
     """
     ends: dict[str, Any] = {"idle_seconds": idle_seconds, "is_stopped": is_stopped}
     with closing(TopicReader(bootstrap_servers, properties, topic, **ends)) as reader:
@@ -168,33 +167,34 @@ def record_at(
     offset: int,
     by_id: Callable[[int], Schema] | None = None,
 ) -> ConsumerRecord | None:
-    """The record at one offset of a partition; None where there is none, or none any more.
+    """The record at an offset of a partition; None if there is none, or it was deleted.
 
     Raises:
         OutsideUnreachable: Kafka does not answer within :data:`REACH_SECONDS`.
-        ConfigurationError: Kafka rejects the credentials, or the user lacks a right (ACL).
+        ConfigurationError: Kafka rejects the credentials, or an ACL is missing.
     """
     with closing(TopicReader(bootstrap_servers, properties, topic)) as reader:
         if partition not in reader.partitions():
             return None
         reader.assign_at(partition, offset)
         message = next(reader.messages(until_end=True), None)
+    # If the offset no longer exists, reading continues with another one that does.
     return decode_record(stream, topic, message, by_id) if message is not None and message.offset() == offset else None
 
 
 class TopicReader:
-    """A consumer of one topic, without a group. Blocking: it belongs to one thread.
+    """A consumer of one topic, without a group. Blocking; use it from one thread.
 
-    `Subscription` polls in a loop of its own: the group assigns its partitions and it merges topics, whereas this one
-    ends at offsets that it has asked for, and returns plain messages.
+    `Subscription` has a loop of its own, because a group assigns its partitions and it merges topics. This class ends
+    at offsets that it has asked for, and returns undecoded messages.
 
     Args:
         bootstrap_servers: Brokers as ``host:port``, comma-separated.
         properties: librdkafka properties.
         topic: The topic.
-        idle_seconds: Reading ends after this long without a record; None means never.
-        is_stopped: Asked a few times a second; reading ends once it says yes.
-        is_bulk: Read ahead as much as 64 MiB, for :meth:`batches`.
+        idle_seconds: Reading ends after this many seconds without a record; None means never.
+        is_stopped: Called a few times a second; reading ends once it returns True.
+        is_bulk: Read ahead up to 64 MiB, for :meth:`batches`.
     """
 
     def __init__(
@@ -228,23 +228,23 @@ class TopicReader:
         self._since = time.monotonic()
 
     def partitions(self) -> list[int]:
-        """The topic's partitions, none where it does not exist."""
+        """The numbers of the topic's partitions; empty if it does not exist."""
         with translated(_ATTEMPT.format(self._topic), acl=_ACL, problems=self._problems.recent):
             return partitions_of(self._consumer, self._topic, self._deadline)
 
     def await_topic(self) -> None:
-        """Until the topic exists, or reading is over."""
+        """Wait until the topic exists, or reading is over."""
         while not self._is_over and not self.partitions():
             time.sleep(RETRY_SECONDS)
             self._deadline.restart()
 
     def assign(self, *, from_beginning: bool, back: int, since: int | None = None) -> None:
-        """Read every partition from a time on (epoch milliseconds), else from its first record, else from its end.
+        """Read every partition from a time, from its first record, or from near its end.
 
         Args:
             from_beginning: Start with the first record.
-            back: Start so many records before the end.
-            since: Start with the first record of this time or later; wins over the two others.
+            back: Start this many records before the end.
+            since: Start with the first record of this time (epoch milliseconds) or later; overrides the two others.
         """
         numbers = self.partitions()
         if since is not None:
@@ -253,26 +253,28 @@ class TopicReader:
             offsets = [OFFSET_BEGINNING] * len(numbers)
         else:
             offsets = [max(end - back, 0) for end in self._offsets_at(numbers, OFFSET_END)]
-        self._assigned = [TopicPartition(self._topic, *each) for each in zip(numbers, offsets, strict=True)]
+        self._assigned = [
+            TopicPartition(self._topic, number, offset) for number, offset in zip(numbers, offsets, strict=True)
+        ]
 
     def assign_at(self, partition: int, offset: int) -> None:
-        """Read one partition from one offset on."""
+        """Read one partition from this offset."""
         self._assigned = [TopicPartition(self._topic, partition, offset)]
 
     def offset_ranges(self, numbers: Iterable[int], since: int | None = None) -> list[OffsetRange]:
-        """What there is now in some partitions.
+        """The offsets that exist now in some partitions.
 
         Args:
             numbers: The partitions.
-            since: Leave out what lies before the first record of this time or later, in epoch milliseconds.
+            since: Begin with the first record of this time or later, in epoch milliseconds.
         """
         numbers = list(numbers)
         firsts = self._offsets_at(numbers, OFFSET_BEGINNING if since is None else since)
         ends = self._offsets_at(numbers, OFFSET_END)
-        return [OffsetRange(*each) for each in zip(numbers, firsts, ends, strict=True)]
+        return [OffsetRange(*bounds) for bounds in zip(numbers, firsts, ends, strict=True)]
 
     def batches(self, ranges: Iterable[OffsetRange]) -> Iterator[list[Message]]:
-        """All records of some ranges, in batches of at most :data:`BATCH`; an empty one where none came in time."""
+        """Yield all records of some ranges, in batches of at most :data:`BATCH`; an empty one if none came in time."""
         ends = {part.partition: part.end for part in ranges if part.first < part.end}
         starts = [TopicPartition(self._topic, part.partition, part.first) for part in ranges if part.partition in ends]
         if starts:
@@ -280,9 +282,9 @@ class TopicReader:
         self._deadline.restart()
         while ends and not self._is_over:
             with translated(_ATTEMPT.format(self._topic), acl=_ACL, problems=self._problems.recent):
-                came = self._consumer.consume(BATCH, POLL_SECONDS)
-                batch = [message for message in came if self._is_record(message, ends)]
-                if came:
+                messages = self._consumer.consume(BATCH, POLL_SECONDS)
+                batch = [message for message in messages if self._is_record(message, ends)]
+                if messages:
                     self._deadline.restart()
                 elif self._deadline.is_over:
                     raise timed_out()
@@ -290,7 +292,7 @@ class TopicReader:
             self._deadline.restart()  # the caller may have taken its time
 
     def _is_record(self, message: Message, ends: dict[int, int]) -> bool:
-        """Whether it is a record within the ends; those that are reached are taken out of them, and not read on."""
+        """Whether a message is a record before the end of its partition; stops reading partitions at their end."""
         kind, number = polled(message), cast("int", message.partition())
         if kind is Polled.NOTHING or number not in ends:
             return False
@@ -305,13 +307,13 @@ class TopicReader:
         return is_within
 
     def messages(self, *, until_end: bool) -> Iterator[Message]:
-        """Records as they come, until reading is over."""
+        """Yield records as they come, until reading is over."""
         unread: dict[Partition, int] = {}
         if until_end:
-            numbers = [each.partition for each in self._assigned]
+            numbers = [position.partition for position in self._assigned]
             ends = self._offsets_at(numbers, OFFSET_END)
             unread = {(self._topic, number): end for number, end in zip(numbers, ends, strict=True)}
-        self._consumer.assign(self._assigned)  # not before: the question would wait behind a fetch
+        self._consumer.assign(self._assigned)  # not before: the request for the ends would wait behind a fetch
         self._deadline.restart()
         while not self._is_over and (unread or not until_end):
             with translated(_ATTEMPT.format(self._topic), acl=_ACL, problems=self._problems.recent):
@@ -331,7 +333,7 @@ class TopicReader:
 
     @property
     def _is_over(self) -> bool:
-        """Whether the idle time is over, or the caller has stopped it."""
+        """Whether the idle time has passed, or the caller has stopped reading."""
         idle = self._idle_seconds is not None and time.monotonic() - self._since >= self._idle_seconds
         return idle or self._is_stopped()
 
@@ -344,7 +346,7 @@ class TopicReader:
 def decode_record(
     stream: str, topic: str, message: Message, by_id: Callable[[int], Schema] | None = None
 ) -> ConsumerRecord:
-    """A record with its value decoded, where a schema reads it."""
+    """A record with its value decoded, if a schema reads it."""
     key = message.key()
     headers = cast("list[tuple[str, bytes | None]]", message.headers() or [])
     return ConsumerRecord(

@@ -1,4 +1,4 @@
-"""The schema registry: ids of our schemas, resolved at the start, kept on disk, and never asked for on the hot path."""
+"""The schema registry: ids of our schemas, resolved at the start, cached on disk, never requested on the hot path."""
 
 import json
 import os
@@ -23,7 +23,7 @@ from connector.message.schemas import Schema
 from connector.settings import Registry as RegistrySettings
 
 COMPATIBILITY: Final = "FULL_TRANSITIVE"
-"""What a new subject is set to: any version reads any other."""
+"""The compatibility of a new subject: any version can read any other."""
 
 _SECONDS: Final = 5.0
 _NOT_FOUND: Final = 404
@@ -33,7 +33,7 @@ _LOG = structlog.get_logger()
 
 
 class Unregistered(ConnectorError):
-    """Subjects that the topics need are missing in the registry, or have another schema."""
+    """Subjects that the topics need are missing from the registry, or have another schema."""
 
     stage = "registry"
 
@@ -49,11 +49,11 @@ class Version:
 
 @dataclass(frozen=True, slots=True)
 class Resolved:
-    """What the records' framing needs.
+    """The schema ids that the framing of records needs.
 
     Attributes:
         ids: Topic → the id of the schema of its records.
-        from_registry: Whether the registry has said so now; else they are those of the last start.
+        from_registry: Whether the registry has returned the ids now; otherwise they are those of the last start.
     """
 
     ids: Mapping[str, int]
@@ -63,11 +63,11 @@ class Resolved:
 class Registry:
     """A schema registry that speaks Confluent's API. Blocking: from an event loop, call it in a thread.
 
-    Every method raises :class:`OutsideUnreachable` where the registry does not answer or fails, and
-    :class:`ConfigurationError` where it rejects the credentials.
+    Every method raises :class:`OutsideUnreachable` if the registry does not answer or fails, and
+    :class:`ConfigurationError` if it rejects the credentials.
 
     Args:
-        settings: Where it is; ``url`` is set.
+        settings: The registry's address, which must be set, and credentials.
     """
 
     def __init__(self, settings: RegistrySettings) -> None:
@@ -80,7 +80,7 @@ class Registry:
             ) from error
 
     def close(self) -> None:
-        """Close its connections."""
+        """Close the connections."""
         self._client.close()
 
     def __enter__(self) -> Self:
@@ -90,8 +90,8 @@ class Registry:
         self.close()
 
     def id_of(self, route: Route) -> int | None:
-        """The id of the schema of a topic's records; None if its subject does not have it."""
-        with self._retried():
+        """The id of the schema of a topic's records, or None if the subject does not have this schema."""
+        with self._uncached():
             try:
                 registered = self._client.lookup_schema(route.subject, _as_registered(route.schema))
             except SchemaRegistryError as error:
@@ -101,14 +101,14 @@ class Registry:
         return registered.schema_id
 
     def register(self, route: Route) -> int:
-        """Register the schema of a topic's records, and return its id; a new subject is held to full compatibility.
+        """Register the schema of a topic's records and return its id; a new subject requires full compatibility.
 
         Raises:
             Unregistered: The registry finds it incompatible with an earlier version; the message names the field.
         """
-        with self._retried():
+        with self._uncached():
             is_new = not self._numbers(route.subject)
-            if is_new:
+            if is_new:  # an existing subject keeps its own setting
                 self._client.set_config(
                     route.subject, ServerConfig(compatibility=ConfigCompatibilityLevel(COMPATIBILITY))
                 )
@@ -121,27 +121,30 @@ class Registry:
         raise Unregistered(f"the registry rejects {route.subject}: {'; '.join(why)}")
 
     def versions(self, name: str) -> list[Version]:
-        """The versions of a subject, oldest first; none where the registry does not have it."""
-        with self._retried():
-            found = [self._client.get_version(name, number) for number in self._numbers(name)]
-        return [Version(each.version or 0, each.schema_id or 0, each.schema.schema_str or "") for each in found]
+        """The versions of a subject, oldest first; empty if the registry does not have the subject."""
+        with self._uncached():
+            entries = [self._client.get_version(name, number) for number in self._numbers(name)]
+        return [Version(entry.version or 0, entry.schema_id or 0, entry.schema.schema_str or "") for entry in entries]
 
     def incompatibilities(self, route: Route) -> list[str]:
-        """What keeps the schema and the registered versions of its subject from reading each other, by field."""
-        found = self.versions(route.subject)
+        """Why the schema and the registered versions of its subject cannot read each other, by field."""
+        versions = self.versions(route.subject)
         complaints = [
-            f"version {each.number}: {why}" for each in found for why in incompatibilities(route.schema.text, each.text)
+            f"version {version.number}: {why}"
+            for version in versions
+            for why in incompatibilities(route.schema.text, version.text)
         ]
-        if found and not complaints and not self._accepts(route):
+        if versions and not complaints and not self._accepts(route):
             complaints.append("the registry's own check finds it incompatible and does not say where")
         return complaints
 
     def schema(self, schema_id: int) -> Schema:
-        """The schema with an id, for readers.
+        """The schema with this id, for readers.
 
         Raises:
-            Unreadable: The registry has none, or it is no Avro record.
+            Unreadable: The registry has no such schema, or it is not an Avro record.
         """
+        # From the client's cache if possible: the schema of an id never changes.
         with self._translated():
             try:
                 text = self._client.get_schema(schema_id).schema_str
@@ -164,8 +167,9 @@ class Registry:
             raise
 
     @contextmanager
-    def _retried(self) -> Iterator[None]:
-        self._client.clear_caches()  # type: ignore[no-untyped-call]  # what the client remembers is not what the registry says now
+    def _uncached(self) -> Iterator[None]:
+        # The client would answer from its cache, even for a subject that was deleted since.
+        self._client.clear_caches()  # type: ignore[no-untyped-call]
         with self._translated():
             yield
 
@@ -192,7 +196,7 @@ class Registry:
 
 @contextmanager
 def schemas_by_id(settings: RegistrySettings | None) -> Iterator[Callable[[int], Schema] | None]:
-    """Returns the schema that the registry has under an id; None if no registry is set."""
+    """Yield a function that returns the registry's schema of an id; None if no registry is set."""
     if settings is None or settings.url is None:
         yield None
         return
@@ -201,21 +205,24 @@ def schemas_by_id(settings: RegistrySettings | None) -> Iterator[Callable[[int],
 
 
 def resolve(registry: Registry, routes: Iterable[Route], cache: Path, *, auto_register: bool) -> Resolved:
-    """The ids of the topics' schemas, from the registry, or from the last start where it is away.
+    """The ids of the topics' schemas, from the registry, or from the last start if the registry is away.
 
     Args:
         registry: The registry.
-        routes: The topics that are written.
-        cache: File that keeps the ids from start to start.
-        auto_register: Whether to register what is missing.
+        routes: The routes to the topics that the connector writes.
+        cache: File that keeps the ids for the next start.
+        auto_register: Whether to register missing schemas.
 
     Raises:
-        Unregistered: The registry does not have some of them, and may not be given them.
-        OutsideUnreachable: The registry is away and the ids are not known from an earlier start.
+        Unregistered: The registry lacks some schemas, and ``auto_register`` is off.
+        OutsideUnreachable: The registry is away, and no earlier start has cached the ids.
     """
     routes = tuple(routes)
     try:
-        ids = {route.topic: registry.register(route) for route in routes} if auto_register else _known(registry, routes)
+        if auto_register:
+            ids = {route.topic: registry.register(route) for route in routes}
+        else:
+            ids = _registered_ids(registry, routes)
     except OutsideUnreachable as error:
         remembered = _remembered(registry.url, routes, cache)
         if remembered is None:
@@ -226,22 +233,22 @@ def resolve(registry: Registry, routes: Iterable[Route], cache: Path, *, auto_re
     return Resolved(ids, from_registry=True)
 
 
-def _known(registry: Registry, routes: Iterable[Route]) -> dict[str, int]:
-    found = {each: registry.id_of(each) for each in routes}
-    missing = [each.subject for each, schema_id in found.items() if schema_id is None]
+def _registered_ids(registry: Registry, routes: Iterable[Route]) -> dict[str, int]:
+    ids = {route: registry.id_of(route) for route in routes}
+    missing = [route.subject for route, schema_id in ids.items() if schema_id is None]
     if missing:
         raise Unregistered(
             f"the registry does not have our schemas of {', '.join(missing)}: "
             "run weda-connector schemas register, or set WEDA_REGISTRY__AUTO_REGISTER=true"
         )
-    return {each.topic: schema_id for each, schema_id in found.items() if schema_id is not None}
+    return {route.topic: schema_id for route, schema_id in ids.items() if schema_id is not None}
 
 
 def _remembered(url: str, routes: Iterable[Route], cache: Path) -> dict[str, int] | None:
-    """The ids of the last start, if it was the same registry and the same schemas."""
+    """The ids of the last start, or None if it had another registry or other schemas."""
     try:
-        known = json.loads(cache.read_text(encoding="utf-8"))
-        return {each.topic: int(known[url][_cache_key(each)]) for each in routes}
+        content = json.loads(cache.read_text(encoding="utf-8"))
+        return {route.topic: int(content[url][_cache_key(route)]) for route in routes}
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
@@ -250,13 +257,14 @@ def _remember(url: str, routes: Iterable[Route], ids: Mapping[str, int], cache: 
     draft = cache.with_name(cache.name + ".part")
     try:
         with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:  # noqa: PTH123
-            json.dump({url: {_cache_key(each): ids[each.topic] for each in routes}}, file)
-        draft.replace(cache)  # a crash leaves the old file or the new one, never a part
+            json.dump({url: {_cache_key(route): ids[route.topic] for route in routes}}, file)
+        draft.replace(cache)  # a crash leaves the old file or the new one, never a partial one
     except OSError as error:
         _LOG.warning("the ids of the schemas were not kept for the next start", error=str(error))
 
 
 def _cache_key(route: Route) -> str:
+    # With the schema's text: an upgrade that changes the schema must not write with the old id.
     return f"{route.subject} {sha256(route.schema.text.encode()).hexdigest()}"
 
 

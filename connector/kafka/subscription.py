@@ -1,4 +1,4 @@
-"""What a program reads of one or more topics: all of it by itself, or its share as a member of a consumer group."""
+"""Reads one or more topics: all partitions without a group, or a share of them as a member of a consumer group."""
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -41,7 +41,7 @@ from connector.kafka.errors import (
 from connector.kafka.owned import OwnedPartitions
 from connector.kafka.reader import ConsumerRecord
 
-_AT_ONCE: Final = 500
+_MAX_FETCH_RECORDS: Final = 500
 _SESSION_MS: Final = 45_000
 _POLL_INTERVAL_MS: Final = 300_000
 _STRATEGY: Final = "partition.assignment.strategy"
@@ -50,9 +50,9 @@ _LOG = structlog.get_logger()
 
 
 class PartitionsLost(ConnectorError):
-    """The group has given partitions of this member to others: the offsets of their records were not committed.
+    """The group has given partitions of this member to others; the offsets of their records were not committed.
 
-    Reading may go on; the records come again, here or at the member that has the partitions now.
+    Reading can continue; the records come again, to this member or to the one that has the partitions now.
     """
 
     stage = "consume"
@@ -60,28 +60,29 @@ class PartitionsLost(ConnectorError):
 
 
 class Subscription:
-    """A consumer of topics. Blocking: it belongs to one thread.
+    """A consumer of topics. Blocking; use it from one thread.
 
-    `TopicReader` polls in a loop of its own: it has no group and no order between topics, and ends at given offsets.
+    `TopicReader` has a loop of its own, because it has neither a group nor an order between topics, and ends at given
+    offsets.
 
     Args:
         bootstrap_servers: Brokers as ``host:port``, comma-separated.
         properties: librdkafka properties.
-        topics: The topics; the records of several come in one order per partition number, see `Merge`.
+        topics: The topics; records of several topics come in one order per partition number, see `Merge`.
         decode: Makes the record that `poll` returns.
-        group: The consumer group; None reads everything and commits nothing.
-        member: Name of this member (``group.instance.id``): one that starts again within the session's time gets its
-            partitions back at once, and no other member waits for that.
-        since: Start with the first record that has this timestamp or a later one; of a group, where it has committed
-            nothing. None starts with the oldest.
-        until_end: Reading is over where every partition ended; without a group only.
-        idle_seconds: Reading is over after so long without a record. Of a group the time runs from when it has given
-            partitions to this member.
-        auto_commit: Commit in the background what `store` was given, every ``auto.commit.interval.ms``.
-        is_stopped: Asked a few times a second; reading is over once it says yes.
+        group: The consumer group; None means to read everything and commit nothing.
+        member: Name of this member (``group.instance.id``). A member that restarts before its session times out gets
+            its partitions back at once, without a rebalance.
+        since: Start with the first record that has this timestamp or a later one; in a group, only where it has
+            committed nothing. None means to start with the oldest.
+        until_end: End where each partition ended when reading began; only without a group.
+        idle_seconds: End after this many seconds without a record. In a group the time starts when this member gets
+            partitions.
+        auto_commit: Commit the offsets passed to `store` in the background, every ``auto.commit.interval.ms``.
+        is_stopped: Called a few times a second; reading ends once it returns True.
 
-    Every method raises OutsideUnreachable where Kafka does not answer in time, and ConfigurationError where it answers
-    with an error that stays.
+    Every method raises OutsideUnreachable if Kafka does not answer in time, and ConfigurationError if it answers with a
+    permanent error.
     """
 
     def __init__(
@@ -112,9 +113,8 @@ class Subscription:
             "enable.auto.offset.store": False,
             **({} if group is None else {"group.id": group, "enable.auto.commit": auto_commit}),
             **({} if member is None else {"group.instance.id": member}),
-            **(
-                {_STRATEGY: "range"} if self._owned.is_merging else {}
-            ),  # one member has a partition number of every topic
+            # Range gives one member the partitions of the same number of all topics, which are merged.
+            **({_STRATEGY: "range"} if self._owned.is_merging else {}),
         }
         self._consumer = Consumer(self._properties)
         self._started = self._rested = time.monotonic()
@@ -127,7 +127,7 @@ class Subscription:
 
     @property
     def is_over(self) -> bool:
-        """Whether the idle time is over, every partition was read to its end, or the caller has stopped it."""
+        """Whether the idle time has passed, every partition was read to its end, or the caller has stopped reading."""
         if self._is_stopped():
             return True
         if self._is_begun and self._until_end and not self._owned.has_unread and self._owned.is_empty:
@@ -135,11 +135,11 @@ class Subscription:
         return self._idle_seconds is not None and self._idle_for >= self._idle_seconds
 
     def poll(self) -> ConsumerRecord | None:
-        """The next record; None where none came for a moment.
+        """Return the next record, or None if none came for a moment.
 
         Raises:
-            OutsideUnreachable: With ``until_end``, or before a topic has been read at all: Kafka does not answer.
-            ConfigurationError: Kafka rejects; or another process reads under the name of this member.
+            OutsideUnreachable: With ``until_end``, or before any record was read: Kafka does not answer.
+            ConfigurationError: Kafka rejects the request; or another process reads under the name of this member.
         """
         if not self._is_begun:
             self._begin()
@@ -148,14 +148,14 @@ class Subscription:
         return self._owned.pop() if self._owned.has_next else None
 
     def restart_idle_clock(self) -> None:
-        """Restart the clock of ``idle_seconds``, and Kafka's time to answer: who asks may have taken its time."""
+        """Restart the clocks of ``idle_seconds`` and of Kafka's answer, after the caller has taken its time."""
         self._rested = time.monotonic()
         self._deadline.restart()
 
     def sleep(self, seconds: float) -> None:
-        """Wait, and stay a member of the group meanwhile, however long it takes."""
+        """Wait, and stay a member of the group, however long it takes."""
         until = time.monotonic() + seconds
-        self._is_asleep = True
+        self._is_asleep = True  # partitions that a rebalance brings meanwhile are paused as well
         # Polling paused partitions brings no records, and counts as a sign of life for max.poll.interval.ms.
         self._consumer.pause(self._partitions())
         while (left := until - time.monotonic()) > 0 and not self._is_stopped():
@@ -165,7 +165,7 @@ class Subscription:
         self.restart_idle_clock()
 
     def store(self, offsets: Mapping[Partition, int]) -> None:
-        """Have the next records' offsets committed in the background; those of lost partitions are left out."""
+        """Mark the offset of each partition's next record for commit in the background; skip lost partitions."""
         for (topic, partition), offset in offsets.items():
             if (topic, partition) in self._owned:
                 try:
@@ -175,34 +175,37 @@ class Subscription:
                         raise
 
     def commit(self, offsets: Mapping[Partition, int]) -> None:
-        """Commit the offset of the next record of each partition, and wait for Kafka's word.
+        """Commit the offset of each partition's next record, and wait for Kafka's answer.
 
         Raises:
-            PartitionsLost: They belong to other members by now.
-            OutsideUnreachable: Kafka did not say so in time; a later commit makes up for it.
+            PartitionsLost: Some partitions belong to other members now.
+            OutsideUnreachable: Kafka did not answer in time; a later commit makes up for it.
         """
+        # The partitions that are left are committed first, so that losing some does not repeat the others' events.
         own = [TopicPartition(*partition, offset) for partition, offset in offsets.items() if partition in self._owned]
         lost = len(offsets) - len(own)
         try:
             answers = self._consumer.commit(offsets=own, asynchronous=False) if own else []
         except KafkaException as exception:
             self._raise_of_commit(exception)
-        errors = [each.error for each in answers or () if each.error is not None]
+        errors = [answer.error for answer in answers or () if answer.error is not None]
         if errors:
             self._raise_of_commit(KafkaException(errors[0]))
         if lost:
-            raise PartitionsLost(self._said_of_loss(f"{lost} partitions belong to other members now"))
+            raise PartitionsLost(self._loss_message(f"{lost} partitions belong to other members now"))
 
     def lag(self) -> int:
-        """How many records lie in this reader's partitions behind the last one that `poll` has given."""
+        """How many records this reader's partitions have behind the last one that `poll` returned."""
         if not self._is_begun:
             self._begin()
         owned = self._owned.all
         with self._translated():
-            known = self._positions(owned)
+            positions = self._positions(owned)
             deadline = Deadline(REACH_SECONDS)
             oldest, ends = (self._offsets_at(owned, moment, deadline) for moment in (OFFSET_BEGINNING, OFFSET_END))
-        return sum(max(end - max(known[each], first), 0) for each, first, end in zip(owned, oldest, ends, strict=True))
+        # From the oldest record that is left: retention may have passed the position.
+        starts = [max(positions[partition], first) for partition, first in zip(owned, oldest, strict=True)]
+        return sum(max(end - start, 0) for start, end in zip(starts, ends, strict=True))
 
     # --- beginning ---
 
@@ -213,16 +216,18 @@ class Subscription:
             calls = {"on_assign": self._assign, "on_revoke": self._revoke, "on_lost": self._revoke}
             self._consumer.subscribe(list(self._topics), **calls)
             return
-        found = self._existing()
+        topics = self._existing()
         if not self._until_end:
-            while len(found) < len(self._topics) and not self.is_over:
+            while len(topics) < len(self._topics) and not self.is_over:
                 time.sleep(RETRY_SECONDS)
                 self._deadline.restart()
-                found = self._existing()
-        partitions = [TopicPartition(topic, each) for topic, numbers in found.items() for each in numbers]
+                topics = self._existing()
+        partitions = [TopicPartition(topic, number) for topic, numbers in topics.items() for number in numbers]
         self._start_at_since(partitions)
         self._owned.add(map(_partition_of, partitions))
         if self._until_end:
+            # Before `assign`: afterwards the request would wait behind a fetch. librdkafka's own report of an end may
+            # come from a new leader that does not know the whole partition yet (ADR 0079).
             owned = self._owned.all
             with self._translated():
                 ends = self._offsets_at(owned, OFFSET_END, self._deadline)
@@ -232,35 +237,36 @@ class Subscription:
 
     def _existing(self) -> dict[str, list[int]]:
         with self._translated():
-            found = {each: partitions_of(self._consumer, each, self._deadline) for each in self._topics}
-        return {topic: numbers for topic, numbers in found.items() if numbers}
+            topics = {topic: partitions_of(self._consumer, topic, self._deadline) for topic in self._topics}
+        return {topic: numbers for topic, numbers in topics.items() if numbers}
 
     def _start_at_since(self, partitions: Iterable[TopicPartition]) -> None:
-        """Set the offsets from which these are read; those that have one keep it."""
-        new = [each for each in partitions if each.offset in {OFFSET_INVALID, OFFSET_BEGINNING}]
-        for each in new:
-            each.offset = OFFSET_BEGINNING
+        """Set the start offsets of those partitions that have no offset yet."""
+        new = [position for position in partitions if position.offset in {OFFSET_INVALID, OFFSET_BEGINNING}]
+        for position in new:
+            position.offset = OFFSET_BEGINNING
         if self._since is None or not new:
             return
-        numbers = [(each.topic, each.partition) for each in new]
+        owned = [_partition_of(position) for position in new]
         with self._translated():
-            offsets = self._offsets_at(numbers, int(self._since.timestamp() * 1000), Deadline(REACH_SECONDS))
-        for each, offset in zip(new, offsets, strict=True):
-            each.offset = offset
+            offsets = self._offsets_at(owned, int(self._since.timestamp() * 1000), Deadline(REACH_SECONDS))
+        for position, offset in zip(new, offsets, strict=True):
+            position.offset = offset
 
     def _assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        # Without `since` the client assigns the partitions by itself, once this callback has returned.
+        # Without `since` the client assigns the partitions itself, after this callback has returned.
         if self._since is not None and partitions:
             committed = consumer.committed(partitions, timeout=REACH_SECONDS)
             self._start_at_since(committed)
-            self._set(consumer, committed)
+            self._set_assignment(consumer, committed)
         self._owned.add(map(_partition_of, partitions))
         if self._is_asleep and self._since is not None:
             consumer.pause(partitions)
         self._is_assigned = self._is_assigned or bool(partitions)
         self.restart_idle_clock()
 
-    def _set(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+    def _set_assignment(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        # In a cooperative rebalance the callback gets only the new partitions: `assign` would drop the others.
         is_incremental = (
             "cooperative" in str(self._properties.get(_STRATEGY))
             or self._properties.get("group.protocol") == "consumer"
@@ -278,7 +284,8 @@ class Subscription:
             if not self._owned.is_merging:
                 self._take(self._consumer.poll(POLL_SECONDS))
                 return
-            for message in self._consumer.consume(_AT_ONCE, POLL_SECONDS):
+            # Many at a time: each merge may ask Kafka for the ends of topics that have nothing to compare.
+            for message in self._consumer.consume(_MAX_FETCH_RECORDS, POLL_SECONDS):
                 self._take(message)
             full, drained = self._owned.merge(self._ends_at)
             self._consumer.pause([TopicPartition(*partition) for partition in full])
@@ -304,9 +311,9 @@ class Subscription:
             self._owned.end((str(message.topic()), message.partition() or 0), message.offset() or 0)
 
     def _record_rejoin(self) -> None:
-        """The member has left the group by itself, and joins it again by polling on."""
+        """Record that librdkafka has left the group; it rejoins by polling on."""
         self.rejoins += 1
-        _LOG.warning("rejoining", group=self._group, reason=self._said_of_loss("it has left the group"))
+        _LOG.warning("rejoining", group=self._group, reason=self._loss_message("it has left the group"))
 
     def _ends_at(self, partition: Partition) -> int:
         return self._offsets_at([partition], OFFSET_END, Deadline(REACH_SECONDS))[0]
@@ -315,13 +322,14 @@ class Subscription:
         return offsets_at(self._consumer, [TopicPartition(*partition) for partition in partitions], moment, deadline)
 
     def _check_silence(self) -> None:
-        """Raise where nothing has come of what must be there: a job that is to end must not take that for the end."""
+        """Raise if records that must exist do not come: a job that ends must not take silence for the end."""
         now = time.monotonic()
         if self._group is None and self._until_end and self._owned.has_unread and self._deadline.is_over:
             with self._translated():
                 raise timed_out()
         if self._group is None or self._is_assigned or self._idle_seconds is None:
             return
+        # A dead member may hold the partitions for the time of a session; then the wait has another reason.
         if now - self._started >= self._idle_seconds + self._session_seconds:
             self._deadline.restart()
             if self._existing():
@@ -329,11 +337,11 @@ class Subscription:
                     f"cannot {self._attempt}: the group {self._group} has given this member no partition; "
                     "do others hold them all?"
                 )
-            self._is_assigned = True  # there is no topic, and so nothing to wait for
+            self._is_assigned = True  # no topic exists, so there is nothing to wait for
 
     @property
     def _idle_for(self) -> float:
-        """Seconds without a record; none before the group has given partitions: a dead member may hold them still."""
+        """Seconds without a record; 0 until this member gets partitions, which a dead member may still hold."""
         is_waiting = self._group is not None and not self._is_assigned
         return 0.0 if is_waiting else time.monotonic() - self._rested
 
@@ -362,13 +370,13 @@ class Subscription:
         return translated(self._attempt, acl=_ACL, problems=self._problems.recent)
 
     def _serve_callbacks(self) -> None:
-        if not self._is_assigned:  # later a poll could bring a record, which would be lost here
+        if not self._is_assigned:  # later a poll could return a record, which would be lost here
             self._consumer.poll(0)
 
     def _raise_of_commit(self, exception: KafkaException) -> None:
         name = exception.args[0].name()
         if name in PARTITIONS_LOST:
-            raise PartitionsLost(self._said_of_loss(exception.args[0].str())) from exception
+            raise PartitionsLost(self._loss_message(exception.args[0].str())) from exception
         if name in UNSETTLED:
             raise OutsideUnreachable(
                 f"cannot commit offsets of the group {self._group} now, a later commit makes up for it: "
@@ -377,11 +385,11 @@ class Subscription:
         with translated(f"commit offsets of the group {self._group}", acl=_ACL):
             raise exception
 
-    def _said_of_loss(self, why: str) -> str:
-        longest = self._properties.get("max.poll.interval.ms", _POLL_INTERVAL_MS)
+    def _loss_message(self, why: str) -> str:
+        interval = self._properties.get("max.poll.interval.ms", _POLL_INTERVAL_MS)
         return (
             f"the group {self._group} has given partitions of this member to others ({why}), and their records come "
-            f"again: handle fewer at a time, sleep with Events.sleep, or raise max.poll.interval.ms ({longest})"
+            f"again: handle fewer at a time, sleep with Events.sleep, or raise max.poll.interval.ms ({interval})"
         )
 
 

@@ -1,6 +1,6 @@
-"""The topics: those that the settings ask for, those that exist, and what lies between the two.
+"""The topics that the settings ask for, those that exist, and the differences between them.
 
-`TopicAdmin` is the adapter: synchronous, every call within a given time, Kafka's errors translated.
+`TopicAdmin` is the adapter to Kafka: its calls block, have a timeout, and raise the connector's own errors.
 """
 
 import time
@@ -39,13 +39,13 @@ from connector.settings import Settings
 from connector.values import CANARY_SOURCE
 
 DEAD_LETTER_RETENTION_MS: Final = 90 * 24 * 3600 * 1000
-"""Dead letters are kept at least 90 days: someone has to look at them first."""
+"""Dead letters are kept for at least 90 days, because people have to look at them first."""
 
 _EARLIEST: Final = OffsetSpec.earliest()  # type: ignore[no-untyped-call] # the package has no types here
 _LATEST: Final = OffsetSpec.latest()  # type: ignore[no-untyped-call] # nor here
 CANARY_RETENTION_MS: Final = 3600 * 1000
 CANARY_ENVIRONMENT: Final = ENVIRONMENTS[-1]
-"""What ``envType`` is in the connector's own messages, for prefixes that hold it."""
+"""The ``envType`` of the connector's own messages, for prefixes that contain it."""
 
 FOR_EVER: Final = -1
 NO_LIMIT: Final = 2**63 - 1
@@ -56,7 +56,7 @@ _MIN_INSYNC: Final = "min.insync.replicas"
 _DEFAULT_REPLICATION: Final = "default.replication.factor"
 _BROKERS_DEFAULT: Final = -1
 _RETRY_SECONDS: Final = 0.1
-# librdkafka ends a request by its own time-out, with an error that says more than ours: it gets this much longer.
+# librdkafka ends a request at its own timeout, with an error that says more than ours, so ours comes this much later.
 _GRACE_SECONDS: Final = 2.0
 
 Condition = Literal["too few replicas in sync", "replicas are missing", "durable", "one broker can lose it"]
@@ -69,10 +69,10 @@ class TopicSpec:
     """A topic as the settings ask for it.
 
     Attributes:
-        name: The topic.
-        partitions: How many.
+        name: The topic's name.
+        partitions: The number of partitions.
         replication_factor: Replicas of each partition; None means the brokers' default.
-        config: Kafka's names and values; others are left as they are.
+        config: Kafka's configuration names and values; others stay as they are.
     """
 
     name: str
@@ -81,9 +81,9 @@ class TopicSpec:
     config: Mapping[str, str]
 
     def at(self, replication_factor: int) -> "TopicSpec":
-        """The same topic with that replication, and ``min.insync.replicas`` to go with it.
+        """The same topic with this replication factor, and a ``min.insync.replicas`` that fits it.
 
-        More in-sync replicas than there are replicas would make the topic unwritable.
+        A topic that demands more in-sync replicas than it has replicas cannot be written.
         """
         config = {**self.config, _MIN_INSYNC: str(min(DURABLE_IN_SYNC, replication_factor))}
         return replace(self, replication_factor=replication_factor, config=config)
@@ -94,9 +94,9 @@ class Broker:
     """One broker of the cluster.
 
     Attributes:
-        node_id: Its id.
+        node_id: The broker's id.
         address: ``host:port`` as the cluster names it.
-        answers: It has answered a request of its own.
+        answers: Whether it has answered a request that was sent to it.
     """
 
     node_id: int
@@ -109,12 +109,12 @@ class TopicState:
     """A topic as it exists.
 
     Attributes:
-        name: The topic.
-        partitions: How many.
+        name: The topic's name.
+        partitions: The number of partitions.
         replication_factor: Replicas of the partition that has the fewest.
-        config: Every value in effect, the brokers' defaults included.
-        in_sync: Of each partition, the ids of the brokers whose replica is in sync, as far as the cluster has noticed.
-        leaders: Of each partition, the id of the broker that leads it; None where none does.
+        config: Every configuration value in effect, including the brokers' defaults.
+        in_sync: For each partition, the ids of the brokers whose replica is in sync, according to the cluster.
+        leaders: For each partition, the id of its leader, or None.
     """
 
     name: str
@@ -125,7 +125,8 @@ class TopicState:
     leaders: tuple[int | None, ...] = ()
 
     def smallest_isr(self, silent: Collection[int] = ()) -> int:
-        """Replicas in sync of the partition that has the fewest; those of brokers that do not answer do not count."""
+        """In-sync replicas of the partition that has the fewest, without those on brokers that do not answer."""
+        # The cluster lists a broker's replicas for some time after the broker has gone away.
         return min((len(ids.difference(silent)) for ids in self.in_sync), default=self.replication_factor)
 
     @property
@@ -135,28 +136,28 @@ class TopicState:
 
     @property
     def min_insync_replicas(self) -> int:
-        """Replicas that have a record before it is acknowledged."""
+        """Replicas that must have a record before it is acknowledged."""
         return int(self.config[_MIN_INSYNC])
 
     @property
     def timestamp_before_ms(self) -> int:
-        """How far before the brokers' time a record's timestamp may be."""
+        """Maximum milliseconds by which a record's timestamp may be before the brokers' time."""
         return self._timestamp_limit("before")
 
     @property
     def timestamp_after_ms(self) -> int:
-        """How far after the brokers' time it may be."""
+        """Maximum milliseconds by which a record's timestamp may be after the brokers' time."""
         return self._timestamp_limit("after")
 
     def _timestamp_limit(self, side: str) -> int:
         if self.config.get("message.timestamp.type") == "LogAppendTime":
-            return NO_LIMIT
-        both = self.config.get("message.timestamp.difference.max.ms", NO_LIMIT)  # brokers before 3.6
+            return NO_LIMIT  # the broker replaces the timestamp
+        both = self.config.get("message.timestamp.difference.max.ms", NO_LIMIT)  # of brokers before Kafka 3.6
         return int(self.config.get(f"message.timestamp.{side}.max.ms", both))
 
     @property
     def is_durable(self) -> bool:
-        """Whether an acknowledged record survives the loss of any one broker, the leader included."""
+        """Whether an acknowledged record survives the loss of any single broker, including the leader."""
         return (
             self.replication_factor >= DURABLE_REPLICATION
             and self.min_insync_replicas >= DURABLE_IN_SYNC
@@ -164,7 +165,7 @@ class TopicState:
         )
 
     def condition(self, silent: Collection[int] = ()) -> Condition:
-        """Whether it takes records now, and would keep them if a broker were lost; see `smallest_isr`."""
+        """Whether the topic takes records now, and would keep them if a broker were lost; see `smallest_isr`."""
         in_sync = self.smallest_isr(silent)
         if in_sync < self.min_insync_replicas:
             return "too few replicas in sync"
@@ -174,7 +175,7 @@ class TopicState:
 
 
 def as_dict(name: str, state: TopicState | None, silent: Collection[int]) -> dict[str, Any]:
-    """A topic as JSON values; of one that does not exist only that."""
+    """A topic as JSON values, or just that it does not exist."""
     if state is None:
         return {"topic": name, "exists": False}
     return {
@@ -190,11 +191,11 @@ def as_dict(name: str, state: TopicState | None, silent: Collection[int]) -> dic
 
 @dataclass(frozen=True, slots=True)
 class TopicOffsets:
-    """How much is in a topic: of each partition the first offset that there is, and the next one.
+    """How much is in a topic: the first existing offset of each partition, and the next one.
 
     Attributes:
-        beginnings: Partition → offset.
-        ends: Partition → offset.
+        beginnings: Partition → its first existing offset.
+        ends: Partition → the offset of its next record.
     """
 
     beginnings: Mapping[int, int]
@@ -202,16 +203,16 @@ class TopicOffsets:
 
     @property
     def records(self) -> int:
-        """Offsets that there are; compaction and transactions leave fewer records."""
+        """Number of existing offsets; with compaction or transactions there are fewer records."""
         return self.written - sum(self.beginnings.values())
 
     @property
     def written(self) -> int:
-        """Offsets that were ever written."""
+        """Number of offsets that were ever written."""
         return sum(self.ends.values())
 
     def lags(self, topic: str, committed: Mapping[tuple[str, int], int]) -> dict[int, int]:
-        """Partition → how far a group is behind the end; empty if it has committed nothing here."""
+        """Partition → how many offsets a group is behind the end; empty if it has committed nothing in this topic."""
         if not any((topic, number) in committed for number in self.ends):
             return {}
         return {
@@ -220,21 +221,21 @@ class TopicOffsets:
         }
 
     def lag(self, topic: str, committed: Mapping[tuple[str, int], int]) -> int | None:
-        """How far a group is behind the end of all partitions; None if it has committed nothing here."""
-        found = self.lags(topic, committed)
-        return sum(found.values()) if found else None
+        """How many offsets a group is behind the ends, in total; None if it has committed nothing in this topic."""
+        lags = self.lags(topic, committed)
+        return sum(lags.values()) if lags else None
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """One thing in which a topic is not as the settings ask for it.
+    """A difference between a topic and what the settings ask for.
 
     Attributes:
-        topic: The topic.
+        topic: The topic's name.
         what: ``topic``, ``partitions``, ``replication.factor`` or the name of a configuration value.
-        wanted: What the settings ask for.
-        actual: What there is.
-        action: What mends it; ``forbidden`` where Kafka cannot, or not without moving records.
+        wanted: The value that the settings ask for.
+        actual: The value that the topic has.
+        action: What removes the difference; ``forbidden`` if Kafka cannot, or only by moving records.
     """
 
     topic: str
@@ -245,7 +246,7 @@ class Difference:
 
 
 def desired_topics(settings: Settings) -> tuple[TopicSpec, ...]:
-    """Every topic that the connector writes under these settings."""
+    """Every topic that the connector writes with these settings."""
     routes = routes_of(settings)
     retention = settings.topics.retention_ms
     specs = [_spec(settings, route.topic, retention, is_state=route.stream.is_state) for route in routes.all]
@@ -255,7 +256,7 @@ def desired_topics(settings: Settings) -> tuple[TopicSpec, ...]:
 
 
 def routes_of(settings: Settings) -> Routes:
-    """The routing table under these settings."""
+    """The routing table for these settings."""
     sources = {name: source.env_types for name, source in settings.sources.items()}
     return Routes(settings.streams, settings.topics.prefix, sources)
 
@@ -271,19 +272,19 @@ def canaries(settings: Settings) -> tuple[Route, ...]:
 
 
 def plan(specs: Iterable[TopicSpec], actual: Mapping[str, TopicState]) -> tuple[Difference, ...]:
-    """What lies between the topics that should exist and those that do, in the order of the specs."""
+    """The differences between the topics that should exist and those that do, in the order of the specs."""
     return tuple(difference for spec in specs for difference in _differences(spec, actual.get(spec.name)))
 
 
 class TopicAdmin:
-    """Asks about topics, creates and alters them. Blocking: from an event loop, call it in a thread.
+    """Describes, creates and alters topics. Blocking: from an event loop, call it in a thread.
 
-    Every method raises OutsideUnreachable where no broker answers in time, and ConfigurationError where Kafka rejects:
-    the credentials, for want of an ACL (the message names it), or the request itself.
+    Every method raises OutsideUnreachable if no broker answers in time, and ConfigurationError if Kafka rejects the
+    credentials or the request, or if an ACL is missing, which the message names.
 
     Args:
         bootstrap_servers: Brokers as ``host:port``, comma-separated.
-        properties: librdkafka properties as `Settings.load` has checked them; those of producers do no harm.
+        properties: librdkafka properties that `Settings.load` has checked; properties of producers do no harm.
     """
 
     def __init__(self, bootstrap_servers: str, properties: Mapping[str, Any]) -> None:
@@ -292,48 +293,49 @@ class TopicAdmin:
         self.replace_properties(properties)
 
     def replace_properties(self, properties: Mapping[str, Any]) -> None:
-        """Ask with these properties from now on, such as new credentials."""
+        """Use these properties from now on, such as new credentials."""
         own: dict[str, Any] = {"bootstrap.servers": self._bootstrap_servers, "error_cb": self._problems.record}
         self._properties = {"log_level": LOG_NOTHING, **properties, **own}
         self._client = AdminClient(self._properties)
 
     def brokers(self, timeout: float) -> int:
-        """How many brokers there are, after a round trip to one of them; ``timeout`` in seconds."""
+        """The number of brokers, after a round trip to one of them; ``timeout`` in seconds."""
         return len(self._node_ids(_Deadline(timeout)))
 
     def each_broker(self, timeout: float) -> tuple[Broker, ...]:
-        """Every broker that the cluster names, each asked itself; ``timeout`` in seconds.
+        """Send a request to every broker that the cluster names; ``timeout`` in seconds.
 
-        The list comes from one of them, which may still name others that are gone. An error from a broker is an answer.
+        The list comes from one of them, which may still name brokers that are gone. An error from a broker counts as an
+        answer.
         """
         deadline = _Deadline(timeout)
         with self._translated(REACH):
-            known = self._client.list_topics(timeout=deadline.left).brokers
-        # librdkafka sends a question about a broker's configuration to that broker.
-        resources = {node_id: ConfigResource(ConfigResource.Type.BROKER, str(node_id)) for node_id in known}
+            nodes = self._client.list_topics(timeout=deadline.left).brokers
+        # librdkafka sends a request for a broker's configuration to that broker.
+        resources = {node_id: ConfigResource(ConfigResource.Type.BROKER, str(node_id)) for node_id in nodes}
         asked = {
             node_id: self._client.describe_configs([resource], request_timeout=deadline.left)[resource]
             for node_id, resource in resources.items()
         }
         return tuple(
-            Broker(node_id, f"{known[node_id].host}:{known[node_id].port}", deadline.is_answered(answer))
+            Broker(node_id, f"{nodes[node_id].host}:{nodes[node_id].port}", deadline.is_answered(answer))
             for node_id, answer in sorted(asked.items())
         )
 
     def describe(self, names: Iterable[str], timeout: float) -> dict[str, TopicState]:
-        """The topics among those that exist, by name; ``timeout`` in seconds."""
+        """Describe those of the topics that exist, by name; ``timeout`` in seconds."""
         deadline = _Deadline(timeout)
-        found = self._existing(list(names), deadline)
-        resources = [ConfigResource(ConfigResource.Type.TOPIC, name) for name in found]
+        descriptions = self._existing(list(names), deadline)
+        resources = [ConfigResource(ConfigResource.Type.TOPIC, name) for name in descriptions]
         if not resources:
             return {}
         with self._translated("read the topics' configuration", acl="DescribeConfigs on Topic"):
             asked = self._client.describe_configs(resources, request_timeout=deadline.left)
             configs = {resource.name: deadline.result(answer) for resource, answer in asked.items()}
-        return {name: _state(description, configs[name]) for name, description in found.items()}
+        return {name: _state(description, configs[name]) for name, description in descriptions.items()}
 
     def offsets(self, topics: Mapping[str, int], timeout: float) -> dict[str, TopicOffsets]:
-        """How much there is in topics; ``timeout`` in seconds.
+        """How much is in some topics.
 
         Args:
             topics: Name → number of partitions.
@@ -357,8 +359,9 @@ class TopicAdmin:
             asked = self._client.list_consumer_group_offsets(
                 [ConsumerGroupTopicPartitions(group)], request_timeout=deadline.left
             )
-            found = deadline.result(asked[group]).topic_partitions or []
-        return {(each.topic, each.partition): each.offset for each in found if each.offset >= 0}
+            positions = deadline.result(asked[group]).topic_partitions or []
+        # A negative offset means that the group has committed none.
+        return {(position.topic, position.partition): position.offset for position in positions if position.offset >= 0}
 
     def _list_offsets(
         self, partitions: list[TopicPartition], spec: OffsetSpec, deadline: "_Deadline"
@@ -367,12 +370,13 @@ class TopicAdmin:
             return {}
         with self._translated("ask how much is in the topics", acl="Describe on Topic"):
             asked = self._client.list_offsets(dict.fromkeys(partitions, spec), request_timeout=deadline.left)
-            return {(each.topic, each.partition): deadline.result(answer).offset for each, answer in asked.items()}
+            offsets = {partition: deadline.result(answer).offset for partition, answer in asked.items()}
+        return {(partition.topic, partition.partition): offset for partition, offset in offsets.items()}
 
     def rights(self, names: Iterable[str], timeout: float) -> dict[str, frozenset[str] | None]:
-        """The operations that our user may do on existing topics, such as ``WRITE``; None where Kafka does not say.
+        """The operations that our user may do on existing topics, such as ``WRITE``; None if Kafka does not say.
 
-        ``timeout`` in seconds.
+        ``timeout`` is in seconds.
         """
         deadline, names = _Deadline(timeout), list(names)
         if not names:
@@ -381,16 +385,16 @@ class TopicAdmin:
             asked = self._client.describe_topics(
                 TopicCollection(names), include_authorized_operations=True, request_timeout=deadline.left
             )
-            found = {name: deadline.result_unless(UNKNOWN_TOPIC, answer) for name, answer in asked.items()}
-        return {name: _operations(one) for name, one in found.items() if one is not None}
+            descriptions = {name: deadline.result_unless(UNKNOWN_TOPIC, answer) for name, answer in asked.items()}
+        return {name: _operations(topic) for name, topic in descriptions.items() if topic is not None}
 
     def create(self, specs: Iterable[TopicSpec], timeout: float) -> None:
-        """Create topics and wait until every partition has a leader; one that exists already is left as it is.
+        """Create topics and wait until every partition has a leader; existing topics stay as they are.
 
-        A broker that was not asked may learn of them, and `describe` see them, some moments later.
+        Other brokers, and so `describe`, may learn of the topics a moment later.
 
         Args:
-            specs: The topics. With no replication factor they get the brokers' default.
+            specs: The topics; those without a replication factor get the brokers' default.
             timeout: Seconds.
         """
         deadline = _Deadline(timeout)
@@ -400,19 +404,20 @@ class TopicAdmin:
         asked = self._client.create_topics([_new_topic(spec) for spec in resolved], request_timeout=deadline.left)
         for name, answer in asked.items():
             with self._translated(f"create the topic {name}", acl="Create on Topic or on Cluster"):
-                deadline.result_unless("TOPIC_ALREADY_EXISTS", answer)  # another connector was quicker
+                deadline.result_unless("TOPIC_ALREADY_EXISTS", answer)  # another connector was faster
         self._await_leaders([spec.name for spec in resolved], deadline)
 
     def alter(
         self, name: str, timeout: float, *, config: Mapping[str, str] | None = None, partitions: int | None = None
     ) -> None:
-        """Change one topic; what is not named stays.
+        """Change one topic; values that are not given stay.
 
         Args:
             name: The topic.
             timeout: Seconds.
-            config: Values to set.
-            partitions: The new count, more than there are. Keys lie elsewhere from then on: order does not cross it.
+            config: Configuration values to set.
+            partitions: The new number of partitions, larger than the current one. From then on keys are in other
+                partitions, and the order of their records does not hold across the change.
         """
         deadline = _Deadline(timeout)
         if config:
@@ -439,11 +444,12 @@ class TopicAdmin:
             return {}
         with self._translated("describe the topics", acl="Describe on Topic"):
             asked = self._client.describe_topics(TopicCollection(names), request_timeout=deadline.left)
-            found = {name: deadline.result_unless(UNKNOWN_TOPIC, answer) for name, answer in asked.items()}
-        return {name: description for name, description in found.items() if description is not None}
+            descriptions = {name: deadline.result_unless(UNKNOWN_TOPIC, answer) for name, answer in asked.items()}
+        return {name: description for name, description in descriptions.items() if description is not None}
 
     def _resolved(self, specs: list[TopicSpec], deadline: "_Deadline") -> list[TopicSpec]:
-        """The specs with the brokers' default replication written out, if the brokers tell it."""
+        """The specs with the brokers' default replication filled in, if our user may read it."""
+        # `min.insync.replicas` depends on it, see `TopicSpec.at`.
         if all(spec.replication_factor is not None for spec in specs):
             return specs
         default = self._default_replication(deadline)
@@ -452,7 +458,7 @@ class TopicAdmin:
         return [spec if spec.replication_factor is not None else spec.at(default) for spec in specs]
 
     def _default_replication(self, deadline: "_Deadline") -> int | None:
-        """None where the connector's user may not read it: the brokers then choose both replication values."""
+        """The brokers' default; None if our user may not read it: the brokers then choose both replication values."""
         resource = ConfigResource(ConfigResource.Type.BROKER, str(self._node_ids(deadline)[0]))
         with self._translated("read the brokers' configuration"):
             asked = self._client.describe_configs([resource], request_timeout=deadline.left)
@@ -467,21 +473,21 @@ class TopicAdmin:
             time.sleep(_RETRY_SECONDS)
 
     def _have_leaders(self, names: list[str], deadline: "_Deadline") -> bool:
-        found = self._existing(names, deadline)
+        descriptions = self._existing(names, deadline)
         # A partition without a leader has the node -1, which librdkafka returns as None.
-        return len(found) == len(names) and all(
+        return len(descriptions) == len(names) and all(
             partition.leader is not None and partition.leader.id >= 0
-            for description in found.values()
+            for description in descriptions.values()
             for partition in description.partitions
         )
 
     @contextmanager
     def _translated(self, attempt: str, *, acl: str | None = None) -> Iterator[None]:
-        """As `translated`, with what the connections suffered last as the cause.
+        """Translate errors as `translated` does, with the connections' latest errors as the cause.
 
-        A client that did not reach Kafka is not asked again: it may have got metadata without any broker from one that
-        was fenced a moment ago, and never connects to any from then on (librdkafka#5301). Nor is one whose credentials
-        were rejected: it would keep a token that the broker does not take until the token's time is nearly over.
+        A client that did not reach Kafka is replaced: it may have got metadata without any broker from one that was
+        just fenced, and would never connect again (librdkafka#5301). A client whose credentials were rejected is
+        replaced too: it would keep a token that the broker rejects until shortly before it expires.
         """
         self._problems.clear()
         try:
@@ -494,14 +500,14 @@ class TopicAdmin:
 
 
 class _Deadline(Deadline):
-    """A deadline of futures."""
+    """A deadline for futures."""
 
     def result(self, answer: "Future[_T]") -> _T:
-        """The answer; TimeoutError should librdkafka, which has its own clock, overrun it by far."""
+        """The answer; raises TimeoutError if librdkafka, which has its own clock, overruns the deadline by far."""
         return answer.result(self.left + _GRACE_SECONDS)
 
     def is_answered(self, answer: "Future[Any]") -> bool:
-        """Whether there is an answer, be it an error."""
+        """Whether an answer came, even an error."""
         try:
             self.result(answer)
         except KafkaException as exception:
@@ -511,7 +517,7 @@ class _Deadline(Deadline):
         return True
 
     def result_unless(self, name: str, answer: "Future[_T]") -> _T | None:
-        """The answer, or None where it is the error of that name."""
+        """The answer, or None if it is the error of this name."""
         try:
             return self.result(answer)
         except KafkaException as exception:
@@ -550,7 +556,7 @@ def _state(description: TopicDescription, config: Mapping[str, ConfigEntry]) -> 
 
 def _operations(description: TopicDescription) -> frozenset[str] | None:
     operations = description.authorized_operations
-    return None if operations is None else frozenset(one.name for one in operations)
+    return None if operations is None else frozenset(operation.name for operation in operations)
 
 
 def _differences(spec: TopicSpec, state: TopicState | None) -> Iterator[Difference]:
