@@ -18,7 +18,7 @@ from connector.journal.sqlite import SqliteJournal
 from connector.kafka.registry import Registry
 from connector.message.ingest_ids import IngestIds
 from connector.message.routes import Route
-from connector.operations.history import SECONDS_BETWEEN, History
+from connector.operations.history import SAMPLE_INTERVAL_SECONDS, History
 from connector.supervision import Watchdog
 from connector.telemetry.health import Health
 from connector.telemetry.metrics import Metrics
@@ -100,7 +100,7 @@ async def keep_history(history: History) -> None:
     """Sample the counters for the console."""
     while True:
         history.take()
-        await asyncio.sleep(SECONDS_BETWEEN)
+        await asyncio.sleep(SAMPLE_INTERVAL_SECONDS)
 
 
 async def keep_reserving(journal: Journal, ingest_ids: IngestIds) -> None:

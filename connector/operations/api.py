@@ -1,4 +1,4 @@
-"""The API: where a message is; dead letters: list, show, reprocess."""
+"""The API: find a message; list, show and reprocess dead letters."""
 
 import asyncio
 from dataclasses import asdict
@@ -16,20 +16,20 @@ from connector.operations.context import Context
 from connector.operations.search import search
 from connector.text import text_or_base64
 
-MOST_LISTED: Final = 1_000
+MAX_LISTED: Final = 1_000
 _LETTERS: Final[list[str | Enum]] = ["dead letters"]
-_NOTHING_THERE: Final = "there is no such dead letter, or none any more"
+_NO_SUCH_LETTER: Final = "there is no such dead letter, or none any more"
 
 
 class ListQuery(Selection):
-    """A listing that is asked for."""
+    """The query of a listing of dead letters."""
 
-    limit: int = Field(default=100, ge=0, le=MOST_LISTED, description="Most letters that are listed.")
+    limit: int = Field(default=100, ge=0, le=MAX_LISTED, description="Most letters that are listed.")
     waiting: bool = Field(default=False, description="Leave out the letters that were reprocessed.")
 
 
-class Asked(BaseModel):
-    """A message that is looked for."""
+class MessageQuery(BaseModel):
+    """The query of a search for a message."""
 
     model_config = {"extra": "forbid"}
 
@@ -43,20 +43,21 @@ class Asked(BaseModel):
 
 
 class ReprocessingRequest(Selection):
-    """A run of reprocessing that is asked for."""
+    """A request to reprocess dead letters."""
 
     dry_run: bool = Field(default=False, description="Report the result it would have; do nothing.")
     max_attempts: int = Field(default=MAX_ATTEMPTS, ge=2, description="Letters tried so often are left alone.")
 
 
 def router(context: Context) -> APIRouter:
-    """The routes of the API."""
+    """Create the routes of the API."""
     api = APIRouter(prefix="/api")
 
     @api.get("/dead-letters", tags=_LETTERS, response_model=dict[str, Any])
-    async def listed(asked: Annotated[ListQuery, Query()]) -> Response:
+    async def listed(query: Annotated[ListQuery, Query()]) -> Response:
         """Dead letters by reason, and the latest of them."""
-        listing = await context.letters.listed(asked, asked.limit, only_waiting=asked.waiting)
+        listing = await context.letters.listed(query, query.limit, only_waiting=query.waiting)
+        # In a thread: a thousand letters with their bodies would hold up the event loop.
         text = await asyncio.to_thread(lambda: msgspec.json.encode(listing_as_dict(listing)))
         return Response(text, media_type="application/json")
 
@@ -65,23 +66,23 @@ def router(context: Context) -> APIRouter:
         """One dead letter with its bytes."""
         letter = await find(context, topic, partition, offset)
         if letter is None:
-            raise HTTPException(404, _NOTHING_THERE)
+            raise HTTPException(404, _NO_SUCH_LETTER)
         return letter_as_dict(letter, reprocessed=await context.letters.is_reprocessed(letter))
 
     @api.get("/messages", tags=["messages"])
-    async def messages(asked: Annotated[Asked, Query()]) -> Response:
+    async def messages(query: Annotated[MessageQuery, Query()]) -> Response:
         """Where a message is: published and where, waiting in the journal, a dead letter and why, or nowhere."""
-        report = await search(context, asked.text, since=asked.since, with_records=asked.records)
+        report = await search(context, query.text, since=query.since, with_records=query.records)
         text = await asyncio.to_thread(lambda: msgspec.json.encode(report.as_dict()))
         return Response(text, media_type="application/json")
 
     # In paths and JSON users read "replay", as in the command `dead-letters replay`.
     @api.post("/replays", tags=_LETTERS, status_code=202)
-    async def replay(order: ReprocessingRequest) -> dict[str, Any]:
+    async def replay(request: ReprocessingRequest) -> dict[str, Any]:
         """Reprocess dead letters; one run at a time."""
-        if order.dry_run:
-            return (await context.letters.dry_run(order, order.max_attempts)).as_dict()
-        return context.letters.start(order, order.max_attempts).as_dict()
+        if request.dry_run:
+            return (await context.letters.dry_run(request, request.max_attempts)).as_dict()
+        return context.letters.start(request, request.max_attempts).as_dict()
 
     @api.get("/replays/current", tags=_LETTERS)
     async def current() -> dict[str, Any]:
@@ -98,7 +99,7 @@ def router(context: Context) -> APIRouter:
 
 
 async def find(context: Context, topic: str, partition: int, offset: int) -> DeadLetter | None:
-    """The dead letter at an offset, or None.
+    """Read the dead letter at an offset; None if it is not there.
 
     Raises:
         OutsideUnreachable, ConfigurationError: Kafka cannot be read.
@@ -108,17 +109,17 @@ async def find(context: Context, topic: str, partition: int, offset: int) -> Dea
 
 
 def listing_as_dict(listing: Listing) -> dict[str, Any]:
-    """As JSON values."""
+    """Return a listing as JSON values."""
     return {
         "total": listing.total,
         "in_journal": listing.in_journal,
-        "reasons": [asdict(one) for one in listing.reasons],
-        "letters": [letter_as_dict(one.letter, reprocessed=one.reprocessed) for one in listing.letters],
+        "reasons": [asdict(reason) for reason in listing.reasons],
+        "letters": [letter_as_dict(listed.letter, reprocessed=listed.reprocessed) for listed in listing.letters],
     }
 
 
 def letter_as_dict(letter: DeadLetter, *, reprocessed: bool) -> dict[str, Any]:
-    """As JSON values; a body that is not UTF-8 is Base64."""
+    """Return a dead letter as JSON values; a body that is not UTF-8 becomes Base64."""
     body, is_base64 = text_or_base64(letter.body)
     return {**asdict(letter), "body": body, "bodyIsBase64": is_base64, "replayed": reprocessed}
 

@@ -1,4 +1,4 @@
-"""FastAPI's Swagger page of the listener's API; scripts and styles come from this listener, not from another host."""
+"""FastAPI's Swagger page for the API; the listener itself serves its scripts and styles."""
 
 import base64
 import hashlib
@@ -10,7 +10,7 @@ from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import HTMLResponse
 
 ASSETS: Final = {"swagger-ui-bundle.js": "text/javascript", "swagger-ui.css": "text/css"}
-"""The files of Swagger UI that the page loads, with their types."""
+"""File of Swagger UI that the page loads → its media type."""
 
 _CONTRAST: Final = b"""
 .swagger-ui .info .title small pre, .swagger-ui .info .title small { background: #3b4151; color: #fff }
@@ -20,18 +20,18 @@ _CONTRAST: Final = b"""
 .swagger-ui .opblock.opblock-post .opblock-summary-method { background: #19683f }
 .swagger-ui .opblock.opblock-delete .opblock-summary-method { background: #a12a2a }
 """
-"""Added to Swagger UI's style: grey on white that is too faint to read for some."""
+"""Added to Swagger UI's style, whose grey on white has too little contrast."""
 
-_INLINE: Final = re.compile(rb"<script>(.*?)</script>", re.DOTALL)
+_INLINE_SCRIPT: Final = re.compile(rb"<script>(.*?)</script>", re.DOTALL)
 
 
 def page(openapi_url: str, assets_url: str, icon_url: str) -> HTMLResponse:
-    """The page.
+    """Render the page.
 
     Args:
-        openapi_url: Where the browser loads the OpenAPI document.
-        assets_url: Where it loads :data:`ASSETS`; ends with a slash.
-        icon_url: Where it loads the icon.
+        openapi_url: URL of the OpenAPI document.
+        assets_url: URL under which :data:`ASSETS` are served; ends with a slash.
+        icon_url: URL of the icon.
     """
     response = get_swagger_ui_html(
         openapi_url=openapi_url,
@@ -41,20 +41,23 @@ def page(openapi_url: str, assets_url: str, icon_url: str) -> HTMLResponse:
         swagger_favicon_url=icon_url,
         swagger_ui_parameters={"validatorUrl": None},  # else the page asks swagger.io about the document
     )
+    # FastAPI sets no language; screen readers need it.
     body = bytes(response.body).replace(b"<html>", b'<html lang="en">', 1)
     return HTMLResponse(body, headers={"content-security-policy": _policy(body)})
 
 
 def asset(name: str) -> bytes:
-    """The content of one of :data:`ASSETS`."""
+    """Return the content of one of :data:`ASSETS`."""
     content = resources.files("fastapi_offline").joinpath("static", name).read_bytes()
     return content + _CONTRAST if name.endswith(".css") else content
 
 
 def _policy(body: bytes) -> str:
-    """Allow this host and the page's own inline script, by its hash."""
+    """Return a content security policy that allows this host and the page's own inline script, by its hash."""
+    # The console's policy forbids inline scripts; FastAPI's page starts Swagger UI with one.
     hashes = " ".join(
-        f"'sha256-{base64.b64encode(hashlib.sha256(script).digest()).decode()}'" for script in _INLINE.findall(body)
+        f"'sha256-{base64.b64encode(hashlib.sha256(script).digest()).decode()}'"
+        for script in _INLINE_SCRIPT.findall(body)
     )
     return (
         f"default-src 'none'; script-src 'self' {hashes}; style-src 'self'; img-src 'self' data:; "

@@ -1,4 +1,4 @@
-"""What pages say at a glance: the state of the whole, one event, the dead letters of one cause."""
+"""Summaries on pages: the overall state, one event, the dead letters of one cause."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,12 +11,20 @@ from connector.message import weda
 from connector.telemetry.health import Health
 from connector.telemetry.recent import RecentEvent
 
-_MOST_REASONS: Final = 100
+_MAX_REASONS: Final = 100
 
 
 @dataclass(frozen=True, slots=True)
 class Cause:
-    """Dead letters of one code: how many wait, how many were reprocessed (to users: replayed), why, and what to do."""
+    """Dead letters of one code.
+
+    Attributes:
+        code: The code.
+        waiting: How many were not reprocessed yet.
+        replayed: How many were reprocessed; users read "replayed".
+        fix: What to do, in words.
+        reasons: Their reasons.
+    """
 
     code: int
     waiting: int
@@ -26,18 +34,19 @@ class Cause:
 
 
 def causes(listing: Listing) -> list[Cause]:
-    """The reasons by code, those with most that wait first."""
+    """Group the reasons by code; the code with the most waiting dead letters comes first."""
     by_code: dict[int, list[Reason]] = {}
     for reason in listing.reasons:
         by_code.setdefault(reason.code, []).append(reason)
-    bodies = {one.letter.code: one.letter.body for one in listing.letters}
+    # The fix for a code may depend on the body: one letter of the code stands for all of them.
+    bodies = {listed.letter.code: listed.letter.body for listed in listing.letters}
     causes = [
         Cause(
             code,
             sum(reason.waiting for reason in reasons),
             sum(reason.replayed for reason in reasons),
             fix_of(code, bodies.get(code, b"")),
-            reasons[:_MOST_REASONS],
+            reasons[:_MAX_REASONS],
         )
         for code, reasons in by_code.items()
     ]
@@ -46,7 +55,7 @@ def causes(listing: Listing) -> list[Cause]:
 
 @dataclass(frozen=True, slots=True)
 class EventCard:
-    """One event as people read it; ``kind`` gives its colour."""
+    """One event as the console shows it; ``kind`` selects its colour."""
 
     received_at: int
     instance_id: str
@@ -68,14 +77,14 @@ _KINDS: Final[Mapping[int, str]] = {
 
 
 def colour_of(instance: Instance) -> str:
-    """The colour of an instance's state."""
+    """Return the colour of an instance's state."""
     if not instance.is_over:
         return "fair"
     return {weda.APPROVED: "good", weda.TURNED_DOWN: "bad"}.get(instance.status or 0, "plain")
 
 
 def event_card(event: RecentEvent) -> EventCard:
-    """The card of an event."""
+    """Return the card of an event."""
     fields = event.fields
     action = fields["action"]
     return EventCard(
@@ -92,13 +101,13 @@ def event_card(event: RecentEvent) -> EventCard:
     )
 
 
-def is_wanted(card: EventCard, asked: Mapping[str, str]) -> bool:
-    """Whether each text is in the field of that name, in any case."""
-    return all(text.lower() in getattr(card, name).lower() for name, text in asked.items())
+def is_wanted(card: EventCard, terms: Mapping[str, str]) -> bool:
+    """Whether each field named in ``terms`` contains its text; case is ignored."""
+    return all(text.lower() in getattr(card, name).lower() for name, text in terms.items())
 
 
 def verdict(health: Health) -> tuple[str, str]:
-    """The state of the whole in colour and words; what waits for people is part of it."""
+    """Return the overall state as a colour and a sentence; waiting dead letters count as a problem."""
     if not health.is_ready:
         return "bad", "Messages cannot be accepted now."
     if health.problems or health.kafka != "up":

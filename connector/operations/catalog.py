@@ -1,7 +1,8 @@
-"""The index of instances behind the console's search and figures: read from Kafka while somebody looks.
+"""The index of instances behind the console's search and figures.
 
-It costs nothing while nobody does, has what replicas and earlier runs have published, and goes on where it ended. What
-is in the journal is not in it yet. It belongs to the event loop; a thread reads for it.
+It is read from Kafka while somebody uses these pages, and costs nothing otherwise. Each read continues where the last
+one ended. It includes what other replicas and earlier runs published; messages in the journal are not in it yet. The
+index belongs to the event loop; a thread reads the topics.
 """
 
 import asyncio
@@ -15,20 +16,21 @@ from connector.lookup.instances import Fact, Index, Instance, facts_of
 from connector.lookup.topics import ReadProgress
 from connector.operations.kafka_reader import KafkaReader
 
-_FRESH_SECONDS: Final = 2.0
-_PATIENCE_SECONDS: Final = 3.0
-_FACTS_AT_ONCE: Final = 250  # some two milliseconds of the event loop
+_REFRESH_SECONDS: Final = 2.0
+_MAX_WAIT_SECONDS: Final = 3.0
+_FACTS_PER_CALL: Final = 250  # they take about two milliseconds of the event loop
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
-    """What the index has.
+class CatalogView:
+    """The contents of the index at one moment.
 
     Attributes:
-        instances: Those that changed last first.
-        since: Those that changed at this time or later are all there, in epoch milliseconds; None: all in Kafka are.
-        is_reading: It is still being read.
-        problem: Why it could not be read to the end, or nothing.
+        instances: Instances, the last changed first.
+        since: Every instance that changed at this time or later is included, in epoch milliseconds; None if every
+            instance in Kafka is.
+        is_reading: Whether the topics are still being read.
+        problem: Why the topics could not be read to the end, or empty.
     """
 
     instances: list[Instance]
@@ -48,25 +50,27 @@ class Catalog:
         self._problem = ""
         self._is_stopped = False
 
-    async def known(self, reader: KafkaReader, readers: Readers) -> Known:
-        """What it has, after it has read what is new, or for as long as people wait.
+    async def view(self, reader: KafkaReader, readers: Readers) -> CatalogView:
+        """Read new records and return the contents; a long read continues in the background.
 
         Args:
             reader: Reads the topics.
-            readers: Room for who reads them.
+            readers: Bounds how many read at the same time.
         """
-        if self._reading is None and time.monotonic() - self._read_at >= _FRESH_SECONDS and not self._is_stopped:
+        # All viewers share one read. Once stopped, none begins: nothing would wait for its thread.
+        if self._reading is None and time.monotonic() - self._read_at >= _REFRESH_SECONDS and not self._is_stopped:
             self._reading = asyncio.create_task(self._carry_on(reader, readers))
         reading = self._reading
         if reading is not None:
-            await asyncio.wait({reading}, timeout=_PATIENCE_SECONDS)
+            # Unlike wait_for, asyncio.wait leaves the task running after the timeout, or if this viewer goes away.
+            await asyncio.wait({reading}, timeout=_MAX_WAIT_SECONDS)
             if reading.done():
-                reading.result()
+                reading.result()  # raises what `_carry_on` does not expect
         times = [at for at in (self._read.since, self._index.forgotten_at) if at is not None]
-        return Known(self._index.instances(), max(times, default=None), self._reading is not None, self._problem)
+        return CatalogView(self._index.instances(), max(times, default=None), self._reading is not None, self._problem)
 
     async def stop(self) -> None:
-        """End the reading, if it goes on."""
+        """Stop reading, and wait until the thread has ended."""
         self._is_stopped = True
         if self._reading is not None:
             await asyncio.gather(self._reading, return_exceptions=True)
@@ -75,6 +79,7 @@ class Catalog:
         loop = asyncio.get_running_loop()
         try:
             async with readers.slot():
+                # The loop runs callbacks in order: when this returns, the index has taken every part.
                 await asyncio.to_thread(self._read_all, reader, loop)
             self._problem = ""
         except (Unavailable, OutsideUnreachable, ConfigurationError) as error:
@@ -86,8 +91,8 @@ class Catalog:
     def _read_all(self, reader: KafkaReader, loop: asyncio.AbstractEventLoop) -> None:
         for batch in reader.read_on(self._read):
             facts = list(facts_of(batch))
-            for first in range(0, len(facts), _FACTS_AT_ONCE):
-                part: list[Fact] = facts[first : first + _FACTS_AT_ONCE]
+            for first in range(0, len(facts), _FACTS_PER_CALL):
+                part: list[Fact] = facts[first : first + _FACTS_PER_CALL]
                 loop.call_soon_threadsafe(self._index.take, part)
             if self._is_stopped:
                 return

@@ -1,4 +1,4 @@
-"""Line charts as SVG that the server draws: axes with labels, outages shaded, nothing for a browser to load."""
+"""Line charts that the server draws as SVG, with labelled axes and shaded outages."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -14,24 +14,24 @@ _LEFT: Final = 52
 _RIGHT: Final = 26
 _TOP: Final = 12
 _BOTTOM: Final = 26
-_MOST_POINTS: Final = 180
-_ASCII: Final = 0x2E80
-_SECOND: Final = 1_000
-_STEPS: Final = tuple(
+_MAX_POINTS: Final = 180
+_FIRST_WIDE: Final = 0x2E80  # where the CJK blocks of Unicode begin
+_SECOND: Final = 1_000  # milliseconds
+_STEPS_MILLISECONDS: Final = tuple(
     _SECOND * seconds
     for seconds in (1, 5, 15, 30, 60, 120, 300, 600, 1_800, 3_600, 7_200, 10_800, 21_600, 43_200, 86_400)
 )
-_ROUND: Final = (1, 2, 5, 10)
-_LEAST_TOP: Final = 1.0
-_MINUTE: Final = 60
+_ROUND_STEPS: Final = (1, 2, 5, 10)
+_MIN_TOP: Final = 1.0
+_MINUTE_SECONDS: Final = 60
 _FIRST_MOMENT: Final = -62_104_060_800_000  # the year 2
 _LAST_MOMENT: Final = 253_370_764_800_000  # the year 9999
-_THINNEST: Final = 2.0
-_GAP: Final = 3
+_MIN_SHADE_PIXELS: Final = 2.0  # a shorter outage would be invisible on a chart of two days
+_GAP_INTERVALS: Final = 3  # one late sample is no gap
 
 
 class Scale(NamedTuple):
-    """Values ``first`` to ``last`` on pixels ``begin`` to ``end``."""
+    """Maps values from ``first`` to ``last`` to pixels from ``begin`` to ``end``."""
 
     first: float
     last: float
@@ -39,14 +39,21 @@ class Scale(NamedTuple):
     end: float
 
     def at(self, value: float) -> float:
-        """The pixel of a value."""
+        """Return the pixel of a value."""
         share = (value - self.first) / max(self.last - self.first, 1e-9)
         return round(self.begin + share * (self.end - self.begin), 1)
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One series: its label, the points of its line (a gap begins another line), its highest and its last value."""
+    """One series.
+
+    Attributes:
+        label: The name of the series.
+        paths: The points of each unbroken line; a gap begins another line.
+        highest: The highest value, or None.
+        last: The last value, or None.
+    """
 
     label: str
     paths: list[str]
@@ -59,15 +66,15 @@ class Chart:
     """One chart.
 
     Attributes:
-        title: What it shows.
-        unit: The unit of its values.
-        lines: Its series.
-        x_ticks: Where the axis of time has a line, and its text.
-        y_ticks: The same of the axis of values.
-        outages: Where outages begin, how wide they are, and how bad.
-        at: The time of each point, for who points at it, as text.
-        columns: The pixel of each point.
-        values: The values of each series at each point.
+        title: The title.
+        unit: The unit of the values.
+        lines: The series.
+        x_ticks: Ticks of the time axis: pixel and text.
+        y_ticks: Ticks of the value axis: pixel and text.
+        outages: Outages: first pixel, width in pixels, and colour.
+        at: The time of each point as text, shown when the mouse is over it.
+        columns: The horizontal pixel of each point.
+        values: For each series its values at the points.
     """
 
     title: str
@@ -82,13 +89,13 @@ class Chart:
 
 
 def draw(points: Sequence[Point], outages: Iterable[Outage], span: tuple[int, int], zone: ZoneInfo) -> list[Chart]:
-    """The charts of the overview.
+    """Draw the charts of the overview.
 
     Args:
-        points: What was measured, oldest first.
-        outages: When messages could not be published, or not be accepted.
-        span: The time that is shown, from and to, in epoch milliseconds.
-        zone: The zone of the times on the axis.
+        points: The measurements, oldest first.
+        outages: Periods in which messages could not be published, or not be accepted.
+        span: The first and the last time shown, in epoch milliseconds.
+        zone: The time zone of the axis.
     """
     shown = _condensed(points)
     marks = list(outages)
@@ -103,10 +110,14 @@ def draw(points: Sequence[Point], outages: Iterable[Outage], span: tuple[int, in
     ]
 
 
-def time_ticks(first: int, last: int, zone: ZoneInfo, most: int) -> list[tuple[int, str]]:
-    """Round times between two, with what a clock shows then; a date at midnight and over days."""
+def time_ticks(first: int, last: int, zone: ZoneInfo, limit: int) -> list[tuple[int, str]]:
+    """Return at most about ``limit`` round times between two, each as a time of day, or as a date at midnight."""
     span = last - first
-    step = next((step for step in _STEPS if span / step <= most), -(-span // most // _STEPS[-1]) * _STEPS[-1])
+    step = next(
+        (step for step in _STEPS_MILLISECONDS if span / step <= limit),
+        -(-span // limit // _STEPS_MILLISECONDS[-1]) * _STEPS_MILLISECONDS[-1],
+    )
+    # Counted from local midnight, so that ticks are round in the reader's zone and not in UTC.
     midnight = _moment(first, zone).replace(hour=0, minute=0, second=0, microsecond=0)
     begin = int(midnight.timestamp() * _SECOND)
     times = range(begin + -(-(first - begin) // step) * step, last + 1, step)
@@ -114,31 +125,31 @@ def time_ticks(first: int, last: int, zone: ZoneInfo, most: int) -> list[tuple[i
 
 
 def value_ticks(top: float) -> list[float]:
-    """Round values from 0 to a top, some four."""
-    rough = max(top, _LEAST_TOP) / 4
+    """Return about four round values from 0 to the top or just above."""
+    rough = max(top, _MIN_TOP) / 4
     power = 1.0
     while power * 10 <= rough:
         power *= 10
     while power > rough:
         power /= 10
-    step = next(power * number for number in _ROUND if power * number >= rough)
-    count = int(max(top, _LEAST_TOP) / step + 0.999)
+    step = next(power * number for number in _ROUND_STEPS if power * number >= rough)
+    count = int(max(top, _MIN_TOP) / step + 0.999)
     return [step * number for number in range(count + 1)]
 
 
 def fit(text: str, units: int) -> str:
-    """The text, or as much of it as is so wide; a Chinese character is two units wide."""
-    wide = 0
-    for number, sign in enumerate(text):
-        wide += 2 if ord(sign) >= _ASCII else 1
-        if wide > units:
+    """Cut a text to a width; a Chinese character is two units wide."""
+    width = 0
+    for number, character in enumerate(text):
+        width += 2 if ord(character) >= _FIRST_WIDE else 1
+        if width > units:
             return f"{text[: max(number - 1, 0)]}…"
     return text
 
 
 @dataclass(frozen=True, slots=True)
 class _Frame:
-    """What the charts have in common: points, outages and the axis of time."""
+    """What the charts share: points, outages and the time axis."""
 
     points: Sequence[Point]
     outages: Sequence[Outage]
@@ -146,18 +157,20 @@ class _Frame:
     zone: ZoneInfo
 
     def chart(self, title: str, unit: str, **series: Sequence[float | None]) -> Chart:
-        ticks = value_ticks(max((value for each in series.values() for value in each if value is not None), default=0))
+        ticks = value_ticks(
+            max((value for values in series.values() for value in values if value is not None), default=0)
+        )
         x, y = self._x, Scale(0, ticks[-1], HEIGHT - _BOTTOM, _TOP)
         return Chart(
             title,
             unit,
-            [_line(label, self.points, each, x, y) for label, each in series.items()],
-            [(x.at(at), text) for at, text in time_ticks(*self.span, self.zone, most=6)],
+            [_line(label, self.points, values, x, y) for label, values in series.items()],
+            [(x.at(at), text) for at, text in time_ticks(*self.span, self.zone, limit=6)],
             [(y.at(value), f"{value:g}") for value in ticks],
             [self._shade(outage) for outage in self.outages],
             [datetime.fromtimestamp(point.at / _SECOND, self.zone).strftime("%m-%d %H:%M:%S") for point in self.points],
             [x.at(point.at) for point in self.points],
-            [[None if value is None else round(value, 2) for value in each] for each in series.values()],
+            [[None if value is None else round(value, 2) for value in values] for values in series.values()],
         )
 
     @property
@@ -166,7 +179,7 @@ class _Frame:
 
     def _shade(self, outage: Outage) -> tuple[float, float, str]:
         first, last = (self._x.at(min(max(at, self.span[0]), self.span[1])) for at in (outage.began, outage.ended))
-        return first, max(round(last - first, 1), _THINNEST), "bad" if outage.is_closed else "fair"
+        return first, max(round(last - first, 1), _MIN_SHADE_PIXELS), "bad" if outage.is_closed else "fair"
 
 
 def _line(label: str, points: Sequence[Point], values: Sequence[float | None], x: Scale, y: Scale) -> Line:
@@ -176,30 +189,32 @@ def _line(label: str, points: Sequence[Point], values: Sequence[float | None], x
         if value is None:
             before = None
             continue
-        if before is None or point.at - before.at > _GAP * _SECOND * point.seconds:
+        if before is None or point.at - before.at > _GAP_INTERVALS * _SECOND * point.seconds:
             paths.append([])
         paths[-1].append(f"{x.at(point.at)},{y.at(value)}")
         before = point
-    known = [value for value in values if value is not None]
+    measured = [value for value in values if value is not None]
+    # A polyline of a single point is invisible: the point is its own neighbour.
     joined = [" ".join(path if len(path) > 1 else path * 2) for path in paths]
-    return Line(label, joined, max(known, default=None), known[-1] if known else None)
+    return Line(label, joined, max(measured, default=None), measured[-1] if measured else None)
 
 
 def _condensed(points: Sequence[Point]) -> list[Point]:
-    """As many points as a chart has room for: neighbours become one, with the worst of them where that matters."""
-    size = -(-len(points) // _MOST_POINTS)
+    """Merge neighbouring points until a chart has room for them; see :meth:`Point.of` for what remains."""
+    size = -(-len(points) // _MAX_POINTS)
     if size <= 1:
         return list(points)
     return [Point.of(points[first : first + size]) for first in range(0, len(points), size)]
 
 
 def _moment(milliseconds: int, zone: ZoneInfo) -> datetime:
-    """The moment, or the nearest one that has a date in every zone: times come from senders."""
+    """Convert a time; one without a date becomes the nearest that has one in every zone: times come from senders."""
     return datetime.fromtimestamp(min(max(milliseconds, _FIRST_MOMENT), _LAST_MOMENT) / _SECOND, zone)
 
 
 def _clock(at: int, zone: ZoneInfo, step: int) -> str:
     moment = _moment(at, zone)
-    if step >= _STEPS[-1] or moment - moment.replace(hour=0, minute=0, second=0) < timedelta(seconds=1):
+    # At midnight the date says more than 00:00.
+    if step >= _STEPS_MILLISECONDS[-1] or moment - moment.replace(hour=0, minute=0, second=0) < timedelta(seconds=1):
         return moment.strftime("%m-%d")
-    return moment.strftime("%H:%M" if step >= _MINUTE * _SECOND else "%H:%M:%S")
+    return moment.strftime("%H:%M" if step >= _MINUTE_SECONDS * _SECOND else "%H:%M:%S")

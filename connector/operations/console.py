@@ -1,7 +1,7 @@
-"""The console: pages for people, rendered here, without a build step and without another host.
+"""The console: server-rendered pages, without a build step and without files from another host.
 
-Every page works without JavaScript; with it, live parts refresh automatically. Contents of messages are behind the
-token, sessions in a signed cookie, and forms carry a CSRF token.
+Every page works without JavaScript; with it, live parts refresh automatically. Pages that show contents of messages
+need the token; a session is a signed cookie, and forms carry a CSRF token.
 """
 
 import asyncio
@@ -51,7 +51,7 @@ from connector.values import DEFAULT_SOURCE
 ROOT: Final = "/console/"
 LOGIN: Final = f"{ROOT}login"
 DOCUMENTS: Final = "/api/docs"
-"""The page on the API for those who have the token and no session."""
+"""The API's documentation for clients that have the token but no session."""
 
 _OPENAPI: Final = "/api/openapi.json"
 
@@ -70,31 +70,36 @@ HEADERS: Final[Mapping[str, str]] = {
     "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
     "permissions-policy": "camera=(), geolocation=(), microphone=()",
 }
-"""Those of a page; what every answer of the listener carries comes from `connector.operations.guard`."""
+"""Headers of every page, in addition to those that `connector.operations.guard` sets on every answer."""
 
-_OWN: Final = {"console.css": "text/css", "console.js": "text/javascript", "icon.svg": "image/svg+xml"}
-_STATIC: Final = {**_OWN, **api_docs.ASSETS}
-_LANGUAGE: Final = "weda_language"
+_OWN_FILES: Final = {"console.css": "text/css", "console.js": "text/javascript", "icon.svg": "image/svg+xml"}
+_STATIC_FILES: Final = {**_OWN_FILES, **api_docs.ASSETS}
+_LANGUAGE_COOKIE: Final = "weda_language"
 _YEAR_SECONDS: Final = 365 * 24 * 3600
-_MOST_FORM_BYTES: Final = 16 * 1024
-_LISTED: Final = 50
-_DIGITS: Final = len(str(2**63))
-_LETTER_BYTES: Final = 64 * 1024
-"""What the page of one dead letter shows of its body; the same in characters as it reads."""
+_MAX_FORM_BYTES: Final = 16 * 1024
+_MAX_LETTERS: Final = 50
+_INT64_DIGITS: Final = len(str(2**63))
+_MAX_BODY_BYTES: Final = 64 * 1024
+"""How much of its body the page of one dead letter shows, as received; formatted, as many characters."""
 
 _PLAIN: Final = "text/plain; charset=utf-8"
 _FILTERS: Final = ("code", "stage", "source", "instance", "reason", "place")
-_EVENTS: Final = 100
-_FOUND: Final = 50
-_MOST_GROUPS: Final = 5
-_MOST_TERM: Final = 200
-_RANGES: Final[Mapping[str, int]] = {"15m": 900_000, "2h": 7_200_000, "24h": 86_400_000, "48h": 172_800_000}
-_SETUP_SHOWN: Final = 3
+_MAX_EVENTS: Final = 100
+_MAX_INSTANCES: Final = 50
+_MAX_GROUPS: Final = 5
+_MAX_TERM_CHARS: Final = 200
+_RANGES_MILLISECONDS: Final[Mapping[str, int]] = {
+    "15m": 900_000,
+    "2h": 7_200_000,
+    "24h": 86_400_000,
+    "48h": 172_800_000,
+}
+_MAX_SETUP_REQUESTS: Final = 3
 _UNREACHABLE: Final = "Kafka does not answer: what is in its topics cannot be shown now."
 
 
 class _OneLetter(Selection):
-    """The dead letter at one topic, partition and offset."""
+    """Selects the dead letter at one topic, partition and offset."""
 
     place: tuple[str, int, int]
 
@@ -103,27 +108,27 @@ class _OneLetter(Selection):
 
 
 class PageError(Exception):
-    """A page is not shown: the status, and why."""
+    """A page cannot be shown; carries the status and the reason."""
 
-    def __init__(self, status: int, why: str) -> None:
-        super().__init__(why)
+    def __init__(self, status: int, reason: str) -> None:
+        super().__init__(reason)
         self.status = status
-        self.why = why
+        self.reason = reason
 
 
 def is_public(path: str) -> bool:
-    """Whether the client needs no session for a page; ``/`` only leads to the console."""
+    """Whether a page needs no session: the login, its static files, and ``/``, which only redirects to the console."""
     return path in {"/", LOGIN} or path.startswith(f"{ROOT}static/")
 
 
 def to_login(request: Request) -> Response:
-    """Send a browser that has no session to the login."""
-    wanted = request.url.path + (f"?{request.url.query}" if request.url.query else "")
-    return RedirectResponse(f"{LOGIN}?next={quote(wanted, safe='')}", 303)
+    """Redirect a browser without a session to the login."""
+    target = request.url.path + (f"?{request.url.query}" if request.url.query else "")
+    return RedirectResponse(f"{LOGIN}?next={quote(target, safe='')}", 303)
 
 
 def router(context: Context, sessions: Sessions, throttle: TokenThrottle) -> APIRouter:
-    """The pages."""
+    """Create the routes of the pages."""
     pages = APIRouter(include_in_schema=False)
     console = _Console(context, sessions, throttle)
     for path, page in (
@@ -145,7 +150,7 @@ def router(context: Context, sessions: Sessions, throttle: TokenThrottle) -> API
         ("openapi.json", console.openapi),
         ("login", console.login_form),
         ("static/{name}", _static),
-        ("{other:path}", _missing),
+        ("{other:path}", _missing),  # matches every path, so it comes last
     ):
         pages.add_api_route(f"{ROOT}{path}", _with_error_page(page, console), methods=["GET"])
     pages.add_api_route(DOCUMENTS, _with_error_page(console.api, console), methods=["GET"])
@@ -162,22 +167,28 @@ def router(context: Context, sessions: Sessions, throttle: TokenThrottle) -> API
 def _with_error_page(
     page: Callable[[Request], Awaitable[Response]], console: "_Console"
 ) -> Callable[[Request], Awaitable[Response]]:
-    """The page, or a page that says why there is none; with the headers that keep browsers strict."""
+    """Wrap a page: an error becomes a page that explains it, and every answer carries the security headers."""
 
     async def guarded(request: Request) -> Response:
         try:
             response = await page(request)
-        except PageError as refused:
-            response = await console.page(request, "problem.html", status=refused.status, why=refused.why, detail="")
+        except PageError as error:
+            response = await console.page(request, "problem.html", status=error.status, why=error.reason, detail="")
         except OutsideUnreachable as error:
             response = await console.page(request, "problem.html", status=503, why=_UNREACHABLE, detail=error.message)
         except ConnectorError as error:
             response = await console.page(request, "problem.html", status=503, why=error.message, detail="")
+        # Only defaults: the API's documentation has a policy of its own, for its inline script.
         for name, value in HEADERS.items():
             response.headers.setdefault(name, value)
         if request.query_params.get("lang") in LANGUAGES:
             response.set_cookie(
-                _LANGUAGE, request.query_params["lang"], _YEAR_SECONDS, path=ROOT, samesite="strict", httponly=True
+                _LANGUAGE_COOKIE,
+                request.query_params["lang"],
+                _YEAR_SECONDS,
+                path=ROOT,
+                samesite="strict",
+                httponly=True,
             )
         return response
 
@@ -192,17 +203,20 @@ class _Console:
         self._sessions = sessions
         self._throttle = throttle
         self._zone = ZoneInfo(context.settings().timezone)
+        # When topics were looked at last, on the monotonic clock, and how many records each had then.
         self._written: tuple[float, dict[str, int]] = 0.0, {}
 
     async def overview(self, request: Request) -> Response:
-        """What matters now, and charts of what was."""
+        """The state now, and charts of the past."""
         context = self._context
+        # A copy: the page is rendered in a thread while the event loop goes on changing the original.
         history, health = context.history, replace(context.health, problems=dict(context.health.problems))
         chosen = request.query_params.get("range", "")
-        chosen = chosen if chosen in _RANGES else next(iter(_RANGES))
-        now, points, outages = now_ms(), history.points(_RANGES[chosen]), history.outages(_RANGES[chosen])
+        chosen = chosen if chosen in _RANGES_MILLISECONDS else next(iter(_RANGES_MILLISECONDS))
+        milliseconds = _RANGES_MILLISECONDS[chosen]
+        now, points, outages = now_ms(), history.points(milliseconds), history.outages(milliseconds)
         drawn = await asyncio.to_thread(
-            charts.draw, points, outages, (_begin(points, now - _RANGES[chosen]), now), self._zone
+            charts.draw, points, outages, (_begin(points, now - milliseconds), now), self._zone
         )
         return await self.page(
             request,
@@ -213,7 +227,7 @@ class _Console:
             charts=drawn,
             size=(charts.WIDTH, charts.HEIGHT),
             outages=list(reversed(outages)),
-            ranges=list(_RANGES),
+            ranges=list(_RANGES_MILLISECONDS),
             range=chosen,
             p50=history.quantile(P50),
             p99=history.quantile(P99),
@@ -222,53 +236,57 @@ class _Console:
         )
 
     async def events(self, request: Request) -> Response:
-        """What was accepted last."""
-        asked = _terms(request, ("process", "person", "action"))
+        """The events accepted last."""
+        terms = _terms(request, ("process", "person", "action"))
         recent = self._context.recent
-        found = await asyncio.to_thread(lambda: [cards.event_card(event) for event in recent.read(recent.latest())])
-        shown = [card for card in found if cards.is_wanted(card, asked)][:_EVENTS]
-        return await self.page(request, "events.html", events=shown, asked=asked, total=len(found))
+        # recent.latest() is a copy for the thread: the event loop adds to the original.
+        latest = recent.latest()
+        event_cards = await asyncio.to_thread(lambda: [cards.event_card(event) for event in recent.read(latest)])
+        shown = [card for card in event_cards if cards.is_wanted(card, terms)][:_MAX_EVENTS]
+        return await self.page(request, "events.html", events=shown, asked=terms, total=len(event_cards))
 
     async def instances(self, request: Request) -> Response:
-        """One instance, or those in which a text is, or those that changed last."""
+        """One instance, or the instances that match a text, or those that changed last."""
         if "id" in request.query_params:
             return await self._instance(request)
-        text = request.query_params.get("q", "").strip()[:_MOST_TERM]
-        known = await self._context.known()
-        found = await asyncio.to_thread(find_instances, known.instances, text, _FOUND)
-        if text and not found:
+        text = request.query_params.get("q", "").strip()[:_MAX_TERM_CHARS]
+        view = await self._context.catalog_view()
+        matches = await asyncio.to_thread(find_instances, view.instances, text, _MAX_INSTANCES)
+        if text and not matches:
+            # The page of one instance searches the journal and the dead letters, too, and finds the ids of messages.
             return RedirectResponse(f"{ROOT}instances?{urlencode({'id': text})}", 303)
-        return await self.page(request, "instances.html", text=text, found=found, known=known, now=now_ms())
+        return await self.page(request, "instances.html", text=text, found=matches, known=view, now=now_ms())
 
     async def _instance(self, request: Request) -> Response:
-        """One instance as a timeline, with what of it waits or is a dead letter; or whatever else is found."""
-        wanted = request.query_params.get("id", "").strip()[:MAX_IDENTIFIER_CHARS]
+        """The timeline of one instance with its waiting messages and dead letters, or other matches of the text."""
+        text = request.query_params.get("id", "").strip()[:MAX_IDENTIFIER_CHARS]
         first = request.query_params.get("from", "")
         is_everywhere = "all" in request.query_params
-        found, report, unreached = timeline.Timeline([], 0, None), SearchReport(wanted), ""
-        if wanted:
+        history, report, unreached = timeline.Timeline([], 0, None), SearchReport(text), ""
+        if text:
             start = int(first) if _is_number(first) else 0
-            seen = self._context.recent.seen(wanted)
-            name = wanted if seen is None or seen.instance_id is None else seen.instance_id
+            seen = self._context.recent.seen(text)  # the text may be the id of a request
+            instance_id = text if seen is None or seen.instance_id is None else seen.instance_id
             try:
-                found = await self._context.read(
-                    lambda reader: timeline.read(reader.instance(name, all_partitions=is_everywhere), start)
+                history = await self._context.read(
+                    lambda reader: timeline.read(reader.instance(instance_id, all_partitions=is_everywhere), start)
                 )
             except OutsideUnreachable as error:
                 unreached = error.message
-            report = await search(self._context, wanted, with_records=not found.steps)
-        now, instance = now_ms(), found.instance
+            # The timeline has just read this instance's records: its topics need no second search.
+            report = await search(self._context, text, with_records=not history.steps)
+        now, instance = now_ms(), history.instance
         return await self.page(
             request,
             "instance.html",
             status=503 if unreached else 200,
-            id=wanted,
-            found=found,
-            steps=found.steps,
+            id=text,
+            found=history,
+            steps=history.steps,
             instance=instance,
             now=now,
             waits=None if instance is None else pictures.waits(instance, now, self._zone),
-            drawing=pictures.drawing(found.steps),
+            drawing=pictures.drawing(history.steps),
             report=report,
             unreached=unreached,
             why=_UNREACHABLE,
@@ -276,42 +294,49 @@ class _Console:
         )
 
     async def business(self, request: Request) -> Response:
-        """How long processes and nodes take, what is sent back, and who is waited for."""
-        known = await self._context.known()
-        found = await asyncio.to_thread(figures, known.instances)
-        return await self.page(request, "business.html", figures=found, known=known, now=now_ms())
+        """How long processes and nodes take, what is sent back, and whom instances wait for."""
+        view = await self._context.catalog_view()
+        numbers = await asyncio.to_thread(figures, view.instances)
+        return await self.page(request, "business.html", figures=numbers, known=view, now=now_ms())
 
     async def record(self, request: Request) -> Response:
-        """One record of the events as it is, whatever its size."""
+        """One record of a topic of events, uncut, as plain text."""
         topic, partition, offset = _offset_in_path(request)
-        found = await self._context.read(lambda reader: reader.event(topic, partition, offset))
-        if found is None:
+        record = await self._context.read(lambda reader: reader.event(topic, partition, offset))
+        if record is None:
             raise PageError(404, "there is no such record, or none any more")
-        if isinstance(found.value, bytes):
-            return Response(found.value, media_type=_PLAIN)
-        text = await asyncio.to_thread(json.dumps, found.value, indent=2, ensure_ascii=False)
+        if isinstance(record.value, bytes):  # no schema of ours reads it
+            return Response(record.value, media_type=_PLAIN)
+        text = await asyncio.to_thread(json.dumps, record.value, indent=2, ensure_ascii=False)
         return Response(text, media_type=_PLAIN)
 
     async def requests(self, request: Request) -> Response:
-        """The last requests of a source as they arrived."""
+        """The last requests of a source, as received."""
         names = list(self._context.settings().sources)
         source = request.query_params.get("source", names[0])
         only_failed = "failed" in request.query_params
-        found = await self._diagnosed(source, only_failed=only_failed)
+        diagnosed = await self._diagnosed(source, only_failed=only_failed)
         return await self.page(
-            request, "requests.html", sources=names, source=source, only_failed=only_failed, found=found, paste=TEMPLATE
+            request,
+            "requests.html",
+            sources=names,
+            source=source,
+            only_failed=only_failed,
+            found=diagnosed,
+            paste=TEMPLATE,
         )
 
     async def setup(self, request: Request) -> Response:
-        """What to enter in WeDa for a source, and its first request as it arrives."""
+        """What to enter in WeDa for a source, and its first requests as they arrive."""
         settings = self._context.settings()
         names = list(settings.sources)
         source = request.query_params.get("source", names[0])
         since = request.query_params.get("since", "")
+        # The page passes its own `since` on when it refreshes, so that earlier requests stay out of it.
         begun = int(since) if _is_number(since) else now_ms()
         is_default = source == names[0] and source == DEFAULT_SOURCE
         path = endpoints.DELIVER_PATH if is_default else endpoints.path_of(source)
-        found = [one for one in await self._diagnosed(source) if one[0].received_at >= begun]
+        arrived = [entry for entry in await self._diagnosed(source) if entry[0].received_at >= begun]
         return await self.page(
             request,
             "setup.html",
@@ -319,23 +344,27 @@ class _Console:
             source=source,
             since=begun,
             path=path,
-            address=request.query_params.get("address", "").strip().rstrip("/")[:_MOST_TERM]
+            address=request.query_params.get("address", "").strip().rstrip("/")[:_MAX_TERM_CHARS]
             or "https://connector.example",
             header=endpoints.TOKEN_HEADER,
-            found=found[:_SETUP_SHOWN],
-            total=len(found),
+            found=arrived[:_MAX_SETUP_REQUESTS],
+            total=len(arrived),
             paste=TEMPLATE,
         )
 
     async def _diagnosed(self, source: str, *, only_failed: bool = False) -> list[Any]:
         recent = self._context.recent.requests(source, only_failed=only_failed)
-        return await asyncio.to_thread(lambda: [(one, diagnose(one), formats.shown(one.body)) for one in recent])
+        # In a thread: every body is parsed again.
+        return await asyncio.to_thread(
+            lambda: [(request, diagnose(request), formats.shown(request.body)) for request in recent]
+        )
 
     async def request_bodies(self, request: Request) -> Response:
-        """The bodies of the requests of a source that came in one millisecond, as far as they are kept."""
+        """The bodies of a source's requests of one millisecond, if they are still in memory."""
         source, received_at = (request.path_params[name] for name in ("source", "received_at"))
         recent = self._context.recent.requests(source)
-        bodies = [one.body for one in recent if str(one.received_at) == received_at]
+        # Requests have no key of their own: the time of receipt names one, or the few of the same millisecond.
+        bodies = [kept.body for kept in recent if str(kept.received_at) == received_at]
         if not bodies:
             raise PageError(404, "this request is not kept any more")
         return Response(b"\n\n".join(bodies), media_type=_PLAIN)
@@ -343,7 +372,7 @@ class _Console:
     async def letters(self, request: Request) -> Response:
         """Dead letters by reason."""
         filters = _filters(request.query_params)
-        listing = await self._context.letters.listed(_selection(filters), _LISTED)
+        listing = await self._context.letters.listed(_selection(filters), _MAX_LETTERS)
         return await self.page(
             request,
             "letters.html",
@@ -356,32 +385,33 @@ class _Console:
 
     async def letter(self, request: Request) -> Response:
         """One dead letter with its bytes."""
-        found = await self._found(request)
-        replayed = await self._context.letters.is_reprocessed(found)
-        arrived, read = await asyncio.to_thread(formats.shown, found.body, _LETTER_BYTES, _LETTER_BYTES)
+        letter = await self._letter(request)
+        replayed = await self._context.letters.is_reprocessed(letter)
+        arrived, read = await asyncio.to_thread(formats.shown, letter.body, _MAX_BODY_BYTES, _MAX_BODY_BYTES)
         return await self.page(
             request,
             "letter.html",
-            letter=found,
+            letter=letter,
             replayed=replayed,
             arrived=arrived,
             read=read,
-            is_cut=len(found.body) > _LETTER_BYTES or read.endswith(CUT),
-            hex=formats.hexdump(found.body),
-            fix=fix_of(found.code, found.body),
+            is_cut=len(letter.body) > _MAX_BODY_BYTES or read.endswith(CUT),
+            hex=formats.hexdump(letter.body),
+            fix=fix_of(letter.code, letter.body),
             paste=TEMPLATE,
-            filters={"place": f"{found.topic}/{found.partition}/{found.offset}"},
+            filters={"place": f"{letter.topic}/{letter.partition}/{letter.offset}"},
         )
 
     async def letter_body(self, request: Request) -> Response:
-        """The bytes of one dead letter as they came."""
-        return Response((await self._found(request)).body, media_type=_PLAIN)
+        """The body of one dead letter, byte for byte."""
+        # As plain text, with nosniff: a browser must not run what a sender wrote.
+        return Response((await self._letter(request)).body, media_type=_PLAIN)
 
-    async def _found(self, request: Request) -> DeadLetter:
-        found = await find(self._context, *_offset_in_path(request))
-        if found is None:
+    async def _letter(self, request: Request) -> DeadLetter:
+        letter = await find(self._context, *_offset_in_path(request))
+        if letter is None:
             raise PageError(404, "there is no such dead letter, or none any more")
-        return found
+        return letter
 
     async def replay(self, request: Request) -> Response:
         """Do a dry run of reprocessing (to users: a replay), or start it."""
@@ -411,11 +441,11 @@ class _Console:
         """Topics and schemas."""
         context = self._context
         groups = [name.strip() for name in request.query_params.get("groups", "")[:1_000].split(",") if name.strip()]
-        groups = groups[:_MOST_GROUPS]
+        groups = groups[:_MAX_GROUPS]
         specs, states, brokers = (
             ((), {}, ()) if context.is_embedded else await context.read(lambda reader: reader.topics())
         )
-        silent = [each for each in brokers if not each.answers]
+        silent = [broker for broker in brokers if not broker.answers]
         offsets = await self._offsets(states)
         return await self.page(
             request,
@@ -423,7 +453,7 @@ class _Console:
             specs=specs,
             states=states,
             verdicts={name: _topic_verdict(state, context.health, silent) for name, state in states.items()},
-            in_sync={name: state.smallest_isr({each.node_id for each in silent}) for name, state in states.items()},
+            in_sync={name: state.smallest_isr({broker.node_id for broker in silent}) for name, state in states.items()},
             offsets=offsets,
             rates=self._rates(offsets),
             groups=groups,
@@ -436,7 +466,7 @@ class _Console:
         )
 
     async def _offsets(self, states: dict[str, TopicState]) -> dict[str, TopicOffsets]:
-        """How much is in the topics; nothing where that cannot be read now, as without some leader."""
+        """Read the offsets of the topics; empty if that fails now, such as while a partition has no leader."""
         if not states:
             return {}
         try:
@@ -446,26 +476,29 @@ class _Console:
 
     async def _lag(self, group: str, offsets: Mapping[str, TopicOffsets]) -> dict[str, int]:
         committed = await self._context.read(lambda reader: reader.committed(group))
-        lags = {name: each.lag(name, committed) for name, each in offsets.items()}
+        lags = {name: topic.lag(name, committed) for name, topic in offsets.items()}
         return {name: lag for name, lag in lags.items() if lag is not None}
 
     def _rates(self, offsets: Mapping[str, TopicOffsets]) -> dict[str, float]:
-        """Records a second of each topic since somebody looked last."""
-        before, self._written = self._written, (time.monotonic(), {n: each.written for n, each in offsets.items()})
+        """Return the records a second of each topic since this page was last shown to anybody."""
+        before, self._written = (
+            self._written,
+            (time.monotonic(), {name: topic.written for name, topic in offsets.items()}),
+        )
         at, written = before
         seconds = self._written[0] - at
         return {
-            name: max(each.written - written[name], 0) / seconds
-            for name, each in offsets.items()
+            name: max(topic.written - written[name], 0) / seconds  # less than before: the topic was created again
+            for name, topic in offsets.items()
             if name in written and seconds > 0
         }
 
     async def settings(self, request: Request) -> Response:
-        """What is in effect, secrets redacted."""
+        """The effective settings, secrets redacted."""
         return await self.page(request, "settings.html", settings=self._context.settings().shown().values())
 
     async def api(self, request: Request) -> Response:
-        """Swagger's page of the API; it loads the OpenAPI document from a URL that this client may read."""
+        """Swagger's page of the API; it loads the OpenAPI document from a URL that this client can read."""
         document = _OPENAPI if request.url.path == DOCUMENTS else f"{ROOT}openapi.json"
         return api_docs.page(document, f"{ROOT}static/", f"{ROOT}static/icon.svg")
 
@@ -474,19 +507,21 @@ class _Console:
         return JSONResponse(request.app.openapi())
 
     async def login_form(self, request: Request) -> Response:
-        """Where the token is given."""
+        """The form for the token."""
         return await self.page(request, "login.html", next=request.query_params.get("next", ROOT), wrong=False)
 
     async def login(self, request: Request) -> Response:
         """Begin a session."""
+        # Without a session there is no form token yet; the Origin is what is left to check.
         form = await _read_form(request)
         self._check_origin(request)
         cookie = self._sessions.begin(form.get("token", ""))
         if cookie is None:
             await self._throttle.wrong("" if request.client is None else request.client.host)
             return await self.page(request, "login.html", status=403, next=form.get("next", ROOT), wrong=True)
-        wanted = form.get("next", ROOT)
-        response = RedirectResponse(wanted if wanted.startswith(ROOT) else ROOT, 303)
+        target = form.get("next", ROOT)
+        # Only to a page of the console: a link to the login must not lead to another site.
+        response = RedirectResponse(target if target.startswith(ROOT) else ROOT, 303)
         response.set_cookie(COOKIE, cookie, SESSION_SECONDS, **_cookie_attributes(request))
         return response
 
@@ -494,14 +529,16 @@ class _Console:
         """End the session."""
         await self._form(request)
         response = RedirectResponse(LOGIN, 303)
+        # The server ends the session, too: a copy of the cookie must not outlive the logout.
         self._sessions.end(request.cookies.get(COOKIE))
         response.delete_cookie(COOKIE, **_cookie_attributes(request))
         return response
 
     async def page(self, request: Request, template: str, *, status: int = 200, **values: Any) -> Response:
-        """Render a page, or its live part alone, in a thread, to keep the event loop free."""
+        """Render a page, or only its live part, in a thread, to keep the event loop free."""
         language = language_of(
-            request.query_params.get("lang") or request.cookies.get(_LANGUAGE), request.headers.get("accept-language")
+            request.query_params.get("lang") or request.cookies.get(_LANGUAGE_COOKIE),
+            request.headers.get("accept-language"),
         )
         cookie = request.cookies.get(COOKIE)
         common = {
@@ -527,7 +564,7 @@ class _Console:
     def _moment(self, milliseconds: int) -> str:
         try:
             return datetime.fromtimestamp(milliseconds / 1000, self._zone).strftime("%Y-%m-%d %H:%M:%S")
-        except (ValueError, OverflowError, OSError):  # a sender's time, of a year that nobody writes
+        except (ValueError, OverflowError, OSError):  # a sender's time whose year no date can have
             return str(milliseconds)
 
     async def _form(self, request: Request) -> dict[str, str]:
@@ -539,6 +576,7 @@ class _Console:
 
     @staticmethod
     def _check_origin(request: Request) -> None:
+        # Browsers send an Origin with every POST; clients that send none cannot be steered by another site.
         origin = request.headers.get("origin")
         if origin is not None and urlsplit(origin).netloc != request.headers.get("host"):
             raise PageError(403, "the form comes from another site")
@@ -550,10 +588,10 @@ async def _missing(_: Request) -> Response:
 
 async def _static(request: Request) -> Response:
     name = request.path_params["name"]
-    if name not in _STATIC:
+    if name not in _STATIC_FILES:
         raise PageError(404, "there is no such file")
     headers = {"cache-control": "max-age=3600"}
-    return Response(_content(name), media_type=_STATIC[name], headers=headers)
+    return Response(_content(name), media_type=_STATIC_FILES[name], headers=headers)
 
 
 @cache
@@ -590,7 +628,7 @@ def _duration(context: TemplateContext, milliseconds: float | None) -> str:
 
 
 def _visible(value: Any) -> Any:
-    """What templates write of a value: marks that change the direction of text, and controls, as escapes.
+    """Escape control characters and marks that change the direction of text, in every value that a template writes.
 
     Senders could use them to disguise text. The filter ``exact`` skips this.
     """
@@ -600,23 +638,23 @@ def _visible(value: Any) -> Any:
 
 
 def _terms(request: Request, names: tuple[str, ...]) -> dict[str, str]:
-    """The filters that are set, each of bounded length."""
-    given = {name: request.query_params.get(name, "").strip()[:_MOST_TERM] for name in names}
-    return {name: text for name, text in given.items() if text}
+    """Return the filters that are set, each cut to a bounded length."""
+    terms = {name: request.query_params.get(name, "").strip()[:_MAX_TERM_CHARS] for name in names}
+    return {name: text for name, text in terms.items() if text}
 
 
 def _begin(points: Sequence[Point], earliest: int) -> int:
-    """Where charts begin: not long before there is anything to show."""
+    """Return where charts begin: at the first point, if later, so that charts of a new connector fill their width."""
     if not points:
         return earliest
     return max(earliest, points[0].at - int(points[0].seconds * 1000))
 
 
 def _topic_verdict(state: TopicState, health: Health, silent: Collection[Broker]) -> tuple[str, str]:
-    """How a topic is now, in colour and words: the overview's state of Kafka comes first."""
+    """Return a topic's state as a colour and words; if Kafka is down, that comes first."""
     if health.kafka == "down":
         return "bad", "not reached"
-    condition = state.condition({each.node_id for each in silent})
+    condition = state.condition({broker.node_id for broker in silent})
     if condition == "too few replicas in sync":
         return "bad", "too few replicas in sync: it takes no record now"
     return "good" if condition == "durable" else "fair", condition
@@ -627,7 +665,8 @@ def _offset_in_path(request: Request) -> tuple[str, int, int]:
 
 
 def _offset_in_form(text: str) -> tuple[str, int, int]:
-    """Where the record is, as a form has it: topic, partition and offset with slashes between."""
+    """Parse the place of a record in a form: ``topic/partition/offset``."""
+    # Padded: a missing part becomes an empty text, which is rejected as not a number.
     topic, partition, offset = [*text.split("/"), "", ""][:3]
     return _checked_offset(topic, partition, offset)
 
@@ -639,16 +678,18 @@ def _checked_offset(topic: str, partition: str, offset: str) -> tuple[str, int, 
 
 
 def _cookie_attributes(request: Request) -> dict[str, Any]:
-    """Of the session's cookie. ``X-Forwarded-Proto: https`` is trusted: it only makes the cookie stricter."""
+    """Return the attributes of the session's cookie."""
+    # X-Forwarded-Proto may be forged; trusting https is safe, because it only makes the cookie stricter.
     is_https = "https" in (request.url.scheme, request.headers.get("x-forwarded-proto", "").strip().lower())
     return {"path": ROOT, "secure": is_https, "httponly": True, "samesite": "strict"}
 
 
 async def _read_form(request: Request) -> dict[str, str]:
+    # Counted while it is read: a chunked body announces no length.
     body = bytearray()
     async for part in request.stream():
         body += part
-        if len(body) > _MOST_FORM_BYTES:
+        if len(body) > _MAX_FORM_BYTES:
             raise PageError(413, "the form is too large")
     return {name: values[-1] for name, values in parse_qs(body.decode(errors="replace")).items()}
 
@@ -657,8 +698,8 @@ def _single(request: Request) -> dict[str, str]:
     return {name: value for name, value in request.query_params.items() if name not in {"lang", "fragment"}}
 
 
-def _filters(given: Mapping[str, str]) -> dict[str, str]:
-    return {name: given[name].strip() for name in _FILTERS if given.get(name, "").strip()}
+def _filters(parameters: Mapping[str, str]) -> dict[str, str]:
+    return {name: parameters[name].strip() for name in _FILTERS if parameters.get(name, "").strip()}
 
 
 def _selection(filters: Mapping[str, str]) -> Selection:
@@ -673,5 +714,5 @@ def _selection(filters: Mapping[str, str]) -> Selection:
 
 
 def _is_number(text: str) -> bool:
-    """Whether it is a non-negative 64-bit number."""
-    return text.isascii() and text.isdecimal() and len(text) < _DIGITS
+    """Whether a text is a non-negative number that is certain to fit into 64 bits."""
+    return text.isascii() and text.isdecimal() and len(text) < _INT64_DIGITS

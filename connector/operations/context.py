@@ -1,4 +1,4 @@
-"""What the API and the pages of the operations listener work with."""
+"""What the API and the pages of the operations listener share."""
 
 import asyncio
 from collections.abc import Callable, Mapping
@@ -10,7 +10,7 @@ from connector.intake.reprocessing import DeadLetterReprocessor
 from connector.journal.model import Journal
 from connector.kafka.reader import Readers
 from connector.message.routes import Route
-from connector.operations.catalog import Catalog, Known
+from connector.operations.catalog import Catalog, CatalogView
 from connector.operations.history import History
 from connector.operations.kafka_reader import KafkaReader
 from connector.settings import Settings
@@ -25,10 +25,10 @@ class RunningParts:
     """What exists only once the connector is up.
 
     Attributes:
-        dead_letters: Lists and reprocesses them.
-        journal: What waits for Kafka.
+        dead_letters: Lists and reprocesses dead letters.
+        journal: The messages that are not in Kafka yet.
         reader: Reads the topics.
-        schema_ids: Topic → the id that a registry has given its schema; empty without a registry.
+        schema_ids: Topic → the id of its schema in the registry; empty without a registry.
     """
 
     dead_letters: DeadLetterReprocessor
@@ -42,15 +42,15 @@ class Context:
     """The parts of one connector that the listener shows; available before start-up has finished.
 
     Attributes:
-        version: The connector's.
-        settings: Gives the effective settings.
+        version: The connector's version.
+        settings: Returns the effective settings.
         health: The connector's state.
-        history: How its counters grew.
+        history: Rates and latencies over time.
         recent: The latest requests.
         routes: The streams and their topics.
-        is_loopback: Only this machine reaches the listener.
-        is_embedded: The broker is in memory.
-        running: Gives the rest; None while the connector starts.
+        is_loopback: Whether only this machine can reach the listener.
+        is_embedded: Whether the broker is embedded, with records in memory only.
+        running: Returns the other parts, or None while the connector starts.
         catalog: The index of instances.
     """
 
@@ -68,7 +68,7 @@ class Context:
 
     @property
     def letters(self) -> DeadLetterReprocessor:
-        """The dead letters.
+        """Lists and reprocesses dead letters.
 
         Raises:
             Unavailable: The connector is not up yet.
@@ -83,15 +83,15 @@ class Context:
 
     @property
     def journal(self) -> Journal:
-        """What waits for Kafka.
+        """The messages that are not in Kafka yet.
 
         Raises:
             Unavailable: The connector is not up yet.
         """
         return self._up().journal
 
-    async def read(self, what: Callable[[KafkaReader], _T]) -> _T:
-        """Read from Kafka, in a thread; the number of concurrent readers is bounded.
+    async def read(self, call: Callable[[KafkaReader], _T]) -> _T:
+        """Call a function with the reader, in a thread; the number of concurrent readers is bounded.
 
         Raises:
             Unavailable: The connector is not up yet, or the other readers take too long.
@@ -99,15 +99,15 @@ class Context:
         """
         reader = self._up().reader
         async with self._readers.slot():
-            return await asyncio.to_thread(what, reader)
+            return await asyncio.to_thread(call, reader)
 
-    async def known(self) -> Known:
-        """What the index of instances has.
+    async def catalog_view(self) -> CatalogView:
+        """Read new records into the index of instances, and return its contents.
 
         Raises:
             Unavailable: The connector is not up yet.
         """
-        return await self.catalog.known(self._up().reader, self._readers)
+        return await self.catalog.view(self._up().reader, self._readers)
 
     def _up(self) -> RunningParts:
         running = self.running()

@@ -1,4 +1,4 @@
-"""What a request looked like, what was missing in it, how to mend it, and the template to paste."""
+"""Diagnosis of a request: how its body was written, which fields are missing, and what to do."""
 
 import json
 from dataclasses import dataclass
@@ -10,17 +10,17 @@ from connector.message.parsing import BodyKind, parse
 from connector.message.weda import ENVELOPE
 from connector.telemetry.recent import RecentRequest
 
-_WANTED: Final = ("msgId", "msgType", "instanceId", "action", "envType", "processKey")
+_EXPECTED_FIELDS: Final = ("msgId", "msgType", "instanceId", "action", "envType", "processKey")
 
 
 @dataclass(frozen=True, slots=True)
 class Diagnosis:
-    """What can be said of a request.
+    """The diagnosis of a request.
 
     Attributes:
-        shape: How it was written, in words.
-        missing: Fields that WeDa sends and that are not there.
-        fix: What to do, in words; empty where nothing is.
+        shape: How the body was written, in words.
+        missing: Fields that WeDa sends but this request lacks.
+        fix: What to do, in words; empty if nothing.
     """
 
     shape: str
@@ -29,13 +29,13 @@ class Diagnosis:
 
 
 def diagnose(request: RecentRequest) -> Diagnosis:
-    """Look at a request as it arrived."""
+    """Diagnose a request from its body as received."""
     kind = request.kind
     try:
         fields = parse(request.body, kind).fields
     except ConnectorError:
         return Diagnosis("not readable", (), fix_of(request.code, request.body))
-    missing = tuple(name for name in _WANTED if fields.get(name) in (None, ""))
+    missing = tuple(name for name in _EXPECTED_FIELDS if fields.get(name) in (None, ""))
     return Diagnosis(_shape(request.body, kind), missing, fix_of(request.code, request.body))
 
 

@@ -11,25 +11,26 @@ from connector.text import CUT
 
 MAX_ARRIVED_BYTES: Final = 2 * 1024
 MAX_READ_CHARS: Final = 4 * 1024
-"""What a list of requests shows of each body, as it arrived and as it reads."""
+"""Limits of a body in a list of requests: as received, and formatted."""
 
 
 def shown(body: bytes, max_bytes: int = MAX_ARRIVED_BYTES, max_chars: int = MAX_READ_CHARS) -> tuple[str, str]:
-    """The beginning of a body as it arrived and as it reads."""
+    """Return the beginning of a body, as received and formatted."""
     return beginning(body, max_bytes), formatted(body, max_chars)
 
 
 def beginning(body: bytes, limit: int) -> str:
-    """The first bytes as text, ended where a character ends."""
+    """Return the first bytes as text, without a partial character at the cut."""
+    # Decoded incrementally: a character that the cut splits is left out and not shown as escapes.
     decoder = codecs.getincrementaldecoder("utf-8")("backslashreplace")
     is_whole = len(body) <= limit
     return decoder.decode(body[:limit], final=is_whole) + ("" if is_whole else CUT)
 
 
 def formatted(body: bytes, limit: int) -> str:
-    """The body as people read it, where it is JSON: indented, what is JSON text inside opened; else nothing.
+    """Return a JSON body indented, with the JSON text of its envelope expanded; empty if it is not JSON.
 
-    Stops after so many characters: indentation can multiply the size of deeply nested JSON.
+    Stops after ``limit`` characters: indentation can multiply the size of deeply nested JSON.
     """
     try:
         value = load(body.decode("utf-8-sig"))
@@ -38,6 +39,7 @@ def formatted(body: bytes, limit: int) -> str:
         text, is_whole = _indented(value, limit)
     except (ValueError, RecursionError, Unreadable):
         return ""
+    # JSON may escape a lone surrogate, which UTF-8 cannot encode.
     return text.encode(errors="backslashreplace").decode() + ("" if is_whole else CUT)
 
 
@@ -53,10 +55,10 @@ def _indented(value: Any, limit: int) -> tuple[str, bool]:
 
 
 def hexdump(body: bytes, limit: int = 256) -> str:
-    """The first bytes as hex and text, sixteen a line."""
+    """Return the first bytes as hexadecimal and text, sixteen bytes a line."""
     lines = []
     for at in range(0, min(len(body), limit), 16):
         part = body[at : at + 16]
-        text = "".join(chr(one) if 32 <= one < 127 else "." for one in part)  # noqa: PLR2004 - printable ASCII
+        text = "".join(chr(byte) if 32 <= byte < 127 else "." for byte in part)  # noqa: PLR2004 - printable ASCII
         lines.append(f"{at:06x}  {part.hex(' '):<47}  {text}")
     return "\n".join(lines)

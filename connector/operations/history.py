@@ -1,4 +1,4 @@
-"""How the counters grew: rates and latencies of the last minutes, and charts of the last two days."""
+"""Rates and latencies of the last minutes, and what charts show of the last two days."""
 
 import time
 from collections import deque
@@ -12,26 +12,33 @@ from prometheus_client import CollectorRegistry
 from connector.telemetry.health import Health
 from connector.telemetry.metrics import PREFIX
 
-SECONDS_BETWEEN: Final = 5.0
-FINE_KEPT: Final = 1_440
-"""Points at every sample: two hours."""
+SAMPLE_INTERVAL_SECONDS: Final = 5.0
+MAX_FINE_POINTS: Final = 1_440
+"""Points, one a sample: two hours."""
 
-COARSE_KEPT: Final = 2_880
-"""Points at every minute: two days."""
+MAX_COARSE_POINTS: Final = 2_880
+"""Points, one a minute: two days."""
 
 _MINUTE_MILLISECONDS: Final = 60_000
-_SAMPLES: Final = 121
+_MAX_SAMPLES: Final = 121  # ten minutes: 120 intervals have 121 ends
 _REQUESTS: Final = f"{PREFIX}requests"
 _DURATION: Final = f"{PREFIX}request_duration_seconds"
 _PUBLISHED: Final = f"{PREFIX}messages_published"
 P50: Final = 0.5
 P99: Final = 0.99
-_KAFKA_IS_FINE: Final = frozenset({"up", "connecting"})
+_HEALTHY: Final = frozenset({"up", "connecting"})  # a start is no outage
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """The counters at one moment; times in seconds."""
+    """The counters at one moment.
+
+    Attributes:
+        at: The monotonic clock, in seconds: rates do not jump when the wall clock is set.
+        outcomes: Outcome → requests.
+        published: Published messages.
+        buckets: Upper limit in seconds → accepted requests answered within it.
+    """
 
     at: float
     outcomes: dict[str, float]
@@ -40,19 +47,19 @@ class Sample:
 
 
 class Point(NamedTuple):
-    """What happened in one interval.
+    """The measurements of one interval.
 
     Attributes:
-        at: Its end, in epoch milliseconds.
-        seconds: How long it was.
+        at: The end of the interval, in epoch milliseconds.
+        seconds: Its length.
         accepted: Accepted messages a second.
         published: Published messages a second.
         dead_letters: New dead letters a second.
-        backlog: Most messages in the journal.
-        p50: Within how many milliseconds half of the accepted requests were answered; None if there were none.
-        p99: The same of 99 of 100.
-        is_published: Kafka acknowledged.
-        is_accepted: Messages could be accepted.
+        backlog: The highest number of messages in the journal.
+        p50: The median response time of accepted requests, in milliseconds; None if there were none.
+        p99: The 99th percentile of the same.
+        is_published: Whether Kafka acknowledged records.
+        is_accepted: Whether messages could be accepted.
     """
 
     at: int
@@ -68,7 +75,8 @@ class Point(NamedTuple):
 
     @classmethod
     def of(cls, points: Sequence[Self]) -> Self:
-        """Neighbours as one: mean rates, and the worst of what else there is."""
+        """Merge neighbouring points: mean rates, and the worst of every other value."""
+        # Means suit rates only: they would hide a short peak of latency or a short outage.
         seconds = sum(point.seconds for point in points)
 
         def mean(values: Iterable[float]) -> float:
@@ -89,7 +97,7 @@ class Point(NamedTuple):
 
 
 class Outage(NamedTuple):
-    """When Kafka did not acknowledge, in epoch milliseconds; ``is_closed``: nothing was accepted either."""
+    """A period in epoch milliseconds in which Kafka did not acknowledge; ``is_closed``: nothing was accepted either."""
 
     began: int
     ended: int
@@ -97,25 +105,25 @@ class Outage(NamedTuple):
 
 
 class History:
-    """The last ten minutes in detail, and what charts show of the last two days.
+    """Counters of the last ten minutes, and points for charts of the last two days.
 
     Args:
         registry: The metrics.
         health: The connector's state.
-        clock: Seconds since the epoch.
+        clock: Returns seconds since the epoch.
     """
 
     def __init__(self, registry: CollectorRegistry, health: Health, clock: Callable[[], float] = time.time) -> None:
         self._registry = registry
         self._health = health
         self._clock = clock
-        self._samples: deque[Sample] = deque(maxlen=_SAMPLES)
+        self._samples: deque[Sample] = deque(maxlen=_MAX_SAMPLES)
         self._minute: list[Point] = []
-        self.fine: deque[Point] = deque(maxlen=FINE_KEPT)
-        self.coarse: deque[Point] = deque(maxlen=COARSE_KEPT)
+        self.fine: deque[Point] = deque(maxlen=MAX_FINE_POINTS)
+        self.coarse: deque[Point] = deque(maxlen=MAX_COARSE_POINTS)
 
     def take(self) -> None:
-        """Take in the counters of now."""
+        """Sample the counters."""
         outcomes: dict[str, float] = {}
         buckets: dict[float, float] = {}
         published = 0.0
@@ -134,38 +142,39 @@ class History:
             self._add(self._point(*list(self._samples)[-2:]))
 
     def points(self, milliseconds: int) -> list[Point]:
-        """What happened in the last so many milliseconds, oldest first: at every sample as long as that is kept."""
+        """Return the points of the last ``milliseconds``, oldest first: one a sample up to two hours, else a minute."""
         begin = int(self._clock() * 1000) - milliseconds
-        if milliseconds <= FINE_KEPT * SECONDS_BETWEEN * 1000:
+        if milliseconds <= MAX_FINE_POINTS * SAMPLE_INTERVAL_SECONDS * 1000:
             return [point for point in self.fine if point.at >= begin]
         return [point for point in (*self.coarse, *self._minute) if point.at >= begin]
 
     def outages(self, milliseconds: int) -> list[Outage]:
-        """When Kafka did not acknowledge in the last so many milliseconds, oldest first."""
-        found: list[Outage] = []
+        """Return the outages of the last ``milliseconds``, oldest first."""
+        outages: list[Outage] = []
         for point in self.points(milliseconds):
             if point.is_published and point.is_accepted:
                 continue
             began, is_closed = point.at - int(point.seconds * 1000), not point.is_accepted
-            if found and began - found[-1].ended < SECONDS_BETWEEN * 1000:
-                began, is_closed = found[-1].began, is_closed or found[-1].is_closed
-                found.pop()
-            found.append(Outage(began, point.at, is_closed))
-        return found
+            # Samples are never exactly one interval apart: a smaller gap between two outages is no recovery.
+            if outages and began - outages[-1].ended < SAMPLE_INTERVAL_SECONDS * 1000:
+                began, is_closed = outages[-1].began, is_closed or outages[-1].is_closed
+                outages.pop()
+            outages.append(Outage(began, point.at, is_closed))
+        return outages
 
     def totals(self) -> dict[str, int]:
-        """Requests by outcome since the start."""
+        """Return the requests since the start: outcome → number."""
         return {name: int(value) for name, value in self._samples[-1].outcomes.items()} if self._samples else {}
 
     def rate(self, seconds: float = 60) -> float:
-        """Accepted messages a second over the last so many seconds."""
+        """Return accepted messages a second over the last ``seconds``."""
         first, last = self._span(seconds)
         if first is last or first is None or last is None:
             return 0.0
         return (last.outcomes.get("accepted", 0) - first.outcomes.get("accepted", 0)) / max(last.at - first.at, 0.001)
 
     def quantile(self, share: float, seconds: float = 600) -> float | None:
-        """Quantile of request duration, in seconds: between the bounds of its histogram bucket, by proportion."""
+        """Return a quantile of request duration, in seconds, interpolated within its bucket; None without requests."""
         first, last = self._span(seconds)
         return None if first is None or last is None else _quantile(first, last, share)
 
@@ -173,7 +182,7 @@ class History:
         if not self._samples:
             return None, None
         last = self._samples[-1]
-        return next(one for one in self._samples if one.at >= last.at - seconds), last
+        return next(sample for sample in self._samples if sample.at >= last.at - seconds), last
 
     def _point(self, before: Sample, after: Sample) -> Point:
         seconds = max(after.at - before.at, 0.001)
@@ -192,7 +201,7 @@ class History:
             health.backlog,
             None if p50 is None else p50 * 1000,
             None if p99 is None else p99 * 1000,
-            health.kafka in _KAFKA_IS_FINE,
+            health.kafka in _HEALTHY,
             health.is_ready,
         )
 
@@ -211,7 +220,7 @@ def _quantile(before: Sample, after: Sample, share: float) -> float | None:
         return None
     for (low, fewer), (high, count) in pairwise(chain([(0.0, 0.0)], grown)):
         if count >= share * total:
-            if high == float("inf"):
+            if high == float("inf"):  # nothing to interpolate to: its lower limit is what is certain
                 return low
             return low + (high - low) * (share * total - fewer) / max(count - fewer, 1e-9)
     return None

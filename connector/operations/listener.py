@@ -1,4 +1,4 @@
-"""The listener's application: metrics, probes, state, API and pages, separate from the public listener."""
+"""The application of the operations listener: metrics, probes, API and console, apart from the public listener."""
 
 import json
 from collections.abc import Callable
@@ -33,8 +33,8 @@ def operations_app(
     Args:
         registry: The metrics.
         context: The parts of the connector.
-        token: Needed for everything but metrics and probes, where there is one.
-        on_rejected: Called with ``missing`` or ``unknown`` for each request that was rejected for want of the token.
+        token: The token that everything but metrics and probes needs, or None.
+        on_rejected: Called with ``missing`` or ``unknown`` for each request rejected because of its token.
     """
     app = FastAPI(
         title="weda-connector operations",
@@ -53,6 +53,7 @@ def operations_app(
     @app.exception_handler(RequestValidationError)
     async def validation_error(_: Request, error: Exception) -> Response:
         problems = error.errors() if isinstance(error, RequestValidationError) else ()
+        # Without `input` and `ctx`: they repeat what the client sent, and `ctx` may hold an exception.
         errors = [{name: problem[name] for name in ("type", "loc", "msg")} for problem in problems]
         text = json.dumps({"detail": errors})  # escapes lone surrogates, which JSONResponse cannot encode
         return Response(text, 422, media_type="application/json")
@@ -61,6 +62,7 @@ def operations_app(
     async def root() -> Response:
         return RedirectResponse(console.ROOT, 303)
 
+    # Not a coroutine: FastAPI calls it in a thread, and collecting the metrics does not hold up the event loop.
     @app.get("/metrics", include_in_schema=False)
     def metrics(request: Request) -> Response:
         generate, content_type = choose_encoder(request.headers.get("accept", ""))

@@ -1,4 +1,4 @@
-"""The pictures of one instance: its way through the nodes, and how long it waited at each."""
+"""Pictures of one instance: its path through the nodes, and how long it waited at each."""
 
 from dataclasses import dataclass
 from typing import Final, NamedTuple
@@ -9,9 +9,9 @@ from connector.lookup.timeline import Step
 from connector.operations import charts
 from connector.text import cut
 
-_PEOPLE_UNITS: Final = 120
-_WHOLE: Final = 100.0
-_THINNEST: Final = 0.5
+_MAX_PEOPLE_UNITS: Final = 120
+_FULL_PERCENT: Final = 100.0
+_MIN_BAR_PERCENT: Final = 0.5
 _COLUMN: Final = 132
 _ROW: Final = 44
 _TOP: Final = 40
@@ -21,7 +21,7 @@ _MAX_NAME_CHARS: Final = 10
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """Where a step is in the drawing."""
+    """One dot of the drawing: its pixel, its label, and whether the step goes back."""
 
     x: int
     y: int
@@ -34,11 +34,11 @@ class Drawing:
     """Diagram of the path: a column per node, a row per step.
 
     Attributes:
-        width: Of the whole, in pixels.
-        height: Of the whole.
-        columns: Where each node's column is, and its name.
+        width: Width in pixels.
+        height: Height in pixels.
+        columns: Pixel and name of each node's column.
         stops: A dot for each step at a node.
-        lines: From stop to stop: two points, and whether it goes back.
+        lines: Lines from dot to dot: two points, and whether the line goes back.
     """
 
     width: int
@@ -49,7 +49,7 @@ class Drawing:
 
 
 class Row(NamedTuple):
-    """One visit in the picture: its texts, its bar in percent of the width, and what became of it.
+    """One visit in the picture: its texts, its bar in percent of the width, and its outcome.
 
     ``kind`` is ``passed``, ``sent-back`` or ``open``; ``took`` is in milliseconds.
     """
@@ -65,11 +65,11 @@ class Row(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Waits:
-    """The visits of an instance, scaled by time: a row for each, in their order.
+    """The visits of an instance, scaled by time.
 
     Attributes:
-        rows: The visits.
-        ticks: Where the axis has a line, in percent of the width, and its text.
+        rows: A row for each visit, in order.
+        ticks: Ticks of the axis: percent of the width, and text.
         longest: The visit that took longest.
     """
 
@@ -79,9 +79,9 @@ class Waits:
 
 
 def drawing(shown: list[Step]) -> Drawing | None:
-    """The way through the nodes, or None where there are fewer than two."""
+    """Draw the path through the nodes; None if there are fewer than two."""
     names = list(dict.fromkeys(name for step in shown for name in (step.node, step.back_to) if name))
-    if len(names) < 2:  # noqa: PLR2004 - there is no way from one node
+    if len(names) < 2:  # noqa: PLR2004 - one node makes no path
         return None
     x = {name: _LEFT + number * _COLUMN for number, name in enumerate(names)}
     stops: list[Stop] = []
@@ -99,22 +99,23 @@ def drawing(shown: list[Step]) -> Drawing | None:
 
 
 def waits(instance: Instance, now: int, zone: ZoneInfo) -> Waits | None:
-    """The picture of an instance's visits, scaled by time, or None where there are none.
+    """Draw the visits of an instance, scaled by time; None if there are none.
 
     Args:
         instance: The instance.
-        now: Where what goes on ends, in epoch milliseconds.
-        zone: The zone of the times on the axis.
+        now: The end of visits that are not over, in epoch milliseconds.
+        zone: The time zone of the axis.
     """
     visits = tuple(instance.visits)
     if not visits:
         return None
+    # Times come from WeDa, and some may be missing or out of order: the axis covers all of them.
     first = min(instance.started_at or visits[0].opened_at, *(visit.opened_at for visit in visits))
     last = max(first + 1, instance.ended_at or 0, *(visit.opened_at + visit.milliseconds(now) for visit in visits))
     longest = instance.longest_at(now)
-    scale = charts.Scale(first, last, 0, _WHOLE)
+    scale = charts.Scale(first, last, 0, _FULL_PERCENT)
     rows = [_row(visit, scale, now, is_longest=visit is longest) for visit in visits]
-    ticks = [(scale.at(at), text) for at, text in charts.time_ticks(first, last, zone, most=4)]
+    ticks = [(scale.at(at), text) for at, text in charts.time_ticks(first, last, zone, limit=4)]
     return Waits(rows, ticks, longest)
 
 
@@ -124,9 +125,9 @@ def _row(visit: Visit, scale: charts.Scale, now: int, *, is_longest: bool) -> Ro
     kind = "sent-back" if visit.is_sent_back else "passed" if visit.is_over else "open"
     return Row(
         visit.node,
-        charts.fit(joined(visit.people), _PEOPLE_UNITS),
-        min(begin, scale.end - _THINNEST),
-        max(end - begin, _THINNEST),
+        charts.fit(joined(visit.people), _MAX_PEOPLE_UNITS),
+        min(begin, scale.end - _MIN_BAR_PERCENT),  # the thinnest bar at the right edge still fits
+        max(end - begin, _MIN_BAR_PERCENT),
         kind,
         took,
         is_longest,

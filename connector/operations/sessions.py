@@ -1,9 +1,9 @@
-"""Who has shown the token in a browser: a signed cookie, and a mark in each form against forged ones.
+"""Browser sessions: a signed cookie, and a token in each form against cross-site request forgery.
 
-The cookie contains only its expiry and a random value; it is signed with a key that is made of the token and of a
-secret of this process, so that another token and a restart end every session, and a cookie helps nobody to guess the
-token. A session that was ended by its owner is remembered until its time is over. Where no token is set, forms are
-marked with the same key.
+The cookie contains only its expiry and a random value. The signing key is made of the operations token and a secret of
+this process: a new token or a restart ends every session, and nobody can test guesses of the token against a cookie.
+A session that its owner ended is remembered until it would have expired. Without an operations token, forms are signed
+with the same kind of key.
 """
 
 import hashlib
@@ -20,45 +20,47 @@ class Sessions:
     """The sessions of one listener.
 
     Args:
-        token: Of the listener, or None where everyone who reaches it may look.
+        token: The listener's token; None if everyone who reaches it is admitted.
     """
 
     def __init__(self, token: str | None) -> None:
         self._secret = secrets.token_bytes(32)
-        self._ended: dict[str, int] = {}
+        self._ended: dict[str, int] = {}  # content of a cookie → its expiry
         self.replace_token(token)
 
     def replace_token(self, token: str | None) -> None:
-        """Another token from now on; the sessions of the one before end, if it is another one."""
+        """Replace the token; if it differs, all sessions end."""
         self._token = token
         self._key = hmac.new(self._secret, b"" if token is None else token.encode(), hashlib.sha256).digest()
 
     @property
     def are_needed(self) -> bool:
-        """Whether one has to log in."""
+        """Whether the console needs a login."""
         return self._token is not None
 
-    def is_token(self, given: bytes) -> bool:
-        """Whether it is the token, compared in constant time."""
-        return self._token is not None and hmac.compare_digest(given, self._token.encode())
+    def is_token(self, candidate: bytes) -> bool:
+        """Whether this is the token; the comparison takes constant time."""
+        return self._token is not None and hmac.compare_digest(candidate, self._token.encode())
 
     def begin(self, token: str) -> str | None:
-        """The cookie of a new session, or None where the token is a wrong one."""
+        """Begin a session and return its cookie; None if the token is wrong."""
         if not self.is_token(token.strip().encode()):
             return None
         content = f"{int(time.time()) + SESSION_SECONDS}.{secrets.token_hex(16)}"
         return f"{content}.{self._sign(content)}"
 
     def is_valid(self, cookie: str | None) -> bool:
-        """Whether a cookie is of a session that has not ended."""
+        """Whether a cookie belongs to a session that has not ended."""
         if not self.are_needed:
             return True
         content, _, signature = (cookie or "").rpartition(".")
-        is_ours = hmac.compare_digest(signature.encode(), self._sign(content).encode())
-        return is_ours and _end_of(content) > time.time() and content not in self._ended
+        # As bytes: compare_digest raises TypeError for a str that is not ASCII, and the cookie is the client's.
+        is_signed = hmac.compare_digest(signature.encode(), self._sign(content).encode())
+        return is_signed and _end_of(content) > time.time() and content not in self._ended
 
     def end(self, cookie: str | None) -> None:
-        """End a session: its cookie opens nothing any more, wherever it is kept."""
+        """End a session: copies of its cookie are worthless, too."""
+        # Only a valid cookie is noted: strangers cannot fill the memory with notes.
         if not self.are_needed or not self.is_valid(cookie):
             return
         now = time.time()
@@ -67,11 +69,12 @@ class Sessions:
         self._ended[content] = _end_of(content)
 
     def form_token(self, cookie: str | None) -> str:
-        """What a form of this session carries."""
+        """Return the token that forms of this session carry."""
+        # The prefix keeps the token of a form from being a valid signature of a cookie.
         return self._sign(f"form {cookie if self.are_needed else ''}")
 
     def is_form_token(self, cookie: str | None, form_token: str) -> bool:
-        """Whether a form is of this session."""
+        """Whether a form belongs to this session."""
         return hmac.compare_digest(form_token.encode(), self.form_token(cookie).encode())
 
     def _sign(self, content: str) -> str:
@@ -79,5 +82,5 @@ class Sessions:
 
 
 def _end_of(content: str) -> int:
-    ends = content.partition(".")[0]
-    return int(ends) if ends.isdecimal() else 0
+    expiry = content.partition(".")[0]
+    return int(expiry) if expiry.isdecimal() else 0

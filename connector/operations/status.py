@@ -1,4 +1,4 @@
-"""The connector on one page: what is accepted and published, what waits, brokers and topics, versions."""
+"""The state of a connector for the API: traffic, backlog, brokers, topics and versions."""
 
 import platform
 from typing import Any
@@ -11,14 +11,14 @@ from connector.operations.history import P50, P99, History
 
 
 def status_of(context: Context) -> dict[str, Any]:
-    """What is known without asking anybody; rates are those of the last minute, latencies of the last ten."""
+    """Return the state without asking Kafka; rates cover the last minute, latencies the last ten."""
     history, health = context.history, context.health
     return {
         "version": context.version,
         **health.as_dict(),
         "requests": history.totals(),
         "accepted_per_second": round(history.rate(), 1),
-        "answered_within_seconds": {"p50": _within(history, P50), "p99": _within(history, P99)},
+        "answered_within_seconds": {"p50": _quantile(history, P50), "p99": _quantile(history, P99)},
         "reload_failing": list(health.reload_failing),
         "restart_needed": health.restart_needed,
         "versions": {
@@ -30,13 +30,13 @@ def status_of(context: Context) -> dict[str, Any]:
     }
 
 
-def _within(history: History, share: float) -> float | None:
+def _quantile(history: History, share: float) -> float | None:
     seconds = history.quantile(share)
     return None if seconds is None else round(seconds, 4)
 
 
 async def topics_of(context: Context) -> dict[str, Any]:
-    """Brokers and topics as they are.
+    """Return the state of brokers and topics, as Kafka reports it.
 
     Raises:
         Unavailable: The connector is not up yet.
@@ -45,12 +45,12 @@ async def topics_of(context: Context) -> dict[str, Any]:
     if context.is_embedded:
         return {"brokers": [], "topics": []}
     specs, states, brokers = await context.read(lambda reader: reader.topics())
-    silent = {one.node_id for one in brokers if not one.answers}
+    silent = {broker.node_id for broker in brokers if not broker.answers}
     return {
-        "brokers": [_broker(one) for one in brokers],
+        "brokers": [_broker_as_dict(broker) for broker in brokers],
         "topics": [as_dict(spec.name, states.get(spec.name), silent) for spec in specs],
     }
 
 
-def _broker(one: Broker) -> dict[str, Any]:
-    return {"node_id": one.node_id, "address": one.address, "answers": one.answers}
+def _broker_as_dict(broker: Broker) -> dict[str, Any]:
+    return {"node_id": broker.node_id, "address": broker.address, "answers": broker.answers}

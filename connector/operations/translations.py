@@ -1,4 +1,4 @@
-"""The console's words in Chinese; English is what the pages are written in."""
+"""The console's texts in Chinese; the pages themselves are in English."""
 
 import re
 from collections.abc import Mapping
@@ -377,7 +377,7 @@ MEANINGS: Final[Mapping[int, str]] = {
     50300: "Kafka 和本地暂存均不可写，消息未被接收",
     50301: "结果未知：消息可能已经写入",
 }
-"""Code → what it means, in Chinese; the English of it is the error's own text, with the details."""
+"""Code → its meaning in Chinese; in English the error's own text says it, with the details."""
 
 PROBLEMS: Final = tuple(
     (re.compile(f"{english}(?P<rest>.*)", re.DOTALL), chinese)
@@ -408,38 +408,39 @@ PROBLEMS: Final = tuple(
         ),
     )
 )
-"""What is wrong outside, as `Health.problems` says it, and the same in Chinese; the details behind it stay."""
+"""Pattern of a text in `Health.problems` → its Chinese; details that follow it are kept as they are."""
 
 
 def problem(text: str, language: str) -> str:
-    """A problem in a language; one that has no translation stays as it is."""
+    """Translate a problem; one without a translation stays as it is."""
     for english, chinese in PROBLEMS if language == "zh" else ():
-        found = english.fullmatch(text)
-        if found is not None:
-            return chinese.format(**found.groupdict()) + found["rest"]
+        match = english.fullmatch(text)
+        if match is not None:
+            return chinese.format(**match.groupdict()) + match["rest"]
     return text
 
 
 def meaning(code: int, language: str) -> str:
-    """What a code means in a language; empty where the error's own text says it."""
+    """Return the meaning of a code in a language; empty if the error's own text says it."""
     return MEANINGS.get(code, "") if language == "zh" else ""
 
 
 def translated(text: str, language: str) -> str:
-    """A text of the pages in a language; what comes from elsewhere, such as an answer, stays as it is."""
+    """Translate a text of the pages; a text from elsewhere, such as an answer, stays as it is."""
     return CHINESE.get(text, text) if language == "zh" else text
 
 
 def language_of(chosen: str | None, accepted: str | None) -> str:
-    """The language of a page: the one that was chosen, else the first of the browser's that there is, else English."""
+    """Return the language of a page: the chosen one, else the browser's first that is available, else English."""
     if chosen in LANGUAGES:
         return str(chosen)
-    weighed = sorted((_weighed(one) for one in (accepted or "").split(",")), key=lambda one: -one[1])
-    known = (name.partition("-")[0] for name, weight in weighed if weight > 0)
-    return next((name for name in known if name in LANGUAGES), LANGUAGES[0])
+    weighted = sorted((_weighted(entry) for entry in (accepted or "").split(",")), key=lambda entry: -entry[1])
+    # q=0 excludes a language; of zh-CN and zh-TW only the language counts.
+    names = (name.partition("-")[0] for name, weight in weighted if weight > 0)
+    return next((name for name in names if name in LANGUAGES), LANGUAGES[0])
 
 
-def _weighed(text: str) -> tuple[str, float]:
+def _weighted(text: str) -> tuple[str, float]:
     name, _, weight = text.strip().lower().partition(";q=")
     try:
         return name, float(weight or 1)

@@ -288,7 +288,7 @@ async def lively(start, cluster) -> AsyncIterator[tuple[Running, asyncio.Event]]
             headers = {"content-type": "application/json"}
             await (await session.post(hr, data=quoted, headers=headers)).read()
         await asyncio.sleep(14)
-        await until(running.connector.context.known, lambda known: sum(map(is_shown, known.instances)) > 2)
+        await until(running.connector.context.catalog_view, lambda view: sum(map(is_shown, view.instances)) > 2)
         yield running, stop
     finally:
         cluster.resume_all()
@@ -326,8 +326,8 @@ def is_shown(instance: Instance) -> bool:
 
 async def pages_in_use(running: Running) -> dict[str, str]:
     """What pictures are taken of, but for the overview."""
-    known = await running.connector.context.known()
-    waiting = next(one for one in known.instances if is_shown(one))
+    view = await running.connector.context.catalog_view()
+    waiting = next(one for one in view.instances if is_shown(one))
     [letter] = (await running.connector.context.letters.listed(Selection(), 1)).letters
     return {
         "instances": f"instances?q={waiting.waits_for.partition('、')[0]}",

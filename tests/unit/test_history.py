@@ -3,7 +3,7 @@
 from zoneinfo import ZoneInfo
 
 from connector.operations import charts
-from connector.operations.history import COARSE_KEPT, FINE_KEPT, History, Point
+from connector.operations.history import MAX_COARSE_POINTS, MAX_FINE_POINTS, History, Point
 from connector.telemetry.health import Health
 from connector.telemetry.metrics import Metrics
 
@@ -37,7 +37,7 @@ def taken(minutes: int) -> tuple[History, Health, Clock]:
 def test_points_become_minutes_and_both_are_bounded():
     history, _, _ = taken(10)
     assert 9 <= len(history.coarse) <= 10
-    assert (history.fine.maxlen, history.coarse.maxlen) == (FINE_KEPT, COARSE_KEPT)
+    assert (history.fine.maxlen, history.coarse.maxlen) == (MAX_FINE_POINTS, MAX_COARSE_POINTS)
     assert len(history.points(2 * HOUR)) == 10 * 12 - 1
 
 
@@ -62,10 +62,10 @@ def test_axes_have_round_values_and_what_a_clock_shows():
     assert charts.value_ticks(0) == [0, 0.5, 1]
     assert charts.value_ticks(37) == [0, 10, 20, 30, 40]
     noon = int(START * 1000) // HOUR * HOUR
-    ticks = charts.time_ticks(noon, noon + 2 * HOUR, SHANGHAI, most=6)
+    ticks = charts.time_ticks(noon, noon + 2 * HOUR, SHANGHAI, limit=6)
     assert len(ticks) in range(4, 8)
     assert all(text.endswith(("00", "20", "30", "40")) for _, text in ticks)
-    days = charts.time_ticks(noon, noon + 48 * HOUR, SHANGHAI, most=6)
+    days = charts.time_ticks(noon, noon + 48 * HOUR, SHANGHAI, limit=6)
     assert any("-" in text for _, text in days)
 
 
