@@ -18,7 +18,7 @@ from random import Random
 from typing import Any, Final
 from uuid import UUID
 
-from connector.cli.tail import whole
+from connector.cli.tail import record_as_dict
 from connector.kafka import partitions
 from connector.kafka.reader import ConsumerRecord
 from connector.message import events
@@ -205,7 +205,7 @@ class Fortnight:
     def write(self, folder: Path) -> None:
         """Write ``events.jsonl``, as ``weda-connector tail --json`` prints the topic, and ``loads.csv``."""
         ordered = sorted((each.record for each in self.published), key=lambda each: (each.partition, each.offset))
-        lines = "".join(f"{json.dumps(whole(each), ensure_ascii=False)}\n" for each in ordered)
+        lines = "".join(f"{json.dumps(record_as_dict(each), ensure_ascii=False)}\n" for each in ordered)
         (folder / "events.jsonl").write_text(lines, encoding="utf-8")
         with (folder / "loads.csv").open("w", encoding="utf-8", newline="") as file:
             rows = csv.writer(file, lineterminator="\n")

@@ -1,12 +1,12 @@
-"""The command line: one file a command, each thin.
+"""The command line: one module a command, which parses options and prints; `connector.admin` does the work.
 
 - `connector.cli.commands`: the commands by name. They are `connector.cli.demo`, `connector.cli.init`,
   `connector.cli.doctor`, `connector.cli.config`, `connector.cli.serve`, `connector.cli.status`,
   `connector.cli.metrics`, `connector.cli.tail`, `connector.cli.instance`, `connector.cli.dead_letters`,
   `connector.cli.journal`, `connector.cli.topics`, `connector.cli.schemas`, `connector.cli.simulate` and
   `connector.cli.notify`.
-- Shared by them: `connector.cli.options`, `connector.cli.output`, `connector.cli.columns`, `connector.cli.history`,
-  `connector.cli.progress` and `connector.cli.exits`.
+- Shared by the commands: `connector.cli.options`, `connector.cli.output`, `connector.cli.columns`,
+  `connector.cli.history`, `connector.cli.progress` and `connector.cli.exits`.
 """
 
 import contextlib
@@ -53,8 +53,8 @@ app = typer.Typer(
 )
 
 
-def _show_version(wanted: bool) -> None:  # noqa: FBT001 -- typer calls it so
-    if wanted:
+def _show_version(is_given: bool) -> None:  # noqa: FBT001 -- Typer passes it by position
+    if is_given:
         from importlib.metadata import version  # noqa: PLC0415 - only this option needs it
 
         print(version("weda-kafka-connector"))
@@ -72,7 +72,8 @@ def _global_options(
 
 
 def main() -> None:
-    """Run a command; an error is one line on standard error and the contract's exit code."""
+    """Run a command; an error becomes one line on standard error and an exit code."""
+    # Before anything opens a file: it would get the descriptor of a closed stream.
     _open_standard_streams()
     output.prepare()
     try:
@@ -87,11 +88,11 @@ def _run() -> None:
     try:
         app()
     finally:
-        sys.stdout.flush()  # flush here, so that a write error is reported in one line
+        sys.stdout.flush()  # a write error at exit would be reported in Python's own words
 
 
 def _end(error: ConnectorError) -> None:
-    with contextlib.suppress(OSError):  # standard error is closed; the exit code still tells
+    with contextlib.suppress(OSError):  # if standard error is closed, the exit code still says it
         print(f"weda-connector: {error.message}", file=sys.stderr)
     raise SystemExit(exit_of(error))
 
@@ -99,13 +100,13 @@ def _end(error: ConnectorError) -> None:
 def _open_standard_streams() -> None:
     """Open /dev/null for closed standard streams.
 
-    Otherwise the first files that the process opens get descriptors 0 to 2, and what a library in C writes to standard
-    error goes into one of them.
+    Otherwise the first files that the process opens get descriptors 0 to 2, and a C library that writes to standard
+    error, such as librdkafka, writes into one of them.
     """
     for number in (0, 1, 2):
         try:
             os.fstat(number)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free: this one
-    sys.stdout = sys.stdout or open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115 - the process's own
+            os.open(os.devnull, os.O_RDWR)  # open returns the lowest free descriptor: `number`
+    sys.stdout = sys.stdout or open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115 - open until the process ends
     sys.stderr = sys.stderr or open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115

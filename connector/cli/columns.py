@@ -1,4 +1,4 @@
-"""Columns of text that line up, whatever script they hold, and times in the reader's zone."""
+"""Columns of text that line up in every script, and times in the reader's zone."""
 
 import sys
 from collections.abc import Sequence
@@ -13,19 +13,19 @@ _GAP: Final = "  "
 
 
 def aligned(values: Sequence[Any], widths: Sequence[int]) -> str:
-    """One line: each value padded to the width of its column.
+    """Return one line, with each value padded to the width of its column.
 
     Args:
-        values: One a column; they may come from a sender, and are made harmless.
-        widths: In terminal cells; of all columns but the last, which ends the line. On a terminal a longer value is
-            cut, elsewhere it is whole.
+        values: One value a column; they may come from a sender, and are made harmless.
+        widths: Widths of all columns but the last, in terminal cells. A longer value is cut on a terminal and kept
+            whole elsewhere.
     """
     cells = [_fitted(one_line(value), width) for value, width in zip(values, widths, strict=False)]
     return _GAP.join([*cells, *map(one_line, values[len(widths) :])])
 
 
 def table(rows: Sequence[Sequence[Any]]) -> list[str]:
-    """Lines whose columns are as wide as their widest value; ``-`` stands for None, nothing for an empty text."""
+    """Return lines whose columns are as wide as their widest value; None is shown as ``-``, empty text as nothing."""
     if not rows:
         return []
     texts = [["" if value == "" else one_line(value) for value in row] for row in rows]
@@ -34,18 +34,19 @@ def table(rows: Sequence[Sequence[Any]]) -> list[str]:
 
 
 def local_time(milliseconds: int) -> str:
-    """A time in the zone of this machine (or of ``TZ``): with its offset, except on a terminal."""
+    """Return a time in this machine's zone (or ``TZ``), with its offset except on a terminal."""
+    # On a terminal the reader knows the zone; a file may be read elsewhere.
     moment = datetime.fromtimestamp(milliseconds / 1000, UTC).astimezone()
     return moment.replace(tzinfo=None if sys.stdout.isatty() else moment.tzinfo).isoformat(" ", "seconds")
 
 
 def zone() -> str:
-    """The name of the reader's zone, as ``CST``."""
+    """Return the name of the reader's zone, such as ``CST``."""
     return datetime.now(UTC).astimezone().tzname() or "local"
 
 
 def _fitted(text: str, width: int) -> str:
-    length = cell_len(text)
-    if length <= width:
-        return text + " " * (width - length)
+    cells = cell_len(text)  # not len: a Chinese character takes two cells
+    if cells <= width:
+        return text + " " * (width - cells)
     return set_cell_size(text, width - 1) + "…" if sys.stdout.isatty() else text

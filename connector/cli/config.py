@@ -52,9 +52,9 @@ def config(
 
 
 def _print_origins(settings: Settings, *, only_changed: bool, as_json: bool) -> None:
-    found = {name: one for name, one in settings.shown().items() if one.origins or not only_changed}
+    shown = {name: setting for name, setting in settings.shown().items() if setting.origins or not only_changed}
     if as_json:
-        print_json({name: {"value": one.value, "origin": list(one.origins)} for name, one in found.items()})
+        print_json({name: {"value": setting.value, "origin": list(setting.origins)} for name, setting in shown.items()})
         return
-    rows = [(one.variable, ", ".join(one.origins) or _DEFAULT, one.text) for one in found.values()]
+    rows = [(setting.variable, ", ".join(setting.origins) or _DEFAULT, setting.text) for setting in shown.values()]
     print("\n".join(table([("SETTING", "ORIGIN", "VALUE"), *rows]) if rows else ["every setting has its default"]))

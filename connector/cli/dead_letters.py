@@ -119,9 +119,9 @@ def show(
     """
     at = None if place == _LATEST else _offset_of(place)
     settings = operations_settings(file, operations_url, token)
-    found = ask(settings.operations, _latest if at is None else lambda client: _found(client, *at))
+    letter = ask(settings.operations, _latest if at is None else lambda client: _letter(client, *at))
     if as_json:
-        print_json(found)
+        print_json(letter)
         return
     for name in (
         "topic",
@@ -135,9 +135,9 @@ def show(
         "attempt",
         "request_id",
     ):
-        print(f"{name}: {one_line(found[name])}")
-    print(f"received: {local_time(found['received_at'])}\nreplayed: {'yes' if found['replayed'] else 'no'}")
-    print(f"content-type: {one_line(found['content_type'])}\n\n{printable(found['body'])}")
+        print(f"{name}: {one_line(letter[name])}")
+    print(f"received: {local_time(letter['received_at'])}\nreplayed: {'yes' if letter['replayed'] else 'no'}")
+    print(f"content-type: {one_line(letter['content_type'])}\n\n{printable(letter['body'])}")
 
 
 @dead_letters.command("replay", cls=Command)
@@ -183,6 +183,7 @@ def replay(
         print_json(report)
     else:
         print(_summary(report))
+    # The counts are printed first, so that a script sees what was replayed before Kafka went away.
     if report["unreachable"]:
         raise OutsideUnreachable(report["message"])
     is_complete = report["state"] == "ended" and report["accepted"] + report["repeats"] == report["total"]
@@ -190,10 +191,10 @@ def replay(
 
 
 def _offset_of(text: str) -> tuple[str | None, int, int]:
-    found = _PLACE.fullmatch(text)
-    if found is None:
+    match = _PLACE.fullmatch(text)
+    if match is None:
         raise typer.BadParameter("write partition/offset or topic/partition/offset as the list shows it, or `latest`")
-    return found["topic"], int(found["partition"]), int(found["offset"])
+    return match["topic"], int(match["partition"]), int(match["offset"])
 
 
 def _selected(  # noqa: PLR0917 - the filters that two commands share, in their order
@@ -205,7 +206,7 @@ def _selected(  # noqa: PLR0917 - the filters that two commands share, in their 
     since: int | None,
     until: int | None,
 ) -> dict[str, Any]:
-    """What the API is given of them."""
+    """Return the filters that are set, as parameters of the API."""
     selection = Selection(
         codes=tuple(code or ()),
         stage=stage,
@@ -219,17 +220,18 @@ def _selected(  # noqa: PLR0917 - the filters that two commands share, in their 
 
 
 async def _latest(client: OperationsClient) -> dict[str, Any]:
-    """The latest dead letter: the list has the beginning of its body only."""
+    """Return the latest dead letter."""
     letters = (await client.dead_letters({"limit": 1}))["letters"]
     if not letters:
         raise ConnectorError("there is no dead letter")
-    (letter,) = letters
+    (letter,) = letters  # read once more below: a list has only the beginning of a body
     return await client.dead_letter(letter["topic"], letter["partition"], letter["offset"])
 
 
-async def _found(client: OperationsClient, topic: str | None, partition: int, offset: int) -> dict[str, Any]:
-    """The dead letter; without a topic, in that of the default source."""
+async def _letter(client: OperationsClient, topic: str | None, partition: int, offset: int) -> dict[str, Any]:
+    """Return a dead letter; without a topic, from the default source's."""
     if topic is None:
+        # The prefix is the connector's: the settings here may name another one.
         prefix = (await client.settings())["topics"]["prefix"]
         topic = Routes(STREAMS, prefix).dead_letter_topic(DEFAULT_SOURCE)
     return await client.dead_letter(topic, partition, offset)
@@ -238,6 +240,7 @@ async def _found(client: OperationsClient, topic: str | None, partition: int, of
 async def _until_interrupted(
     client: OperationsClient, request: Mapping[str, Any], show: Callable[[dict[str, Any]], None]
 ) -> dict[str, Any]:
+    # When it is cancelled, the client stops the run in the connector.
     task = asyncio.ensure_future(client.reprocess(request, show))
     on_interrupt(task.cancel)
     return await task
@@ -272,7 +275,8 @@ def _row(letter: Mapping[str, Any]) -> tuple[Any, ...]:
 
 
 def _waiting(attempt: int) -> str:
-    """The state of one that nobody has replayed yet; each replay that failed left one with a higher number."""
+    """Return the state of a dead letter that was not replayed yet."""
+    # Each replay that fails leaves a new dead letter, with the next attempt's number.
     return "waiting" if attempt == 1 else f"waiting, attempt {attempt}"
 
 

@@ -45,9 +45,10 @@ def doctor(
     that cannot be read.
     """
     settings = Settings.load(file=file, flags={SERVERS: bootstrap_servers})
-    with Progress(stays=False, seconds_between_lines=0) as shown:
-        checks = examine(settings, url, lambda check: shown.show(f"checking: {check}", 0, None))
-        findings = list(_each(checks, shown, print_each=not as_json))
+    # Without a pause between lines: each names a check, and the one that hangs must be seen.
+    with Progress(stays=False, seconds_between_lines=0) as progress:
+        checks = examine(settings, url, lambda check: progress.show(f"checking: {check}", 0, None))
+        findings = list(_shown(checks, progress, prints=not as_json))
     failed = [finding for finding in findings if finding.verdict == "failed"]
     if as_json:
         print_json({"failed": len(failed), "checks": [asdict(finding) for finding in findings]})
@@ -56,12 +57,12 @@ def doctor(
     raise typer.Exit(failed_if(failed))
 
 
-def _each(findings: Iterable[Finding], shown: Progress, *, print_each: bool) -> Iterable[Finding]:
-    """The findings; each is printed as soon as it is known, if wanted."""
+def _shown(findings: Iterable[Finding], progress: Progress, *, prints: bool) -> Iterable[Finding]:
+    """Yield the findings; with ``prints``, each is printed as soon as its check has ended."""
     console = Console(highlight=False, soft_wrap=True)
     for finding in findings:
-        if print_each:
-            shown.hide()
+        if prints:
+            progress.hide()  # its bar would be mixed up with the line on standard output
             _print(console, finding)
         yield finding
 
@@ -71,6 +72,6 @@ def _print(console: Console, finding: Finding) -> None:
     if sys.stdout.isatty():
         verdict = f"[{_COLOURS[finding.verdict]}]{verdict}[/]"
     console.print(f"{verdict} {finding.check}: ", end="")
-    console.print(finding.found, markup=False)
+    console.print(finding.found, markup=False)  # brackets in a broker's answer are no markup
     if finding.to_do:
         console.print(f"         do: {finding.to_do}", markup=False)

@@ -8,9 +8,11 @@ from connector.errors import ConfigurationError, ConnectorError, OutsideUnreacha
 class Exit(IntEnum):
     """How a command ended.
 
-    DONE: as asked. FAILED: a check failed, something differs, was refused or was not found. USAGE: bad usage or
-    configuration. UNREACHABLE: something outside (Kafka, the registry, a connector) does not answer or is held by
-    another process.
+    Attributes:
+        DONE: Success.
+        FAILED: A check failed, something differs, was refused or was not found.
+        USAGE: Bad usage or configuration.
+        UNREACHABLE: Kafka, the registry or a connector does not answer, or another process holds the journal.
     """
 
     DONE = 0
@@ -20,12 +22,12 @@ class Exit(IntEnum):
 
 
 def exit_of(error: ConnectorError) -> Exit:
-    """The code with which an error ends a command."""
+    """Return the exit code for an error."""
     if isinstance(error, ConfigurationError):
         return Exit.USAGE
     return Exit.UNREACHABLE if isinstance(error, OutsideUnreachable) else Exit.FAILED
 
 
-def failed_if(found: object) -> Exit:
-    """FAILED if there is anything, DONE otherwise."""
-    return Exit.FAILED if found else Exit.DONE
+def failed_if(condition: object) -> Exit:
+    """Return FAILED if the condition is true, or a collection is not empty; DONE otherwise."""
+    return Exit.FAILED if condition else Exit.DONE

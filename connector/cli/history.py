@@ -1,4 +1,4 @@
-"""The history of one instance, drawn for a terminal: a column per node, a row per event."""
+"""The history of one instance, drawn as text: a column per node, a row per event."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
@@ -12,16 +12,16 @@ from connector.lookup.timeline import Step
 from connector.text import duration, one_line
 
 MAX_COLUMNS: Final = 12
-"""Nodes that have a column of their own; the others share the last one."""
+"""How many columns are drawn; further nodes share the last one."""
 
 _HERE, _BACK_TO, _LINE, _NONE = "●", "◁", "│", " "
 
 
 def lines(records: Sequence[ConsumerRecord]) -> Iterator[str]:
-    """The head of an instance and a line for each of its events.
+    """Yield a summary of an instance, then a line for each of its events.
 
     Args:
-        records: Of one instance, from the topic that has all of its events, in their order.
+        records: The records of one instance, in order, from the topic that has all of its events.
     """
     page = timeline.read(records)
     if not page.steps:
@@ -50,7 +50,7 @@ def _row(columns: Sequence[tuple[str, int, int]], number: int, step: Step) -> tu
 
 
 def _head(instance: Instance) -> str:
-    """What it is, how long it took or has taken by WeDa's own times, and who it waits for."""
+    """Return title and state of an instance, how long it took by WeDa's own times, and whom it waits for."""
     took = instance.milliseconds(now_ms()) or 0
     parts = [one_line(part) for part in (instance.title, instance.process, instance.state) if part]
     parts.append(f"took {duration(took)}" if instance.is_over else f"open for {duration(took)}")
@@ -60,7 +60,7 @@ def _head(instance: Instance) -> str:
 
 
 def _columns(steps: Sequence[Step]) -> list[tuple[str, int, int]]:
-    """Nodes in the order of their first event, each with the numbers of its first and last one."""
+    """Return the nodes in order of first appearance, each with the numbers of its first and last event."""
     spans: dict[str, tuple[int, int]] = {}
     for number, step in enumerate(steps):
         for name in filter(None, (step.node, step.back_to)):
@@ -70,12 +70,12 @@ def _columns(steps: Sequence[Step]) -> list[tuple[str, int, int]]:
 
 def _graph(columns: Sequence[tuple[str, int, int]], number: int, step: Step) -> str:
     cells = [_NONE] * min(len(columns), MAX_COLUMNS)
-    for at, (name, first, last) in enumerate(columns):
-        place = min(at, MAX_COLUMNS - 1)
+    for index, (name, first, last) in enumerate(columns):
+        column = min(index, MAX_COLUMNS - 1)
         if name == step.node:
-            cells[place] = _HERE
+            cells[column] = _HERE
         elif name == step.back_to:
-            cells[place] = _BACK_TO
-        elif cells[place] == _NONE and first < number < last:
-            cells[place] = _LINE
+            cells[column] = _BACK_TO
+        elif cells[column] == _NONE and first < number < last:  # a mark of another node in the last column stays
+            cells[column] = _LINE
     return " ".join(cells)

@@ -39,17 +39,18 @@ def init(
     Exit codes: 0 written, 2 bad usage or configuration, or the file exists.
     """
     settings = Settings.load(flags={SERVERS: bootstrap_servers, REGISTRY_URL: registry_url})
-    found = config_file.probe(settings.kafka.bootstrap_servers, settings.registry.url, settings.kafka.properties)
-    if not found.brokers and sys.stdin.isatty() and settings.kafka.bootstrap_servers is None:
-        servers = typer.prompt("Kafka brokers, as host:port", default=found.bootstrap_servers)
-        found = config_file.probe(servers, settings.registry.url, settings.kafka.properties)
+    environment = config_file.probe(settings.kafka.bootstrap_servers, settings.registry.url, settings.kafka.properties)
+    if not environment.brokers and sys.stdin.isatty() and settings.kafka.bootstrap_servers is None:
+        servers = typer.prompt("Kafka brokers, as host:port", default=environment.bootstrap_servers)
+        environment = config_file.probe(servers, settings.registry.url, settings.kafka.properties)
     token = None if settings.token is None else settings.token.get_secret_value()
-    _write(output, config_file.render(found, str(output), token=token), replace=force)
+    _write(output, config_file.render(environment, str(output), token=token), replace=force)
     Settings.load(file=output)  # check that the file can be loaded
-    _print_next(found, output)
+    _print_next(environment, output)
 
 
 def _write(path: Path, text: str, *, replace: bool) -> None:
+    # O_EXCL instead of a look before: nothing can create the file in between. 0600, because it has a token.
     flags = os.O_WRONLY | os.O_CREAT | (os.O_TRUNC if replace else os.O_EXCL)
     try:
         with open(os.open(path, flags, 0o600), "w", encoding="utf-8") as file:  # noqa: PTH123 - with its mode
@@ -60,7 +61,10 @@ def _write(path: Path, text: str, *, replace: bool) -> None:
         raise ConfigurationError(f"--output: {path} cannot be written ({error.strerror})") from error
 
 
-def _print_next(found: Environment, output: Path) -> None:
-    brokers = f"{found.brokers} at {found.bootstrap_servers}" if found.brokers else f"none reached ({found.problem})"
-    print(f"brokers: {brokers}\nregistry: {found.registry_url or 'none, not needed'}\nwritten: {output}\n")
+def _print_next(environment: Environment, output: Path) -> None:
+    if environment.brokers:
+        brokers = f"{environment.brokers} at {environment.bootstrap_servers}"
+    else:
+        brokers = f"none reached ({environment.problem})"
+    print(f"brokers: {brokers}\nregistry: {environment.registry_url or 'none, not needed'}\nwritten: {output}\n")
     print(f"next: weda-connector doctor --config {output}\nthen: weda-connector serve --config {output}")

@@ -72,12 +72,12 @@ def instance(
     }
     settings = Settings.load(file=file, flags=flags)
     events: list[ConsumerRecord] = []
-    with Progress(stays=False) as shown:
+    with Progress(stays=False) as progress:
         report = search(
             settings,
             text,
             Bounds(since, all_partitions, timeout),
-            lambda read, total: shown.show(f"{read:,} of {total:,} records read", read, total),
+            lambda read, total: progress.show(f"{read:,} of {total:,} records read", read, total),
             events.append,
         )
     if as_json:
@@ -90,56 +90,59 @@ def instance(
 def _exit_code(report: SearchReport) -> Exit:
     if report.found:
         return Exit.DONE
+    # "It never came" may be said only after everything was searched.
     return Exit.FAILED if report.is_whole else Exit.UNREACHABLE
 
 
 def _lines(report: SearchReport, events: Sequence[ConsumerRecord]) -> Iterator[str]:
     yield f"{one_line(report.text)}: {report.verdict}"
     if report.request is not None:
-        asked = report.request
-        parts = (one_line(asked.request_id), local_time(asked.received_at), asked.source, _answer(asked.code))
+        request = report.request
+        parts = (one_line(request.request_id), local_time(request.received_at), request.source, _answer(request.code))
         yield f"request {'  '.join(parts)}"
+    # A history is drawn only of a single instance: a title or a msgId may match several.
     is_history = len(events) > 1 and len({record.key for record in events}) == 1
     if is_history:
         yield from history.lines(events)
-    for found in report.found:
-        if not (is_history and found.state == "published"):
-            yield from _found(found)
-    for searched in report.searched:
-        yield f"searched: {_searched(searched)}"
+    for match in report.found:
+        if not (is_history and match.state == "published"):  # the history has shown it
+            yield from _match_lines(match)
+    for coverage in report.searched:
+        yield f"searched: {_coverage(coverage)}"
 
 
-def _found(found: Match) -> Iterator[str]:
-    parts = (found.instance_id, found.message_id, found.what, found.title)
+def _match_lines(match: Match) -> Iterator[str]:
+    parts = (match.instance_id, match.message_id, match.what, match.title)
     yield "  ".join(
-        (local_time(found.received_at), found.state, found.source, _answer(found.code), *map(one_line, parts))
+        (local_time(match.received_at), match.state, match.source, _answer(match.code), *map(one_line, parts))
     )
-    for place in found.places:
+    for place in match.places:
         yield f"{_INDENT}{place.topic} {place.partition}/{place.offset}"
-    if found.reason:
-        yield f"{_INDENT}attempt {found.attempt}, {one_line(found.stage)}: {one_line(found.reason)}"
-    if found.fix:
-        yield f"{_INDENT}do: {found.fix}"
+    if match.reason:
+        yield f"{_INDENT}attempt {match.attempt}, {one_line(match.stage)}: {one_line(match.reason)}"
+    if match.fix:
+        yield f"{_INDENT}do: {match.fix}"
 
 
 def _answer(code: int) -> str:
+    # The first three digits of a code are the HTTP status.
     return "answered 200" if code == 0 else f"answered {code // 100} (code {code})"
 
 
-def _searched(searched: Coverage) -> str:
-    parts = [searched.place]
-    if searched.partitions is not None:
+def _coverage(coverage: Coverage) -> str:
+    parts = [coverage.place]
+    if coverage.partitions is not None:
         which = (
-            f"partition {searched.partitions[0]}"
-            if len(searched.partitions) == 1
-            else counted(len(searched.partitions), "partition")
+            f"partition {coverage.partitions[0]}"
+            if len(coverage.partitions) == 1
+            else counted(len(coverage.partitions), "partition")
         )
-        parts.append(f"{which} of {searched.of_partitions}")
-    if searched.is_whole or searched.records:
+        parts.append(f"{which} of {coverage.of_partitions}")
+    if coverage.is_whole or coverage.records:
         parts.append(
-            counted(searched.records, "record")
-            + ("" if searched.oldest is None else f" since {local_time(searched.oldest)}")
+            counted(coverage.records, "record")
+            + ("" if coverage.oldest is None else f" since {local_time(coverage.oldest)}")
         )
-    if searched.note:
-        parts.append(searched.note if searched.is_whole else f"INCOMPLETE: {searched.note}")
+    if coverage.note:
+        parts.append(coverage.note if coverage.is_whole else f"INCOMPLETE: {coverage.note}")
     return ", ".join(parts)

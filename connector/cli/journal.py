@@ -1,4 +1,4 @@
-"""``journal``: show the backlog; export it; publish the journal of a connector that is gone."""
+"""``journal``: show and export the backlog, publish the journal of a lost connector, migrate a shared journal."""
 
 import asyncio
 import sys
@@ -39,7 +39,7 @@ from connector.text import counted, duration, size
 
 _PATH: Final = "journal.path"
 _WATCH_SECONDS: Final = 2.0
-_CLEAR: Final = "\x1b[H\x1b[2J"
+_CLEAR_SCREEN: Final = "\x1b[H\x1b[2J"
 _MESSAGE: Final = "message"
 
 journal = group("Show, export or publish the messages that are not in Kafka yet.")
@@ -75,6 +75,7 @@ def status(
     """
     flags = {_PATH: path, OPERATIONS_URL: operations_url, OPERATIONS_TOKEN: token}
     settings = Settings.load(file=file, flags=flags)
+    # Whether the user named one of them: both settings always have a value.
     where = {"has_path": path is not None, "has_url": operations_url is not None}
     if watch:
         _watch(settings, **where, as_json=as_json)
@@ -107,8 +108,8 @@ def export(
     3 another process holds the journal.
     """
     settings = _of_file(Settings.load(file=file, flags={_PATH: path}), has_path=path is not None)
-    with Progress() as shown:
-        count = backlog.export(settings.journal.path, to, on_progress=lambda one: _show(shown, one, "written"))
+    with Progress() as bar:
+        count = backlog.export(settings.journal.path, to, on_progress=lambda state: _show(bar, state, "written"))
     if as_json:
         print_json({"exported": count, "to": str(to)})
     else:
@@ -149,9 +150,10 @@ def drain(
     if dry_run:
         _dry_run(settings, servers, as_json=as_json)
         return
-    with Progress() as shown, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        logs.configure(settings.log.level, settings.log.format)  # above the bar, where there is one
-        drained = runner.run(_until_interrupted(settings, servers, give_up_seconds, shown))
+    with Progress() as bar, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        # After the bar has begun: it redirects standard error, and lines of the log then appear above it.
+        logs.configure(settings.log.level, settings.log.format)
+        drained = runner.run(_until_interrupted(settings, servers, give_up_seconds, bar))
     _print_drained(drained, give_up_seconds, as_json=as_json)
     raise typer.Exit(_exit_code(drained))
 
@@ -170,14 +172,15 @@ def migrate(*, file: File = None, as_json: Json = False) -> None:
 
     Exit codes: 0 the schema is up to date, 2 bad usage or configuration, 3 the database is not reachable, or refuses.
     """
+    # Only this setting: where a migration runs, the settings of `serve` may be incomplete.
     url = Settings.load(file=file, flags={}, only=("journal.url",)).journal.url
     if url is None:
         raise ConfigurationError("WEDA_JOURNAL__URL is not set: a journal in a file of its own needs no migration")
     try:
-        from connector.replicas.migrate import migrate as applied  # noqa: PLC0415 - its tools are installed on demand
+        from connector.replicas.migrate import migrate as apply_migrations  # noqa: PLC0415 - an optional extra
     except ImportError as error:
         raise missing_extra("WEDA_JOURNAL__URL: the client of PostgreSQL", "postgresql") from error
-    names = applied(url.get_secret_value())
+    names = apply_migrations(url.get_secret_value())
     if as_json:
         print_json({"applied": names})
     else:
@@ -188,7 +191,7 @@ def migrate(*, file: File = None, as_json: Json = False) -> None:
 
 
 def _status(settings: Settings, *, has_path: bool, has_url: bool) -> dict[str, Any]:
-    """The connector's own view unless a file was named; an address that was named has to answer."""
+    """Return the connector's own view, or the file's if it was named or no connector answers at the default address."""
     url = settings.operations.url
     if has_url or not has_path:
         status = asyncio.run(status_if_running(settings.operations))
@@ -200,7 +203,7 @@ def _status(settings: Settings, *, has_path: bool, has_url: bool) -> dict[str, A
 
 
 def _of_file(settings: Settings, *, has_path: bool) -> Settings:
-    """The settings, unless they say that the journal is not in a file."""
+    """Return the settings; rejects them if the journal is not in a file."""
     if settings.journal.url is not None and not has_path:
         raise ConfigurationError(
             "WEDA_JOURNAL__URL is set: what waits there is published by any replica that runs; "
@@ -210,18 +213,18 @@ def _of_file(settings: Settings, *, has_path: bool) -> Settings:
 
 
 def _watch(settings: Settings, *, has_path: bool, has_url: bool, as_json: bool) -> None:
-    """Show the status again and again; what does not answer now may answer the next time."""
+    """Show the status every two seconds; an error is printed and the next attempt may succeed."""
     with suppress(KeyboardInterrupt):
         while True:
             try:
                 status = _status(settings, has_path=has_path, has_url=has_url)
             except ConfigurationError:
-                raise
+                raise  # the next attempt would fail alike
             except ConnectorError as error:
                 print(f"weda-connector: {error.message}", file=sys.stderr)
             else:
                 if sys.stdout.isatty() and not as_json:
-                    print(_CLEAR, end="")
+                    print(_CLEAR_SCREEN, end="")
                 _print_status(status, as_json=as_json)
             time.sleep(_WATCH_SECONDS)
 
@@ -241,11 +244,12 @@ def _print_status(status: dict[str, Any], *, as_json: bool) -> None:
 
 
 def _rows(status: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """What is known, in words; keys that a connector of another version does not have are left out."""
+    """Yield the rows of a status; keys that a connector of another version lacks are left out."""
     for name in ("connector", "journal", "kafka"):
         if name in status:
             yield name, str(status[name])
     if status.get("damaged"):
+        # A damaged file has no counts that could be trusted.
         yield "damaged", f"{status['damaged']}; `weda-connector journal drain` saves what can be read of it"
         return
     yield "messages", str(status["journal_messages"])
@@ -283,7 +287,7 @@ def _catch_up(status: dict[str, Any]) -> str:
 # --- drain ---
 
 
-async def _until_interrupted(settings: Settings, servers: str, give_up_seconds: float, shown: Progress) -> DrainResult:
+async def _until_interrupted(settings: Settings, servers: str, give_up_seconds: float, bar: Progress) -> DrainResult:
     stop = asyncio.Event()
     on_interrupt(stop.set)
     return await backlog.drain(
@@ -291,7 +295,7 @@ async def _until_interrupted(settings: Settings, servers: str, give_up_seconds: 
         servers,
         give_up_seconds=give_up_seconds,
         stop=stop,
-        on_progress=lambda one: _show(shown, one, "published"),
+        on_progress=lambda state: _show(bar, state, "published"),
     )
 
 
@@ -329,9 +333,9 @@ def _exit_code(drained: DrainResult) -> Exit:
     return Exit.UNREACHABLE if drained.end is DrainEnd.STUCK else Exit.FAILED
 
 
-def _show(shown: Progress, progress: backlog.Progress, done: str) -> None:
+def _show(bar: Progress, progress: backlog.Progress, done: str) -> None:
     total = progress.done + progress.left
-    left = progress.seconds_left
-    rest = "" if left is None else f", about {duration(left * 1000)} left"
-    text = f"{progress.done} of {total} {done}, {progress.rate:.0f} a second{rest}"
-    shown.show(text, progress.done, total)
+    seconds_left = progress.seconds_left
+    estimate = "" if seconds_left is None else f", about {duration(seconds_left * 1000)} left"
+    text = f"{progress.done} of {total} {done}, {progress.rate:.0f} a second{estimate}"
+    bar.show(text, progress.done, total)

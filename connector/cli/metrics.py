@@ -39,6 +39,7 @@ def metrics(
     settings = operations_settings(file, operations_url, token)
     lines = ask(settings.operations, OperationsClient.metrics).splitlines()
     if pattern is not None:
+        # Without HELP and TYPE: a pattern may match a description, which is not a metric.
         lines = [line for line in lines if not line.startswith("#") and pattern.search(line)]
     print("\n".join(lines))
     raise typer.Exit(failed_if(not lines))

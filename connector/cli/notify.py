@@ -84,6 +84,7 @@ def notify(
         _print_texts(options, rules)
         return
     logs.configure(settings.log.level, settings.log.format)
+    # A target that cannot work must stop the start, not park the first notification.
     send = Apprise()
     for name, target in rules.targets.items():
         send.check(name, target, rules.some_address(target))
@@ -91,6 +92,7 @@ def notify(
     if metrics_port:
         metrics.serve(metrics_host, metrics_port)
     notifier = Notifier(options, rules, state, send, metrics)
+    # Not on_interrupt: the notifier is blocking and has no event loop.
     for number in INTERRUPTS:
         signal.signal(number, lambda *_: notifier.stop())
     notifier.run()
@@ -127,7 +129,7 @@ def _parked(state: Path, *, retries: bool, discards: bool) -> None:
             print_json({"discarded": outbox.discard_parked()})
             return
         parked = outbox.parked()
-        for each in parked:
-            print_json(asdict(each))
+        for notification in parked:
+            print_json(asdict(notification))
         if not parked:
             print("nothing is parked", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""The options and arguments that several commands share, and the settings that they lead to."""
+"""Options that several commands share, and the settings that result from them."""
 
 import time
 from pathlib import Path
@@ -15,7 +15,7 @@ OPERATIONS_URL: Final = "operations.url"
 OPERATIONS_TOKEN: Final = "operations.token"  # noqa: S105 - the setting's name
 REGISTRY_URL: Final = "registry.url"
 
-_ITS_ADDRESS: Final = "give the address that its connector prints with --bootstrap-servers"
+_EMBEDDED_HINT: Final = "give the address that its connector prints with --bootstrap-servers"
 
 
 def _moment(text: str) -> int:
@@ -26,7 +26,7 @@ def _moment(text: str) -> int:
 
 
 def moment_option(help: str) -> Any:  # noqa: A002 - as Typer calls it
-    """An option that takes a period before now or a time; the command gets epoch milliseconds."""
+    """Create an option that takes a time or a period before now; the command receives epoch milliseconds."""
     return typer.Option(parser=_moment, metavar="TIME", help=f"{help}: 2h (ago) or an ISO 8601 time.")
 
 
@@ -60,19 +60,19 @@ Seed = Annotated[
 
 
 def operations_settings(file: Path | None, url: str | None, token: str | None) -> Settings:
-    """The settings of a command that asks a running connector."""
+    """Load the settings of a command that asks a running connector."""
     return Settings.load(file=file, flags={OPERATIONS_URL: url, OPERATIONS_TOKEN: token})
 
 
-def servers_of(settings: Settings, *, embedded: str = _ITS_ADDRESS) -> str:
-    """The brokers' addresses.
+def servers_of(settings: Settings, *, embedded: str = _EMBEDDED_HINT) -> str:
+    """Return the brokers' addresses.
 
     Args:
         settings: The effective settings.
-        embedded: What to say about the embedded broker, which has no address of its own to reach from here.
+        embedded: Hint for the error if the broker is embedded: it lives in another process, at an unknown address.
 
     Raises:
-        ConfigurationError: None are set, or they are the embedded broker.
+        ConfigurationError: No brokers are set, or the broker is embedded.
     """
     servers = settings.kafka.bootstrap_servers
     if servers is None:

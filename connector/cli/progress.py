@@ -1,4 +1,4 @@
-"""Progress of a long command, on standard error: a bar on a terminal, else a line every few seconds."""
+"""Progress of a long command on standard error: a bar on a terminal, otherwise a line every few seconds."""
 
 import sys
 import time
@@ -14,11 +14,11 @@ SECONDS_BETWEEN_BARS: Final = 0.1
 
 
 class Progress:
-    """Shows how far a command is; a context manager.
+    """Shows the progress of a command; a context manager.
 
     Args:
-        stays: Leave the bar on the terminal at the end.
-        seconds_between_lines: Least seconds between two lines where there is no terminal.
+        stays: Whether the bar is left on the terminal at the end.
+        seconds_between_lines: Minimum time between two lines if standard error is no terminal.
     """
 
     def __init__(self, *, stays: bool = True, seconds_between_lines: float = SECONDS_BETWEEN_LINES) -> None:
@@ -33,6 +33,7 @@ class Progress:
         )
         self._task = self._bar.add_task("starting", total=None)
         self._seconds_between_lines = seconds_between_lines
+        # A command that ends within the first seconds prints no line at all.
         self._next = time.monotonic() + (seconds_between_lines if self._bar.disable else 0.0)
 
     def __enter__(self) -> Self:
@@ -43,12 +44,12 @@ class Progress:
         self._bar.stop()
 
     def show(self, text: str, done: float, total: float | None) -> None:
-        """Update the display, at most every 0.1 s (bar) or 5 s (lines); completion is always shown.
+        """Update the display, at most every 0.1 s (bar) or 5 s (lines); a completed bar is always shown.
 
         Args:
-            text: How far it is, in words.
-            done: How much is done.
-            total: How much there is; None where it has no end.
+            text: The progress in words.
+            done: The amount done.
+            total: The total amount; None if there is no end.
         """
         now = time.monotonic()
         is_last = done == total and not self._bar.disable  # a bar that stops short of its end looks like a failure
@@ -63,7 +64,7 @@ class Progress:
             self._bar.start()
 
     def hide(self) -> None:
-        """Take the bar away until the next call of `show`: the command prints lines on standard output."""
+        """Remove the bar until the next call of `show`, so that the command can print on standard output."""
         if not self._bar.disable:
             self._bar.stop()
             self._next = 0.0

@@ -38,11 +38,11 @@ class SubjectState:
     """The state of one subject, or of the schemas against one released version.
 
     Attributes:
-        subject: The registry's subject, or the schema's full name.
-        schema: The schema's full name.
-        id: Its id in the registry, where it has one.
+        subject: The registry's subject, or the released version.
+        schema: The full name of the schema, or the names of the released ones.
+        id: The id of the schema in the registry, or None.
         state: One of the constants above.
-        problems: What is incompatible, by field.
+        problems: The incompatibilities, by field.
     """
 
     subject: str
@@ -65,7 +65,7 @@ def list_command(*, file: File = None, registry_url: RegistryUrl = None, as_json
     """
     settings = Settings.load(file=file, flags={REGISTRY_URL: registry_url})
     if settings.registry.url is None:
-        lines = [SubjectState(each.subject, each.schema.name, None, NO_REGISTRY) for each in _routes(settings)]
+        lines = [SubjectState(route.subject, route.schema.name, None, NO_REGISTRY) for route in _routes(settings)]
     else:
         with Registry(settings.registry) as registry:
             lines = [_listed(registry, route) for route in _routes(settings)]
@@ -127,8 +127,10 @@ def register_command(*, file: File = None, registry_url: RegistryUrl = None, as_
     Exit codes: 0 all are registered, 1 the registry rejects one: the field is named, 2 bad usage or configuration,
     3 the registry is not reachable.
     """
-    with _registry(file, registry_url) as (registry, wanted):
-        lines = [SubjectState(each.subject, each.schema.name, registry.register(each), REGISTERED) for each in wanted]
+    with _registry(file, registry_url) as (registry, routes):
+        lines = [
+            SubjectState(route.subject, route.schema.name, registry.register(route), REGISTERED) for route in routes
+        ]
     _print(lines, as_json=as_json)
 
 
@@ -142,6 +144,7 @@ def _registry(file: Path | None, url: str | None) -> Iterator[tuple[Registry, tu
 
 
 def _routes(settings: Settings) -> tuple[Route, ...]:
+    # The canary's topics have subjects of their own.
     return (*routes_of(settings).all, *canaries(settings))
 
 
@@ -166,16 +169,16 @@ def _checked(registry: Registry, route: Route) -> SubjectState:
 
 def _schema(name: str, release: str | None) -> our_schemas.Schema:
     if release is None:
-        known = {full_name: our_schemas.load(full_name) for full_name in our_schemas.ALL}
+        by_name = {full_name: our_schemas.load(full_name) for full_name in our_schemas.ALL}
     elif release in our_schemas.released():
-        known = dict(our_schemas.released()[release])
+        by_name = dict(our_schemas.released()[release])
     else:
         raise ConfigurationError(f"--release: there is no {release}; released: {', '.join(our_schemas.released())}")
-    found = next((known[each] for each in known if name in {each, each.rpartition(".")[2]}), None)
-    if found is None:
-        names = ", ".join(each.rpartition(".")[2] for each in known)
+    schema = next((by_name[full] for full in by_name if name in {full, full.rpartition(".")[2]}), None)
+    if schema is None:
+        names = ", ".join(full.rpartition(".")[2] for full in by_name)
         raise ConfigurationError(f"there is no schema {name}; there are {names}")
-    return found
+    return schema
 
 
 def _against_the_released() -> Sequence[SubjectState]:
@@ -202,6 +205,7 @@ def _print(lines: Sequence[SubjectState], *, as_json: bool) -> None:
     else:
         for line in lines:
             print(_plain(line))
+    # On standard error, one a line: the table has no room for them, and JSON has them already.
     if not as_json:
         for line in lines:
             for problem in line.problems:
@@ -216,5 +220,5 @@ def _print_rich(lines: Sequence[SubjectState]) -> None:
 
 
 def _plain(line: SubjectState) -> str:
-    known = "" if line.id is None else f" (id {line.id})"
-    return f"{line.subject}: {line.schema}{known}: {line.state}"
+    schema_id = "" if line.id is None else f" (id {line.id})"
+    return f"{line.subject}: {line.schema}{schema_id}: {line.state}"

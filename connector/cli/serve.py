@@ -22,6 +22,7 @@ def serve(config: File = None) -> None:
 
     Exit codes: 0 stopped, 2 bad configuration, 3 another process holds the journal.
     """
+    # Through Reload: it notes the state of the files before reading them, so that a change during the start is seen.
     reload = Reload(partial(Settings.load, file=config), Settings.files(file=config))
     settings = reload.load()
     logs.configure(settings.log.level, settings.log.format)

@@ -19,7 +19,7 @@ from connector.errors import ConfigurationError
 from connector.simulator import Answer, Outcome, Plan, Shape, Summary, play
 from connector.text import counted, one_line
 
-_MOST_REASONS = 20
+_MAX_REASONS = 20
 
 
 def simulate(
@@ -94,14 +94,15 @@ def simulate(
 def _announced(seed: int | None) -> int:
     if seed is not None:
         return seed
-    drawn = secrets.randbits(31)
-    print(f"seed {drawn}", file=sys.stderr)
-    return drawn
+    # Printed, so that a run that shows a fault can be repeated.
+    drawn_seed = secrets.randbits(31)
+    print(f"seed {drawn_seed}", file=sys.stderr)
+    return drawn_seed
 
 
 def _played(plan: Plan) -> tuple[Summary, Counter[str]]:
-    with Progress() as shown:
-        counts = _Counts(plan.instances, shown)
+    with Progress() as progress:
+        counts = _Counts(plan.instances, progress)
         return asyncio.run(_until_interrupted(plan, counts)), counts.refusals
 
 
@@ -111,7 +112,7 @@ def _print_refusals(refusals: Counter[str]) -> None:
 
 
 async def _until_interrupted(plan: Plan, counts: "_Counts") -> Summary:
-    """Play the plan; Ctrl-C and SIGTERM stop it at once, and what was sent is counted."""
+    """Play the plan; Ctrl-C and SIGTERM stop it at once, and messages sent so far are counted."""
     stop = asyncio.Event()
     on_interrupt(stop.set)
     return await play(plan, on_answer=counts.add, stop=stop)
@@ -129,15 +130,15 @@ def _exit_code(summary: Summary) -> Exit:
 
 
 class _Counts:
-    """Answers by outcome, the reasons of refusals, and the instances that the answers complete.
+    """Counts answers by outcome and by reason of refusal, and shows how many instances they complete.
 
     Attributes:
-        refusals: Reason → messages; of many different reasons, the first ones.
+        refusals: Reason → number of messages; only the first twenty reasons.
     """
 
-    def __init__(self, instances: int | None, shown: Progress) -> None:
+    def __init__(self, instances: int | None, progress: Progress) -> None:
         self._instances = instances
-        self._shown = shown
+        self._progress = progress
         self._counts = dict.fromkeys(Outcome, 0)
         self._done = 0.0
         self.refusals: Counter[str] = Counter()
@@ -147,11 +148,12 @@ class _Counts:
         self._counts[answer.outcome] += 1
         if answer.outcome is Outcome.REFUSED:
             why = _why(answer)
-            if why in self.refusals or len(self.refusals) < _MOST_REASONS:
+            # The receiver words its reasons: without a bound an endless run could fill the memory.
+            if why in self.refusals or len(self.refusals) < _MAX_REASONS:
                 self.refusals[why] += 1
-        self._done += 1 / answer.total
+        self._done += 1 / answer.total  # a message is this share of its instance
         text = " ".join(f"{outcome} {count}" for outcome, count in self._counts.items())
-        self._shown.show(text, self._done, self._instances)
+        self._progress.show(text, self._done, self._instances)
 
 
 def _why(answer: Answer) -> str:

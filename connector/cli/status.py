@@ -12,8 +12,8 @@ from connector.cli.output import print_json
 from connector.errors import OutsideUnreachable
 from connector.text import counted, duration, one_line, size
 
-_WIDTH: Final = 12
-_OUTCOMES: Final = {"dead_lettered": "could not be read or converted"}
+_LABEL_CHARS: Final = 12
+_OUTCOME_LABELS: Final = {"dead_lettered": "could not be read or converted"}
 
 
 def status(
@@ -33,20 +33,21 @@ def status(
     Exit codes: 0 it is ready, 1 it is not, 2 bad usage or configuration, 3 no connector answers.
     """
     settings = operations_settings(file, operations_url, token)
-    found = {"connector": settings.operations.url, **ask(settings.operations, _found)}
+    report = {"connector": settings.operations.url, **ask(settings.operations, _report)}
     if as_json:
-        print_json(found)
+        print_json(report)
     else:
-        for name, text in _rows(found):
-            print(f"{name:<{_WIDTH}} {one_line(text)}")
-    raise typer.Exit(failed_if(not found["ready"]))
+        for name, text in _rows(report):
+            print(f"{name:<{_LABEL_CHARS}} {one_line(text)}")
+    raise typer.Exit(failed_if(not report["ready"]))
 
 
-async def _found(client: OperationsClient) -> dict[str, Any]:
+async def _report(client: OperationsClient) -> dict[str, Any]:
     status = await client.status()
     try:
         return status | await client.topics()
     except OutsideUnreachable as error:
+        # Without Kafka the rest of the page matters most.
         return status | {"brokers": [], "topics": [], "topics_problem": error.message}
 
 
@@ -61,10 +62,10 @@ def _rows(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield "dead letters", "not counted yet" if waiting is None else f"{waiting:,} waiting for a replay"
     yield "settings", _settings(found)
     yield "kafka", found["kafka"]
-    for one in found["brokers"]:
-        yield "  broker", f"{one['node_id']} {one['address']} {'answers' if one['answers'] else 'NO ANSWER'}"
-    for one in found["topics"]:
-        yield "  topic", _topic(one)
+    for broker in found["brokers"]:
+        yield "  broker", f"{broker['node_id']} {broker['address']} {'answers' if broker['answers'] else 'NO ANSWER'}"
+    for topic in found["topics"]:
+        yield "  topic", _topic(topic)
     if "topics_problem" in found:
         yield "  topics", found["topics_problem"]
     for about, problem in found["problems"].items():
@@ -77,7 +78,9 @@ def _traffic(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     if within["p50"] is not None:
         p50, p99 = (duration(within[name] * 1000) for name in ("p50", "p99"))
         yield "answered", f"half within {p50}, 99 of 100 within {p99}"
-    counts = [f"{count:,} {_OUTCOMES.get(outcome, outcome)}" for outcome, count in found["requests"].items() if count]
+    counts = [
+        f"{count:,} {_OUTCOME_LABELS.get(outcome, outcome)}" for outcome, count in found["requests"].items() if count
+    ]
     yield "requests", ", ".join(counts) or "none"
 
 
@@ -99,9 +102,9 @@ def _settings(found: Mapping[str, Any]) -> str:
     return f"RESTART NEEDED: {found['restart_needed']}" if found["restart_needed"] else "as in the files"
 
 
-def _topic(one: Mapping[str, Any]) -> str:
-    if not one["exists"]:
-        return f"{one['topic']} MISSING"
-    durable = "durable" if one["durable"] else "NOT DURABLE"
-    replicas = f"{one['in_sync']} of {one['replicas']} replicas in sync (at least {one['min_insync_replicas']})"
-    return f"{one['topic']} {counted(one['partitions'], 'partition')}, {replicas}, {durable}"
+def _topic(topic: Mapping[str, Any]) -> str:
+    if not topic["exists"]:
+        return f"{topic['topic']} MISSING"
+    durable = "durable" if topic["durable"] else "NOT DURABLE"
+    replicas = f"{topic['in_sync']} of {topic['replicas']} replicas in sync (at least {topic['min_insync_replicas']})"
+    return f"{topic['topic']} {counted(topic['partitions'], 'partition')}, {replicas}, {durable}"

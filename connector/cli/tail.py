@@ -1,4 +1,4 @@
-"""``tail``: decoded records, one a line, from the topic of a stream."""
+"""``tail``: print decoded records of a stream's topic, one a line."""
 
 import sys
 from collections.abc import Iterator, Mapping
@@ -19,8 +19,8 @@ from connector.message.headers import error_of
 from connector.message.routes import DEAD_LETTERS, STREAMS, Routes
 from connector.settings import DEFAULT_SOURCE, Settings
 
-_TIME_CELLS: Final = 25
-_TERMINAL_TIME_CELLS: Final = 19
+_TIME_CELLS: Final = 25  # with its offset
+_TERMINAL_TIME_CELLS: Final = 19  # the zone is in the head
 _EVENT_CELLS: Final[Mapping[str, int]] = {
     "WHO": 10,
     "ACTION": 14,
@@ -33,7 +33,7 @@ _DEAD_LETTER_CELLS: Final[Mapping[str, int]] = {"CODE": 5, "STAGE": 8, "REASON":
 
 
 class TailStream(StrEnum):
-    """The streams that can be read."""
+    """The streams that the command can read."""
 
     EVENTS = "events"
     INSTANCES = "instances"
@@ -57,7 +57,7 @@ def tail(
     from_beginning: Annotated[bool, typer.Option("--from-beginning", help="Start with the oldest record.")] = False,
     until_end: Annotated[bool, typer.Option("--until-end", help="Stop where the topic ends now.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print whole records as JSON, one a line.")] = False,
-    maximum: Annotated[int | None, typer.Option("--max", "-n", min=1, help="Stop after this many records.")] = None,
+    limit: Annotated[int | None, typer.Option("--max", "-n", min=1, help="Stop after this many records.")] = None,
     timeout: Annotated[
         float | None,
         typer.Option(min=0.1, metavar="SECONDS", help="Stop after this long without a record; else never."),
@@ -99,12 +99,12 @@ def tail(
             idle_seconds=timeout,
             on_missing=_print_missing,
         )
-        found = (record for record in records if _is_wanted(record, process, person))
-        _print(islice(found, maximum), stream, as_json=as_json)
+        wanted = (record for record in records if _is_wanted(record, process, person))
+        _print(islice(wanted, limit), stream, as_json=as_json)
 
 
-def whole(record: ConsumerRecord) -> dict[str, Any]:
-    """The whole record as JSON values."""
+def record_as_dict(record: ConsumerRecord) -> dict[str, Any]:
+    """Return a record with its metadata as JSON values."""
     return {name: getattr(record, name) for name in ConsumerRecord.__slots__} | {"value": _as_text(record.value)}
 
 
@@ -118,6 +118,7 @@ def _is_wanted(record: ConsumerRecord, process: str | None, person: str | None) 
         return False
     if person is None:
         return True
+    # As the columns show it: actor and addressee are spread over many fields of an event.
     (step,) = timeline.read([record]).steps
     return person in step.who or person in step.to
 
@@ -132,8 +133,9 @@ def _print(records: Iterator[ConsumerRecord], stream: str, *, as_json: bool) -> 
             print(aligned((f"TIME ({zone()})", *columns, last), widths))
         for record in records:
             if as_json:
-                print_json(whole(record))
+                print_json(record_as_dict(record))
             else:
+                # Flushed: behind a pipe, Python would hold rare records back.
                 print(aligned(_columns(record, stream), widths), flush=True)
 
 
@@ -145,19 +147,19 @@ def _columns(record: ConsumerRecord, stream: str) -> tuple[Any, ...]:
     at = local_time(record.timestamp)
     if stream == DEAD_LETTERS or isinstance(record.value, bytes):
         return at, *_dead_letter_columns(record, is_dead_letter=stream == DEAD_LETTERS)
-    if record.value is None:
+    if record.value is None:  # a tombstone of a compacted topic
         return at, None, "deleted", None, None, None, None, record.key
     return at, *_event_columns(record, record.value)
 
 
 def _event_columns(record: ConsumerRecord, value: Mapping[str, Any]) -> tuple[Any, ...]:
-    """Of any of the records: each has only some of the fields."""
+    """Return the columns of a record of any stream; each stream has only some of the fields."""
     (step,) = timeline.read([record]).steps
     return step.who, step.what, step.node, step.status, value.get("flowTitle"), value.get("processName"), record.key
 
 
 def _dead_letter_columns(record: ConsumerRecord, *, is_dead_letter: bool) -> tuple[Any, ...]:
-    """Of a dead letter, or of a record that none of the schemas reads."""
+    """Return the columns of a dead letter, or of a record that no schema reads."""
     error, body = error_of(record.headers), _as_text(record.value)
     if not is_dead_letter:
         return None, "not readable as a record", None, None, body, None, record.key

@@ -1,4 +1,4 @@
-"""``topics``: list and describe the topics; compare them with the settings, create or change them."""
+"""``topics``: list and describe the topics, compare them with the settings, create and change them."""
 
 import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -27,9 +27,9 @@ from connector.kafka.topics import (
 )
 from connector.settings import Settings
 
-SECONDS: Final = 10.0
-_COLUMNS: Final = ("topic", "what", "wanted", "actual", "action")
-_TELLING: Final = (
+TIMEOUT_SECONDS: Final = 10.0
+_DIFFERENCE_COLUMNS: Final = ("topic", "what", "wanted", "actual", "action")
+_SHOWN_CONFIG: Final = (
     "cleanup.policy",
     "retention.ms",
     "retention.bytes",
@@ -39,7 +39,7 @@ _TELLING: Final = (
     "message.timestamp.type",
     "compression.type",
 )
-"""What of a topic's configuration people look for; Kafka has some forty values."""
+"""The values of a topic's configuration that `describe` shows, of about forty that Kafka has."""
 
 topics = group("List and describe the topics; compare them with the settings, create or change them.")
 
@@ -63,13 +63,13 @@ def list_command(
     Exit codes: 0 every topic exists, 1 one is missing, 2 bad usage or configuration, 3 Kafka is not reachable.
     """
     settings = Settings.load(file=file, flags={SERVERS: bootstrap_servers})
-    found = list(_listed(_admin(settings), [spec.name for spec in desired_topics(settings)], groups or ()))
+    reports = list(_reports(_admin(settings), [spec.name for spec in desired_topics(settings)], groups or ()))
     if as_json:
-        print_json({"topics": found})
+        print_json({"topics": reports})
     else:
         heads = ("TOPIC", "STATE", "RECORDS", "PARTITIONS", "IN SYNC", *(f"LAG OF {name}" for name in groups or ()))
-        print("\n".join(table([heads, *(_line(one, groups or ()) for one in found)])))
-    raise typer.Exit(failed_if(not all(one["exists"] for one in found)))
+        print("\n".join(table([heads, *(_line(report, groups or ()) for report in reports)])))
+    raise typer.Exit(failed_if(not all(report["exists"] for report in reports)))
 
 
 @topics.command("describe", cls=Command)
@@ -93,17 +93,20 @@ def describe_command(
     Exit codes: 0 described, 1 there is no such topic, 2 bad usage or configuration, 3 Kafka is not reachable.
     """
     admin = _admin(Settings.load(file=file, flags={SERVERS: bootstrap_servers}))
-    (found,) = _listed(admin, [topic], groups or (), is_whole=True)
-    if not found["exists"]:
+    (report,) = _reports(admin, [topic], groups or (), with_details=True)
+    if not report["exists"]:
         raise ConnectorError(f"there is no topic {topic}; `weda-connector topics list` lists those of the settings")
     if as_json:
-        print_json(found)
+        print_json(report)
         return
-    for name in _TELLING:
-        if name in found["config"]:
-            print(f"{name}: {found['config'][name]}")
+    for name in _SHOWN_CONFIG:
+        if name in report["config"]:
+            print(f"{name}: {report['config'][name]}")
     heads = ("PARTITION", "LEADER", "IN SYNC", "FIRST", "END", *(f"LAG OF {name}" for name in groups or ()))
-    print("\n" + "\n".join(table([heads, *(_partition_line(one, groups or ()) for one in found["by_partition"])])))
+    print(
+        "\n"
+        + "\n".join(table([heads, *(_partition_line(partition, groups or ()) for partition in report["by_partition"])]))
+    )
 
 
 @topics.command("plan", cls=Command)
@@ -150,8 +153,8 @@ def apply_command(
     settings = Settings.load(file=file, flags={SERVERS: bootstrap_servers})
     admin, specs = _admin(settings), desired_topics(settings)
     differences = _compared(admin, specs)
-    done = [each for each in differences if _is_allowed(each, allow_reordering=allow_reordering)]
-    left = [each for each in differences if each not in done]
+    done = [difference for difference in differences if _is_allowed(difference, allow_reordering=allow_reordering)]
+    left = [difference for difference in differences if difference not in done]
     _apply(admin, specs, done)
     if as_json:
         _print_json(done=done, left=left)
@@ -166,30 +169,30 @@ def _admin(settings: Settings) -> TopicAdmin:
     return TopicAdmin(servers, settings.kafka.properties)
 
 
-def _listed(
-    admin: TopicAdmin, names: Sequence[str], groups: Collection[str], *, is_whole: bool = False
+def _reports(
+    admin: TopicAdmin, names: Sequence[str], groups: Collection[str], *, with_details: bool = False
 ) -> Iterator[dict[str, Any]]:
-    """Each topic as JSON values; ``is_whole``: with its configuration and its partitions."""
-    silent = {broker.node_id for broker in admin.each_broker(SECONDS) if not broker.answers}
-    states = admin.describe(names, SECONDS)
+    """Yield each topic as JSON values; ``with_details`` adds configuration and partitions."""
+    silent = {broker.node_id for broker in admin.each_broker(TIMEOUT_SECONDS) if not broker.answers}
+    states = admin.describe(names, TIMEOUT_SECONDS)
     topic_offsets = _topic_offsets(admin, states)
-    committed = {name: admin.committed(name, SECONDS) for name in groups}
+    committed = {name: admin.committed(name, TIMEOUT_SECONDS) for name in groups}
     for name in names:
-        found, state, own = as_dict(name, states.get(name), silent), states.get(name), topic_offsets.get(name)
+        report, state, own = as_dict(name, states.get(name), silent), states.get(name), topic_offsets.get(name)
         if state is not None:
-            found["state"] = state.condition(silent)
-            found["records"] = own and own.records
-            found["lag"] = {group: own and own.lag(name, offsets) for group, offsets in committed.items()}
-        if state is not None and is_whole:
-            found["config"] = dict(sorted(state.config.items()))
-            found["by_partition"] = [_partition(number, state, own, committed) for number in range(state.partitions)]
-        yield found
+            report["state"] = state.condition(silent)
+            report["records"] = own and own.records
+            report["lag"] = {group: own and own.lag(name, offsets) for group, offsets in committed.items()}
+        if state is not None and with_details:
+            report["config"] = dict(sorted(state.config.items()))
+            report["by_partition"] = [_partition(number, state, own, committed) for number in range(state.partitions)]
+        yield report
 
 
 def _topic_offsets(admin: TopicAdmin, states: Mapping[str, TopicState]) -> Mapping[str, TopicOffsets]:
-    """How much is in the topics; nothing where Kafka cannot say, as while a partition has no leader."""
+    """Read the offsets of the topics; empty if that fails, such as while a partition has no leader."""
     try:
-        return admin.offsets({name: state.partitions for name, state in states.items()}, SECONDS)
+        return admin.offsets({name: state.partitions for name, state in states.items()}, TIMEOUT_SECONDS)
     except OutsideUnreachable:
         return {}
 
@@ -208,42 +211,42 @@ def _partition(
     }
 
 
-def _line(found: Mapping[str, Any], groups: Collection[str]) -> tuple[Any, ...]:
-    if not found["exists"]:
-        return (found["topic"], "MISSING", *[None] * (3 + len(groups)))
-    in_sync = f"{found['in_sync']} of {found['replicas']}, at least {found['min_insync_replicas']}"
-    lags = (found["lag"][name] for name in groups)
-    return (found["topic"], found["state"], found["records"], found["partitions"], in_sync, *lags)
+def _line(topic: Mapping[str, Any], groups: Collection[str]) -> tuple[Any, ...]:
+    if not topic["exists"]:
+        return (topic["topic"], "MISSING", *[None] * (3 + len(groups)))
+    in_sync = f"{topic['in_sync']} of {topic['replicas']}, at least {topic['min_insync_replicas']}"
+    lags = (topic["lag"][name] for name in groups)
+    return (topic["topic"], topic["state"], topic["records"], topic["partitions"], in_sync, *lags)
 
 
-def _partition_line(found: Mapping[str, Any], groups: Collection[str]) -> tuple[Any, ...]:
-    in_sync = ",".join(map(str, found["in_sync"]))
-    lags = (found["lag"][name] for name in groups)
-    return (found["partition"], found["leader"], in_sync, found["first"], found["end"], *lags)
+def _partition_line(partition: Mapping[str, Any], groups: Collection[str]) -> tuple[Any, ...]:
+    in_sync = ",".join(map(str, partition["in_sync"]))
+    lags = (partition["lag"][name] for name in groups)
+    return (partition["partition"], partition["leader"], in_sync, partition["first"], partition["end"], *lags)
 
 
 def _compared(admin: TopicAdmin, specs: Sequence[TopicSpec]) -> tuple[Difference, ...]:
-    return plan(specs, admin.describe((spec.name for spec in specs), SECONDS))
+    return plan(specs, admin.describe((spec.name for spec in specs), TIMEOUT_SECONDS))
 
 
 def _is_allowed(difference: Difference, *, allow_reordering: bool) -> bool:
     if difference.action == "add-partitions":
-        return allow_reordering
+        return allow_reordering  # with more partitions, the key of an instance leads to another one
     return difference.action != "forbidden"
 
 
 def _apply(admin: TopicAdmin, specs: Sequence[TopicSpec], differences: Sequence[Difference]) -> None:
-    missing = {each.topic for each in differences if each.action == "create"}
-    admin.create((spec for spec in specs if spec.name in missing), SECONDS)
-    for each in differences:
-        if each.action == "alter":
-            admin.alter(each.topic, SECONDS, config={each.what: each.wanted})
-        elif each.action == "add-partitions":
-            admin.alter(each.topic, SECONDS, partitions=int(each.wanted))
+    missing = {difference.topic for difference in differences if difference.action == "create"}
+    admin.create((spec for spec in specs if spec.name in missing), TIMEOUT_SECONDS)
+    for difference in differences:
+        if difference.action == "alter":
+            admin.alter(difference.topic, TIMEOUT_SECONDS, config={difference.what: difference.wanted})
+        elif difference.action == "add-partitions":
+            admin.alter(difference.topic, TIMEOUT_SECONDS, partitions=int(difference.wanted))
 
 
 def _print_json(**groups: Sequence[Difference]) -> None:
-    print_json({name: [asdict(each) for each in group] for name, group in groups.items()})
+    print_json({name: [asdict(difference) for difference in group] for name, group in groups.items()})
 
 
 def _print_table(differences: Sequence[Difference], *, none: str) -> None:
@@ -256,24 +259,28 @@ def _print_table(differences: Sequence[Difference], *, none: str) -> None:
 
 
 def _print_rich(differences: Sequence[Difference]) -> None:
-    table = Table(*_COLUMNS)
-    for each in differences:
-        table.add_row(*_row(each))
+    table = Table(*_DIFFERENCE_COLUMNS)
+    for difference in differences:
+        table.add_row(*_row(difference))
     Console().print(table)
 
 
 def _print_plain(differences: Sequence[Difference]) -> None:
-    for each in differences:
-        print(f"{each.topic}: {each.what} is {each.actual}, wanted {each.wanted}: {each.action}")
+    for difference in differences:
+        print(f"{_contrast(difference)}: {difference.action}")
 
 
 def _row(difference: Difference) -> tuple[str, ...]:
-    return tuple(str(getattr(difference, column)) for column in _COLUMNS)
+    return tuple(str(getattr(difference, column)) for column in _DIFFERENCE_COLUMNS)
 
 
 def _print_left(differences: Sequence[Difference]) -> None:
-    for each in differences:
-        print(f"left as it is: {each.topic}: {each.what} is {each.actual}, wanted {each.wanted}: {_way_out(each)}")
+    for difference in differences:
+        print(f"left as it is: {_contrast(difference)}: {_way_out(difference)}")
+
+
+def _contrast(difference: Difference) -> str:
+    return f"{difference.topic}: {difference.what} is {difference.actual}, wanted {difference.wanted}"
 
 
 def _way_out(difference: Difference) -> str:
