@@ -141,11 +141,12 @@ class BackgroundTasks:
         # The event loop holds only weak references: a task that nobody else holds may be collected before it ends.
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def start(self, work: Coroutine[Any, Any, None]) -> None:
+    def start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Run work in a task of its own."""
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
     async def wait(self) -> None:
         """Wait until no task runs any more, including tasks that start during the wait."""

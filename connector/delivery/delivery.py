@@ -136,7 +136,8 @@ class Delivery:
         self._loop = asyncio.get_running_loop()
         self._failures = TopicFailures(restamp, self._loop.time)
         self._back_off = BackOff(self._loop.time)
-        self._alone = AlonePublisher(publisher, lambda: self._in_flight_count)
+        self._background = supervision.BackgroundTasks()
+        self._alone = AlonePublisher(publisher, lambda: self._in_flight_count, self._background)
         self._replay = Replay(
             journal,
             self._lanes,
@@ -144,7 +145,6 @@ class Delivery:
             is_open=lambda: publisher.is_open,
             publish_rows=self._publish_rows,
         )
-        self._background = supervision.BackgroundTasks()
         self._waiting_since: dict[int, float] = {}
         self._in_flight_count = 0
         self._last_report = self._loop.time()
@@ -317,7 +317,7 @@ class Delivery:
             self._background.start(self._remove(entry.admission))
 
     def _advance(self, name: str, lane: Lane) -> None:
-        """Produce the next message of a lane, after a report about the one before."""
+        """Produce the next message of a lane, after the report about the one before (rule 1)."""
         if lane.in_flight is None and lane.read_ahead:
             if self._alone.is_active or self._stopping or not self._publisher.is_open:
                 self._lanes.drop_read_ahead(lane)
@@ -383,7 +383,7 @@ class Delivery:
         if entry.timer is not None:
             entry.timer.cancel()
             entry.timer = None
-        # Before the write: from this step on every message of the lane has to go behind this row.
+        # rule 2, and before the write: from this step on every message of the lane has to go behind this row
         self._lanes.journaled.add(entry.admission.lane)
         self._background.start(self._write(entry))
 
@@ -481,7 +481,7 @@ class Delivery:
         entry.may_be_in_kafka |= is_partly_published or is_uncertain
         is_changed = is_restamped or is_partly_published
         entry.admission = msgspec.structs.replace(admission, records=records)
-        # What was read ahead must not overtake this message; replay reads it again behind it.
+        # rule 4: what was read ahead must not overtake this message; replay reads it again behind it
         self._lanes.drop_read_ahead(lane)
         self._forget(entry)
         if any(failure.kind is FailureKind.REJECTED_BY_BROKER for failure in failures):
@@ -505,8 +505,9 @@ class Delivery:
         first = self._entry(rows[0])
         self._lanes.rows_in_memory += 1
         if rows[0].sequence in self._alone.sequences:
+            lane.in_flight = first
             # Awaited, so that replay hands over nothing meanwhile: it would be in flight too.
-            await self._publish_alone(lane, first)
+            await self._alone.run(self._publish_alone(lane, first))
             return 1
         lane.read_ahead.extend(map(self._entry, rows[1:]))
         self._lanes.rows_in_memory += len(rows) - 1
@@ -518,7 +519,6 @@ class Delivery:
         return LaneEntry(self._failures.to_replay(row), row=RowState.STORED, completion=None, since=since)
 
     async def _publish_alone(self, lane: Lane, entry: LaneEntry) -> None:
-        lane.in_flight = entry
         failures = await self._alone.publish(entry.admission)
         rejection = next((one for one in failures if one and one.kind is FailureKind.REJECTED_BY_BROKER), None)
         if rejection is None:

@@ -10,11 +10,12 @@ import asyncio
 import hashlib
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from enum import Enum
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, TypeVar
 
 import apsw
 import structlog
@@ -32,6 +33,8 @@ _MAX_UNWRITTEN: Final = 100_000
 """Most keys that wait while the file cannot be written."""
 
 _LOG = structlog.get_logger()
+
+T = TypeVar("T")
 
 DedupKey = tuple[bytes, bytes]
 """How a duplicate is recognised: 16 bytes that hash source and id, and the fingerprint of the content."""
@@ -171,15 +174,17 @@ class DuplicatesFile:
         self._log = sibling(path, WAL_SUFFIX)
         self._open_files = OpenFiles()
         self._waiting_keys: list[DedupKey] = []
+        # One thread: a write goes on when the task that awaits it is cancelled, and the last one must come behind it.
+        self._thread = ThreadPoolExecutor(1, "duplicates")
 
     async def start(self) -> None:
         """Load what is within the window and begin to write behind."""
         try:
-            keys = await asyncio.to_thread(self._open)
+            keys = await self._on_thread(self._open)
         except apsw.Error:
             _LOG.exception("the index of repeats is not readable: starting with an empty one")
             self._path.unlink(missing_ok=True)
-            keys = await asyncio.to_thread(self._open)
+            keys = await self._on_thread(self._open)
         self._duplicates.remember(keys)
         self._writer = asyncio.create_task(supervision.run_forever("duplicates", self._write_behind))
 
@@ -193,6 +198,7 @@ class DuplicatesFile:
         if self._writer is not None:
             await supervision.cancel([self._writer])
         await self._write()
+        self._thread.shutdown()
         if self._database is not None:
             self._database.close()
 
@@ -204,12 +210,15 @@ class DuplicatesFile:
     async def _write(self) -> None:
         self._waiting_keys += self._duplicates.take_unwritten()
         try:
-            await asyncio.to_thread(self._append, self._waiting_keys)
+            await self._on_thread(self._append, self._waiting_keys)
         except (apsw.Error, OSError) as error:
             del self._waiting_keys[:-_MAX_UNWRITTEN]
             _LOG.warning("the index of repeats was not written", error=str(error))
         else:
             self._waiting_keys = []
+
+    async def _on_thread(self, work: Callable[..., T], *arguments: Any) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work, *arguments)
 
     def _open(self) -> list[DedupKey]:
         self._path.touch(mode=0o600)

@@ -156,7 +156,10 @@ class LocalOrder:
         dedup_key: DedupKey,  # noqa: ARG002 - the same
         work: Callable[[], Awaitable[T]],
     ) -> T | None:
-        """Run the work, always: no other replica could have done it."""
+        """Run the work, always: no other replica could have done it.
+
+        What a failed commit may have left of an earlier attempt is undone before this one is written.
+        """
         return await work()
 
     async def dead_letters_in_journal(self) -> int:

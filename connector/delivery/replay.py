@@ -156,16 +156,20 @@ class Replay:
         return await self._publish_rows(fresh)
 
     def _must_wait(self, rows: list[Admission]) -> bool:
-        """Whether rows of a lane may not be published now."""
+        """Whether rows of a lane may not be published now.
+
+        Args:
+            rows: All rows that were read, including those whose removal is pending.
+        """
         lane = rows[0].lane
         return (
-            # Rule 1: something of the lane is in memory, since the read.
+            # rule 1: something of the lane is in memory, since the read.
             self._lanes.get(lane) is not None
             # Replicas number a message before they write its row: an older one may still come, or may have been
             # written behind the read.
             or self._lanes.journaled.may_insert_before(lane)
             or lane in self._written_since_read
-            # Rule 4: what failed may be in Kafka, so that it now appears twice. If a crash lost the removals of the
+            # rule 4: what failed may be in Kafka, so that it now appears twice. If a crash lost the removals of the
             # rows in front of it, they would be published again behind its first appearance.
             or (rows[0].sequence in self._removals_pending and lane in self._back_off)
         )

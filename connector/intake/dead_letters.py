@@ -31,6 +31,9 @@ from connector.values import InstanceId, ProducibleRecord, Request
 _POSITION = re.compile(r" \((?:line \d+, column \d+|byte \d+)[^)]*\)")
 """Where in its body a request went wrong, in a reason."""
 
+_QUERY = re.compile(rb"(?:[^&{\[\"]*&)*" + ENVELOPE.encode() + b"=")
+"""The beginning of a query string with the envelope's field in it."""
+
 _PARSER_WORDS = re.compile(r"(?<=^the text is not JSON): (?:Expecting|Invalid|Unterminated|Extra|Illegal)[^:]*$")
 """What followed the position in reasons before 0.2."""
 
@@ -136,10 +139,10 @@ class Selection(BaseModel):
 def kind_of(body: bytes, content_type: str) -> BodyKind:
     """The encoding of a kept body.
 
-    The HTTP method is not kept. A query string is told by its beginning: it has no media type, and neither JSON nor a
-    form begins so.
+    The HTTP method is not kept. A query string has no media type, and names the envelope's field before any quote or
+    bracket; JSON does not.
     """
-    is_query = not content_type and body.startswith(f"{ENVELOPE}=".encode())
+    is_query = not content_type and _QUERY.match(body) is not None
     return BodyKind.QUERY if is_query else BodyKind.of(content_type)
 
 

@@ -1,8 +1,8 @@
-"""The journal's file: rows with checksums, the ledger's accounts, one SQLite connection; lives on one thread.
+"""The journal's file: rows with checksums, and the accounts of the ledger, over one SQLite connection on one thread.
 
-Rows and accounts change in the same transactions, so that after any crash the ledger of each source balances (see
-`Account`), unless the file was damaged. What SQLite does not see, a byte that changed inside a row or committed
-frames of the write-ahead log behind a broken one, is looked for at opening.
+Rows and accounts change in the same transactions, so after any crash the ledger of each source balances (see
+`Account`), unless the file was damaged. Opening also detects damage that SQLite does not: a byte that changed inside a
+row, and committed frames of the write-ahead log behind a broken one.
 """
 
 import fcntl
@@ -24,10 +24,10 @@ from connector.journal.paths import WAL_SUFFIX, sibling
 from connector.journal.recovery import write_ahead_log
 
 FORMAT: Final = 2
-"""Version of the file, in ``PRAGMA user_version``."""
+"""Version of the file format, stored in ``PRAGMA user_version``."""
 
 HEADROOM_BYTES: Final = 8 * 1024 * 1024
-"""Most bytes below the limit that only deletions may use: the write-ahead log of a full journal being emptied."""
+"""Upper bound of `headroom`, the bytes below the limit that only deletions may use."""
 
 APPLICATION_ID: Final = 0x57654461  # "WeDa"
 _MAX_WAL_BYTES: Final = 4 * 1024 * 1024
@@ -36,7 +36,8 @@ DAMAGE: Final = (apsw.CorruptError, apsw.NotADBError, UnicodeDecodeError)
 
 _LOG = structlog.get_logger()
 
-# The column `received_at` holds `Request.waits_since`: it keeps the name that it has in the files of 0.1.0.
+# The column `received_at` holds `Request.waits_since`, and `buried` what was dead-lettered: the names are those in
+# existing files.
 _TABLES: Final = (
     "CREATE TABLE message (sequence INTEGER PRIMARY KEY, lane TEXT NOT NULL, source TEXT NOT NULL, "
     "received_at INTEGER NOT NULL, content BLOB NOT NULL, checksum INTEGER) STRICT;"
@@ -48,19 +49,19 @@ _TABLES: Final = (
 
 
 class DamagedFile(Exception):
-    """The file is not whole: what can be read of it has to be saved into a new one."""
+    """The file is damaged; its readable rows have to be saved into a new one."""
 
 
 class StoredRow(NamedTuple):
-    """One row: a message (or dead letter) in bytes.
+    """One row: an encoded message or dead letter.
 
     Attributes:
-        sequence: Its position in the order.
-        lane: What is kept in order.
-        source: Who sent it.
-        waits_since: Epoch milliseconds; the column is ``received_at``.
+        sequence: The position in the order.
+        lane: The queue that is kept in order.
+        source: The source of the request.
+        waits_since: Since when it waits, in epoch milliseconds; the column is ``received_at``.
         content: The request and its open records, encoded.
-        checksum: CRC-32 of all the rest; None before the row is sealed.
+        checksum: CRC-32 of the other columns, or None before the row is sealed.
     """
 
     sequence: int
@@ -72,13 +73,13 @@ class StoredRow(NamedTuple):
 
     @classmethod
     def of(cls, admission: Admission) -> "StoredRow":
-        """The row of an admission, with its checksum."""
+        """Return the row of an admission, with its checksum."""
         request = admission.request
         row = cls(admission.sequence, admission.lane, request.source, request.waits_since, admission.content)
         return row.sealed()
 
     def admission(self) -> Admission:
-        """What is stored in it.
+        """Decode the admission that the row stores.
 
         Raises:
             DamagedFile: The content cannot be read.
@@ -89,21 +90,21 @@ class StoredRow(NamedTuple):
             raise DamagedFile(f"row {self.sequence} is not readable") from error
 
     def check(self) -> None:
-        """Compare it with its checksum.
+        """Check the row against its checksum.
 
         Raises:
-            DamagedFile: It is not as it was written.
+            DamagedFile: The row is not as it was written.
         """
         if not self.is_whole:
             raise DamagedFile(f"the checksum of row {self.sequence} is wrong")
 
     def sealed(self) -> "StoredRow":
-        """The row with its checksum."""
+        """Return the row with its checksum."""
         return self._replace(checksum=self._sum())
 
     @property
     def is_whole(self) -> bool:
-        """Whether the checksum, if there is one, is that of the row."""
+        """Whether the row is as it was written; a row without a checksum counts as whole."""
         return self.checksum is None or self.checksum == self._sum()
 
     def _sum(self) -> int:
@@ -112,16 +113,16 @@ class StoredRow(NamedTuple):
 
 
 class JournalFile:
-    """The open database.
+    """The open database file.
 
     Args:
-        path: The file; made with mode 0600 where there is none.
-        max_bytes: Bound of database and write-ahead log together.
-        vfs: SQLite's file system layer, by name.
+        path: The file; created with mode 0600 if it does not exist.
+        max_bytes: Limit of database and write-ahead log together.
+        vfs: Name of SQLite's file system layer.
 
     Raises:
-        DamagedFile: It is no whole database, or its log is broken.
-        ConfigurationError: It cannot be used: no right to write, another program's, of a newer version.
+        DamagedFile: The database or its write-ahead log is damaged.
+        ConfigurationError: The file cannot be written, belongs to another program, or has another format.
     """
 
     def __init__(self, path: Path, max_bytes: int, vfs: str | None = None) -> None:
@@ -145,10 +146,10 @@ class JournalFile:
     # --- transactions ---
 
     def transact(self, runs: Sequence[Callable[["JournalFile"], Any]]) -> list[Any]:
-        """Run all in one transaction; each outcome is its result, or the refusal that it met.
+        """Run functions in one transaction, and return the result of each, or its refusal.
 
         Raises:
-            DamagedFile: The file turned out not to be whole.
+            DamagedFile: The file was found damaged.
         """
         self._room = self._max_bytes - headroom(self._max_bytes) - self.used()
         self._changes.clear()
@@ -156,7 +157,9 @@ class JournalFile:
         try:
             with self._database:
                 outcomes = [self._outcome(run) for run in runs]
+                # In the same transaction as the rows, so that the ledger balances after any crash.
                 self._write_accounts()
+            # Only now: a transaction that was rolled back has added nothing.
             if self._stored is not None:
                 self._stored += self._added
         except DAMAGE as error:
@@ -165,10 +168,10 @@ class JournalFile:
         return outcomes
 
     def read(self, run: Callable[["JournalFile"], Any]) -> Any:
-        """Run what writes nothing; gives its result, or the refusal that it met.
+        """Run a function that writes nothing, and return its result, or its refusal.
 
         Raises:
-            DamagedFile: The file turned out not to be whole.
+            DamagedFile: The file was found damaged.
         """
         try:
             return self._outcome(run)
@@ -186,7 +189,7 @@ class JournalFile:
         self._database.close()
 
     def abandon(self) -> None:
-        """Close a file that failed, whatever it says to that, and leave its log as it is."""
+        """Close a file that failed, ignoring errors, and leave its write-ahead log as it is."""
         try:
             self._database.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
             self._database.close(force=True)
@@ -196,29 +199,30 @@ class JournalFile:
     # --- its place ---
 
     def lost_reason(self) -> str:
-        """What has become of the file at its path, or of its log, where that is no longer what is written here."""
+        """Return what happened to the file or its log if it is no longer the open one, as a clause; else empty."""
         return self._open_files.lost_reason(written=True)
 
     def others(self) -> list[Path]:
-        """Files at the paths of this file and its log that are not the ones open here."""
+        """Return the paths, of the file and its log, at which there is not the file that is open here."""
         return [path for path in (self._path, self._wal) if not self._open_files.is_known(path)]
 
     def write_out(self, to: Path) -> None:
-        """Write everything into a new file, and bring that to the disk.
+        """Write the content into a new file, and sync it.
 
         Raises:
-            apsw.Error, OSError: It cannot be written.
+            apsw.Error, OSError: The file cannot be written.
         """
         write_out(self._database, to)
 
-    # --- what is there ---
+    # --- reading ---
 
     def verify(self) -> None:
-        """Read everything: the structure, and the checksum of each row.
+        """Check the structure of the file, and the checksum and number of its rows.
 
         Raises:
             DamagedFile: Something is not as it was written.
         """
+        # The number too: a file that another program has written into may be a whole one, with fewer rows.
         try:
             verdict = self._database.pragma("integrity_check", 1)
             broken = next((row.sequence for row in self.rows() if not row.is_whole), None)
@@ -232,49 +236,53 @@ class JournalFile:
             raise DamagedFile(verdict if verdict != "ok" else f"the checksum of row {broken} is wrong")
 
     def rows(self) -> "map[StoredRow]":
-        """Every row in the order of its sequence; the columns of the table, so that they may be changed meanwhile."""
+        """Yield every row in order."""
         return map(StoredRow._make, self._database.execute("SELECT * FROM message ORDER BY sequence"))
 
     def lanes(self) -> dict[str, int]:
-        """Rows of each lane that has some."""
+        """Return the number of rows by lane."""
         return dict(self._database.execute("SELECT lane, count(*) FROM message GROUP BY lane"))
 
     def sources(self) -> dict[str, int]:
-        """Rows of each source that has some."""
+        """Return the number of rows by source."""
         return dict(self._database.execute("SELECT source, count(*) FROM message GROUP BY source"))
 
     def accounts(self) -> dict[str, Account]:
-        """The ledger of each source."""
+        """Return the ledger of each source."""
         return accounts_of(self._database)
 
     def next_sequence(self) -> int:
-        """The first sequence that is free."""
+        """Return the first free sequence."""
         return (self._one("SELECT max(sequence) FROM message") or 0) + 1
 
     def oldest(self) -> tuple[int, int] | None:
-        """``sequence`` and ``waits_since`` of the first row in the order."""
+        """Return ``sequence`` and ``waits_since`` of the first row in the order, or None if there is none."""
         rows = list(self._database.execute("SELECT sequence, received_at FROM message ORDER BY sequence LIMIT 1"))
         return rows[0] if rows else None
 
     def used(self) -> int:
-        """Bytes in use: database and write-ahead log."""
+        """Return the bytes in use by database and write-ahead log."""
         return used_bytes(self._database, self._wal)
 
     def first_rows(self, after: str, lanes: int, depth: int, skip: frozenset[str]) -> list[list[StoredRow]]:
-        """The first rows of the lanes that follow a lane, but for some.
+        """Return the first rows of the lanes that follow a lane, without those in ``skip``.
 
         Raises:
             DamagedFile: A row is not as it was written.
         """
-        found: list[list[StoredRow]] = []
-        while len(found) < lanes and (lane := self._next_lane(after)) is not None:
+        heads: list[list[StoredRow]] = []
+        # One step along the index for each lane: DISTINCT or a window function would read every row of long lanes.
+        while len(heads) < lanes and (lane := self._next_lane(after)) is not None:
             if lane not in skip:
-                found.append(self._head(lane, depth))
+                heads.append(self._head(lane, depth))
             after = lane
-        return found
+        return heads
 
     def search(self, texts: Sequence[bytes], after: int, limit: int) -> tuple[list[StoredRow], int | None]:
-        """Of the next rows behind a sequence those that hold one of the texts, and the sequence to go on behind.
+        """Search the next rows behind a sequence for texts.
+
+        Returns:
+            The rows that contain one of the texts, and the sequence to continue behind, or None at the end.
 
         Raises:
             DamagedFile: A row is not as it was written.
@@ -289,18 +297,23 @@ class JournalFile:
         return rows, last if count == limit else None
 
     def read_note(self, name: str) -> int:
-        """The number of a note, or 0."""
+        """Return the number of a note, or 0."""
         return self._one("SELECT value FROM remembered WHERE name = ?", (name,)) or 0
 
     def read_notes(self, prefix: str, after: str = "", limit: int = -1) -> dict[str, int]:
-        """Notes whose name starts so, those behind a name, in the order of names; all of them, or so many."""
+        """Return notes whose names have a prefix, in the order of names, behind a name; a limit of -1 means all."""
+        # `substr` and not LIKE, to which "_" and "%" in a prefix would be wildcards.
         query = "SELECT name, value FROM remembered WHERE name > ? AND substr(name, 1, ?) = ? ORDER BY name LIMIT ?"
         return dict(self._database.execute(query, (after, len(prefix), prefix, limit)))
 
-    # --- what changes it ---
+    # --- writing ---
 
     def insert(self, row: StoredRow, note: tuple[str, int] | None = None) -> None:
-        """Add a row, if there is room, and its note: its source has had one more accepted."""
+        """Add a row and its note, and count it as accepted.
+
+        Raises:
+            Unavailable: The journal is full.
+        """
         self._room -= len(row.content)  # until the next checkpoint it takes room in the log and in the database
         if self._room < 0:
             raise refusal(FULL)
@@ -311,7 +324,7 @@ class JournalFile:
         self._count(row.source, accepted=1)
 
     def replace(self, row: StoredRow) -> None:
-        """Put a row in the place of the one with the same sequence; where there is none, nothing.
+        """Replace the row of the same sequence, if it exists.
 
         A row that changes its lane has become its own dead letter.
         """
@@ -323,19 +336,19 @@ class JournalFile:
             self._count(row.source, accepted=1, dead_lettered=1)
 
     def delete(self, sequence: int) -> None:
-        """Remove a row that is published."""
+        """Remove a row, and count it as published."""
         for (source,) in self._delete(sequence):
             self._count(source, published=1)
 
     def undo_insert(self, sequence: int, note: tuple[str, int] | None = None) -> None:
-        """Remove a row whose message was refused though it reached the disk, and its note."""
+        """Remove a row and its note whose message was refused although it reached the disk."""
         for (source,) in self._delete(sequence):
             self._count(source, accepted=-1)
         if note is not None:
             self.delete_notes([note[0]])
 
     def add_direct(self, source: str, published: int) -> None:
-        """Count messages that were published and were never here."""
+        """Count messages that were published without having been in the journal."""
         self._count(source, accepted=published, published=published)
 
     def write_note(self, name: str, value: int) -> None:
@@ -343,11 +356,11 @@ class JournalFile:
         self._database.execute("REPLACE INTO remembered VALUES (?, ?)", (name, value))
 
     def delete_notes(self, names: Sequence[str]) -> None:
-        """Delete the notes of these names."""
+        """Delete notes by name."""
         self._database.executemany("DELETE FROM remembered WHERE name = ?", [(name,) for name in names])
 
     def forget_losses(self) -> None:
-        """Take what was lost out of the ledger: the operators have dealt with it."""
+        """Remove losses from the ledger, after operators have dealt with them."""
         for source, account in self.accounts().items():
             self.set_account(source, account._replace(accepted=account.accepted - account.lost, lost=0))
 
@@ -355,7 +368,7 @@ class JournalFile:
         """Set the ledger of one source."""
         _set_account(self._database, source, account)
 
-    # --- the parts ---
+    # --- internals ---
 
     def _open(self, vfs: str | None) -> apsw.Connection:
         self._path.touch(mode=0o600)
@@ -391,17 +404,17 @@ class JournalFile:
             self._create_tables(database)
 
     def _secure_log(self) -> None:
-        """Bring to the disk what will be read from the log: where a sync failed before, some of it is in memory alone.
+        """Sync the write-ahead log before it is read: after a failed sync, part of it may be in memory only.
 
-        After a power cut it would be gone, and with it rows that this process had already read; and a page that is torn
-        in the database would have no frame in the log to repair it. The folder is synced for the names of both files.
+        A power cut would remove that part, and with it rows that this process had already read, or the frame that
+        repairs a torn page of the database. Syncing the folder makes the names of both files durable.
         """
         if self._wal_size():
             write_again(self._wal)
         sync(self._path.parent)
 
     def _begin_log(self, database: apsw.Connection) -> None:
-        """Truncate the log: old frames behind new ones would look like broken frames of this process."""
+        """Truncate the log; old frames behind new ones would look like broken frames of this process."""
         database.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
 
     @staticmethod
@@ -416,7 +429,7 @@ class JournalFile:
         try:
             return run(self)
         except Unavailable as refusal:
-            return refusal  # the one command's own affair; the others go on
+            return refusal  # of this command only; the others of the transaction are not affected
 
     def _count(self, source: str, *, accepted: int = 0, published: int = 0, dead_lettered: int = 0) -> None:
         changes = self._changes[source]
@@ -427,15 +440,15 @@ class JournalFile:
     def _write_accounts(self) -> None:
         if not self._changes:
             return
-        known = self.accounts()
+        accounts = self.accounts()
         for source, (accepted, published, dead_lettered) in self._changes.items():
-            before = known.get(source, Account())
+            before = accounts.get(source, Account())
             self.set_account(source, before.plus(accepted=accepted, published=published, dead_lettered=dead_lettered))
 
     def _delete(self, sequence: int) -> list[tuple[str]]:
-        gone = list(self._database.execute("DELETE FROM message WHERE sequence = ? RETURNING source", (sequence,)))
-        self._added -= len(gone)
-        return gone
+        sources = list(self._database.execute("DELETE FROM message WHERE sequence = ? RETURNING source", (sequence,)))
+        self._added -= len(sources)
+        return sources
 
     def _next_lane(self, after: str) -> str | None:
         lane: str | None = self._one("SELECT min(lane) FROM message WHERE lane > ?", (after,))
@@ -456,34 +469,35 @@ class JournalFile:
 
 
 def first_value(database: apsw.Connection, query: str, bindings: tuple[Any, ...] = ()) -> Any:
-    """The first column of a query's first row; None where there is none."""
+    """Return the first column of a query's first row, or None if there is no row."""
     row = database.execute(query, bindings).fetchone()
     return None if row is None else row[0]
 
 
 def accounts_of(database: apsw.Connection) -> dict[str, Account]:
-    """The ledger of each source in an open database of this format."""
+    """Return the ledger of each source in an open database of this format."""
     query = "SELECT source, accepted, published, buried, lost FROM account ORDER BY source"
     return {source: Account(*counts) for source, *counts in database.execute(query)}
 
 
 def used_bytes(database: apsw.Connection, wal: Path) -> int:
-    """Bytes in use of an open database and of its write-ahead log."""
+    """Return the bytes in use by an open database and its write-ahead log."""
+    # Free pages do not count: deleted rows leave them, and new rows use them before the file grows.
     pages: int = database.pragma("page_count") - database.pragma("freelist_count")
     page_size: int = database.pragma("page_size")
     return pages * page_size + size(wal)
 
 
 def check_kind(database: apsw.Connection, path: Path, setting: str) -> int:
-    """The format of an open database: `FORMAT`, or 0 if nothing was ever written into it.
+    """Return the format of an open database: `FORMAT`, or 0 if nothing was ever written into it.
 
     Args:
-        database: The open file.
+        database: The open database.
         path: The journal's path, for the error.
-        setting: What the user gave the path with, for the error.
+        setting: The setting or flag that named the path, for the error.
 
     Raises:
-        ConfigurationError: It is another program's, or of another format.
+        ConfigurationError: The database belongs to another program, or has another format.
     """
     version: int = database.pragma("user_version")
     tables = database.execute("SELECT count(*) FROM sqlite_schema").fetchone()
@@ -497,45 +511,46 @@ def check_kind(database: apsw.Connection, path: Path, setting: str) -> int:
 
 
 def check_not_emptied(path: Path, wal: Path) -> None:
-    """SQLite would throw away the log of an empty file.
+    """Check that a database was not emptied.
 
     Raises:
         DamagedFile: The file is empty, its log is not.
     """
+    # SQLite would delete the log of an empty file, and with it the only copy of its rows.
     if size(path) == 0 and size(wal):
         raise DamagedFile("the file is empty, its log is not")
 
 
 def check_commits(commits: Sequence[int], whole: int) -> None:
-    """SQLite takes a write-ahead log with a broken frame for a shorter one, and would lose what follows.
+    """Check that no committed frames stand behind a broken one, where SQLite would ignore them.
 
     Args:
         commits: Numbers of the frames that end a transaction.
-        whole: How many frames are as they were written, from the first on.
+        whole: How many frames are as they were written, counted from the first.
 
     Raises:
-        DamagedFile: One commit behind the last whole frame is what a crash leaves; there are more, so they were synced
-            once and were broken since.
+        DamagedFile: More than one commit is behind the last whole frame.
     """
+    # A crash leaves one commit that was not synced. Earlier ones were synced, so they were broken since.
     if sum(frame > whole for frame in commits) > 1:
         raise DamagedFile("committed frames of the write-ahead log stand behind a broken one")
 
 
 def size(file: Path) -> int:
-    """Bytes of a file; 0 where there is none."""
+    """Return the size of a file in bytes, or 0 if it does not exist."""
     return file.stat().st_size if file.exists() else 0
 
 
 def lock(descriptor: int, path: Path, otherwise: str) -> None:
-    """Hold a journal's open lock file, exclusively, until it is closed.
+    """Lock a journal's open lock file exclusively, until it is closed.
 
     Args:
         descriptor: The open lock file.
         path: The journal.
-        otherwise: What to do if another process holds it.
+        otherwise: What to do if another process holds the lock, for the error.
 
     Raises:
-        OutsideUnreachable: Another process holds it.
+        OutsideUnreachable: Another process holds the lock.
     """
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -549,7 +564,8 @@ def _set_account(database: apsw.Connection, source: str, account: Account) -> No
 
 
 def write_again(path: Path) -> None:
-    """Bring a file to the disk, with what a failed sync gave up: that can be read until the power fails, no longer."""
+    """Write a file's content over itself, and sync it."""
+    # After a failed sync the kernel may mark pages as clean that never reached the disk, and a second sync skips them.
     with path.open("r+b") as file:
         content = file.read()
         file.seek(0)
@@ -559,5 +575,5 @@ def write_again(path: Path) -> None:
 
 
 def headroom(max_bytes: int) -> int:
-    """Bytes below a journal's limit that only deletions may use."""
+    """Return the bytes below a journal's limit that only deletions may use: they grow the log as they empty it."""
     return min(HEADROOM_BYTES, max_bytes // 4)

@@ -1,7 +1,7 @@
-"""What a journal holds and what it can do: the values, and the protocol of every implementation.
+"""The values that a journal stores, and the protocol of every journal.
 
-The protocol is that of lanes: :meth:`Journal.admit` a message, read the :meth:`Journal.first_rows` of lanes,
-:meth:`Journal.remove` what is published. Order within a lane is the order of ``sequence``.
+A journal works with lanes: :meth:`Journal.admit` a message, read the :meth:`Journal.first_rows` of lanes,
+:meth:`Journal.remove` what is published. Within a lane, rows are in the order of ``sequence``.
 """
 
 import zlib
@@ -16,10 +16,10 @@ from connector.message.routes import DEAD_LETTERS
 from connector.values import ProducibleRecord, Request
 
 DEAD_LETTER_LANE: Final = "dead-letter/"
-"""What the names of the lanes of dead letters start with: each has one of its own."""
+"""Prefix of the names of dead letters' lanes; each dead letter has a lane of its own."""
 
 FULL: Final = "it is full (WEDA_JOURNAL__MAX_BYTES)"
-"""Why a journal with a bound takes nothing more; for `refusal`."""
+"""The reason, for `refusal`, of a journal that has reached its limit."""
 
 
 _ENCODER: Final = msgspec.msgpack.Encoder()
@@ -29,8 +29,8 @@ _DECODER: Final = msgspec.msgpack.Decoder(tuple[Request, tuple[ProducibleRecord,
 class Note(NamedTuple):
     """A named number in the journal.
 
-    That of an admission is written in the same transaction, so that both are there after a crash, or neither: the
-    idempotency marker of a dead letter that is reprocessed.
+    The note of an admission is the idempotency marker of a reprocessed dead letter. It is written in the transaction of
+    the row, so that after a crash both exist or neither.
     """
 
     name: str
@@ -38,14 +38,14 @@ class Note(NamedTuple):
 
 
 class Admission(msgspec.Struct, array_like=True):
-    """One message (or dead letter) to be published, with its position in the order.
+    """One message or dead letter to publish, with its position in the order.
 
     Attributes:
-        sequence: Its position, fixed at admission; not used twice while it is in the journal.
-        lane: What is kept in order: the instance's id; of a dead letter, a name of its own.
-        request: What was received: the metrics' source and, if Kafka rejects the records, the dead letter.
-        records: The records whose streams are open: not yet acknowledged.
-        note: What is kept together with the row when it is written; no part of the row.
+        sequence: The position, fixed at admission; not reused while the row is in the journal.
+        lane: The queue that is kept in order: the instance's id; for a dead letter, a name of its own.
+        request: The request; metrics use its source, and a dead letter is made from it if Kafka rejects the records.
+        records: The records that Kafka has not acknowledged yet.
+        note: A note to write in the transaction of the row, or None; it is not part of the row.
     """
 
     sequence: int
@@ -56,7 +56,7 @@ class Admission(msgspec.Struct, array_like=True):
 
     @classmethod
     def of_content(cls, sequence: int, lane: str, content: bytes) -> "Admission":
-        """An admission as it was stored; see :attr:`content`.
+        """Decode a stored admission; see :attr:`content`.
 
         Raises:
             msgspec.MsgspecError: The content is not readable.
@@ -66,7 +66,7 @@ class Admission(msgspec.Struct, array_like=True):
 
     @property
     def content(self) -> bytes:
-        """What a journal stores of it besides sequence and lane: MessagePack of request and open records."""
+        """The bytes that a journal stores besides sequence and lane: request and open records, as MessagePack."""
         return _ENCODER.encode((self.request, self.records))
 
     @property
@@ -83,9 +83,9 @@ class Account(NamedTuple):
 
     Attributes:
         accepted: Messages and dead letters that were answered as accepted.
-        published: How many of the accepted ones are in Kafka.
-        dead_lettered: Accepted messages whose record Kafka rejected; the file's column is ``buried``.
-        lost: Rows that could not be read back from a damaged file.
+        published: Accepted messages and dead letters that are in Kafka.
+        dead_lettered: Accepted messages whose records Kafka rejected; the file's column is ``buried``.
+        lost: Rows that could not be read from a damaged file.
     """
 
     accepted: int = 0
@@ -94,7 +94,7 @@ class Account(NamedTuple):
     lost: int = 0
 
     def plus(self, *, accepted: int = 0, published: int = 0, dead_lettered: int = 0) -> "Account":
-        """The account after these many more of each."""
+        """Return the account with the counts added."""
         return self._replace(
             accepted=self.accepted + accepted,
             published=self.published + published,
@@ -102,23 +102,23 @@ class Account(NamedTuple):
         )
 
     def imbalance(self, waiting: int) -> int:
-        """How far the two sides are apart, with so many rows in the journal: what is lost, and 0 if nothing is."""
+        """Return accepted minus all that is accounted for, given the rows in the journal; 0 if nothing is lost."""
         return self.accepted - self.published - self.dead_lettered - waiting
 
     def checksum(self, source: str) -> int:
-        """CRC-32 of the columns of the source's row."""
+        """Return the CRC-32 of the columns of the source's row."""
         return zlib.crc32("\x00".join((source, *map(str, self))).encode())
 
 
 @dataclass(frozen=True, slots=True)
 class Contents:
-    """What a journal held when it was opened.
+    """The contents of a journal when it is opened.
 
     Attributes:
-        lanes: Rows of each lane that has some.
-        sources: Rows of each source that has some.
-        next_sequence: The first sequence that is free; 0 where other connectors draw sequences from the same journal.
-        accounts: The ledger of each source since the journal's creation.
+        lanes: Lane → number of its rows.
+        sources: Source → number of its rows.
+        next_sequence: The first free sequence; 0 if the journal is shared, and assigns sequences itself.
+        accounts: Source → its ledger since the journal's creation.
     """
 
     lanes: dict[str, int]
@@ -128,30 +128,30 @@ class Contents:
 
 
 class Oldest(NamedTuple):
-    """The row that has waited longest: its position in the order, and since when in epoch milliseconds."""
+    """The first row in the order: its position, and since when it waits (epoch milliseconds)."""
 
     sequence: int
     waits_since: int
 
 
 def refusal(why: str) -> Unavailable:
-    """The error of a journal that takes nothing now, with the reason as a clause."""
+    """Return the error of a journal that cannot take a message now; ``why`` is a clause."""
     return Unavailable(f"the journal cannot take the message: {why}", retry_after=5)
 
 
 def outcome_unknown(error: Unavailable) -> OutcomeUnknown:
-    """The error of a row whose commit failed: it may have been committed all the same."""
+    """Return the error for a row whose commit failed but may be on disk."""
     return OutcomeUnknown(f"{error.message}; it may be published all the same", retry_after=error.retry_after)
 
 
 @dataclass(frozen=True, slots=True)
 class JournalState:
-    """How full the journal is and since when.
+    """How much is in the journal, and since when.
 
     Attributes:
-        size_bytes: Bytes in use: database and write-ahead log.
-        oldest: The first row in the order, or None where there is none.
-        lost_reason: Why the file that is open is no longer the one at its path, and what to do; nothing while it is.
+        size_bytes: Bytes in use by database and write-ahead log.
+        oldest: The first row in the order, or None if the journal is empty.
+        lost_reason: Why the open file is no longer the one at its path, and what to do; empty if it is.
     """
 
     size_bytes: int
@@ -163,59 +163,63 @@ class Journal(Protocol):
     """A durable, ordered, bounded store of admissions."""
 
     async def open(self) -> Contents:
-        """Take ownership, and return what is there."""
+        """Take ownership, and return the contents."""
 
     async def close(self) -> None:
-        """Finish what was asked and give up ownership."""
+        """Finish pending calls and give up ownership."""
 
     async def admit(self, admission: Admission) -> None:
-        """Return when the admission is on the disk.
+        """Add a row; returns when it is on disk.
 
         Raises:
-            Unavailable: The journal is full or failing, and nothing of it is kept.
-            OutcomeUnknown: Its commit failed; after a kill it may be in the journal all the same.
+            Unavailable: The journal is full or failing, and the row is not kept.
+            OutcomeUnknown: The commit failed; after a kill the row may still be in the journal.
         """
 
     async def remove(self, sequence: int) -> None:
-        """Remove a row; returns when its removal is on the disk, however long the disk fails.
+        """Remove a row; returns when the removal is on disk, however long the disk fails.
 
         Raises:
-            Unavailable: The journal has failed for good: its next owner publishes the row again.
+            Unavailable: The journal has failed for good; its next owner publishes the row again.
         """
 
     async def amend(self, admission: Admission) -> None:
-        """Replace the row of the same sequence, if there is one: fewer open streams, or a dead letter in its place.
+        """Replace the row of the same sequence, if it exists, by one with fewer open streams or by its dead letter.
 
         Raises:
-            Unavailable: The journal has failed for good: its next owner publishes the row as it was.
+            Unavailable: The journal has failed for good; its next owner publishes the row as it was.
         """
 
     async def first_rows(
         self, after: str, lanes: int, depth: int, skip: frozenset[str] = frozenset()
     ) -> list[list[Admission]]:
-        """The first ``depth`` rows of each of the next ``lanes`` lanes in name order after a lane, fewer at the end.
+        """Return the first rows of the lanes that follow a lane in name order.
 
-        Lanes in ``skip`` are passed over.
+        Args:
+            after: The lane to begin behind.
+            lanes: How many lanes to read; fewer are returned at the end.
+            depth: How many rows to read of each lane.
+            skip: Lanes to leave out.
         """
 
     async def search(self, texts: Sequence[bytes], after: int, limit: int) -> tuple[list[Admission], int | None]:
-        """Of the next ``limit`` rows behind a sequence, those that hold one of the texts.
+        """Search the next ``limit`` rows behind a sequence for texts.
 
         Returns:
-            These, and the sequence to go on behind; None once there are no more rows.
+            The rows that contain one of the texts, and the sequence to continue behind, or None at the end.
         """
 
     async def state(self) -> JournalState:
-        """How full the journal is and since when."""
+        """Return how much is in the journal, and since when."""
 
     async def write_note(self, name: str, value: int) -> None:
         """Write a `Note` durably, such as the latest time that ids may have used."""
 
     async def read_note(self, name: str) -> int:
-        """The number of a note, or 0."""
+        """Return the number of a note, or 0."""
 
     async def read_notes(self, prefix: str) -> dict[str, int]:
-        """Every note whose name starts so."""
+        """Return the notes whose names have a prefix."""
 
     async def delete_notes(self, names: Sequence[str]) -> None:
-        """Delete the notes of these names."""
+        """Delete notes by name."""

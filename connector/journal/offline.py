@@ -1,7 +1,7 @@
-"""A journal without an owner, read as it is on the disk: nothing is written or repaired.
+"""Reads a journal that no process holds, as it is on disk: nothing is written or repaired.
 
-What a connector does at opening (salvage, finish what a crash cut short) is left to the next owner. A write-ahead log
-that a killed connector has left behind is read too.
+What a connector does when it opens a journal (salvage, completing what a crash cut short) is left to the next owner.
+The write-ahead log that a killed connector left behind is read too.
 """
 
 import os
@@ -33,22 +33,22 @@ from connector.journal.model import Account, Admission
 from connector.journal.paths import LOCK_SUFFIX, SALVAGED_SUFFIX, WAL_SUFFIX, sibling
 from connector.journal.recovery import write_ahead_log
 
-_DAMAGE: Final = (*DAMAGE, apsw.SQLError)  # also of a table that is missing
+_DAMAGE: Final = (*DAMAGE, apsw.SQLError)  # SQLError: a table is missing
 
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
-    """What waits in a journal.
+    """The backlog of a journal.
 
     Attributes:
-        messages: Messages and dead letters.
+        messages: Number of messages and dead letters.
         by_source: Messages and dead letters by source.
-        by_stream: How many of them still have a record of a stream to be published.
-        topics: Where these records go.
-        lanes: Instances that have some, and dead letters, each of which has a lane of its own.
-        oldest_waits_since: Since when the first in the order waits, in epoch milliseconds, or None.
-        size_bytes: Bytes in use: database and write-ahead log.
-        accounts: The ledger of each source since the journal's creation.
+        by_stream: Stream → messages and dead letters that still have a record of it to publish.
+        topics: Stream and topic of these records.
+        lanes: Number of lanes; each dead letter has a lane of its own.
+        oldest_waits_since: Since when the first row in the order waits, in epoch milliseconds, or None.
+        size_bytes: Bytes in use by database and write-ahead log.
+        accounts: Source → its ledger since the journal's creation.
     """
 
     messages: int
@@ -62,23 +62,24 @@ class Backlog:
 
 
 class DetachedJournal:
-    """The open file; see :func:`detached`.
+    """An open journal file; see :func:`detached`.
 
     Args:
         path: The journal.
 
     Raises:
-        DamagedFile: It is no whole database, or its log is broken.
-        ConfigurationError: It cannot be read, or is another program's or of another format.
+        DamagedFile: The file is damaged, or its write-ahead log is.
+        ConfigurationError: The file cannot be read, belongs to another program, or has another format.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        # The next owner begins with putting what was salvaged in the journal's place.
+        # A crash came before the salvaged file was put in the journal's place, which the next owner does first.
         salvaged = sibling(path, SALVAGED_SUFFIX)
         self._file = salvaged if salvaged.exists() else path
         self._wal = sibling(self._file, WAL_SUFFIX)
         check_not_emptied(self._file, self._wal)
+        # The owner compares with what a checkpoint has moved; here nothing may be written, so frames are read instead.
         check_commits(write_ahead_log.commits(self._wal), write_ahead_log.whole_frames(self._wal))
         with self._reading():
             self._database = _opened(self._file, has_log=size(self._wal) > 0)
@@ -90,7 +91,7 @@ class DetachedJournal:
         self._database.close(force=True)
 
     def verify(self) -> None:
-        """Read everything: the structure, and the checksum of each row.
+        """Check the structure of the file, and the checksum of each row.
 
         Raises:
             DamagedFile: Something is not as it was written.
@@ -103,11 +104,12 @@ class DetachedJournal:
             pass
 
     def admissions(self, after: int = 0) -> Iterator[Admission]:
-        """Every message behind a sequence, in the order of the sequence, read one by one.
+        """Yield the messages behind a sequence in order, read one by one.
 
         Raises:
             DamagedFile: A row is not as it was written.
         """
+        # Format 0: a file into which nothing was ever written has no tables.
         if not self._format:
             return
         query = "SELECT * FROM message WHERE sequence > ? ORDER BY sequence"
@@ -118,7 +120,7 @@ class DetachedJournal:
                 yield row.admission()
 
     def read_notes(self, prefix: str) -> dict[str, int]:
-        """The notes whose name starts so."""
+        """Return the notes whose names have a prefix."""
         if not self._format:
             return {}
         query = "SELECT name, value FROM remembered WHERE substr(name, 1, ?) = ?"
@@ -126,7 +128,7 @@ class DetachedJournal:
             return dict(self._database.execute(query, (len(prefix), prefix)))
 
     def count(self, through: int | None = None) -> int:
-        """How many messages wait, or how many of them up to a sequence."""
+        """Return how many messages wait, up to a sequence if it is given."""
         if not self._format:
             return 0
         condition, bindings = ("", ()) if through is None else (" WHERE sequence <= ?", (through,))
@@ -134,15 +136,15 @@ class DetachedJournal:
         return counted
 
     def backlog(self) -> Backlog:
-        """Everything that can be said of what waits; reads every row."""
+        """Return the backlog; reads every row."""
         sources: Counter[str] = Counter()
         streams: Counter[str] = Counter()
         topics: set[tuple[str, str]] = set()
         oldest: int | None = None
-        for one in self.admissions():
-            oldest = one.request.waits_since if oldest is None else oldest
-            sources[one.request.source] += 1
-            open_records = {(record.stream, record.topic) for record in one.records}
+        for admission in self.admissions():
+            oldest = admission.request.waits_since if oldest is None else oldest
+            sources[admission.request.source] += 1
+            open_records = {(record.stream, record.topic) for record in admission.records}
             streams.update(stream for stream, _ in open_records)
             topics |= open_records
         return Backlog(
@@ -183,12 +185,12 @@ class DetachedJournal:
 
 @contextmanager
 def detached(path: Path) -> Iterator[DetachedJournal]:
-    """Open a journal to read it, and keep everybody else away from it meanwhile.
+    """Open a journal for reading, under the lock of its owner.
 
     Raises:
-        OutsideUnreachable: A connector, or another command, holds it.
-        DamagedFile: It is not whole.
-        ConfigurationError: There is none, or it cannot be read.
+        OutsideUnreachable: A connector or another command holds the journal.
+        DamagedFile: The journal is damaged.
+        ConfigurationError: There is no journal, or it cannot be read.
     """
     check_exists(path)
     with _locked(path):
@@ -200,18 +202,19 @@ def detached(path: Path) -> Iterator[DetachedJournal]:
 
 
 def check_exists(path: Path) -> None:
-    """A command must not leave an empty journal where it was given a wrong path.
+    """Check that there is a journal at a path.
 
     Raises:
         ConfigurationError: There is no journal.
     """
+    # Opening would create one, and a command with a wrong path would leave an empty journal there.
     if not any(sibling(path, suffix).is_file() for suffix in ("", WAL_SUFFIX, SALVAGED_SUFFIX)):
         raise ConfigurationError(f"--journal (WEDA_JOURNAL__PATH): there is no journal at {path}")
 
 
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    """The owner's lock; on a disk that cannot be written there is no owner, and none can come."""
+    """Hold the owner's lock, if a lock file can exist: a disk that cannot be written has no owner, and gets none."""
     try:
         descriptor = _lock_file(path)
     except OSError as error:
@@ -237,13 +240,14 @@ def _lock_file(path: Path) -> int | None:
 
 
 def _opened(path: Path, *, has_log: bool) -> apsw.Connection:
-    """Open the database and leave nothing on the disk: no shared memory, no new log, no lock but the journal's."""
-    how = "mode=ro" if has_log else "immutable=1"  # without a log SQLite would begin one
+    """Open the database without leaving files behind: no shared memory and no new log."""
+    parameter = "mode=ro" if has_log else "immutable=1"  # without a log SQLite would begin one
     database = apsw.Connection(
-        f"file:{quote(str(path.absolute()))}?{how}",
+        f"file:{quote(str(path.absolute()))}?{parameter}",
         flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI,
-        vfs="unix-none",
+        vfs="unix-none",  # no locks of SQLite's: the owner's lock is the one that counts
     )
+    # A checkpoint at close would write. In exclusive mode the index of the log is in memory, not in a -shm file.
     database.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
     database.pragma("locking_mode", "exclusive")
     return database

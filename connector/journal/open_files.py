@@ -1,6 +1,6 @@
-"""Whether files that are open are still the ones at their paths, and a database written out again where they are not.
+"""Checks whether open files are still the ones at their paths, and writes a database out again if they are not.
 
-A file that was deleted, moved or replaced goes on for the process that has it open, and is gone with the process.
+A file that was deleted, moved or replaced continues to exist for the process that has it open, and ends with it.
 """
 
 import os
@@ -10,79 +10,83 @@ import apsw
 
 
 class OpenFiles:
-    """Files that are open now, by device and inode, and by what this process has written last.
+    """The identity (device and inode) of open files, and their state after this process last wrote.
 
     Args:
-        paths: Where they are; one that does not exist yet is taken as it is found first.
+        paths: The files; one that does not exist yet is registered when it first appears.
     """
 
     def __init__(self, *paths: Path) -> None:
         self._paths = [(path, os.fspath(path)) for path in paths]
-        self._known = {path: _look(name) for path, name in self._paths}
+        self._states = {path: _state(name) for path, name in self._paths}
 
     def remember(self) -> None:
-        """This process has written: what they are like now is its own doing."""
+        """Register the files' current state: this process has just written to them."""
         for path, name in self._paths:
-            known, found = self._known[path], _look(name)
-            if known is None or (found is not None and _same(known, found)):
-                self._known[path] = found
+            known, current = self._states[path], _state(name)
+            # A file that was replaced meanwhile must stay unknown.
+            if known is None or (current is not None and _is_same(known, current)):
+                self._states[path] = current
 
     def lost_reason(self, *, written: bool = False) -> str:
-        """What has become of the first that is no longer what is open here, as a clause; nothing while all are.
+        """Return what happened to the first file that is no longer the open one, as a clause; empty if none is.
 
         Args:
-            written: Whether one that was written since the last `remember` counts, by whatever program.
+            written: Whether a file that another program has written into since `remember` counts, too.
         """
         for path, name in self._paths:
-            known, found = self._known[path], _look(name)
+            known, current = self._states[path], _state(name)
             if known is None:
-                self._known[path] = found
-            elif found is None:
+                self._states[path] = current
+            elif current is None:
                 return f"{path} was deleted or moved away"
-            elif not _same(known, found):
+            elif not _is_same(known, current):
                 return f"{path} was replaced"
-            elif written and known != found:
+            # A copy that is written into the file keeps the inode: only size and time show it.
+            elif written and known != current:
                 return f"another program has written into {path}"
         return ""
 
     def is_known(self, path: Path) -> bool:
-        """Whether the file at a path is one of them."""
-        found = _look(os.fspath(path))
-        return found is not None and any(one is not None and _same(one, found) for one in self._known.values())
+        """Whether the file at a path is one of the open files."""
+        current = _state(os.fspath(path))
+        return current is not None and any(
+            known is not None and _is_same(known, current) for known in self._states.values()
+        )
 
 
-_Look = tuple[int, int, int, int]
+_State = tuple[int, int, int, int]
 """Device, inode, time of the last change, size."""
 
 
-def _look(name: str) -> _Look | None:
-    """None where there is nothing, or nobody can look."""
+def _state(name: str) -> _State | None:
+    """Return the state of a file, or None if there is none or it cannot be examined."""
     try:
-        found = os.stat(name)  # noqa: PTH116 - half the time of Path.stat, for every transaction
+        status = os.stat(name)  # noqa: PTH116 - half the time of Path.stat, for every transaction
     except OSError:
         return None
-    return found.st_dev, found.st_ino, found.st_mtime_ns, found.st_size
+    return status.st_dev, status.st_ino, status.st_mtime_ns, status.st_size
 
 
-def _same(one: _Look, other: _Look) -> bool:
-    return one[:2] == other[:2]
+def _is_same(known: _State, current: _State) -> bool:
+    return known[:2] == current[:2]
 
 
 def write_out(database: apsw.Connection, to: Path) -> None:
-    """Write what an open database holds into a new file, and bring that to the disk.
+    """Write the content of an open database into a new file, and sync it.
 
     Raises:
-        apsw.Error: It cannot be read, or not be written.
+        apsw.Error: The database cannot be read, or the file not be written.
         OSError: The same.
     """
-    to.unlink(missing_ok=True)
+    to.unlink(missing_ok=True)  # VACUUM INTO fails if the file exists
     database.execute("VACUUM INTO ?", (str(to),))
     to.chmod(0o600)
     sync(to)
 
 
 def sync(path: Path) -> None:
-    """Bring a file, or the names in a folder, to the disk."""
+    """Sync a file, or the names in a folder, to disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

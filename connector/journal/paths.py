@@ -1,36 +1,36 @@
-"""The files that belong to a journal: each has its name, and a suffix."""
+"""The files beside a journal: each has the journal's name and a suffix."""
 
 from pathlib import Path
 from typing import Final
 
 WAL_SUFFIX: Final = "-wal"
-"""SQLite's write-ahead log; of a set-aside journal, too."""
+"""SQLite's write-ahead log, also that of a journal that was set aside."""
 
 LOCK_SUFFIX: Final = ".lock"
 """The file whose lock the journal's owner holds."""
 
 SALVAGING_SUFFIX: Final = ".salvaging"
-"""What can be read of a damaged journal, while it is being written."""
+"""The readable rows of a damaged journal, while they are being written."""
 
 SALVAGED_SUFFIX: Final = ".salvaged"
-"""The same, whole: the next start puts it in the journal's place."""
+"""The same file once it is complete; the next start puts it in the journal's place."""
 
 RESCUING_SUFFIX: Final = ".rescuing"
-"""The content of an open journal that is no longer at its path, while it is being written."""
+"""The content of an open journal whose file is no longer at its path, while it is being written."""
 
 RESCUED_SUFFIX: Final = ".rescued"
-"""The same, whole: the next start puts it in the journal's place."""
+"""The same file once it is complete; the next start puts it in the journal's place."""
 
 DEDUP_SUFFIX: Final = ".repeats"
-"""The dedup keys; journals on disk have this word."""
+"""The dedup keys; existing installations have files of this name."""
 
 RESTORING_SUFFIX: Final = ".restoring"
-"""Dedup keys that are no longer at their path, while they are being written there again."""
+"""The dedup keys whose file is no longer at its path, while they are being written there again."""
 
 SCHEMAS_SUFFIX: Final = ".schemas"
-"""The registry's ids of the schemas."""
+"""The ids of the schemas in the registry."""
 
 
 def sibling(path: Path, suffix: str) -> Path:
-    """A file that belongs to the one at a path."""
+    """Return the path of the file with a suffix beside a journal."""
     return path.with_name(path.name + suffix)

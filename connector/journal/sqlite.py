@@ -1,11 +1,11 @@
-"""The journal: what is accepted and not yet published, durable, bounded, in order.
+"""The local journal: messages that are accepted and not yet published; durable, bounded, in order.
 
-One SQLite file, one connection, one thread. Every call is a command on that thread; commands that came while the last
-transaction was being synced go into the next one together (group commit), and a call returns when its transaction is on
-the disk (``synchronous=FULL``). One process holds the file under an exclusive lock. After a failed commit the file is
-not written again until it is reopened and verified; until then every call fails. A damaged file is salvaged when it is
-opened. If the damage is found while it is open, the file is abandoned and ``on_damage`` is called: the connector
-restarts in its process, and opens it again.
+It has one SQLite file, one connection and one thread. Every call is a command on that thread. Commands that arrive
+while a transaction is being synced share the next one (group commit), and a call returns when its transaction is on
+disk (``synchronous=FULL``). One process holds the file under an exclusive lock. After a failed commit the file is not
+written again until it is reopened and verified; until then every call fails. A damaged file is salvaged when it is
+opened. If damage is found while the file is open, it is abandoned and ``on_damage`` is called: the connector restarts
+in its process, and opens the file again.
 """
 
 import asyncio
@@ -33,17 +33,17 @@ from connector.journal.recovery import salvage
 
 _MAX_BATCH: Final = 2_000
 _MAX_PART: Final = 5_000
-"""Most numbers that one command reads or removes: a message that has to be written waits for no more."""
+"""Notes that one command reads or deletes: messages are written between two commands, so none waits longer."""
 
 _REOPEN_SECONDS: Final = 1.0
 RESTORE_SECONDS: Final = 10.0
-"""How long the journal's path is left alone after its file is gone, before the journal is written to it again."""
+"""How long the journal's path is left to whoever moves files there, before the journal is written to it again."""
 
 _LOG = structlog.get_logger()
 
 
 class _Command:
-    """Work for the journal's thread; ``critical`` work is tried again until the disk takes it."""
+    """Work for the journal's thread; ``critical`` work is retried until the disk takes it."""
 
     __slots__ = ("adds", "critical", "done", "run", "writes")
 
@@ -61,11 +61,11 @@ class SqliteJournal:
     """The journal on the local disk.
 
     Args:
-        path: The database file; made with mode 0600, its folder with 0700.
-        max_bytes: Bound of database and write-ahead log together.
-        vfs: SQLite's file system layer, by name; for fault injection.
-        on_damage: Called on the event loop, once, when the open file turns out to be damaged; every call fails from
-            then on, and what can be read is saved when the journal is opened again.
+        path: The database file; created with mode 0600, its folder with 0700.
+        max_bytes: Limit of database and write-ahead log together.
+        vfs: Name of SQLite's file system layer, for fault injection.
+        on_damage: Called on the event loop, once, when the open file is found damaged; every call fails from then on,
+            and readable rows are saved when the journal is opened again.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class SqliteJournal:
 
     @property
     def is_alive(self) -> bool:
-        """Whether its thread does; without it no call is answered."""
+        """Whether its thread lives; without it no call is answered."""
         return self._thread.is_alive()
 
     async def open(self) -> Contents:
@@ -111,30 +111,30 @@ class SqliteJournal:
         return contents
 
     async def close(self) -> None:
-        """Finish what was asked, checkpoint, and give the lock back."""
+        """Finish pending calls, checkpoint, and release the lock."""
         if self._thread.is_alive():
             self._commands.put(None)
             await asyncio.to_thread(self._thread.join)
         self._give_lock_back()
 
     async def admit(self, admission: Admission) -> None:
-        """Return when the admission is on the disk; see :class:`Journal`."""
+        """Add a row; returns when it is on disk. See :class:`Journal`."""
         row, note = StoredRow.of(admission), admission.note
         await self._ask(lambda file: file.insert(row, note), writes=True, adds=admission)
 
     async def remove(self, sequence: int) -> None:
-        """Return when the row's removal is on the disk."""
+        """Remove a row; returns when the removal is on disk."""
         await self._ask(lambda file: file.delete(sequence), writes=True, critical=True)
 
     async def amend(self, admission: Admission) -> None:
-        """Return when the row is replaced on the disk."""
+        """Replace a row; returns when the replacement is on disk."""
         row = StoredRow.of(admission)
         await self._ask(lambda file: file.replace(row), writes=True, critical=True)
 
     async def first_rows(
         self, after: str, lanes: int, depth: int, skip: frozenset[str] = frozenset()
     ) -> list[list[Admission]]:
-        """The first rows of the next lanes; see :class:`Journal`."""
+        """Return the first rows of the next lanes; see :class:`Journal`."""
         rows: list[list[Admission]] = await self._ask(
             lambda file: [[row.admission() for row in lane] for lane in file.first_rows(after, lanes, depth, skip)],
             writes=False,
@@ -142,16 +142,16 @@ class SqliteJournal:
         return rows
 
     async def search(self, texts: Sequence[bytes], after: int, limit: int) -> tuple[list[Admission], int | None]:
-        """Rows that hold one of the texts; see :class:`Journal`."""
+        """Search rows for texts; see :class:`Journal`."""
         return await self._ask(partial(_search, texts=texts, after=after, limit=limit), writes=False)  # type: ignore[no-any-return]
 
     async def state(self) -> JournalState:
-        """How full the journal is and since when."""
+        """Return how much is in the journal, and since when."""
         state: JournalState = await self._ask(self._state, writes=False)
         return state
 
     async def add_direct(self, published: Mapping[str, int]) -> None:
-        """Add to the ledger what was published straight."""
+        """Add messages to the ledger that were published without having been in the journal."""
         for source, count in published.items():
             await self._ask(partial(JournalFile.add_direct, source=source, published=count), writes=True)
 
@@ -160,25 +160,25 @@ class SqliteJournal:
         await self._ask(lambda file: file.write_note(name, value), writes=True)
 
     async def read_note(self, name: str) -> int:
-        """The number of a note, or 0."""
+        """Return the number of a note, or 0."""
         value: int = await self._ask(lambda file: file.read_note(name), writes=False)
         return value
 
     async def read_notes(self, prefix: str) -> dict[str, int]:
-        """Every note whose name starts so."""
-        found: dict[str, int] = {}
+        """Return the notes whose names have a prefix."""
+        notes: dict[str, int] = {}
         after = ""
         while True:  # in parts, between which messages are written
             part = await self._ask(
                 partial(JournalFile.read_notes, prefix=prefix, after=after, limit=_MAX_PART), writes=False
             )
-            found |= part
+            notes |= part
             if len(part) < _MAX_PART:
-                return found
+                return notes
             after = next(reversed(part))
 
     async def delete_notes(self, names: Sequence[str]) -> None:
-        """Delete the notes of these names."""
+        """Delete notes by name."""
         for begin in range(0, len(names), _MAX_PART):
             part = names[begin : begin + _MAX_PART]
             await self._ask(partial(JournalFile.delete_notes, names=part), writes=True)
@@ -193,7 +193,7 @@ class SqliteJournal:
         return await asyncio.wrap_future(command.done)
 
     def _open_whole(self) -> JournalFile:
-        """Open the file, salvaged if need be; forget what was lost once nothing is set aside any more."""
+        """Open the file, after a salvage if it is damaged."""
         salvage.finish(self._path)
         try:
             file = self._open_verified()
@@ -201,6 +201,7 @@ class SqliteJournal:
             _LOG.error("the journal is damaged; saving what can be read", damage=str(damage))
             salvage.salvage(self._path, self._max_bytes)
             file = self._open_verified()
+        # Operators delete the damaged files once they have dealt with the losses.
         if not salvage.set_aside_files(self._path):
             file.transact([JournalFile.forget_losses])
         return file
@@ -226,7 +227,7 @@ class SqliteJournal:
     # --- on the journal's thread ---
 
     def _serve(self) -> None:
-        """The thread; however it ends, no caller is left waiting."""
+        """Run the thread; however it ends, no caller is left waiting."""
         try:
             self._work()
         finally:
@@ -236,9 +237,10 @@ class SqliteJournal:
                     _fail([command], refusal("its thread has ended"))
 
     def _work(self) -> None:
-        """Gather commands, run them in one transaction, answer; until the end is asked for."""
+        """Gather commands and run them in one transaction, until `close`."""
         ending = False
         retained: list[_Command] = []
+        # None in the queue is the request to end; commands that came after it are still run.
         while not (ending and self._commands.empty()):
             gathered = self._gather(retained)
             ending = ending or None in gathered
@@ -247,9 +249,10 @@ class SqliteJournal:
                 _fail(retained, refusal("the connector stopped while the disk refused"))
                 retained = []
         if self._file is not None:
+            # Without a pause: this process ends, and the open file with it.
             self._look(self._file)
             if self._lost_reason:
-                with contextlib.suppress(DamagedFile):  # what can be read is saved at the next start
+                with contextlib.suppress(DamagedFile):  # the next start saves what can be read
                     self._restore(self._file)
             self._file.close()
 
@@ -262,7 +265,7 @@ class SqliteJournal:
         return gathered
 
     def _run(self, commands: list[_Command]) -> list[_Command]:
-        """Run commands in one transaction; gives back those that must be tried again."""
+        """Run commands in one transaction; returns those that must be tried again."""
         if not commands:
             return []
         if self._is_damaged:
@@ -283,20 +286,21 @@ class SqliteJournal:
         except (apsw.Error, OSError, ConfigurationError) as error:
             _LOG.exception("the journal's disk failed; reopening", error=type(error).__name__)
             return self._recover(commands, is_begun=is_begun)
-        except BaseException as defect:  # noqa: BLE001 - without this thread no call would be answered any more
+        except BaseException as defect:  # noqa: BLE001 - without this thread no call would ever be answered again
             supervision.record_failure("journal", defect)
             self._give_up(DamagedFile(f"its thread met a defect: {type(defect).__name__}"))
             _fail_transaction(commands, refusal("of a defect of the connector"), is_begun=is_begun)
             return []
         for command, outcome in zip(commands, outcomes, strict=True):
             _complete(command, outcome)
+        # After the answers: no caller waits for a checkpoint.
         self._checkpoint()
         return []
 
     # --- its place ---
 
     def _look_after(self, file: JournalFile) -> None:
-        """Notice when the open file is no longer the one at its path; after a while write it there again."""
+        """Check whether the open file is still the one at its path; after a pause, write it there again."""
         self._look(file)
         if self._lost_reason and time.monotonic() >= self._restore_at:
             self._restore_at = time.monotonic() + RESTORE_SECONDS
@@ -314,12 +318,13 @@ class SqliteJournal:
         self._lost_reason = lost
 
     def _rescue(self, file: JournalFile) -> None:
-        """Keep what the open file holds for the next start, should this process end before it is in its place again.
+        """Write the open file's content beside its path: if this process ends now, the next start uses it.
 
         Raises:
-            DamagedFile: The open file does not give back what was written into it.
+            DamagedFile: The open file does not contain what was written into it.
         """
         file.verify()
+        # Under another name until it is complete and synced: the next start takes whatever has the final name.
         draft = sibling(self._path, RESCUING_SUFFIX)
         try:
             file.write_out(draft)
@@ -336,26 +341,29 @@ class SqliteJournal:
     def _lost_sentence(self) -> str:
         if not self._lost_reason:
             return ""
-        what = self._restore_problem or "is written to its path again within seconds; leave the files there alone"
+        outlook = self._restore_problem or "is written to its path again within seconds; leave the files there alone"
         return (
             f"the journal's file is no longer at its path: {self._lost_reason}. Nothing is accepted; what it holds is "
-            f"published from the open file, and {what}"
+            f"published from the open file, and {outlook}"
         )
 
     @staticmethod
     def _without_additions(commands: list[_Command]) -> list[_Command]:
-        """Refuse what would be gone after a restart; the rest goes on in the open file."""
-        _fail([one for one in commands if one.adds is not None], refusal("its file is no longer at its path"))
-        return [one for one in commands if one.adds is None]
+        """Refuse new rows, which would be gone after a restart; other commands continue in the open file."""
+        _fail(
+            [command for command in commands if command.adds is not None], refusal("its file is no longer at its path")
+        )
+        return [command for command in commands if command.adds is None]
 
     def _restore(self, file: JournalFile) -> None:
-        """Write what the open file holds to its path, set aside what is there, and continue with the new file.
+        """Set aside the files at the path, write the open file's content there, and continue with the new file.
 
         Raises:
-            DamagedFile: The open file does not give back what was written into it.
+            DamagedFile: The open file does not contain what was written into it.
         """
         self._restore_problem = ""
         try:
+            # The lock at the path first: while ours is on a lock file that is gone, another process could take it.
             if self._lock_file.lost_reason():
                 lock = _take_lock(self._path)
                 self._give_lock_back()
@@ -372,12 +380,13 @@ class SqliteJournal:
             self._restore_problem = f"cannot be written there again ({error})"
             _LOG.error("the journal could not be written to its path again", error=str(error))
             return
+        # No checkpoint of the old file: its log's path now has the log of the new one.
         file.abandon()
         self._lost_reason = ""
         _LOG.warning("the journal was written to its path again", set_aside=aside)
 
     def _checkpoint(self) -> None:
-        """Keep the write-ahead log small; what it held is committed, so a failure here refuses nobody."""
+        """Keep the write-ahead log small. Its content is committed, so a failure here refuses nothing."""
         if self._file is None:
             return
         try:
@@ -387,16 +396,21 @@ class SqliteJournal:
             self._recover([], is_begun=False)
 
     def _reopen(self) -> JournalFile:
-        """Open a file that failed: verified, and without refused rows that may have reached the disk all the same."""
+        """Open and verify a file that failed, and remove refused rows that reached the disk nevertheless."""
         file = self._open_verified()
-        file.transact([partial(JournalFile.undo_insert, sequence=one.sequence, note=one.note) for one in self._to_undo])
+        file.transact(
+            [
+                partial(JournalFile.undo_insert, sequence=admission.sequence, note=admission.note)
+                for admission in self._to_undo
+            ]
+        )
         self._to_undo = []
         return file
 
     def _recover(self, commands: list[_Command], *, is_begun: bool) -> list[_Command]:
-        """After a failed transaction: give the file up, refuse what can be refused, keep the rest for the next try."""
+        """Handle a failed transaction: abandon the file, refuse what may be refused, return the rest for a retry."""
         self._abandon()
-        # What did not reach a transaction cannot be in the file.
+        # Rows of a transaction that was never begun cannot be in the file.
         if is_begun:
             self._to_undo += [command.adds for command in commands if command.adds is not None]
         not_critical = [command for command in commands if not command.critical]
@@ -405,7 +419,7 @@ class SqliteJournal:
         return [command for command in commands if command.critical]
 
     def _give_up(self, damage: DamagedFile) -> None:
-        """The file is damaged: stop using it, and call ``on_damage``."""
+        """Stop using a damaged file, and call ``on_damage``."""
         _LOG.error("the open journal turned out to be damaged", damage=str(damage))
         self._abandon()
         self._is_damaged = True
@@ -448,11 +462,10 @@ def _take_lock(path: Path) -> int:
 
 
 def _fail_transaction(commands: Iterable[_Command], error: Unavailable, *, is_begun: bool) -> None:
-    """Fail the commands of a transaction that was not committed, as far as is known.
+    """Fail the commands of a transaction whose commit failed.
 
-    SQLite writes the frame of the commit before it syncs the log. If that sync fails, the frame can be read all the
-    same until the power fails: whoever opens the file after a kill finds the rows, unless :meth:`SqliteJournal._reopen`
-    has removed them before.
+    SQLite writes the commit's frame before it syncs the log. If that sync fails, the frame can still be read until the
+    power fails: the next process to open the file finds the rows, unless :meth:`SqliteJournal._reopen` removed them.
     """
     for command in commands:
         is_row = is_begun and command.adds is not None
@@ -466,7 +479,7 @@ def _fail(commands: Iterable[_Command], error: Unavailable) -> None:
 
 def _complete(command: _Command, outcome: Any) -> None:
     if not command.done.set_running_or_notify_cancel():
-        return  # the asker is gone; what it asked is done
+        return  # the caller was cancelled; the command was run nevertheless
     if isinstance(outcome, Exception):
         command.done.set_exception(outcome)
     else:

@@ -364,7 +364,8 @@ class KafkaPublisher:
     def _rebuild(self, producer: Producer, request: _RebuildRequest) -> None:
         """On the poll thread: drain and purge the producer, report the rest as uncertain, back off, build the next one.
 
-        `is_open` is False during all of this.
+        `is_open` is False all the while. Purging takes back nothing that is on the wire: a broker may still persist
+        such a request. That is why purged records are uncertain, and published again from the head of their lane.
         """
         if request.is_planned:
             _LOG.info("rebuilding the producer with other properties", reason=request.reason)
@@ -382,8 +383,9 @@ class KafkaPublisher:
             return
         with self._lock:
             self._producer = self._build()
-            # Read again: a fatal error may have come while the old producer was drained, and must be counted.
-            request, self._rebuild_request = self._rebuild_request or request, None
+            # A fatal error may have come while the old producer was drained; then it is the reason that counts.
+            request = self._rebuild_request or request
+            self._rebuild_request = None
             self.generation += 1
         if not request.is_planned:
             self._on_loop(self._on_rebuild)

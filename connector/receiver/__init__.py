@@ -1,14 +1,14 @@
-"""The public HTTP listener: from a connection to a request, and from an outcome to an answer.
+"""The public HTTP listener: turns connections into requests, and outcomes into answers.
 
-In the order of a request:
+The modules in the order in which a request passes through them:
 
 1. `connector.receiver.tls`: the handshake, and the names in a client certificate.
-2. `connector.receiver.connection`: bytes → head and body, within bounds; a request that arrives whole skips ASGI.
-3. `connector.receiver.application`: `Receiver` takes the steps from here on, and answers.
-4. `connector.receiver.tracing`: the span of the request, where tracing is on.
-5. `connector.receiver.head`: path, method and headers; the source that the path names.
-6. `connector.receiver.authentication`: token or client certificate, and `connector.receiver.client_address` for sources
-   with networks; a signature is claimed with the head, and verified (`connector.receiver.signatures`) with the body.
-7. `connector.receiver.limits`: the source's rate; the memory of bodies that arrive in pieces.
-8. `connector.receiver.replay_protection`: a signed request is accepted once.
+2. `connector.receiver.connection`: reads head and body, within limits; a request that arrives whole skips ASGI.
+3. `connector.receiver.application`: `Receiver` performs the following steps, and answers.
+4. `connector.receiver.tracing`: the span of the request, if tracing is enabled.
+5. `connector.receiver.head`: path, method and headers, and the source that the path names.
+6. `connector.receiver.authentication`: checks token or client certificate, with `connector.receiver.client_address` for
+   sources with networks; `connector.receiver.signatures` verifies a signature once the body has arrived.
+7. `connector.receiver.limits`: limits the source's rate, and the memory of bodies that arrive in pieces.
+8. `connector.receiver.replay_protection`: accepts each signed request only once.
 """

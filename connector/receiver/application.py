@@ -1,10 +1,10 @@
-"""HTTP in: from a request to its bytes and its source, and from an outcome back to an answer.
+"""Receives requests: checks them, passes them to the pipeline, and turns outcomes into answers.
 
-Each request goes the same way: `Receiver.accept_head` admits it by its head, then `Receiver.accept_body` finishes
-its authentication with the body and hands it to the pipeline. A connection that has a whole request calls one after the
-other; the ASGI application awaits the body in between. The checks are in the order that `docs/openapi.yaml` promises:
-path, method, credential, rate, capacity, size, media type. A signature and the rate of its source are checked after the
-size.
+Each request takes the same steps: `Receiver.accept_head` admits it by its head, then `Receiver.accept_body` finishes
+its authentication with the body and passes it to the pipeline. A connection that has a whole request calls both in
+turn; the ASGI application awaits the body in between. The checks are in the order that `docs/openapi.yaml` promises:
+path, method, credential, rate, capacity, size, media type. A signature, and the rate of its source, are checked after
+the size.
 """
 
 import asyncio
@@ -50,8 +50,9 @@ BODY_SECONDS: Final = 10.0
 """How long a body may take to arrive."""
 
 HEALTH: Final = "/healthz"
-"""Where a load balancer asks, with `GET` or `HEAD` and without a credential, whether to send messages here."""
+"""Path of the health check for load balancers, with `GET` or `HEAD` and without a credential."""
 
+# Together they make a request id that is unique among all processes, and cheaper than a random one for each request.
 _PROCESS: Final = secrets.token_hex(4)
 _NUMBERS: Final = itertools.count(1)
 _DEFECT: Final = "a defect of the connector"
@@ -62,26 +63,26 @@ Receive = Callable[[], Awaitable[dict[str, Any]]]
 
 
 class _ClientGone(Exception):
-    """The sender hung up before its body was whole."""
+    """The sender hung up before its body was complete."""
 
 
 class Call:
-    """One request, until it is answered.
+    """A request until it is answered.
 
     Args:
-        head: Its first line and header fields.
+        head: The request's first line and header fields.
         send: Called once, with the answer and the request's id.
-        origin: What its connection says of the sender.
+        origin: What the connection says about the sender.
 
     Attributes:
         request_id: The head's ``x-request-id``, or an id that this process made.
-        trace: The span that it belongs to, as ``traceparent`` names it.
-        claimed: The source that its head claims; None before that is read.
-        source: Who sent it, once that is proven; until then ``unknown``.
-        body: Its body once its source is proven, so that nothing of anybody else is kept.
-        size: Bytes of its body, once that is whole.
-        is_code_only: Its answer has HTTP status 200, whatever it is, because the source of its path wants that.
-        on_end: Called once, with the answer, or None where the sender hung up before.
+        trace: The span that the request belongs to, in the form of ``traceparent``.
+        claimed: The source that the head claims; None before authentication.
+        source: The source once it is proven; ``unknown`` until then.
+        body: The body once the source is proven, so that no body of an unknown sender is kept.
+        size: Bytes of the body, once it is complete.
+        is_code_only: Whether the answer always has HTTP status 200, as the source of the path wants it.
+        on_end: Called once, with the answer, or with None if the sender hung up before.
     """
 
     __slots__ = (
@@ -105,7 +106,7 @@ class Call:
         self.on_end: Callable[[Answer | None], None] | None = None
 
     def answer(self, answer: Answer) -> None:
-        """Send the answer."""
+        """End the request's span, and send the answer."""
         if self.on_end is not None:
             self.on_end(answer)
         self.send(answer, self.request_id)
@@ -116,18 +117,18 @@ class Receiver:
 
     Args:
         authentication: Finds out which source sent a request.
-        pipeline: Makes its message durable.
+        pipeline: Makes messages durable.
         metrics: Counts requests.
-        recent: Keeps the last requests for people to look at.
-        max_body_bytes: Most bytes of a body.
-        max_in_flight: Most requests that may be open at once.
-        rate_limiter: The sources' requests a second.
+        recent: Keeps the latest requests for the console.
+        max_body_bytes: Maximum bytes of a body.
+        max_in_flight: Maximum open requests.
+        rate_limiter: Limits the sources' requests per second.
         replay_protection: Accepts each signed request once.
-        health: Says whether the connector shuts down or has lost its journal's file: requests are refused then.
-        trusted_proxies: Networks of the proxies whose ``X-Forwarded-For`` counts.
-        rejection_delay: Holds back the answers to wrong credentials.
-        code_only: The sources whose answers all have HTTP status 200.
-        on_begin: Called with each request before it is checked; tracing begins its span there.
+        health: Knows whether the connector is shutting down or has lost its journal's file, when requests are refused.
+        trusted_proxies: Networks of the proxies whose ``X-Forwarded-For`` is believed.
+        rejection_delay: Delays the answers to wrong credentials.
+        code_only: The sources whose answers always have HTTP status 200.
+        on_begin: Called with each request before it is checked; tracing begins the span in it.
     """
 
     def __init__(
@@ -164,16 +165,16 @@ class Receiver:
         self._open_requests = 0
 
     def replace_code_only(self, sources: frozenset[str]) -> None:
-        """Answer these sources with HTTP status 200 from now on, and no others."""
+        """From now on answer these sources, and no others, with HTTP status 200 always."""
         self._code_only = sources
 
     @property
     def is_full(self) -> bool:
-        """Whether as many requests are open as may be."""
+        """Whether the limit of open requests is reached."""
         return self._open_requests >= self._max_in_flight
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request whose body is not here yet, or not all of it."""
+        """Answer a request whose body has not completely arrived."""
         if scope["type"] != "http":
             return
         if scope["path"] == HEALTH and scope["method"] in {"GET", "HEAD"}:
@@ -195,9 +196,9 @@ class Receiver:
         await (await answered).send(send, call.request_id)
 
     def accept_head(self, call: Call) -> bool:
-        """Admit a request by its head; returns False for one that is rejected or refused, which is answered then."""
+        """Admit a request by its head; return False if it is rejected or refused, and so already answered."""
         REQUEST_ID.set(call.request_id)
-        self._open_requests += 1  # before the check of capacity, which counts this one too; `_answer` takes it back
+        self._open_requests += 1  # before the check of capacity, which includes this request; `_answer` decrements it
         try:
             if self._on_begin is not None:
                 self._on_begin(call)
@@ -208,11 +209,11 @@ class Receiver:
         return True
 
     def accept_body(self, call: Call, body: bytes) -> None:
-        """Answer a whole request whose head was accepted, at once or once its message is safe.
+        """Answer a complete request whose head was accepted, immediately or once its message is safe.
 
         Args:
             call: The request.
-            body: Of a GET, its query string.
+            body: The body; for a GET, the query string.
         """
         try:
             self._check_body(call, body)
@@ -222,10 +223,10 @@ class Receiver:
     # --- the steps of a request ---
 
     def _check_head(self, call: Call) -> None:
-        """Raise what is wrong with a head, or why its request cannot be taken now."""
+        """Raise the error for which a request is rejected or refused by its head."""
         head, origin = call.head, call.origin
         source = head.source()
-        # the answer to HEAD has no body, so nothing but its status can tell
+        # The answer to HEAD has no body, so only its status can tell the outcome.
         call.is_code_only = source in self._code_only and head.method != "HEAD"
         head.validate()
         call.claimed = claimed = self._authentication.authenticate(
@@ -240,9 +241,9 @@ class Receiver:
         self._check_capacity()
 
     def _check_body(self, call: Call, body: bytes) -> None:
-        """Finish the authentication of a request, and hand it to the pipeline, which answers it later."""
+        """Finish the authentication of a request, and pass it to the pipeline, whose completion answers it."""
         is_query = call.head.method == "GET"
-        if not is_query:  # the bound of a URL is another
+        if not is_query:  # a URL has a limit of its own, see `_body`
             self._check_size(len(body))
         call.size = len(body)
         claimed = call.claimed
@@ -264,7 +265,7 @@ class Receiver:
         done.then(partial(self._answer, call))
 
     def _admit_source(self, call: Call, claimed: ClaimedSource) -> None:
-        """The source is proven: count the request against its rate."""
+        """Record the proven source, and count the request against its rate."""
         call.source = claimed.source
         self._rate_limiter.acquire(call.source)
 
@@ -286,7 +287,7 @@ class Receiver:
         if head.method == "GET":
             return bytes(query)
         declared = head.header(b"content-length")
-        if declared.isdigit():
+        if declared.isdigit():  # reject a body that is too large before it arrives
             self._check_size(int(declared))
         try:
             async with asyncio.timeout(BODY_SECONDS):
@@ -306,7 +307,7 @@ class Receiver:
                 size += len(piece)
                 self._check_size(size)
                 pieces.append(piece)
-                if not event.get("more_body"):
+                if not event.get("more_body"):  # nothing is reserved for the last piece, which does not wait
                     return pieces[0] if len(pieces) == 1 else b"".join(pieces)
                 self._body_memory.acquire(len(piece))
                 held = size
@@ -320,7 +321,7 @@ class Receiver:
     # --- ends ---
 
     def _abandon(self, call: Call) -> None:
-        """The sender hung up before its body was whole: nobody waits for an answer, and nothing is counted."""
+        """End a request whose sender hung up before its body was complete, without an answer and uncounted."""
         self._open_requests -= 1
         if call.on_end is not None:
             call.on_end(None)
@@ -351,7 +352,7 @@ class Receiver:
             self._recent.came(call.source, _recent(call, call.body, error, event))
 
     def _count_and_log(self, call: Call, status: int, result: Accepted | ConnectorError, event: Event | None) -> None:
-        """Count a request, and write its canonical line."""
+        """Count a request, and write its line in the log."""
         outcome, seconds = _outcome_of(result), time.perf_counter() - call.started
         self._metrics.request_ended(call.source, outcome, seconds, call.trace)
         line: dict[str, Any] = {
@@ -373,18 +374,18 @@ class Receiver:
 
 
 def _set(answered: "asyncio.Future[Answer]", answer: Answer, _request_id: str) -> None:
-    """The answer to a request whose sender may be gone by now."""
+    """Set the answer to a request, unless its sender has hung up, which cancels the future."""
     if not answered.done():
         answered.set_result(answer)
 
 
 def _drop_frames(error: ConnectorError) -> None:
-    """Drop the frames that an error passed through: they hold the request, which would then hold itself."""
+    """Drop the frames that an error passed through: they refer to the request, which refers to the error."""
     error.__traceback__ = error.__cause__ = error.__context__ = None
 
 
 def _outcome_of(result: Accepted | ConnectorError) -> str:
-    """The label of metrics and log."""
+    """The outcome of a request for metrics and log."""
     if isinstance(result, Accepted):
         return result.outcome.value
     if isinstance(result, Rejected | EmptyBody):  # nothing is kept of either
@@ -395,7 +396,7 @@ def _outcome_of(result: Accepted | ConnectorError) -> str:
 
 
 def _recent(call: Call, body: bytes, error: ConnectorError | None, event: Event | None) -> RecentRequest:
-    """A request for people to look at."""
+    """The record of a request for the console."""
     return RecentRequest(
         call.received_at,
         call.head.method,

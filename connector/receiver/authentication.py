@@ -1,7 +1,7 @@
-"""Which source sent a request: its token, its client certificate or the signature of its body proves it.
+"""Finds out which source sent a request: a token, a client certificate or the signature of the body proves it.
 
-A token is looked up by its keyed digest, so the time of a check does not show how close a wrong one was, and does not
-grow with the number of tokens.
+A token is looked up by its keyed digest, so that the time of a check does not show how close a wrong token was, and
+does not grow with the number of tokens.
 """
 
 import asyncio
@@ -20,12 +20,12 @@ from connector.receiver.signatures import Signature
 from connector.values import Network, SourceName
 
 REJECTION_DELAY_SECONDS: Final = 0.25
-"""How long the answer to a wrong credential is held back."""
+"""How long the answer to a wrong credential is delayed."""
 
 MAX_HELD_ANSWERS: Final = 256
-"""Most answers that are held back at the same time; beyond it wrong credentials are answered immediately."""
+"""Maximum answers that are delayed at the same time; above it, wrong credentials are answered immediately."""
 
-_WAY_OUT: Final = (
+_TOKEN_HINT: Final = (
     f"send Authorization: Bearer <token> or {TOKEN_HEADER}: <token> with the token that the connector's owner gave"
 )
 _NO_NAMES: Final[frozenset[str]] = frozenset()
@@ -37,10 +37,10 @@ class Credentials:
     """The credentials of one source; there may be several of each, so that they can be rotated.
 
     Attributes:
-        tokens: Tokens that it sends.
-        secrets: Keys with which it signs.
+        tokens: Tokens that the source sends.
+        secrets: Keys that it signs requests with.
         certificates: Names in its client certificate, or ``sha256:<fingerprint>``.
-        networks: Where its requests may come from; empty means anywhere.
+        networks: Networks that its requests may come from; empty means any.
     """
 
     tokens: tuple[str, ...] = ()
@@ -50,16 +50,16 @@ class Credentials:
 
     @property
     def any_configured(self) -> bool:
-        """Whether there is any; a network is no credential."""
+        """Whether the source has a credential; a network is not one."""
         return bool(self.tokens or self.secrets or self.certificates)
 
 
 class ClaimedSource(NamedTuple):
-    """The source that a request says it is from; proven, unless a signature is still to be verified.
+    """The source that a request claims to come from, which is proven unless a signature must still be verified.
 
     Attributes:
-        source: The source that its path names.
-        signature: The signature still to be verified; None if a token or certificate was enough.
+        source: The source that the path names.
+        signature: The signature to verify; None if a token or certificate was enough.
     """
 
     source: SourceName
@@ -71,25 +71,28 @@ class Authentication:
 
     Args:
         sources: The credentials of each source.
-        allow_anonymous: Whether a source that has no credential takes requests from anyone.
+        allow_anonymous: Whether a source without a credential accepts requests from anyone.
     """
 
     def __init__(self, sources: Mapping[str, Credentials], *, allow_anonymous: bool) -> None:
         self._names = frozenset(sources)
         self._allow_anonymous = allow_anonymous
-        self._key = secrets.token_bytes(32)  # nobody can compute digests, so their lookup time reveals nothing
+        self._key = secrets.token_bytes(32)  # nobody else can compute digests, so their lookup time reveals nothing
         self.replace_credentials(sources)
 
     def replace_credentials(self, sources: Mapping[str, Credentials]) -> None:
         """Use these credentials from now on.
 
-        A source that did not exist at the start stays unknown. One that is no longer among them is rejected, also where
-        anonymous requests are allowed.
+        A source that did not exist at the start stays unknown. Requests of a source that is missing now are rejected,
+        even if anonymous requests are allowed.
         """
-        self._sources = {name: one for name, one in sources.items() if name in self._names}
-        configured = self._sources.items()
-        self._by_token = _owners((self._digest(token), name) for name, one in configured for token in one.tokens)
-        self._by_certificate = _owners((each, name) for name, one in configured for each in one.certificates)
+        self._sources = {name: credentials for name, credentials in sources.items() if name in self._names}
+        self._by_token = _owners(
+            (self._digest(token), name) for name, credentials in self._sources.items() for token in credentials.tokens
+        )
+        self._by_certificate = _owners(
+            (text, name) for name, credentials in self._sources.items() for text in credentials.certificates
+        )
 
     def authenticate(
         self,
@@ -102,19 +105,20 @@ class Authentication:
     ) -> ClaimedSource:
         """Authenticate a request by its head, or reject it.
 
-        A token or certificate that is enough proves it at once, and a signature beside it is not looked at. A signature
-        alone has to be proven by `verify_signature` once the body is there.
+        A valid token or certificate is enough; a signature beside it is ignored. A signature alone must be verified by
+        `verify_signature` once the body has arrived.
 
         Args:
             source: The source that the path names.
-            token: The token of the request, or None.
+            token: The request's token, or None.
             certificate: The names in the client's certificate, if the listener has verified one.
-            address: Returns the sender's address; called only for a source that has networks.
-            signature: The signature of the request, or None.
+            address: Returns the sender's address; called only for a source with networks.
+            signature: The request's signature, or None.
 
         Raises:
-            Unauthenticated: No credential, a wrong one, no such source, or a signature of another time.
-            Forbidden: The credential is another source's, or the sender is in no network of the source.
+            Unauthenticated: The credential is missing or wrong, the source is unknown, or the signature's time is not
+                within the window.
+            Forbidden: The credential belongs to another source, or the sender is in none of the source's networks.
         """
         credentials = self._sources.get(source)
         if credentials is None:
@@ -133,13 +137,13 @@ class Authentication:
         """Reject a body that its source has not signed.
 
         Raises:
-            Unauthenticated: No signature is made with one of the source's secrets.
+            Unauthenticated: No signature was made with one of the source's secrets.
         """
         credentials = self._sources.get(source)  # a reload may have removed it while the body arrived
         signature.verify(body, () if credentials is None else credentials.secrets)
 
     def _is_proven(self, source: str, credentials: Credentials, token: str | None, certificate: frozenset[str]) -> bool:
-        """Whether token or certificate are the source's, or it needs none."""
+        """Whether the token or certificate belongs to the source, or the source needs none."""
         if token is not None and source in self._by_token.get(self._digest(token), _NO_NAMES):
             return True
         if certificate and not certificate.isdisjoint(credentials.certificates):
@@ -147,8 +151,8 @@ class Authentication:
         return self._allow_anonymous and not credentials.any_configured
 
     def _rejection(self, token: str | None, certificate: frozenset[str]) -> Unauthenticated | Forbidden:
-        is_another_s = token is not None and self._digest(token) in self._by_token
-        if is_another_s or not certificate.isdisjoint(self._by_certificate):
+        is_foreign = token is not None and self._digest(token) in self._by_token
+        if is_foreign or not certificate.isdisjoint(self._by_certificate):
             return Forbidden(
                 "the credential is good for another source, not for the one in the path", reason="other_source"
             )
@@ -159,15 +163,15 @@ class Authentication:
 
 
 class RejectionDelay:
-    """Holds back the answers to wrong credentials: each for a moment, and only so many at once."""
+    """Delays the answers to wrong credentials, up to `MAX_HELD_ANSWERS` at once."""
 
     def __init__(self, seconds: float = REJECTION_DELAY_SECONDS) -> None:
         self._seconds = seconds
         self._held = 0
 
     def hold(self, answer: Callable[[], None]) -> None:
-        """Call ``answer`` after the moment, or at once where too many wait already."""
-        if self._held >= MAX_HELD_ANSWERS:  # else whoever guesses could fill the memory with answers
+        """Call ``answer`` after the delay, or immediately if too many wait already."""
+        if self._held >= MAX_HELD_ANSWERS:  # otherwise somebody who guesses tokens could fill the memory with answers
             answer()
             return
         self._held += 1
@@ -180,12 +184,13 @@ class RejectionDelay:
 
 def _unknown_credential(token: str | None) -> Unauthenticated:
     if token is None:
-        return Unauthenticated(f"no credential: {_WAY_OUT}", reason="missing")
-    return Unauthenticated(f"the credential is not known: {_WAY_OUT}", reason="unknown")
+        return Unauthenticated(f"no credential: {_TOKEN_HINT}", reason="missing")
+    return Unauthenticated(f"the credential is not known: {_TOKEN_HINT}", reason="unknown")
 
 
 def _owners(pairs: Iterable[tuple[Key, str]]) -> dict[Key, frozenset[str]]:
-    found: defaultdict[Key, set[str]] = defaultdict(set)
+    """Credential → its sources: several may share one."""
+    owners: defaultdict[Key, set[str]] = defaultdict(set)
     for key, name in pairs:
-        found[key].add(name)
-    return {key: frozenset(names) for key, names in found.items()}
+        owners[key].add(name)
+    return {key: frozenset(names) for key, names in owners.items()}

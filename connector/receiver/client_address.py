@@ -1,4 +1,4 @@
-"""Where a request comes from: the address that connected, or what a trusted proxy says of it. Pure."""
+"""Finds the address that a request comes from: the peer's, or the one that a trusted proxy reports. Pure."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -15,10 +15,10 @@ ORIGIN: Final = "origin"
 
 
 class Origin(NamedTuple):
-    """What a connection says of its sender.
+    """What a connection says about its sender.
 
     Attributes:
-        peer: The address that connected; None where it is not known.
+        peer: The address that connected, or None if it is not known.
         certificate: The names in the client's certificate, which the listener has verified.
     """
 
@@ -35,33 +35,33 @@ NOWHERE: Final = Origin(None, frozenset())
 def client_address(peer: str | None, headers: Iterable[tuple[bytes, bytes]], trusted: Sequence[Network]) -> str | None:
     """The address of the sender, or None if it cannot be known.
 
-    ``X-Forwarded-For`` is read from the right, because each proxy appends the address that called it. Everything left
-    of the first address that is no trusted proxy is that sender's own claim, and is ignored.
+    ``X-Forwarded-For`` is read from the right, because each proxy appends the address that called it. Everything to the
+    left of the first address that is not a trusted proxy is the claim of that sender, and is ignored.
 
     Args:
-        peer: Who connected.
-        headers: Of the request, in their order.
+        peer: The address that connected.
+        headers: The request's headers in their order.
         trusted: The networks of the trusted proxies.
     """
     if not trusted or not is_within(peer, trusted):
-        return peer
+        return peer  # anybody can send the header; it counts only if a trusted proxy does
     claimed = b",".join(value for name, value in headers if name == FORWARDED_FOR).decode("latin-1")
-    for hop in reversed([_bare(each) for each in claimed.split(",") if each.strip()]):
+    for hop in reversed([_bare(hop) for hop in claimed.split(",") if hop.strip()]):
         if not is_within(hop, trusted):
             return hop
     return peer
 
 
 def is_within(address: str | None, networks: Iterable[Network]) -> bool:
-    """Whether an address is in one of the networks; a text that is no address is in none."""
+    """Whether an address is in one of the networks; a text that is not an address is in none."""
     parsed = _parsed(address)
     return parsed is not None and any(parsed in network for network in networks)
 
 
 def _bare(hop: str) -> str:
-    """The address of a hop as proxies write it: some add the port, and brackets around IPv6."""
-    found = _WITH_PORT.fullmatch(hop.strip().strip('"'))
-    return hop.strip() if found is None else found["v6"] or found["v4"]
+    """The bare address of a hop: some proxies add the port, and brackets around an IPv6 address."""
+    match = _WITH_PORT.fullmatch(hop.strip().strip('"'))
+    return hop.strip() if match is None else match["v6"] or match["v4"]
 
 
 def _parsed(address: str | None) -> Address | None:
@@ -69,5 +69,5 @@ def _parsed(address: str | None) -> Address | None:
         parsed = ip_address(address or "")
     except ValueError:
         return None
-    # a dual-stack listener sees IPv4 senders as ::ffff:a.b.c.d
+    # A dual-stack listener sees IPv4 senders as ::ffff:a.b.c.d.
     return (parsed.ipv4_mapped or parsed) if isinstance(parsed, IPv6Address) else parsed

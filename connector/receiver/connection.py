@@ -1,18 +1,17 @@
-"""One HTTP/1.1 connection of either listener: uvicorn's protocol over llhttp, with bounds and a fast path.
+"""One HTTP/1.1 connection of either listener: uvicorn's protocol over llhttp, with limits and a fast path.
 
-**Bounds.** uvicorn does not bound the size of a head or the time it takes, a body that nobody reads, answers that the
-sender leaves unread, or the number of connections. This class does, and answers with the contract's JSON where the
-sender can still tell which request an answer is for.
+**Limits.** uvicorn does not limit the size of a head or the time it takes, a body that nobody reads, answers that the
+sender does not read, or the number of connections. This class does, and answers with the contract's JSON if the sender
+can still tell which request an answer is for.
 
-**Fast path.** Most of what a server spends on a small POST is neither parsing nor work, but a task, a dozen ASGI
-messages, an event, timers. So a request whose head and body arrive in one read goes from the parser to the receiver
-with one call, and its answer goes to the transport with another. Everything else (bodies in pieces, chunked bodies,
-GET, HTTP/1.0, ``Expect``, a connection that is to close, a request behind one that is not answered yet) takes uvicorn's
-path through ASGI. Both paths end in `connector.receiver.application.Receiver.accept_body`; the contract's tests run on
-both.
+**Fast path.** A server spends most of its time for a small POST neither on parsing nor on work, but on a task, a dozen
+ASGI messages, an event and timers. So a request whose head and body arrive in one read goes from the parser to the
+receiver with one call, and its answer goes to the transport with another. All other requests (bodies in pieces, chunked
+bodies, GET, HTTP/1.0, ``Expect``, a connection that closes, a request behind an unanswered one) take uvicorn's path
+through ASGI. Both paths end in `connector.receiver.application.Receiver.accept_body`; the contract's tests run on both.
 
 A connection is in a head (from the first byte of a request to the empty line), in a body (from there to its last byte,
-whether somebody reads it or not), or between two requests.
+whether it is read or not), or between two requests.
 """
 
 import asyncio
@@ -35,43 +34,44 @@ from connector.receiver.head import Head
 from connector.receiver.tls import names_of
 
 MAX_HEAD_BYTES: Final = 64 * 1024
-"""Most bytes of a request's first line and headers, and of a chunked body's trailers."""
+"""Maximum bytes of a request's first line and headers, and of a chunked body's trailers."""
 
 MAX_HEADERS: Final = 100
-"""Most header fields of a request, and most trailers."""
+"""Maximum header fields of a request, and maximum trailers."""
 
 MAX_OPERATIONS_CONNECTIONS: Final = 1024
-"""Most connections of the operations listener: of probes, Prometheus and a few people."""
+"""Maximum connections of the operations listener, for probes, Prometheus and a few people."""
 
 MAX_PIPELINED: Final = 16
-"""Most requests of one connection that wait for the answer to the one before."""
+"""Maximum requests of a connection that wait for the answer to the previous one."""
 
 MAX_UNREAD_BYTES: Final = 4 * 1024 * 1024
-"""Most bytes of a body that nobody reads: taken and thrown away, so that its sender gets to read the answer."""
+"""Maximum bytes of a body that nobody reads: they are discarded, so that the sender comes to read the answer."""
 
 HEAD_SECONDS: Final = 10.0
-"""How long a head may take, from the start of the connection or from its own first byte."""
+"""How long a head may take, from the start of the connection or from the head's first byte."""
 
 UNREAD_SECONDS: Final = 5.0
-"""How long a sender may go on with a body after its answer."""
+"""How long a sender may continue a body after its answer."""
 
 ANSWER_SECONDS: Final = 10.0
 """How long a sender may leave answers unread, once the buffers on the way to it are full."""
 
 PAGE_SECONDS: Final = 120.0
-"""The same for the operations listener, whose pages are large and whose readers may be on slow lines."""
+"""The same for the operations listener, which sends large pages, perhaps over slow lines."""
 
 PAUSE_SECONDS: Final = 0.5
-"""How long nothing is read from a connection whose request was refused for want of capacity."""
+"""How long a connection is not read after one of its requests was refused for lack of capacity."""
 
 SWEEP_SECONDS: Final = 1.0
-"""How often the owner of the listener calls `sweep`."""
+"""Seconds between two calls of `sweep` by the owner of the listener."""
 
 _WITH_BODY: Final = (b"POST", b"PUT")
-_NOT_PLAIN: Final = frozenset({b"expect", b"transfer-encoding", b"upgrade"})
+_SLOW_PATH_HEADERS: Final = frozenset({b"expect", b"transfer-encoding", b"upgrade"})
 _END_OF_HEAD: Final = b"\n\r\n"
-_PART_OF_UPGRADE: Final = b"pgrade"
-_IN_CAPITALS: Final = _PART_OF_UPGRADE.upper()
+# Two plain searches come before the regular expression, because hardly any head has the header.
+_UPGRADE_WITHOUT_INITIAL: Final = b"pgrade"
+_UPGRADE_IN_CAPITALS: Final = b"PGRADE"
 _UPGRADE: Final = re.compile(rb"(?<=\n)upgrade(?=:)", re.IGNORECASE)
 HEAD_TOO_LARGE: Final = HeadTooLarge(f"the head is over {MAX_HEAD_BYTES} bytes or {MAX_HEADERS} header fields")
 _MALFORMED: Final = Malformed("this is no HTTP/1.1 that can be read in one way only")
@@ -82,14 +82,14 @@ _LATE: Final = TooSlow(f"the request's head did not arrive within {HEAD_SECONDS:
 
 @dataclass(frozen=True, slots=True)
 class ConnectionBounds:
-    """The bounds of a listener's connections, and where their requests go.
+    """The limits of a listener's connections, and the receiver of their requests.
 
     Attributes:
-        max_connections: Most of them.
+        max_connections: Maximum number of connections.
         on_turned_away: Called for each connection that is rejected or refused, with a reason that the metrics know.
-        crowded: What a connection beyond ``max_connections`` is answered.
+        crowded: The answer to a connection beyond ``max_connections``.
         answer_seconds: How long answers may stay unread.
-        receiver: Takes requests that arrived whole; None where every request goes by ASGI.
+        receiver: Takes requests that arrive whole; None if every request goes through ASGI.
     """
 
     max_connections: int
@@ -102,35 +102,35 @@ class ConnectionBounds:
     def public(
         cls, receiver: Receiver, max_connections: int, on_turned_away: Callable[[str], None]
     ) -> "ConnectionBounds":
-        """Of the receiver's listener."""
+        """The bounds of the receiver's listener."""
         crowded = "too many connections (WEDA_RECEIVER__MAX_CONNECTIONS): send it again"
         return cls(max_connections, on_turned_away, Unavailable(crowded, retry_after=1), ANSWER_SECONDS, receiver)
 
     @classmethod
     def operations(cls) -> "ConnectionBounds":
-        """Of the operations listener, which counts nobody that it turns away."""
+        """The bounds of the operations listener, which does not count connections that it turns away."""
         crowded = Unavailable("too many connections to the operations listener: ask again", retry_after=1)
         return cls(MAX_OPERATIONS_CONNECTIONS, lambda _reason: None, crowded, PAGE_SECONDS, None)
 
     @property
     def protocol(self) -> Callable[..., "Connection"]:
-        """What uvicorn makes its connections with."""
+        """The factory with which uvicorn makes its connections."""
         return partial(Connection, self)
 
 
 class Exchange:
-    """A request on the fast path; uvicorn finds it where it expects a `RequestResponseCycle`, and uses it the same way.
+    """A request on the fast path; uvicorn uses it in place of a `RequestResponseCycle`.
 
     Attributes:
-        response_complete: The answer is written.
-        disconnected: The sender has hung up.
-        keep_alive: The connection stays open; uvicorn clears it when it shuts down.
+        response_complete: Whether the answer was written.
+        disconnected: Whether the sender has hung up.
+        keep_alive: Whether the connection stays open; uvicorn clears it when it shuts down.
     """
 
     __slots__ = ("disconnected", "keep_alive", "response_complete")
     more_body: ClassVar = False
     message_event: ClassVar = asyncio.Event()
-    """Nobody waits for it: the body is whole."""
+    """Set by uvicorn, but nobody waits for it, because the body is whole."""
 
     def __init__(self) -> None:
         self.response_complete = False
@@ -145,30 +145,31 @@ class _ParsingStopped(Exception):
 class Connection(HttpToolsProtocol):
     """One connection; made by uvicorn.
 
-    uvicorn's attributes count: ``cycle`` is the last request, ``pipeline`` holds those that wait for the one before.
+    Of uvicorn's attributes, ``cycle`` is the last request, and ``pipeline`` holds requests that wait for the previous
+    one.
 
     Args:
-        bounds: Those of its listener.
-        arguments: uvicorn's, for every protocol.
-        named: uvicorn's, by name.
+        bounds: The bounds of the listener.
+        arguments: uvicorn's positional arguments.
+        named: uvicorn's keyword arguments.
     """
 
     def __init__(self, bounds: ConnectionBounds, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
         self._bounds = bounds
-        # Where the parser is. Deadlines are looked at by `sweep`, so that a request sets no timer.
+        # Where the parser is. `sweep` checks the deadlines, so that a request needs no timer.
         self._in_body = False
         self._late_at: float | None = None
         self._unread_since: float | None = None
-        # What one read brought, and what reads brought that was neither a whole head nor a body.
+        # The bytes of the current read, and the bytes so far that were neither a whole head nor part of a body.
         self._read_bytes = 0
         self._has_progressed = False
         self._incomplete_bytes = 0
         self._held = b""
-        # The end: why a callback stopped the parser, and whether nothing more is read.
+        # The end: why a callback stopped the parser, and whether everything that still comes is ignored.
         self._error: ConnectorError | None = None
         self._is_ending = False
-        # The fast path: the pieces of a body, of which this read may bring the last; None for requests that go by ASGI.
+        # The fast path: the pieces of a body that this read may complete; None for requests that go through ASGI.
         self._pieces: list[bytes] | None = None
         self._running: Exchange | RequestResponseCycle | None = None
         self._idle_since: float | None = None
@@ -176,7 +177,7 @@ class Connection(HttpToolsProtocol):
     # --- the transport's callbacks ---
 
     def connection_made(self, transport: Any) -> None:
-        """Take a connection, or refuse it where there are too many."""
+        """Accept a connection, or refuse it if there are too many."""
         super().connection_made(transport)
         self._late_at = time.monotonic() + HEAD_SECONDS
         names = names_of(transport.get_extra_info("ssl_object"))
@@ -185,7 +186,7 @@ class Connection(HttpToolsProtocol):
             self._answer_and_close(self._bounds.crowded, "connections")
 
     def data_received(self, data: bytes) -> None:
-        """Parse what has come; a request that is not whole by its end goes by ASGI."""
+        """Parse the data of one read; a request that it does not complete goes through ASGI."""
         if self._is_ending:
             return
         if not self._in_body:
@@ -198,7 +199,7 @@ class Connection(HttpToolsProtocol):
             self._bound_incomplete()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The connection is gone: uvicorn marks its last request, but an earlier one may be the one that runs."""
+        """Mark the running request as disconnected: uvicorn marks only the last one, which may wait behind it."""
         super().connection_lost(exc)
         if self._running is not None:
             self._running.disconnected = True
@@ -209,7 +210,7 @@ class Connection(HttpToolsProtocol):
     # --- the parser's callbacks ---
 
     def on_message_begin(self) -> None:
-        """A head begins. uvicorn's own method makes an ASGI scope, which the fast path does not need."""
+        """Begin a head, without the ASGI scope that uvicorn's own method makes: the fast path does not need it."""
         self.url = b""
         self.headers = []
         self.expect_100_continue = False
@@ -218,10 +219,11 @@ class Connection(HttpToolsProtocol):
         self._late_at = time.monotonic() + HEAD_SECONDS
 
     def on_headers_complete(self) -> None:
-        """A head is whole: start its request, unless it is over a bound or can be read in two ways."""
+        """Start the request of a complete head, unless it exceeds a limit or is ambiguous."""
         self._in_body, self._has_progressed = True, True
         self._late_at = None
         names = dict(self.headers)
+        # A head is at most as large as the reads that brought it: add up its own size only if they exceed the limit.
         if self._incomplete_bytes + self._read_bytes > MAX_HEAD_BYTES or len(self.headers) > MAX_HEADERS:
             self._check_size()
         self._check_reading(names)
@@ -232,10 +234,10 @@ class Connection(HttpToolsProtocol):
         self._start_by_asgi()
         if len(self.pipeline) > MAX_PIPELINED:
             self._stop_parsing(_TOO_MANY_AT_ONCE)
-        self.headers = []  # of trailers: they say nothing, and must not pass for fields of the head
+        self.headers = []  # llhttp adds trailers to them, which must not pass for fields of the head
 
     def on_body(self, body: bytes) -> None:
-        """A piece of the body."""
+        """Take a piece of the body."""
         if self._pieces is not None:
             self._pieces.append(body)
             return
@@ -243,7 +245,7 @@ class Connection(HttpToolsProtocol):
         super().on_body(body)
 
     def on_message_complete(self) -> None:
-        """A body is whole, whether somebody reads it or not."""
+        """Finish a body, whether it was read or not."""
         self._in_body, self._has_progressed = False, True
         if self._pieces is not None:
             self._late_at = None
@@ -252,11 +254,11 @@ class Connection(HttpToolsProtocol):
         if len(self.headers) > MAX_HEADERS:
             self._stop_parsing(HEAD_TOO_LARGE)
         super().on_message_complete()
-        self.cycle.more_body = False  # uvicorn leaves it True where the answer came before the body's end
+        self.cycle.more_body = False  # uvicorn leaves it True if the answer came before the body's end
         self._late_at = None
 
-    def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - uvicorn's words are not the contract's
-        """The parser stopped: answer what is no HTTP, or over a bound."""
+    def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - uvicorn's text is not the contract's
+        """Answer a request that stopped the parser: it is not HTTP, or exceeds a limit."""
         error, self._error = self._error, None
         self._answer_and_close(
             error or _MALFORMED, "head" if isinstance(error, HeadTooLarge | TooLarge) else "malformed"
@@ -265,12 +267,12 @@ class Connection(HttpToolsProtocol):
     # --- requests ---
 
     def _may_be_whole(self, names: Collection[bytes]) -> bool:
-        """Whether a request whose head is whole may take the fast path, if its body is in the same read."""
+        """Whether a request with a complete head may take the fast path, if its body is in the same read."""
         cycle, url, parser = self.cycle, self.url, self.parser
         return (
             self._bounds.receiver is not None
             and (cycle is None or cycle.response_complete)
-            and _NOT_PLAIN.isdisjoint(names)
+            and _SLOW_PATH_HEADERS.isdisjoint(names)
             and not self.flow.write_paused
             and parser.get_method() in _WITH_BODY
             and parser.get_http_version() == "1.1"
@@ -280,20 +282,22 @@ class Connection(HttpToolsProtocol):
         )
 
     def _accept_whole(self, pieces: list[bytes]) -> None:
-        """A request is whole: to the receiver."""
+        """Pass a whole request to the receiver."""
         self._pieces = None
         receiver = self._bounds.receiver
-        assert receiver is not None, "else there would be no pieces"  # noqa: S101 - for the type checker
+        assert receiver is not None, "otherwise there are no pieces"  # noqa: S101 - for the type checker
+        # Before the cycle: an error in it is answered as one of the parser's, which a running request would prevent.
+        head = Head(self.parser.get_method().decode("ascii"), self.url.decode("ascii"), self.headers)
         self._running = exchange = Exchange()
         self.cycle = exchange  # type: ignore[assignment]  # see `Exchange`
-        head = Head(self.parser.get_method().decode("ascii"), self.url.decode("ascii"), self.headers)
         call = Call(head, partial(self._answer, exchange), self.app_state.get(ORIGIN, NOWHERE))
         if receiver.accept_head(call):
             receiver.accept_body(call, pieces[0] if len(pieces) == 1 else b"".join(pieces))
 
     def _start_by_asgi(self) -> None:
-        """Start a request as uvicorn does, with the head that was read and what there is of the body."""
+        """Start a request as uvicorn does, with its head and the pieces of its body that were read."""
         pieces, self._pieces = self._pieces or [], None
+        # uvicorn's method clears what the parser has read of this head since `on_message_begin`.
         url, headers, expects = self.url, self.headers, self.expect_100_continue
         super().on_message_begin()
         self.url, self.expect_100_continue = url, expects
@@ -309,7 +313,7 @@ class Connection(HttpToolsProtocol):
     # --- answers ---
 
     def _answer(self, exchange: Exchange, answer: Answer, request_id: str) -> None:
-        """Write the answer to a request on the fast path, if its sender is still there."""
+        """Write the answer to a request on the fast path, if its sender is still connected."""
         exchange.response_complete = True
         exchange.keep_alive = exchange.keep_alive and not answer.is_last
         if exchange.disconnected:
@@ -322,7 +326,7 @@ class Connection(HttpToolsProtocol):
             self._pause_reading()
 
     def on_response_complete(self) -> None:
-        """An answer is out: take the next request, or wait for one."""
+        """After an answer, start the next request or wait for one."""
         self.server_state.total_requests += 1
         if not self.transport.is_closing():
             self._resume_reading()
@@ -334,7 +338,7 @@ class Connection(HttpToolsProtocol):
             self._late_at = time.monotonic() + UNREAD_SECONDS
 
     def _pause_reading(self) -> None:
-        """At capacity, pause reading after a 429: more refusals would slow down accepted requests."""
+        """At capacity, pause reading after a 429: further refusals would slow down accepted requests (ADR 0025)."""
         receiver = self._bounds.receiver
         if receiver is not None and receiver.is_full and not self.transport.is_closing():
             self.flow.pause_reading()
@@ -344,12 +348,12 @@ class Connection(HttpToolsProtocol):
         if not self.transport.is_closing():
             self.flow.resume_reading()
 
-    # --- idle connections: one timer each, where uvicorn has one for each request ---
+    # --- idle connections: one timer per connection, where uvicorn sets one for each request ---
 
     def _be_idle(self) -> None:
         self._idle_since = self.loop.time()
         if self.timeout_keep_alive_task is None:
-            self.timeout_keep_alive_task = self._look_again(self.timeout_keep_alive)
+            self.timeout_keep_alive_task = self._check_idle_in(self.timeout_keep_alive)
 
     def _unset_keepalive_if_required(self) -> None:
         self._idle_since = None
@@ -363,18 +367,18 @@ class Connection(HttpToolsProtocol):
         if idle >= self.timeout_keep_alive:
             self.transport.close()
         else:
-            self.timeout_keep_alive_task = self._look_again(self.timeout_keep_alive - idle)
+            self.timeout_keep_alive_task = self._check_idle_in(self.timeout_keep_alive - idle)
 
-    def _look_again(self, seconds: float) -> TimerHandle:
+    def _check_idle_in(self, seconds: float) -> TimerHandle:
         return self.loop.call_later(seconds, self.timeout_keep_alive_handler)
 
     # --- bounds ---
 
     def end_if_late(self, now: float) -> None:
-        """Hang up on a head or an unread body that takes too long, and on senders that do not read their answers.
+        """Hang up if a head or an unread body takes too long, or if the sender does not read its answers.
 
         Args:
-            now: Of the monotonic clock.
+            now: The time of the monotonic clock.
         """
         if self._late_at is not None and now > self._late_at:
             self._answer_and_close(_LATE, "slow")
@@ -384,13 +388,13 @@ class Connection(HttpToolsProtocol):
             self._unread_since = now
         elif now - self._unread_since > self._bounds.answer_seconds:
             self._bounds.on_turned_away("slow")
-            self.transport.abort()  # to close it would be to wait for the reader
+            self.transport.abort()  # `close` would wait until the buffer was read
 
     def _bound_incomplete(self) -> None:
-        """A read brought no whole head and nothing of a body that is read: bound what may come like that."""
+        """Limit the bytes and the time of reads that bring neither a complete head nor a part of a wanted body."""
         is_answered = self.cycle is not None and self.cycle.response_complete
         if is_answered and not self._in_body and self._late_at is None:
-            self._late_at = time.monotonic() + HEAD_SECONDS  # whatever comes between two requests has a head's time
+            self._late_at = time.monotonic() + HEAD_SECONDS  # bytes between two requests have the time of a head
         self._incomplete_bytes += self._read_bytes
         if self._incomplete_bytes > (MAX_UNREAD_BYTES if is_answered and self._in_body else MAX_HEAD_BYTES):
             self._answer_and_close(self._too_large(), "head")
@@ -401,7 +405,7 @@ class Connection(HttpToolsProtocol):
             self._stop_parsing(self._too_large())
 
     def _check_reading(self, names: Collection[bytes]) -> None:
-        """Reject what the parser lets through, and another reader may refuse or take for something else."""
+        """Reject heads that the parser accepts, but that a proxy may reject or read differently (request smuggling)."""
         version = self.parser.get_http_version()
         is_proper = b"host" in names if version == "1.1" else version == "1.0"
         if b"transfer-encoding" in names:
@@ -413,11 +417,11 @@ class Connection(HttpToolsProtocol):
             self._stop_parsing(_LATE_UPGRADE)
 
     def _without_upgrade(self, data: bytes) -> bytes:
-        """A read that may hold a head, without an ``Upgrade`` header.
+        """Return the data of a read without ``Upgrade`` headers in the head.
 
-        llhttp would leave the body of such a request unread. A server may ignore an upgrade, so the header is renamed
-        and llhttp does not see one. What may be the start of it, or of the head's end, is held back until the rest
-        arrives.
+        llhttp would not read the body of a request with this header. A server may ignore an upgrade, so the header is
+        renamed to hide it from llhttp. Bytes that may be the start of the header or of the head's end are held back
+        until the rest arrives.
         """
         if self._held or _END_OF_HEAD not in data:
             data, self._held = self._held + data, b""
@@ -426,7 +430,7 @@ class Connection(HttpToolsProtocol):
                 if _END_OF_HEAD.startswith(line) or b"\nupgrade".startswith(line):
                     data, self._held = data[: -len(line)], data[-len(line) :]
         head, end, rest = data.partition(_END_OF_HEAD)
-        if _PART_OF_UPGRADE in head or _IN_CAPITALS in head:
+        if _UPGRADE_WITHOUT_INITIAL in head or _UPGRADE_IN_CAPITALS in head:
             return _UPGRADE.sub(b"x-upgrade", head) + end + rest
         return data
 
@@ -434,19 +438,19 @@ class Connection(HttpToolsProtocol):
         return answers.url_too_long() if len(self.url) > MAX_URL_BYTES else HEAD_TOO_LARGE
 
     def _stop_parsing(self, error: ConnectorError) -> NoReturn:
-        """Stop the parser for good, from one of its callbacks."""
+        """Stop the parser permanently, from one of its callbacks."""
         self._error = error
-        raise _ParsingStopped  # not the error: a shared one would gather the frames of every connection that it ended
+        raise _ParsingStopped  # not `error`: a shared one would collect the frames of every connection that it ends
 
     def _answer_and_close(self, error: ConnectorError, reason: str) -> None:
-        """Answer and hang up, unless the answer would be taken for that of another request."""
+        """Answer and hang up; without an answer if the sender would take it for that of another request."""
         if self._is_ending:
             return
         self._bounds.on_turned_away(reason)
         self._is_ending, self._late_at = True, None
         cycle = self.cycle
         if cycle is not None and not cycle.response_complete and not cycle.more_body and not self.pipeline:
-            cycle.keep_alive = False  # it is whole, and gets its own answer
+            cycle.keep_alive = False  # the last request is whole, and its own answer closes the connection
             return
         response = answers.to_source(error).to_bytes(keep_alive=False)
         if cycle is None or (cycle.response_complete and not cycle.more_body):
@@ -459,7 +463,7 @@ class Connection(HttpToolsProtocol):
 
 
 def sweep(connections: Iterable[Any]) -> None:
-    """Hang up on every connection of a listener that takes too long."""
+    """Hang up on those connections of a listener that take too long."""
     now = time.monotonic()
     for connection in tuple(connections):
         connection.end_if_late(now)

@@ -1,4 +1,4 @@
-"""A request's head: its first line and header fields, and what follows from them. Pure."""
+"""Interprets a request's head: its first line and header fields. Pure."""
 
 import re
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from connector.receiver.signatures import Signature
 from connector.settings import DEFAULT_SOURCE
 
 MAX_CONTENT_TYPE_CHARS: Final = 256
-"""Most characters of a Content-Type: reading its parameters takes the square of them."""
+"""Maximum characters of a Content-Type: the time to parse its parameters grows with the square of them."""
 
 _REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._:/+=@-]{1,128}")
 _TRACE: Final = re.compile(rb"[0-9a-f-]{1,128}")
@@ -23,23 +23,23 @@ _SINGLE: Final = frozenset(
     {b"authorization", _TOKEN, b"content-type", b"content-encoding", b"host"}
     | {name.encode() for name in SIGNATURE_HEADERS}
 )
-"""Headers that must not come twice: a proxy in front could choose another of the two than the connector."""
+"""Headers that must not come twice: a proxy in front of the connector could use the other one of the two."""
 
 
 class Head:
     """A request's first line and header fields.
 
     Args:
-        method: In capitals.
-        path: Decoded, without the query.
-        headers: Names in lower case, in the order they were sent.
+        method: The method in capitals.
+        path: The decoded path, without the query.
+        headers: The headers in the order in which they were sent, with names in lower case.
 
     Attributes:
-        token: The credential that the request presents, or None.
-        signature: What the request says of its signature, or None.
-        request_id: The ``x-request-id`` of the proxy or sender, if log and Kafka header can hold it.
-        traceparent: If it can be one: every record carries it unchanged.
-        content_type: As sent, or the empty string.
+        token: The request's token, or None.
+        signature: The request's signature headers, or None.
+        request_id: The ``x-request-id`` of the proxy or sender, if it is fit for the log and a Kafka header, or None.
+        traceparent: The ``traceparent``, which every record carries unchanged, if it has the form of one, or None.
+        content_type: The Content-Type as sent, or the empty string.
     """
 
     __slots__ = (
@@ -63,10 +63,10 @@ class Head:
         return "" if value is None else value.decode("latin-1").strip()
 
     def source(self) -> str:
-        """The source that the path names, whether there is one of this name or not.
+        """The source that the path names, whether it exists or not.
 
         Raises:
-            WrongPath: It is no path of the contract.
+            WrongPath: The path is not in the contract.
         """
         path = self.path
         if path == endpoints.DELIVER_PATH:
@@ -77,32 +77,32 @@ class Head:
         return source
 
     def validate(self) -> None:
-        """Reject a method that the contract does not have, and a head that can be read in two ways.
+        """Reject a method that is not in the contract, and an ambiguous head.
 
         Raises:
-            WrongMethod: It is none of the contract's.
+            WrongMethod: The method is not in the contract.
             Malformed: A header that must be single came twice.
         """
         if self.method not in endpoints.METHODS:
             raise WrongMethod(f"the method is {self.method[:16]}: use POST, PUT or GET")
-        if len(self.headers) == len(self._fields):
+        if len(self.headers) == len(self._fields):  # no header came twice, as nearly always
             return
         names = [name for name, _ in self.headers]
         if any(names.count(name) > 1 for name in _SINGLE):
             raise Malformed("a header that must be single came twice: send each once")
 
     def body_kind(self) -> BodyKind:
-        """How the body is written.
+        """The format of the body.
 
         Raises:
-            WrongMediaType: No body shape has this media type, charset or content encoding.
+            WrongMediaType: There is no format with this media type, charset or content encoding.
         """
         if self.method == "GET":
             return BodyKind.QUERY
         if b"content-encoding" in self._fields and self.header(b"content-encoding").lower() not in {"", "identity"}:
             raise WrongMediaType("the body has a Content-Encoding: send it plain")
         text = self.content_type
-        if text in BODY_KINDS:
+        if text in BODY_KINDS:  # most requests have no parameters to parse
             return BODY_KINDS[text]
         if len(text) > MAX_CONTENT_TYPE_CHARS:
             raise WrongMediaType(f"the Content-Type has more than {MAX_CONTENT_TYPE_CHARS} characters")
@@ -114,9 +114,9 @@ class Head:
         return kind
 
     def _fitting(self, name: bytes, form: re.Pattern[bytes]) -> str | None:
-        """A header's text, if the whole of it has this form."""
-        given = self._fields.get(name)
-        return None if given is None or form.fullmatch(given) is None else given.decode("ascii")
+        """A header's text if it matches this form, or None."""
+        value = self._fields.get(name)
+        return None if value is None or form.fullmatch(value) is None else value.decode("ascii")
 
     def _signature(self) -> Signature:
         return Signature(*(self.header(name.encode()) for name in SIGNATURE_HEADERS))
@@ -129,7 +129,7 @@ class Head:
 
 
 def _charset(content_type: str) -> str:
-    """In lower case; empty where none is declared."""
+    """The declared charset in lower case, or the empty string."""
     header = Header()
     header["content-type"] = content_type
     return str(header.get_param("charset") or "").lower()

@@ -1,4 +1,4 @@
-"""Limits on what senders take: requests a second of each source, and memory for bodies that are still arriving."""
+"""Limits the requests per second of each source, and the memory of bodies that are still arriving."""
 
 import contextlib
 import math
@@ -10,14 +10,15 @@ from aiolimiter import AsyncLimiter
 from connector.errors import Overloaded
 
 MAX_READING_BYTES: Final = 64 * 1024 * 1024
-"""Most bytes of unfinished bodies in memory at once, over all connections."""
+"""Maximum bytes of unfinished bodies in memory, over all connections."""
 
 
 class RateLimiter:
-    """Limits how many requests a second each source sends.
+    """Limits the requests per second of each source.
 
     Args:
-        rates: Requests a second, by source; fractions too. One second's worth, and at least one, may arrive at once.
+        rates: Source → requests per second, which may be a fraction. The requests of one second, and at least one, may
+            arrive at once.
     """
 
     def __init__(self, rates: Mapping[str, float]) -> None:
@@ -25,16 +26,17 @@ class RateLimiter:
         self.replace_rates(rates)
 
     def replace_rates(self, rates: Mapping[str, float]) -> None:
-        """Apply these rates from now on; a rate that has not changed keeps its count."""
-        found = {name: (max(rate, 1.0), max(rate, 1.0) / rate) for name, rate in rates.items()}
+        """Apply these rates from now on; an unchanged rate keeps its count."""
+        # aiolimiter never lets a request pass at a maximum rate below 1, so a lower rate becomes 1 in a longer period.
+        limits = {name: (max(rate, 1.0), max(rate, 1.0) / rate) for name, rate in rates.items()}
         # A new limiter would let a source start over with each change of any setting.
-        self._limiters = {name: self._limiter(name, *shape) for name, shape in found.items()}
+        self._limiters = {name: self._limiter(name, *limit) for name, limit in limits.items()}
 
     def acquire(self, source: str) -> None:
         """Count a request of a source.
 
         Raises:
-            Overloaded: It is over the source's rate; one more fits after ``retry_after``.
+            Overloaded: The request exceeds the source's rate; another one fits after ``retry_after``.
         """
         limiter = self._limiters.get(source)
         if limiter is None:
@@ -45,7 +47,7 @@ class RateLimiter:
                 retry_after=math.ceil(limiter.time_period / limiter.max_rate),
             )
         with contextlib.suppress(StopIteration):
-            limiter.acquire().send(None)  # it has capacity, so it ends without awaiting anything
+            limiter.acquire().send(None)  # there is capacity, so the coroutine ends without awaiting anything
 
     def _limiter(self, name: str, max_rate: float, seconds: float) -> AsyncLimiter:
         before = self._limiters.get(name)
@@ -55,22 +57,22 @@ class RateLimiter:
 
 
 class BodyMemory:
-    """The memory of bodies that arrive in pieces, over all connections; one that arrives at once needs none."""
+    """Limits the memory of bodies that arrive in pieces, over all connections; a body that arrives whole needs none."""
 
     def __init__(self, max_bytes: int = MAX_READING_BYTES) -> None:
         self._max_bytes = max_bytes
         self._taken = 0
 
     def acquire(self, count: int) -> None:
-        """Reserve so many bytes.
+        """Reserve this many bytes.
 
         Raises:
-            Overloaded: All of it is taken.
+            Overloaded: They would exceed the limit.
         """
         if self._taken + count > self._max_bytes:
             raise Overloaded("too many large bodies are on their way: send it again")
         self._taken += count
 
     def release(self, count: int) -> None:
-        """Release so many bytes."""
+        """Release this many bytes."""
         self._taken -= count

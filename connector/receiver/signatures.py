@@ -1,7 +1,7 @@
-"""Standard Webhooks signatures: whether a request's body was signed with a source's secret, and recently.
+"""Verifies Standard Webhooks signatures: a request's body was signed recently with one of its source's secrets.
 
 The signed content is ``<webhook-id>.<webhook-timestamp>.<body>``; the signature ``v1`` is its HMAC-SHA256 in Base64.
-Source: the Standard Webhooks specification. Pure: the caller says what time it is.
+Source: the Standard Webhooks specification. Pure: the caller passes the time.
 """
 
 import base64
@@ -15,7 +15,7 @@ from connector.settings.webhooks import WINDOW_SECONDS
 
 HEADERS: Final = ("webhook-id", "webhook-timestamp", "webhook-signature")
 MAX_SIGNATURES: Final = 16
-"""Most signatures of one request that are checked: one for each of the sender's secrets."""
+"""Maximum signatures of a request that are checked; a sender adds one for each of its secrets."""
 
 _MAX_ID_CHARS: Final = 256
 _MAX_TIMESTAMP_CHARS: Final = 12
@@ -24,12 +24,12 @@ _VERSION: Final = "v1"
 
 @dataclass(frozen=True, slots=True)
 class Signature:
-    """What a signed request says in its headers.
+    """The headers of a signed request.
 
     Attributes:
-        webhook_id: ``webhook-id``: the same for each attempt to send one message.
-        timestamp: ``webhook-timestamp``: epoch seconds, as text.
-        signatures: ``webhook-signature``: one or more of ``v1,<Base64>``, between spaces.
+        webhook_id: ``webhook-id``, the same for each attempt to send a message.
+        timestamp: ``webhook-timestamp``, epoch seconds as text.
+        signatures: ``webhook-signature``, one or more of ``v1,<Base64>`` separated by spaces.
     """
 
     webhook_id: str
@@ -57,16 +57,16 @@ class Signature:
             )
 
     def verify(self, body: bytes, secrets: Iterable[bytes]) -> None:
-        """Reject a body that was signed with none of the secrets.
+        """Reject a body that was not signed with one of the secrets.
 
         Raises:
-            Unauthenticated: No signature is one of a secret over this id, time and body.
+            Unauthenticated: No signature was made with one of the secrets over this id, time and body.
         """
         content = f"{self.webhook_id}.{self.timestamp}.".encode("latin-1", errors="replace") + body
-        given = _decoded(self.signatures)
+        signatures = _decoded(self.signatures)
         expected = [hmac.digest(secret, content, "sha256") for secret in secrets]
-        # every pair is compared, so that the time does not show which one was close
-        if not any([hmac.compare_digest(one, other) for one in given for other in expected]):  # noqa: C419
+        # Every pair is compared, so that the time does not show which secret matched.
+        if not any([hmac.compare_digest(actual, wanted) for actual in signatures for wanted in expected]):  # noqa: C419
             raise Unauthenticated(
                 "no signature in webhook-signature is one of the source's secrets over this id, time and body",
                 reason="signature",
@@ -74,13 +74,13 @@ class Signature:
 
 
 def _decoded(signatures: str) -> list[bytes]:
-    """The signatures of version ``v1``, without what is not Base64."""
-    found = []
-    for one in signatures.split(" ", MAX_SIGNATURES)[:MAX_SIGNATURES]:
-        version, _, text = one.partition(",")
-        if version == _VERSION:
+    """The signatures of version ``v1`` that are valid Base64."""
+    decoded = []
+    for signature in signatures.split(" ", MAX_SIGNATURES)[:MAX_SIGNATURES]:
+        version, _, text = signature.partition(",")
+        if version == _VERSION:  # others may be beside it, such as v1a with a public key
             try:
-                found.append(base64.b64decode(text, validate=True))
+                decoded.append(base64.b64decode(text, validate=True))
             except ValueError:
                 continue
-    return found
+    return decoded

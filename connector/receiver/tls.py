@@ -1,4 +1,4 @@
-"""TLS of the listeners: certificates that are reloaded when their files change, and the names in client certificates.
+"""TLS of the listeners: reloads certificates when their files change, and reads the names in client certificates.
 
 A connection uses the context that is current when its handshake begins; open connections keep theirs.
 """
@@ -22,9 +22,9 @@ class TlsFiles:
     """PEM files of one listener.
 
     Attributes:
-        certificate: The listener's certificate, and the intermediate ones.
+        certificate: The listener's certificate and the intermediate ones.
         key: The key, if it is not in the same file.
-        client_authority: The CAs of client certificates; None: clients are not asked for one.
+        client_authority: The CAs of client certificates; None means that clients are not asked for one.
         setting: The prefix of the settings that errors name, such as ``WEDA_RECEIVER``.
     """
 
@@ -37,7 +37,7 @@ class TlsFiles:
     def of(
         cls, certificate: Path | None, key: Path | None, client_authority: Path | None, *, setting: str
     ) -> "TlsFiles | None":
-        """The files of a listener; None for one that speaks plain HTTP."""
+        """The files of a listener; None for a listener with plain HTTP."""
         return None if certificate is None else cls(certificate, key, client_authority, setting)
 
     @property
@@ -50,13 +50,13 @@ class ServerTls:
     """The TLS of a listener.
 
     Args:
-        files: Where certificate and key are.
+        files: The files with certificate and key.
 
     Attributes:
-        context: The listener's; it passes each handshake on to the current context.
+        context: The listener's context, which hands each handshake over to the current one.
 
     Raises:
-        ConfigurationError: A file cannot be read, or certificate and key do not belong together.
+        ConfigurationError: A file cannot be read, or certificate and key do not match.
     """
 
     def __init__(self, files: TlsFiles) -> None:
@@ -64,21 +64,21 @@ class ServerTls:
         self._current = _context(files)
         self._trusted, self._trusted_since = _trusted(files), 0.0
         self.context = _context(files)
-        # A server keeps the context that it was started with; only this callback can put another one in its place.
+        # A server keeps the context that it was started with; only this callback can replace it for a connection.
         self.context.sni_callback = self._hand_over
 
     def reload(self) -> None:
-        """Read the files again; if one cannot be read, the context stays.
+        """Read the files again; if that fails, the current context stays.
 
         Raises:
-            ConfigurationError: As at the start.
+            ConfigurationError: A file cannot be read, or certificate and key do not match.
         """
         self._current = _context(self._files)
         if (trusted := _trusted(self._files)) != self._trusted:
             self._trusted, self._trusted_since = trusted, time.time()
 
     def _hand_over(self, connection: Any, _name: str | None, _context: ssl.SSLContext) -> int | None:
-        """Use the current context; refuse a session from before the CAs changed: resuming it verifies nothing."""
+        """Use the current context; reject a session from before the CAs changed: resuming it verifies nothing."""
         connection.context = self._current
         if connection.session_reused and connection.session.time <= self._trusted_since:
             return ssl.ALERT_DESCRIPTION_BAD_CERTIFICATE
@@ -88,8 +88,8 @@ class ServerTls:
 def names_of(connection: Any) -> frozenset[str]:
     """The names of a client in its verified certificate.
 
-    They are the DNS names, URIs and mail addresses of its subjectAltName, or the common name if it has none of these,
-    and ``sha256:<fingerprint>`` in lower-case hex.
+    These are the DNS names, URIs and mail addresses in subjectAltName, or the common name if there are none, and
+    ``sha256:<fingerprint>`` in lower-case hex.
 
     Args:
         connection: The transport's ``ssl_object``, or None.
@@ -98,6 +98,7 @@ def names_of(connection: Any) -> frozenset[str]:
     if not encoded:
         return NO_NAMES
     certificate = connection.getpeercert() or {}
+    # A CA may sign any text as a name, so one that looks like a fingerprint must not pass for it.
     names = {name for name in _names_in(certificate) if not name.startswith(FINGERPRINT)}
     return frozenset({*names, f"{FINGERPRINT}{hashlib.sha256(encoded).hexdigest()}"})
 
@@ -115,13 +116,13 @@ def _context(files: TlsFiles) -> ssl.SSLContext:
     try:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
-        # A client that renegotiates again and again costs one handshake each time.
+        # Each renegotiation costs a handshake, so a client could keep the connector busy with one connection.
         context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
         context.set_alpn_protocols(["http/1.1"])
         context.load_cert_chain(files.certificate, files.key, password=_no_password)
         if files.client_authority is not None:
             context.load_verify_locations(files.client_authority)
-            context.verify_mode = ssl.CERT_OPTIONAL  # other sources send tokens, and have no certificate
+            context.verify_mode = ssl.CERT_OPTIONAL  # sources that send tokens need no certificate
     except (OSError, ssl.SSLError, ValueError) as error:
         raise ConfigurationError(_problem(files, error)) from error
     return context
@@ -132,6 +133,7 @@ def _trusted(files: TlsFiles) -> bytes:
 
 
 def _no_password() -> str:
+    # Without a callback OpenSSL would ask for the password on the terminal, and wait.
     raise ValueError("the key is encrypted")
 
 

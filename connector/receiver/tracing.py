@@ -1,4 +1,4 @@
-"""A span for each request: the receiver's hook where tracing is on; see `connector.telemetry.tracing`."""
+"""A span for each request: the receiver's hook if tracing is enabled; see `connector.telemetry.tracing`."""
 
 from functools import partial
 from typing import Final
@@ -12,12 +12,12 @@ from connector.telemetry.logs import TRACE_ID
 from connector.telemetry.tracing import context_of, traceparent_of
 
 _SERVER_ERRORS: Final = 500
-_ROUTE_OF_A_SOURCE: Final = endpoints.path_of("{source}")
-_MAX_PATH_CHARS: Final = 200
+_SOURCE_ROUTE: Final = endpoints.path_of("{source}")
+_MAX_PATH_CHARS: Final = 200  # an unknown path can be as long as a URL
 
 
 class RequestSpans:
-    """A server span for each request, from its head to its answer.
+    """Makes a server span for each request, from its head to its answer.
 
     Args:
         tracer: Makes spans.
@@ -27,7 +27,7 @@ class RequestSpans:
         self._tracer = tracer
 
     def begin(self, call: Call) -> None:
-        """Begin the span of a request, as a child of the one in its ``traceparent``; its records name the new one."""
+        """Begin the span of a request as a child of the one in its ``traceparent``; its records name the new span."""
         method, path = call.head.method, call.head.path
         parent = context_of(call.head.header(b"traceparent"))
         span = self._tracer.start_span(_name(method, path), parent, SpanKind.SERVER, _request_attributes(method, path))
@@ -37,14 +37,15 @@ class RequestSpans:
 
 
 def _end(span: Span, answer: Answer | None) -> None:
-    """End the span of a request; a sender that hung up before its answer has none."""
+    """End the span of a request; ``answer`` is None if the sender hung up before it."""
     if answer is not None:
-        _note(span, answer)
+        _set_status(span, answer)
     span.end()
 
 
-def _note(span: Span, answer: Answer) -> None:
+def _set_status(span: Span, answer: Answer) -> None:
     span.set_attribute("http.response.status_code", answer.status)
+    # By the nominal status: a source with `code-only` answers gets 200 even for an error.
     if answer.nominal_status >= _SERVER_ERRORS:
         span.set_status(Status(StatusCode.ERROR))
 
@@ -54,7 +55,7 @@ def _name(method: str, path: str) -> str:
 
 
 def _request_attributes(method: str, path: str) -> dict[str, str]:
-    """What the conventions ask of a server span; a query may hold a message, so it is left out."""
+    """The attributes of a server span by OpenTelemetry's conventions, without the query, which may hold a message."""
     shown = method if method in endpoints.METHODS else "_OTHER"
     attributes = {"http.request.method": shown, "url.path": path[:_MAX_PATH_CHARS], "url.scheme": "http"}
     return attributes | {"http.route": _route(path)} if _route(path) else attributes
@@ -62,5 +63,5 @@ def _request_attributes(method: str, path: str) -> dict[str, str]:
 
 def _route(path: str) -> str:
     if path.startswith(endpoints.SOURCES_PATH) and path.endswith(endpoints.DELIVER_PATH):
-        return _ROUTE_OF_A_SOURCE
+        return _SOURCE_ROUTE  # a route has few values, by the conventions, but a client chooses the name in the path
     return endpoints.DELIVER_PATH if path == endpoints.DELIVER_PATH else ""

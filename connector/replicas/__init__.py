@@ -1,19 +1,19 @@
-"""Several connectors as replicas: a shared journal in PostgreSQL, who owns which lane, and the lease on it.
+"""Several connectors as replicas: a shared journal in PostgreSQL, the owners of lanes, and leases.
 
-The first claim of a free lane makes a replica its owner, and so does a claim of a lane whose owner is dead. Only the
-owner publishes. Every other replica appends what it receives for the lane as rows, for the owner to publish. ADR 0036
-has the whole picture. In reading order:
+A replica becomes the owner of a lane by the first claim of a free lane, or by claiming a lane whose owner is dead. Only
+the owner publishes. Every other replica appends what it receives for the lane as rows, for the owner to publish. ADR
+0036 has the whole picture. In reading order:
 
 1. `connector.replicas.order`: claims a message's position, then has it published or appends it behind the owner's rows.
-2. `connector.replicas.journal`: the journal that delivery works with, by the database.
-3. `connector.replicas.lanes`: what this replica has in memory, and which lanes it may release.
+2. `connector.replicas.journal`: the journal that delivery works with, in the database.
+3. `connector.replicas.lanes`: the lanes that this replica has in memory, and when it may release them.
 4. `connector.replicas.batches`: gathers requests; `connector.replicas.batch`: executes them as one statement, the
    function ``weda_apply_batch`` in ``migrations/``.
 5. `connector.replicas.membership`: renews the lease and takes over lanes whose owner is dead (ADR 0037);
    `connector.replicas.lease`: until when this replica may publish; `connector.replicas.reachability`: whether Kafka
-   answers it, and others.
-6. `connector.replicas.database`: a connection, its errors, and whether the database answers;
-   `connector.replicas.postgres`: the connection by psycopg, which `connector.replicas.connections` loads on demand;
-   `connector.replicas.explain`: what libpq's errors mean.
+   answers this replica and others.
+6. `connector.replicas.database`: the protocol of a connection, its errors, and whether the database answers;
+   `connector.replicas.postgres`: a connection through psycopg, which `connector.replicas.connections` loads on demand;
+   `connector.replicas.explain`: explains libpq's errors.
 7. `connector.replicas.migrate`: creates the tables.
 """

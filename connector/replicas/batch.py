@@ -1,7 +1,7 @@
-"""One batch: requests of a replica that the database executes together, and what becomes of them.
+"""A batch: requests of a replica that the database executes together, and their outcomes.
 
-It is one statement and one transaction, a function of the database (``migrations/``), so that no transaction ever waits
-for a network.
+A batch is one statement and one transaction, a call of a database function (``migrations/``), so no transaction ever
+waits for a network.
 """
 
 import asyncio
@@ -45,7 +45,7 @@ APPLY: Final = """
         claimed_fingerprints => %(claimed_fingerprints)s::bytea[]
     )
 """
-"""The statement of every batch; :meth:`Batch.parameters` has its parameters, :class:`BatchResult` its one row."""
+"""The statement of every batch; :meth:`Batch.parameters` returns its parameters, :class:`BatchResult` is its row."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +53,10 @@ class ClaimResult:
     """The database's answer to a claim.
 
     Attributes:
-        dedup_state: Of the message's key: new, in conflict, pending on another replica, or safe.
-        sequence: Its position in the order.
-        is_owner: Whether this replica owns its lane.
-        lane_has_rows: Whether its lane has rows, all of which are before it.
+        dedup_state: The state of the message's dedup key: new, in conflict, pending at another replica, or safe.
+        sequence: The message's position in the order.
+        is_owner: Whether this replica owns the lane.
+        lane_has_rows: Whether the lane has rows, all of them before the message.
     """
 
     dedup_state: DedupState
@@ -66,16 +66,16 @@ class ClaimResult:
 
 
 class BatchResult(NamedTuple):
-    """What the database returns.
+    """The row that the database returns for a batch.
 
     Attributes:
-        refused: Which of the rows were not stored, by their place in the batch, which SQL counts from 1: their lanes
-            are another replica's now.
-        has_more: Whether a lane of the batch that is this replica's has rows left.
-        dedup_states: What is known of each claim's key, in the order of the claims.
-        sequences: The position of each.
-        is_owner: Whether this replica owns the lane of each; None where nothing was claimed.
-        rows_in_lane: How many rows the lane of each has, all of them before it; None as well.
+        refused: Rows that were not stored because another replica owns their lane now, by position in the batch; SQL
+            counts from 1.
+        has_more: Whether a lane of the batch that this replica owns has rows left.
+        dedup_states: The state of each claim's dedup key, in the order of the claims.
+        sequences: The position of each claim.
+        is_owner: Whether this replica owns each claim's lane, or None if the claim took no lane.
+        rows_in_lane: The number of rows in each claim's lane, all of them before the claim, or None as well.
     """
 
     refused: list[int]
@@ -97,7 +97,7 @@ class Claim:
 
 @dataclass(slots=True)
 class NewRow:
-    """A row to store: under the sequence that it has, or `is_appended` to another replica's lane."""
+    """A row to store: under the sequence that was claimed, or `is_appended` to another replica's lane."""
 
     admission: Admission
     content: bytes
@@ -108,29 +108,29 @@ class NewRow:
 
 @dataclass(slots=True)
 class Change:
-    """The removal of a row, or the admission that replaces it, and who waits for it."""
+    """The removal of a row, or the admission that replaces it, and the futures of those who wait for it."""
 
     admission: Admission | None = None
     waiting: list[asyncio.Future[None]] = field(default_factory=list)
 
     def complete(self, error: Unavailable | None) -> None:
-        """Notify all who wait."""
+        """Complete the futures, with an error if the change failed."""
         for done in self.waiting:
             _complete(done, error)
 
 
 @dataclass(slots=True)
 class Batch:
-    """What is executed together.
+    """Requests to execute together.
 
     Attributes:
         claims: Positions to claim.
         rows: Rows to store.
         removals: Rows to remove, by sequence.
         amends: Rows to replace, by sequence.
-        safe: Dedup keys of messages that are published.
-        void: Dedup keys of messages that were refused.
-        released: Lanes to give up.
+        safe: Dedup keys of published messages.
+        void: Dedup keys of refused messages.
+        released: Lanes to release.
     """
 
     claims: list[Claim] = field(default_factory=list)
@@ -147,7 +147,7 @@ class Batch:
         return not (self.claims or self.rows or self.removals or self.amends or self.safe or self.void or self.released)
 
     def followed_by(self, later: "Batch") -> "Batch":
-        """Both together; later claims and rows come later."""
+        """Return this batch with another one appended, in order."""
         return Batch(
             claims=[*self.claims, *later.claims],
             rows=[*self.rows, *later.rows],
@@ -159,18 +159,20 @@ class Batch:
         )
 
     def parameters(self, replica: uuid.UUID, number: int, dedup_window_seconds: float) -> dict[str, Any]:
-        """Those of `APPLY`.
+        """Return the parameters of `APPLY`.
 
         Args:
-            replica: Whose batch it is.
-            number: Of the batch, higher than that of every earlier one.
+            replica: The replica's id.
+            number: The batch's number, higher than that of every earlier batch.
             dedup_window_seconds: How long a dedup key is remembered.
         """
         rows, claims = self.rows, self.claims
         safe, void = [*_possible_keys(self.safe)], [*_possible_keys(self.void)]
-        amends = [(sequence, one.admission) for sequence, one in self.amends.items() if one.admission is not None]
+        amends = [
+            (sequence, change.admission) for sequence, change in self.amends.items() if change.admission is not None
+        ]
         notes = [row.admission.note for row in rows]
-        notes = notes if any(notes) else []
+        notes = notes if any(notes) else []  # the function skips the insert of notes if there are none
         return {
             "replica": replica,
             "batch_number": number,
@@ -197,7 +199,7 @@ class Batch:
         }
 
     def complete(self, result: BatchResult) -> None:
-        """The batch is committed."""
+        """Complete all requests of a committed batch."""
         for change in (*self.removals.values(), *self.amends.values()):
             change.complete(None)
         for number, row in enumerate(self.rows, start=1):
@@ -209,7 +211,7 @@ class Batch:
             _complete(claim.result, ClaimResult(DedupState(dedup_state), sequence, bool(is_owner), bool(rows_in_lane)))
 
     def fail(self, error: Unavailable) -> None:
-        """The batch is rolled back, or nobody knows, and it is not executed again."""
+        """Fail all requests of a batch that is not executed again, rolled back or of unknown outcome."""
         self.fail_claims(error)
         for row in self.rows:
             _complete(row.done, outcome_unknown(error))
@@ -217,18 +219,18 @@ class Batch:
             change.complete(error)
 
     def fail_claims(self, error: Unavailable) -> None:
-        """Refuse the claims: nobody waits for a database that does not answer."""
+        """Refuse the claims, so that no source waits for a database that does not answer."""
         claims, self.claims = self.claims, []
         for claim in claims:
             _complete(claim.result, error)
 
     def fail_non_idempotent(self, error: Unavailable) -> None:
-        """Refuse what must not be executed twice; what is left may have been executed already, without harm."""
-        # If the claims were committed, nobody would ever end them: other replicas would wait for these keys.
+        """Refuse the requests that must not be executed twice; the others do no harm if they were executed already."""
+        # If the claims were committed, nothing would ever settle their keys, and other replicas would wait for them.
         self.void += [claim.dedup_key for claim in self.claims if claim.dedup_key is not None]
         self.fail_claims(error)
-        # A row under a claimed sequence is stored once, however often it is asked for. An appended row draws a new
-        # sequence each time, and would be published twice.
+        # A row under a claimed sequence is stored once, however often it is sent. An appended row draws a new sequence
+        # each time, and would be published twice.
         appended = [row for row in self.rows if row.is_appended]
         self.rows = [row for row in self.rows if not row.is_appended]
         for row in appended:
@@ -236,7 +238,8 @@ class Batch:
 
 
 def _both(earlier: Mapping[int, Change], later: Mapping[int, Change]) -> dict[int, Change]:
-    """The latest change of each row, for which those wait too who waited for an earlier one."""
+    """Merge changes, keeping the latest change of each row."""
+    # Who waits for an earlier change waits for the later one: it includes the earlier.
     changes = dict(earlier)
     for sequence, change in later.items():
         before = changes.get(sequence, Change())
@@ -245,12 +248,13 @@ def _both(earlier: Mapping[int, Change], later: Mapping[int, Change]) -> dict[in
 
 
 def _content_key(dedup_key: DedupKey) -> bytes:
-    """The key for a second content of the same id."""
+    """Return the key under which a second content of the same id is stored."""
     return hashlib.blake2b(dedup_key[0] + dedup_key[1], digest_size=16).digest()
 
 
 def _possible_keys(dedup_keys: Sequence[DedupKey]) -> Iterator[tuple[bytes, bytes]]:
-    """Key and fingerprint of every entry that the database may have: under the id, or under id and content."""
+    """Yield key and fingerprint of every entry that the database may have, under the id or under id and content."""
+    # Which of the two was claimed is known to the database only; the fingerprint keeps the other one untouched.
     for dedup_key in dedup_keys:
         yield dedup_key[0], dedup_key[1]
         yield _content_key(dedup_key), dedup_key[1]
@@ -258,9 +262,9 @@ def _possible_keys(dedup_keys: Sequence[DedupKey]) -> Iterator[tuple[bytes, byte
 
 def _dedup_columns(name: str, dedup_keys: Sequence[DedupKey | None]) -> dict[str, list[bytes | None]]:
     return {
-        f"{name}_id_keys": [None if one is None else one[0] for one in dedup_keys],
-        f"{name}_content_keys": [None if one is None else _content_key(one) for one in dedup_keys],
-        f"{name}_fingerprints": [None if one is None else one[1] for one in dedup_keys],
+        f"{name}_id_keys": [None if dedup_key is None else dedup_key[0] for dedup_key in dedup_keys],
+        f"{name}_content_keys": [None if dedup_key is None else _content_key(dedup_key) for dedup_key in dedup_keys],
+        f"{name}_fingerprints": [None if dedup_key is None else dedup_key[1] for dedup_key in dedup_keys],
     }
 
 
@@ -269,6 +273,6 @@ def _complete(future: asyncio.Future[Any], outcome: Any) -> None:
         return
     if isinstance(outcome, Exception):
         future.set_exception(outcome)
-        future.exception()  # the caller may be gone
+        future.exception()  # retrieved, or asyncio would log it if the caller is gone
     else:
         future.set_result(outcome)

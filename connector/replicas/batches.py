@@ -1,4 +1,4 @@
-"""What a replica asks of the database, in batches: requests made during one batch go into the next (group commit)."""
+"""Sends a replica's requests to the database in batches: requests made during one go into the next (group commit)."""
 
 import asyncio
 from typing import Final
@@ -21,11 +21,11 @@ class Batches:
     """Gathers requests, and has them executed one batch after the other.
 
     Args:
-        connection: To the database.
-        membership: Who asks, and by which lease.
-        lanes: What this replica has in memory; filled by what is stored and found.
-        health: Of the database.
-        max_bytes: Bound of what waits, for all replicas together.
+        connection: A connection to the database.
+        membership: This replica's id and lease.
+        lanes: The lanes of which this replica has something in memory; updated by batches.
+        health: The health of the database.
+        max_bytes: Limit of the waiting rows of all replicas together.
         dedup_window_seconds: How long a dedup key is remembered.
     """
 
@@ -52,7 +52,7 @@ class Batches:
 
     @property
     def has_work(self) -> bool:
-        """Whether something is requested and not done."""
+        """Whether there are unfinished requests."""
         return self._is_executing or not self._next.is_empty
 
     # --- requests ---
@@ -61,7 +61,7 @@ class Batches:
         """Claim a message's position.
 
         Raises:
-            Unavailable: There is no lease, or no answer.
+            Unavailable: This replica has no lease, or the database does not answer.
         """
         self._membership.check_lease()
         claim = Claim(lane, dedup_key, asyncio.get_running_loop().create_future())
@@ -70,20 +70,20 @@ class Batches:
         return await claim.result
 
     async def store(self, admission: Admission, dedup_key: DedupKey | None) -> None:
-        """Return when the row is committed in this replica's lane, under the sequence that was claimed.
+        """Store a row in this replica's lane, under the sequence that was claimed; returns when it is committed.
 
         Raises:
-            Unavailable: It is refused.
-            OutcomeUnknown: It may be committed.
+            Unavailable: The row is refused.
+            OutcomeUnknown: The row may be committed.
         """
         await self._add(admission, dedup_key, is_appended=False)
 
     async def append(self, admission: Admission, dedup_key: DedupKey | None) -> None:
-        """Return when the row is committed at the end of another replica's lane.
+        """Append a row to another replica's lane; returns when it is committed.
 
         Raises:
-            Unavailable: It is refused.
-            OutcomeUnknown: It may be committed.
+            Unavailable: The row is refused.
+            OutcomeUnknown: The row may be committed.
         """
         await self._add(admission, dedup_key, is_appended=True)
 
@@ -95,11 +95,12 @@ class Batches:
         row = NewRow(admission, content, dedup_key, is_appended, asyncio.get_running_loop().create_future())
         self._next.rows.append(row)
         self._has_requests.set()
+        # The database's count is a second old: without its own rows a replica would take too much in that second.
         self._lanes.bytes += len(content)
         await row.done
 
     async def remove(self, sequence: int) -> None:
-        """Return when the row's removal is committed, however long the database does not answer.
+        """Remove a row; returns when the removal is committed, however long the database is away.
 
         Raises:
             Unavailable: The lease is lost.
@@ -107,7 +108,7 @@ class Batches:
         await self._change(self._next.removals, sequence, None)
 
     async def amend(self, admission: Admission) -> None:
-        """Return when the row is replaced, however long the database does not answer.
+        """Replace a row; returns when the replacement is committed, however long the database is away.
 
         Raises:
             Unavailable: The lease is lost.
@@ -115,22 +116,22 @@ class Batches:
         await self._change(self._next.amends, admission.sequence, admission)
 
     def set_key_safe(self, dedup_key: DedupKey) -> None:
-        """A message with the key is published: a duplicate of it, at any replica, is answered as accepted."""
+        """Mark a key as that of a published message; any replica answers a duplicate of it as accepted."""
         self._next.safe.append(dedup_key)
         self._has_requests.set()
 
     def set_key_void(self, dedup_key: DedupKey) -> None:
-        """A message with the key was refused: whoever sends it again sends a new one."""
+        """Forget the key of a refused message; when it is sent again, it is a new one."""
         self._next.void.append(dedup_key)
         self._has_requests.set()
 
     def release(self, lane: str) -> None:
-        """Nothing of the lane is left in memory."""
+        """Release a lane of which nothing is left in memory."""
         self._next.released.add(lane)
         self._has_requests.set()
 
     def fail(self, why: str) -> None:
-        """Refuse what is requested and not under way."""
+        """Refuse the requests that are not being executed."""
         self._next.fail(refusal(why))
         self._next = Batch()
 
@@ -146,7 +147,7 @@ class Batches:
     # --- one batch after the other ---
 
     async def run(self) -> None:
-        """Execute batches for as long as there are requests, and wait for more."""
+        """Execute batches while there are requests, and wait for more."""
         while True:
             await self._has_requests.wait()
             if not self._membership.lease.is_held:  # the function would reject the batch
@@ -157,12 +158,13 @@ class Batches:
                 await self._execute(batch)
 
     def _gather(self) -> Batch:
-        """What goes into this batch: everything that fits."""
+        """Take the requests that fit into one batch."""
+        # Only claims and rows are bounded: the number of all other requests follows from them.
         batch, rest = self._next, Batch()
         self._next = rest
         batch.claims, rest.claims = batch.claims[:_MAX_BATCH], batch.claims[_MAX_BATCH:]
         batch.rows, rest.rows = batch.rows[:_MAX_BATCH], batch.rows[_MAX_BATCH:]
-        # Lanes that are in use again are released when their last message is unpinned.
+        # A lane that is in use again is released when its last message is unpinned.
         batch.released = {lane for lane in batch.released if not self._lanes.is_in_use(lane)}
         if rest.is_empty:
             self._has_requests.clear()
@@ -187,12 +189,12 @@ class Batches:
             self._is_executing = False
 
     async def _retry(self, batch: Batch, error: Unavailable) -> None:
-        """Refuse what must not be executed twice, and put the rest of a failed batch into the next one."""
+        """Refuse requests that must not be executed twice, and put the rest of a failed batch into the next one."""
         batch.fail_non_idempotent(error)
         if self._membership.lease.is_lost:
             batch.fail(error)
             return
-        # In front of what was asked since, so that the latest change of a row wins.
+        # In front of newer requests, so that the latest change of a row wins.
         self._next = batch.followed_by(self._next)
         self._has_requests.set()
         await asyncio.sleep(_RETRY_SECONDS)

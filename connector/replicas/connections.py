@@ -1,4 +1,4 @@
-"""Connections to the database of a shared journal; its client is imported only where there is one."""
+"""Connections to the database of a shared journal; the client is imported only if such a journal is configured."""
 
 from collections.abc import Callable
 from functools import partial
@@ -8,10 +8,10 @@ from connector.replicas.database import Connection
 
 
 def postgres_connections(url: str) -> Callable[[str], Connection]:
-    """Returns what makes connections to the database, each by what it is for.
+    """Return a function that makes a connection to the database, given the connection's purpose.
 
     Raises:
-        ConfigurationError: The client of PostgreSQL is not installed.
+        ConfigurationError: The PostgreSQL client is not installed.
     """
     try:
         from connector.replicas.postgres import PostgresConnection  # noqa: PLC0415 - its client is an extra

@@ -1,4 +1,4 @@
-"""The database that replicas share, whatever its client: a connection, its errors, and whether the database answers."""
+"""The database that replicas share, independent of its client: connections, errors, and whether it answers."""
 
 from collections.abc import Mapping
 from typing import Any, ClassVar, Final, Protocol
@@ -6,26 +6,26 @@ from typing import Any, ClassVar, Final, Protocol
 import structlog
 
 LEASE_LOST: Final = "WL001"
-"""The SQLSTATE by which the functions of the database say that a replica's lease has run out."""
+"""The SQLSTATE with which the database's functions report that a replica's lease has run out."""
 
 _LOG = structlog.get_logger()
 
 
 class DatabaseError(Exception):
-    """A statement has no result; the text is for operators.
+    """A statement has failed; the text is for operators.
 
     Attributes:
-        public: What a source may read of it, as a clause: not where the database is.
+        public: The part that a source may read, as a clause; it does not name the database's address.
     """
 
     public: ClassVar[str]
 
 
 class StatementError(DatabaseError):
-    """The database has refused a statement: it is rolled back.
+    """The database refused a statement, and rolled it back.
 
     Attributes:
-        sqlstate: Its five letters for the reason.
+        sqlstate: The SQLSTATE, five characters that identify the reason.
     """
 
     public = "its database refuses"
@@ -36,43 +36,44 @@ class StatementError(DatabaseError):
 
 
 class DatabaseUnreachable(DatabaseError):
-    """The database did not answer in time; the statement may be done or not, or be done later."""
+    """The database did not answer in time; the statement may have been executed, or may be executed later."""
 
     public = "its database does not answer"
 
 
 class Connection(Protocol):
-    """One connection to the database, made again after it broke."""
+    """A connection to the database that reconnects after an error."""
 
     async def execute(self, sql: str, parameters: Mapping[str, Any], *, seconds: float) -> list[tuple[Any, ...]]:
-        """Run one statement, a transaction of its own.
+        """Run one statement as a transaction, within a number of seconds.
 
         Raises:
-            StatementError: It is rolled back.
-            DatabaseUnreachable: There was no answer in time.
+            StatementError: The statement was rolled back.
+            DatabaseUnreachable: No answer came in time.
         """
 
     def close(self) -> None:
-        """Close it; the next statement makes it again."""
+        """Close the connection; the next statement reconnects."""
 
 
 class DatabaseHealth:
     """Whether the database answers, for probes and the log.
 
     Attributes:
-        problem: Why it does not, or nothing.
+        problem: Why it does not answer; empty if it does.
     """
 
     def __init__(self) -> None:
         self.problem = ""
 
     def record_error(self, error: DatabaseError) -> None:
-        """A statement has failed."""
+        """Record that a statement failed."""
         problem = str(error)
+        # Statements run every second: the log gets a line when the problem changes.
         if problem != self.problem:
             _LOG.warning("the shared journal", problem=problem)
         self.problem = problem
 
     def record_success(self) -> None:
-        """What replicas write has been written."""
+        """Record that a statement that writes has succeeded."""
         self.problem = ""

@@ -1,4 +1,4 @@
-"""Why the database cannot be reached, or does not let us in, in one sentence that names the cause."""
+"""Explains in one sentence why the database cannot be reached, or rejects the connection."""
 
 import ssl
 import struct
@@ -10,25 +10,27 @@ from connector import handshake
 
 _PORT: Final = "5432"
 _SSL_REQUEST: Final = struct.pack("!ii", 8, 80877103)
-"""PostgreSQL's request for TLS, before the handshake; its answer is one letter."""
-_WANTS_OURS: Final = "requires a valid client certificate"
+"""PostgreSQL's request for TLS, sent before the handshake; the server answers with one letter."""
+_NEEDS_CLIENT_CERTIFICATE: Final = "requires a valid client certificate"
 
 
 def sentence(words: str, parameters: Mapping[str, Any]) -> str:
-    """What libpq's words mean; it may ask the server for its certificate, which takes some seconds at most.
+    """Explain an error of libpq; may ask the server for its certificate, which takes a few seconds at most.
 
     Args:
-        words: The text of an error.
+        words: The error's text.
         parameters: The connection's parameters, by libpq's names.
     """
     host, port = (str(parameters.get(name, "")).partition(",")[0] for name in ("host", "port"))
-    shown = parameters.get("sslcert")
+    certificate = parameters.get("sslcert")
     trust = partial(_context, parameters)
-    ours = partial(handshake.state_of_ours, shown) if shown else None
-    found = handshake.cause(words, host, port or _PORT, trust=trust, ours=ours, before=_SSL_REQUEST)
-    if found is not None:
-        return found
-    return f"{words}; name one in sslcert and sslkey" if _WANTS_OURS in words and not shown else words
+    ours = partial(handshake.state_of_ours, certificate) if certificate else None
+    cause = handshake.cause(words, host, port or _PORT, trust=trust, ours=ours, before=_SSL_REQUEST)
+    if cause is not None:
+        return cause
+    return (
+        f"{words}; name one in sslcert and sslkey" if _NEEDS_CLIENT_CERTIFICATE in words and not certificate else words
+    )
 
 
 def _context(parameters: Mapping[str, Any]) -> ssl.SSLContext:

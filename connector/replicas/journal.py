@@ -1,11 +1,10 @@
-"""The journal that replicas share: a PostgreSQL database, in which each lane has at most one owner.
+"""The journal that replicas share: a PostgreSQL database in which each lane has at most one owner.
 
-The replica that is publishing a message of an instance owns the instance's lane, and it alone publishes. A message that
-another replica receives meanwhile is written behind the rows there, for the owner to publish. A lane is released when
-nothing of it is left, and taken over when its owner's lease has run out. ADR 0036 says why.
+The replica that is publishing a message of an instance owns the instance's lane, and only the owner publishes. A
+message that another replica receives meanwhile becomes a row behind the lane's other rows, for the owner to publish. A
+lane is released when nothing of it is left, and taken over when its owner's lease has run out. ADR 0036 says why.
 
-What writes goes through `connector.replicas.batches`; this module adds what is read, and gives both the form of a
-journal.
+Writes go through `connector.replicas.batches`. This module adds the reads, and implements the journal's protocol.
 """
 
 import asyncio
@@ -88,17 +87,17 @@ _EXPIRE: Final = """
 
 
 class SharedJournal:
-    """The journal in the database; see `connector.journal.model.Journal` for what it has in common with the local one.
+    """The journal in the database; `connector.journal.model.Journal` describes what it shares with the local one.
 
     Args:
-        connection: Makes a connection to the database, by what it is for.
-        max_bytes: Bound of what waits in it, for all replicas together.
+        connection: Makes a connection to the database, given its purpose.
+        max_bytes: Limit of the waiting rows of all replicas together.
         dedup_window_seconds: How long a dedup key is remembered.
-        max_dedup_keys: How many are remembered; beyond it the oldest are forgotten early.
+        max_dedup_keys: How many dedup keys are remembered; beyond that the oldest are forgotten early.
         on_loss: Called on the event loop, once, when the lease has run out; every call fails from then on.
 
     Attributes:
-        lanes: What this replica knows of them; it pins those of which it has something in memory.
+        lanes: The lanes of which this replica has something in memory; it pins them.
     """
 
     def __init__(
@@ -113,6 +112,7 @@ class SharedJournal:
         self._dedup_window_seconds = dedup_window_seconds
         self._max_dedup_keys = max_dedup_keys
         self._on_loss = on_loss
+        # One each: a slow read or batch must not keep the lease from being renewed.
         self._connections = [connection(purpose) for purpose in ("batches", "lease", "reads")]
         for_batches, for_lease, self._for_reads = self._connections
         self._health = DatabaseHealth()
@@ -131,68 +131,68 @@ class SharedJournal:
 
     @property
     def lease(self) -> Lease:
-        """On this replica's lanes."""
+        """The lease on this replica's lanes."""
         return self._membership.lease
 
     @property
     def problem(self) -> str:
-        """Why the database does not answer, or nothing."""
+        """Why the database does not answer; empty if it does."""
         return self._health.problem
 
     @property
     def is_isolated(self) -> bool:
-        """Whether the brokers answer another replica and not this one: it lets nothing in, so that senders go there."""
+        """Whether the brokers answer another replica and not this one, which then admits nothing: senders go there."""
         return self._membership.reachability.is_isolated
 
     def record_kafka(self, *, answers: bool) -> None:
-        """The brokers have answered this replica now, or no longer answer it."""
+        """Record that the brokers have answered this replica now, or no longer answer it."""
         self._membership.reachability.record_own(answers=answers)
 
     @property
     def is_alive(self) -> bool:
-        """Whether its tasks do."""
+        """Whether its tasks are running."""
         return not any(task.done() for task in self._tasks)
 
     # --- the journal's protocol ---
 
     async def open(self) -> Contents:
-        """Register, if the database answers soon; else that is tried again and again, and nothing is taken."""
+        """Register; if the database does not answer soon, return without a lease, and go on trying."""
         works = {"lease": self._membership.run, "batches": self._batches.run, "dedup_keys": self._keep_expiring}
         self._tasks = [asyncio.create_task(supervision.run_forever(part, work)) for part, work in works.items()]
         deadline = time.monotonic() + _OPEN_SECONDS
         while not self.lease.is_held and time.monotonic() < deadline:  # noqa: ASYNC110 - once, at the start
             await asyncio.sleep(0.01)
-        return Contents({}, {}, 0)  # what the others left is taken over with the renewals of the lease
+        return Contents({}, {}, 0)  # the lanes of dead replicas are taken over with renewals of the lease
 
     async def close(self) -> None:
-        """Finish what was asked, as far as the database answers, and leave the lanes to the others."""
+        """Finish pending requests if the database answers, and leave the lanes to other replicas."""
         deadline = time.monotonic() + _CLOSE_SECONDS
         batches, lease = self._batches, self.lease
         while batches.has_work and lease.is_held and time.monotonic() < deadline:  # noqa: ASYNC110 - at the end
             await asyncio.sleep(0.01)
         await supervision.cancel(self._tasks)
         self._batches.fail("the connector stopped")
-        # Last: from then on others publish these lanes.
+        # Last: from then on other replicas publish these lanes.
         await self._membership.leave()
         for connection in self._connections:
             connection.close()
 
     async def admit(self, admission: Admission) -> None:
-        """Return when the row is committed in a lane of this replica's."""
+        """Add a row to a lane of this replica; returns when it is committed."""
         await self._batches.store(admission, self._keys.get(admission.sequence))
 
     async def remove(self, sequence: int) -> None:
-        """Return when the row's removal is committed, while its lane is this replica's."""
+        """Remove a row, if this replica owns its lane; returns when the removal is committed."""
         await self._batches.remove(sequence)
 
     async def amend(self, admission: Admission) -> None:
-        """Return when the row is replaced, while its lane is this replica's."""
+        """Replace a row, if this replica owns its lane; returns when the replacement is committed."""
         await self._batches.amend(admission)
 
     async def first_rows(
         self, after: str, lanes: int, depth: int, skip: frozenset[str] = frozenset()
     ) -> list[list[Admission]]:
-        """The first rows of the next lanes of this replica's."""
+        """Return the first rows of this replica's next lanes."""
         rows = await self._read(
             _FIRST_ROWS,
             {
@@ -203,34 +203,35 @@ class SharedJournal:
                 "depth": depth,
             },
         )
-        found: dict[bytes, list[Admission]] = {}
+        by_lane: dict[bytes, list[Admission]] = {}
         for lane, sequence, content in rows:
-            found.setdefault(lane, []).append(Admission.of_content(sequence, lane.decode(), content))
-        return list(found.values())
+            by_lane.setdefault(lane, []).append(Admission.of_content(sequence, lane.decode(), content))
+        return list(by_lane.values())
 
     async def search(self, texts: Sequence[bytes], after: int, limit: int) -> tuple[list[Admission], int | None]:
-        """Rows of all replicas that hold one of the texts.
+        """Search the rows of all replicas for texts; see `connector.journal.model.Journal`.
 
         Raises:
             Unavailable: The database does not answer.
         """
         rows = await self._read(_SEARCH, {"texts": list(texts), "after": after, "limit": limit})
+        # The outer join returns at least one row, with count and last sequence and without an admission.
         count, last = rows[0][:2]
-        found = [Admission.of_content(row[2], row[3].decode(), row[4]) for row in rows if row[2] is not None]
-        return found, last if count == limit else None
+        admissions = [Admission.of_content(row[2], row[3].decode(), row[4]) for row in rows if row[2] is not None]
+        return admissions, last if count == limit else None
 
     async def state(self) -> JournalState:
-        """How full it is, and since when.
+        """Return how much is in the journal of all replicas, and since when.
 
         Raises:
-            Unavailable: The database does not answer, or gives this replica no lease: it can take nothing.
+            Unavailable: The database does not answer, or this replica has no lease and can take nothing.
         """
         self._membership.check_lease()
         [(size, sequence, waits_since)] = await self._read(_STATE, {})
         return JournalState(size, None if sequence is None else Oldest(sequence, waits_since))
 
     async def waiting_by_source(self) -> dict[str, int]:
-        """How many rows of each source this replica reports; each row is reported by one replica.
+        """Return the rows by source that this replica reports; exactly one replica reports each row.
 
         Raises:
             Unavailable: The database does not answer.
@@ -239,7 +240,7 @@ class SharedJournal:
         return {str(source): int(count) for source, count in counts}
 
     async def count_dead_letters(self) -> int:
-        """How many of the rows of all replicas are dead letters.
+        """Return how many rows of all replicas are dead letters.
 
         Raises:
             Unavailable: The database does not answer.
@@ -248,20 +249,20 @@ class SharedJournal:
         return int(count)
 
     async def write_note(self, name: str, value: int) -> None:
-        """Keep the greatest number of all replicas."""
+        """Write a note; the greatest number of all replicas is kept."""
         await self._read(_WRITE_NOTE, {"name": name, "value": value})
 
     async def read_note(self, name: str) -> int:
-        """The number of a note, or 0.
+        """Return the number of a note, or 0.
 
         Raises:
             Unavailable: The database does not answer.
         """
-        found = await self._read(_READ_NOTE, {"name": name})
-        return int(found[0][0]) if found else 0
+        rows = await self._read(_READ_NOTE, {"name": name})
+        return int(rows[0][0]) if rows else 0
 
     async def read_notes(self, prefix: str) -> dict[str, int]:
-        """Every note whose name starts so.
+        """Return the notes whose names have a prefix.
 
         Raises:
             Unavailable: The database does not answer.
@@ -269,13 +270,13 @@ class SharedJournal:
         return {str(name): int(value) for name, value in await self._read(_READ_NOTES, {"prefix": prefix})}
 
     async def delete_notes(self, names: Sequence[str]) -> None:
-        """Delete the notes of these names."""
+        """Delete notes by name."""
         await self._read(_DELETE_NOTES, {"names": [*names]})
 
-    # --- what replicas need besides ---
+    # --- beyond the journal's protocol ---
 
     async def claim(self, lane: str, dedup_key: DedupKey | None) -> ClaimResult:
-        """Ask for a message's position; the lane has to be pinned, until nothing of the message is left in memory.
+        """Claim a message's position; the lane has to be pinned until nothing of the message is left in memory.
 
         Raises:
             Unavailable: The database does not answer, or this replica has no lease or is isolated.
@@ -285,28 +286,28 @@ class SharedJournal:
         return await self._batches.claim(lane, dedup_key)
 
     async def append(self, admission: Admission, dedup_key: DedupKey | None) -> None:
-        """Return when a row is committed at the end of a lane that is another replica's.
+        """Append a row to another replica's lane; returns when it is committed.
 
         Raises:
-            Unavailable: It is refused.
-            OutcomeUnknown: It may be committed.
+            Unavailable: The row is refused.
+            OutcomeUnknown: The row may be committed.
         """
         await self._batches.append(admission, dedup_key)
 
     def remember_key(self, sequence: int, dedup_key: DedupKey) -> None:
-        """The key of a message: it is safe if the message becomes a row."""
+        """Remember the dedup key of a message: it becomes safe if the message becomes a row."""
         self._keys[sequence] = dedup_key
 
     def forget_key(self, sequence: int) -> None:
-        """The message is no row and becomes none."""
+        """Forget the dedup key of a message: from now on the message does not become a row."""
         self._keys.pop(sequence, None)
 
     def set_key_safe(self, dedup_key: DedupKey) -> None:
-        """A message with the key is published; written with the next batch."""
+        """Mark a key as that of a published message, with the next batch."""
         self._batches.set_key_safe(dedup_key)
 
     def set_key_void(self, dedup_key: DedupKey) -> None:
-        """A message with the key was refused; written with the next batch."""
+        """Forget the key of a refused message, with the next batch."""
         self._batches.set_key_void(dedup_key)
 
     def _release(self, lane: str) -> None:
@@ -320,6 +321,7 @@ class SharedJournal:
         while True:
             await asyncio.sleep(_EXPIRE_SECONDS)
             with contextlib.suppress(Unavailable):
+                # A full part was removed: there may be more.
                 while await self._expire_dedup_keys() >= _MAX_EXPIRED:
                     pass
 

@@ -1,6 +1,6 @@
-"""A replica among the others: its row in the database, which holds its lease and whether Kafka answers it.
+"""A replica's membership: its row in the database, with its lease and whether Kafka answers it.
 
-A replica whose lease has run out does not continue: the connector restarts in its process, under another name.
+A replica whose lease has run out does not continue: the connector restarts in its process, under a new id.
 """
 
 import asyncio
@@ -25,12 +25,12 @@ from connector.replicas.lease import GRANT_SECONDS, Lease
 from connector.replicas.reachability import KafkaReachability
 
 LATE_SECONDS: Final = GRANT_SECONDS - 3.0
-"""A replica whose lease has less left has not renewed it lately."""
+"""A replica whose lease ends sooner than this has not renewed it lately."""
 
 _STATEMENT_SECONDS: Final = 2.0
 _RENEW_SECONDS: Final = 1.0
 _RETRY_SECONDS: Final = 0.2
-_MAX_TAKEOVERS: Final = 1_000
+_MAX_TAKEOVERS: Final = 1_000  # lanes per renewal, which has to end in time; other replicas take over some, too
 _LOG = structlog.get_logger()
 
 _REGISTER: Final = """
@@ -59,18 +59,18 @@ _LEAVE: Final = "DELETE FROM weda_replica WHERE replica_id = %(replica)s"
 
 
 class Membership:
-    """Keeps this replica's lease, and compares its reach of Kafka with the others'.
+    """Renews this replica's lease, and compares whether Kafka answers this replica and others.
 
     Args:
-        connection: To the database.
-        lanes: Where the database's counts are kept.
-        health: Of the database.
+        connection: A connection to the database, for this purpose alone.
+        lanes: The lanes; they get the database's counts.
+        health: The health of the database.
         on_loss: Called on the event loop, once, when the lease is lost.
 
     Attributes:
-        replica_id: This replica's name among the others, new at every start.
-        lease: The lease on the lanes of this replica.
-        reachability: Whether Kafka answers it, and others.
+        replica_id: This replica's id, new at every start.
+        lease: The lease on this replica's lanes.
+        reachability: Whether Kafka answers this replica and others.
     """
 
     def __init__(
@@ -97,7 +97,7 @@ class Membership:
         self._lose()
 
     async def leave(self) -> None:
-        """Leave the lanes to the others, if the database answers."""
+        """Leave the lanes to other replicas at once, if the database answers."""
         if self._is_registered:
             with contextlib.suppress(DatabaseError):
                 await self._connection.execute(_LEAVE, {"replica": self.replica_id}, seconds=_STATEMENT_SECONDS)
@@ -108,14 +108,15 @@ class Membership:
             raise refusal("this replica has no lease on it now")
 
     def record_error(self, error: DatabaseError) -> None:
-        """A statement has failed, perhaps because the lease is lost."""
+        """Record that a statement failed, perhaps because the lease is lost."""
         self._health.record_error(error)
         if isinstance(error, StatementError) and error.sqlstate == LEASE_LOST:
             self._lose()
 
     async def _renew(self) -> None:
-        asked_at = time.monotonic()  # before the question: this replica's lease has to end before the database's
+        asked_at = time.monotonic()  # before the request: this replica's lease has to end before the database's
         granted = {"replica": self.replica_id, "lease": GRANT_SECONDS}
+        # Once: to insert the row again after it was deleted would bring a lost lease back.
         if not self._is_registered:
             await self._connection.execute(_REGISTER, granted, seconds=_STATEMENT_SECONDS)
         wanted = {**granted, "lane_limit": 0 if self.reachability.is_isolated else _MAX_TAKEOVERS}
@@ -124,10 +125,12 @@ class Membership:
         self.lease.renewed(asked_at)
         self._lanes.own_rows, self._lanes.bytes = counts
         await self._report_reachability()
+        # Last: the database may answer one of the statements and fail the other.
         self._health.record_success()
 
     async def _report_reachability(self) -> None:
-        """Report when Kafka last answered this replica, and read whether it has answered another one since."""
+        """Report when Kafka last answered this replica, and read whether it answered another one after the loss."""
+        # Before the statement: Kafka may be reached and lost again while it runs.
         lost_at = self.reachability.lost_at
         report = {"replica": self.replica_id, "late": LATE_SECONDS, **self.reachability.report()}
         [(others_reach,)] = await self._connection.execute(_REPORT_REACH, report, seconds=_STATEMENT_SECONDS)

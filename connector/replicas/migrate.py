@@ -1,4 +1,4 @@
-"""Bring the database of a shared journal to the form that this version of the connector works with."""
+"""Migrates the database of a shared journal to the schema of this version."""
 
 import contextlib
 import logging
@@ -18,13 +18,13 @@ _LOCK_SECONDS: Final = 30
 
 
 def migrate(url: str) -> list[str]:
-    """Apply what is missing, each migration in a transaction of its own; gives their names.
+    """Apply the missing migrations, each in a transaction of its own; returns their names.
 
     Args:
-        url: Of the database, for a role that may create tables in it.
+        url: The database's URL, with a role that may create tables.
 
     Raises:
-        OutsideUnreachable: It is not reachable, or refuses.
+        OutsideUnreachable: The database is not reachable, or rejects the connection or a statement.
     """
     logging.getLogger("yoyo").setLevel(logging.WARNING)
     parts = urlsplit(url)
@@ -32,7 +32,7 @@ def migrate(url: str) -> list[str]:
         backend: Any = yoyo.get_backend(urlunsplit(parts._replace(scheme="postgresql+psycopg")))
         with contextlib.closing(backend.connection), backend.lock(timeout=_LOCK_SECONDS):
             missing = backend.to_apply(yoyo.read_migrations(str(_MIGRATIONS)))
-            names = [str(one.id) for one in missing]
+            names = [str(migration.id) for migration in missing]
             backend.apply_migrations(missing)
     except (psycopg.Error, LockTimeout) as error:
         reason = cause(url, error) if isinstance(error, psycopg.Error) else str(error)

@@ -1,9 +1,9 @@
 """The order that replicas agree on: a message's position is claimed in the shared journal before it is published.
 
-One question to the database a message: is it a duplicate, which replica owns its lane, do rows stand before it? A
-message whose lane this replica owns is published by `connector.delivery`, as everywhere; one whose lane another replica
-owns is written behind the rows there, for the owner to publish. So of two messages of an instance, whichever replicas
-received them, the later one is published later. ADR 0036 has the whole picture.
+Each message costs one request to the database: is it a duplicate, which replica owns its lane, are there rows before
+it? If this replica owns the lane, `connector.delivery` publishes the message as usual. If another replica owns it, the
+message becomes a row behind the lane's other rows, for the owner to publish. So of two messages of an instance, the
+later one is published later, whichever replicas received them. ADR 0036 has the whole picture.
 """
 
 import asyncio
@@ -31,14 +31,14 @@ T = TypeVar("T")
 
 
 class SharedOrder:
-    """The order of a replica among others.
+    """Orders the messages of a replica among those of others.
 
     Args:
-        journal: What the replicas share.
+        journal: The shared journal.
         delivery: Publishes the messages of the lanes that this replica owns.
-        duplicates: What this replica has accepted within the window; it is asked before the database is.
-        ledger: Who counts.
-        reply_deadline_seconds: How long a duplicate waits for the outcome of its first.
+        duplicates: Dedup keys that this replica has accepted within the window, checked before the database.
+        ledger: Counts messages.
+        reply_deadline_seconds: How long a duplicate waits for the outcome of the first message.
     """
 
     def __init__(
@@ -59,11 +59,11 @@ class SharedOrder:
         self._running: dict[str, asyncio.Task[Any]] = {}
 
     async def stop(self) -> None:
-        """Wait for what is under way; delivery has to be stopped before, so that none of it stays open."""
+        """Wait for admissions under way. Stop delivery first: otherwise some may never end."""
         await self._background.wait()
 
     async def dead_letters_in_journal(self) -> int:
-        """How many dead letters wait in the journal, of all replicas."""
+        """Return how many dead letters of all replicas wait in the journal."""
         return await self._journal.count_dead_letters()
 
     # --- messages ---
@@ -72,7 +72,7 @@ class SharedOrder:
         """Claim the message's position, then publish it or write it behind the rows of its lane."""
         completion: Completion[Durability] = Completion()
         lane = f"{DEAD_LETTER_LANE}{secrets.token_hex(16)}" if message.lane is None else message.lane
-        # Before the claim: until it is unpinned the lane is not released, and replay takes no rows of it.
+        # Before the claim: a pinned lane is not released, and replay takes no rows of it.
         self._journal.lanes.pin(lane)
         self._background.start(self._complete_admission(completion, lane, message))
         return completion
@@ -83,7 +83,7 @@ class SharedOrder:
         )
         try:
             result = await self._claim_and_admit(lane, message)
-        except ConnectorError as error:  # made again because of a conflict, its records may be too large
+        except ConnectorError as error:  # also if the records for a conflict are too large
             result = error
         except Exception:  # noqa: BLE001 - the sender gets an answer, whatever it was
             _LOG.exception("a message could not be admitted")
@@ -103,13 +103,13 @@ class SharedOrder:
             admission = Admission(result.sequence, lane, message.request, records, message.note)
             return await self._admit_claimed(admission, dedup_key, result)
         except Exception:
-            # Harmless if its row was committed all the same: a key that is safe has no owner, and stays.
+            # Harmless if the row was committed nevertheless: its key is safe then, has no owner, and stays.
             if dedup_key is not None:
                 self._journal.set_key_void(dedup_key)
             raise
 
     async def _claim(self, lane: str, dedup_key: DedupKey | None) -> ClaimResult:
-        """The result of a claim; while another replica has a message of the same key under way, wait for that."""
+        """Claim a position; while another replica has a message of the same key under way, wait for its outcome."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._reply_deadline
         while True:
@@ -128,6 +128,7 @@ class SharedOrder:
             return Durability.JOURNALED
         if dedup_key is not None:
             self._journal.remember_key(admission.sequence, dedup_key)
+        # If the message becomes a row, the journal needs its key: the key becomes safe in the row's transaction.
         try:
             durability = await self._deliver(admission, result)
         finally:
@@ -146,39 +147,41 @@ class SharedOrder:
 
     def use(self, dedup_key: DedupKey) -> Completion[DedupState]:
         """Begin to use a key that no replica has used; see `connector.delivery.order.Idempotency`."""
-        known = self._uses.begin(dedup_key)
-        if known is not None:
-            return known
+        earlier = self._uses.begin(dedup_key)
+        if earlier is not None:
+            return earlier
         begun: Completion[DedupState] = Completion()
         self._background.start(self._use(dedup_key, begun))
         return begun
 
     async def _use(self, dedup_key: DedupKey, begun: Completion[DedupState]) -> None:
-        known: DedupState | ConnectorError = Defect("a defect of the connector")
+        outcome: DedupState | ConnectorError = Defect("a defect of the connector")
         try:
-            known = await self._claim_key(dedup_key)
+            outcome = await self._claim_key(dedup_key)
         except Unavailable as refusal:
-            known = refusal
+            outcome = refusal
         except Exception:  # noqa: BLE001 - the sender gets an answer, whatever it was
             _LOG.exception("a signed request could not be admitted")
-        if known is DedupState.CONFLICT:
+        if outcome is DedupState.CONFLICT:
+            # The claim stored the other content under a key of its own, which nothing will ever use.
             self._journal.set_key_void(dedup_key)
             self._uses.end(dedup_key, Unavailable("the key was used with other content"))
-        elif known is not DedupState.NEW:
-            self._uses.end(dedup_key, known if isinstance(known, ConnectorError) else None)
-        begun.complete(known)
+        elif outcome is not DedupState.NEW:
+            self._uses.end(dedup_key, outcome if isinstance(outcome, ConnectorError) else None)
+        begun.complete(outcome)
 
     def end_use(self, dedup_key: DedupKey, refusal: ConnectorError | None) -> None:
-        """End a use, here and, written behind, for all replicas."""
+        """End a use: here at once, for other replicas with the next batch."""
         self._end_claim(dedup_key, is_safe=refusal is None)
         self._uses.end(dedup_key, refusal)
 
     async def run_once(self, note: Note, dedup_key: DedupKey, work: Callable[[], Awaitable[T]]) -> T | None:
         """Run work that no other replica has run; see `connector.delivery.order.Idempotency`."""
         running = self._running.get(note.name)
-        if running is not None:  # its caller was cancelled, and left it to finish
+        if running is not None:  # an earlier caller was cancelled, and left it to finish
             await asyncio.shield(running)
             return None
+        # Shielded: the claim must be ended, whoever still waits for the result.
         running = self._running[note.name] = asyncio.create_task(self._run_claimed(note, dedup_key, work))
         running.add_done_callback(partial(self._ran, note.name))
         result: T | None = await asyncio.shield(running)
@@ -187,11 +190,12 @@ class SharedOrder:
     async def _run_claimed(self, note: Note, dedup_key: DedupKey, work: Callable[[], Awaitable[T]]) -> T | None:
         if await self._claim_key(dedup_key) is DedupState.SAFE:
             return None
+        # A key may be forgotten, or void, although the work was done; the note is not.
         try:
             await self._check_not_noted(note)
             result = await work()
         except Exception:
-            self._end_claim(dedup_key, is_safe=False)  # where the work was done, the note says so
+            self._end_claim(dedup_key, is_safe=False)  # if the work was done nevertheless, its note says so
             raise
         self._end_claim(dedup_key, is_safe=True)
         return result
@@ -203,14 +207,15 @@ class SharedOrder:
     def _ran(self, name: str, running: asyncio.Task[Any]) -> None:
         del self._running[name]
         if not running.cancelled():
-            running.exception()  # the caller may be gone
+            running.exception()  # retrieved, or asyncio would log it if the caller is gone
 
     async def _claim_key(self, dedup_key: DedupKey) -> DedupState:
-        """What all replicas know of a key that is no message's; NEW and CONFLICT have to be settled.
+        """Claim a key that belongs to no message; the caller has to settle NEW and CONFLICT.
 
         Raises:
             Unavailable: The database does not answer, or another replica holds the key for too long.
         """
+        # Every claim needs a lane. Nothing is published in this one; the unpin releases the row that the claim makes.
         lane = f"dedup-key/{dedup_key[0].hex()}"
         self._journal.lanes.pin(lane)
         try:

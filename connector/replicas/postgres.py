@@ -1,4 +1,4 @@
-"""A connection to PostgreSQL by its client, psycopg: statements that end in time, one way or the other."""
+"""A connection to PostgreSQL through psycopg, whose statements always end in time."""
 
 import asyncio
 import time
@@ -16,7 +16,7 @@ _SESSION: Final = (
     "-c statement_timeout=5000 -c lock_timeout=1500 -c idle_in_transaction_session_timeout=5000 "
     "-c default_transaction_isolation=read\\ committed -c synchronous_commit=on"
 )
-_LOOK_AGAIN_SECONDS: Final = 10.0
+_EXPLAIN_SECONDS: Final = 10.0
 _CONNECTION: Final = {
     "autocommit": True,
     "connect_timeout": 2,
@@ -26,15 +26,15 @@ _CONNECTION: Final = {
     "keepalives_interval": 2,
     "keepalives_count": 3,
 }
-"""Parameters of the URL override these."""
+"""Connection parameters; those in the URL override them."""
 
 
 class PostgresConnection:
-    """One connection; see `connector.replicas.database.Connection`.
+    """A connection through psycopg; see `connector.replicas.database.Connection`.
 
     Args:
-        url: Of the database, as libpq takes it.
-        name: What the connection is for; the database's administrator sees it.
+        url: The database's URL, as libpq takes it.
+        name: The connection's purpose, shown to the database's administrator.
     """
 
     def __init__(self, url: str, name: str) -> None:
@@ -42,11 +42,11 @@ class PostgresConnection:
         self._name = name
         self._connection: psycopg.AsyncConnection[tuple[Any, ...]] | None = None
         self._one_at_a_time = asyncio.Lock()
-        self._words = self._found = ""
-        self._found_at = 0.0
+        self._explained_words = self._explanation = ""
+        self._explained_at = 0.0
 
     async def execute(self, sql: str, parameters: Mapping[str, Any], *, seconds: float) -> list[tuple[Any, ...]]:
-        """Run one statement, a transaction of its own."""
+        """Run one statement as a transaction."""
         async with self._one_at_a_time:
             running = asyncio.create_task(self._run(sql, parameters))
             try:
@@ -60,13 +60,14 @@ class PostgresConnection:
             return await self._result(running)
 
     def close(self) -> None:
-        """Close it; the next statement makes it again."""
+        """Close the connection; the next statement reconnects."""
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.pgconn.finish()
 
     def _abandon(self, running: asyncio.Task[Any]) -> None:
-        """Not awaited: the client tries to cancel the statement, and waits for an answer to that as well."""
+        """Give up a statement, and its connection with it."""
+        # Not awaited: the client asks the server to cancel the statement, and waits for that answer, too.
         running.cancel()
         running.add_done_callback(partial(_discard, self._connection))
         # The statement may still be running: the next one gets a connection of its own.
@@ -76,19 +77,20 @@ class PostgresConnection:
         try:
             return running.result()
         except psycopg.Error as error:
-            # With a connection that still stands the server has answered: the statement is rolled back.
+            # If the connection is still open, the server has answered: the statement is rolled back.
             if self._connection is not None and not self._connection.closed and error.sqlstate is not None:
                 raise StatementError(_words(error), error.sqlstate) from error
             self.close()
             raise DatabaseUnreachable(f"the database is not reachable: {await self._cause(error)}") from error
 
     async def _cause(self, error: psycopg.Error) -> str:
-        """Why there is no connection; what the words leave open is looked up now and then, not at every try."""
+        """Explain why there is no connection."""
         words, now = _words(error), time.monotonic()
-        if words != self._words or now > self._found_at + _LOOK_AGAIN_SECONDS:
-            self._found = await asyncio.to_thread(cause, self._url, error)
-            self._words, self._found_at = words, now
-        return self._found
+        # The explanation may need a handshake with the server, which is too much for every attempt.
+        if words != self._explained_words or now > self._explained_at + _EXPLAIN_SECONDS:
+            self._explanation = await asyncio.to_thread(cause, self._url, error)
+            self._explained_words, self._explained_at = words, now
+        return self._explanation
 
     async def _run(self, sql: str, parameters: Mapping[str, Any]) -> list[tuple[Any, ...]]:
         if self._connection is None:
@@ -100,16 +102,16 @@ class PostgresConnection:
 
 def _discard(connection: psycopg.AsyncConnection[Any] | None, running: asyncio.Task[Any]) -> None:
     if not running.cancelled():
-        running.exception()
+        running.exception()  # retrieved, or asyncio would log it
     if connection is not None:
         connection.pgconn.finish()
 
 
 def cause(url: str, error: psycopg.Error) -> str:
-    """Why there is no connection, in one sentence; see `connector.replicas.explain`."""
+    """Explain in one sentence why there is no connection; see `connector.replicas.explain`."""
     return explain.sentence(_words(error), conninfo_to_dict(url))
 
 
 def _words(error: psycopg.Error) -> str:
-    """What went wrong, in one line; libpq's own lines name host, port and user, never a password."""
+    """Return the error in one line; libpq's own lines name host, port and user, never a password."""
     return error.diag.message_primary or str(error).strip().partition("\n")[0]

@@ -1,13 +1,13 @@
-"""Whether Kafka answers this replica, and whether it answers another one since this one lost it."""
+"""Whether Kafka answers this replica, and whether it has answered another one since this one lost it."""
 
 import time
 from typing import Any
 
 
 class KafkaReachability:
-    """What this replica knows of its own reach, and of the others'.
+    """Whether Kafka answers this replica, and what other replicas report.
 
-    Replicas notice an outage at different times: only reports newer than this one's own loss count.
+    Replicas notice an outage at different times, so only reports of answers after this replica's own loss count.
     """
 
     def __init__(self) -> None:
@@ -23,11 +23,11 @@ class KafkaReachability:
 
     @property
     def lost_at(self) -> float:
-        """When Kafka last ceased to answer this replica, on the monotonic clock."""
+        """When Kafka last stopped answering this replica, on the monotonic clock."""
         return self._lost_at
 
     def record_own(self, *, answers: bool) -> None:
-        """The brokers have answered this replica now, or no longer answer it."""
+        """Record that the brokers have answered this replica now, or no longer answer it."""
         now = time.monotonic()
         if answers:
             self._reached_at = now
@@ -37,12 +37,14 @@ class KafkaReachability:
         self._is_reached = answers
 
     def record_others(self, *, reach: bool, lost_at: float) -> None:
-        """Whether another replica reports a later answer than `lost_at`; stale if Kafka was lost again meanwhile."""
+        """Record whether another replica reports an answer of Kafka after `lost_at`."""
+        # If Kafka was lost again meanwhile, the report is stale.
         if lost_at == self._lost_at:
             self._others_reach = reach
 
     def report(self) -> dict[str, Any]:
-        """What the others are sent, as parameters of a statement: intervals are seconds before now."""
+        """Return this replica's report, as parameters of a statement."""
+        # Ages and not times: replicas and database have different clocks.
         now = time.monotonic()
         return {
             "reaches_kafka": self._is_reached,

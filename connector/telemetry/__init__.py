@@ -3,7 +3,7 @@
 - `connector.telemetry.metrics`: every metric; `connector.telemetry.counts` and `connector.telemetry.gauges`: kinds of
   metrics that prometheus_client does not have; `connector.telemetry.ledger`: the counts that must balance.
 - `connector.telemetry.health`: the state that probes show.
-- `connector.telemetry.logs`: log lines, which never wait for their reader.
-- `connector.telemetry.recent`: the latest requests, for people who look.
-- `connector.telemetry.tracing`: OpenTelemetry's spans.
+- `connector.telemetry.logs`: the log, which never blocks its callers.
+- `connector.telemetry.recent`: the latest requests, for the console.
+- `connector.telemetry.tracing`: spans for OpenTelemetry.
 """

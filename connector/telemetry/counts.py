@@ -1,8 +1,8 @@
-"""Counters and histograms of what happens for every message, as collectors of prometheus_client.
+"""Counters and histograms that are updated for every message, as collectors of prometheus_client.
 
-prometheus_client's own take a lock and look through every bucket at each observation, which was a tenth of all that a
-message costs (ADR 0080). These belong to the event loop, where a count is one addition, and are made into samples at a
-scrape.
+prometheus_client's own classes take a lock and search every bucket at each observation, which was a tenth of the whole
+cost of a message (ADR 0080). These belong to the event loop, where counting is one addition, and make their samples
+when they are scraped.
 """
 
 import math
@@ -22,13 +22,13 @@ Labels = tuple[str, ...]
 
 
 class LoopCounter:
-    """A counter; only the event loop counts.
+    """A counter that only the event loop increments.
 
     Args:
-        name: Without ``_total``.
-        documentation: One sentence.
-        labels: Names of its labels.
-        registry: Where it is scraped.
+        name: The metric's name without ``_total``.
+        documentation: The metric's description.
+        labels: The names of its labels.
+        registry: The registry that collects it.
 
     Attributes:
         counts: Label values → the count.
@@ -40,24 +40,25 @@ class LoopCounter:
         registry.register(self)
 
     def describe(self) -> Iterable[Metric]:
-        """The metric without samples."""
+        """Yield the metric without samples."""
         name, documentation, labels = self._describe
         yield CounterMetricFamily(name, documentation, labels=labels)
 
     def collect(self) -> Iterable[Metric]:
-        """The metric, for a scrape; any thread may call it."""
+        """Yield the metric for a scrape; may be called from any thread."""
         name, documentation, labels = self._describe
         family = CounterMetricFamily(name, documentation, labels=labels)
+        # A copy, because the event loop may add label values during the scrape.
         for values, count in self.counts.copy().items():
             family.add_metric(values, count)
         yield family
 
 
 class _Observations:
-    """What one set of label values has observed.
+    """The observations under one set of label values.
 
     Args:
-        buckets: How many there are.
+        buckets: The number of buckets.
     """
 
     __slots__ = ("counts", "exemplars", "total")
@@ -69,14 +70,14 @@ class _Observations:
 
 
 class LoopHistogram:
-    """A histogram; only the event loop observes.
+    """A histogram that only the event loop updates.
 
     Args:
-        name: With its unit.
-        documentation: One sentence.
-        bounds: Upper bounds of its buckets, without infinity.
-        labels: Names of its labels.
-        registry: Where it is scraped.
+        name: The metric's name with its unit.
+        documentation: The metric's description.
+        bounds: The upper bounds of the buckets, without infinity.
+        labels: The names of its labels.
+        registry: The registry that collects it.
     """
 
     def __init__(
@@ -89,38 +90,38 @@ class LoopHistogram:
     ) -> None:
         self._describe = name, documentation, labels
         self._bounds = bounds
-        self._texts = [str(floatToGoString(each)) for each in (*bounds, math.inf)]  # type: ignore[no-untyped-call]
+        self._texts = [str(floatToGoString(bound)) for bound in (*bounds, math.inf)]  # type: ignore[no-untyped-call]
         self._observations: dict[Labels, _Observations] = {}
         registry.register(self)
 
     def initialise(self, values: Labels) -> _Observations:
-        """Show these label values, with nothing observed."""
+        """Show these label values without observations."""
         return self._observations.setdefault(values, _Observations(len(self._texts)))
 
     def observe(self, values: Labels, amount: float, exemplar: Mapping[str, str] | None = None) -> None:
-        """Observe an amount under these label values, with the labels of an exemplar."""
-        found = self._observations.get(values) or self.initialise(values)
+        """Observe an amount under these label values; ``exemplar`` is the labels of an exemplar."""
+        observations = self._observations.get(values) or self.initialise(values)
         bucket = bisect_left(self._bounds, amount)
-        found.counts[bucket] += 1
-        found.total += amount
+        observations.counts[bucket] += 1
+        observations.total += amount
         if exemplar is not None:
-            found.exemplars[bucket] = Exemplar(dict(exemplar), amount, time.time())
+            observations.exemplars[bucket] = Exemplar(dict(exemplar), amount, time.time())
 
     def describe(self) -> Iterable[Metric]:
-        """The metric without samples."""
+        """Yield the metric without samples."""
         name, documentation, labels = self._describe
         yield HistogramMetricFamily(name, documentation, labels=labels)
 
     def collect(self) -> Iterable[Metric]:
-        """The metric, for a scrape; any thread may call it."""
+        """Yield the metric for a scrape; may be called from any thread."""
         name, documentation, labels = self._describe
         family = HistogramMetricFamily(name, documentation, labels=labels)
-        for values, found in self._observations.copy().items():
-            counts = accumulate(found.counts[:])
-            exemplars = found.exemplars[:]
+        for values, observations in self._observations.copy().items():
+            counts = accumulate(observations.counts[:])
+            exemplars = observations.exemplars[:]
             buckets = [
                 (text, count) if exemplar is None else (text, count, exemplar)
                 for text, count, exemplar in zip(self._texts, counts, exemplars, strict=True)
             ]
-            family.add_metric(values, buckets, found.total)
+            family.add_metric(values, buckets, observations.total)
         yield family

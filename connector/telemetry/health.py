@@ -1,4 +1,4 @@
-"""The connector's state, as probes and gauges show it."""
+"""The connector's state, which probes and gauges show."""
 
 import time
 from dataclasses import dataclass, field
@@ -10,36 +10,37 @@ from connector.journal.file import headroom
 from connector.supervision import Watchdog
 
 MIN_ROOM_BYTES: Final = 64 * 1024
-"""Bytes of room below which the journal counts as full: about what a large message takes."""
+"""Free bytes below which the journal counts as full: about as many as a large message takes."""
 
 MIN_RATE: Final = 0.1
-"""Messages a second below which the journal does not count as emptying."""
+"""Messages per second below which the journal does not count as emptying."""
 
 _LOG = structlog.get_logger()
 
 
 @dataclass
 class Health:
-    """What was last seen of the outside.
+    """The state of the connector, and of Kafka and the journal as last seen.
 
     Attributes:
-        journal_limit_bytes: Bound of the journal.
+        journal_limit_bytes: Maximum bytes of the journal.
         kafka: State of Kafka: ``connecting``, ``up``, ``stalled`` or ``down``.
         journal_bytes: Bytes of the journal in use, or None while its disk does not answer.
         backlog: Messages in the journal.
         waiting: Messages in the journal by source.
-        dead_letters: Dead letters that nobody has reprocessed yet, or None before they were counted.
-        leaving_rate: Messages a second that leave the journal, averaged over about half a minute.
+        dead_letters: Dead letters that nobody has reprocessed yet, or None before they are first counted.
+        leaving_rate: Messages per second that leave the journal, averaged over about half a minute.
         waiting_since: When the oldest message that is not in Kafka began to wait, on the monotonic clock, or None.
-        is_open: The public listener listens.
-        is_closing: The connector is shutting down.
-        is_isolated: Kafka does not answer this replica and does answer another one, which should be asked.
-        needs_journal: Nothing can be accepted without the journal, brokers or not.
-        is_journal_lost: The journal's file is no longer at its path: what goes into it would be gone after a restart.
+        is_open: Whether the public listener is listening.
+        is_closing: Whether the connector is shutting down.
+        is_isolated: Whether Kafka answers another replica and not this one, so that sources should use the other.
+        needs_journal: Whether no message can be accepted without the journal, even if Kafka is up.
+        is_journal_lost: Whether the journal's file is no longer at its path, so that its contents would be gone after a
+            restart.
         reload_failing: Changed files that could not be read; their previous contents are in effect.
-        restart_needed: Settings that have changed and are in effect only after a restart.
-        watchdog: What has to live.
-        problems: What is wrong, in words, by what it is about.
+        restart_needed: Settings that have changed and take effect only after a restart.
+        watchdog: Checks that the connector's parts are alive.
+        problems: Topic of a problem → the problem in words.
     """
 
     journal_limit_bytes: int
@@ -71,7 +72,7 @@ class Health:
 
     @property
     def ended(self) -> list[str]:
-        """Parts that have ended though the connector runs."""
+        """Parts that have ended although the connector runs."""
         return self.watchdog.ended if self.is_open and not self.is_closing else []
 
     @property
@@ -83,14 +84,14 @@ class Health:
 
     @property
     def journal_room_bytes(self) -> int:
-        """Bytes that the journal still takes: its limit, less what it holds and what only deletions may use."""
+        """Bytes that the journal can still take: its limit less the used bytes and those reserved for deletions."""
         if self.journal_bytes is None:
             return 0
         return max(self.journal_limit_bytes - headroom(self.journal_limit_bytes) - self.journal_bytes, 0)
 
     @property
     def is_ready(self) -> bool:
-        """Whether a message can be accepted durably: by the brokers, or by the journal."""
+        """Whether a message can be accepted durably, by the brokers or by the journal."""
         if not self.is_open or self.is_closing or self.is_isolated or self.is_journal_lost or self.ended:
             return False
         if self.needs_journal and self.journal == "failing":
@@ -99,15 +100,15 @@ class Health:
 
     @property
     def oldest_age_seconds(self) -> float:
-        """Age of the oldest message that is not in Kafka."""
+        """Age of the oldest message that is not in Kafka, in seconds."""
         return 0.0 if self.waiting_since is None else time.monotonic() - self.waiting_since
 
     @property
     def catch_up_seconds(self) -> float | None:
-        """How long the journal takes to empty at the current rate; None while nothing leaves it."""
+        """Seconds that the journal takes to empty at the current rate; None while nothing leaves it."""
         if not self.backlog:
             return 0.0
-        if self.kafka != "up":  # the rate is an average, which outlives the last acknowledgement
+        if self.kafka != "up":  # the rate is an average, which stays above 0 for a while after the last message
             return None
         return self.backlog / self.leaving_rate if self.leaving_rate >= MIN_RATE else None
 

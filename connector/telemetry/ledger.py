@@ -1,7 +1,7 @@
-"""The ledger as this process counts it, by source: accepted = published + dead-lettered + journaled (+ lost).
+"""The ledger of this process, by source: accepted = published + dead-lettered + journaled (+ lost).
 
-It continues the journal's own ledger, which counts by its rows: code of its own and other events, so that a difference
-between the two becomes visible.
+It continues the journal's own ledger, which counts rows. The two use different code and different events, so that an
+error in either shows as a difference.
 """
 
 from collections import Counter
@@ -18,8 +18,8 @@ class LedgerCounts:
 
     Attributes:
         accepted: Messages and dead letters that became safe.
-        published: How many of the accepted ones are in Kafka.
-        dead_lettered: Accepted messages whose record Kafka rejected; each is a dead letter now.
+        published: Accepted messages and dead letters that are in Kafka.
+        dead_lettered: Accepted messages with a record that Kafka rejected; a dead letter has replaced each.
         journaled: Rows in the journal.
     """
 
@@ -31,33 +31,33 @@ class LedgerCounts:
         self._published_directly: Counter[str] = Counter()
 
     def recovered(self, contents: Contents) -> None:
-        """Continue the ledger of the journal that was found at start."""
+        """Continue the ledger that the journal held at the start."""
         for source in {*contents.accounts, *contents.sources}:
-            known = contents.accounts.get(source, Account())
-            self.accepted[source], self.published[source] = known.accepted, known.published
-            self.dead_lettered[source] = known.dead_lettered
+            account = contents.accounts.get(source, Account())
+            self.accepted[source], self.published[source] = account.accepted, account.published
+            self.dead_lettered[source] = account.dead_lettered
             self.journaled[source] += contents.sources.get(source, 0)
 
     def published_directly(self, source: str) -> None:
-        """A message was published without a row: the journal's ledger does not know of it yet."""
+        """Count a message that was published without a row, which the journal's ledger does not know yet."""
         self._published_directly[source] += 1
 
     def take_published_directly(self) -> dict[str, int]:
-        """Messages published directly since the last call, by source."""
-        taken, self._published_directly = self._published_directly, Counter()
-        return dict(taken)
+        """Return the messages published directly since the last call, by source."""
+        counts, self._published_directly = self._published_directly, Counter()
+        return dict(counts)
 
     def return_published_directly(self, taken: Mapping[str, int]) -> None:
-        """The journal did not take them: give them out with the next call."""
-        self._published_directly.update(taken)
+        """Return counts that the journal did not store; the next `take_published_directly` includes them."""
+        self._published_directly.update(taken)  # adds, since a Counter's `update` does: new ones may have come
 
     @property
     def waiting(self) -> dict[str, int]:
-        """Rows in the journal by source, where there are some."""
+        """Rows in the journal by source, without sources that have none."""
         return {source: count for source, count in self.journaled.items() if count}
 
     def imbalances(self) -> dict[str, int]:
-        """How far the two sides of each source's ledger are apart."""
+        """The difference between the two sides of each source's ledger."""
         return {source: self._account(source).imbalance(self.journaled[source]) for source in self.accepted}
 
     def _account(self, source: str) -> Account:

@@ -1,9 +1,9 @@
-"""Logging: one JSON line an event on standard error, or readable lines on a terminal; never a message's content.
+"""Logging: one JSON line per event on standard error, or readable lines on a terminal; never a message's content.
 
-Whatever is logged on behalf of a request carries its ``request_id``, and its ``trace_id`` where it is traced.
-Tracebacks are written as places, without the exceptions' own words: those can quote what a source sent.
+Lines that are logged on behalf of a request carry its ``request_id``, and its ``trace_id`` if it is traced. Tracebacks
+are logged as file, line and function, without the exceptions' texts, which can quote what a source sent.
 
-No call here raises or waits, whatever has become of standard error: a thread of its own writes (`Sink`).
+No call here raises or blocks, whatever the state of standard error: a thread of its own writes (`Sink`).
 """
 
 import atexit
@@ -34,16 +34,16 @@ SAMPLING_SECONDS: Final = 10.0
 SAMPLING_FIRST: Final = 5
 _MAX_KEYS: Final = 1_000
 LINES_SECONDS: Final = 0.1
-"""How long a line may wait for others, to be written together with them."""
+"""How long a line may wait to be written together with others."""
 
 MAX_WAITING_BYTES: Final = 4 * 1024 * 1024
-"""Lines that may wait to be written; more are dropped."""
+"""Maximum bytes of lines that wait to be written; further lines are dropped."""
 
 FLUSH_SECONDS: Final = 1.0
-"""How long the end of the process waits for its last lines."""
+"""How long the process waits at its end for its last lines."""
 
 STALLED_SECONDS: Final = 3.0
-"""How long a write may take before the log's reader counts as one that does not read."""
+"""How long a write may take before the log's reader counts as stalled."""
 
 _BLOCKED_MILLISECONDS: Final = 1000
 _STANDARD_ERROR: Final = 2
@@ -52,18 +52,18 @@ _REQUESTS: Final = structlog.get_logger()
 _LOG: Final = structlog.get_logger()
 
 REQUEST_ID: Final[ContextVar[str | None]] = ContextVar("request_id", default=None)
-"""Id of the request on whose behalf the code runs; what it sets going later carries it on."""
+"""Id of the request on whose behalf the code runs; tasks and callbacks that the code schedules inherit it."""
 
 TRACE_ID: Final[ContextVar[str | None]] = ContextVar("trace_id", default=None)
-"""Id of its trace, or None."""
+"""Id of the request's trace, or None."""
 
 
 def configure(level: str, log_format: str | None) -> None:
-    """Set up structlog, and send what libraries log through it.
+    """Set up structlog, and pass the libraries' log records through it.
 
     Args:
         level: One of :data:`LEVELS`.
-        log_format: ``json``, ``console``, or None: console on a terminal, JSON elsewhere.
+        log_format: ``json`` or ``console``; None means console on a terminal, and JSON elsewhere.
     """
     is_json = log_format == "json" or (log_format is None and not sys.stderr.isatty())
     shared: list[Processor] = [
@@ -73,7 +73,7 @@ def configure(level: str, log_format: str | None) -> None:
         _identified,
         _Sampling(),
     ]
-    global _sink, _writes_requests  # noqa: PLW0603 - as structlog's own configuration, they are the process's
+    global _sink, _writes_requests  # noqa: PLW0603 - one per process, like structlog's own configuration
     if _sink is None:
         atexit.register(flush)
     else:
@@ -85,23 +85,25 @@ def configure(level: str, log_format: str | None) -> None:
         processors=[*shared, *([] if is_json else [_printable]), renderer],
         wrapper_class=_never_raising(LEVELS[level]),
         logger_factory=lambda *_: _Logger(sink),
-        cache_logger_on_first_use=False,  # modules make theirs on import, before this configuration
+        cache_logger_on_first_use=False,  # modules make their loggers on import, before this configuration
     )
     logging.basicConfig(handlers=[_Bridge()], level=max(LEVELS[level], logging.WARNING), force=True)
     logging.captureWarnings(capture=True)
 
 
 def take_uncaught() -> None:
-    """Log what nobody catches, in threads and finalizers; Python itself would wait for standard error's reader."""
-    sys.unraisablehook = lambda one: _uncaught(one.exc_type, one.exc_value, one.exc_traceback)
-    threading.excepthook = lambda one: _uncaught(one.exc_type, one.exc_value, one.exc_traceback)
+    """Log exceptions that nobody catches in threads and finalizers.
+
+    Python itself would write them to standard error, and block if nobody reads it.
+    """
+    sys.unraisablehook = lambda args: _uncaught(args.exc_type, args.exc_value, args.exc_traceback)
+    threading.excepthook = lambda args: _uncaught(args.exc_type, args.exc_value, args.exc_traceback)
 
 
 def request(line: dict[str, Any]) -> None:
-    """Write the canonical line of one request, at level info.
+    """Write the line of a request, at level info.
 
-    It goes around structlog's chain, which costs as much as everything else that is done for a message; what is written
-    is the same.
+    It bypasses structlog's processors, which cost as much as all other work for a message; the line is the same.
     """
     if _sink is None or not _writes_requests:
         _REQUESTS.info("request", **line)
@@ -116,7 +118,7 @@ def request(line: dict[str, Any]) -> None:
 
 
 def flush(seconds: float = FLUSH_SECONDS) -> None:
-    """Wait until every line so far is written or dropped, for at most this many seconds."""
+    """Wait until all lines so far are written or dropped, for at most this many seconds."""
     if _sink is not None:
         _sink.flush(seconds)
 
@@ -127,35 +129,36 @@ def dropped_lines() -> int:
 
 
 def problem() -> str:
-    """Why lines are dropped now, and what to do; nothing while they are written."""
+    """Why lines are being dropped, and what to do; empty while they are written."""
     return "" if _sink is None else _sink.problem
 
 
 def _now() -> str:
-    """The time as structlog's stamp writes it."""
+    """The time in the format of structlog's time stamps."""
     seconds, nanoseconds = divmod(time.time_ns(), 1_000_000_000)
     return f"{_second(seconds)}.{nanoseconds // 1000:06}Z"
 
 
+# Formatting a date is slow, and thousands of lines have the same second.
 @lru_cache(maxsize=4)
 def _second(seconds: int) -> str:
     return datetime.fromtimestamp(seconds, UTC).replace(tzinfo=None).isoformat()
 
 
 class Sink:
-    """Lines on their way to a file: adding one neither waits nor raises; a thread writes them.
+    """Writes lines to a file on a thread of its own, so that adding a line neither blocks nor raises.
 
-    The file may be on a full disk, or a pipe that nobody reads. What does not fit into the bound meanwhile, or cannot
-    be written, is dropped and counted.
+    The file may be on a full disk, or a pipe that nobody reads. Lines that exceed `MAX_WAITING_BYTES` meanwhile, or
+    cannot be written, are dropped and counted.
 
     Args:
-        write: Writes bytes, however long that takes; returns what it could not write, and why.
+        write: Writes bytes, however long that takes; returns the bytes that it could not write, and why.
     """
 
     def __init__(self, write: Callable[[bytes], tuple[bytes, str]]) -> None:
         self._write = write
         self._lines: queue.SimpleQueue[bytes | threading.Event | None] = queue.SimpleQueue()
-        self._bytes = 0  # since lines were taken last; threads that add at once may miscount by a line
+        self._bytes = 0  # added since lines were last taken; threads that add at the same time may miscount by a line
         self._not_taken = 0
         self._unwritten = 0
         self._reported = 0
@@ -165,65 +168,66 @@ class Sink:
         self._thread.start()
 
     def add(self, line: bytes) -> None:
-        """Write a line soon: at once if none was written within `LINES_SECONDS`."""
+        """Queue a line; it is written immediately if none was written within the last `LINES_SECONDS`."""
         if self._bytes > MAX_WAITING_BYTES:
             self._not_taken += 1
             return
         self._bytes += len(line)
-        self._lines.put(line)  # the one queue that may be used by what interrupts its own `put`, a finalizer
+        # `SimpleQueue.put` is reentrant: a finalizer that interrupts it may log, too. `Queue.put` would deadlock.
+        self._lines.put(line)
 
     def drop(self) -> None:
-        """Count a line that could not be made."""
+        """Count a line that could not be rendered."""
         self._not_taken += 1
 
     @property
     def dropped(self) -> int:
-        """Lines that were not written."""
+        """The number of lines that were not written."""
         return self._not_taken + self._unwritten
 
     @property
     def problem(self) -> str:
-        """Why lines are dropped now, and what to do."""
+        """Why lines are being dropped, and what to do; empty while they are written."""
         since = self._writing_since
         if since is not None and time.monotonic() - since > STALLED_SECONDS:
             return "the reader of standard error does not read: lines of the log are dropped; restart the log's reader"
         return f"standard error cannot be written ({self._error}): lines of the log are dropped" if self._error else ""
 
     def flush(self, seconds: float) -> None:
-        """Wait until what was added is written or dropped, for at most this many seconds."""
+        """Wait until all added lines are written or dropped, for at most this many seconds."""
         done = threading.Event()
         self._lines.put(done)
         done.wait(seconds)
 
     def close(self, seconds: float) -> None:
-        """Write what is queued, and end the thread."""
+        """Write the queued lines, and end the thread."""
         self._lines.put(None)
         self._thread.join(seconds)
 
     def _work(self) -> None:
-        """The thread: take what is there, write it, rest, so that under load many lines are one write."""
+        """Write queued lines on the thread, with a pause after each write, so that many lines share a write."""
         while True:
-            taken = [self._lines.get()]
+            entries = [self._lines.get()]
             self._bytes = 0
             with contextlib.suppress(queue.Empty):
                 while True:
-                    taken.append(self._lines.get_nowait())
-            self._write_down([one for one in taken if isinstance(one, bytes)])
-            for one in taken:
-                if isinstance(one, threading.Event):
-                    one.set()
-            if None in taken:
+                    entries.append(self._lines.get_nowait())
+            self._write_lines([entry for entry in entries if isinstance(entry, bytes)])
+            for entry in entries:
+                if isinstance(entry, threading.Event):
+                    entry.set()
+            if None in entries:
                 return
             time.sleep(LINES_SECONDS)
 
-    def _write_down(self, lines: list[bytes]) -> None:
+    def _write_lines(self, lines: list[bytes]) -> None:
         if not lines:
             return
         self._writing_since = time.monotonic()
         try:
             left, self._error = self._write(b"\n".join((*lines, b"")))
             self._unwritten += left.count(b"\n")
-        except Exception as error:  # noqa: BLE001 - without this thread there would be no log
+        except Exception as error:  # noqa: BLE001 - without this thread there is no log
             self._error = type(error).__name__
             self._unwritten += len(lines)
         self._writing_since = None
@@ -233,34 +237,37 @@ class Sink:
 
 
 def _writer_to(file: Any) -> Callable[[bytes], tuple[bytes, str]]:
-    """What writes to a stream: past its buffer where it is the process's own, else as the stream does it."""
+    """A function that writes to a stream: past its buffer if it is the process's standard error, else with its `write`.
+
+    A buffer would keep lines that could not be written, and write them again later.
+    """
     if isinstance(file, io.TextIOWrapper) and file.fileno() == _STANDARD_ERROR:
         return _Descriptor(_STANDARD_ERROR).write
     return partial(_write_stream, file)
 
 
 class _Descriptor:
-    """Writes to a file descriptor, also one that says that it would block."""
+    """Writes to a file descriptor, even if it is in non-blocking mode."""
 
     def __init__(self, number: int) -> None:
         self._number = number
         self._is_torn = False
 
     def write(self, text: bytes) -> tuple[bytes, str]:
-        """Write; a line that was broken off before is ended first."""
-        whole = b"\n" + text if self._is_torn else text
-        left = memoryview(whole)
+        """Write text; end a line that an earlier write has broken off first."""
+        content = b"\n" + text if self._is_torn else text
+        left = memoryview(content)
         try:
             while left:
-                left = left[self._some(left) :]
+                left = left[self._write_some(left) :]
         except OSError as error:
-            written = len(whole) - len(left)
-            self._is_torn = self._is_torn if not written else whole[written - 1] != ord("\n")
+            written = len(content) - len(left)
+            self._is_torn = self._is_torn if not written else content[written - 1] != ord("\n")
             return bytes(left)[-len(text) :], error.strerror or type(error).__name__
         self._is_torn = False
         return b"", ""
 
-    def _some(self, left: memoryview) -> int:
+    def _write_some(self, left: memoryview) -> int:
         try:
             return os.write(self._number, left)
         except BlockingIOError:
@@ -280,7 +287,7 @@ def _write_stream(file: Any, text: bytes) -> tuple[bytes, str]:
 
 
 class _Logger:
-    """What structlog hands rendered lines to."""
+    """The logger to which structlog passes rendered lines."""
 
     def __init__(self, sink: Sink) -> None:
         self._sink = sink
@@ -293,7 +300,7 @@ class _Logger:
 
 
 def _never_raising(level: int) -> type[Any]:
-    """Structlog's filtering logger; a line that cannot be made is dropped and counted."""
+    """Structlog's filtering logger, but a line that cannot be rendered is dropped and counted."""
 
     class Logger(structlog.make_filtering_bound_logger(level)):  # type: ignore[misc]  # made by a function
         def _proxy_to_logger(self, method_name: str, event: str | None = None, **about: Any) -> Any:
@@ -312,22 +319,22 @@ def _uncaught(kind: type[BaseException], error: BaseException | None, at: Traceb
 
 
 class _Bridge(logging.Handler):
-    """Hands the standard library's log records to structlog."""
+    """Passes log records of the standard library to structlog."""
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
             text = record.getMessage()
-        except Exception:  # noqa: BLE001 - a library's words that do not fit its arguments
+        except Exception:  # noqa: BLE001 - a library's format that does not fit its arguments
             text = str(record.msg)
         logger = structlog.get_logger(record.name)
         logger.log(record.levelno, text, logger=record.name, exc_info=record.exc_info)
 
 
 class _Sampling:
-    """Lets the first few of equal warnings through in a while, then one a while with the number of those left out.
+    """Passes the first few of equal warnings in each period; the first of the next period has the number left out.
 
-    Equal are warnings with the same event and the same error. What libraries log comes with the name of their logger,
-    and with values in its text: there the same logger and the same first word are enough.
+    Warnings are equal if they have the same event and the same error. Warnings of libraries have a logger's name, and
+    values in their text; they are equal if they have the same logger and the same first word.
     """
 
     def __init__(self) -> None:
@@ -349,7 +356,7 @@ class _Sampling:
             since, count, left_out = now, 0, max(count - SAMPLING_FIRST, 0)
             if left_out:
                 event["left_out"] = left_out
-        if len(self._seen) >= _MAX_KEYS:
+        if len(self._seen) >= _MAX_KEYS:  # texts that differ each time must not fill the memory
             self._seen.clear()
         self._seen[key] = (since, count + 1)
         if count >= SAMPLING_FIRST:
@@ -358,10 +365,10 @@ class _Sampling:
 
 
 def _identified(_logger: Any, _method: str, event: EventDict) -> EventDict:
-    for about in (REQUEST_ID, TRACE_ID):
-        known = about.get()
-        if known is not None:
-            event.setdefault(about.name, known)
+    for variable in (REQUEST_ID, TRACE_ID):
+        value = variable.get()
+        if value is not None:
+            event.setdefault(variable.name, value)
     return event
 
 
@@ -379,7 +386,7 @@ def _places(_logger: Any, _method: str, event: EventDict) -> EventDict:
 
 
 def _printable(_logger: Any, _method: str, event: EventDict) -> EventDict:
-    """Texts as a terminal may show them: what a source sent as its ids can hold codes that terminals obey."""
+    """Escape texts for a terminal: the ids that a source sends may contain control codes."""
     for name, value in event.items():
         if isinstance(value, str):
             event[name] = escaped(value)
@@ -391,7 +398,7 @@ def _render(_logger: Any, _method: str, event: EventDict) -> bytes:
 
 
 _sink: Sink | None = None
-"""Where lines go once the log is configured."""
+"""The sink of all lines; None until the log is configured."""
 
 _writes_requests = False
-"""Whether the lines of requests go there straight."""
+"""Whether lines of requests go directly to the sink, and not through structlog."""

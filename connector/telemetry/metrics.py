@@ -1,6 +1,7 @@
-"""Every metric of the connector, declared once: base units, closed sets of label values, zero-initialised.
+"""Declares every metric of the connector: base units, closed sets of label values, initialised with zero.
 
-The ledger is counted here too (`connector.telemetry.ledger`), as the connector reports what became of messages.
+The ledger (`connector.telemetry.ledger`) is updated here too, because the connector reports here what becomes of
+messages.
 """
 
 import time
@@ -32,7 +33,7 @@ MAX_FIELDS: Final = 20
 MAX_FIELD_CHARS: Final = 64
 _REQUEST_BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.4, 0.5, 0.8, 1.0, 2.5)
 _ACTIONS: Final[Mapping[int | None, str]] = {code: str(code) for code in DICTIONARIES["action"] if code is not None}
-# Each counter would have a second series with the time of its creation, which nothing here reads.
+# Otherwise each counter has a second series with the time of its creation, which nothing here reads.
 disable_created_metrics()  # type: ignore[no-untyped-call]
 _TRACE_PARTS: Final = 4
 _TRACE_ID_LENGTH: Final = 32
@@ -47,10 +48,11 @@ class Metrics:
     """The metrics of one connector.
 
     Args:
-        version: Of the connector, for ``build_info``.
+        version: The connector's version, for ``build_info``.
         sources: Names of the configured sources.
-        streams: Names of the streams that are switched on.
-        journal_is_shared: Other connectors write and remove rows too: the journal says how many there are.
+        streams: Names of the published streams.
+        journal_is_shared: Whether other connectors write and remove rows too, so that only the journal knows how many
+            there are.
     """
 
     def __init__(  # noqa: PLR0915 - every metric is declared once, here
@@ -182,25 +184,36 @@ class Metrics:
         self._initialise(tuple(streams))
 
     def request_ended(self, source: str, outcome: str, seconds: float, trace: str | None = None) -> None:
-        """A request was answered; ``trace`` is its ``traceparent``, whose trace's id becomes an exemplar."""
+        """Count an answered request; ``trace`` is its ``traceparent``, whose trace id becomes an exemplar."""
         self.requests.counts[source, outcome] += 1
         self.request_duration.observe((source, outcome), seconds, None if trace is None else _exemplar(trace))
 
     def credential_rejected(self, source: str, reason: str) -> None:
-        """A request's credential was not enough: the source that its path names, one of ``CREDENTIAL_REASONS``."""
-        named = source if source in self._sources else UNKNOWN_SOURCE
-        self.credentials_refused.labels(named, reason).inc()
+        """Count a request with an insufficient credential.
+
+        Args:
+            source: The source that the path names.
+            reason: One of ``CREDENTIAL_REASONS``.
+        """
+        label = source if source in self._sources else UNKNOWN_SOURCE  # a path can name anything
+        self.credentials_refused.labels(label, reason).inc()
 
     def operations_rejected(self, reason: str) -> None:
-        """The operations listener rejected a request: one of :data:`OPERATIONS_REASONS`."""
+        """Count a request that the operations listener rejected, for one of :data:`OPERATIONS_REASONS`."""
         self.operations_refused_total.labels(reason).inc()
 
     def connection_turned_away(self, reason: str) -> None:
-        """A connection was turned away: one of :data:`CONNECTION_REASONS`."""
+        """Count a connection that was turned away, for one of :data:`CONNECTION_REASONS`."""
         self.connections_refused.labels(reason).inc()
 
     def message_accepted(self, source: str, event: Event, *, conflict: bool) -> None:
-        """A message that is no repeat became safe; ``conflict``: its ``msgId`` came before with other content."""
+        """Count a message that became safe and is not a duplicate.
+
+        Args:
+            source: The source that sent it.
+            event: The message's event.
+            conflict: Whether its ``msgId`` came before with other content.
+        """
         if conflict:
             self.conflicts.labels(source).inc()
         environment = event.environment if event.environment in ENVIRONMENTS else OTHER
@@ -211,49 +224,49 @@ class Metrics:
             self.unknown_codes.labels(name).inc()
 
     def dead_letter_kept(self, source: str, error: ConnectorError) -> None:
-        """A request was kept as a dead letter, or is a repeat of one."""
+        """Count a request that became a dead letter, or is a duplicate of one."""
         self.dead_letters.labels(source, error.stage, str(error.code)).inc()
 
     def restarted(self, counts: Mapping[str, int]) -> None:
-        """Restarts within the process, by reason: one of :data:`RESTART_REASONS`."""
+        """Show the restarts within the process, by reason: one of :data:`RESTART_REASONS`."""
         for reason in RESTART_REASONS:
             self._raise_to(self.restarts.labels(reason), counts.get(reason, 0))
 
     def process_counts(self, part_restarts: Mapping[str, int], log_lines_dropped: int) -> None:
-        """What the process counts for itself, whichever connector it runs: restarts of parts, lines not logged."""
+        """Show counts of the process, which outlive a connector: restarts of parts, and log lines that were dropped."""
         for part in PARTS:
             self._raise_to(self.part_restarts.labels(part), part_restarts.get(part, 0))
         self._raise_to(self.log_lines_dropped, log_lines_dropped)
 
     def without_canary(self) -> None:
-        """The connector sends itself no messages."""
+        """Show that there is no canary."""
         self.canary_interval.set(0)
         self.canary_age.set(0)
 
     def timestamp_replaced(self, record: ProducibleRecord) -> None:
-        """Kafka rejected the time at which a record's request was received."""
+        """Count a record whose timestamp was replaced, because Kafka rejected the time of its request."""
         self.timestamps_replaced.labels(record.stream).inc()
 
     def canary_starts(self, interval_seconds: float) -> None:
-        """The connector sends itself a message every so many seconds."""
+        """Show the interval of the canary, which starts now."""
         self.canary_interval.set(interval_seconds)
         self.canary_read(0)
 
     def canary_read(self, seconds: float) -> None:
-        """A canary came back, so many seconds after it was sent; or none has yet, at the start."""
+        """Record that a canary was read back this many seconds after it was sent; 0 at the start, before the first."""
         sent = time.monotonic() - seconds
         self.canary_age.set_function(lambda: time.monotonic() - sent)
         if seconds:
             self.canary_round_trip.observe(seconds)
 
     def canary_refused(self) -> None:
-        """A canary was not accepted."""
+        """Count a canary that was not accepted."""
         self.canary_refused_total.inc()
 
     # --- the ledger: every message and dead letter that became safe ---
 
     def recovered(self, contents: Contents) -> None:
-        """Continue the ledger of the journal that was found at start."""
+        """Continue the ledger that the journal held at the start."""
         self._ledger.recovered(contents)
         for source, count in contents.sources.items():
             self._show_journaled(source, count)
@@ -261,66 +274,66 @@ class Metrics:
             self.journal_lost.labels(source).set(account.lost)
 
     def journal_counts(self, waiting: Mapping[str, int]) -> None:
-        """Messages of a shared journal that this connector reports, by source."""
+        """Show the messages in a shared journal, by source."""
         self._reported = dict(waiting)
         for source in {*self._sources, *waiting}:
             self.journal_messages.labels(source).set(waiting.get(source, 0))
 
     @property
     def waiting(self) -> dict[str, int]:
-        """Messages in the journal by source, where there are some."""
+        """Messages in the journal by source, without sources that have none."""
         if self._journal_is_shared:
             return self._reported
         return self._ledger.waiting
 
     def take_published_directly(self) -> dict[str, int]:
-        """Messages published directly since the last call, by source: the journal's ledger lacks them."""
+        """Return the messages published directly since the last call, by source, for the journal's ledger."""
         return self._ledger.take_published_directly()
 
     def return_published_directly(self, taken: Mapping[str, int]) -> None:
-        """The journal did not take them: report them with the next call."""
+        """Return counts that the journal did not store; the next `take_published_directly` includes them."""
         self._ledger.return_published_directly(taken)
 
     def accepted(self, admission: Admission, *, is_journaled: bool) -> None:
-        """A message or dead letter became safe, by Kafka or by the journal."""
+        """Count a message or dead letter that became safe in Kafka or in the journal."""
         self._ledger.accepted[admission.request.source] += 1
         if is_journaled:
             self.answers_from_journal.labels(admission.request.source).inc()
 
     def published(self, admission: Admission) -> None:
-        """Every record of it is acknowledged."""
+        """Count a message or dead letter whose every record was acknowledged."""
         self._ledger.published[admission.request.source] += 1
         if not admission.is_dead_letter:
             self.messages_published.counts[admission.request.source,] += 1
 
     def record_published(self, record: ProducibleRecord, seconds: float) -> None:
-        """One record is acknowledged, this many seconds after its message began to wait."""
+        """Count a record that was acknowledged this many seconds after its message began to wait."""
         stream = (record.stream,)
         self.records_published.counts[stream] += 1
         self.record_bytes.counts[stream] += len(record.value or b"")
         self.publish_duration.observe(stream, seconds)
 
     def published_directly(self, admission: Admission) -> None:
-        """It is published and was never in the journal."""
+        """Count a message that was published and was never in the journal."""
         self._ledger.published_directly(admission.request.source)
 
     def removed(self, admission: Admission) -> None:
-        """It waits in the journal no longer: it is published."""
+        """Count a message that left the journal because it was published."""
         self._journal(admission.request.source, -1)
 
     def journaled(self, admission: Admission) -> None:
-        """It waits in the journal."""
+        """Count a message that waits in the journal."""
         self._journal(admission.request.source, 1)
 
     def dead_lettered(self, admission: Admission, letter: ProducibleRecord) -> None:
-        """Kafka rejected an accepted message for its own sake: a dead letter replaces it."""
+        """Count an accepted message that Kafka rejected for its content, and the dead letter that replaces it."""
         self._ledger.dead_lettered[admission.request.source] += 1
-        self._ledger.accepted[admission.request.source] += 1
+        self._ledger.accepted[admission.request.source] += 1  # the dead letter, which is published in its turn
         code = dict(letter.headers)[ERROR_CODE].decode()
         self.dead_letters.labels(admission.request.source, "publish", code).inc()
 
     def update_ledger_gauges(self) -> None:
-        """Set the gauges of the ledger; a message between two of its columns is no imbalance."""
+        """Set the gauges of the ledger's imbalances; a message that moves from one column to another makes none."""
         for source, imbalance in self._ledger.imbalances().items():
             self.ledger_imbalance.labels(source).set(imbalance)
 
@@ -333,7 +346,10 @@ class Metrics:
             self.journal_messages.labels(source).inc(change)
 
     def _field(self, name: str) -> str:
-        """Known names, and the first twenty others; a label value is never what a source chooses without bound."""
+        """The label for an unknown field: its name for the first `MAX_FIELDS`, then `OTHER`.
+
+        Sources choose the names, and must not be able to create series without limit.
+        """
         if name in self._fields:
             return name
         if len(self._fields) >= MAX_FIELDS or len(name) > MAX_FIELD_CHARS:
@@ -343,7 +359,7 @@ class Metrics:
 
     def _initialise(self, streams: tuple[str, ...]) -> None:
         # A series that begins with 1 has no increase for Prometheus: the first failure would raise no alert.
-        self.ready.set(0)  # as /readyz says before anything is looked at
+        self.ready.set(0)  # as /readyz answers before the first check
         self.partition_count_changed.set(0)
         for source in self._sources:
             for outcome in OUTCOMES:
@@ -354,7 +370,7 @@ class Metrics:
             for reason in CREDENTIAL_REASONS:
                 self.credentials_refused.labels(source, reason)
             self.conflicts.labels(source)
-            if not self._journal_is_shared:  # else its database has to answer first
+            if not self._journal_is_shared:  # otherwise its database has to answer first
                 self.journal_messages.labels(source)
             self.journal_lost.labels(source)
             self.ledger_imbalance.labels(source)
@@ -381,7 +397,7 @@ class Metrics:
         self.process_counts({}, 0)
 
     def _raise_to(self, counter: Counter, count: int) -> None:
-        """Show a count that is kept elsewhere, and may have grown before this counter was made."""
+        """Show a count that is kept elsewhere, and may have grown before this counter was created."""
         counter.inc(count - self._shown.get(counter, 0))
         self._shown[counter] = count
 
@@ -405,6 +421,6 @@ class Metrics:
 
 
 def _exemplar(trace: str) -> dict[str, str] | None:
-    """The id of the trace that a ``traceparent`` names, as the exemplar of a histogram."""
+    """The exemplar of a histogram, with the trace id in a ``traceparent``; None if that has another form."""
     parts = trace.split("-")
     return {"trace_id": parts[1]} if len(parts) == _TRACE_PARTS and len(parts[1]) == _TRACE_ID_LENGTH else None

@@ -1,6 +1,6 @@
-"""The last requests of each source as they arrived, and the last events: in memory, bounded, for people who look.
+"""The latest requests of each source as they arrived, and the latest events: in memory, limited, for the console.
 
-Kept are the bytes of bodies, of large ones their beginning; an event is read again when somebody looks.
+Bodies are kept as bytes, and large ones only in part; an event is parsed again when somebody looks at it.
 """
 
 from collections import deque
@@ -16,34 +16,34 @@ from connector.message.events import Event
 from connector.message.parsing import BodyKind
 
 MAX_REQUESTS: Final = 20
-"""Accepted requests of each source."""
+"""Maximum accepted requests of each source."""
 
 MAX_FAILURES: Final = 50
-"""Requests of each source that were not accepted: they are kept apart, so that accepted ones do not displace them."""
+"""Maximum requests of each source that were not accepted; kept apart, so that accepted ones do not displace them."""
 
 MAX_EVENTS: Final = 200
 
 MAX_SEEN: Final = 20_000
-"""Requests of which only the identifiers are kept, of all sources together: some 10 MiB."""
+"""Maximum requests, of all sources together, of which only the identifiers are kept: some 10 MiB."""
 
 MAX_BODY_BYTES: Final = 16 * 1024
-"""Of one body; of larger messages no event is kept."""
+"""Maximum bytes of a body; a larger message has no event here."""
 
 
 class RecentRequest(NamedTuple):
-    """One request.
+    """A request that was answered.
 
     Attributes:
         received_at: Epoch milliseconds.
         method: ``GET``, ``POST`` or ``PUT``.
         content_type: The media type as received.
-        body: The bytes as received, or their beginning; of a GET, its query string.
+        body: The body as received, or its beginning; for a GET, the query string.
         size: Bytes of the whole body.
         code: The ``code`` of the answer.
-        error: Why it was not accepted.
-        instance_id: The instance, where the request was accepted.
-        message_id: WeDa's ``msgId``, where the request was accepted.
-        request_id: As in the log and in the answer's ``X-Request-Id``.
+        error: Why the request was not accepted, or None.
+        instance_id: The instance, if the request was accepted.
+        message_id: WeDa's ``msgId``, if the request was accepted.
+        request_id: The id in the log and in the answer's ``X-Request-Id``.
     """
 
     received_at: int
@@ -59,20 +59,20 @@ class RecentRequest(NamedTuple):
 
     @property
     def kind(self) -> BodyKind:
-        """How the body is written."""
+        """The format of the body."""
         return BodyKind.QUERY if self.method == "GET" else BodyKind.of(self.content_type)
 
 
 class SeenRequest(msgspec.Struct, frozen=True, gc=False):
-    """The identifiers of one request, and what it was answered.
+    """The identifiers and the outcome of a request.
 
     Attributes:
-        request_id: As in the log and in the answer's ``X-Request-Id``.
+        request_id: The id in the log and in the answer's ``X-Request-Id``.
         received_at: Epoch milliseconds.
-        source: Who sent it.
-        code: The ``code`` of its answer; 0: accepted.
-        instance_id: The instance, where the request was accepted.
-        message_id: WeDa's ``msgId``, where the request was accepted.
+        source: The source that sent the request.
+        code: The ``code`` of the answer; 0 means accepted.
+        instance_id: The instance, if the request was accepted.
+        message_id: WeDa's ``msgId``, if the request was accepted.
     """
 
     request_id: str
@@ -84,7 +84,7 @@ class SeenRequest(msgspec.Struct, frozen=True, gc=False):
 
 
 class RecentEvent(NamedTuple):
-    """One message that was accepted, or repeats one."""
+    """An accepted message, or a duplicate of one."""
 
     received_at: int
     source: str
@@ -93,11 +93,11 @@ class RecentEvent(NamedTuple):
 
 
 class Recent:
-    """What arrived last.
+    """The latest requests and events.
 
     Args:
         sources: Names of the configured sources.
-        read: Reads the event of a body again, for who looks at it.
+        read: Parses a body's event again when somebody looks at it.
     """
 
     def __init__(self, sources: Iterable[str], read: Callable[[bytes, BodyKind], Event]) -> None:
@@ -108,37 +108,39 @@ class Recent:
         self._seen: deque[SeenRequest] = deque(maxlen=MAX_SEEN)
 
     def came(self, source: str, request: RecentRequest) -> None:
-        """A request of a known source was answered."""
+        """Record a request of a known source that was answered."""
         identifiers = request.code, request.instance_id, request.message_id
         self._seen.append(SeenRequest(request.request_id, request.received_at, source, *identifiers))
         if request.size > MAX_BODY_BYTES:
+            # Without the instance the request is not among the events: a part of a body cannot be parsed.
             request = request._replace(body=request.body[:MAX_BODY_BYTES], instance_id=None)
         (self._failed if request.code else self._accepted)[source].append(request)
         if request.instance_id is not None:
             self._events.append((source, request))
 
     def seen(self, request_id: str) -> SeenRequest | None:
-        """The latest request of an id, if it is among those that are kept."""
-        return next((one for one in reversed(self._seen) if one.request_id == request_id), None)
+        """The latest request with this id, or None if it is not kept."""
+        return next((request for request in reversed(self._seen) if request.request_id == request_id), None)
 
     def requests(self, source: str, *, only_failed: bool = False) -> list[RecentRequest]:
-        """The last requests of a source, newest first."""
+        """The latest requests of a source, newest first."""
         accepted = () if only_failed else reversed(self._accepted.get(source, ()))
-        return sorted((*reversed(self._failed.get(source, ())), *accepted), key=lambda one: -one.received_at)
+        requests = (*reversed(self._failed.get(source, ())), *accepted)
+        return sorted(requests, key=lambda request: -request.received_at)
 
     def latest(self, limit: int = MAX_EVENTS) -> list[tuple[str, RecentRequest]]:
-        """The last requests of which an event is kept, each with its source, newest first."""
+        """The latest requests that have an event, each with its source, newest first."""
         return list(islice(reversed(self._events), limit))
 
     def read(self, latest: Iterable[tuple[str, RecentRequest]]) -> list[RecentEvent]:
-        """Their events, but for those that cannot be read any more as the settings are now; any thread may ask."""
-        found = []
+        """Parse the events of requests, and skip those that the current settings cannot parse; for any thread."""
+        events = []
         for source, request in latest:
             with suppress(ConnectorError):
                 event = self._read(request.body, request.kind)
-                found.append(RecentEvent(request.received_at, source, event.instance_id, event.fields))
-        return found
+                events.append(RecentEvent(request.received_at, source, event.instance_id, event.fields))
+        return events
 
     def events(self, limit: int = MAX_EVENTS) -> list[RecentEvent]:
-        """The last events, newest first."""
+        """The latest events, newest first."""
         return self.read(self.latest(limit))

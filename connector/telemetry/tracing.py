@@ -1,8 +1,8 @@
-"""Traces by OpenTelemetry: the SDK, and a span for each record that is produced.
+"""Traces with OpenTelemetry: the SDK, and a span for each record that is produced.
 
-Switched on, the receiver is built with a hook (`connector.receiver.tracing`) and the publisher is wrapped; switched
-off, neither knows of tracing. The context travels as it does without: as the request's ``traceparent``, which its
-records carry and the journal keeps. A record that is replayed an hour later still belongs to the trace of its request.
+If tracing is enabled, the receiver gets a hook (`connector.receiver.tracing`) and the publisher is wrapped; otherwise
+neither knows about tracing. In both cases the context travels as the request's ``traceparent``, which its records carry
+and the journal stores. A record that is replayed an hour later still belongs to the trace of its request.
 """
 
 import asyncio
@@ -27,7 +27,7 @@ class Tracing:
     """OpenTelemetry's SDK with its OTLP exporter; both read their own ``OTEL_…`` variables.
 
     Args:
-        version: Of the connector.
+        version: The connector's version.
 
     Raises:
         ConfigurationError: The extra ``otlp`` is not installed.
@@ -41,18 +41,19 @@ class Tracing:
             from opentelemetry.sdk.trace.export import BatchSpanProcessor  # noqa: PLC0415 - the same
         except ImportError as error:
             raise missing_extra("WEDA_TRACING__ENABLED: the exporter of OpenTelemetry", "otlp") from error
+        # Our names are defaults: OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES override them.
         ours = Resource({"service.name": "weda-kafka-connector", "service.version": version})
         self._provider = TracerProvider(resource=ours.merge(_named(Resource.create())), shutdown_on_exit=False)
         self._provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
         self.tracer: Tracer = self._provider.get_tracer("connector", version)
 
     async def stop(self) -> None:
-        """Send what is left, within the exporter's time-outs."""
+        """Send the remaining spans, within the exporter's timeouts."""
         await asyncio.to_thread(self._provider.shutdown)
 
 
 def _named(resource: Any) -> Any:
-    """A resource without the SDK's stand-in for a name."""
+    """A resource without the service name that the SDK sets if none is configured."""
     attributes = {
         name: value for name, value in resource.attributes.items() if not str(value).startswith("unknown_service")
     }
@@ -60,10 +61,10 @@ def _named(resource: Any) -> Any:
 
 
 class TracedPublisher:
-    """A publisher with a producer span for each record that belongs to a trace; its ``traceparent`` names that span.
+    """A publisher that makes a producer span for each record of a trace, which the record's ``traceparent`` then names.
 
     Args:
-        publisher: Where records go.
+        publisher: Publishes the records.
         tracer: Makes spans.
     """
 
@@ -79,21 +80,21 @@ class TracedPublisher:
     def publish(self, records: Sequence[ProducibleRecord], report: Callable[[Failures], None]) -> None:
         """Produce the records of one message; see `connector.kafka.publisher.Publisher`."""
         spans = [self._span(record) for record in records]
-        carrying = [_carrying(record, span) for record, span in zip(records, spans, strict=True)]
-        self._publisher.publish(carrying, partial(_report, spans, report))
+        traced = [_with_traceparent(record, span) for record, span in zip(records, spans, strict=True)]
+        self._publisher.publish(traced, partial(_report, spans, report))
 
     async def start(self) -> None:
-        """Take records from now on."""
+        """Start to take records."""
         await self._publisher.start()
 
     async def stop(self, deadline_seconds: float) -> None:
-        """Flush until the deadline, then report what is left as failed."""
+        """Flush until the deadline, then report the remaining records as failed."""
         await self._publisher.stop(deadline_seconds)
 
     def _span(self, record: ProducibleRecord) -> Span:
         parent = dict(record.headers).get(_TRACEPARENT)
         if parent is None:
-            return INVALID_SPAN  # a dead letter: its request's span says what it was
+            return INVALID_SPAN  # a dead letter, which the span of its request describes
         attributes: dict[str, str | int] = {
             "messaging.system": "kafka",
             "messaging.operation.name": "send",
@@ -117,7 +118,7 @@ def _report(spans: Sequence[Span], report: Callable[[Failures], None], failures:
     report(failures)
 
 
-def _carrying(record: ProducibleRecord, span: Span) -> ProducibleRecord:
+def _with_traceparent(record: ProducibleRecord, span: Span) -> ProducibleRecord:
     if span is INVALID_SPAN:
         return record
     others = tuple((name, value) for name, value in record.headers if name != _TRACEPARENT)
@@ -125,12 +126,12 @@ def _carrying(record: ProducibleRecord, span: Span) -> ProducibleRecord:
 
 
 def context_of(traceparent: str) -> Context:
-    """The context that a header names; an empty one where it names none, so that the span begins a trace."""
+    """The context that a ``traceparent`` names; an empty one, which begins a new trace, if it names none."""
     return _W3C.extract({_TRACEPARENT: traceparent}, Context())
 
 
 def traceparent_of(span: Span) -> str:
-    """What a ``traceparent`` header says of a span."""
+    """The ``traceparent`` header that names a span."""
     carrier: dict[str, str] = {}
     _W3C.inject(carrier, set_span_in_context(span, Context()))
     return carrier.get(_TRACEPARENT, "")

@@ -77,6 +77,7 @@ IMPURE_CALLS = {"open", "print", "input", "now", "today", "utcnow", "sleep", "cr
 THREADS = {
     "app.canary": {"concurrent"},
     "consuming.events": {"concurrent"},
+    "delivery.duplicates": {"concurrent"},
     "journal.sqlite": {"threading", "queue", "concurrent"},
     "kafka.publisher": {"threading"},
     "notify.delivery": {"concurrent"},

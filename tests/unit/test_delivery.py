@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from connector.delivery import alone
 from connector.delivery import delivery as delivery_module
 from connector.delivery.completion import Completion, Durability
 from connector.delivery.delivery import Delivery, Position
@@ -268,6 +269,26 @@ async def test_a_dead_letter_of_a_rejected_message_names_the_streams_that_lack_i
     assert lacking == ["tasks"]
     assert [one.stream for one in bench.publisher.published] == ["events", DEAD_LETTERS]
     assert bench.ledger.records == 2
+
+
+async def test_a_record_without_a_report_is_not_published_again_and_others_go_on(bench, monkeypatch):
+    """Rule 1: what is with librdkafka stays there, however long its brokers are away."""
+    monkeypatch.setattr(alone, "_TURN_SECONDS", 0.2)
+    bench.publisher.fail_next(1, TOO_LARGE)
+    await bench.admit("a", "1")
+    bench.publisher.hold()  # published alone, and no report comes
+    await until(lambda: bench.values("a"), equals(["1"]))
+    await until(lambda: not bench.delivery._alone.is_active)
+    other = bench.admit("b", "1")
+    await until(lambda: bench.values("b"), equals(["1"]))
+    await asyncio.sleep(0.5)
+    assert bench.values("a") == ["1"]
+
+    bench.publisher.release()
+
+    await other
+    await bench.until_empty()
+    assert (bench.values("a"), bench.values("b")) == (["1"], ["1"])
 
 
 async def test_a_dead_letter_that_the_journal_cannot_take_is_tried_again(bench, monkeypatch):

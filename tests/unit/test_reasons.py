@@ -3,7 +3,7 @@
 import pytest
 
 from connector.errors import Unreadable
-from connector.intake.dead_letters import position_in_body, without_position
+from connector.intake.dead_letters import kind_of, position_in_body, without_position
 from connector.message.parsing import BodyKind, parse
 
 BODIES = [b"{", b'{"msgContext": x}', b'{"msgContext": {"a": 1,}}', b'{\n  "msgContext": "{"msgId": 1}"}', b"[1] 2"]
@@ -18,6 +18,22 @@ def reason(body: bytes) -> str:
         parse(body, BodyKind.JSON)
     assert caught.value.code == 40003
     return caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type", "kind"),
+    [
+        (b"msgContext=%7B%7D", "", BodyKind.QUERY),
+        (b"_=1&msgContext=%7B%7D", "", BodyKind.QUERY),
+        (b"&a&msgContext=%7B%7D", "", BodyKind.QUERY),
+        (b'{"a": "&msgContext="}', "", BodyKind.JSON),
+        (b'"&msgContext="', "", BodyKind.JSON),
+        (b"_=1", "", BodyKind.JSON),
+        (b"msgContext=%7B%7D", "application/x-www-form-urlencoded", BodyKind.FORM),
+    ],
+)
+def test_a_query_string_that_was_kept_is_read_as_one_again(body, content_type, kind):
+    assert kind_of(body, content_type) is kind
 
 
 def test_one_mistake_is_one_reason_that_says_what_to_do():

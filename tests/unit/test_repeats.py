@@ -1,14 +1,17 @@
 """A repeat inside the window is recognised; what was refused, or is too old, is not."""
 
+import asyncio
 import sqlite3
+import threading
 import time
+from contextlib import closing
 
 import pytest
 
 from connector.delivery.completion import Completion, Durability
 from connector.delivery.duplicates import DedupState, Duplicates, DuplicatesFile, dedup_key_of
 from connector.errors import Unavailable
-from tests.waiting import equals, until
+from tests.waiting import PATIENCE_SECONDS, equals, until
 
 ONE = dedup_key_of("message", "default", "m-1", b"a" * 16)
 OTHER_CONTENT = dedup_key_of("message", "default", "m-1", b"b" * 16)
@@ -195,6 +198,36 @@ async def test_the_index_is_written_behind_while_the_connector_runs(tmp_path, mo
     await until(lambda: reading.execute("SELECT id, fingerprint FROM mark").fetchall(), equals([ONE]))
     reading.close()
     await file.stop()
+
+
+async def test_the_last_keys_are_written_behind_a_write_that_is_under_way(tmp_path, monkeypatch):
+    """The connection is one thread's: a second one on it would lose the keys."""
+    monkeypatch.setattr("connector.delivery.duplicates._WRITE_SECONDS", 0)
+    duplicates = index()
+    file = DuplicatesFile(tmp_path / "repeats", duplicates)
+    append, begun, may_end, at_once = file._append, threading.Event(), threading.Event(), []
+
+    def slow(keys):
+        at_once.append(at_once[-1:] == ["begun"])
+        at_once.append("begun")
+        begun.set()
+        may_end.wait(PATIENCE_SECONDS)
+        append(keys)
+        at_once.append("ended")
+
+    monkeypatch.setattr(file, "_append", slow)
+    await file.start()
+    await asyncio.to_thread(begun.wait, PATIENCE_SECONDS)
+    duplicates.remember([ONE])
+    duplicates._unwritten.append(ONE)
+    stopping = asyncio.create_task(file.stop())
+    await asyncio.sleep(0.1)
+    may_end.set()
+    await stopping
+
+    assert True not in at_once
+    with closing(sqlite3.connect(tmp_path / "repeats")) as reading:
+        assert ONE in reading.execute("SELECT id, fingerprint FROM mark").fetchall()
 
 
 async def test_what_is_older_than_the_window_is_not_read_back_and_leaves_the_file(tmp_path, monkeypatch):

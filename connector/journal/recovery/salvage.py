@@ -1,9 +1,9 @@
-"""Save what can be read of a damaged journal into a new file, and set the damaged one aside.
+"""Saves the readable rows of a damaged journal into a new file, and sets the damaged one aside.
 
-Nothing of the tree that SQLite keeps is trusted: every page of the file, as the write-ahead log has it, is looked at,
-and what is found in a leaf of a table is taken as a row if its checksum holds. The format is that of
-https://www.sqlite.org/fileformat2.html. Every step can be cut short by a crash: the damaged file stays in its place
-until the new one is whole, and :func:`finish` does the rest at the next opening.
+SQLite's tree is not trusted: every page of the file is examined in its latest version, which may be in the write-ahead
+log, and a record in a leaf of a table is taken as a row if its checksum is right. The format is described in
+https://www.sqlite.org/fileformat2.html. A crash may cut short every step: the damaged file stays in place until the new
+one is complete, and :func:`finish` does the rest at the next opening.
 """
 
 import os
@@ -32,7 +32,7 @@ from connector.journal.paths import (
 from connector.journal.recovery import write_ahead_log
 
 MAX_SET_ASIDE: Final = 3
-"""Damaged files that are kept; of more, the oldest go."""
+"""Damaged files that are kept; when there are more, the oldest are removed."""
 
 _TABLE_LEAF: Final = 0x0D
 _FILE_HEADER: Final = 100
@@ -40,9 +40,9 @@ _APPLICATION_ID: Final = slice(68, 72)
 _PAGE_HEADER: Final = 8
 _DEFAULT_PAGE_BYTES: Final = 4096
 _MIN_PAGE_BYTES: Final = 512
-_MAX_CELLS: Final = 16_384
+_MAX_CELLS: Final = 16_384  # more than fit on the largest page, 64 KiB; a damaged page may claim more
 _MAX_BATCH: Final = 500
-_ROOM_BYTES: Final = 64 * 1024 * 1024
+_SPARE_BYTES: Final = 64 * 1024 * 1024
 _LOG = structlog.get_logger()
 
 Columns = list[Any]
@@ -50,17 +50,17 @@ Columns = list[Any]
 
 
 def set_aside_files(path: Path) -> list[Path]:
-    """The damaged files beside a journal, oldest first."""
-    return sorted(one for one in path.parent.glob(f"{path.name}.damaged-*") if not one.name.endswith(WAL_SUFFIX))
+    """Return the damaged files beside a journal, oldest first."""
+    return sorted(file for file in path.parent.glob(f"{path.name}.damaged-*") if not file.name.endswith(WAL_SUFFIX))
 
 
 def rescued(path: Path) -> Path:
-    """Where the content of a journal is kept that is open and no longer at its path; the next start goes on with it."""
+    """Return where an open journal's content is kept while its file is not at its path; the next start uses it."""
     return sibling(path, RESCUED_SUFFIX)
 
 
 def set_aside(path: Path, others: Iterable[Path]) -> list[str]:
-    """Rename files at the paths of a journal and its log that are not its own; returns the new names."""
+    """Rename files at a journal's paths that are not its own; returns the new names."""
     stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
     aside = []
     for other in others:
@@ -72,7 +72,7 @@ def set_aside(path: Path, others: Iterable[Path]) -> list[str]:
 
 
 def finish(path: Path) -> None:
-    """End a salvage, or a rescue, that a crash cut short after the new file was whole."""
+    """Complete a salvage or a rescue that a crash cut short after the new file was complete."""
     whole = rescued(path)
     if whole.exists():
         aside = set_aside(path, [path, sibling(path, WAL_SUFFIX)])
@@ -81,20 +81,21 @@ def finish(path: Path) -> None:
         _LOG.warning("the journal is what an open file held that was no longer at its path", set_aside=aside)
     whole = sibling(path, SALVAGED_SUFFIX)
     if whole.exists():
+        # First: SQLite would apply the log of the damaged file to the new one.
         sibling(path, WAL_SUFFIX).unlink(missing_ok=True)
         whole.replace(path)
         sync(path.parent)
 
 
 def salvage(path: Path, max_bytes: int) -> None:
-    """Put a new file with what can be read in the place of a damaged journal.
+    """Replace a damaged journal by a new file with its readable rows.
 
     Args:
-        path: The journal's file, which nobody has open.
-        max_bytes: Bound of the journal.
+        path: The journal's file, which no process has open.
+        max_bytes: Limit of the journal.
 
     Raises:
-        ConfigurationError: It is no journal at all, or there is no room to save it.
+        ConfigurationError: The file is no journal at all, or the disk has no room for the new file.
     """
     try:
         draft = sibling(path, SALVAGING_SUFFIX)
@@ -114,9 +115,9 @@ def salvage(path: Path, max_bytes: int) -> None:
 
 
 def _copy(path: Path, draft: Path, max_bytes: int) -> tuple[int, int]:
-    """Write a new file from the old one's pages; returns the rows saved and lost."""
-    there = sum(sibling(path, suffix).stat().st_size for suffix in ("", WAL_SUFFIX) if sibling(path, suffix).exists())
-    new = JournalFile(draft, 2 * max(max_bytes, there) + _ROOM_BYTES)  # what was there has to fit
+    """Write a new file from the old one's pages; returns the numbers of rows saved and lost."""
+    size = sum(sibling(path, suffix).stat().st_size for suffix in ("", WAL_SUFFIX) if sibling(path, suffix).exists())
+    new = JournalFile(draft, 2 * max(max_bytes, size) + _SPARE_BYTES)  # all that the old file holds has to fit
     try:
         saved = _Saved(new)
         for columns in _records(path):
@@ -128,7 +129,7 @@ def _copy(path: Path, draft: Path, max_bytes: int) -> tuple[int, int]:
 
 
 class _Saved:
-    """What was found so far, and is being written into the new file."""
+    """Collects records of the damaged file, and writes them into the new one."""
 
     def __init__(self, new: JournalFile) -> None:
         self._new = new
@@ -136,7 +137,7 @@ class _Saved:
         self._sequences: set[int] = set()
         self._broken: dict[str, int] = {}
         self._accounts: dict[str, Account] = {}
-        self._remembered: dict[str, int] = {}
+        self._notes: dict[str, int] = {}
 
     @property
     def rows(self) -> int:
@@ -144,7 +145,8 @@ class _Saved:
         return len(self._sequences)
 
     def take(self, columns: Columns) -> None:
-        """Recognise a record by its shape, and keep it if it is whole."""
+        """Recognise a record by the types of its columns, and keep it if it is whole."""
+        # Pages do not say which table they belong to.
         match columns:
             case [
                 int() as sequence,
@@ -168,29 +170,30 @@ class _Saved:
                 if account.checksum(source) == checksum:
                     self._accounts[source] = account
             case [_, str() as name, int() as value]:
-                self._remembered[name] = max(value, self._remembered.get(name, 0))
+                self._notes[name] = max(value, self._notes.get(name, 0))
 
     def write_rest(self) -> int:
-        """Write what is left, and the ledger as far as it was found.
+        """Write the rest of the rows, and the ledger and notes that were found.
 
         Returns:
-            How many rows are lost: the ledger has them, and the file does not.
+            The number of lost rows: those in the ledger that are not in the file.
         """
         self._flush()
         rows = self._new.sources()
         for source in {*self._accounts, *rows, *self._broken}:
             waiting, broken = rows.get(source, 0), self._broken.get(source, 0)
             account = self._accounts.get(source, Account(accepted=waiting + broken))
-            # More rows than the ledger knows of: some came back that were published; they are so again.
+            # More rows than the ledger has: published rows were found again, and are published a second time.
             accepted = max(account.accepted, account.published + account.dead_lettered + waiting)
             settled = account._replace(accepted=accepted)
             settled = settled._replace(lost=settled.imbalance(waiting))
             self._new.transact([partial(JournalFile.set_account, source=source, account=settled)])
-        kept = self._remembered.items()
-        self._new.transact([partial(JournalFile.write_note, name=name, value=value) for name, value in kept])
+        notes = self._notes.items()
+        self._new.transact([partial(JournalFile.write_note, name=name, value=value) for name, value in notes])
         return sum(account.lost for account in self._new.accounts().values())
 
     def _take_row(self, row: StoredRow) -> None:
+        # A damaged file may hold a row twice.
         if row.sequence in self._sequences:
             return
         if not row.is_whole or not _is_readable(row):
@@ -216,10 +219,10 @@ def _is_readable(row: StoredRow) -> bool:
 
 
 def _was_a_journal(path: Path) -> bool:
-    """Of a file without a readable row: its header says so, or what a journal has beside it is there."""
+    """Whether a file without a readable row was a journal: its header says so, or a journal's files are beside it."""
     with path.open("rb") as file:
-        says_so = file.read(_FILE_HEADER)[_APPLICATION_ID] == APPLICATION_ID.to_bytes(4, "big")
-    return says_so or any(sibling(path, suffix).exists() for suffix in (WAL_SUFFIX, DEDUP_SUFFIX))
+        has_id = file.read(_FILE_HEADER)[_APPLICATION_ID] == APPLICATION_ID.to_bytes(4, "big")
+    return has_id or any(sibling(path, suffix).exists() for suffix in (WAL_SUFFIX, DEDUP_SUFFIX))
 
 
 def _set_aside(path: Path) -> Path:
@@ -237,6 +240,7 @@ def _set_aside(path: Path) -> Path:
 
 
 def _also_name(file: Path, name: Path) -> None:
+    # A link and no rename: the damaged file stays at its path until the new one replaces it.
     try:
         name.hardlink_to(file)
     except OSError:  # not every file system has links
@@ -252,7 +256,7 @@ def _remove(file: Path) -> None:
 
 
 def _records(path: Path) -> Iterator[Columns]:
-    """The records in the leaves of every table: the row's id, then the columns (the first of which may be the id)."""
+    """Yield the records in the leaves of every table: the row's id or None, then the columns."""
     with path.open("rb") as database, _opened_log(path) as log:
         pages = _Pages(path, database, log)
         for number in range(1, pages.count + 1):
@@ -268,7 +272,7 @@ def _opened_log(path: Path) -> BinaryIO:
 
 
 class _Pages:
-    """The pages of a database, each as its last committed frame in the log has it."""
+    """The pages of a database, each in its last committed version, from the log or the file."""
 
     def __init__(self, path: Path, database: BinaryIO, log: BinaryIO) -> None:
         self._database = database
@@ -280,7 +284,7 @@ class _Pages:
         self.count = max([in_file, *self._in_log])
 
     def read(self, number: int) -> bytes:
-        """One page; short or empty where the file ends."""
+        """Read one page; it is short or empty at the end of the file."""
         offset = self._in_log.get(number)
         file = self._database if offset is None else self._log
         file.seek((number - 1) * self.size if offset is None else offset)
@@ -302,14 +306,14 @@ def _cells(pages: _Pages, page: bytes, start: int) -> Iterator[Columns]:
             row_id, offset = _varint(page, offset)
             columns = _columns(_whole_record(pages, page, offset, size))
         except (IndexError, ValueError):
-            continue  # not a record; its neighbours may be
-        # In a table with an integer key the record has no value for it: its place is the row's id.
+            continue  # not a record; others on the page may be
+        # In a table with an integer key, the record has NULL in its column: the value is the row's id.
         yield [row_id, *columns[1:]] if columns[:1] == [None] else [None, *columns]
 
 
 def _whole_record(pages: _Pages, page: bytes, offset: int, size: int) -> bytes:
-    """The record's bytes: those in its cell, and those on overflow pages."""
-    # A cell keeps as much of a record as SQLite's file format says for leaves of tables (section 1.6).
+    """Return a record's bytes, from its cell and from overflow pages."""
+    # How much of a record is in the cell: section 1.6 of SQLite's file format, for leaves of tables.
     max_local = pages.size - 35
     if size <= max_local:
         return _exactly(page[offset : offset + size], size)
@@ -362,7 +366,7 @@ def _value(kind: int, content: bytes) -> Any:
 
 
 def _varint(content: bytes, offset: int) -> tuple[int, int]:
-    """A number of one to nine bytes, and the offset behind it."""
+    """Return a number of one to nine bytes, and the offset behind it."""
     number = 0
     for index in range(8):
         byte = content[offset + index]

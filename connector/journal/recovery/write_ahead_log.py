@@ -1,8 +1,8 @@
-"""SQLite's write-ahead log, as far as a damaged journal needs it read without SQLite.
+"""Reads SQLite's write-ahead log without SQLite, which ends the log at the first broken frame.
 
-The format is that of https://www.sqlite.org/fileformat2.html#walformat: a header of 32 bytes, then frames of a header
-of 24 bytes and a page; a frame belongs to the log if its salts are the header's, and the frames up to one whose "size
-after commit" is not 0 are a transaction.
+The format is described in https://www.sqlite.org/fileformat2.html#walformat: a header of 32 bytes, then frames, each
+with a header of 24 bytes and a page. A frame belongs to the log if its salts are those of the header. A frame whose
+"size after commit" is not 0 ends a transaction.
 """
 
 import struct
@@ -12,22 +12,22 @@ from typing import Final, NamedTuple
 
 _HEADER: Final = struct.Struct(">8I")
 _FRAME: Final = struct.Struct(">6I")
-_PLACE: Final = 8  # bytes of a frame's header that its checksum covers
-_ORDER: Final = {0x377F0682: "<", 0x377F0683: ">"}
-_WORD: Final = 0xFFFFFFFF
+_SUMMED_HEADER_BYTES: Final = 8  # the part of a frame's header that its checksum covers
+_BYTE_ORDERS: Final = {0x377F0682: "<", 0x377F0683: ">"}  # by the header's magic number
+_WORD_MASK: Final = 0xFFFFFFFF
 _PAGE_SIZES: Final = frozenset(1 << power for power in range(9, 17))
 
 
 class Frame(NamedTuple):
-    """One page in the log.
+    """One frame of the log.
 
     Attributes:
-        number: Its place in the log, from 1.
+        number: The frame's position in the log, from 1.
         page: The page's number in the database, from 1.
-        is_commit: Whether a transaction ends with it.
-        offset: Where the page's bytes are in the log.
-        checksum: Of everything up to it, as it says.
-        order: Byte order of the words that are summed up.
+        is_commit: Whether the frame ends a transaction.
+        offset: The offset of the page's bytes in the log.
+        checksum: The stored checksum, of everything up to this frame.
+        order: The byte order of the words that the checksum sums up.
     """
 
     number: int
@@ -38,16 +38,16 @@ class Frame(NamedTuple):
     order: str
 
     def follows(self, before: tuple[int, int], header_and_page: bytes) -> bool:
-        """Whether its checksum is right, given that of the frame (or header) before it."""
+        """Whether the checksum is right, given that of the previous frame or of the header."""
         first, second = before
-        for one, other in struct.iter_unpack(f"{self.order}2I", header_and_page):
-            first = (first + one + second) & _WORD
-            second = (second + other + first) & _WORD
+        for even_word, odd_word in struct.iter_unpack(f"{self.order}2I", header_and_page):
+            first = (first + even_word + second) & _WORD_MASK
+            second = (second + odd_word + first) & _WORD_MASK
         return (first, second) == self.checksum
 
 
 def frames(path: Path) -> Iterator[Frame]:
-    """The frames that belong to the log, whether their contents are whole or not; none where there is no log."""
+    """Yield the frames that belong to the log, whole or broken; none if there is no log."""
     if not path.exists():
         return
     with path.open("rb") as log:
@@ -55,25 +55,26 @@ def frames(path: Path) -> Iterator[Frame]:
         if len(header) < _HEADER.size:
             return
         magic, _, page_size, _, *salts, _, _ = _HEADER.unpack(header)
-        if magic not in _ORDER or page_size not in _PAGE_SIZES:
+        if magic not in _BYTE_ORDERS or page_size not in _PAGE_SIZES:
             return
         step = _FRAME.size + page_size
         for number in range(1, (path.stat().st_size - _HEADER.size) // step + 1):
             offset = _HEADER.size + (number - 1) * step
             log.seek(offset)
-            page, after_commit, *salted, first, second = _FRAME.unpack(log.read(_FRAME.size))
-            if salted == salts:
-                yield Frame(number, page, after_commit != 0, offset + _FRAME.size, (first, second), _ORDER[magic])
+            page, after_commit, *frame_salts, first, second = _FRAME.unpack(log.read(_FRAME.size))
+            # SQLite changes the salts when it starts the log over; frames behind the new ones are old.
+            if frame_salts == salts:
+                yield Frame(number, page, after_commit != 0, offset + _FRAME.size, (first, second), _BYTE_ORDERS[magic])
 
 
 def commits(path: Path) -> list[int]:
-    """The numbers of the frames that end a transaction."""
+    """Return the numbers of the frames that end a transaction."""
     return [frame.number for frame in frames(path) if frame.is_commit]
 
 
 def whole_frames(path: Path) -> int:
-    """How many frames of the log are as they were written, from the first on."""
-    whole, before = -1, (0, 0)
+    """Return how many frames are as they were written, counted from the first to the first broken one."""
+    whole, before = -1, (0, 0)  # -1, because the header is summed up as frame 0
     for frame, summed_up in _summed_up(path):
         if frame.number != whole + 1 or not frame.follows(before, summed_up):
             break
@@ -82,7 +83,7 @@ def whole_frames(path: Path) -> int:
 
 
 def _summed_up(path: Path) -> Iterator[tuple[Frame, bytes]]:
-    """The log's header, as a frame with the number 0, and its frames; each with the bytes of its checksum."""
+    """Yield the log's header, as frame 0, and its frames, each with the bytes that its checksum covers."""
     if not path.exists() or path.stat().st_size < _HEADER.size:
         return
     with path.open("rb") as log:
@@ -93,23 +94,25 @@ def _summed_up(path: Path) -> Iterator[tuple[Frame, bytes]]:
         for frame in frames(path):
             log.seek(frame.offset - _FRAME.size)
             content = log.read(_FRAME.size + page_size)
-            yield frame, content[:_PLACE] + content[_FRAME.size :]
+            yield frame, content[:_SUMMED_HEADER_BYTES] + content[_FRAME.size :]
 
 
 def pages(path: Path, page_size: int) -> dict[int, int]:
-    """Page → where its last committed version is in the log, versions that are known to be broken left out."""
-    found: dict[int, int] = {}
+    """Return page → offset of its last committed version in the log, without versions that are certainly broken."""
+    committed: dict[int, int] = {}
     pending: dict[int, int] = {}
     before = 0, (0, 0)
     with path.open("rb") as log:
         for frame in frames(path):
             log.seek(frame.offset - _FRAME.size)
             content = log.read(_FRAME.size + page_size)
-            is_known = before[0] == frame.number - 1 and frame.number > 1
-            if not is_known or frame.follows(before[1], content[:_PLACE] + content[_FRAME.size :]):
+            # A checksum includes the previous one. Behind a gap it cannot be checked: the frame is taken, and the
+            # checksums of its rows decide.
+            can_check = before[0] == frame.number - 1 and frame.number > 1
+            if not can_check or frame.follows(before[1], content[:_SUMMED_HEADER_BYTES] + content[_FRAME.size :]):
                 pending[frame.page] = frame.offset
             before = frame.number, frame.checksum
             if frame.is_commit:
-                found |= pending
+                committed |= pending
                 pending.clear()
-    return found
+    return committed
