@@ -538,7 +538,11 @@ def check_commits(commits: Sequence[int], whole: int) -> None:
 
 def size(file: Path) -> int:
     """Return the size of a file in bytes, or 0 if it does not exist."""
-    return file.stat().st_size if file.exists() else 0
+    # Not `exists` first: it may be deleted in between.
+    try:
+        return file.stat().st_size
+    except FileNotFoundError:
+        return 0
 
 
 def lock(descriptor: int, path: Path, otherwise: str) -> None:

@@ -231,6 +231,7 @@ class SqliteJournal:
         try:
             self._work()
         finally:
+            self._leave()
             while not self._commands.empty():
                 command = self._commands.get()
                 if command is not None:
@@ -248,13 +249,16 @@ class SqliteJournal:
             if retained and ending:
                 _fail(retained, refusal("the connector stopped while the disk refused"))
                 retained = []
-        if self._file is not None:
-            # Without a pause: this process ends, and the open file with it.
+
+    def _leave(self) -> None:
+        """Write a file that is lost to its path, without a pause: it ends with this process; then close it."""
+        if self._file is None:
+            return
+        with contextlib.suppress(DamagedFile):  # the next start saves what can be read
             self._look(self._file)
             if self._lost_reason:
-                with contextlib.suppress(DamagedFile):  # the next start saves what can be read
-                    self._restore(self._file)
-            self._file.close()
+                self._restore(self._file)
+        self._file.close()
 
     def _gather(self, retained: list[_Command]) -> list[_Command | None]:
         gathered: list[_Command | None] = list(retained)

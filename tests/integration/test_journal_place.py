@@ -1,6 +1,7 @@
 """The journal whose file is deleted, moved, replaced or overwritten while it is open: nothing that it holds is lost."""
 
 import asyncio
+import contextlib
 import shutil
 from collections.abc import Callable
 from functools import partial
@@ -175,6 +176,35 @@ async def test_the_index_of_duplicates_is_written_to_its_path_again(tmp_path):
     assert len(again) == 50
 
 
+def delete_folder(folder: Path) -> None:
+    """Delete a folder in which the connector writes meanwhile."""
+    while folder.exists():
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+@pytest.mark.parametrize(
+    "error", [FileNotFoundError(2, "No such file"), RuntimeError("a defect")], ids=["race", "defect"]
+)
+async def test_a_journal_that_fails_while_it_is_lost_is_written_to_its_path_all_the_same(
+    error, path, tmp_path, monkeypatch
+):
+    """What is accepted must not end with the thread that keeps it."""
+    journal, older = await filled(path, tmp_path)
+
+    def fail():
+        rename_folder(path, older)
+        monkeypatch.undo()
+        raise error
+
+    monkeypatch.setattr(journal._file, "checkpoint", fail)
+    with contextlib.suppress(Unavailable):
+        await journal.write_note("a note", 1)  # the thread ends behind this transaction
+    await journal.close()
+
+    assert await found(path) == set(range(1, 11))
+
+
 async def test_a_connector_whose_journal_is_deleted_says_so_refuses_and_recovers_with_every_message(
     serve,  # noqa: F811 - the fixture
     kafka,
@@ -185,7 +215,7 @@ async def test_a_connector_whose_journal_is_deleted_says_so_refuses_and_recovers
     kafka.pause(1)
     try:
         before = [await served.post(number) for number in range(10)]
-        shutil.rmtree(tmp_path / "folder")
+        delete_folder(tmp_path / "folder")
         await until(partial(served.get, "/readyz"), lambda answer: answer[0] != 200)
         refused, problems = await served.post(100), await served.problems()
         served.process.terminate()
