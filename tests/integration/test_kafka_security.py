@@ -89,7 +89,7 @@ def log() -> Iterator[list[MutableMapping[str, Any]]]:
 async def connect(
     topic_prefix: str, tmp_path: Path, log: list, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Connecting]:
-    monkeypatch.setattr(doctor, "_SECONDS", 3.0)
+    monkeypatch.setattr(doctor, "_TIMEOUT_SECONDS", 3.0)
     connecting = Connecting(topic_prefix, tmp_path, log)
     yield connecting
     for connector in connecting.started:
