@@ -30,8 +30,8 @@ from connector.delivery.completion import Completion, Durability
 from connector.delivery.failures import BackOff, Restamp, TopicFailures
 from connector.delivery.lanes import JournaledLanes, Lane, LaneCounts, LaneEntry, Lanes, RowState
 from connector.delivery.replay import Replay
-from connector.errors import OutcomeUnknown, Unavailable
-from connector.journal.model import DEAD_LETTER_LANE, Admission, Contents, Journal, Note, Oldest
+from connector.errors import Unavailable
+from connector.journal.model import DEAD_LETTER_LANE, Admission, Contents, Journal, Note, Oldest, outcome_unknown
 from connector.kafka.publisher import Failure, FailureKind, Failures, Publisher
 from connector.values import ProducibleRecord, Request
 
@@ -67,14 +67,6 @@ class Ledger(Protocol):
 
 MakeDeadLetter = Callable[[Request, tuple[ProducibleRecord, ...], Failure], ProducibleRecord]
 """Makes the dead letter of a message, from its request, the records that Kafka lacks, and the rejection."""
-
-
-def _unknown(refusal: Unavailable) -> OutcomeUnknown:
-    """The error of a message that stops in memory: Kafka may have some of it, and the journal refused it."""
-    return OutcomeUnknown(
-        f"{refusal.message}; Kafka may have taken it: send it again with the same msgId",
-        retry_after=refusal.retry_after,
-    )
 
 
 def _as_it_is(record: ProducibleRecord) -> ProducibleRecord:
@@ -431,7 +423,9 @@ class Delivery:
         if entry.is_held:
             lane.in_flight = None
         self._forget(entry)
-        self._complete(entry, _unknown(refusal) if entry.may_be_in_kafka else refusal)
+        if entry.may_be_in_kafka:
+            refusal = outcome_unknown(refusal, "Kafka may have taken it: send it again with the same msgId")
+        self._complete(entry, refusal)
 
     def _hold(self, lane: Lane, entry: LaneEntry) -> None:
         """Keep a message in memory, at the head of its lane, and publish it again in a moment.

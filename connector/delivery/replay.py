@@ -149,8 +149,11 @@ class Replay:
             return []
 
     async def _hand_over(self, rows: list[Admission]) -> int:
-        gone = self._removals_pending | self._removed_since_read
-        fresh = [row for row in rows if row.sequence not in gone]
+        fresh = [
+            row
+            for row in rows
+            if row.sequence not in self._removals_pending and row.sequence not in self._removed_since_read
+        ]
         if not fresh or self._must_wait(rows) or not self._is_open():
             return 0
         return await self._publish_rows(fresh)

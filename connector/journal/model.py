@@ -139,9 +139,14 @@ def refusal(why: str) -> Unavailable:
     return Unavailable(f"the journal cannot take the message: {why}", retry_after=5)
 
 
-def outcome_unknown(error: Unavailable) -> OutcomeUnknown:
-    """Return the error for a row whose commit failed but may be on disk."""
-    return OutcomeUnknown(f"{error.message}; it may be published all the same", retry_after=error.retry_after)
+def outcome_unknown(error: Unavailable, why: str = "it may be published all the same") -> OutcomeUnknown:
+    """Return the error for a message that was refused but may be published.
+
+    Args:
+        error: The refusal.
+        why: Why that is not certain, as a clause; by default, as for a row whose commit failed but may be on disk.
+    """
+    return OutcomeUnknown(f"{error.message}; {why}", retry_after=error.retry_after)
 
 
 @dataclass(frozen=True, slots=True)
