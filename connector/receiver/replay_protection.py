@@ -43,17 +43,19 @@ class ReplayProtection:
         """
         dedup_key = dedup_key_of("webhook", source, signature.webhook_id, sha256(body).digest()[:16])
         done: Completion[Accepted] = Completion()
-        # The pipeline's own deadline starts only after the database has answered, which may take as long again.
-        timer = asyncio.get_running_loop().call_later(self._reply_deadline, _expire, done)
-        done.then(lambda _: timer.cancel())
-        self._idempotency.use(dedup_key).then(partial(self._begin, dedup_key, accept, done))
+        use = self._idempotency.use(dedup_key)
+        if use.result is None:
+            # The pipeline's own deadline starts only after the database has answered, which may take as long again.
+            timer = asyncio.get_running_loop().call_later(self._reply_deadline, _expire, done)
+            done.then(lambda _: timer.cancel())
+        use.then(partial(self._begin, dedup_key, accept, done))
         return done
 
     def _begin(
         self, dedup_key: DedupKey, accept: Accept, done: Completion[Accepted], state: DedupState | ConnectorError
     ) -> None:
         if state is DedupState.NEW and done.result is not None:
-            # The sender was told to send the request again, and must then find the id unused.
+            # The sender was asked to send the request again, and must then find the id unused.
             self._idempotency.end_use(dedup_key, Unavailable("the database answered too late: send it again"))
         elif state is DedupState.NEW:
             accept().then(partial(self._end, dedup_key, done))
