@@ -109,7 +109,21 @@ Start = Callable[..., Any]
 
 
 @pytest.fixture
-async def start(kafka, topic_prefix, tmp_path) -> AsyncIterator[Start]:
+def base_flags(kafka, topic_prefix, tmp_path) -> dict[str, Any]:
+    """The flags of a patient connector on the session's broker."""
+    return {
+        "kafka.bootstrap_servers": kafka.bootstrap_servers,
+        "topics.prefix": topic_prefix,
+        "receiver.host": "127.0.0.1",
+        "receiver.port": 0,
+        "operations.port": 0,
+        "journal.path": tmp_path / "journal.db",
+        **PATIENT,
+    }
+
+
+@pytest.fixture
+async def start(kafka, base_flags) -> AsyncIterator[Start]:
     """Start a connector on the session's broker; flags override; whatever runs at the end is stopped.
 
     Where the broker answers it has made its topics: a slow one may take longer than a start waits.
@@ -117,17 +131,8 @@ async def start(kafka, topic_prefix, tmp_path) -> AsyncIterator[Start]:
     started: list[Connector] = []
 
     async def start(**flags: Any) -> Running:
-        known = {
-            "kafka.bootstrap_servers": kafka.bootstrap_servers,
-            "topics.prefix": topic_prefix,
-            "receiver.host": "127.0.0.1",
-            "receiver.port": 0,
-            "operations.port": 0,
-            "journal.path": tmp_path / "journal.db",
-            **PATIENT,
-        }
         given = {name.replace("__", "."): value for name, value in flags.items()}
-        connector = Connector(Settings.load(environment={"WEDA_TOKEN": TOKEN}, flags=known | given))
+        connector = Connector(Settings.load(environment={"WEDA_TOKEN": TOKEN}, flags=base_flags | given))
         started.append(connector)
         await connector.start()
         if connector.bootstrap_servers == kafka.bootstrap_servers and kafka.is_whole:

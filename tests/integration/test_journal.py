@@ -95,7 +95,7 @@ async def test_the_state_tells_size_and_the_oldest(path):
 
 
 async def test_the_oldest_of_reprocessed_dead_letters_waits_since_it_was_reprocessed(path):
-    """Whoever reprocesses a letter of three weeks ago in an outage has not had three weeks of outage."""
+    """An operator who reprocesses a letter of three weeks ago in an outage has not had three weeks of outage."""
     once = admission(7)
     again = msgspec.structs.replace(once.request, attempt=2, reprocessed_at=once.request.received_at + 1_814_400_000)
     async with opened(path) as journal:

@@ -78,18 +78,11 @@ async def test_those_who_ask_for_openmetrics_get_the_id_of_a_trace(start):
     assert TRACE not in await running.exposed()
 
 
-async def test_a_reload_that_fails_and_one_that_needs_a_restart_are_shown(kafka, topic_prefix, tmp_path):
+async def test_a_reload_that_fails_and_one_that_needs_a_restart_are_shown(base_flags, tmp_path):
     file = tmp_path / "connector.yaml"
-    good = f"""
-kafka: {{bootstrap_servers: "{kafka.bootstrap_servers}"}}
-topics: {{prefix: {topic_prefix}}}
-receiver: {{host: 127.0.0.1, port: 0}}
-operations: {{port: 0}}
-journal: {{path: {tmp_path / "journal.db"}}}
-sources: {{default: {{tokens: [one]}}}}
-"""
+    good = "sources: {default: {tokens: [one]}}"
     file.write_text(good)
-    load = partial(Settings.load, environment={}, file=file)
+    load = partial(Settings.load, environment={}, flags=base_flags, file=file)
     connector = Connector(load(), Reload(load, (file,)))
     try:
         await connector.start()

@@ -11,7 +11,7 @@ from connector.app import run as process
 from connector.app.connector import Connector
 from connector.app.reload import Reload
 from connector.settings import Settings
-from tests.integration.conftest import PATIENT, Running
+from tests.integration.conftest import Running
 from tests.waiting import equals, until
 
 MESSAGE = {"msgType": "Task", "instanceId": "i-1", "msgId": "m-1"}
@@ -39,22 +39,15 @@ def token_of(settings: Settings) -> str:
     return settings.sources["default"].tokens[-1].get_secret_value()
 
 
-async def test_rotated_credentials_and_what_needs_a_restart_outlive_it(kafka, topic_prefix, tmp_path):
+async def test_rotated_credentials_and_what_needs_a_restart_outlive_it(base_flags, tmp_path):
     file = tmp_path / "connector.yaml"
-    text = f"""
-kafka: {{bootstrap_servers: "{kafka.bootstrap_servers}"}}
-topics: {{prefix: {topic_prefix}}}
-receiver: {{host: 127.0.0.1, port: 0}}
-operations: {{port: 0}}
-journal: {{path: {tmp_path / "journal.db"}}}
-"""
-    file.write_text(f"{text}\nsources: {{default: {{tokens: [first]}}}}\n")
-    reload = Reload(partial(Settings.load, environment={}, flags=PATIENT, file=file), (file,))
+    file.write_text("sources: {default: {tokens: [first]}}\n")
+    reload = Reload(partial(Settings.load, environment={}, flags=base_flags, file=file), (file,))
     running = asyncio.create_task(process.run(reload.load(), reload))
     try:
         await until(lambda: len(Recorded.all), equals(1))
         first = Recorded.all[0]
-        file.write_text(f"{text}\ntimezone: UTC\nsources: {{default: {{tokens: [second]}}}}\n")
+        file.write_text("timezone: UTC\nsources: {default: {tokens: [second]}}\n")
         await until(lambda: token_of(first.settings), equals("second"))
         first._restarts.request("part")
         await until(lambda: len(Recorded.all), equals(2))
@@ -69,18 +62,10 @@ journal: {{path: {tmp_path / "journal.db"}}}
         await asyncio.gather(running, return_exceptions=True)
 
 
-async def test_a_file_that_changes_while_no_connector_watches_it_is_read(kafka, topic_prefix, tmp_path):
+async def test_a_file_that_changes_while_no_connector_watches_it_is_read(base_flags, tmp_path):
     file = tmp_path / "token"
     file.write_text("first")
-    flags = PATIENT | {
-        "kafka.bootstrap_servers": kafka.bootstrap_servers,
-        "topics.prefix": topic_prefix,
-        "receiver.host": "127.0.0.1",
-        "receiver.port": 0,
-        "operations.port": 0,
-        "journal.path": tmp_path / "journal.db",
-    }
-    reload = Reload(partial(Settings.load, environment={"WEDA_TOKEN_FILE": str(file)}, flags=flags), (file,))
+    reload = Reload(partial(Settings.load, environment={"WEDA_TOKEN_FILE": str(file)}, flags=base_flags), (file,))
     settings = reload.load()
     file.write_text("second-and-longer")
     connector = Connector(settings, reload)

@@ -467,7 +467,7 @@ async def test_every_row_is_counted_by_one_replica(one, other, database):
 
 
 async def test_the_oldest_of_reprocessed_dead_letters_waits_since_it_was_reprocessed(one, other):
-    """Whoever reprocesses a letter of three weeks ago in an outage has not had three weeks of outage."""
+    """An operator who reprocesses a letter of three weeks ago in an outage has not had three weeks of outage."""
     once = admission((await claimed(one)).sequence)
     again = msgspec.structs.replace(once.request, attempt=2, reprocessed_at=once.request.received_at + 1_814_400_000)
     await one.admit(msgspec.structs.replace(once, request=again))

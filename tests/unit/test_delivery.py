@@ -396,32 +396,32 @@ async def test_what_may_be_in_kafka_and_finds_no_room_is_published_again_before_
     assert bench.delivery.waiting_since(None) is None
 
 
-async def test_what_is_held_in_memory_goes_to_the_journal_with_what_comes_behind_it(bench, monkeypatch):
+@pytest.fixture
+async def held(bench, monkeypatch) -> Completion[Durability]:
+    """A message that Kafka may have and the full journal refused."""
     monkeypatch.setattr(delivery_module, "_HOLD_SECONDS", 60)
     bench.journal.is_full = True
     bench.publisher.fail_next(1, TIMED_OUT)
-    first = bench.admit("a", "1")
+    completion = bench.admit("a", "1")
     await until(lambda: bench.is_held("a"))
+    return completion
+
+
+async def test_what_is_held_in_memory_goes_to_the_journal_with_what_comes_behind_it(bench, held):
     bench.journal.is_full = False
 
     second = bench.admit("a", "2")
 
-    assert (await first, await second) == (Durability.JOURNALED, Durability.JOURNALED)
+    assert (await held, await second) == (Durability.JOURNALED, Durability.JOURNALED)
     await bench.until_empty()
     assert bench.values("a") == ["1", "2"]
 
 
-async def test_what_is_held_in_memory_when_the_process_stops_has_an_unknown_outcome(bench, monkeypatch):
-    monkeypatch.setattr(delivery_module, "_HOLD_SECONDS", 60)
-    bench.journal.is_full = True
-    bench.publisher.fail_next(1, TIMED_OUT)
-    first = bench.admit("a", "1")
-    await until(lambda: bench.is_held("a"))
-
+async def test_what_is_held_in_memory_when_the_process_stops_has_an_unknown_outcome(bench, held):
     await bench.delivery.stop(1)
 
     with pytest.raises(OutcomeUnknown, match="Kafka may have taken it"):
-        await first
+        await held
 
 
 async def test_what_kafka_rejected_and_finds_no_room_is_refused(bench):
