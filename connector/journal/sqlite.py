@@ -37,7 +37,7 @@ _MAX_PART: Final = 5_000
 
 _REOPEN_SECONDS: Final = 1.0
 RESTORE_SECONDS: Final = 10.0
-"""How long the journal's path is left to whoever moves files there, before the journal is written to it again."""
+"""How long the journal's path is left to a person who moves files there, before the journal is written to it again."""
 
 _LOG = structlog.get_logger()
 

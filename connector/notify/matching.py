@@ -57,7 +57,7 @@ def ended_by(event: Event) -> Ended | None:
 def _of_rule(event: Event, rule: Rule, rules: Rules, now: datetime) -> Iterator[tuple[Draft, str | None]]:
     target = rules.targets[rule.target]
     persons = tuple(person for person in event.persons(FIELDS[rule.to]) if rule.when.admit(person.id, person.name))
-    # A room is told of an event without persons too, unless the rule asks for certain ones.
+    # A room is notified of an event without persons too, unless the rule asks for certain ones.
     room = (_NOBODY,) if persons or not rule.when.person else ()
     for person in persons if target.address is not None else room:
         address = "" if target.address is None else rules.address(target, person.id)

@@ -181,7 +181,7 @@ class SharedOrder:
         if running is not None:  # an earlier caller was cancelled, and left it to finish
             await asyncio.shield(running)
             return None
-        # Shielded: the claim must be ended, whoever still waits for the result.
+        # Shielded: the claim must be ended even if nobody waits for the result any more.
         running = self._running[note.name] = asyncio.create_task(self._run_claimed(note, dedup_key, work))
         running.add_done_callback(partial(self._ran, note.name))
         result: T | None = await asyncio.shield(running)
