@@ -6,16 +6,20 @@ import re
 import secrets
 import signal
 import sys
-from collections.abc import Callable, Iterator
-from typing import TypeVar
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any, TypeVar
 
 import pytest
 import structlog
 from hypothesis import settings
 
+from connector.app.connector import Connector
+from connector.settings import Settings
+from tests.running import PATIENT, TOKEN, Running, Start
 from tests.servers import KafkaCluster, NotInstalled, SchemaRegistry
 from tests.servers.postgres import OWNER, Postgres
 from tests.servers.processes import Server
+from tests.waiting import equals, until
 
 AnyServer = TypeVar("AnyServer", bound=Server)
 
@@ -65,6 +69,42 @@ def topic_prefix(request: pytest.FixtureRequest) -> str:
     """A prefix that no other test has, for topics that nobody else touches."""
     test = re.sub(r"[^a-zA-Z0-9]+", "-", request.node.name)[:60].strip("-")
     return f"{test}-{secrets.token_hex(4)}"
+
+
+@pytest.fixture
+def base_flags(kafka, topic_prefix, tmp_path) -> dict[str, Any]:
+    """The flags of a patient connector on the session's broker."""
+    return {
+        "kafka.bootstrap_servers": kafka.bootstrap_servers,
+        "topics.prefix": topic_prefix,
+        "receiver.host": "127.0.0.1",
+        "receiver.port": 0,
+        "operations.port": 0,
+        "journal.path": tmp_path / "journal.db",
+        **PATIENT,
+    }
+
+
+@pytest.fixture
+async def start(kafka, base_flags) -> AsyncIterator[Start]:
+    """Start a connector on the session's broker; flags override; whatever runs at the end is stopped.
+
+    Where the broker answers it has made its topics: a slow one may take longer than a start waits.
+    """
+    started: list[Connector] = []
+
+    async def start(**flags: Any) -> Running:
+        given = {name.replace("__", "."): value for name, value in flags.items()}
+        connector = Connector(Settings.load(environment={"WEDA_TOKEN": TOKEN}, flags=base_flags | given))
+        started.append(connector)
+        await connector.start()
+        if connector.bootstrap_servers == kafka.bootstrap_servers and kafka.is_whole:
+            await until(lambda: connector.health.kafka, equals("up"))
+        return Running(connector)
+
+    yield start
+    for connector in started:
+        await connector.stop()
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""The connector of the integration tests, for a browser."""
+"""A browser, and the console with a token and without."""
 
 from collections.abc import AsyncIterator
 
@@ -7,9 +7,6 @@ from playwright.async_api import Browser
 
 from tests.browser import chromium
 from tests.browser.pages import OPERATIONS_TOKEN
-from tests.integration.conftest import start
-
-__all__ = ["browser", "operations_token", "start"]
 
 
 @pytest.fixture(params=[OPERATIONS_TOKEN, None], ids=["with a token", "without"])

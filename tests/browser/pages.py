@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 
 from playwright.async_api import Browser, Page, Request
 
-from tests.integration.conftest import Running
+from tests.running import Running
 from tests.waiting import PATIENCE_SECONDS, until
 
 OPERATIONS_TOKEN = "a-token-for-the-console"

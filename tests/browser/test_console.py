@@ -16,8 +16,8 @@ from connector.telemetry.recent import MAX_FAILURES
 from tests.browser import rules
 from tests.browser.pages import OPERATIONS_TOKEN, findings, log_in, opened
 from tests.contract.test_guide import GUIDES, blocks
-from tests.integration.conftest import TOKEN, Running
 from tests.integration.test_dead_letters import message, numbers, records
+from tests.running import TOKEN, Running
 
 ROOT = Path(__file__).parents[2]
 SOURCES = {

@@ -21,8 +21,8 @@ from connector.operations.history import Point
 from connector.simulator import Plan, play
 from tests.browser import rules
 from tests.browser.pages import Watched, findings, log_in, opened
-from tests.integration.conftest import TOKEN, Running
 from tests.integration.test_dead_letters import message
+from tests.running import TOKEN, Running
 from tests.waiting import equals, until
 
 PICTURES = Path(__file__).parents[2] / "docs" / "console"

@@ -14,7 +14,7 @@ from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi import checks
 
 from connector.settings import Settings
-from tests.integration.conftest import PATIENT_ENVIRONMENT
+from tests.running import PATIENT_ENVIRONMENT
 from tests.servers.ports import free_ports
 from tests.waiting import PATIENCE_SECONDS, wait_until
 from tools.descriptions import openapi

@@ -10,7 +10,7 @@ import aiohttp
 import pytest
 
 from connector.errors import OutcomeUnknown
-from tests.integration.conftest import BY_DEFAULT, TOKEN
+from tests.running import BY_DEFAULT, TOKEN
 from tests.servers import produce
 from tests.waiting import at_least, until
 

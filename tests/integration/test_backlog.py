@@ -24,10 +24,10 @@ from connector.journal.sqlite import SqliteJournal
 from connector.message.headers import timestamp_text
 from connector.values import ProducibleRecord, Request
 from tests.faults.stage import Connector as Process
-from tests.integration.conftest import PATIENT_ENVIRONMENT
 from tests.integration.test_damaged_journal import pages_of, scramble
 from tests.integration.test_ledger import post
 from tests.integration.test_outage import message
+from tests.running import PATIENT_ENVIRONMENT
 from tests.servers import KafkaCluster
 from tests.servers.reading import end_offsets, read_topic
 from tests.waiting import PATIENCE_SECONDS, at_least, until, wait_until

@@ -13,7 +13,7 @@ import pytest
 from aiohttp import web
 
 from tests.chart import compose
-from tests.integration.conftest import TOKEN, Running
+from tests.running import TOKEN, Running
 from tests.servers import read_topic
 from tests.servers.balancer import balancing, opinion
 from tests.servers.ports import free_ports

@@ -9,7 +9,7 @@ from connector.consuming import Event, Events, by_instance
 from connector.errors import OutsideUnreachable, Unreadable
 from connector.kafka.publisher import KafkaPublisher, producer_properties
 from connector.values import ProducibleRecord
-from tests.integration.conftest import Running, Start
+from tests.running import Running, Start
 from tests.waiting import equals, until
 
 STREAMS = ["events", "instances", "tasks", "state"]

@@ -17,8 +17,8 @@ from connector.consuming import Events, PartitionsLost, Person, SqliteStore
 from connector.consuming import event as events_module
 from connector.consuming.stores import MemoryStore
 from connector.errors import ConfigurationError
-from tests.integration.conftest import Start
 from tests.integration.test_consuming import ids, message, read, send
+from tests.running import Start
 from tests.waiting import PATIENCE_SECONDS
 
 IDLE_SECONDS = 4.0

@@ -16,7 +16,7 @@ from connector.admin import doctor
 from connector.errors import OutsideUnreachable
 from connector.replicas.migrate import migrate
 from connector.settings import Settings
-from tests.integration.conftest import Running
+from tests.running import Running
 from tests.servers.gate import Certificates
 from tests.servers.ports import LOOPBACK
 from tests.servers.postgres import OWNER, PASSWORD, RUNNER, Postgres

@@ -24,8 +24,8 @@ from connector.journal.model import Note
 from connector.kafka.topics import TopicAdmin
 from tests.faults.stage import TOKEN as STAGE_TOKEN
 from tests.faults.stage import Connector as Process
-from tests.integration.conftest import PATIENT_ENVIRONMENT, TOKEN, Running
 from tests.integration.test_main_job import decode
+from tests.running import PATIENT_ENVIRONMENT, TOKEN, Running
 from tests.servers import KafkaCluster, produce
 from tests.servers.reading import read_topic
 from tests.waiting import PATIENCE_SECONDS, until

@@ -18,7 +18,7 @@ from connector.admin import doctor
 from connector.admin.config_file import Environment, render
 from connector.kafka.topics import TopicAdmin
 from connector.settings import Settings
-from tests.integration.conftest import TOKEN
+from tests.running import TOKEN
 from tests.servers.reading import end_offsets
 
 

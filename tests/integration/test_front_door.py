@@ -17,7 +17,7 @@ import pytest
 import trustme
 from yarl import URL
 
-from tests.integration.conftest import PATIENT_ENVIRONMENT
+from tests.running import PATIENT_ENVIRONMENT
 from tests.servers.ports import LOOPBACK, free_ports
 from tests.waiting import PATIENCE_SECONDS, equals, until
 

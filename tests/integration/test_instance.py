@@ -21,7 +21,7 @@ from connector.message.headers import headers
 from connector.message.parsing import BodyKind, parse
 from connector.message.routes import STREAMS, Route, Routes
 from connector.values import IngestId, Request
-from tests.integration.conftest import TOKEN, Running
+from tests.running import TOKEN, Running
 from tests.servers import KafkaCluster, produce
 from tests.waiting import PATIENCE_SECONDS, at_least, until
 

@@ -19,7 +19,8 @@ from connector.admin import doctor
 from connector.app.connector import Connector
 from connector.app.reload import Reload
 from connector.settings import Settings
-from tests.integration.conftest import PATIENT_ENVIRONMENT, PREFIX, TOKEN, Running
+from tests.integration.conftest import PREFIX
+from tests.running import PATIENT_ENVIRONMENT, TOKEN, Running
 from tests.servers import KafkaCluster, read_topic
 from tests.servers.access import ROOT
 from tests.servers.gate import Certificates

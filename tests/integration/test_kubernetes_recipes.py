@@ -14,7 +14,8 @@ from connector.app.connector import Connector
 from connector.app.reload import Reload
 from connector.settings import Settings
 from tests.chart import pods
-from tests.integration.conftest import PATIENT, PREFIX, TOKEN, Running
+from tests.integration.conftest import PREFIX
+from tests.running import PATIENT, TOKEN, Running
 from tests.servers import KafkaCluster, read_topic
 from tests.servers.access import USER
 from tests.servers.gate import Certificates

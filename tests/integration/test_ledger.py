@@ -11,8 +11,8 @@ from connector.journal.model import Account
 from connector.journal.sqlite import SqliteJournal
 from tests.faults.stage import TOKEN as STAGE_TOKEN
 from tests.faults.stage import Connector as Process
-from tests.integration.conftest import PATIENT_ENVIRONMENT
 from tests.integration.test_outage import message
+from tests.running import PATIENT_ENVIRONMENT
 from tests.servers.reading import read_topic
 from tests.waiting import until
 

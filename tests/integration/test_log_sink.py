@@ -13,7 +13,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from tests.integration.conftest import PATIENT_ENVIRONMENT
+from tests.running import PATIENT_ENVIRONMENT
 from tests.servers.ports import LOOPBACK, free_ports
 from tests.servers.reading import read_topic
 from tests.waiting import PATIENCE_SECONDS, at_least, until

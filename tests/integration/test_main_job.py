@@ -13,7 +13,7 @@ import pytest
 
 from connector.app.connector import Connector
 from connector.simulator import Plan, play
-from tests.integration.conftest import TOKEN, Running
+from tests.running import TOKEN, Running
 from tests.servers.reading import read_topic
 
 AVRO = Path(__file__).parents[2] / "avro"

@@ -26,7 +26,7 @@ from connector.notify.metrics import Metrics
 from connector.notify.rules import Target, read_rules
 from connector.notify.sending import Apprise
 from connector.notify.service import ConsumerOptions
-from tests.integration.conftest import Running, Start
+from tests.running import Running, Start
 from tests.servers.ports import free_ports
 from tests.waiting import PATIENCE_SECONDS, at_least, equals, until
 

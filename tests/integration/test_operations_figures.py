@@ -15,7 +15,7 @@ from connector.app.certificates import expiries
 from connector.app.connector import Connector
 from connector.app.reload import Reload
 from connector.settings import Settings
-from tests.integration.conftest import TOKEN, Running
+from tests.running import TOKEN, Running
 from tests.waiting import equals, until
 
 SOURCES = {"default": {"tokens": [TOKEN], "env_types": ["prod"]}, "hr": {"tokens": ["hr-token"]}}

@@ -11,8 +11,8 @@ from confluent_kafka import Producer
 
 from connector.kafka.publisher import KafkaPublisher
 from connector.simulator import Plan, play
-from tests.integration.conftest import BY_DEFAULT, TOKEN
 from tests.integration.fatal import report_fatal_error
+from tests.running import BY_DEFAULT, TOKEN
 from tests.servers.reading import read_topic
 from tests.waiting import at_least, until
 

@@ -13,7 +13,7 @@ import pytest
 from connector.admin import doctor
 from connector.app.connector import Connector
 from connector.settings import Settings
-from tests.integration.conftest import TOKEN, Running
+from tests.running import TOKEN, Running
 from tests.servers import KafkaCluster
 from tests.waiting import equals, until
 

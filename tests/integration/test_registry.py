@@ -22,7 +22,7 @@ from connector.errors import ConfigurationError, OutsideUnreachable
 from connector.kafka.registry import Unregistered
 from connector.message.schemas import WORKFLOW_EVENT, load
 from tests.contract.test_evolution import grown
-from tests.integration.conftest import Running, Start
+from tests.running import Running, Start
 from tests.servers import SchemaRegistry, produce, read_topic
 from tests.servers.gate import Certificates, gate
 from tests.waiting import equals, until

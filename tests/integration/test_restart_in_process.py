@@ -11,7 +11,7 @@ from connector.app import run as process
 from connector.app.connector import Connector
 from connector.app.reload import Reload
 from connector.settings import Settings
-from tests.integration.conftest import Running
+from tests.running import Running
 from tests.waiting import equals, until
 
 MESSAGE = {"msgType": "Task", "instanceId": "i-1", "msgId": "m-1"}

@@ -10,7 +10,7 @@ import pytest
 
 from connector.consuming import Events
 from connector.kafka.topics import TopicAdmin, TopicSpec
-from tests.integration.conftest import Running, Start
+from tests.running import Running, Start
 
 PAGE = Path(__file__).parents[2] / "docs" / "retention.md"
 WHO = "张三"

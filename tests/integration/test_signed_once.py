@@ -14,7 +14,7 @@ from standardwebhooks import Webhook
 
 from connector.errors import OutcomeUnknown
 from connector.message.encoding import decode
-from tests.integration.conftest import BY_DEFAULT, Running
+from tests.running import BY_DEFAULT, Running
 from tests.servers import read_topic
 from tests.servers.postgres import Postgres
 from tests.waiting import until

@@ -28,11 +28,11 @@ from connector.app import brokers, connector, watch
 from connector.journal.sqlite import SqliteJournal
 from connector.telemetry import logs
 from tests.integration import test_front_door, test_notify
-from tests.integration.conftest import Running
 from tests.integration.test_damaged_journal import admission, pages_of, scramble
 from tests.integration.test_front_door import Authority, Serving, files
 from tests.integration.test_journal import FailingDisk
 from tests.monitoring.rules import SHORT, alerts, cut_short
+from tests.running import Running
 from tests.servers import KafkaCluster, Prometheus
 from tests.servers.postgres import Postgres
 from tests.servers.wires import Wires

@@ -12,8 +12,8 @@ import trustme
 
 from connector.simulator import Plan, play
 from tests.integration import test_notify
-from tests.integration.conftest import TOKEN
 from tests.monitoring.rules import ROOT
+from tests.running import TOKEN
 from tests.servers import Prometheus
 from tests.servers.monitoring import tool
 from tests.waiting import until

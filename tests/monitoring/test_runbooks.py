@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from connector.notify.outbox import Outbox
-from tests.integration.conftest import TOKEN
 from tests.monitoring.rules import ROOT
+from tests.running import TOKEN
 
 BLOCK = re.compile(r"^```sh\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 A_CHECK_FAILED, STILL_READING = 1, 124

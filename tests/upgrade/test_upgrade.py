@@ -17,7 +17,7 @@ from connector.kafka.topics import TopicAdmin, desired_topics, plan
 from connector.message.schemas import WORKFLOW_EVENT, load
 from connector.settings import Settings
 from tests.faults.stage import Connector
-from tests.integration.conftest import PATIENT_ENVIRONMENT
+from tests.running import PATIENT_ENVIRONMENT
 from tests.servers.reading import read_topic
 from tests.upgrade import format_2
 from tests.upgrade.freeze import DATA, NOBODY, PUBLISHED, UNREADABLE, WAITING, message, post, post_message
