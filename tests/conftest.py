@@ -15,6 +15,7 @@ from hypothesis import settings
 
 from connector.app.connector import Connector
 from connector.settings import Settings
+from tests.failing_disk import FailingDisk
 from tests.running import PATIENT, TOKEN, Running, Start
 from tests.servers import KafkaCluster, NotInstalled, SchemaRegistry
 from tests.servers.postgres import OWNER, Postgres
@@ -69,6 +70,13 @@ def topic_prefix(request: pytest.FixtureRequest) -> str:
     """A prefix that no other test has, for topics that nobody else touches."""
     test = re.sub(r"[^a-zA-Z0-9]+", "-", request.node.name)[:60].strip("-")
     return f"{test}-{secrets.token_hex(4)}"
+
+
+@pytest.fixture
+def disk() -> Iterator[FailingDisk]:
+    made = FailingDisk()
+    yield made
+    made.unregister()
 
 
 @pytest.fixture

@@ -164,7 +164,8 @@ class JournalFile:
                 self._stored += self._added
         except DAMAGE as error:
             raise DamagedFile(str(error)) from error
-        self._open_files.remember()
+        finally:
+            self._open_files.remember()  # a failed commit has written, too
         return outcomes
 
     def read(self, run: Callable[["JournalFile"], Any]) -> Any:
@@ -181,8 +182,10 @@ class JournalFile:
     def checkpoint(self) -> None:
         """Move the write-ahead log into the database, once it has grown enough."""
         if self._wal_size() >= self._wal_limit:
-            self._database.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
-            self._open_files.remember()
+            try:
+                self._database.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+            finally:
+                self._open_files.remember()
 
     def close(self) -> None:
         """Checkpoint and close."""

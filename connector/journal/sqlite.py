@@ -311,15 +311,15 @@ class SqliteJournal:
             self._restore(file)
 
     def _look(self, file: JournalFile) -> None:
-        lost = file.lost_reason() or self._lock_file.lost_reason()
-        if lost and not self._lost_reason:
+        before = self._lost_reason
+        self._lost_reason = lost = file.lost_reason() or self._lock_file.lost_reason()
+        if lost and not before:
             _LOG.error("the journal's file is no longer at its path; nothing is taken into it", lost=lost)
             self._restore_at = time.monotonic() + RESTORE_SECONDS
             self._rescue(file)
-        elif self._lost_reason and not lost:
+        elif before and not lost:
             _LOG.warning("the journal's file is at its path again")
             salvage.rescued(self._path).unlink(missing_ok=True)  # or the next start would use it instead
-        self._lost_reason = lost
 
     def _rescue(self, file: JournalFile) -> None:
         """Write the open file's content beside its path: if this process ends now, the next start uses it.
@@ -327,10 +327,10 @@ class SqliteJournal:
         Raises:
             DamagedFile: The open file does not contain what was written into it.
         """
-        file.verify()
         # Under another name until it is complete and synced: the next start takes whatever has the final name.
         draft = sibling(self._path, RESCUING_SUFFIX)
         try:
+            file.verify()
             file.write_out(draft)
             draft.replace(salvage.rescued(self._path))
             sync(self._path.parent)
@@ -379,7 +379,7 @@ class SqliteJournal:
             sibling(self._path, WAL_SUFFIX).unlink(missing_ok=True)
             salvage.rescued(self._path).replace(self._path)
             sync(self._path.parent)
-            self._file = self._open_verified()
+            self._file = self._reopen()
         except (apsw.Error, OSError, ConnectorError) as error:
             self._restore_problem = f"cannot be written there again ({error})"
             _LOG.error("the journal could not be written to its path again", error=str(error))
@@ -412,8 +412,12 @@ class SqliteJournal:
         return file
 
     def _recover(self, commands: list[_Command], *, is_begun: bool) -> list[_Command]:
-        """Handle a failed transaction: abandon the file, refuse what may be refused, return the rest for a retry."""
-        self._abandon()
+        """Handle a failed transaction: abandon the file, refuse what may be refused, return the rest for a retry.
+
+        A file that is no longer at its path stays open until it is written there again: nobody could open it again.
+        """
+        if self._file is not None and not self._is_lost(self._file):
+            self._abandon()
         # Rows of a transaction that was never begun cannot be in the file.
         if is_begun:
             self._to_undo += [command.adds for command in commands if command.adds is not None]
@@ -421,6 +425,11 @@ class SqliteJournal:
         _fail_transaction(not_critical, refusal("its disk failed"), is_begun=is_begun)
         threading.Event().wait(_REOPEN_SECONDS)
         return [command for command in commands if command.critical]
+
+    def _is_lost(self, file: JournalFile) -> bool:
+        with contextlib.suppress(DamagedFile):  # what is written to its path again is verified once more
+            self._look(file)
+        return bool(self._lost_reason)
 
     def _give_up(self, damage: DamagedFile) -> None:
         """Stop using a damaged file, and call ``on_damage``."""

@@ -6,10 +6,9 @@ import signal
 import stat
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
-import apsw
 import msgspec
 import pytest
 
@@ -176,41 +175,6 @@ async def test_a_full_journal_refuses_and_can_still_be_emptied(path, limit):
         await journal.admit(admission(99_999, size=20_000))
 
 
-class FailingDisk(apsw.VFS):
-    """A file system whose syncs and writes can be made to fail."""
-
-    def __init__(self) -> None:
-        self.failing: set[str] = set()
-        self.name = f"failing-{id(self)}"
-        super().__init__(self.name, "")
-
-    def xOpen(self, name, flags):  # noqa: N802
-        return FailingFile(self, name, flags)
-
-
-class FailingFile(apsw.VFSFile):
-    def __init__(self, disk: FailingDisk, name, flags) -> None:
-        self._disk = disk
-        super().__init__("", name, flags)
-
-    def xSync(self, flags):  # noqa: N802
-        if "sync" in self._disk.failing:
-            raise apsw.IOError("the disk does not sync")
-        return super().xSync(flags)
-
-    def xWrite(self, content, offset):  # noqa: N802
-        if "write" in self._disk.failing:
-            raise apsw.FullError("the disk is full")
-        return super().xWrite(content, offset)
-
-
-@pytest.fixture
-def disk() -> Iterator[FailingDisk]:
-    made = FailingDisk()
-    yield made
-    made.unregister()
-
-
 @pytest.mark.parametrize("what", ["sync", "write"])
 async def test_a_failing_disk_refuses_and_the_refused_do_not_come_back(path, disk, what):
     """After a failed commit the file is reopened and verified before it is written again."""
@@ -234,7 +198,8 @@ ADMIT_ON_A_FAILING_DISK = """
 import asyncio, os, signal, sys
 from pathlib import Path
 from connector.errors import OutcomeUnknown
-from tests.integration.test_journal import FailingDisk, SqliteJournal, admission, LIMIT
+from tests.failing_disk import FailingDisk
+from tests.integration.test_journal import SqliteJournal, admission, LIMIT
 
 async def main():
     disk = FailingDisk()

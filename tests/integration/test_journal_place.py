@@ -67,9 +67,9 @@ def path(tmp_path) -> Path:
     return tmp_path / "folder" / "journal.db"
 
 
-async def filled(path: Path, tmp_path: Path) -> tuple[SqliteJournal, Path]:
+async def filled(path: Path, tmp_path: Path, vfs: str | None = None) -> tuple[SqliteJournal, Path]:
     """An open journal with ten rows, and a copy of when it had five."""
-    journal = SqliteJournal(path, max_bytes=MAX_BYTES)
+    journal = SqliteJournal(path, max_bytes=MAX_BYTES, vfs=vfs)
     await journal.open()
     for sequence in range(1, 6):
         await journal.admit(admission(sequence))
@@ -89,11 +89,15 @@ async def found(path: Path) -> set[int]:
     return {int(lane.removeprefix("lane-")) for lane in contents.lanes}
 
 
-@pytest.mark.parametrize("harm", HARMS, ids=lambda one: one.__name__)
-async def test_a_journal_that_is_no_longer_at_its_path_takes_nothing_and_comes_back_whole(
-    harm, path, tmp_path, monkeypatch
-):
+@pytest.fixture
+def impatient(monkeypatch) -> None:
+    """The journal is written to its path again after a moment."""
     monkeypatch.setattr(journal_module, "RESTORE_SECONDS", 0.3)
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize("harm", HARMS, ids=lambda one: one.__name__)
+async def test_a_journal_that_is_no_longer_at_its_path_takes_nothing_and_comes_back_whole(harm, path, tmp_path):
     journal, older = await filled(path, tmp_path)
     harm(path, older)
     with pytest.raises(Unavailable, match="no longer at its path"):
@@ -108,6 +112,27 @@ async def test_a_journal_that_is_no_longer_at_its_path_takes_nothing_and_comes_b
     assert await found(path) == {*range(2, 11), 12}
     aside = {one.name.partition(".found-")[0] for one in path.parent.glob("*.found-*")}
     assert aside == ({"journal.db"} if harm is replace else set()), "what somebody put there is kept"
+
+
+# Not `overwrite`: a connection whose commit failed reads anew, and finds what the other program wrote.
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize("is_noticed", [True, False], ids=["noticed before", "not noticed"])
+@pytest.mark.parametrize("harm", [harm for harm in HARMS if harm is not overwrite], ids=lambda one: one.__name__)
+async def test_a_journal_whose_disk_fails_while_it_is_lost_comes_back_whole(harm, is_noticed, path, tmp_path, disk):
+    journal, older = await filled(path, tmp_path, disk.name)
+    harm(path, older)
+    if is_noticed:
+        assert (await journal.state()).lost_reason
+        await journal.remove(1)
+    disk.failing.add("sync")
+    removals = [asyncio.create_task(journal.remove(sequence)) for sequence in (1, 2)]
+    await until(lambda: disk.failures > 0)
+    disk.failing.clear()
+    await asyncio.gather(*removals)
+    await until(journal.state, lambda now: not now.lost_reason)
+    await journal.close()
+
+    assert await found(path) == set(range(3, 11)), "an older copy would bring back what is published"
 
 
 @pytest.mark.parametrize("harm", [delete, delete_log, replace, overwrite], ids=lambda one: one.__name__)

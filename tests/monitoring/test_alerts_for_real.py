@@ -30,7 +30,6 @@ from connector.telemetry import logs
 from tests.integration import test_front_door, test_notify
 from tests.integration.test_damaged_journal import admission, pages_of, scramble
 from tests.integration.test_front_door import Authority, Serving, files
-from tests.integration.test_journal import FailingDisk
 from tests.monitoring.rules import SHORT, alerts, cut_short
 from tests.running import Running
 from tests.servers import KafkaCluster, Prometheus
@@ -99,13 +98,6 @@ def kafka_with_door() -> Iterator[KafkaCluster]:
     """A broker that one client can be cut from."""
     with KafkaCluster.start(1, doors=1) as started:
         yield started
-
-
-@pytest.fixture
-def disk() -> Iterator[FailingDisk]:
-    made = FailingDisk()
-    yield made
-    made.unregister()
 
 
 @pytest.fixture(autouse=True)
