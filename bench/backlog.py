@@ -36,5 +36,5 @@ async def _fill(path: Path, rows: int, instances: int) -> None:
         for number in range(rows)
     )
     while batch := list(islice(admissions, _BATCH)):
-        await asyncio.gather(*map(journal.admit, batch))
+        await asyncio.gather(*map(journal.store, batch))
     await journal.close()

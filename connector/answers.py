@@ -95,7 +95,7 @@ class Answer:
         return b"".join([*lines, *(b"%b: %b\r\n" % header for header in self.headers)])
 
 
-ACCEPTED: Final = Answer(200, weda.ACCEPTED)
+ACCEPTED: Final = Answer(200, weda.ACCEPTED_BODY)
 HEALTHY: Final = Answer(200, b"{}")
 UNHEALTHY: Final = Answer(503, b"{}")
 """For load balancers, which read the status only. The path is public, so the body tells nothing."""

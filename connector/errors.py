@@ -159,7 +159,7 @@ class EmptyBody(ConnectorError):
 
 
 class Unreadable(ConnectorError):
-    """The body has none of the known shapes (codes 40001-40099)."""
+    """The body has none of the known shapes (codes 40001-40089)."""
 
     stage = "parse"
     code = 40001

@@ -176,7 +176,7 @@ class InMemoryJournal:
     async def close(self) -> None:
         """Keep the rows for the next `open`."""
 
-    async def admit(self, admission: Admission) -> None:
+    async def store(self, admission: Admission) -> None:
         """Keep a row.
 
         Raises:

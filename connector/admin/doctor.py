@@ -373,7 +373,7 @@ def _through_connector(settings: Settings, servers: str, url: str) -> Finding:
             f"no connector answers at {url} ({type(error).__name__})",
             "start it; see --url",
         )
-    if status != _OK or text != weda.ACCEPTED.decode():  # of a code-only source every answer has status 200
+    if status != _OK or text != weda.ACCEPTED_BODY.decode():  # of a code-only source every answer has status 200
         return Finding(
             _THROUGH_CONNECTOR, "failed", f"the connector answers {status}: {text}", "the answer says what to do"
         )

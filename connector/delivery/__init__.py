@@ -1,6 +1,6 @@
 """The order of each instance: straight to Kafka, or through the journal and replay.
 
-- `connector.delivery.lanes`: the rule of order, and the state of a lane by which it is kept.
+- `connector.delivery.lanes`: the rules of order, and the state of a lane by which it is kept.
 - `connector.delivery.delivery`: enforces it: publishes, writes to the journal, publishes again, removes.
 - `connector.delivery.replay`: hands over the rows of the journal, some of each lane at a time.
 - `connector.delivery.alone`: publishes a record alone, to find out whether Kafka rejects it for its own sake.

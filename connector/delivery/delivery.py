@@ -3,8 +3,8 @@
 - A message goes to the publisher when its lane is free. If Kafka does not acknowledge it within the publish wait, it is
   written to the journal, which makes it safe.
 - While Kafka acknowledges nothing at all, publishing is *stalled*: messages go to the journal at once.
-- A failed delivery counts as possibly persisted. The message goes to the journal and is published again, ahead of
-  everything behind it in its lane.
+- A message whose delivery failed goes to the journal and is published again, ahead of everything behind it in its lane.
+  Unless a broker rejected it, Kafka may have it all the same.
 - `connector.delivery.replay` reads the rows of the journal. A row is removed once all its records are acknowledged.
 - A record that Kafka rejects is published once more, alone (`connector.delivery.alone`). If Kafka rejects it again, a
   dead letter takes its place.
@@ -75,11 +75,12 @@ def _as_it_is(record: ProducibleRecord) -> ProducibleRecord:
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """A position in the order of a lane, claimed in a shared journal.
+    """A position in the order of a lane.
 
     Attributes:
-        sequence: Its number; the rows of a lane are published in the order of their sequences.
-        lane_has_rows: Whether the lane has rows in front of it.
+        sequence: Its number; the messages of a lane are published in the order of their sequences.
+        lane_has_rows: Whether a claim in a shared journal found rows in front of it. False with a local journal, whose
+            rows `JournaledLanes` knows.
     """
 
     sequence: int
@@ -268,15 +269,15 @@ class Delivery:
     def _reported(self, lane: Lane, entry: LaneEntry, failures: Failures) -> None:
         self._in_flight_count -= 1
         lane.in_flight = None
-        failed = self._count_reports(entry, failures)
+        failed = self._failed_records(entry, failures)
         if failed:
             self._requeue(lane, entry, failed)
         else:
             self._finish(entry)
         self._advance(entry.admission.lane, lane)
 
-    def _count_reports(self, entry: LaneEntry, failures: Failures) -> list[tuple[ProducibleRecord, Failure]]:
-        """Count the records that are published; return the others, each with the reason."""
+    def _failed_records(self, entry: LaneEntry, failures: Failures) -> list[tuple[ProducibleRecord, Failure]]:
+        """Return the records that failed, each with its failure; the others are counted as published."""
         seconds = self._loop.time() - entry.since
         failed = []
         for record, failure in zip(entry.admission.records, failures, strict=True):
@@ -296,7 +297,7 @@ class Delivery:
             _LOG.info("publishing goes on")
 
     def _finish(self, entry: LaneEntry) -> None:
-        self._forget(entry)
+        self._stop_waiting(entry)
         self._back_off.end(entry.admission.lane)
         entry.is_published = True
         self._complete_durable(entry, Durability.PUBLISHED)
@@ -347,7 +348,8 @@ class Delivery:
         except Exception:  # noqa: BLE001 - the lane goes on whatever its listeners do
             _LOG.exception("a callback of a completion failed")
 
-    def _forget(self, entry: LaneEntry) -> None:
+    def _stop_waiting(self, entry: LaneEntry) -> None:
+        """End the time that an entry waits for Kafka, and the place in memory that a row takes meanwhile."""
         self._waiting_since.pop(entry.admission.sequence, None)
         if entry.timer is not None:
             entry.timer.cancel()
@@ -383,7 +385,7 @@ class Delivery:
         admission = entry.admission
         self._waiting_since[admission.sequence] = entry.since
         try:
-            await self._journal.admit(admission)
+            await self._journal.store(admission)
         except Unavailable as refusal:
             self._lanes.journaled.written(admission.lane, is_stored=False)
             entry.row = RowState.NONE
@@ -408,9 +410,9 @@ class Delivery:
     def _not_written(self, entry: LaneEntry, refusal: Unavailable) -> None:
         """The journal refused the message. While Kafka may take it, or have some of it, its completion stays open."""
         lane = self._lanes.get_or_create(entry.admission.lane)
-        if entry.is_published:
+        if entry.is_published:  # it needs no row any more
             self._ledger.published_directly(entry.admission)
-        elif lane.in_flight is entry and not entry.is_held:
+        elif lane.in_flight is entry and not entry.is_held:  # it is with Kafka: the delivery report decides
             return
         elif entry.may_be_in_kafka and not self._stopping and lane.in_flight in {None, entry}:
             self._hold(lane, entry)
@@ -422,7 +424,7 @@ class Delivery:
     def _refused(self, lane: Lane, entry: LaneEntry, refusal: Unavailable) -> None:
         if entry.is_held:
             lane.in_flight = None
-        self._forget(entry)
+        self._stop_waiting(entry)
         if entry.may_be_in_kafka:
             refusal = outcome_unknown(refusal, "Kafka may have taken it: send it again with the same msgId")
         self._complete(entry, refusal)
@@ -468,16 +470,16 @@ class Delivery:
             topic=records[0].topic,
             **({"timestamp": "replaced by the current time"} if is_restamped else {}),
         )
-        if is_restamped:  # the cause is gone, so there is nothing to wait for
+        if is_restamped:  # the cause is gone: begin with the shortest wait again
             self._back_off.end(admission.lane)
         is_partly_published = len(records) < len(admission.records)
         is_uncertain = any(failure.kind is FailureKind.UNCERTAIN for failure in failures)
         entry.may_be_in_kafka |= is_partly_published or is_uncertain
         is_changed = is_restamped or is_partly_published
         entry.admission = msgspec.structs.replace(admission, records=records)
-        # rule 4: what was read ahead must not overtake this message; replay reads it again behind it
+        # rule 1: this message is the next one again; replay reads what was read ahead once more, behind it
         self._lanes.drop_read_ahead(lane)
-        self._forget(entry)
+        self._stop_waiting(entry)
         if any(failure.kind is FailureKind.REJECTED_BY_BROKER for failure in failures):
             self._alone.sequences.add(admission.sequence)
         self._back_off.failed(admission.lane)
@@ -523,10 +525,10 @@ class Delivery:
 
     async def _rejected_alone(self, lane: Lane, entry: LaneEntry, failures: Failures, rejection: Failure) -> None:
         """Replace the row by a dead letter, which names the streams that lack the message."""
-        failed = self._count_reports(entry, failures)
+        failed = self._failed_records(entry, failures)
         admission = msgspec.structs.replace(entry.admission, records=tuple(record for record, _ in failed))
         lane.in_flight = None
-        self._forget(entry)
+        self._stop_waiting(entry)
         if admission.is_dead_letter:
             _LOG.error("Kafka rejects a dead letter; it stays in the journal", error=rejection.name)
             self._back_off.rejected(admission.lane)

@@ -57,9 +57,8 @@ class BackOff:
         now = self._clock()
         return frozenset(lane for lane, (until, _) in self._lanes.items() if until > now)
 
-    @property
-    def is_full(self) -> bool:
-        """Whether so many lanes wait that replay has to pause."""
+    def must_pause(self) -> bool:
+        """Whether so many lanes wait that replay has to pause. Forgets those whose wait is over, to make room."""
         if len(self._lanes) >= _MAX_LANES:
             now = self._clock()
             self._lanes = {lane: wait for lane, wait in self._lanes.items() if wait[0] > now}

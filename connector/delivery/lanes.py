@@ -2,14 +2,14 @@
 
 Each instance has one lane. The rules of its order:
 
-1. At most one of its messages is with librdkafka.
+1. At most one of its messages is with librdkafka: of those still to be published, the one with the lowest sequence.
 2. A lane is *direct* while none of its messages is in the journal. As soon as one is, every message behind it goes to
    the journal too.
 3. The lane is direct again only after the removal of its last row is on the disk.
 4. A row whose delivery failed may be in Kafka all the same. It is published again only after the removals of the rows
    in front of it are on the disk.
 
-So the sequence alone decides what is next. A crash can at most repeat the unacknowledged tail of an instance, whole and
+So a crash can at most repeat the unacknowledged tail of an instance, whole and
 in order. A removal that is not on the disk is lost in a crash, and its row is published again: rules 3 and 4 see to it
 that nothing behind that row is in Kafka by then.
 
@@ -44,13 +44,14 @@ class JournaledLanes(Protocol):
     def removed(self, lane: str) -> None:
         """The removal of a row of the lane is on the disk."""
 
-    def may_insert_before(self, lane: str) -> bool:
-        """Whether messages of the lane may still come that belong before rows that were already read."""
+    def may_get_earlier_rows(self, lane: str) -> bool:
+        """Whether the lane may still get rows with lower sequences than those that were already read."""
 
     def __contains__(self, lane: str) -> bool:
-        """Whether a row is known that the lane's next message has to stay behind: stored, or being written.
+        """Whether the lane's next message must become a row, as far as memory tells.
 
-        Of a shared journal only those that this replica is writing: what is stored, the claim says.
+        With a local journal: whether the lane has any row, stored or being written. With a shared one: whether this
+        replica is writing a row of it; the result of a claim says whether rows are stored.
         """
 
 
@@ -88,7 +89,7 @@ class LaneCounts:
         """A row of the lane is gone from the disk."""
         self._change(lane, -1)
 
-    def may_insert_before(self, lane: str) -> bool:  # noqa: ARG002 - the same for every lane
+    def may_get_earlier_rows(self, lane: str) -> bool:  # noqa: ARG002 - the same for every lane
         """Never: a message is numbered in the step in which it takes its position in the lane."""
         return False
 

@@ -1,8 +1,8 @@
 """How a message gets its position in the order of its instance: alone, or agreed among replicas.
 
 A connector with a journal of its own assigns it (:class:`LocalOrder`). Replicas that share a journal agree on it
-(`connector.replicas.order`). Everything above this module works with either. The rule of order is in
-`connector.delivery.lanes`; `connector.delivery.delivery` enforces it.
+(`connector.replicas.order`). Everything above this module works with either. The rules of order are in
+`connector.delivery.lanes`; `connector.delivery.delivery` enforces them.
 """
 
 from collections.abc import Awaitable, Callable
@@ -158,7 +158,7 @@ class LocalOrder:
     ) -> T | None:
         """Run the work, always: no other replica could have done it.
 
-        What a failed commit may have left of an earlier attempt is undone before this one is written.
+        If the commit of an earlier attempt failed, `SqliteJournal` removes its row and note before it writes this one.
         """
         return await work()
 

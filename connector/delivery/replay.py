@@ -137,7 +137,7 @@ class Replay:
         self._written_since_read.clear()
 
     def _has_work(self) -> bool:
-        has_room = self._lanes.rows_in_memory < REPLAY_WINDOW and not self._back_off.is_full
+        has_room = self._lanes.rows_in_memory < REPLAY_WINDOW and not self._back_off.must_pause()
         return has_room and self._is_open() and self._lanes.journaled.total > 0
 
     async def _read_first_rows(self, after: str) -> list[list[Admission]]:
@@ -170,7 +170,7 @@ class Replay:
             self._lanes.get(lane) is not None
             # Replicas number a message before they write its row: an older one may still come, or may have been
             # written behind the read.
-            or self._lanes.journaled.may_insert_before(lane)
+            or self._lanes.journaled.may_get_earlier_rows(lane)
             or lane in self._written_since_read
             # rule 4: what failed may be in Kafka, so that it now appears twice. If a crash lost the removals of the
             # rows in front of it, they would be published again behind its first appearance.

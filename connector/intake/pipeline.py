@@ -230,7 +230,9 @@ class Pipeline:
 
     def _process(self, pending: "_Pending", kind: BodyKind) -> None:
         try:
-            self._deliver(pending, self._decoder.decode(pending.request.body, kind))
+            pending.event = event = self._decoder.decode(pending.request.body, kind)
+            outcome, completion = self._admit(pending.request, event)
+            pending.follow(completion, outcome, self._reply_deadline)
         except (Unreadable, Unconvertible, Defect) as error:
             self._keep_dead_letter(pending, error, kind)
         except ConnectorError:
@@ -240,11 +242,6 @@ class Pipeline:
             self._keep_dead_letter(
                 pending, Defect("a defect of the connector; the request is kept as a dead letter"), kind
             )
-
-    def _deliver(self, pending: "_Pending", event: Event) -> None:
-        pending.event = event
-        outcome, completion = self._admit(pending.request, event)
-        pending.follow(completion, outcome, self._reply_deadline)
 
     def _admit(
         self, request: Request, event: Event, *, note: Note | None = None, streams: tuple[str, ...] = ()
@@ -298,7 +295,7 @@ class Pipeline:
         for route in routes:
             value = self._value(route, request, event, ingest_id)
             record = ProducibleRecord(route.stream.name, route.topic, key, value, shared, request.received_at)
-            self._check_size(record)
+            self._check_record_size(record)
             encoded.append(record)
         return tuple(encoded)
 
@@ -309,7 +306,7 @@ class Pipeline:
         header = self._framing.header(route.topic, route.schema)
         return event.encode(route.schema, header, request, ingest_id)
 
-    def _check_size(self, record: ProducibleRecord) -> None:
+    def _check_record_size(self, record: ProducibleRecord) -> None:
         limit = self._topic_limits.get(record.topic)
         if limit is not None and len(record.value or b"") + MAX_OVERHEAD_BYTES > limit and record.size > limit:
             raise TooLarge(
@@ -321,9 +318,8 @@ class Pipeline:
         """Keep a request as a dead letter. Identical bytes within the window are kept once and counted each time."""
         request = pending.request
         pending.event = None
-        digest = sha256(request.body).digest()[
-            :16
-        ]  # in the id too: of one id only the last few contents are remembered
+        digest = sha256(request.body).digest()[:16]
+        # In the id too: `Duplicates` remembers only the last few contents of one id.
         dedup_key = dedup_key_of("dead letter", request.source, f"{request.content_type} {digest.hex()}", digest)
         dedup_state = self._duplicates.dedup_state(dedup_key)
         if dedup_state is DedupState.SAFE:
@@ -352,7 +348,7 @@ class Pipeline:
         note: Note | None = None,
     ) -> Completion[Durability]:
         letter = dead_letters.for_error(self._routes.dead_letter_topic(request.source), request, error, instance_id)
-        self._check_size(letter)
+        self._check_record_size(letter)
         completion = self._order.admit(NewMessage(None, request, (letter,), dedup_key, note=note))
         self._track(completion, dedup_key, self._on_dead_letter_completion)
         return completion

@@ -1,6 +1,6 @@
 """The values that a journal stores, and the protocol of every journal.
 
-A journal works with lanes: :meth:`Journal.admit` a message, read the :meth:`Journal.first_rows` of lanes,
+A journal works with lanes: :meth:`Journal.store` a message, read the :meth:`Journal.first_rows` of lanes,
 :meth:`Journal.remove` what is published. Within a lane, rows are in the order of ``sequence``.
 """
 
@@ -173,7 +173,7 @@ class Journal(Protocol):
     async def close(self) -> None:
         """Finish pending calls and give up ownership."""
 
-    async def admit(self, admission: Admission) -> None:
+    async def store(self, admission: Admission) -> None:
         """Add a row; returns when it is on disk.
 
         Raises:

@@ -117,7 +117,7 @@ class SqliteJournal:
             await asyncio.to_thread(self._thread.join)
         self._give_lock_back()
 
-    async def admit(self, admission: Admission) -> None:
+    async def store(self, admission: Admission) -> None:
         """Add a row; returns when it is on disk. See :class:`Journal`."""
         row, note = StoredRow.of(admission), admission.note
         await self._ask(lambda file: file.insert(row, note), writes=True, adds=admission)

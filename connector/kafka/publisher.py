@@ -140,7 +140,7 @@ class _DeliveryCallback:
 
     def __call__(self, error: KafkaError | None, message: Message) -> None:
         """Take librdkafka's delivery report."""
-        self._take(self._pending, self._index, _failure(error, message))
+        self._take(self._pending, self._index, _failure_in_report(error, message))
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +185,6 @@ class KafkaPublisher:
         self._reports: deque[tuple[_PendingMessage, int, Failure | None]] = deque()
         self._is_woken = False
         self._failed_rebuilds = 0
-        self._drain_seconds = 0.0
         self._stop_requested = threading.Event()
         self.generation = 0
 
@@ -223,7 +222,6 @@ class KafkaPublisher:
         # The lock orders this behind a rebuild that reads the old properties, so that another rebuild follows it.
         with self._lock:
             self._properties = properties
-            self._drain_seconds = _DRAIN_SECONDS
             if self._rebuild_request is None:  # a pending rebuild after an error is kept, because it is counted
                 self._rebuild_request = _RebuildRequest("its properties have changed", is_planned=True)
 
@@ -303,7 +301,7 @@ class KafkaPublisher:
             return Failure(FailureKind.UNCERTAIN, "_QUEUE_FULL", "librdkafka's queue is full")
         except KafkaException as exception:
             self._rebuild_if_fatal(exception.args[0])
-            return _failed(exception.args[0])
+            return _failure_of(exception.args[0])
         return None
 
     def _enqueue_report(self, pending: _PendingMessage, index: int, failure: Failure | None) -> None:
@@ -362,17 +360,17 @@ class KafkaPublisher:
             self._client_error(exception.args[0])
 
     def _rebuild(self, producer: Producer, request: _RebuildRequest) -> None:
-        """On the poll thread: drain and purge the producer, report the rest as uncertain, back off, build the next one.
+        """On the poll thread: purge the producer, report the rest as uncertain, back off, and build the next one.
 
+        Where only the properties are new, it first waits for the reports of what is in flight.
         `is_open` is False all the while. Purging takes back nothing that is on the wire: a broker may still persist
         such a request. That is why purged records are uncertain, and published again from the head of their lane.
         """
         if request.is_planned:
             _LOG.info("rebuilding the producer with other properties", reason=request.reason)
+            self._poll_until_empty(producer, _DRAIN_SECONDS)
         else:
             _LOG.error("rebuilding the producer", reason=request.reason)
-        self._poll_until_empty(producer, self._drain_seconds)
-        self._drain_seconds = 0.0
         with self._lock:  # a running `_produce_outgoing` finishes first; a later one sees that a rebuild is requested
             producer.purge()
         self._poll_until_empty(producer, _PURGE_SECONDS)
@@ -463,7 +461,7 @@ def producer_properties(bootstrap_servers: str, overrides: Mapping[str, Any]) ->
     }
 
 
-def _failure(error: KafkaError | None, message: Message) -> Failure | None:
+def _failure_in_report(error: KafkaError | None, message: Message) -> Failure | None:
     """The failure in a delivery report; None only if a broker has reported the record's offset.
 
     When an earlier request failed and a later one succeeded, librdkafka concludes that the earlier one was persisted
@@ -471,13 +469,13 @@ def _failure(error: KafkaError | None, message: Message) -> Failure | None:
     new topic, deleted records) the broker accepts any sequence number, and the earlier records are missing.
     """
     if error is not None:
-        return _failed(error)
+        return _failure_of(error)
     if message.offset() is None:
         return Failure(FailureKind.UNCERTAIN, "_NO_OFFSET", "reported as delivered by conclusion, not by a broker")
     return None
 
 
-def _failed(error: KafkaError) -> Failure:
+def _failure_of(error: KafkaError) -> Failure:
     if error.code() == KafkaError.INVALID_TIMESTAMP:
         kind = FailureKind.TIMESTAMP
     else:

@@ -13,7 +13,7 @@ from typing import Any, Final
 import msgspec
 
 from connector.errors import Unconvertible, Unreadable
-from connector.message.parsing import Message, is_overflow, load
+from connector.message.parsing import Message, is_overflow, load_json
 from connector.message.persons import Persons, named_in
 
 _AS_SENT_HINT: Final = "pass this field on as WeDa sends it"
@@ -213,7 +213,7 @@ def persons(value: Any, name: str) -> Persons:
 
 def _parse_text(text: str, name: str) -> Any:
     try:
-        value = load(text)
+        value = load_json(text)
         json.dumps(value, ensure_ascii=False).encode()  # a lone surrogate, escaped inside the text, has no UTF-8 form
     except (Unreadable, UnicodeEncodeError) as error:
         raise _wrong_type(name, "a map, a list of maps, or JSON text of one") from error

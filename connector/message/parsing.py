@@ -168,10 +168,10 @@ def parse(body: bytes, kind: BodyKind) -> Message:
     text = _utf8(body)
     if not text or text.isspace():
         raise EmptyBody(f"the body is empty: {_SHAPE_HINT}")
-    return _unwrap(load(text), text) if kind is BodyKind.JSON else _open(_form_field(text))
+    return _unwrap(load_json(text), text) if kind is BodyKind.JSON else _open(_form_field(text))
 
 
-def load(text: str) -> Any:
+def load_json(text: str) -> Any:
     """Parse strict JSON; of duplicate keys the last wins.
 
     Raises:
@@ -282,12 +282,12 @@ def _open(text: str) -> Message:
         raise _no_message(f"{ENVELOPE} is empty")
     # The text in an envelope can begin with a byte order mark of its own.
     text = text.removeprefix("\ufeff")
-    return _open_value(load(text), text)
+    return _open_value(load_json(text), text)
 
 
 def _open_value(value: Any, text: str | bytes) -> Message:
     if isinstance(value, str):  # a template with quotes around the placeholder makes JSON text of JSON text
-        text, value = value, load(value)
+        text, value = value, load_json(value)
     if not isinstance(value, dict):
         raise _no_message("the JSON is not an object")
     return _message(value, text, enveloped=False)
@@ -363,10 +363,6 @@ def _canonical(fields: Mapping[str, Any]) -> bytes:
     """Encode the canonical JSON; half of a surrogate pair becomes three bytes, which are not UTF-8."""
     try:
         return _CANONICAL.encode(fields)
-    except (
-        UnicodeError,
-        OverflowError,
-        RecursionError,
-        TypeError,
-    ):  # what msgspec cannot write, such as half of a surrogate pair
+    # What msgspec cannot write, such as half of a surrogate pair.
+    except (UnicodeError, OverflowError, RecursionError, TypeError):
         return _FALLBACK_CANONICAL.encode(fields).encode(errors="surrogatepass")

@@ -7,7 +7,7 @@ from typing import Any, Final, NamedTuple
 
 from connector.errors import Unreadable
 from connector.message import weda
-from connector.message.parsing import load
+from connector.message.parsing import load_json
 
 # What JSON text of anything but a name begins with: a text, object, list, number, true, false, null, or white space.
 _JSON_FIRST_CHARS: Final = frozenset('"{[-0123456789tfn \t\r\n')
@@ -96,7 +96,7 @@ def _as_sent(text: str, *, is_id: bool) -> Any:
     if text[:1] not in _JSON_FIRST_CHARS:
         return text
     try:
-        value = load(text)
+        value = load_json(text)
     except Unreadable:
         return text
     is_number = isinstance(value, int | float) and not isinstance(value, bool)

@@ -13,11 +13,10 @@ from typing import Any, Final
 
 from connector.errors import Unreadable
 from connector.message import weda
-from connector.message.parsing import Message, load
-from connector.message.schemas import WORKFLOW_EVENT, kinds
-from connector.message.schemas import load as load_schema
+from connector.message.parsing import Message, load_json
+from connector.message.schemas import WORKFLOW_EVENT, kinds, load
 
-_MAPS: Final = frozenset(name for name, kind in kinds(load_schema(WORKFLOW_EVENT)).items() if kind == "maps")
+_MAPS: Final = frozenset(name for name, kind in kinds(load(WORKFLOW_EVENT)).items() if kind == "maps")
 # Pseudonyms of these would hide which text is the id, and consumers could not find the persons.
 _KEPT_KEYS: Final = frozenset(name for pair in weda.PERSON for name in pair)
 _KEY_DIGITS: Final = 8
@@ -94,6 +93,6 @@ def _parse_maps(value: Any) -> Any:
     if not isinstance(value, str) or not value.strip():
         return value
     try:
-        return load(value)
+        return load_json(value)
     except Unreadable:
         return value

@@ -10,7 +10,7 @@ connector expects. For fields that it does not know, it sends the examples in th
 from types import MappingProxyType
 from typing import Final
 
-ACCEPTED: Final = b'{"code":0}'
+ACCEPTED_BODY: Final = b'{"code":0}'
 """The answer that WeDa takes for success."""
 
 ENVELOPE: Final = "msgContext"

@@ -5,7 +5,7 @@ import json
 from typing import Any, Final
 
 from connector.errors import Unreadable
-from connector.message.parsing import load
+from connector.message.parsing import load_json
 from connector.message.weda import ENVELOPE
 from connector.text import CUT
 
@@ -33,9 +33,9 @@ def formatted(body: bytes, limit: int) -> str:
     Stops after ``limit`` characters: indentation can multiply the size of deeply nested JSON.
     """
     try:
-        value = load(body.decode("utf-8-sig"))
+        value = load_json(body.decode("utf-8-sig"))
         if isinstance(value, dict) and isinstance(value.get(ENVELOPE), str):
-            value[ENVELOPE] = load(value[ENVELOPE])
+            value[ENVELOPE] = load_json(value[ENVELOPE])
         text, is_whole = _indented(value, limit)
     except (ValueError, RecursionError, Unreadable):
         return ""

@@ -34,7 +34,7 @@ from connector.errors import (
 )
 from connector.intake.pipeline import Accepted, Pipeline
 from connector.message.events import Event
-from connector.receiver.authentication import Authentication, ClaimedSource, RejectionDelay
+from connector.receiver.authentication import Authentication, Principal, RejectionDelay
 from connector.receiver.client_address import NOWHERE, ORIGIN, Origin, client_address
 from connector.receiver.head import Head
 from connector.receiver.limits import BodyMemory, RateLimiter
@@ -77,7 +77,7 @@ class Call:
     Attributes:
         request_id: The head's ``x-request-id``, or an id that this process made.
         trace: The span that the request belongs to, in the form of ``traceparent``.
-        claimed: The source that the head claims; None before authentication.
+        principal: Who sent it, as far as the head tells; None before authentication.
         source: The source once it is proven; ``unknown`` until then.
         body: The body once the source is proven, so that no body of an unknown sender is kept.
         size: Bytes of the body, once it is complete.
@@ -86,7 +86,7 @@ class Call:
     """
 
     __slots__ = (
-        *("body", "claimed", "head", "is_code_only", "on_end", "origin", "received_at", "request_id", "send", "size"),
+        *("body", "head", "is_code_only", "on_end", "origin", "principal", "received_at", "request_id", "send", "size"),
         *("source", "started", "trace"),
     )
 
@@ -96,7 +96,7 @@ class Call:
         self.origin = origin
         self.started = time.perf_counter()
         self.received_at = now_ms()
-        self.claimed: ClaimedSource | None = None
+        self.principal: Principal | None = None
         self.source: SourceName = UNKNOWN_SOURCE
         self.body: bytes | None = None
         self.size = 0
@@ -229,44 +229,44 @@ class Receiver:
         # The answer to HEAD has no body, so only its status can tell the outcome.
         call.is_code_only = source in self._code_only and head.method != "HEAD"
         head.validate()
-        call.claimed = claimed = self._authentication.authenticate(
+        call.principal = principal = self._authentication.authenticate(
             source,
             head.token,
             certificate=origin.certificate,
             signature=head.signature,
             address=lambda: client_address(origin.peer, head.headers, self._trusted_proxies),
         )
-        if claimed.signature is None:
-            self._admit_source(call, claimed)
+        if principal.signature is None:
+            self._admit_source(call, principal)
         self._check_capacity()
 
     def _check_body(self, call: Call, body: bytes) -> None:
         """Finish the authentication of a request, and pass it to the pipeline, whose completion answers it."""
         is_query = call.head.method == "GET"
         if not is_query:  # a URL has a limit of its own, see `_body`
-            self._check_size(len(body))
+            self._check_body_size(len(body))
         call.size = len(body)
-        claimed = call.claimed
-        assert claimed is not None, "the head is accepted first"  # noqa: S101 - for the type checker
-        if claimed.signature is not None:
-            self._authentication.verify_signature(claimed.source, claimed.signature, body)
-            self._admit_source(call, claimed)
+        principal = call.principal
+        assert principal is not None, "the head is accepted first"  # noqa: S101 - for the type checker
+        if principal.signature is not None:
+            self._authentication.verify_signature(principal.source, principal.signature, body)
+            self._admit_source(call, principal)
         kind = call.head.body_kind()
         call.body = body
         content_type = "" if is_query else call.head.content_type
         request = Request(
             call.source, body, content_type, call.received_at, call.trace, request_id=call.head.request_id
         )
-        if claimed.signature is None:
+        if principal.signature is None:
             done = self._pipeline.accept(request, kind)
         else:
             accept = partial(self._pipeline.accept, request, kind)
-            done = self._replay_protection.accept_once(call.source, claimed.signature, body, accept)
+            done = self._replay_protection.accept_once(call.source, principal.signature, body, accept)
         done.then(partial(self._answer, call))
 
-    def _admit_source(self, call: Call, claimed: ClaimedSource) -> None:
+    def _admit_source(self, call: Call, principal: Principal) -> None:
         """Record the proven source, and count the request against its rate."""
-        call.source = claimed.source
+        call.source = principal.source
         self._rate_limiter.acquire(call.source)
 
     def _check_capacity(self) -> None:
@@ -288,7 +288,7 @@ class Receiver:
             return bytes(query)
         declared = head.header(b"content-length")
         if declared.isdigit():  # reject a body that is too large before it arrives
-            self._check_size(int(declared))
+            self._check_body_size(int(declared))
         try:
             async with asyncio.timeout(BODY_SECONDS):
                 return await self._read_pieces(receive)
@@ -305,7 +305,7 @@ class Receiver:
                     raise _ClientGone
                 piece = event.get("body", b"")
                 size += len(piece)
-                self._check_size(size)
+                self._check_body_size(size)
                 pieces.append(piece)
                 if not event.get("more_body"):  # nothing is reserved for the last piece, which does not wait
                     return pieces[0] if len(pieces) == 1 else b"".join(pieces)
@@ -314,7 +314,7 @@ class Receiver:
         finally:
             self._body_memory.release(held)
 
-    def _check_size(self, size: int) -> None:
+    def _check_body_size(self, size: int) -> None:
         if size > self._max_body:
             raise TooLarge(f"the body is over {self._max_body} bytes (WEDA_RECEIVER__MAX_BODY_BYTES)")
 
@@ -344,7 +344,7 @@ class Receiver:
             error, event, answer = None, result.event, answers.ACCEPTED
         if isinstance(error, WrongCredential):
             self._metrics.credential_rejected(call.head.source(), error.reason)
-            self._rejection_delay.hold(partial(call.answer, answer))
+            self._rejection_delay.delay(partial(call.answer, answer))
         else:
             call.answer(answer)
         self._count_and_log(call, answer.status, result, event)

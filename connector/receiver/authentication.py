@@ -22,7 +22,7 @@ from connector.values import Network, SourceName
 REJECTION_DELAY_SECONDS: Final = 0.25
 """How long the answer to a wrong credential is delayed."""
 
-MAX_HELD_ANSWERS: Final = 256
+MAX_DELAYED_ANSWERS: Final = 256
 """Maximum answers that are delayed at the same time; above it, wrong credentials are answered immediately."""
 
 _TOKEN_HINT: Final = (
@@ -54,12 +54,13 @@ class Credentials:
         return bool(self.tokens or self.secrets or self.certificates)
 
 
-class ClaimedSource(NamedTuple):
-    """The source that a request claims to come from, which is proven unless a signature must still be verified.
+class Principal(NamedTuple):
+    """Who sent a request, as far as its head tells.
 
     Attributes:
         source: The source that the path names.
-        signature: The signature to verify; None if a token or certificate was enough.
+        signature: What must still be verified with the body; until then the source is only claimed. None if a token or
+            certificate has proven it.
     """
 
     source: SourceName
@@ -102,7 +103,7 @@ class Authentication:
         certificate: frozenset[str] = _NO_NAMES,
         address: Callable[[], str | None] = lambda: None,
         signature: Signature | None = None,
-    ) -> ClaimedSource:
+    ) -> Principal:
         """Authenticate a request by its head, or reject it.
 
         A valid token or certificate is enough; a signature beside it is ignored. A signature alone must be verified by
@@ -123,15 +124,15 @@ class Authentication:
         credentials = self._sources.get(source)
         if credentials is None:
             raise _unknown_credential(token)
-        is_proven = self._is_proven(source, credentials, token, certificate)
-        if not is_proven and not (signature is not None and credentials.secrets):
+        if self._is_proven(source, credentials, token, certificate):
+            signature = None
+        elif signature is None or not credentials.secrets:
             raise self._rejection(token, certificate)
         if credentials.networks and not is_within(address(), credentials.networks):
             raise Forbidden("this source does not send from this address", reason="network")
-        if is_proven or signature is None:
-            return ClaimedSource(SourceName(source), None)
-        signature.check_time(time.time())
-        return ClaimedSource(SourceName(source), signature)
+        if signature is not None:
+            signature.check_time(time.time())
+        return Principal(SourceName(source), signature)
 
     def verify_signature(self, source: str, signature: Signature, body: bytes) -> None:
         """Reject a body that its source has not signed.
@@ -163,22 +164,23 @@ class Authentication:
 
 
 class RejectionDelay:
-    """Delays the answers to wrong credentials, up to `MAX_HELD_ANSWERS` at once."""
+    """Delays the answers to wrong credentials, up to `MAX_DELAYED_ANSWERS` at once."""
 
     def __init__(self, seconds: float = REJECTION_DELAY_SECONDS) -> None:
         self._seconds = seconds
-        self._held = 0
+        self._delayed = 0
 
-    def hold(self, answer: Callable[[], None]) -> None:
+    def delay(self, answer: Callable[[], None]) -> None:
         """Call ``answer`` after the delay, or immediately if too many wait already."""
-        if self._held >= MAX_HELD_ANSWERS:  # otherwise somebody who guesses tokens could fill the memory with answers
+        # Otherwise somebody who guesses tokens could fill the memory with answers.
+        if self._delayed >= MAX_DELAYED_ANSWERS:
             answer()
             return
-        self._held += 1
-        asyncio.get_running_loop().call_later(self._seconds, self._let_go, answer)
+        self._delayed += 1
+        asyncio.get_running_loop().call_later(self._seconds, self._end_delay, answer)
 
-    def _let_go(self, answer: Callable[[], None]) -> None:
-        self._held -= 1
+    def _end_delay(self, answer: Callable[[], None]) -> None:
+        self._delayed -= 1
         answer()
 
 

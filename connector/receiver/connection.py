@@ -7,8 +7,9 @@ can still tell which request an answer is for.
 **Fast path.** A server spends most of its time for a small POST neither on parsing nor on work, but on a task, a dozen
 ASGI messages, an event and timers. So a request whose head and body arrive in one read goes from the parser to the
 receiver with one call, and its answer goes to the transport with another. All other requests (bodies in pieces, chunked
-bodies, GET, HTTP/1.0, ``Expect``, a connection that closes, a request behind an unanswered one) take uvicorn's path
-through ASGI. Both paths end in `connector.receiver.application.Receiver.accept_body`; the contract's tests run on both.
+bodies, GET, HTTP/1.0, ``Expect``, a URL with ``?`` or ``%``, a connection that closes, a request behind an unanswered
+one or behind unread answers) take uvicorn's path through ASGI. Both paths end in
+`connector.receiver.application.Receiver.accept_body`; the contract's tests run on both.
 
 A connection is in a head (from the first byte of a request to the empty line), in a body (from there to its last byte,
 whether it is read or not), or between two requests.
@@ -225,8 +226,8 @@ class Connection(HttpToolsProtocol):
         names = dict(self.headers)
         # A head is at most as large as the reads that brought it: add up its own size only if they exceed the limit.
         if self._incomplete_bytes + self._read_bytes > MAX_HEAD_BYTES or len(self.headers) > MAX_HEADERS:
-            self._check_size()
-        self._check_reading(names)
+            self._check_head_size()
+        self._check_unambiguous(names)
         self._incomplete_bytes = 0
         if self._may_be_whole(names):
             self._pieces = []
@@ -399,12 +400,12 @@ class Connection(HttpToolsProtocol):
         if self._incomplete_bytes > (MAX_UNREAD_BYTES if is_answered and self._in_body else MAX_HEAD_BYTES):
             self._answer_and_close(self._too_large(), "head")
 
-    def _check_size(self) -> None:
+    def _check_head_size(self) -> None:
         size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
         if size > MAX_HEAD_BYTES or len(self.headers) > MAX_HEADERS:
             self._stop_parsing(self._too_large())
 
-    def _check_reading(self, names: Collection[bytes]) -> None:
+    def _check_unambiguous(self, names: Collection[bytes]) -> None:
         """Reject heads that the parser accepts, but that a proxy may reject or read differently (request smuggling)."""
         version = self.parser.get_http_version()
         is_proper = b"host" in names if version == "1.1" else version == "1.0"

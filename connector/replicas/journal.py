@@ -177,7 +177,7 @@ class SharedJournal:
         for connection in self._connections:
             connection.close()
 
-    async def admit(self, admission: Admission) -> None:
+    async def store(self, admission: Admission) -> None:
         """Add a row to a lane of this replica; returns when it is committed."""
         await self._batches.store(admission, self._keys.get(admission.sequence))
 

@@ -103,7 +103,7 @@ class SharedOrder:
             admission = Admission(result.sequence, lane, message.request, records, message.note)
             return await self._admit_claimed(admission, dedup_key, result)
         except Exception:
-            # Harmless if the row was committed nevertheless: its key is safe then, has no owner, and stays.
+            # If the row was committed all the same, its key has no owner any more, and voiding it does nothing.
             if dedup_key is not None:
                 self._journal.set_key_void(dedup_key)
             raise
@@ -215,7 +215,7 @@ class SharedOrder:
         Raises:
             Unavailable: The database does not answer, or another replica holds the key for too long.
         """
-        # Every claim needs a lane. Nothing is published in this one; the unpin releases the row that the claim makes.
+        # Every claim needs a lane. Nothing is published in this one; the unpin releases the lane that the claim makes.
         lane = f"dedup-key/{dedup_key[0].hex()}"
         self._journal.lanes.pin(lane)
         try:

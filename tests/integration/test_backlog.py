@@ -73,7 +73,7 @@ def letter(sequence: int, topic: str, body: bytes) -> Admission:
 async def fill(path: Path, admissions: list[Admission]) -> None:
     journal = SqliteJournal(path, max_bytes=LIMIT)
     await journal.open()
-    await asyncio.gather(*(journal.admit(one) for one in admissions))
+    await asyncio.gather(*(journal.store(one) for one in admissions))
     await journal.close()
 
 
@@ -398,8 +398,8 @@ async def test_status_tells_what_waits_in_a_file(path, topic_prefix):
     journal = SqliteJournal(path, max_bytes=LIMIT)
     await journal.open()
     for one in (*(admission(number, f"{topic_prefix}.events", lane="i") for number in (1, 2, 3)), admission(4, "t")):
-        await journal.admit(one)
-    await journal.admit(letter(5, f"{topic_prefix}.dead-letters", b"{"))
+        await journal.store(one)
+    await journal.store(letter(5, f"{topic_prefix}.dead-letters", b"{"))
     await journal.remove(2)
     await journal.add_direct({"default": 10})
     await journal.close()
@@ -449,7 +449,7 @@ async def crashed(path: Path, tmp_path: Path) -> Path:
     journal = SqliteJournal(path, max_bytes=LIMIT)
     await journal.open()
     for number in range(1, 21):
-        await journal.admit(admission(number, "t"))
+        await journal.store(admission(number, "t"))
     shutil.copytree(path.parent, tmp_path / "copy", ignore=shutil.ignore_patterns("*.lock"))
     await journal.close()
     return tmp_path / "copy" / "journal.db"

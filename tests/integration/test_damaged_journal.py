@@ -42,7 +42,7 @@ async def backlog(path: Path) -> Path:
     """A journal from which every third row was removed, closed in good order."""
     async with opened(path) as journal:
         await journal.write_note("ingest_floor", 77)
-        await asyncio.gather(*(journal.admit(admission(number)) for number in range(1, ROWS + 1)))
+        await asyncio.gather(*(journal.store(admission(number)) for number in range(1, ROWS + 1)))
         await asyncio.gather(*(journal.remove(number) for number in range(3, ROWS + 1, 3)))
     return path
 
@@ -228,7 +228,7 @@ async def left_by_a_crash(path: Path, commits: int) -> tuple[bytes, bytes]:
     journal = SqliteJournal(path, max_bytes=LIMIT)
     await journal.open()
     for commit in range(commits):
-        await asyncio.gather(*(journal.admit(admission(commit * 10 + number)) for number in range(1, 11)))
+        await asyncio.gather(*(journal.store(admission(commit * 10 + number)) for number in range(1, 11)))
     left = contents_of(path)
     await journal.close()
     return left

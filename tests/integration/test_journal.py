@@ -46,7 +46,7 @@ async def opened(path: Path, *, max_bytes: int = LIMIT, vfs: str | None = None) 
 async def test_what_was_admitted_is_there_after_a_restart_in_order_per_lane(path):
     async with opened(path) as journal:
         rows = [admission(1, "b"), admission(2, "a"), admission(3, "b", source="other"), admission(4, "c")]
-        await asyncio.gather(*(journal.admit(one) for one in reversed(rows)))
+        await asyncio.gather(*(journal.store(one) for one in reversed(rows)))
 
     journal = SqliteJournal(path, max_bytes=LIMIT)
     contents = await journal.open()
@@ -61,7 +61,7 @@ async def test_what_was_admitted_is_there_after_a_restart_in_order_per_lane(path
 async def test_heads_go_round_lanes_and_read_ahead_only_so_far(path):
     async with opened(path) as journal:
         for number in range(6):
-            await journal.admit(admission(number, "ab"[number % 2]))
+            await journal.store(admission(number, "ab"[number % 2]))
 
         first = await journal.first_rows("", lanes=1, depth=2)
         second = await journal.first_rows("a", lanes=5, depth=2)
@@ -73,8 +73,8 @@ async def test_heads_go_round_lanes_and_read_ahead_only_so_far(path):
 
 async def test_removed_rows_are_gone_and_amended_rows_are_replaced(path):
     async with opened(path) as journal:
-        await journal.admit(admission(1))
-        await journal.admit(admission(2))
+        await journal.store(admission(1))
+        await journal.store(admission(2))
         await journal.remove(1)
         await journal.amend(admission(2, "another lane"))
         await journal.amend(admission(3, "a row that was refused"))
@@ -85,8 +85,8 @@ async def test_removed_rows_are_gone_and_amended_rows_are_replaced(path):
 async def test_the_state_tells_size_and_the_oldest(path):
     async with opened(path) as journal:
         assert (await journal.state()).oldest is None
-        await journal.admit(admission(7))
-        await journal.admit(admission(8))
+        await journal.store(admission(7))
+        await journal.store(admission(8))
 
         state = await journal.state()
         assert state.oldest == (7, admission(7).request.received_at)
@@ -98,7 +98,7 @@ async def test_the_oldest_of_reprocessed_dead_letters_waits_since_it_was_reproce
     once = admission(7)
     again = msgspec.structs.replace(once.request, attempt=2, reprocessed_at=once.request.received_at + 1_814_400_000)
     async with opened(path) as journal:
-        await journal.admit(msgspec.structs.replace(once, request=again))
+        await journal.store(msgspec.structs.replace(once, request=again))
         assert (await journal.state()).oldest == (7, again.reprocessed_at)
 
     with detached(path) as left:
@@ -116,8 +116,8 @@ async def test_notes_are_kept(path):
 async def test_the_ledger_goes_with_the_rows(path):
     """accepted = published + dead-lettered + rows, per source, in one transaction with the rows."""
     async with opened(path) as journal:
-        await asyncio.gather(*(journal.admit(admission(number, source="a")) for number in range(1, 6)))
-        await journal.admit(admission(6, source="b"))
+        await asyncio.gather(*(journal.store(admission(number, source="a")) for number in range(1, 6)))
+        await journal.store(admission(6, source="b"))
         await journal.remove(1)
         await journal.remove(1)  # removed twice, counted once
         await journal.remove(99)
@@ -135,7 +135,7 @@ async def test_the_ledger_goes_with_the_rows(path):
 
 async def test_the_files_are_readable_by_their_owner_only(path):
     async with opened(path) as journal:
-        await journal.admit(admission(1))
+        await journal.store(admission(1))
         modes = {stat.S_IMODE(one.stat().st_mode) for one in path.parent.iterdir()}
 
     assert modes == {0o600}
@@ -159,7 +159,7 @@ async def test_a_full_journal_refuses_and_can_still_be_emptied(path, limit):
 
         async def fill() -> None:
             for number in range(10_000):
-                await journal.admit(admission(number, size=20_000))
+                await journal.store(admission(number, size=20_000))
                 admitted.append(number)
 
         with pytest.raises(Unavailable, match="full") as refusal:
@@ -172,20 +172,20 @@ async def test_a_full_journal_refuses_and_can_still_be_emptied(path, limit):
 
         assert await journal.first_rows("", lanes=1, depth=1) == []
         assert sum(one.stat().st_size for one in path.parent.iterdir()) <= limit
-        await journal.admit(admission(99_999, size=20_000))
+        await journal.store(admission(99_999, size=20_000))
 
 
 @pytest.mark.parametrize("what", ["sync", "write"])
 async def test_a_failing_disk_refuses_and_the_refused_do_not_come_back(path, disk, what):
     """After a failed commit the file is reopened and verified before it is written again."""
     async with opened(path, vfs=disk.name) as journal:
-        await journal.admit(admission(1))
+        await journal.store(admission(1))
         disk.failing.add(what)
         with pytest.raises(Unavailable, match="disk failed"):
-            await journal.admit(admission(2))
+            await journal.store(admission(2))
         disk.failing.clear()
 
-        await journal.admit(admission(3))
+        await journal.store(admission(3))
 
         assert [[one.sequence for one in lane] for lane in await journal.first_rows("", 5, 5)] == [[1, 3]]
 
@@ -207,7 +207,7 @@ async def main():
     await journal.open()
     disk.failing.add("sync")
     try:
-        await journal.admit(admission(1))
+        await journal.store(admission(1))
     except OutcomeUnknown:
         sys.stdout.write("unknown")
     except Exception as error:
@@ -234,7 +234,7 @@ async def test_the_outcome_of_a_failed_commit_is_unknown_because_a_kill_may_leav
 
 async def test_a_strike_waits_until_the_disk_takes_it(path, disk):
     async with opened(path, vfs=disk.name) as journal:
-        await journal.admit(admission(1))
+        await journal.store(admission(1))
         disk.failing.add("sync")
         remove = asyncio.create_task(journal.remove(1))
         await asyncio.sleep(0.3)  # it does not end
@@ -254,7 +254,7 @@ async def main():
     journal = SqliteJournal(Path(sys.argv[1]), max_bytes=LIMIT)
     await journal.open()
     async def one(number):
-        await journal.admit(admission(number, f"lane-{number % 7}"))
+        await journal.store(admission(number, f"lane-{number % 7}"))
         sys.stdout.write(f"{number}\\n")
         sys.stdout.flush()
     for base in range(0, 1_000_000, 20):

@@ -72,12 +72,12 @@ async def filled(path: Path, tmp_path: Path, vfs: str | None = None) -> tuple[Sq
     journal = SqliteJournal(path, max_bytes=MAX_BYTES, vfs=vfs)
     await journal.open()
     for sequence in range(1, 6):
-        await journal.admit(admission(sequence))
+        await journal.store(admission(sequence))
     older = tmp_path / "older"
     for suffix in ("", "-wal"):
         shutil.copyfile(f"{path}{suffix}", f"{older}{suffix}")
     for sequence in range(6, 11):
-        await journal.admit(admission(sequence))
+        await journal.store(admission(sequence))
     return journal, older
 
 
@@ -101,11 +101,11 @@ async def test_a_journal_that_is_no_longer_at_its_path_takes_nothing_and_comes_b
     journal, older = await filled(path, tmp_path)
     harm(path, older)
     with pytest.raises(Unavailable, match="no longer at its path"):
-        await journal.admit(admission(11))
+        await journal.store(admission(11))
     state = await journal.state()
     await journal.remove(1)  # published meanwhile
     await until(journal.state, lambda now: not now.lost_reason)
-    await journal.admit(admission(12))
+    await journal.store(admission(12))
     await journal.close()
 
     assert "is written to its path again" in state.lost_reason or "cannot be written there again" in state.lost_reason
@@ -162,7 +162,7 @@ async def test_a_journal_that_is_put_back_goes_on_and_leaves_no_older_copy(path,
     assert (await journal.state()).lost_reason
     (tmp_path / "elsewhere").rename(path)
     assert not (await journal.state()).lost_reason
-    await journal.admit(admission(11))
+    await journal.store(admission(11))
     await journal.close()
 
     assert await found(path) == set(range(1, 12))
@@ -174,7 +174,7 @@ async def test_into_a_journal_whose_bytes_another_program_destroyed_nothing_more
     with path.with_name("journal.db-wal").open("r+b") as log:
         log.truncate(200)
     with pytest.raises(Unavailable):
-        await journal.admit(admission(11))
+        await journal.store(admission(11))
     await journal.close()
 
 

@@ -151,7 +151,7 @@ async def test_a_row_keeps_the_place_that_was_claimed_though_it_is_written_later
     first = await claimed(one)
     behind = await claimed(other)
     await other.append(admission(behind.sequence, body=b"second"), None)
-    await one.admit(admission(first.sequence, body=b"first"))
+    await one.store(admission(first.sequence, body=b"first"))
     [rows] = await one.first_rows("", lanes=10, depth=10)
 
     assert [row.request.body for row in rows] == [b"first", b"second"]
@@ -159,7 +159,7 @@ async def test_a_row_keeps_the_place_that_was_claimed_though_it_is_written_later
 
 async def test_a_lane_with_rows_is_not_given_up(one, other):
     first = await claimed(one)
-    await one.admit(admission(first.sequence))
+    await one.store(admission(first.sequence))
     one.lanes.unpin("i")
     verdict = await claimed(other)
 
@@ -223,8 +223,8 @@ async def test_a_lane_whose_message_became_a_dead_letter_is_given_up_though_noth
 async def test_a_row_may_be_written_and_removed_twice(one, database):
     """What is asked once more after a broken connection may have been done."""
     first = await claimed(one)
-    await one.admit(admission(first.sequence))
-    await one.admit(admission(first.sequence))
+    await one.store(admission(first.sequence))
+    await one.store(admission(first.sequence))
     assert database.ask("SELECT rows_in_lane FROM weda_lane") == [(1,)]
     await one.remove(first.sequence)
     await one.remove(first.sequence)
@@ -234,7 +234,7 @@ async def test_a_row_may_be_written_and_removed_twice(one, database):
 
 async def test_a_row_that_is_amended_into_another_lane_is_counted_there(one, database):
     first = await claimed(one)
-    await one.admit(admission(first.sequence))
+    await one.store(admission(first.sequence))
     await one.amend(admission(first.sequence, "dead-letter/1", body=b"a longer one"))
     rows = database.ask("SELECT convert_from(lane, 'UTF8'), rows_in_lane, bytes FROM weda_lane ORDER BY 1")
     [[row]] = await one.first_rows("", lanes=10, depth=10)
@@ -267,7 +267,7 @@ async def test_what_became_a_row_is_safe_in_the_same_transaction(one, other):
     seen = dedup_key_of("message", "default", "1", b"f" * 16)
     first = await claimed(one, seen=seen)
     one.remember_key(first.sequence, seen)
-    await one.admit(admission(first.sequence))
+    await one.store(admission(first.sequence))
 
     assert (await claimed(other, seen=seen)).dedup_state is DedupState.SAFE
 
@@ -356,7 +356,7 @@ async def test_dedup_keys_older_than_the_window_are_removed(database):
 
 async def test_rows_of_a_replica_whose_lease_ran_out_are_taken_over(one, other, database):
     first = await claimed(one)
-    await one.admit(admission(first.sequence, body=b"left"))
+    await one.store(admission(first.sequence, body=b"left"))
     await hear_no_more_of(one, database)
     await until(lambda: other.lanes.total > 0)
     [rows] = await other.first_rows("", lanes=10, depth=10)
@@ -366,7 +366,7 @@ async def test_rows_of_a_replica_whose_lease_ran_out_are_taken_over(one, other, 
 
 async def test_who_has_lost_its_lease_can_do_nothing_more(one, other, database):
     first = await claimed(one)
-    await one.admit(admission(first.sequence))
+    await one.store(admission(first.sequence))
     await hear_no_more_of(one, database)
     await until(lambda: other.lanes.total > 0)
     with pytest.raises(Unavailable):
@@ -397,7 +397,7 @@ async def test_who_does_not_reach_kafka_lets_nothing_in_while_another_one_does(o
         async with replica(database) as third, answering(third):
             await until(lambda: not third.is_isolated)
             first = await claimed(third)
-            await third.admit(admission(first.sequence))
+            await third.store(admission(first.sequence))
         await until(lambda: one.lanes.total > 0)
         assert other.lanes.total == 0, "it adopts nothing either"
 
@@ -438,7 +438,7 @@ async def test_what_a_dead_replica_had_claimed_is_free_again(one, other, databas
 async def test_who_leaves_leaves_its_rows_to_the_others_at_once(other, database):
     async with replica(database) as one:
         first = await claimed(one)
-        await one.admit(admission(first.sequence))
+        await one.store(admission(first.sequence))
 
     await until(lambda: other.lanes.total > 0)
     assert len(await other.first_rows("", lanes=10, depth=10)) == 1
@@ -458,8 +458,8 @@ async def test_a_batch_that_arrives_behind_the_next_one_does_nothing(one, databa
 
 
 async def test_every_row_is_counted_by_one_replica(one, other, database):
-    await one.admit(admission((await claimed(one, "i")).sequence, "i"))
-    await other.admit(admission((await claimed(other, "j")).sequence, "j", source="hr"))
+    await one.store(admission((await claimed(one, "i")).sequence, "i"))
+    await other.store(admission((await claimed(other, "j")).sequence, "j", source="hr"))
     states = [await each.state() for each in (one, other)]
 
     assert [await each.waiting_by_source() for each in (one, other)] == [{"default": 1}, {"hr": 1}]
@@ -470,7 +470,7 @@ async def test_the_oldest_of_reprocessed_dead_letters_waits_since_it_was_reproce
     """An operator who reprocesses a letter of three weeks ago in an outage has not had three weeks of outage."""
     once = admission((await claimed(one)).sequence)
     again = msgspec.structs.replace(once.request, attempt=2, reprocessed_at=once.request.received_at + 1_814_400_000)
-    await one.admit(msgspec.structs.replace(once, request=again))
+    await one.store(msgspec.structs.replace(once, request=again))
 
     assert (await other.state()).oldest == (once.sequence, again.reprocessed_at)
 
@@ -488,7 +488,7 @@ async def test_every_replica_finds_the_rows_of_all_of_them_by_their_bytes(one, o
         verdict = await claimed(journal, lane)
         row = admission(verdict.sequence, lane, body=body)
         request = msgspec.structs.replace(row.request, request_id=request_id)
-        await journal.admit(msgspec.structs.replace(row, request=request))
+        await journal.store(msgspec.structs.replace(row, request=request))
         written.append(verdict.sequence)
 
     for text, found in ((name, 2), ("request-3", 1), ("i-1", 1), ("nothing", 0), ("请假X", 0)):
@@ -507,14 +507,14 @@ async def test_every_replica_finds_the_rows_of_all_of_them_by_their_bytes(one, o
 async def test_a_full_journal_refuses_and_what_is_published_makes_room(database):
     async with replica(database, max_bytes=4_000) as one:
         first = await claimed(one)
-        await one.admit(admission(first.sequence, body=b"b" * 3_000))
+        await one.store(admission(first.sequence, body=b"b" * 3_000))
         second = await claimed(one)
         with pytest.raises(Unavailable, match="full"):
-            await one.admit(admission(second.sequence, body=b"b" * 3_000))
+            await one.store(admission(second.sequence, body=b"b" * 3_000))
         await one.remove(first.sequence)
         await until(lambda: one.lanes.bytes == 0)
 
-        await one.admit(admission(second.sequence, body=b"b" * 3_000))
+        await one.store(admission(second.sequence, body=b"b" * 3_000))
 
 
 async def test_a_restarted_database_costs_no_lease(one, database):

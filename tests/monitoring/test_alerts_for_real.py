@@ -118,7 +118,7 @@ async def damaged(tmp_path, topic_prefix) -> Path:
         waiting = admission(number)
         (record,) = waiting.records
         there = msgspec.structs.replace(record, topic=f"{topic_prefix}-b.events")
-        await journal.admit(msgspec.structs.replace(waiting, records=(there,)))
+        await journal.store(msgspec.structs.replace(waiting, records=(there,)))
     await journal.close()
     scramble(path, pages_of(path, "message")[-1])
     return path

@@ -136,7 +136,7 @@ class ModelJournal:
     async def close(self) -> None:
         """Nothing is held."""
 
-    async def admit(self, admission: Admission) -> None:
+    async def store(self, admission: Admission) -> None:
         if self.is_full:
             raise Unavailable("full")
         await self._ask(lambda disk: disk.insert(admission), adds=admission.sequence)

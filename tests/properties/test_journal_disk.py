@@ -550,7 +550,7 @@ class JournalOnDisk:
         promise = self.promises[self._next] = Promise([asked])
         self._next += 1
         try:
-            await self._journal.admit(asked)
+            await self._journal.store(asked)
         except Unavailable as refusal:
             promise.admitted = False
             promise.is_in_doubt = isinstance(refusal, OutcomeUnknown)

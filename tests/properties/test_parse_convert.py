@@ -422,10 +422,10 @@ def test_a_document_is_refused_where_it_has_more_members_and_elements_than_may_b
     written = to_json({"msgContext": json.dumps(value)} if nested else value).decode()
     with mock.patch.object(parsing, "MAX_VALUES", most):
         if values_in(json.loads(written)) <= most:
-            assert parsing.load(written) == json.loads(written)
+            assert parsing.load_json(written) == json.loads(written)
         else:
             with pytest.raises(Unreadable, match=f"more than {most} members and elements"):
-                parsing.load(written)
+                parsing.load_json(written)
 
 
 # --- dates ---

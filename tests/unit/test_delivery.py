@@ -525,9 +525,9 @@ class SlowJournal(InMemoryJournal):
         super().__init__()
         self.may_write, self.may_read, self.has_read = asyncio.Event(), asyncio.Event(), asyncio.Event()
 
-    async def admit(self, admission: Admission) -> None:
+    async def store(self, admission: Admission) -> None:
         await self.may_write.wait()
-        await super().admit(admission)
+        await super().store(admission)
 
     async def first_rows(
         self, after: str, lanes: int, depth: int, skip: frozenset[str] = frozenset()

@@ -6,7 +6,7 @@ import time
 import pytest
 
 from connector.errors import EmptyBody, Unconvertible, Unreadable
-from connector.message.parsing import MAX_NESTING, MAX_TEXT_CHARS, MAX_VALUES, BodyKind, is_overflow, load, parse
+from connector.message.parsing import MAX_NESTING, MAX_TEXT_CHARS, MAX_VALUES, BodyKind, is_overflow, load_json, parse
 
 FIELDS = {"msgType": "Task", "instanceId": "i-1", "action": 2}
 BARE = json.dumps(FIELDS)
@@ -131,7 +131,7 @@ def test_of_equal_names_the_last_wins_as_a_value_and_as_a_token():
 @pytest.mark.parametrize("text", ["[" * 65 + "]" * 65, '{"a":' * 65 + "1" + "}" * 65, "[" * 1_000_000, "[{" * 50_000])
 def test_deep_nesting_is_unreadable(text):
     with pytest.raises(Unreadable) as caught:
-        load(text)
+        load_json(text)
 
     assert caught.value.code == 40005
 
@@ -140,14 +140,14 @@ def test_deep_nesting_is_unreadable(text):
     "text", ["[" * 64 + "]" * 64, json.dumps("[" * 1000), json.dumps(['"[{' * 100]), json.dumps([[[]]] * 1000)]
 )
 def test_brackets_in_text_and_side_by_side_are_no_nesting(text):
-    assert load(text) == json.loads(text)
+    assert load_json(text) == json.loads(text)
 
 
 @pytest.mark.parametrize("text", ['"' + '\\"' * 250_000, '"' * 500_000, '"\\' * 250_000, '"' + "\\" * 500_001])
 def test_the_time_to_measure_nesting_grows_with_the_length_and_no_faster(text):
     started = time.perf_counter()
     with pytest.raises(Unreadable):
-        load("[{}" * 40 + "{}" * 40 + text)
+        load_json("[{}" * 40 + "{}" * 40 + text)
 
     assert time.perf_counter() - started < 2
 
