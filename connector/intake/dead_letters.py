@@ -1,7 +1,7 @@
 """Dead letters: requests that could not become a record, byte for byte, with the reason in Kafka headers."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Final
@@ -35,12 +35,15 @@ _QUERY = re.compile(rb"(?:[^&{\[\"]*&)*" + ENVELOPE.encode() + b"=")
 """The beginning of a query string with the envelope's field in it."""
 
 _PARSER_WORDS = re.compile(r"(?<=^the text is not JSON): (?:Expecting|Invalid|Unterminated|Extra|Illegal)[^:]*$")
-"""What followed the position in reasons before 0.2."""
+"""What dead letters of earlier versions have behind the position."""
 
 NOTE_PREFIX: Final = "replayed/"
 """What the names of the journal's notes about reprocessed dead letters start with; journals on disk have this word."""
 
 _STREAMS: Final = "weda.streams"
+
+ReadTopic = Callable[[], Iterator[ConsumerRecord]]
+"""Reads every topic of dead letters from its beginning to where it ends now; blocking."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +87,11 @@ class DeadLetter:
         """Its entry in the journal once it is reprocessed; the same for each copy of it in the topic (P4)."""
         what = f"{self.topic}\0{self.source}\0{self.content_type}\0{self.received_at}\0{self.attempt}\0{self.code}\0"
         return Note(f"{NOTE_PREFIX}{blake2b(what.encode() + self.body, digest_size=16).hexdigest()}", self.received_at)
+
+    @property
+    def received_order(self) -> tuple[int, str, int, int]:
+        """By which dead letters are in the order in which their requests were received."""
+        return self.received_at, self.topic, self.partition, self.offset
 
     @property
     def general_reason(self) -> str:

@@ -11,9 +11,10 @@ import asyncio
 import math
 import time
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
+from operator import attrgetter
 from typing import Any, Final
 
 import structlog
@@ -35,32 +36,28 @@ from connector.errors import (
 from connector.intake.dead_letters import (
     NOTE_PREFIX,
     DeadLetter,
+    ReadTopic,
     Selection,
     from_record,
-    position_in_body,
     without_position,
 )
+from connector.intake.listing import Listing, list_letters
 from connector.intake.pipeline import Outcome, Pipeline
 from connector.journal.model import Journal
-from connector.kafka.reader import ConsumerRecord, Readers
+from connector.kafka.reader import Readers
 
 MAX_ATTEMPTS: Final = 5
 """How often a message is tried by default, including the first time."""
 
-_MAX_LANES_AT_ONCE: Final = 64
+_MAX_GROUPS_AT_ONCE: Final = 64
 _BATCH_BYTES: Final = 64 * 1024 * 1024
 _JOURNAL_TIMEOUT_SECONDS: Final = 30.0
 _RETRY_SECONDS: Final = 0.5
 _LETTER_BYTES: Final = 512
-_SHOWN_BYTES: Final = 2_048
-_MAX_POSITIONS: Final = 1_000
-_POSITIONS_SHOWN: Final = 5
 _LOG = structlog.get_logger()
 
-ReadTopic = Callable[[], Iterator[ConsumerRecord]]
-"""Reads every topic of dead letters from its beginning to where it ends now; blocking."""
-
 CountInJournal = Callable[[], Awaitable[int]]
+"""Returns how many dead letters wait in the journal, of all replicas."""
 
 
 class AlreadyRunning(ConnectorError):
@@ -68,54 +65,6 @@ class AlreadyRunning(ConnectorError):
 
     stage = "reprocess"
     retriable = True
-
-
-@dataclass(frozen=True, slots=True)
-class Reason:
-    """Why requests became dead letters, and how many did.
-
-    Attributes:
-        code: The ``code`` of the answer.
-        stage: The step that failed.
-        reason: What is wrong and what to do, without the position in the body.
-        source: Who sent them.
-        waiting: How many are not reprocessed yet.
-        replayed: How many were reprocessed; named as in the API.
-        positions: The most frequent positions in their bodies.
-    """
-
-    code: int
-    stage: str
-    reason: str
-    source: str
-    waiting: int
-    replayed: int
-    positions: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class ListedLetter:
-    """A dead letter, and whether it was reprocessed."""
-
-    letter: DeadLetter
-    reprocessed: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Listing:
-    """The dead letters that match a selection.
-
-    Attributes:
-        letters: The latest ones, newest first, each with the first two kilobytes of its body.
-        reasons: All of them by reason, the most frequent first.
-        total: How many there are in the topics.
-        in_journal: How many dead letters, of any reason, still wait in the journal; they are not in the other figures.
-    """
-
-    letters: list[ListedLetter]
-    reasons: list[Reason]
-    total: int
-    in_journal: int = 0
 
 
 @dataclass
@@ -211,7 +160,9 @@ class DeadLetterReprocessor:
         async with self._readers.slot():
             noted = await self._journal.read_notes(NOTE_PREFIX)
             in_journal = await self._count_in_journal()
-            listing = await asyncio.to_thread(_list, self._read, noted, selection, limit, only_waiting=only_waiting)
+            listing = await asyncio.to_thread(
+                list_letters, self._read, noted, selection, limit, only_waiting=only_waiting
+            )
             return replace(listing, in_journal=in_journal)
 
     async def is_reprocessed(self, letter: DeadLetter) -> bool:
@@ -223,13 +174,10 @@ class DeadLetterReprocessor:
         run = self._run(max_attempts)
         progress, began = Progress(dry_run=True), time.monotonic()
         async with self._readers.slot():
-            await self._dry_run(run, selection, progress)
+            async for batch in run.batches(self._read, selection, progress):
+                await asyncio.to_thread(run.dry_run, batch, progress)
         progress.state, progress.seconds = "ended", time.monotonic() - began
         return progress
-
-    async def _dry_run(self, run: "_Run", selection: Selection, progress: Progress) -> None:
-        async for batch in run.batches(self._read, selection, progress):
-            await asyncio.to_thread(run.dry_run, batch, progress)
 
     def start(self, selection: Selection, max_attempts: int) -> Progress:
         """Start a run; :attr:`progress` follows it.
@@ -324,14 +272,14 @@ class _Run:
 
     async def reprocess(self, letters: Iterable[DeadLetter], progress: Progress) -> None:
         """Reprocess letters: those of one instance in order, several instances at a time."""
-        lanes = await asyncio.to_thread(_by_lane, letters)
-        lanes_free = asyncio.Semaphore(_MAX_LANES_AT_ONCE)
+        groups = await asyncio.to_thread(_by_group, letters)
+        has_room = asyncio.Semaphore(_MAX_GROUPS_AT_ONCE)
         try:
-            async with asyncio.TaskGroup() as group:
-                for lane in lanes.values():
-                    await lanes_free.acquire()
-                    task = group.create_task(self._reprocess_lane(lane, progress))
-                    task.add_done_callback(lambda _: lanes_free.release())
+            async with asyncio.TaskGroup() as tasks:
+                for group in groups.values():
+                    await has_room.acquire()
+                    task = tasks.create_task(self._reprocess_group(group, progress))
+                    task.add_done_callback(lambda _: has_room.release())
         except ExceptionGroup as failures:
             raise failures.exceptions[0] from failures
 
@@ -346,7 +294,7 @@ class _Run:
             except (EmptyBody, Unreadable, Unconvertible) as error:
                 self._failed(letter, error, progress)
 
-    async def _reprocess_lane(self, letters: list[DeadLetter], progress: Progress) -> None:
+    async def _reprocess_group(self, letters: list[DeadLetter], progress: Progress) -> None:
         for letter in letters:
             if not self._count_if_skipped(letter, progress):
                 await self._reprocess_one(letter, progress)
@@ -355,7 +303,7 @@ class _Run:
         """Count a letter that must not be tried; returns whether that is so."""
         if letter.attempt >= self._max_attempts:
             progress.exhausted += 1
-        elif _lane(letter) in self._held:
+        elif _group_of(letter) in self._held:
             progress.held_back += 1
         elif letter.source not in self._sources:
             self._refused(letter, f"the source {letter.source} is not configured (WEDA_SOURCES)", progress)
@@ -373,7 +321,7 @@ class _Run:
         except (Overloaded, Unavailable):
             raise
         except Exception:  # noqa: BLE001 - one letter must not keep back the others
-            _LOG.exception("a defect of the connector; the dead letter stays", place=letter.note.name)
+            _LOG.exception("a defect of the connector; the dead letter stays", note=letter.note.name)
             self._refused(letter, "a defect of the connector; its log says more", progress)
         else:
             progress.accepted += outcome is Outcome.ACCEPTED
@@ -403,12 +351,12 @@ class _Run:
     def _failed(self, letter: DeadLetter, error: ConnectorError, progress: Progress) -> None:
         progress.failed += 1
         progress.again[f"{error.code} {without_position(error.message)}"] += 1
-        self._held.add(_lane(letter))
+        self._held.add(_group_of(letter))
 
     def _refused(self, letter: DeadLetter, why: str, progress: Progress) -> None:
         progress.refused += 1
         progress.again[why] += 1
-        self._held.add(_lane(letter))
+        self._held.add(_group_of(letter))
 
     def _find_waiting(self, read: ReadTopic, noted: Mapping[str, int], selection: Selection) -> "_WaitingLetters":
         """Read the topics to where they ended when the run began; keep the oldest letters that fit in memory."""
@@ -422,7 +370,7 @@ class _Run:
             name = letter.note.name
             if name not in noted and name not in self._tried and selection.matches(letter):
                 waiting.add(letter)
-        waiting.letters.sort(key=_age)
+        waiting.letters.sort(key=attrgetter("received_order"))
         waiting.expired = [name for name, received_at in noted.items() if received_at < waiting.oldest < math.inf]
         self._tried.update(one.note.name for one in waiting.letters)
         return waiting
@@ -456,70 +404,23 @@ class _WaitingLetters:
             self._keep_the_oldest()
 
     def _keep_the_oldest(self) -> None:
-        self.letters.sort(key=_age)
+        self.letters.sort(key=attrgetter("received_order"))
         while self.size > _BATCH_BYTES:
             self.size -= _size(self.letters.pop())
 
 
-def _list(
-    read: ReadTopic, noted: Mapping[str, int], selection: Selection, limit: int, *, only_waiting: bool
-) -> Listing:
-    counts: Counter[tuple[int, str, str, str, bool]] = Counter()
-    positions: defaultdict[tuple[int, str, str, str], Counter[str]] = defaultdict(Counter)
-    latest: list[ListedLetter] = []
-    names: set[str] = set()
-    for letter in filter(selection.matches, map(from_record, read())):
-        name = letter.note.name
-        reprocessed = name in noted
-        if name in names or (reprocessed and only_waiting):
-            continue  # a second copy, or not asked for
-        names.add(name)
-        why = letter.code, letter.stage, letter.general_reason, letter.source
-        counts[*why, reprocessed] += 1
-        where = position_in_body(letter.reason)
-        if where and (where in positions[why] or len(positions[why]) < _MAX_POSITIONS):
-            positions[why][where] += 1
-        latest.append(ListedLetter(replace(letter, body=letter.body[:_SHOWN_BYTES]), reprocessed))
-        if len(latest) > 2 * limit + 100:
-            latest = _latest(latest, limit)
-    return Listing(_latest(latest, limit), _reasons(counts, positions), counts.total())
-
-
-def _latest(letters: list[ListedLetter], limit: int) -> list[ListedLetter]:
-    return sorted(letters, key=lambda one: _age(one.letter), reverse=True)[:limit]
-
-
-def _reasons(
-    counts: Counter[tuple[int, str, str, str, bool]], positions: Mapping[tuple[int, str, str, str], Counter[str]]
-) -> list[Reason]:
-    reasons = [
-        Reason(
-            *why,
-            waiting=counts[*why, False],
-            replayed=counts[*why, True],
-            positions=tuple(where for where, _ in positions.get(why, Counter()).most_common(_POSITIONS_SHOWN)),
-        )
-        for why in {(code, stage, reason, source) for code, stage, reason, source, _ in counts}
-    ]
-    return sorted(reasons, key=lambda one: (-one.waiting, -one.replayed, one.code, one.reason))
-
-
-def _by_lane(letters: Iterable[DeadLetter]) -> dict[str, list[DeadLetter]]:
-    lanes: defaultdict[str, list[DeadLetter]] = defaultdict(list)
+def _by_group(letters: Iterable[DeadLetter]) -> dict[str, list[DeadLetter]]:
+    groups: defaultdict[str, list[DeadLetter]] = defaultdict(list)
     for letter in letters:
-        lanes[_lane(letter)].append(letter)
-    return lanes
+        groups[_group_of(letter)].append(letter)
+    return groups
 
 
-def _lane(letter: DeadLetter) -> str:
-    """The lane of a letter; without a readable instance, a lane of its own."""
+def _group_of(letter: DeadLetter) -> str:
+    """What is reprocessed in order: the letters of an instance; one without a readable instance is alone."""
     if letter.instance_id is not None:
         return f"instance/{letter.instance_id}"
     return f"letter/{letter.topic}/{letter.partition}/{letter.offset}"
-
-
-def _age(letter: DeadLetter) -> tuple[int, str, int, int]:
-    return letter.received_at, letter.topic, letter.partition, letter.offset
 
 
 def _size(letter: DeadLetter) -> int:

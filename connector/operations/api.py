@@ -10,7 +10,8 @@ from fastapi import APIRouter, HTTPException, Query, Response
 from pydantic import BaseModel, Field
 
 from connector.intake.dead_letters import DeadLetter, Selection, from_record
-from connector.intake.reprocessing import MAX_ATTEMPTS, Listing, Progress
+from connector.intake.listing import Listing
+from connector.intake.reprocessing import MAX_ATTEMPTS, Progress
 from connector.message.events import MAX_IDENTIFIER_CHARS
 from connector.operations.context import Context
 from connector.operations.search import search

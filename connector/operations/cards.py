@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from connector.intake.reprocessing import Listing, Reason
+from connector.intake.listing import Listing, Reason
 from connector.lookup.fixes import fix_of
 from connector.lookup.instances import Instance, joined, meaning, nodes_of, people_of
 from connector.message import weda
