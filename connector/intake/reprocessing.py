@@ -136,12 +136,12 @@ class DeadLetterReprocessor:
         sources: Iterable[str],
         read: ReadTopic,
     ) -> None:
-        self._pipeline = pipeline
         self._journal = journal
-        self._idempotency = idempotency
         self._count_in_journal = count_in_journal
-        self._sources = frozenset(sources)
         self._read = read
+        self._run = partial(
+            _Run, pipeline, journal, idempotency, count_in_journal=count_in_journal, sources=frozenset(sources)
+        )
         self._readers = Readers()
         self._task: asyncio.Task[None] | None = None
         self.progress: Progress | None = None
@@ -171,7 +171,7 @@ class DeadLetterReprocessor:
 
     async def dry_run(self, selection: Selection, max_attempts: int) -> Progress:
         """What a run would do, as far as parsing and conversion tell; nothing is changed."""
-        run = self._run(max_attempts)
+        run = self._run(max_attempts=max_attempts)
         progress, began = Progress(dry_run=True), time.monotonic()
         async with self._readers.slot():
             async for batch in run.batches(self._read, selection, progress):
@@ -188,19 +188,9 @@ class DeadLetterReprocessor:
         if self._task is not None and not self._task.done():
             raise AlreadyRunning("a replay is running: wait for its end, or stop it")
         self.progress = Progress()
-        run = self._run(max_attempts)
+        run = self._run(max_attempts=max_attempts)
         self._task = asyncio.create_task(_drive(run, self._read, selection, self.progress))
         return self.progress
-
-    def _run(self, max_attempts: int) -> "_Run":
-        return _Run(
-            self._pipeline,
-            self._journal,
-            self._idempotency,
-            count_in_journal=self._count_in_journal,
-            sources=self._sources,
-            max_attempts=max_attempts,
-        )
 
     async def stop(self) -> None:
         """End the run, if there is one. Letters that were admitted still become safe."""

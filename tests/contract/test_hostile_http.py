@@ -323,18 +323,23 @@ async def test_a_body_that_goes_on_after_its_answer_is_cut_off(served):
     )
     assert b" 413 " in await reader.readuntil(b"\r\n\r\n")
     (connection,) = served.state.connections
+
+    assert await taken(reader, writer, 100_000_000) < 60_000_000
+    assert connection not in served.state.connections
+    writer.close()
+
+
+async def taken(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, size: int) -> int:
+    """Send up to this many bytes; returns how many went before the connection was closed."""
     sent = 0
-    while not reader.at_eof() and sent < 100_000_000:
+    while not reader.at_eof() and sent < size:
         try:
             writer.write(b"x" * 65_536)
             await writer.drain()
         except ConnectionError:
             break
         sent += 65_536
-
-    assert sent < 60_000_000
-    assert connection not in served.state.connections
-    writer.close()
+    return sent
 
 
 @pytest.mark.parametrize("what", ["trailer", "extension"])
@@ -342,16 +347,8 @@ async def test_a_body_that_brings_no_body_is_cut_off(served, what):
     start = HEAD + b"transfer-encoding: chunked\r\n\r\n" + (b"0\r\nx-t: " if what == "trailer" else b"1;")
     reader, writer = await asyncio.open_connection("127.0.0.1", served.port)
     writer.write(start)
-    sent = 0
-    while not reader.at_eof() and sent < 50_000_000:
-        try:
-            writer.write(b"x" * 65_536)
-            await writer.drain()
-        except ConnectionError:
-            break
-        sent += 65_536
 
-    assert sent < 40_000_000
+    assert await taken(reader, writer, 50_000_000) < 40_000_000
     assert refused(served, "head") == 1
     writer.close()
 

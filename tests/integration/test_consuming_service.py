@@ -22,6 +22,9 @@ from tests.running import Start
 from tests.waiting import PATIENCE_SECONDS
 
 IDLE_SECONDS = 4.0
+IMPATIENT_GROUP = {"max.poll.interval.ms": 6000, "session.timeout.ms": 6000}
+"""A group that gives up a member that handles an event for longer than these milliseconds."""
+
 SCRIPT = Path(__file__).with_name("service.py")
 COUNT = 24
 
@@ -95,8 +98,7 @@ async def test_the_idle_clock_runs_from_when_the_group_gives_partitions(start: S
 async def test_a_slow_handler_rejoins_and_nothing_is_handled_twice(start: Start, topic_prefix: str):
     running = await start()
     await send(running, *(message("a", number) for number in range(4)))
-    properties = {"max.poll.interval.ms": 6000, "session.timeout.ms": 6000}
-    how = {"group": f"{topic_prefix}-group", "idle_seconds": IDLE_SECONDS, "properties": properties}
+    how = {"group": f"{topic_prefix}-group", "idle_seconds": IDLE_SECONDS, "properties": IMPATIENT_GROUP}
 
     def handle() -> list[str]:
         with Events(running.connector.bootstrap_servers, prefix=topic_prefix, **how) as events:
@@ -113,8 +115,7 @@ async def test_a_slow_handler_rejoins_and_nothing_is_handled_twice(start: Start,
 async def test_a_commit_after_too_long_names_the_limit_and_reading_goes_on(start: Start, topic_prefix: str):
     running = await start()
     await send(running, *(message("a", number) for number in range(4)))
-    properties = {"max.poll.interval.ms": 6000, "session.timeout.ms": 6000}
-    how = {"group": f"{topic_prefix}-group", "idle_seconds": IDLE_SECONDS, "properties": properties}
+    how = {"group": f"{topic_prefix}-group", "idle_seconds": IDLE_SECONDS, "properties": IMPATIENT_GROUP}
     lost: list[str] = []
 
     def handle() -> list[str]:
@@ -138,8 +139,7 @@ async def test_a_commit_after_too_long_names_the_limit_and_reading_goes_on(start
 async def test_events_sleep_keeps_the_partitions(start: Start, topic_prefix: str):
     running = await start()
     await send(running, *(message("a", number) for number in range(3)))
-    properties = {"max.poll.interval.ms": 6000, "session.timeout.ms": 6000}
-    how = {"group": f"{topic_prefix}-group", "idle_seconds": IDLE_SECONDS, "properties": properties}
+    how = {"group": f"{topic_prefix}-group", "idle_seconds": IDLE_SECONDS, "properties": IMPATIENT_GROUP}
 
     def handle() -> list[str]:
         with Events(running.connector.bootstrap_servers, prefix=topic_prefix, auto_commit=False, **how) as events:
