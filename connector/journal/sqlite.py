@@ -315,8 +315,8 @@ class SqliteJournal:
         self._lost_reason = lost = file.lost_reason() or self._lock_file.lost_reason()
         if lost and not before:
             _LOG.error("the journal's file is no longer at its path; nothing is taken into it", lost=lost)
-            self._restore_at = time.monotonic() + RESTORE_SECONDS
             self._rescue(file)
+            self._restore_at = time.monotonic() + RESTORE_SECONDS
         elif before and not lost:
             _LOG.warning("the journal's file is at its path again")
             salvage.rescued(self._path).unlink(missing_ok=True)  # or the next start would use it instead

@@ -57,8 +57,10 @@ class _Keys(dict[str, bytes]):
     def __missing__(self, key: str) -> bytes:
         text = key.encode()
         encoded = NUMBER[len(text)] + text
-        # Bounded, because the keys of a map of id → name are persons, and their number has no limit.
-        if len(self) < _MAX_CACHED_KEYS and len(encoded) <= _MAX_CACHED_KEY_BYTES:
+        if len(encoded) <= _MAX_CACHED_KEY_BYTES:
+            # The keys of a map of id → name are persons, and their number has no limit. Those in use come back.
+            if len(self) >= _MAX_CACHED_KEYS:
+                self.clear()
             self[key] = encoded
         return encoded
 

@@ -87,3 +87,11 @@ def test_keys_are_remembered_up_to_a_bound_and_encoded_the_same_beyond_it():
 
     assert len(avro._KEY) <= avro._MAX_CACHED_KEYS
     assert max(map(len, avro._KEY.values())) <= avro._MAX_CACHED_KEY_BYTES
+
+
+def test_keys_that_came_once_do_not_keep_out_those_in_use():
+    for number in range(2 * avro._MAX_CACHED_KEYS):
+        avro.encode_map({f"once-{number}": "v"})
+    avro.encode_map({"often": "v"})
+
+    assert "often" in avro._KEY
