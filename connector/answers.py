@@ -43,10 +43,10 @@ class Answer:
         body: JSON.
         headers: Further headers besides ``content-type`` and ``content-length``; names in lower case.
         is_last: The connection is closed after it.
-        nominal_status: The status for log and metrics where the HTTP status is always 200; None means ``status``.
+        nominal_status: The status of what happened, where the HTTP status is always 200; None means ``status``.
 
     Attributes:
-        nominal_status: The status for log and metrics.
+        nominal_status: The status of what happened, by which the pause after a 429 and the state of a span go.
     """
 
     def __init__(

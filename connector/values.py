@@ -62,7 +62,7 @@ class ProducibleRecord(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Request(msgspec.Struct, frozen=True, array_like=True):
-    """The parts of an HTTP request that a dead letter keeps.
+    """What is known of a request, as the journal stores it with its message.
 
     Attributes:
         source: Who sent it.

@@ -317,15 +317,16 @@ class Delivery:
             else:
                 self._produce(lane, lane.read_ahead.pop(0))
         elif lane.in_flight is None and lane.waiting:
-            if self._alone.is_active or self._stopping:  # a closed publisher reports the message as failed
+            # A closed publisher reports the message as failed, which makes it a row.
+            if self._alone.is_active or self._stopping:
                 self._spill(name)
             else:
                 self._produce(lane, lane.waiting.pop(0))
-        self._release(name)
+        self._forget_if_idle(name)
 
-    def _release(self, name: str) -> None:
-        """Forget the lane if it is idle; from then on replay may read its rows."""
-        self._lanes.release(name)
+    def _forget_if_idle(self, name: str) -> None:
+        """Forget the lane if nothing of it is in memory; from then on replay may read its rows."""
+        self._lanes.forget_if_idle(name)
         self._wake_replay()
 
     def _wake_replay(self) -> None:
@@ -349,12 +350,12 @@ class Delivery:
             _LOG.exception("a callback of a completion failed")
 
     def _stop_waiting(self, entry: LaneEntry) -> None:
-        """End the time that an entry waits for Kafka, and the place in memory that a row takes meanwhile."""
+        """The entry no longer waits for Kafka: end its timer, and if replay read it, its place in memory."""
         self._waiting_since.pop(entry.admission.sequence, None)
         if entry.timer is not None:
             entry.timer.cancel()
             entry.timer = None
-        if entry.completion is None:
+        if entry.is_replayed:
             self._lanes.rows_in_memory -= 1
 
     # --- into the journal ---
@@ -370,7 +371,7 @@ class Delivery:
         for entry in (*entries, *behind):
             if entry.row is RowState.NONE:
                 self._start_writing(entry)
-        self._release(name)
+        self._forget_if_idle(name)
 
     def _start_writing(self, entry: LaneEntry) -> None:
         entry.row = RowState.PENDING
@@ -397,7 +398,7 @@ class Delivery:
         if entry.is_held:  # replay publishes it
             entry.is_held = False
             self._lanes.get_or_create(admission.lane).in_flight = None
-            self._release(admission.lane)
+            self._forget_if_idle(admission.lane)
         if entry.is_published:  # Kafka acknowledged it while it was being written
             self._replay.row_published(admission.sequence)
             await self._remove(admission)
@@ -419,7 +420,7 @@ class Delivery:
             return
         else:
             self._refused(lane, entry, refusal)
-        self._release(entry.admission.lane)
+        self._forget_if_idle(entry.admission.lane)
 
     def _refused(self, lane: Lane, entry: LaneEntry, refusal: Unavailable) -> None:
         if entry.is_held:
@@ -545,4 +546,4 @@ class Delivery:
                 self._lanes.journaled.written(dead_letter_lane, is_stored=True)
                 self._lanes.journaled.removed(admission.lane)
                 self._ledger.dead_lettered(admission, letter)
-        self._release(admission.lane)
+        self._forget_if_idle(admission.lane)

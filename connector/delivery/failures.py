@@ -24,6 +24,8 @@ _FAILING_SECONDS: Final = 30.0  # longer than the longest back-off, so that a fa
 class BackOff:
     """Lanes that are not replayed for a while, longer after each failure.
 
+    A lane stays in it after its wait, until a message of it is published: rule 4 asks whether its last delivery failed.
+
     Args:
         clock: Seconds, as the event loop has them.
     """

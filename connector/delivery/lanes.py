@@ -3,6 +3,7 @@
 Each instance has one lane. The rules of its order:
 
 1. At most one of its messages is with librdkafka: of those still to be published, the one with the lowest sequence.
+   So one whose delivery failed is the next again, ahead of all behind it.
 2. A lane is *direct* while none of its messages is in the journal. As soon as one is, every message behind it goes to
    the journal too.
 3. The lane is direct again only after the removal of its last row is on the disk.
@@ -124,7 +125,7 @@ class LaneEntry:
     Attributes:
         admission: What is to be published; its records shrink to those that are still open.
         row: Whether it has a row in the journal.
-        completion: Completed when it is safe, or refused. None for a row that was read from the journal.
+        completion: Completed when it is safe, or refused. None for a row that replay read.
         timer: Runs out after the publish wait, or when a held entry is published again; only while it has no row.
         is_counted: The ledger knows that it was accepted.
         is_published: Every record is acknowledged.
@@ -157,6 +158,11 @@ class LaneEntry:
         self.is_published = False
         self.may_be_in_kafka = False
         self.is_held = False
+
+    @property
+    def is_replayed(self) -> bool:
+        """Whether replay read it from the journal."""
+        return self.completion is None
 
 
 class Lane:
@@ -205,7 +211,7 @@ class Lanes:
         """The lanes of which something is in memory."""
         return frozenset(self._busy)
 
-    def release(self, name: str) -> None:
+    def forget_if_idle(self, name: str) -> None:
         """Forget the lane if nothing of it is left in memory."""
         lane = self._busy.get(name)
         if lane is not None and lane.in_flight is None and not lane.waiting and not lane.read_ahead:

@@ -47,7 +47,7 @@ class DoneElsewhere(ConnectorError):
 
 
 class Idempotency(Protocol):
-    """What one replica may do and no other may repeat."""
+    """Keys that may be used once, and work that is done once, among all replicas."""
 
     def use(self, dedup_key: DedupKey) -> Completion[DedupState]:
         """Begin to use a key that may be used once, such as the id of a signed request.
@@ -66,11 +66,11 @@ class Idempotency(Protocol):
         Cancelling the caller may leave the work to finish.
 
         Returns:
-            What the work returned; None if it was done before and its message is safe.
+            What the work returned; None if it was done before and the claim of its key says that its message is safe.
 
         Raises:
-            DoneElsewhere: The note is in the journal, but the replica that wrote it is gone before it said whether the
-                message is safe: what is behind it in its lane has to wait.
+            DoneElsewhere: Only the note says that it was done: the replica that did it is gone, and what became of the
+                message is not known. What is behind it in its lane has to wait.
             Unavailable: It cannot be found out now.
         """
 

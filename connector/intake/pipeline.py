@@ -1,4 +1,4 @@
-"""The steps of one message: parse, convert, deduplicate, encode, admit.
+"""The steps of one message: parse, convert (its fields are encoded then), deduplicate, encode (as records), admit.
 
 A request that cannot become a record is kept as a dead letter before its error is answered. A message that cannot be
 kept is refused, so that the source sends it again. Nothing is answered as accepted before it is safe.
@@ -178,7 +178,7 @@ class Pipeline:
             - Unavailable: It cannot be made safe now; nothing of it is kept.
             - OutcomeUnknown: It was not safe in time, or Kafka may have some of it: it may still be published.
         """
-        pending = _Pending(request)
+        pending = _OpenRequest(request)
         try:
             self._process(pending, kind)
         except ConnectorError as error:
@@ -228,7 +228,7 @@ class Pipeline:
             return Outcome.DUPLICATE
         return outcome
 
-    def _process(self, pending: "_Pending", kind: BodyKind) -> None:
+    def _process(self, pending: "_OpenRequest", kind: BodyKind) -> None:
         try:
             pending.event = event = self._decoder.decode(pending.request.body, kind)
             outcome, completion = self._admit(pending.request, event)
@@ -314,7 +314,7 @@ class Pipeline:
                 "raise the topic's limit or send less"
             )
 
-    def _keep_dead_letter(self, pending: "_Pending", error: ConnectorError, kind: BodyKind) -> None:
+    def _keep_dead_letter(self, pending: "_OpenRequest", error: ConnectorError, kind: BodyKind) -> None:
         """Keep a request as a dead letter. Identical bytes within the window are kept once and counted each time."""
         request = pending.request
         pending.event = None
@@ -380,7 +380,7 @@ class _CountedMessage:
         self.is_conflict = is_conflict
 
 
-class _Pending:
+class _OpenRequest:
     """One request that is answered at the deadline at the latest.
 
     Attributes:

@@ -27,7 +27,6 @@ from connector.errors import (
     ConnectorError,
     EmptyBody,
     OutsideUnreachable,
-    Overloaded,
     TooLarge,
     Unavailable,
     Unconvertible,
@@ -308,7 +307,7 @@ class _Run:
             self._refused(letter, error.message, progress)
         except (EmptyBody, Unreadable, Unconvertible) as error:
             self._failed(letter, error, progress)
-        except (Overloaded, Unavailable):
+        except Unavailable:
             raise
         except Exception:  # noqa: BLE001 - one letter must not keep back the others
             _LOG.exception("a defect of the connector; the dead letter stays", note=letter.note.name)
@@ -331,7 +330,7 @@ class _Run:
             work = partial(self._pipeline.reprocess, letter, now_ms())
             try:
                 outcome = await self._idempotency.run_once(note, dedup_key, work)
-            except (Overloaded, Unavailable):
+            except Unavailable:
                 if time.monotonic() >= gives_up_at:
                     raise
                 await asyncio.sleep(_RETRY_SECONDS)

@@ -184,7 +184,7 @@ class KafkaPublisher:
         # Without a lock: `append` and `popleft` of a deque are atomic.
         self._reports: deque[tuple[_PendingMessage, int, Failure | None]] = deque()
         self._is_woken = False
-        self._failed_rebuilds = 0
+        self._rebuilds_since_report = 0
         self._stop_requested = threading.Event()
         self.generation = 0
 
@@ -320,7 +320,7 @@ class KafkaPublisher:
             if pending.is_reported:
                 continue  # a late report of a generation that has failed
             if failure is None:
-                self._failed_rebuilds = 0
+                self._rebuilds_since_report = 0
             pending.failures[index] = failure
             pending.missing -= 1
             if pending.missing == 0:
@@ -394,9 +394,11 @@ class KafkaPublisher:
 
     def _back_off(self) -> None:
         """Wait before building a new producer: longer after each one that has published nothing."""
-        seconds = supervision.back_off_seconds(self._failed_rebuilds, _FIRST_BACKOFF_SECONDS, _MAX_BACKOFF_SECONDS)
+        seconds = supervision.back_off_seconds(
+            self._rebuilds_since_report, _FIRST_BACKOFF_SECONDS, _MAX_BACKOFF_SECONDS
+        )
         self._stop_requested.wait(seconds)
-        self._failed_rebuilds += 1
+        self._rebuilds_since_report += 1
 
     def _poll_until_empty(self, producer: Producer, seconds: float) -> None:
         deadline = Deadline(seconds)

@@ -109,10 +109,10 @@ class Event:
                 request=request,
                 ingest_id=ingest_id,
             )
-        kind = record_type(schema.name)
-        without_field = [name for name in kind.lacking if message.fields.get(name) is not None]
+        record = record_type(schema.name)
+        without_field = [name for name in record.lacking if message.fields.get(name) is not None]
         extras = {name: message.raw_json(name) for name in (*without_field, *self.unknown_fields)}
-        return kind.join(header, self._pieces, request, ingest_id, extras)
+        return record.join(header, self._pieces, request, ingest_id, extras)
 
 
 def check_record_type(schema: Schema) -> None:

@@ -265,6 +265,7 @@ def _form_field(text: str) -> str:
 
 
 def _unwrap(value: Any, text: str | bytes) -> Message:
+    """The message in the JSON of a body: in the envelope, bare, or JSON text of JSON text."""
     if not isinstance(value, dict):
         return _open_value(value, text)
     if ENVELOPE not in value:
@@ -278,6 +279,7 @@ def _unwrap(value: Any, text: str | bytes) -> Message:
 
 
 def _open(text: str) -> Message:
+    """The message in the envelope's text."""
     if not text or text.isspace():
         raise _no_message(f"{ENVELOPE} is empty")
     # The text in an envelope can begin with a byte order mark of its own.
@@ -286,6 +288,7 @@ def _open(text: str) -> Message:
 
 
 def _open_value(value: Any, text: str | bytes) -> Message:
+    """The message that a value is, or is the JSON text of."""
     if isinstance(value, str):  # a template with quotes around the placeholder makes JSON text of JSON text
         text, value = value, load_json(value)
     if not isinstance(value, dict):
@@ -294,6 +297,7 @@ def _open_value(value: Any, text: str | bytes) -> Message:
 
 
 def _bare(fields: dict[str, Any], text: str | bytes) -> Message:
+    """The object itself, if it has a field of a message."""
     if not fields.keys() & _IDENTIFYING_FIELDS:
         raise _no_message(f"the object has no {ENVELOPE} and is no WeDa message")
     return _message(fields, text, enveloped=False)
@@ -353,6 +357,7 @@ def _reject_constant(name: str) -> NoReturn:
 
 
 def _message(fields: dict[str, Any], text: str | bytes, *, enveloped: bool) -> Message:
+    """A message, once the length of its texts is checked."""
     # No text is longer than the document it is in, so that only large documents need a look at each text.
     if len(text) > MAX_TEXT_CHARS:
         _check_texts(fields)

@@ -1,8 +1,8 @@
 """Converts and encodes each field of a message once; a record is the join of its encoded fields.
 
-`encode_fields` is generated from the schema of `WorkflowEvent`, which has every field of the other records. For each
-field it has a statement that converts a value of another type (`connector.message.conversion`), and one that encodes
-it (`connector.message.avro`). Tests compare its bytes with those of fastavro.
+`encode_fields` is compiled at import from the schema of `WorkflowEvent`, which has every field of the other records.
+For each field it has a statement that converts a value of another type (`connector.message.conversion`), and one that
+encodes it (`connector.message.avro`). Tests compare its bytes with those of fastavro.
 """
 
 import json

@@ -164,8 +164,8 @@ def allowed_environments(prefix: str, named: Sequence[str]) -> Sequence[str]:
 def _by_message_type(streams: Iterable[Stream], prefix: str) -> dict[str, tuple[Route, ...]]:
     streams = tuple(streams)
     return {
-        kind: tuple(_route(stream, prefix) for stream in streams if kind in stream.message_types)
-        for kind in weda.MESSAGE_TYPES.values()
+        message_type: tuple(_route(stream, prefix) for stream in streams if message_type in stream.message_types)
+        for message_type in weda.MESSAGE_TYPES.values()
     }
 
 

@@ -198,7 +198,8 @@ class Receiver:
     def accept_head(self, call: Call) -> bool:
         """Admit a request by its head; return False if it is rejected or refused, and so already answered."""
         REQUEST_ID.set(call.request_id)
-        self._open_requests += 1  # before the check of capacity, which includes this request; `_answer` decrements it
+        # Before the check of capacity, which includes this request. `_answer` and `_abandon` end it.
+        self._open_requests += 1
         try:
             if self._on_begin is not None:
                 self._on_begin(call)

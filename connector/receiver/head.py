@@ -38,7 +38,7 @@ class Head:
         token: The request's token, or None.
         signature: The request's signature headers, or None.
         request_id: The ``x-request-id`` of the proxy or sender, if it is fit for the log and a Kafka header, or None.
-        traceparent: The ``traceparent``, which every record carries unchanged, if it has the form of one, or None.
+        traceparent: The ``traceparent`` as sent, if it has the form of one, or None.
         content_type: The Content-Type as sent, or the empty string.
     """
 

@@ -25,7 +25,7 @@ from connector.replicas.lease import GRANT_SECONDS, Lease
 from connector.replicas.reachability import KafkaReachability
 
 LATE_SECONDS: Final = GRANT_SECONDS - 3.0
-"""A replica whose lease ends sooner than this has not renewed it lately."""
+"""A lease that ends sooner than this was not renewed for three seconds."""
 
 _STATEMENT_SECONDS: Final = 2.0
 _RENEW_SECONDS: Final = 1.0

@@ -126,9 +126,9 @@ class SharedOrder:
             self._ledger.accepted(admission, is_journaled=True)
             self._ledger.journaled(admission)
             return Durability.JOURNALED
+        # If the message becomes a row, the journal needs its key: the key becomes safe in the row's transaction.
         if dedup_key is not None:
             self._journal.remember_key(admission.sequence, dedup_key)
-        # If the message becomes a row, the journal needs its key: the key becomes safe in the row's transaction.
         try:
             durability = await self._deliver(admission, result)
         finally:

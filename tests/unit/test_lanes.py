@@ -90,10 +90,10 @@ def test_a_lane_is_in_memory_only_while_it_is_busy():
     lane = lanes.get_or_create("i-1")
     lane.in_flight = entry()
     assert lanes.get_or_create("i-1") is lane
-    lanes.release("i-1")
+    lanes.forget_if_idle("i-1")
     assert lanes.get("i-1") is lane
     lane.in_flight = None
-    lanes.release("i-1")
+    lanes.forget_if_idle("i-1")
 
     assert lanes.get("i-1") is None
     assert len(lanes) == 0
@@ -101,7 +101,7 @@ def test_a_lane_is_in_memory_only_while_it_is_busy():
 
 def test_releasing_a_lane_that_is_not_busy_does_nothing():
     lanes = Lanes({"i-1": 1})
-    lanes.release("i-1")
+    lanes.forget_if_idle("i-1")
 
     assert len(lanes) == 0
     assert "i-1" in lanes.journaled
@@ -112,7 +112,7 @@ def test_a_lane_with_something_behind_is_not_forgotten(place):
     lanes = Lanes(LaneCounts({}))
     getattr(lanes.get_or_create("i-1"), place).append(entry())
 
-    lanes.release("i-1")
+    lanes.forget_if_idle("i-1")
 
     assert lanes.get("i-1") is not None
 
