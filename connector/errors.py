@@ -99,7 +99,7 @@ class WrongCredential(Rejected):
 
 
 class Unauthenticated(WrongCredential):
-    """There is no credential, or no source has it."""
+    """There is no credential, no source has it, or a signature is wrong, too old or used before."""
 
     code = 40100
 
@@ -127,14 +127,14 @@ class WrongMethod(Rejected):
 
 
 class TooSlow(Rejected):
-    """The body did not arrive in time."""
+    """The head or the body did not arrive in time."""
 
     code = 40800
     retriable = True
 
 
 class TooLarge(Rejected):
-    """The body is over the limit, or a record is over its topic's ``max.message.bytes``."""
+    """The body or the URL is over its limit, or a record is over its topic's ``max.message.bytes``."""
 
     code = 41300
 

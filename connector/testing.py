@@ -24,9 +24,7 @@ from connector.values import IngestId, ProducibleRecord, Request
 TIMED_OUT: Final = Failure(FailureKind.UNCERTAIN, "_MSG_TIMED_OUT", "no report came in time")
 """A failure after which the record may or may not be in Kafka."""
 
-TOO_LARGE: Final = Failure(
-    FailureKind.REJECTED_BY_BROKER, "MSG_SIZE_TOO_LARGE", "the topic takes no record of this size"
-)
+TOO_LARGE: Final = Failure(FailureKind.REJECTED, "MSG_SIZE_TOO_LARGE", "the topic takes no record of this size")
 """A failure that the record itself causes."""
 
 _CLOSED: Final = Failure(FailureKind.UNCERTAIN, "_CLOSED", "the publisher is closed")

@@ -37,9 +37,9 @@ from connector.delivery.lanes import JournaledLanes, LaneCounts
 from connector.delivery.order import Idempotency, LocalOrder, Order
 from connector.errors import ConfigurationError, Unavailable
 from connector.intake import dead_letters
+from connector.intake.dead_letter_count import DeadLetterCount
 from connector.intake.pipeline import Counts, MessageDecoder, Pipeline
 from connector.intake.reprocessing import DeadLetterReprocessor
-from connector.intake.waiting_dead_letters import WaitingDeadLetters
 from connector.journal.model import Contents, Journal
 from connector.journal.paths import DEDUP_SUFFIX, SCHEMAS_SUFFIX, sibling
 from connector.journal.sqlite import SqliteJournal
@@ -69,7 +69,7 @@ from connector.replicas.journal import SharedJournal
 from connector.replicas.lease import MESSAGE_TIMEOUT_SECONDS, LeasedPublisher
 from connector.replicas.order import SharedOrder
 from connector.settings import EMBEDDED, Settings, is_loopback
-from connector.settings.webhooks import secret_bytes
+from connector.settings.signing_secrets import secret_bytes
 from connector.telemetry.health import Health
 from connector.telemetry.metrics import Metrics
 from connector.telemetry.recent import Recent
@@ -578,7 +578,7 @@ class Connector:
         )
         self._stack.push_async_callback(letters.stop)
         self._stack.push_async_callback(self.context.catalog.stop)
-        waiting = WaitingDeadLetters(self.routes.dead_letter_topics, reader.connection_arguments)
+        waiting = DeadLetterCount(self.routes.dead_letter_topics, reader.connection_arguments)
         count = partial(count_letters, waiting, journal, delivery, self.health, self.metrics)
         self._watchers.start("letters", count)
         self._running = RunningParts(letters, journal, reader, {} if resolved is None else resolved.ids)

@@ -11,8 +11,8 @@ from connector import supervision
 from connector.clock import now_ms
 from connector.delivery.delivery import Delivery
 from connector.errors import ConfigurationError, ConnectorError, Unavailable
+from connector.intake.dead_letter_count import DeadLetterCount
 from connector.intake.dead_letters import NOTE_PREFIX
-from connector.intake.waiting_dead_letters import WaitingDeadLetters
 from connector.journal.model import Journal
 from connector.journal.sqlite import SqliteJournal
 from connector.kafka.registry import Registry
@@ -142,7 +142,7 @@ async def add_direct(journal: SqliteJournal, metrics: Metrics) -> None:
 
 
 async def count_letters(
-    letters: WaitingDeadLetters, journal: Journal, delivery: Delivery, health: Health, metrics: Metrics
+    letters: DeadLetterCount, journal: Journal, delivery: Delivery, health: Health, metrics: Metrics
 ) -> None:
     """Show how many dead letters wait to be reprocessed; the last count stays while Kafka or the journal is away."""
     while True:

@@ -1,7 +1,7 @@
 """Publishes admitted messages: straight to Kafka, or through the journal and replay.
 
 - A message goes to the publisher when its lane is free. If Kafka does not acknowledge it within the publish wait, it is
-  written to the journal, which makes it safe.
+  written to the journal, which makes it safe. It stays with librdkafka: a later acknowledgement removes its row.
 - While Kafka acknowledges nothing at all, publishing is *stalled*: messages go to the journal at once.
 - A message whose delivery failed goes to the journal and is published again, ahead of everything behind it in its lane.
   Unless a broker rejected it, Kafka may have it all the same.
@@ -481,7 +481,7 @@ class Delivery:
         # rule 1: this message is the next one again; replay reads what was read ahead once more, behind it
         self._lanes.drop_read_ahead(lane)
         self._stop_waiting(entry)
-        if any(failure.kind is FailureKind.REJECTED_BY_BROKER for failure in failures):
+        if any(failure.kind is FailureKind.REJECTED for failure in failures):
             self._alone.sequences.add(admission.sequence)
         self._back_off.failed(admission.lane)
         if entry.row is RowState.NONE:
@@ -517,7 +517,7 @@ class Delivery:
 
     async def _publish_alone(self, lane: Lane, entry: LaneEntry) -> None:
         failures = await self._alone.publish(entry.admission)
-        rejection = next((one for one in failures if one and one.kind is FailureKind.REJECTED_BY_BROKER), None)
+        rejection = next((one for one in failures if one and one.kind is FailureKind.REJECTED), None)
         if rejection is None:
             self._in_flight_count += 1
             self._reported(lane, entry, failures)

@@ -41,7 +41,7 @@ class NewMessage(NamedTuple):
 
 
 class DoneElsewhere(ConnectorError):
-    """Another replica has done the same work meanwhile."""
+    """The same work was done meanwhile, and its outcome is not known here."""
 
     stage = "reprocess"
 

@@ -4,5 +4,5 @@
 - `connector.intake.dead_letters`: what could not become a record, as a record and read back.
 - `connector.intake.listing`: the latest dead letters of the topics, and their reasons.
 - `connector.intake.reprocessing`: dead letters through the pipeline again, each once.
-- `connector.intake.waiting_dead_letters`: how many nobody has reprocessed.
+- `connector.intake.dead_letter_count`: how many nobody has reprocessed.
 """

@@ -85,7 +85,7 @@ class MessageDecoder:
         self._privacy = privacy
 
     def decode(self, body: bytes, kind: BodyKind) -> Event:
-        """Parse and convert a body.
+        """Parse, redact and convert a body.
 
         Raises:
             EmptyBody: The body has no content.

@@ -243,7 +243,10 @@ class _Run:
     async def batches(
         self, read: ReadTopic, selection: Selection, progress: Progress
     ) -> AsyncIterator[list[DeadLetter]]:
-        """The letters to reprocess, oldest first, in batches that fit in memory; later letters are left out."""
+        """The letters to reprocess, oldest first, in batches that fit in memory.
+
+        Letters that come after the run began are left out.
+        """
         is_first = True
         while True:
             noted = await self._journal.read_notes(NOTE_PREFIX)
@@ -320,7 +323,7 @@ class _Run:
         """Bring it through the pipeline, once among all replicas; a full or failing journal is waited for a while.
 
         Raises:
-            DoneElsewhere: Another replica has, meanwhile, and what became of the message is not known here.
+            DoneElsewhere: It was reprocessed meanwhile, and what became of the message is not known here.
         """
         note = letter.note
         # "replay" is in the keys that replicas of other versions share

@@ -52,9 +52,9 @@ class FailureKind(Enum):
     """What a failed delivery means for the record."""
 
     UNCERTAIN = "uncertain"
-    """The record may or may not be in Kafka: publish it again."""
-    REJECTED_BY_BROKER = "rejected"
-    """Its record batch was rejected because of a record in it: final only for a record that was sent alone."""
+    """The record may be in Kafka, or was never produced (no producer, no lease, a full queue): publish it again."""
+    REJECTED = "rejected"
+    """A broker rejected its batch, or librdkafka the record: final only for a record that was sent alone."""
     TIMESTAMP = "timestamp"
     """Its record batch was rejected because a record's timestamp is too far from the brokers' clocks."""
 
@@ -242,6 +242,7 @@ class KafkaPublisher:
         once, and not for each record.
         """
         assert self._loop is not None, "publish comes after start"  # noqa: S101 - for the type checker
+        # The generation until it is produced: a rebuild that ends before `_produce_outgoing` fails this message too.
         pending = _PendingMessage(records, self.generation, report)
         self._in_flight.add(pending)
         if not records:
@@ -439,7 +440,8 @@ class KafkaPublisher:
 def producer_properties(bootstrap_servers: str, overrides: Mapping[str, Any]) -> dict[str, Any]:
     """The producer's librdkafka properties: idempotent, acknowledged by all replicas, partitioned as by Java clients.
 
-    With ``message.timeout.ms=0`` no record expires; a message that waits too long is in the journal as well.
+    With ``message.timeout.ms=0`` no record expires; a message that waits too long is in the journal as well. A replica
+    sets it, so that no record is sent after its lease (`connector.replicas.lease`).
     """
     return {
         "bootstrap.servers": bootstrap_servers,
@@ -481,5 +483,5 @@ def _failure_of(error: KafkaError) -> Failure:
     if error.code() == KafkaError.INVALID_TIMESTAMP:
         kind = FailureKind.TIMESTAMP
     else:
-        kind = FailureKind.REJECTED_BY_BROKER if error.code() in _REJECTIONS else FailureKind.UNCERTAIN
+        kind = FailureKind.REJECTED if error.code() in _REJECTIONS else FailureKind.UNCERTAIN
     return Failure(kind, error.name(), error.str())

@@ -79,7 +79,7 @@ class Call:
         trace: The span that the request belongs to, in the form of ``traceparent``.
         principal: Who sent it, as far as the head tells; None before authentication.
         source: The source once it is proven; ``unknown`` until then.
-        body: The body once the source is proven, so that no body of an unknown sender is kept.
+        body: The body once the request goes to the pipeline: no body of an unknown sender is kept.
         size: Bytes of the body, once it is complete.
         is_code_only: Whether the answer always has HTTP status 200, as the source of the path wants it.
         on_end: Called once, with the answer, or with None if the sender hung up before.
@@ -174,7 +174,7 @@ class Receiver:
         return self._open_requests >= self._max_in_flight
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request whose body has not completely arrived."""
+        """Answer a request that does not take the fast path of `connector.receiver.connection`, or a health check."""
         if scope["type"] != "http":
             return
         if scope["path"] == HEALTH and scope["method"] in {"GET", "HEAD"}:
@@ -279,7 +279,7 @@ class Receiver:
             raise Overloaded("too many requests are open (WEDA_RECEIVER__MAX_IN_FLIGHT): send it again")
         self._pipeline.check_capacity()
 
-    # --- bodies that arrive in pieces ---
+    # --- bodies of requests by ASGI ---
 
     async def _body(self, head: Head, scope: Scope, receive: Receive) -> bytes:
         query = scope["query_string"]

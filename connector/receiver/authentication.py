@@ -123,7 +123,7 @@ class Authentication:
         """
         credentials = self._sources.get(source)
         if credentials is None:
-            raise _unknown_credential(token)
+            raise _unauthenticated(token)
         if self._is_proven(source, credentials, token, certificate):
             signature = None
         elif signature is None or not credentials.secrets:
@@ -157,7 +157,7 @@ class Authentication:
             return Forbidden(
                 "the credential is good for another source, not for the one in the path", reason="other_source"
             )
-        return _unknown_credential(token)
+        return _unauthenticated(token)
 
     def _digest(self, token: str) -> bytes:
         return hashlib.blake2b(token.encode(errors="surrogateescape"), key=self._key, digest_size=16).digest()
@@ -184,7 +184,7 @@ class RejectionDelay:
         answer()
 
 
-def _unknown_credential(token: str | None) -> Unauthenticated:
+def _unauthenticated(token: str | None) -> Unauthenticated:
     if token is None:
         return Unauthenticated(f"no credential: {_TOKEN_HINT}", reason="missing")
     return Unauthenticated(f"the credential is not known: {_TOKEN_HINT}", reason="unknown")

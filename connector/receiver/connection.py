@@ -162,7 +162,7 @@ class Connection(HttpToolsProtocol):
         self._in_body = False
         self._late_at: float | None = None
         self._unread_since: float | None = None
-        # The bytes of the current read, and the bytes so far that were neither a whole head nor part of a body.
+        # The bytes of the current read, and those so far that were neither a whole head nor part of a wanted body.
         self._read_bytes = 0
         self._has_progressed = False
         self._incomplete_bytes = 0
@@ -454,8 +454,11 @@ class Connection(HttpToolsProtocol):
             cycle.keep_alive = False  # the last request is whole, and its own answer closes the connection
             return
         response = answers.to_source(error).to_bytes(keep_alive=False)
+        # Nothing is unanswered: this answer is for the bytes that arrive now.
         if cycle is None or (cycle.response_complete and not cycle.more_body):
             self.transport.write(response)
+        # The body of the last request still arrives, and its answer has not begun: this is its answer. In all other
+        # cases the sender could not tell which request is answered.
         elif not cycle.response_started and not self.pipeline:
             cycle.disconnected = True
             cycle.message_event.set()

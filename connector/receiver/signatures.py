@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from connector.errors import Unauthenticated
-from connector.settings.webhooks import WINDOW_SECONDS
+from connector.settings.signing_secrets import WINDOW_SECONDS
 
 HEADERS: Final = ("webhook-id", "webhook-timestamp", "webhook-signature")
 MAX_SIGNATURES: Final = 16

@@ -276,7 +276,7 @@ class SharedJournal:
     # --- beyond the journal's protocol ---
 
     async def claim(self, lane: str, dedup_key: DedupKey | None) -> ClaimResult:
-        """Claim a message's position; the lane has to be pinned until nothing of the message is left in memory.
+        """Claim a message's position; the lane has to be pinned until the message is published, a row, or refused.
 
         Raises:
             Unavailable: The database does not answer, or this replica has no lease or is isolated.

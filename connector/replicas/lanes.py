@@ -5,13 +5,13 @@ from collections.abc import Callable
 
 
 class SharedLanes:
-    """The lanes of which this replica has something in memory; implements `connector.delivery.lanes.JournaledLanes`.
+    """The lanes in use by this replica; implements `connector.delivery.lanes.JournaledLanes`.
 
-    The result of a claim says whether its lane has rows. The database cannot know what this replica is about to write,
-    or has claimed and not yet admitted: such lanes are in use here, and are not released.
+    The result of a claim says whether its lane has rows. The database cannot know what this replica has claimed and
+    not yet made safe, or is about to write: such lanes are in use, and are not released.
 
     Args:
-        on_free: Called with a lane of which nothing is left in memory.
+        on_free: Called with a lane that is no longer in use; the database keeps one that has rows.
 
     Attributes:
         own_rows: Rows in this replica's lanes, as last counted by the database.
@@ -26,11 +26,11 @@ class SharedLanes:
         self.bytes = 0
 
     def pin(self, lane: str) -> None:
-        """Keep a lane in use while a message of it is being claimed or is in memory."""
+        """Keep a lane in use from before a claim until its message is published, a row, or refused."""
         self._pins[lane] += 1
 
     def unpin(self, lane: str) -> None:
-        """End a `pin`: the message is no longer in memory."""
+        """End a `pin`: the message is published, a row, or refused."""
         self._decrement(self._pins, lane)
 
     def add(self, lane: str) -> None:
@@ -56,7 +56,7 @@ class SharedLanes:
         self.own_rows = max(self.own_rows, 1)
 
     def is_in_use(self, lane: str) -> bool:
-        """Whether something of the lane is in memory."""
+        """Whether a message of the lane is claimed and not yet safe, or a row of it is being written."""
         return lane in self._pins or lane in self._writes
 
     def may_get_earlier_rows(self, lane: str) -> bool:

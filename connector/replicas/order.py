@@ -202,7 +202,9 @@ class SharedOrder:
 
     async def _check_not_noted(self, note: Note) -> None:
         if await self._journal.read_note(note.name) == note.value:
-            raise DoneElsewhere("another replica has reprocessed it meanwhile: what is behind it waits")
+            raise DoneElsewhere(
+                "it was reprocessed meanwhile, with an outcome that is not known here: what is behind it waits"
+            )
 
     def _ran(self, name: str, running: asyncio.Task[Any]) -> None:
         del self._running[name]

@@ -5,7 +5,7 @@ A flag wins over the environment, the environment over the file, and the file ov
 - `connector.settings.models`: the settings; `connector.settings.types`: the types of their values.
 - `connector.settings.load`: reads them; `connector.settings.parts`: reads variables that set a part of a setting.
 - `connector.settings.librdkafka`: checks the properties of the Kafka clients.
-- `connector.settings.webhooks`: the secrets of signed requests.
+- `connector.settings.signing_secrets`: the secrets of signed requests.
 """
 
 from connector.settings.librdkafka import check_properties

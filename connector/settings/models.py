@@ -40,6 +40,7 @@ from connector.settings.load import (
     translate,
 )
 from connector.settings.parts import add_parts, is_part, names_file
+from connector.settings.signing_secrets import WINDOW_SECONDS
 from connector.settings.types import (
     INT32,
     INT64,
@@ -69,7 +70,6 @@ from connector.settings.types import (
     check_url,
     reject_boolean,
 )
-from connector.settings.webhooks import WINDOW_SECONDS
 from connector.values import DEFAULT_SOURCE
 
 NO_FLAGS: Final[Mapping[str, object]] = MappingProxyType({})

@@ -22,7 +22,7 @@ from pydantic import (
 )
 
 from connector.errors import ConfigurationError
-from connector.settings.webhooks import SECRET_PREFIX, secret_bytes
+from connector.settings.signing_secrets import SECRET_PREFIX, secret_bytes
 from connector.text import printable
 from connector.values import CANARY_SOURCE, FINGERPRINT, UNKNOWN_SOURCE, Network
 

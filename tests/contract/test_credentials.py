@@ -14,7 +14,7 @@ from structlog.testing import capture_logs
 
 from connector.errors import CREDENTIAL_REASONS
 from connector.receiver.authentication import Credentials
-from connector.settings.webhooks import secret_bytes
+from connector.settings.signing_secrets import secret_bytes
 from tests.contract.test_http import Served, message
 
 ROOT = Path(__file__).parents[2]

@@ -57,6 +57,7 @@ VARYING = (
     (re.compile(r"\b1[7-9]\d{11}\b"), "<milliseconds>"),
     (re.compile(r"\b[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}\b"), "<ingestId>"),
     (re.compile(r"^ 00(?: [0-9a-f]{2}){4}", re.MULTILINE), " 00 <schema id>"),
+    (re.compile(r": \d+ bytes$", re.MULTILINE), ": <size> bytes"),
 )
 
 

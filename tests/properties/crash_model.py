@@ -22,7 +22,7 @@ REST_SECONDS = 600
 UNCERTAIN = Failure(FailureKind.UNCERTAIN, "_MSG_TIMED_OUT", "no report came in time")
 DISTURBANCES = {"fail", "refuse", "rebuild", "crash", "restart"}
 """Steps after which a record may be published again; never without one."""
-TOO_LARGE = Failure(FailureKind.REJECTED_BY_BROKER, "MSG_SIZE_TOO_LARGE", "the topic takes no record of this size")
+TOO_LARGE = Failure(FailureKind.REJECTED, "MSG_SIZE_TOO_LARGE", "the topic takes no record of this size")
 
 
 class VirtualLoop(asyncio.BaseEventLoop):

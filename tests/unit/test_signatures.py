@@ -9,7 +9,7 @@ from standardwebhooks import Webhook
 
 from connector.errors import Unauthenticated
 from connector.receiver.signatures import MAX_SIGNATURES, Signature
-from connector.settings.webhooks import WINDOW_SECONDS, secret_bytes
+from connector.settings.signing_secrets import WINDOW_SECONDS, secret_bytes
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 WEBHOOK_ID = "msg_p5jXN8AQM9LWM0D4loKWxJek"

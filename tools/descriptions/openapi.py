@@ -31,7 +31,7 @@ from connector.message.schemas import CONNECTOR_FIELDS, INSTANCE_EVENT, TASK_EVE
 from connector.message.weda import ENVELOPE
 from connector.receiver import application, connection, signatures
 from connector.settings import Settings
-from connector.settings.webhooks import WINDOW_SECONDS
+from connector.settings.signing_secrets import WINDOW_SECONDS
 from connector.simulator import Shape
 from tools.descriptions import samples
 from tools.descriptions.notation import Document, prose

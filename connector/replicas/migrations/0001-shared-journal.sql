@@ -251,7 +251,8 @@ BEGIN
 
     -- 2. Lanes: those that are needed exist, all that are touched are locked, orphans among the needed are taken over.
     -- Whoever inserts a lane owns it; a claim of a lane without a living owner takes it over. A claim of a lane that
-    -- another living replica owns leaves it so, and its message becomes a row behind all that is there.
+    -- another living replica owns leaves it so, and its message becomes a row behind all that is there. Needed are the
+    -- lanes that have to exist, touched are all whose owner or rows this batch reads or changes.
     needed := amended_lanes || ARRAY(
         SELECT s.lane FROM unnest(stored_sequences, stored_lanes) AS s (sequence, lane) WHERE s.sequence IS NULL
         UNION SELECT c.lane FROM unnest(claimed_lanes, dedup_states) AS c (lane, dedup_state)

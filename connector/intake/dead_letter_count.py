@@ -13,7 +13,7 @@ MAX_NAMED: Final = 100_000
 """Dead letters whose identities are kept, some 15 MiB; more are counted as if none of them was reprocessed."""
 
 
-class WaitingDeadLetters:
+class DeadLetterCount:
     """The dead letters of one connector, counted.
 
     Args:
