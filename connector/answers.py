@@ -46,7 +46,7 @@ class Answer:
         nominal_status: The status of what happened, where the HTTP status is always 200; None means ``status``.
 
     Attributes:
-        nominal_status: The status of what happened, by which the pause after a 429 and the state of a span go.
+        nominal_status: The status of what happened, which the pause after a 429 and a span's status follow.
     """
 
     def __init__(

@@ -150,7 +150,7 @@ class InMemoryJournal:
     Attributes:
         rows: Sequence → admission.
         accounts: The ledger of each source.
-        is_full: Whether `admit` refuses every row.
+        is_full: Whether `store` refuses every row.
     """
 
     def __init__(self, rows: Iterable[Admission] = ()) -> None:
@@ -173,6 +173,11 @@ class InMemoryJournal:
 
     async def close(self) -> None:
         """Keep the rows for the next `open`."""
+
+    @property
+    def lost_reason(self) -> str:
+        """Empty: there is no file."""
+        return ""
 
     async def store(self, admission: Admission) -> None:
         """Keep a row.

@@ -124,7 +124,7 @@ class BrokerWatch:
                 await asyncio.to_thread(self._admin.brokers, ASK_SECONDS)
                 self._show_brokers(is_up=True)
                 if self._publisher.unconnected_seconds >= UNCONNECTED_SECONDS:
-                    self._publisher.request_rebuild()
+                    self._publisher.replace_unconnected()
                 if time.monotonic() - described >= TOPICS_SECONDS:
                     await self._describe_topics()
                     described = time.monotonic()  # only after success: topics that were not described are tried again

@@ -80,15 +80,16 @@ class Gauges:
                 state = await self._journal.state()
                 if self._shared is not None:
                     await self._count_rows(self._shared, state)
-            # Without its file the journal keeps nothing across a restart, not even the ids in use: accept nothing.
-            health.is_journal_lost = bool(state.lost_reason)
-            health.journal_bytes = None if state.lost_reason else state.size_bytes
+            size, problem = state.size_bytes, ""
             health.waiting_since = self._delivery.waiting_since(state.oldest)
-            health.set_problem("journal", state.lost_reason)
         except (TimeoutError, Unavailable) as error:
-            health.journal_bytes = None
             cause = "" if self._shared is None else self._shared.problem
-            health.set_problem("journal", cause or str(error) or "it does not answer")  # a TimeoutError has no text
+            size, problem = None, cause or str(error) or "it does not answer"  # a TimeoutError has no text
+        # Without its file the journal keeps nothing across a restart, not even the ids in use: accept nothing.
+        lost = self._journal.lost_reason
+        health.is_journal_lost = bool(lost)
+        health.journal_bytes = None if lost else size
+        health.set_problem("journal", lost or problem)
 
     async def _count_rows(self, shared: SharedJournal, state: JournalState) -> None:
         """Show the rows of a shared journal, which the ledger of a single replica cannot know."""

@@ -232,7 +232,7 @@ class Delivery:
 
     def _must_journal(self, lane: str) -> bool:
         closed = self._stopping or self._alone.is_active or not self.topics_ready or not self._publisher.is_open
-        return closed or self.is_stalled or lane in self._lanes.journaled  # rule 2
+        return closed or self.is_stalled or self._lanes.journaled.needs_row(lane)  # rule 2
 
     # --- straight to Kafka ---
 
@@ -330,7 +330,7 @@ class Delivery:
         self._wake_replay()
 
     def _wake_replay(self) -> None:
-        if not self.is_stalled:
+        if not self.is_stalled:  # else replay looks by itself, some times a second
             self._replay.wake()
 
     def _complete_durable(self, entry: LaneEntry, durability: Durability) -> None:
@@ -465,7 +465,7 @@ class Delivery:
         records, failures = self._failures.to_retry(failed), [failure for _, failure in failed]
         is_restamped = any(record is not before for record, (before, _) in zip(records, failed, strict=True))
         _LOG.warning(
-            "a delivery failed; the message waits in the journal",
+            "a delivery failed; the message will be published again",
             error=failures[0].name,
             detail=failures[0].detail,
             topic=records[0].topic,
@@ -485,7 +485,7 @@ class Delivery:
             self._alone.sequences.add(admission.sequence)
         self._back_off.failed(admission.lane)
         if entry.row is RowState.NONE:
-            lane.waiting.insert(0, entry)
+            lane.waiting.insert(0, entry)  # in front of what waits, so that it is written first
             self._spill(admission.lane)
         elif is_changed:
             self._background.start(self._amend(entry.admission))

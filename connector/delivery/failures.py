@@ -67,7 +67,7 @@ class BackOff:
             self._has_forgotten = True
         return len(self._lanes) >= _MAX_LANES
 
-    def __contains__(self, lane: str) -> bool:
+    def may_have_failed(self, lane: str) -> bool:
         """Whether the lane's last delivery may have failed: once a lane had to be forgotten, that of any lane may."""
         return lane in self._lanes or self._has_forgotten
 

@@ -8,11 +8,10 @@ Each instance has one lane. The rules of its order:
    the journal too.
 3. The lane is direct again only after the removal of its last row is on the disk.
 4. A row whose delivery failed may be in Kafka all the same. It is published again only after the removals of the rows
-   in front of it are on the disk.
+   in front of it are on the disk: otherwise a crash could repeat, behind it, what precedes it.
 
-So a crash can at most repeat the unacknowledged tail of an instance, whole and
-in order. A removal that is not on the disk is lost in a crash, and its row is published again: rules 3 and 4 see to it
-that nothing behind that row is in Kafka by then.
+So a crash can at most repeat the tail of an instance, whole and in order: its rows whose removal is not on the disk,
+acknowledged or not. Rule 3 sees to it that nothing is in Kafka behind them that is not repeated as well.
 
 Pure bookkeeping for one thread: no I/O, no clock. The memory of a lane exists only while it is busy.
 """
@@ -48,7 +47,7 @@ class JournaledLanes(Protocol):
     def may_get_earlier_rows(self, lane: str) -> bool:
         """Whether the lane may still get rows with lower sequences than those that were already read."""
 
-    def __contains__(self, lane: str) -> bool:
+    def needs_row(self, lane: str) -> bool:
         """Whether the lane's next message must become a row, as far as memory tells.
 
         With a local journal: whether the lane has any row, stored or being written. With a shared one: whether this
@@ -94,7 +93,8 @@ class LaneCounts:
         """Never: a message is numbered in the step in which it takes its position in the lane."""
         return False
 
-    def __contains__(self, lane: str) -> bool:
+    def needs_row(self, lane: str) -> bool:
+        """Whether the lane has a row, stored or being written."""
         return self._slots[_slot(lane)] > 0
 
     def _change(self, lane: str, by: int) -> None:

@@ -40,7 +40,7 @@ class NewMessage(NamedTuple):
     note: Note | None = None
 
 
-class DoneElsewhere(ConnectorError):
+class AlreadyDone(ConnectorError):
     """The same work was done meanwhile, and its outcome is not known here."""
 
     stage = "reprocess"
@@ -69,8 +69,9 @@ class Idempotency(Protocol):
             What the work returned; None if it was done before and the claim of its key says that its message is safe.
 
         Raises:
-            DoneElsewhere: Only the note says that it was done: the replica that did it is gone, and what became of the
-                message is not known. What is behind it in its lane has to wait.
+            AlreadyDone: Only the note says that it was done, by a replica that is gone or by an earlier attempt here
+                whose commit was not confirmed. What became of the message is not known, and what is behind it in its
+                lane has to wait.
             Unavailable: It cannot be found out now.
         """
 

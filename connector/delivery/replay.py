@@ -172,7 +172,7 @@ class Replay:
             # written behind the read.
             or self._lanes.journaled.may_get_earlier_rows(lane)
             or lane in self._written_since_read
-            # rule 4: what failed may be in Kafka, so that it now appears twice. If a crash lost the removals of the
-            # rows in front of it, they would be published again behind its first appearance.
-            or (rows[0].sequence in self._removals_pending and lane in self._back_off)
+            # rule 4: what failed may be in Kafka, so that a tail that begins with it is repeated now. If a crash lost
+            # the removals of the rows in front of it, those would be repeated behind that tail.
+            or (rows[0].sequence in self._removals_pending and self._back_off.may_have_failed(lane))
         )

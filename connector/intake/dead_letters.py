@@ -94,7 +94,7 @@ class DeadLetter:
 
     @property
     def received_order(self) -> tuple[int, str, int, int]:
-        """By which dead letters are in the order in which their requests were received."""
+        """Sort key: the order in which the requests were received."""
         return self.received_at, self.topic, self.partition, self.offset
 
     @property
@@ -104,7 +104,7 @@ class DeadLetter:
 
     @property
     def kind(self) -> BodyKind:
-        """The encoding of its body."""
+        """The format of its body."""
         return kind_of(self.body, self.content_type)
 
     def request(self, now: int) -> Request:
@@ -149,7 +149,7 @@ class Selection(BaseModel):
 
 
 def kind_of(body: bytes, content_type: str) -> BodyKind:
-    """The encoding of a kept body.
+    """The format of a kept body.
 
     The HTTP method is not kept. A query string has no media type, and names the envelope's field before any quote or
     bracket; JSON does not.

@@ -1,4 +1,4 @@
-"""The steps of one message: parse, convert (its fields are encoded then), deduplicate, encode (as records), admit.
+"""The steps of one message: parse, convert (which also encodes its fields), deduplicate, encode (as records), admit.
 
 A request that cannot become a record is kept as a dead letter before its error is answered. A message that cannot be
 kept is refused, so that the source sends it again. Nothing is answered as accepted before it is safe.
@@ -195,7 +195,7 @@ class Pipeline:
         self._routes.of(event.message_type, letter.source, event.environment)
 
     async def reprocess(self, letter: DeadLetter, now: int) -> Outcome:
-        """Make the message of a dead letter safe, or another dead letter in its place; once, whatever happens.
+        """Make the message of a dead letter safe, once; if it fails again, a new dead letter in its place, once too.
 
         The journal then has the letter's note, by which every later run skips it. A message with a note always gets a
         row in the journal, and row and note are one transaction: a crash leaves both or neither. A duplicate gets no
@@ -223,7 +223,8 @@ class Pipeline:
             completion.then(partial(self._count_dead_letter, request.source, error))
             await completion
             raise
-        if await completion is Durability.ELSEWHERE or outcome is Outcome.DUPLICATE:
+        durability = await completion
+        if durability is Durability.ELSEWHERE or outcome is Outcome.DUPLICATE:
             await self._write_note(*letter.note)
             return Outcome.DUPLICATE
         return outcome

@@ -22,7 +22,7 @@ import structlog
 from connector import supervision
 from connector.clock import now_ms
 from connector.delivery.duplicates import dedup_key_of
-from connector.delivery.order import DoneElsewhere, Idempotency
+from connector.delivery.order import AlreadyDone, Idempotency
 from connector.errors import (
     ConnectorError,
     EmptyBody,
@@ -75,8 +75,8 @@ class Progress:
         accepted: Messages that are safe now.
         repeats: Duplicates: messages that had been accepted meanwhile, so that nothing was published.
         failed: Letters that failed again; each became a new dead letter with one attempt more.
-        refused: Letters that were left alone: their source is not configured, they are too large for a topic, another
-            replica reprocessed them meanwhile, or the connector has a defect.
+        refused: Letters that were left alone: their source is not configured, they are too large for a topic, they
+            were reprocessed meanwhile with an outcome that is not known, or the connector has a defect.
         held_back: Letters behind one of the same instance that failed or was refused.
         exhausted: Letters that were tried as often as allowed.
         again: Why letters failed again or were refused, with their number.
@@ -237,7 +237,7 @@ class _Run:
         self._sources = sources
         self._max_attempts = max_attempts
         self._held: set[str] = set()
-        self._tried: set[str] = set()
+        self._handed_out: set[str] = set()
         self._ends: dict[tuple[str, int], int] = {}
 
     async def batches(
@@ -306,7 +306,7 @@ class _Run:
     async def _reprocess_one(self, letter: DeadLetter, progress: Progress) -> None:
         try:
             outcome = await self._try(letter)
-        except (TooLarge, DoneElsewhere) as error:
+        except (TooLarge, AlreadyDone) as error:
             self._refused(letter, error.message, progress)
         except (EmptyBody, Unreadable, Unconvertible) as error:
             self._failed(letter, error, progress)
@@ -323,7 +323,7 @@ class _Run:
         """Bring it through the pipeline, once among all replicas; a full or failing journal is waited for a while.
 
         Raises:
-            DoneElsewhere: It was reprocessed meanwhile, and what became of the message is not known here.
+            AlreadyDone: It was reprocessed meanwhile, and what became of the message is not known here.
         """
         note = letter.note
         # "replay" is in the keys that replicas of other versions share
@@ -360,11 +360,11 @@ class _Run:
             self._ends[partition] = max(letter.offset, self._ends.get(partition, -1))
             waiting.oldest = min(waiting.oldest, letter.received_at)
             name = letter.note.name
-            if name not in noted and name not in self._tried and selection.matches(letter):
+            if name not in noted and name not in self._handed_out and selection.matches(letter):
                 waiting.add(letter)
         waiting.letters.sort(key=attrgetter("received_order"))
         waiting.expired = [name for name, received_at in noted.items() if received_at < waiting.oldest < math.inf]
-        self._tried.update(one.note.name for one in waiting.letters)
+        self._handed_out.update(one.note.name for one in waiting.letters)
         return waiting
 
 

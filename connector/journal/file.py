@@ -202,7 +202,7 @@ class JournalFile:
     # --- its place ---
 
     def lost_reason(self) -> str:
-        """Return what happened to the file or its log if it is no longer the open one, as a clause; else empty."""
+        """Return what happened to the file or its log if it is no longer the one opened here; empty if nothing."""
         return self._open_files.lost_reason(written=True)
 
     def others(self) -> list[Path]:

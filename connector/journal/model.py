@@ -156,16 +156,18 @@ class JournalState:
     Attributes:
         size_bytes: Bytes in use by database and write-ahead log.
         oldest: The first row in the order, or None if the journal is empty.
-        lost_reason: Why the open file is no longer the one at its path, and what to do; empty if it is.
     """
 
     size_bytes: int
     oldest: Oldest | None
-    lost_reason: str = ""
 
 
 class Journal(Protocol):
     """A durable, ordered, bounded store of admissions."""
+
+    @property
+    def lost_reason(self) -> str:
+        """Why an open file is no longer the one at its path, and what to do; empty if it is, or if there is no file."""
 
     async def open(self) -> Contents:
         """Take ownership, and return the contents."""

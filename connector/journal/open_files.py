@@ -19,11 +19,12 @@ class OpenFiles:
     def __init__(self, *paths: Path) -> None:
         self._paths = [(path, os.fspath(path)) for path in paths]
         self._states = {path: _state(name) for path, name in self._paths}
+        self._overwritten: set[Path] = set()
 
     def remember(self) -> None:
         """Register the files' current state: this process has just written to them."""
         for path, name in self._paths:
-            known, current = self._states[path], _state(name)
+            known, current = self._states[path], _state(name, self._states[path])
             # A file that was replaced meanwhile must stay unknown.
             if known is None or (current is not None and _is_same(known, current)):
                 self._states[path] = current
@@ -32,10 +33,11 @@ class OpenFiles:
         """Return what happened to the first file that is no longer the open one, as a clause; empty if none is.
 
         Args:
-            written: Whether a file that another program has written into since `remember` counts, too.
+            written: Whether a file counts, too, that another program has written into since `remember`; from then on it
+                always does, whatever this process writes.
         """
         for path, name in self._paths:
-            known, current = self._states[path], _state(name)
+            known, current = self._states[path], _state(name, self._states[path])
             if known is None:
                 self._states[path] = current
             elif current is None:
@@ -43,7 +45,8 @@ class OpenFiles:
             elif not _is_same(known, current):
                 return f"{path} was replaced"
             # A copy that is written into the file keeps the inode: only size and time show it.
-            elif written and known != current:
+            elif written and (path in self._overwritten or known != current):
+                self._overwritten.add(path)
                 return f"another program has written into {path}"
         return ""
 
@@ -59,12 +62,14 @@ _State = tuple[int, int, int, int]
 """Device, inode, time of the last change, size."""
 
 
-def _state(name: str) -> _State | None:
-    """Return the state of a file, or None if there is none or it cannot be examined."""
+def _state(name: str, known: _State | None = None) -> _State | None:
+    """Return the state of a file, or None if there is none; ``known`` if a failing disk does not tell."""
     try:
         status = os.stat(name)  # noqa: PTH116 - half the time of Path.stat, for every transaction
-    except OSError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
+    except OSError:
+        return known
     return status.st_dev, status.st_ino, status.st_mtime_ns, status.st_size
 
 

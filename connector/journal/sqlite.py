@@ -3,9 +3,10 @@
 It has one SQLite file, one connection and one thread. Every call is a command on that thread. Commands that arrive
 while a transaction is being synced share the next one (group commit), and a call returns when its transaction is on
 disk (``synchronous=FULL``). One process holds the file under an exclusive lock. After a failed commit the file is not
-written again until it is reopened and verified; until then every call fails. A damaged file is salvaged when it is
-opened. If damage is found while the file is open, it is abandoned and ``on_damage`` is called: the connector restarts
-in its process, and opens the file again.
+written again until it is reopened and verified; until then every call fails. A file that is no longer at its path takes
+no new rows, and stays open until it is written to its path again: nobody could open it again. A damaged file is
+salvaged when it is opened. If damage is found while the file is open, it is abandoned and ``on_damage`` is called: the
+connector restarts in its process, and opens the file again.
 """
 
 import asyncio
@@ -81,6 +82,8 @@ class SqliteJournal:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._lock: int | None = None
         self._to_undo: list[Admission] = []
+        self._has_failed = False
+        self._closed_file: JournalFile | None = None
         self._is_damaged = False
         self._lock_file = OpenFiles()
         self._lost_reason = ""
@@ -144,6 +147,17 @@ class SqliteJournal:
     async def search(self, texts: Sequence[bytes], after: int, limit: int) -> tuple[list[Admission], int | None]:
         """Search rows for texts; see :class:`Journal`."""
         return await self._ask(partial(_search, texts=texts, after=after, limit=limit), writes=False)  # type: ignore[no-any-return]
+
+    @property
+    def lost_reason(self) -> str:
+        """Why the open file is no longer the one at its path, and what to do; empty if it is."""
+        if not self._lost_reason:
+            return ""
+        outlook = self._restore_problem or "is written to its path again within seconds; leave the files there alone"
+        return (
+            f"the journal's file is no longer at its path: {self._lost_reason}. Nothing is accepted; what it holds is "
+            f"published from the open file, and {outlook}"
+        )
 
     async def state(self) -> JournalState:
         """Return how much is in the journal, and since when."""
@@ -231,7 +245,8 @@ class SqliteJournal:
         try:
             self._work()
         finally:
-            self._leave()
+            with contextlib.suppress(DamagedFile, apsw.Error, OSError):  # the next start saves what can be read
+                self._leave()
             while not self._commands.empty():
                 command = self._commands.get()
                 if command is not None:
@@ -254,11 +269,12 @@ class SqliteJournal:
         """Write a file that is lost to its path, without a pause: it ends with this process; then close it."""
         if self._file is None:
             return
-        with contextlib.suppress(DamagedFile):  # the next start saves what can be read
+        try:
             self._look(self._file)
             if self._lost_reason:
                 self._restore(self._file)
-        self._file.close()
+        finally:
+            self._file.close()
 
     def _gather(self, retained: list[_Command]) -> list[_Command | None]:
         gathered: list[_Command | None] = list(retained)
@@ -280,6 +296,9 @@ class SqliteJournal:
             if self._file is None:
                 self._file = self._reopen()
             self._look_after(self._file)
+            if self._has_failed and not self._lost_reason:  # it failed while it was lost, and is at its path again
+                self._abandon()
+                self._file = self._reopen()
             commands = self._without_additions(commands) if self._lost_reason else commands
             is_begun = True
             outcomes = _outcomes(self._file, commands)
@@ -288,7 +307,7 @@ class SqliteJournal:
             _fail_transaction(commands, refusal("it is damaged"), is_begun=is_begun)
             return []
         except (apsw.Error, OSError, ConfigurationError) as error:
-            _LOG.exception("the journal's disk failed; reopening", error=type(error).__name__)
+            _LOG.exception("the journal's disk failed", error=type(error).__name__)
             return self._recover(commands, is_begun=is_begun)
         except BaseException as defect:  # noqa: BLE001 - without this thread no call would ever be answered again
             supervision.record_failure("journal", defect)
@@ -311,15 +330,19 @@ class SqliteJournal:
             self._restore(file)
 
     def _look(self, file: JournalFile) -> None:
-        before = self._lost_reason
-        self._lost_reason = lost = file.lost_reason() or self._lock_file.lost_reason()
-        if lost and not before:
+        lost = file.lost_reason() or self._lock_file.lost_reason()
+        if lost and not self._lost_reason:
             _LOG.error("the journal's file is no longer at its path; nothing is taken into it", lost=lost)
+            self._lost_reason = lost
             self._rescue(file)
             self._restore_at = time.monotonic() + RESTORE_SECONDS
-        elif before and not lost:
-            _LOG.warning("the journal's file is at its path again")
+        elif lost:
+            self._lost_reason = lost
+        elif self._lost_reason:
             salvage.rescued(self._path).unlink(missing_ok=True)  # or the next start would use it instead
+            sync(self._path.parent)
+            self._lost_reason = ""
+            _LOG.warning("the journal's file is at its path again")
 
     def _rescue(self, file: JournalFile) -> None:
         """Write the open file's content beside its path: if this process ends now, the next start uses it.
@@ -340,16 +363,7 @@ class SqliteJournal:
 
     def _state(self, file: JournalFile) -> JournalState:
         oldest = file.oldest()
-        return JournalState(file.used(), None if oldest is None else Oldest(*oldest), lost_reason=self._lost_sentence())
-
-    def _lost_sentence(self) -> str:
-        if not self._lost_reason:
-            return ""
-        outlook = self._restore_problem or "is written to its path again within seconds; leave the files there alone"
-        return (
-            f"the journal's file is no longer at its path: {self._lost_reason}. Nothing is accepted; what it holds is "
-            f"published from the open file, and {outlook}"
-        )
+        return JournalState(file.used(), None if oldest is None else Oldest(*oldest))
 
     @staticmethod
     def _without_additions(commands: list[_Command]) -> list[_Command]:
@@ -379,7 +393,7 @@ class SqliteJournal:
             sibling(self._path, WAL_SUFFIX).unlink(missing_ok=True)
             salvage.rescued(self._path).replace(self._path)
             sync(self._path.parent)
-            self._file = self._reopen()
+            self._file = self._reopen_or_take_back()
         except (apsw.Error, OSError, ConnectorError) as error:
             self._restore_problem = f"cannot be written there again ({error})"
             _LOG.error("the journal could not be written to its path again", error=str(error))
@@ -396,28 +410,49 @@ class SqliteJournal:
         try:
             self._file.checkpoint()
         except apsw.Error:
-            _LOG.exception("the journal's disk failed at a checkpoint; reopening")
+            _LOG.exception("the journal's disk failed at a checkpoint")
             self._recover([], is_begun=False)
 
+    def _reopen_or_take_back(self) -> JournalFile:
+        """Open what was written to the path; if that fails, make it the copy beside the path again."""
+        # Otherwise every further attempt would set it aside, as if somebody had put it there.
+        try:
+            return self._reopen()
+        except BaseException:
+            self._path.replace(salvage.rescued(self._path))
+            raise
+
     def _reopen(self) -> JournalFile:
-        """Open and verify a file that failed, and remove refused rows that reached the disk nevertheless."""
+        """Open and verify a file that failed, and remove refused rows that reached the disk nevertheless.
+
+        Raises:
+            DamagedFile: It is not what it was when it was closed.
+        """
+        lost = "" if self._closed_file is None else self._closed_file.lost_reason()
+        if lost:
+            raise DamagedFile(f"while it was closed because its disk had failed: {lost}")
         file = self._open_verified()
-        file.transact(
-            [
-                partial(JournalFile.undo_insert, sequence=admission.sequence, note=admission.note)
-                for admission in self._to_undo
-            ]
-        )
+        try:
+            file.transact(
+                [
+                    partial(JournalFile.undo_insert, sequence=admission.sequence, note=admission.note)
+                    for admission in self._to_undo
+                ]
+            )
+        except BaseException:
+            file.abandon()
+            raise
         self._to_undo = []
+        self._has_failed, self._closed_file = False, None
         return file
 
     def _recover(self, commands: list[_Command], *, is_begun: bool) -> list[_Command]:
-        """Handle a failed transaction: abandon the file, refuse what may be refused, return the rest for a retry.
-
-        A file that is no longer at its path stays open until it is written there again: nobody could open it again.
-        """
-        if self._file is not None and not self._is_lost(self._file):
-            self._abandon()
+        """Handle a failed transaction: abandon the file, refuse what may be refused, return the rest for a retry."""
+        if self._file is not None:
+            self._has_failed = True
+            if not self._is_lost(self._file):
+                self._closed_file = self._file
+                self._abandon()
         # Rows of a transaction that was never begun cannot be in the file.
         if is_begun:
             self._to_undo += [command.adds for command in commands if command.adds is not None]
@@ -427,7 +462,7 @@ class SqliteJournal:
         return [command for command in commands if command.critical]
 
     def _is_lost(self, file: JournalFile) -> bool:
-        with contextlib.suppress(DamagedFile):  # what is written to its path again is verified once more
+        with contextlib.suppress(DamagedFile, OSError):  # what is written to its path again is verified once more
             self._look(file)
         return bool(self._lost_reason)
 

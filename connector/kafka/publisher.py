@@ -5,7 +5,7 @@ records of one message and are called back there, once, when every record has a 
 collects reports for a moment and queues them; they cross to the event loop together, with one wake-up, and are
 dispatched there. librdkafka does not guarantee order across a fatal error, so the producer is rebuilt after one: purge
 it, report its records as failed, start a new generation, ignore the old one. It is rebuilt on demand too: a client that
-got metadata without any broker may never connect again (see `KafkaPublisher.request_rebuild`).
+got metadata without any broker may never connect again (see `KafkaPublisher.replace_unconnected`).
 """
 
 import asyncio
@@ -204,7 +204,7 @@ class KafkaPublisher:
         since = self._unconnected_since
         return 0.0 if since is None else time.monotonic() - since
 
-    def request_rebuild(self) -> None:
+    def replace_unconnected(self) -> None:
         """Rebuild a producer that does not connect though brokers can be reached.
 
         librdkafka forgets its brokers when one that was just fenced reports none (librdkafka#5301). Such a producer has
@@ -242,7 +242,7 @@ class KafkaPublisher:
         once, and not for each record.
         """
         assert self._loop is not None, "publish comes after start"  # noqa: S101 - for the type checker
-        # The generation until it is produced: a rebuild that ends before `_produce_outgoing` fails this message too.
+        # Provisional: `_produce_outgoing` sets it again. A rebuild that fails this generation before fails it.
         pending = _PendingMessage(records, self.generation, report)
         self._in_flight.add(pending)
         if not records:
@@ -301,7 +301,7 @@ class KafkaPublisher:
         except BufferError:
             return Failure(FailureKind.UNCERTAIN, "_QUEUE_FULL", "librdkafka's queue is full")
         except KafkaException as exception:
-            self._rebuild_if_fatal(exception.args[0])
+            self._request_rebuild_if_fatal(exception.args[0])
             return _failure_of(exception.args[0])
         return None
 
@@ -427,10 +427,10 @@ class KafkaPublisher:
             self._finish(pending)
 
     def _client_error(self, error: KafkaError) -> None:
-        self._rebuild_if_fatal(error)
+        self._request_rebuild_if_fatal(error)
         _LOG.warning("kafka client", error=error.name(), detail=error.str())
 
-    def _rebuild_if_fatal(self, error: KafkaError) -> None:
+    def _request_rebuild_if_fatal(self, error: KafkaError) -> None:
         """Request a rebuild of the producer if the error is fatal."""
         if error.fatal() or error.code() == KafkaError._FATAL:
             with self._lock:

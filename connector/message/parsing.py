@@ -1,8 +1,16 @@
 """Parses the message in the bytes of a request.
 
 A WeDa body template can render the same message in several shapes (a JSON envelope around JSON text or an object,
-the bare object, a form, a query string). :func:`parse` recognises each and returns one :class:`Message`. Pure: no I/O,
-no clock. Source of the shapes: Tencent Cloud WeDa documentation, 流程消息订阅 and HTTP methods of custom APIs.
+the bare object, a form, a query string). :func:`parse` recognises each and returns one :class:`Message`::
+
+    {"msgContext": "<JSON text>"}                  _unwrap, _open, _open_value
+    {"msgContext": {…}}                            _unwrap
+    {…} with one of `_IDENTIFYING_FIELDS`          _unwrap, _bare
+    "<JSON text>"                                  _unwrap, _open_value
+    msgContext=<JSON text>, of a form or query     _form_field, _open, _open_value
+
+Pure: no I/O, no clock. Source of the shapes: Tencent Cloud WeDa documentation, 流程消息订阅 and HTTP methods of custom
+APIs.
 """
 
 import itertools

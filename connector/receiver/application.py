@@ -3,8 +3,8 @@
 Each request takes the same steps: `Receiver.accept_head` admits it by its head, then `Receiver.accept_body` finishes
 its authentication with the body and passes it to the pipeline. A connection that has a whole request calls both in
 turn; the ASGI application awaits the body in between. The checks are in the order that `docs/openapi.yaml` promises:
-path, method, credential, rate, capacity, size, media type. A signature, and the rate of its source, are checked after
-the size.
+path, method, credential, rate, capacity, size, time, media type. Of a signed request the head only shows whether the
+signature is too old; the signature itself, and the rate of its source, are checked after size and time of the body.
 """
 
 import asyncio
@@ -217,7 +217,7 @@ class Receiver:
             body: The body; for a GET, the query string.
         """
         try:
-            self._check_body(call, body)
+            self._pass_on(call, body)
         except Exception as error:  # noqa: BLE001 - whatever it is, the source gets the contract's answer
             self._fail(call, error)
 
@@ -241,7 +241,7 @@ class Receiver:
             self._admit_source(call, principal)
         self._check_capacity()
 
-    def _check_body(self, call: Call, body: bytes) -> None:
+    def _pass_on(self, call: Call, body: bytes) -> None:
         """Finish the authentication of a request, and pass it to the pipeline, whose completion answers it."""
         is_query = call.head.method == "GET"
         if not is_query:  # a URL has a limit of its own, see `_body`

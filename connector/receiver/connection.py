@@ -6,9 +6,9 @@ can still tell which request an answer is for.
 
 **Fast path.** A server spends most of its time for a small POST neither on parsing nor on work, but on a task, a dozen
 ASGI messages, an event and timers. So a request whose head and body arrive in one read goes from the parser to the
-receiver with one call, and its answer goes to the transport with another. All other requests (bodies in pieces, chunked
-bodies, GET, HTTP/1.0, ``Expect``, a URL with ``?`` or ``%``, a connection that closes, a request behind an unanswered
-one or behind unread answers) take uvicorn's path through ASGI. Both paths end in
+receiver with two plain calls, and its answer goes to the transport with another. All other requests (bodies in pieces,
+chunked bodies, GET, HTTP/1.0, ``Expect``, a URL with ``?`` or ``%``, a connection that closes, a request behind an
+unanswered one or behind unread answers) take uvicorn's path through ASGI. Both paths end in
 `connector.receiver.application.Receiver.accept_body`; the contract's tests run on both.
 
 A connection is in a head (from the first byte of a request to the empty line), in a body (from there to its last byte,

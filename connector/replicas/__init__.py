@@ -7,7 +7,7 @@ owner. ADR 0036 has the whole picture. In reading order:
 
 1. `connector.replicas.order`: claims a message's position, then has it published or appends it behind the owner's rows.
 2. `connector.replicas.journal`: the journal that delivery works with, in the database.
-3. `connector.replicas.lanes`: the lanes that this replica has in memory, and when it may release them.
+3. `connector.replicas.lanes`: the lanes in use by this replica, which it does not release.
 4. `connector.replicas.batches`: gathers requests; `connector.replicas.batch`: executes them as one statement, the
    function ``weda_apply_batch`` in ``migrations/``.
 5. `connector.replicas.membership`: renews the lease and takes over lanes whose owner is dead (ADR 0037);

@@ -23,7 +23,7 @@ class Batches:
     Args:
         connection: A connection to the database.
         membership: This replica's id and lease.
-        lanes: The lanes of which this replica has something in memory; updated by batches.
+        lanes: The lanes in use by this replica; updated by batches.
         health: The health of the database.
         max_bytes: Limit of the waiting rows of all replicas together.
         dedup_window_seconds: How long a dedup key is remembered.
@@ -126,7 +126,7 @@ class Batches:
         self._has_requests.set()
 
     def release(self, lane: str) -> None:
-        """Release a lane of which nothing is left in memory."""
+        """Release a lane that is no longer in use."""
         self._next.released.add(lane)
         self._has_requests.set()
 

@@ -97,7 +97,7 @@ class SharedJournal:
         on_loss: Called on the event loop, once, when the lease has run out; every call fails from then on.
 
     Attributes:
-        lanes: The lanes of which this replica has something in memory; it pins them.
+        lanes: The lanes in use by this replica; order pins them.
     """
 
     def __init__(
@@ -176,6 +176,11 @@ class SharedJournal:
         await self._membership.leave()
         for connection in self._connections:
             connection.close()
+
+    @property
+    def lost_reason(self) -> str:
+        """Empty: there is no file."""
+        return ""
 
     async def store(self, admission: Admission) -> None:
         """Add a row to a lane of this replica; returns when it is committed."""

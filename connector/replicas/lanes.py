@@ -69,8 +69,8 @@ class SharedLanes:
         """Known rows in this replica's lanes; rows that others write are counted once a second."""
         return self.own_rows + len(self._writes)
 
-    def __contains__(self, lane: str) -> bool:
-        # The result of a claim includes committed rows, but not one that this replica is still writing.
+    def needs_row(self, lane: str) -> bool:
+        """Whether this replica is writing a row of the lane; the result of a claim tells of stored ones."""
         return lane in self._writes
 
     def _decrement(self, counts: Counter[str], lane: str) -> None:

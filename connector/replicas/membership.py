@@ -25,7 +25,7 @@ from connector.replicas.lease import GRANT_SECONDS, Lease
 from connector.replicas.reachability import KafkaReachability
 
 LATE_SECONDS: Final = GRANT_SECONDS - 3.0
-"""A lease that ends sooner than this was not renewed for three seconds."""
+"""What is left of a lease after three seconds without a renewal."""
 
 _STATEMENT_SECONDS: Final = 2.0
 _RENEW_SECONDS: Final = 1.0

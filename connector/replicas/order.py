@@ -2,8 +2,9 @@
 
 Each message costs one request to the database: is it a duplicate, which replica owns its lane, are there rows before
 it? If this replica owns the lane, `connector.delivery` publishes the message as usual. If another replica owns it, the
-message becomes a row behind the lane's other rows, for the owner to publish. So of two messages of an instance, the
-later one is published later, whichever replicas received them. ADR 0036 has the whole picture.
+message becomes a row behind the lane's other rows, for the owner to publish, which is a second request. So of two
+messages of an instance, the later one is published later, whichever replicas received them. ADR 0036 has the whole
+picture.
 """
 
 import asyncio
@@ -17,7 +18,7 @@ import structlog
 from connector.delivery.completion import Completion, Durability
 from connector.delivery.delivery import Delivery, Ledger, Position
 from connector.delivery.duplicates import DedupKey, DedupState, Duplicates
-from connector.delivery.order import DoneElsewhere, IdempotencyKeys, NewMessage
+from connector.delivery.order import AlreadyDone, IdempotencyKeys, NewMessage
 from connector.errors import ConnectorError, Defect, OutcomeUnknown, Unavailable
 from connector.journal.model import DEAD_LETTER_LANE, Admission, Note
 from connector.replicas.batch import ClaimResult
@@ -121,7 +122,7 @@ class SharedOrder:
             await asyncio.sleep(_POLL_SECONDS)
 
     async def _admit_claimed(self, admission: Admission, dedup_key: DedupKey | None, result: ClaimResult) -> Durability:
-        if not result.is_owner:
+        if not result.is_owner:  # under a new sequence: rows may have come since the claim
             await self._journal.append(admission, dedup_key)
             self._ledger.accepted(admission, is_journaled=True)
             self._ledger.journaled(admission)
@@ -202,7 +203,7 @@ class SharedOrder:
 
     async def _check_not_noted(self, note: Note) -> None:
         if await self._journal.read_note(note.name) == note.value:
-            raise DoneElsewhere(
+            raise AlreadyDone(
                 "it was reprocessed meanwhile, with an outcome that is not known here: what is behind it waits"
             )
 

@@ -194,7 +194,7 @@ async def test_a_failing_disk_refuses_and_the_refused_do_not_come_back(path, dis
     await journal.close()
 
 
-ADMIT_ON_A_FAILING_DISK = """
+STORE_ON_A_FAILING_DISK = """
 import asyncio, os, signal, sys
 from pathlib import Path
 from connector.errors import OutcomeUnknown
@@ -222,7 +222,7 @@ asyncio.run(main())
 async def test_the_outcome_of_a_failed_commit_is_unknown_because_a_kill_may_leave_the_row(path):
     """The frame of the commit is in the log, only its sync failed: the next start finds it."""
     child = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", ADMIT_ON_A_FAILING_DISK, str(path), stdout=subprocess.PIPE
+        sys.executable, "-c", STORE_ON_A_FAILING_DISK, str(path), stdout=subprocess.PIPE
     )
     printed, _ = await child.communicate()
     async with opened(path) as journal:
@@ -232,7 +232,7 @@ async def test_the_outcome_of_a_failed_commit_is_unknown_because_a_kill_may_leav
     assert rows == [[admission(1)]]
 
 
-async def test_a_strike_waits_until_the_disk_takes_it(path, disk):
+async def test_a_removal_waits_until_the_disk_takes_it(path, disk):
     async with opened(path, vfs=disk.name) as journal:
         await journal.store(admission(1))
         disk.failing.add("sync")

@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 
 from connector.delivery.duplicates import Duplicates, DuplicatesFile, dedup_key_of
-from connector.errors import Unavailable
+from connector.errors import OutcomeUnknown, Unavailable
 from connector.journal import sqlite as journal_module
 from connector.journal.model import Admission
 from connector.journal.sqlite import SqliteJournal
 from connector.values import Request
+from tests.failing_disk import FailingDisk
 from tests.integration.test_log_sink import serve  # noqa: F401 - a fixture
 from tests.servers.reading import read_topic
 from tests.waiting import PATIENCE_SECONDS, until
@@ -23,7 +24,7 @@ MAX_BYTES = 64 * 1024 * 1024
 
 
 def admission(sequence: int) -> Admission:
-    return Admission(sequence, f"lane-{sequence}", Request("default", b"body", "application/json", 1), ())
+    return Admission(sequence, f"lane-{sequence}", Request("default", b"body" * 1_000, "application/json", 1), ())
 
 
 def delete(path: Path, _older: Path) -> None:
@@ -67,9 +68,11 @@ def path(tmp_path) -> Path:
     return tmp_path / "folder" / "journal.db"
 
 
-async def filled(path: Path, tmp_path: Path, vfs: str | None = None) -> tuple[SqliteJournal, Path]:
+async def filled(
+    path: Path, tmp_path: Path, vfs: str | None = None, on_damage: Callable[[], None] = lambda: None
+) -> tuple[SqliteJournal, Path]:
     """An open journal with ten rows, and a copy of when it had five."""
-    journal = SqliteJournal(path, max_bytes=MAX_BYTES, vfs=vfs)
+    journal = SqliteJournal(path, max_bytes=MAX_BYTES, vfs=vfs, on_damage=on_damage)
     await journal.open()
     for sequence in range(1, 6):
         await journal.store(admission(sequence))
@@ -89,57 +92,168 @@ async def found(path: Path) -> set[int]:
     return {int(lane.removeprefix("lane-")) for lane in contents.lanes}
 
 
-@pytest.fixture
-def impatient(monkeypatch) -> None:
-    """The journal is written to its path again after a moment."""
-    monkeypatch.setattr(journal_module, "RESTORE_SECONDS", 0.3)
+async def is_at_its_path(journal: SqliteJournal) -> bool:
+    with contextlib.suppress(Unavailable):
+        await journal.state()  # it looks
+    return not journal.lost_reason
 
 
-@pytest.mark.usefixtures("impatient")
+async def restored(journal: SqliteJournal) -> None:
+    """Wait until it is written to its path, for which it does not wait any more."""
+    journal._restore_at = 0.0
+    await until(partial(is_at_its_path, journal))
+
+
 @pytest.mark.parametrize("harm", HARMS, ids=lambda one: one.__name__)
 async def test_a_journal_that_is_no_longer_at_its_path_takes_nothing_and_comes_back_whole(harm, path, tmp_path):
     journal, older = await filled(path, tmp_path)
     harm(path, older)
     with pytest.raises(Unavailable, match="no longer at its path"):
         await journal.store(admission(11))
-    state = await journal.state()
     await journal.remove(1)  # published meanwhile
-    await until(journal.state, lambda now: not now.lost_reason)
+    assert not await is_at_its_path(journal), "its own commit hides nothing"
+    lost = journal.lost_reason
+    await restored(journal)
     await journal.store(admission(12))
     await journal.close()
 
-    assert "is written to its path again" in state.lost_reason or "cannot be written there again" in state.lost_reason
+    assert "is written to its path again" in lost or "cannot be written there again" in lost
     assert await found(path) == {*range(2, 11), 12}
     aside = {one.name.partition(".found-")[0] for one in path.parent.glob("*.found-*")}
     assert aside == ({"journal.db"} if harm is replace else set()), "what somebody put there is kept"
 
 
+def once(act: Callable[[], None]) -> Callable[[], None]:
+    left = [act]
+    return lambda: left.pop()() if left else None
+
+
 # Not `overwrite`: a connection whose commit failed reads anew, and finds what the other program wrote.
-@pytest.mark.usefixtures("impatient")
-@pytest.mark.parametrize("is_noticed", [True, False], ids=["noticed before", "not noticed"])
+@pytest.mark.parametrize("is_noticed", [True, False], ids=["noticed before", "found when it fails"])
 @pytest.mark.parametrize("harm", [harm for harm in HARMS if harm is not overwrite], ids=lambda one: one.__name__)
 async def test_a_journal_whose_disk_fails_while_it_is_lost_comes_back_whole(harm, is_noticed, path, tmp_path, disk):
     journal, older = await filled(path, tmp_path, disk.name)
-    harm(path, older)
     if is_noticed:
-        assert (await journal.state()).lost_reason
+        harm(path, older)
+        assert not await is_at_its_path(journal)
         await journal.remove(1)
+    else:
+        disk.on_failure = once(partial(harm, path, older))
     disk.failing.add("sync")
-    removals = [asyncio.create_task(journal.remove(sequence)) for sequence in (1, 2)]
-    await until(lambda: disk.failures > 0)
+    addition, *removals = [
+        asyncio.create_task(journal.store(admission(11))),
+        *(asyncio.create_task(journal.remove(sequence)) for sequence in (1, 2)),
+    ]
+    with pytest.raises(Unavailable):
+        await addition
     disk.failing.clear()
     await asyncio.gather(*removals)
-    await until(journal.state, lambda now: not now.lost_reason)
+    assert not await is_at_its_path(journal)
+    await restored(journal)
+    await journal.store(admission(11))
+    await fails_and_recovers(journal, disk)
     await journal.close()
 
-    assert await found(path) == set(range(3, 11)), "an older copy would bring back what is published"
+    assert await found(path) == {*range(3, 11), 11}, "an older copy would bring back what is published"
+
+
+async def fails_and_recovers(journal: SqliteJournal, disk: FailingDisk) -> None:
+    """The journal after a commit that failed, and the next one that did not."""
+    disk.failing.add("sync")
+    with pytest.raises(Unavailable):
+        await journal.store(admission(99))
+    disk.failing.clear()
+    await journal.remove(98)
+
+
+async def test_what_is_taken_after_it_was_refused_stays_when_the_disk_fails_again(path, tmp_path, disk):
+    """The refused row was to be removed at the next opening, which has to come before it is taken."""
+    journal, _ = await filled(path, tmp_path, disk.name)
+    disk.on_failure = once(partial(path.rename, tmp_path / "elsewhere"))
+    disk.failing.add("sync")
+    with pytest.raises(OutcomeUnknown):
+        await journal.store(admission(11))
+    assert not await is_at_its_path(journal)
+    disk.failing.clear()
+    (tmp_path / "elsewhere").rename(path)
+    await until(partial(is_at_its_path, journal))
+    await journal.store(admission(11))
+    await fails_and_recovers(journal, disk)
+    await journal.close()
+
+    assert await found(path) == set(range(1, 12))
+
+
+@pytest.mark.parametrize("harm", [delete, delete_folder, replace, overwrite], ids=lambda one: one.__name__)
+async def test_a_journal_that_is_lost_while_it_is_closed_is_not_opened_in_its_place(harm, path, tmp_path, disk):
+    """Delivery counts the rows of a file; it must not go on with another one."""
+    damaged = asyncio.Event()
+    journal, older = await filled(path, tmp_path, disk.name, damaged.set)
+    disk.failing.add("sync")
+    with pytest.raises(Unavailable):
+        await journal.store(admission(11))
+    assert not journal.lost_reason
+    harm(path, older)
+    disk.failing.clear()
+    await asyncio.wait_for(asyncio.gather(damaged.wait(), asked_again(journal)), PATIENCE_SECONDS)
+    await journal.close()
+
+
+async def asked_again(journal: SqliteJournal) -> None:
+    """The next call, which opens the file; it fails if the file is another one."""
+    with pytest.raises(Unavailable, match="it is damaged"):
+        await journal.state()
+
+
+async def test_the_copy_beside_the_path_is_deleted_before_anything_is_taken(path, tmp_path, monkeypatch):
+    """The next start would use it, without what came since."""
+    journal, _ = await filled(path, tmp_path)
+    path.rename(tmp_path / "elsewhere")
+    assert not await is_at_its_path(journal)
+    copy = path.with_name("journal.db.rescued")
+    unlink, failures = Path.unlink, iter([OSError(30, "Read-only file system")] * 2)
+
+    def fail(file, *, missing_ok=False):
+        for failure in failures if file == copy else ():
+            raise failure
+        unlink(file, missing_ok=missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", fail)
+    (tmp_path / "elsewhere").rename(path)
+    with pytest.raises(Unavailable):
+        await journal.store(admission(11))
+    assert copy.exists()
+    await until(partial(is_at_its_path, journal))
+    await journal.store(admission(11))
+    assert not copy.exists()
+    await journal.close()
+
+    assert await found(path) == set(range(1, 12))
+
+
+async def test_a_journal_whose_disk_fails_for_good_can_be_closed(path, tmp_path, monkeypatch):
+    journal, _ = await filled(path, tmp_path)
+    path.rename(tmp_path / "elsewhere")
+    assert not await is_at_its_path(journal)
+
+    def fail(*_):
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(journal_module, "sync", fail)
+    (tmp_path / "elsewhere").rename(path)
+    removal = asyncio.create_task(journal.remove(1))
+    await asyncio.sleep(0)
+    await asyncio.wait_for(journal.close(), PATIENCE_SECONDS)
+
+    with pytest.raises(Unavailable):
+        await removal
 
 
 @pytest.mark.parametrize("harm", [delete, delete_log, replace, overwrite], ids=lambda one: one.__name__)
 async def test_what_a_lost_journal_held_is_there_after_the_process_has_died(harm, path, tmp_path):
     journal, older = await filled(path, tmp_path)
     harm(path, older)
-    assert (await journal.state()).lost_reason
+    assert not await is_at_its_path(journal)
     journal._give_lock_back()  # as the kernel does; the thread asks for nothing any more
 
     assert await found(path) == set(range(1, 11))
@@ -150,7 +264,7 @@ async def test_what_a_lost_journal_held_is_there_after_the_process_has_died(harm
 async def test_a_journal_that_is_closed_while_it_is_lost_is_written_to_its_path(path, tmp_path):
     journal, older = await filled(path, tmp_path)
     rename_folder(path, older)
-    assert (await journal.state()).lost_reason
+    assert not await is_at_its_path(journal)
     await journal.close()
 
     assert await found(path) == set(range(1, 11))
@@ -159,9 +273,9 @@ async def test_a_journal_that_is_closed_while_it_is_lost_is_written_to_its_path(
 async def test_a_journal_that_is_put_back_goes_on_and_leaves_no_older_copy(path, tmp_path):
     journal, _ = await filled(path, tmp_path)
     path.rename(tmp_path / "elsewhere")
-    assert (await journal.state()).lost_reason
+    assert not await is_at_its_path(journal)
     (tmp_path / "elsewhere").rename(path)
-    assert not (await journal.state()).lost_reason
+    assert await is_at_its_path(journal)
     await journal.store(admission(11))
     await journal.close()
 

@@ -166,7 +166,7 @@ async def test_a_producer_that_does_not_connect_says_so_and_is_renewed(kafka, to
     await until(lambda: publisher.unconnected_seconds, at_least(0.5))
 
     properties["bootstrap.servers"] = kafka.bootstrap_servers
-    publisher.request_rebuild()
+    publisher.replace_unconnected()
 
     (failure,) = await stuck
     assert failure is not None
@@ -221,7 +221,7 @@ async def test_new_properties_are_no_error_and_are_not_counted_as_one(is_planned
     if is_planned:
         running.replace_properties(properties)
     else:
-        running.request_rebuild()
+        running.replace_unconnected()
     await until(lambda: running.generation, at_least(1))
     await asyncio.sleep(0)
     await running.stop(5)

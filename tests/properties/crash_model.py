@@ -136,6 +136,10 @@ class ModelJournal:
     async def close(self) -> None:
         """Nothing is held."""
 
+    @property
+    def lost_reason(self) -> str:
+        return ""
+
     async def store(self, admission: Admission) -> None:
         if self.is_full:
             raise Unavailable("full")
