@@ -23,7 +23,7 @@ from connector.cli.options import (
     operations_settings,
 )
 from connector.cli.output import print_json
-from connector.cli.progress import Progress
+from connector.cli.progress import ProgressDisplay
 from connector.errors import ConnectorError, OutsideUnreachable
 from connector.intake.dead_letters import Selection
 from connector.intake.reprocessing import MAX_ATTEMPTS
@@ -177,7 +177,7 @@ def replay(
     if dry_run:
         report = ask(settings.operations, lambda client: client.dry_run(request))
     else:
-        with Progress() as shown:
+        with ProgressDisplay() as shown:
             report = ask(settings.operations, lambda client: _until_interrupted(client, request, partial(_show, shown)))
     if as_json:
         print_json(report)
@@ -294,5 +294,5 @@ def _summary(report: Mapping[str, Any]) -> str:
     return "\n".join([head, *lines])
 
 
-def _show(shown: Progress, report: Mapping[str, Any]) -> None:
+def _show(shown: ProgressDisplay, report: Mapping[str, Any]) -> None:
     shown.show(f"{report['done']} of {report['total']} replayed", report["done"], report["total"] or None)

@@ -12,7 +12,7 @@ from connector.admin.doctor import Finding, examine
 from connector.cli.exits import failed_if
 from connector.cli.options import SERVERS, File, Json, Servers
 from connector.cli.output import print_json
-from connector.cli.progress import Progress
+from connector.cli.progress import ProgressDisplay
 from connector.settings import Settings
 from connector.text import counted
 
@@ -46,7 +46,7 @@ def doctor(
     """
     settings = Settings.load(file=file, flags={SERVERS: bootstrap_servers})
     # Without a pause between lines: each names a check, and the one that hangs must be seen.
-    with Progress(stays=False, seconds_between_lines=0) as progress:
+    with ProgressDisplay(stays=False, seconds_between_lines=0) as progress:
         checks = examine(settings, url, lambda check: progress.show(f"checking: {check}", 0, None))
         findings = list(_shown(checks, progress, prints=not as_json))
     failed = [finding for finding in findings if finding.verdict == "failed"]
@@ -57,7 +57,7 @@ def doctor(
     raise typer.Exit(failed_if(failed))
 
 
-def _shown(findings: Iterable[Finding], progress: Progress, *, prints: bool) -> Iterable[Finding]:
+def _shown(findings: Iterable[Finding], progress: ProgressDisplay, *, prints: bool) -> Iterable[Finding]:
     """Yield the findings; with ``prints``, each is printed as soon as its check has ended."""
     console = Console(highlight=False, soft_wrap=True)
     for finding in findings:

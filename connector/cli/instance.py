@@ -21,7 +21,7 @@ from connector.cli.options import (
     Since,
 )
 from connector.cli.output import print_json
-from connector.cli.progress import Progress
+from connector.cli.progress import ProgressDisplay
 from connector.kafka.reader import ConsumerRecord
 from connector.lookup.model import Coverage, Match, SearchReport
 from connector.settings import Settings
@@ -72,7 +72,7 @@ def instance(
     }
     settings = Settings.load(file=file, flags=flags)
     events: list[ConsumerRecord] = []
-    with Progress(stays=False) as progress:
+    with ProgressDisplay(stays=False) as progress:
         report = search(
             settings,
             text,

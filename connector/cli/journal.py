@@ -31,7 +31,7 @@ from connector.cli.options import (
     servers_of,
 )
 from connector.cli.output import print_json
-from connector.cli.progress import Progress
+from connector.cli.progress import ProgressDisplay
 from connector.errors import ConfigurationError, ConnectorError, OutsideUnreachable, missing_extra
 from connector.settings import Settings
 from connector.telemetry import logs
@@ -108,7 +108,7 @@ def export(
     3 another process holds the journal.
     """
     settings = _of_file(Settings.load(file=file, flags={_PATH: path}), has_path=path is not None)
-    with Progress() as bar:
+    with ProgressDisplay() as bar:
         count = backlog.export(settings.journal.path, to, on_progress=lambda state: _show(bar, state, "written"))
     if as_json:
         print_json({"exported": count, "to": str(to)})
@@ -150,7 +150,7 @@ def drain(
     if dry_run:
         _dry_run(settings, servers, as_json=as_json)
         return
-    with Progress() as bar, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+    with ProgressDisplay() as bar, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         # After the bar has begun: it redirects standard error, and lines of the log then appear above it.
         logs.configure(settings.log.level, settings.log.format)
         drained = runner.run(_until_interrupted(settings, servers, give_up_seconds, bar))
@@ -287,7 +287,9 @@ def _catch_up(status: dict[str, Any]) -> str:
 # --- drain ---
 
 
-async def _until_interrupted(settings: Settings, servers: str, give_up_seconds: float, bar: Progress) -> DrainResult:
+async def _until_interrupted(
+    settings: Settings, servers: str, give_up_seconds: float, bar: ProgressDisplay
+) -> DrainResult:
     stop = asyncio.Event()
     on_interrupt(stop.set)
     return await backlog.drain(
@@ -333,7 +335,7 @@ def _exit_code(drained: DrainResult) -> Exit:
     return Exit.UNREACHABLE if drained.end is DrainEnd.STUCK else Exit.FAILED
 
 
-def _show(bar: Progress, progress: backlog.Progress, done: str) -> None:
+def _show(bar: ProgressDisplay, progress: backlog.Progress, done: str) -> None:
     total = progress.done + progress.left
     seconds_left = progress.seconds_left
     estimate = "" if seconds_left is None else f", about {duration(seconds_left * 1000)} left"

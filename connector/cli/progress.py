@@ -13,7 +13,7 @@ SECONDS_BETWEEN_LINES: Final = 5.0
 SECONDS_BETWEEN_BARS: Final = 0.1
 
 
-class Progress:
+class ProgressDisplay:
     """Shows the progress of a command; a context manager.
 
     Args:

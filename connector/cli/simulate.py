@@ -14,7 +14,7 @@ import typer
 from connector.app.signals import on_interrupt
 from connector.cli.exits import Exit, failed_if
 from connector.cli.options import Seed, moment_option
-from connector.cli.progress import Progress
+from connector.cli.progress import ProgressDisplay
 from connector.errors import ConfigurationError
 from connector.simulator import Answer, Outcome, Plan, Shape, Summary, play
 from connector.text import counted, one_line
@@ -101,7 +101,7 @@ def _announced(seed: int | None) -> int:
 
 
 def _played(plan: Plan) -> tuple[Summary, Counter[str]]:
-    with Progress() as progress:
+    with ProgressDisplay() as progress:
         counts = _Counts(plan.instances, progress)
         return asyncio.run(_until_interrupted(plan, counts)), counts.refusals
 
@@ -136,7 +136,7 @@ class _Counts:
         refusals: Reason → number of messages; only the first twenty reasons.
     """
 
-    def __init__(self, instances: int | None, progress: Progress) -> None:
+    def __init__(self, instances: int | None, progress: ProgressDisplay) -> None:
         self._instances = instances
         self._progress = progress
         self._counts = dict.fromkeys(Outcome, 0)

@@ -127,7 +127,7 @@ class Delivery:
         self._lanes = Lanes(LaneCounts(contents.lanes) if journaled is None else journaled)
         self._next_sequence = contents.next_sequence
         self._loop = asyncio.get_running_loop()
-        self._failures = TopicFailures(restamp, self._loop.time)
+        self._topic_failures = TopicFailures(restamp, self._loop.time)
         self._back_off = BackOff(self._loop.time)
         self._background = supervision.BackgroundTasks()
         self._alone = AlonePublisher(publisher, lambda: self._in_flight_count, self._background)
@@ -138,9 +138,9 @@ class Delivery:
             is_open=lambda: publisher.is_open,
             publish_rows=self._publish_rows,
         )
-        self._waiting_since: dict[int, float] = {}
+        self._in_memory_since: dict[int, float] = {}
         self._in_flight_count = 0
-        self._last_report = self._loop.time()
+        self._last_acknowledgement = self._loop.time()
         self._stopping = False
         self.removed = 0
         self.is_stalled = False
@@ -166,13 +166,13 @@ class Delivery:
         """
         self._ages.sample(self._next_sequence)
         waiting = [] if oldest is None else [self._ages.since_oldest(*oldest)]
-        waiting += [*self._waiting_since.values()][:1]
+        waiting += [*self._in_memory_since.values()][:1]
         return min(waiting, default=None)
 
     @property
     def failing(self) -> dict[str, Failure]:
         """Why Kafka rejects records, by topic, from the delivery reports of the last 30 seconds."""
-        return self._failures.recent
+        return self._topic_failures.recent
 
     def start_publishing(self) -> None:
         """Publish from now on: the topics exist."""
@@ -237,7 +237,7 @@ class Delivery:
     # --- straight to Kafka ---
 
     def _send(self, name: str, entry: LaneEntry) -> None:
-        self._waiting_since[entry.admission.sequence] = entry.since
+        self._in_memory_since[entry.admission.sequence] = entry.since
         entry.timer = self._loop.call_later(self._publish_wait, self._on_publish_wait_elapsed, entry)
         lane = self._lanes.get_or_create(name)
         if lane.in_flight is None:
@@ -251,7 +251,7 @@ class Delivery:
         self._publisher.publish(entry.admission.records, partial(self._reported, lane, entry))
 
     def _on_publish_wait_elapsed(self, entry: LaneEntry) -> None:
-        """Write the lane to the journal. If no report at all came during the wait, publishing is stalled."""
+        """Write the lane to the journal. If nothing was acknowledged during the wait, it is stalled."""
         entry.timer = None
         lane = self._lanes.get(entry.admission.lane)
         if lane is not None and lane.in_flight is entry and self._silent_seconds() >= self._publish_wait:
@@ -260,38 +260,38 @@ class Delivery:
 
     def _stall(self) -> None:
         if not self.is_stalled:
-            _LOG.warning("publishing is stalled: messages go to the journal until a delivery report arrives")
+            _LOG.warning("publishing is stalled: messages go to the journal until Kafka acknowledges a record")
         self.is_stalled = True
 
     def _silent_seconds(self) -> float:
-        return self._loop.time() - self._last_report
+        return self._loop.time() - self._last_acknowledgement
 
     def _reported(self, lane: Lane, entry: LaneEntry, failures: Failures) -> None:
         self._in_flight_count -= 1
         lane.in_flight = None
-        failed = self._failed_records(entry, failures)
+        failed = self._record_reports(entry, failures)
         if failed:
             self._requeue(lane, entry, failed)
         else:
             self._finish(entry)
         self._advance(entry.admission.lane, lane)
 
-    def _failed_records(self, entry: LaneEntry, failures: Failures) -> list[tuple[ProducibleRecord, Failure]]:
-        """Return the records that failed, each with its failure; the others are counted as published."""
+    def _record_reports(self, entry: LaneEntry, failures: Failures) -> list[tuple[ProducibleRecord, Failure]]:
+        """Count the acknowledged records, and end a stall; return the others, each with its failure."""
         seconds = self._loop.time() - entry.since
         failed = []
         for record, failure in zip(entry.admission.records, failures, strict=True):
             if failure is None:
                 self._ledger.record_published(record, seconds)
-                self._failures.published(record)
+                self._topic_failures.published(record)
             else:
                 failed.append((record, failure))
         if len(failed) < len(failures):
-            self._delivery_reported()
+            self._acknowledged()
         return failed
 
-    def _delivery_reported(self) -> None:
-        self._last_report = self._loop.time()
+    def _acknowledged(self) -> None:
+        self._last_acknowledgement = self._loop.time()
         if self.is_stalled:
             self.is_stalled = False
             _LOG.info("publishing goes on")
@@ -351,7 +351,7 @@ class Delivery:
 
     def _stop_waiting(self, entry: LaneEntry) -> None:
         """The entry no longer waits for Kafka: end its timer, and if replay read it, its place in memory."""
-        self._waiting_since.pop(entry.admission.sequence, None)
+        self._in_memory_since.pop(entry.admission.sequence, None)
         if entry.timer is not None:
             entry.timer.cancel()
             entry.timer = None
@@ -384,7 +384,7 @@ class Delivery:
 
     async def _write(self, entry: LaneEntry) -> None:
         admission = entry.admission
-        self._waiting_since[admission.sequence] = entry.since
+        self._in_memory_since[admission.sequence] = entry.since
         try:
             await self._journal.store(admission)
         except Unavailable as refusal:
@@ -406,7 +406,7 @@ class Delivery:
             self._complete_durable(entry, Durability.JOURNALED)
             self._ledger.journaled(admission)
             self._wake_replay()
-        self._waiting_since.pop(admission.sequence, None)
+        self._in_memory_since.pop(admission.sequence, None)
 
     def _not_written(self, entry: LaneEntry, refusal: Unavailable) -> None:
         """The journal refused the message. While Kafka may take it, or have some of it, its completion stays open."""
@@ -462,7 +462,7 @@ class Delivery:
     def _requeue(self, lane: Lane, entry: LaneEntry, failed: list[tuple[ProducibleRecord, Failure]]) -> None:
         """Put a message whose delivery failed back at the head of its lane, and into the journal."""
         admission = entry.admission
-        records, failures = self._failures.to_retry(failed), [failure for _, failure in failed]
+        records, failures = self._topic_failures.to_retry(failed), [failure for _, failure in failed]
         is_restamped = any(record is not before for record, (before, _) in zip(records, failed, strict=True))
         _LOG.warning(
             "a delivery failed; the message will be published again",
@@ -513,20 +513,20 @@ class Delivery:
 
     def _entry(self, row: Admission) -> LaneEntry:
         since = self._ages.since(row.sequence, row.request.waits_since)
-        return LaneEntry(self._failures.to_replay(row), row=RowState.STORED, completion=None, since=since)
+        return LaneEntry(self._topic_failures.to_replay(row), row=RowState.STORED, completion=None, since=since)
 
     async def _publish_alone(self, lane: Lane, entry: LaneEntry) -> None:
         failures = await self._alone.publish(entry.admission)
         rejection = next((one for one in failures if one and one.kind is FailureKind.REJECTED), None)
         if rejection is None:
-            self._in_flight_count += 1
+            self._in_flight_count += 1  # `_reported` counts it down
             self._reported(lane, entry, failures)
         else:
             await self._rejected_alone(lane, entry, failures, rejection)
 
     async def _rejected_alone(self, lane: Lane, entry: LaneEntry, failures: Failures, rejection: Failure) -> None:
         """Replace the row by a dead letter, which names the streams that lack the message."""
-        failed = self._failed_records(entry, failures)
+        failed = self._record_reports(entry, failures)
         admission = msgspec.structs.replace(entry.admission, records=tuple(record for record, _ in failed))
         lane.in_flight = None
         self._stop_waiting(entry)

@@ -50,7 +50,15 @@ class DedupState(Enum):
 
 
 def dedup_key_of(kind: str, source: str, external_id: str, fingerprint: bytes) -> DedupKey:
-    """The key of a message (by its ``msgId``), a dead letter (by its media type) or a signed request."""
+    """The key by which a duplicate is known.
+
+    Args:
+        kind: Of what: a message, a dead letter, its reprocessing, or a signed request.
+        source: Who sent it.
+        external_id: Its ``msgId``; of a dead letter its media type and the hash of its body; of its reprocessing its
+            note; of a signed request its ``webhook-id``.
+        fingerprint: What tells other content under the same id apart.
+    """
     text = f"{kind}\x00{source}\x00{external_id}".encode()
     return hashlib.blake2b(text, digest_size=16).digest(), fingerprint
 

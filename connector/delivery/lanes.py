@@ -8,7 +8,7 @@ Each instance has one lane. The rules of its order:
    the journal too.
 3. The lane is direct again only after the removal of its last row is on the disk.
 4. A row whose delivery failed may be in Kafka all the same. It is published again only after the removals of the rows
-   in front of it are on the disk: otherwise a crash could repeat, behind it, what precedes it.
+   in front of it are on the disk: a crash that lost them would publish those rows once more, behind it.
 
 So a crash can at most repeat the tail of an instance, whole and in order: its rows whose removal is not on the disk,
 acknowledged or not. Rule 3 sees to it that nothing is in Kafka behind them that is not repeated as well.

@@ -66,12 +66,12 @@ class Idempotency(Protocol):
         Cancelling the caller may leave the work to finish.
 
         Returns:
-            What the work returned; None if it was done before and the claim of its key says that its message is safe.
+            What the work returned; None if it was done before and its dedup key is safe, so that its message is too.
 
         Raises:
-            AlreadyDone: Only the note says that it was done, by a replica that is gone or by an earlier attempt here
-                whose commit was not confirmed. What became of the message is not known, and what is behind it in its
-                lane has to wait.
+            AlreadyDone: The journal has the note, but the dedup key is not safe: a replica that is gone did the work,
+                or an earlier attempt here whose commit was not confirmed. Whether the message was accepted is not
+                known, so what is behind it in its lane waits.
             Unavailable: It cannot be found out now.
         """
 

@@ -172,7 +172,7 @@ class Replay:
             # written behind the read.
             or self._lanes.journaled.may_get_earlier_rows(lane)
             or lane in self._written_since_read
-            # rule 4: what failed may be in Kafka, so that a tail that begins with it is repeated now. If a crash lost
-            # the removals of the rows in front of it, those would be repeated behind that tail.
+            # rule 4: the last delivery of the lane failed, and the removal of its first row is not on the disk yet. A
+            # crash now would publish that row again, behind the message that failed and may be in Kafka.
             or (rows[0].sequence in self._removals_pending and self._back_off.may_have_failed(lane))
         )

@@ -86,8 +86,8 @@ class DeadLetter:
     def note(self) -> Note:
         """Its entry in the journal once it is reprocessed; the same for each copy of it in the topic (P4).
 
-        That it exists says so. Its number is the time of receipt, by which the notes of letters that retention has
-        deleted are deleted too.
+        If the journal has it, the letter was reprocessed. Its number is the time of receipt, by which the notes of
+        letters that retention has deleted are deleted too.
         """
         what = f"{self.topic}\0{self.source}\0{self.content_type}\0{self.received_at}\0{self.attempt}\0{self.code}\0"
         return Note(f"{NOTE_PREFIX}{blake2b(what.encode() + self.body, digest_size=16).hexdigest()}", self.received_at)

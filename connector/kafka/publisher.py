@@ -37,8 +37,8 @@ MAX_RECORD_BYTES: Final = 16 * 1024 * 1024
 _POLL_SECONDS: Final = 0.1
 _GATHER_SECONDS: Final = 0.001
 """How long reports are collected: each run of the poll thread interrupts the event loop, even for a single report."""
-# Purged records are reported by `poll`; this limits the wait in case librdkafka does not report one.
 _PURGE_SECONDS: Final = 10.0
+"""How long reports of purged records are waited for, in case librdkafka does not report one."""
 _DRAIN_SECONDS: Final = 5.0
 _FIRST_BACKOFF_SECONDS: Final = 0.05
 _MAX_BACKOFF_SECONDS: Final = 5.0
@@ -184,7 +184,7 @@ class KafkaPublisher:
         # Without a lock: `append` and `popleft` of a deque are atomic.
         self._reports: deque[tuple[_PendingMessage, int, Failure | None]] = deque()
         self._is_woken = False
-        self._rebuilds_since_report = 0
+        self._rebuilds_since_acknowledgement = 0
         self._stop_requested = threading.Event()
         self.generation = 0
 
@@ -242,7 +242,7 @@ class KafkaPublisher:
         once, and not for each record.
         """
         assert self._loop is not None, "publish comes after start"  # noqa: S101 - for the type checker
-        # Provisional: `_produce_outgoing` sets it again. A rebuild that fails this generation before fails it.
+        # Provisional: `_produce_outgoing` sets it again. If a rebuild ends this generation first, it fails too.
         pending = _PendingMessage(records, self.generation, report)
         self._in_flight.add(pending)
         if not records:
@@ -321,7 +321,7 @@ class KafkaPublisher:
             if pending.is_reported:
                 continue  # a late report of a generation that has failed
             if failure is None:
-                self._rebuilds_since_report = 0
+                self._rebuilds_since_acknowledgement = 0
             pending.failures[index] = failure
             pending.missing -= 1
             if pending.missing == 0:
@@ -396,10 +396,10 @@ class KafkaPublisher:
     def _back_off(self) -> None:
         """Wait before building a new producer: longer after each one that has published nothing."""
         seconds = supervision.back_off_seconds(
-            self._rebuilds_since_report, _FIRST_BACKOFF_SECONDS, _MAX_BACKOFF_SECONDS
+            self._rebuilds_since_acknowledgement, _FIRST_BACKOFF_SECONDS, _MAX_BACKOFF_SECONDS
         )
         self._stop_requested.wait(seconds)
-        self._rebuilds_since_report += 1
+        self._rebuilds_since_acknowledgement += 1
 
     def _poll_until_empty(self, producer: Producer, seconds: float) -> None:
         deadline = Deadline(seconds)

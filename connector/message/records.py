@@ -68,7 +68,7 @@ class EncodeFields(Protocol):
         """Convert and encode every field that WeDa sends.
 
         Args:
-            message: The message with the values of all fields but the next two.
+            message: The message; of its fields, the next two arguments replace ``instanceId`` and ``msgType``.
             instance_id: ``instanceId`` as published.
             message_type: ``msgType`` as published.
             zone: The zone of dates without one.

@@ -170,7 +170,8 @@ class Connection(HttpToolsProtocol):
         # The end: why a callback stopped the parser, and whether everything that still comes is ignored.
         self._error: ConnectorError | None = None
         self._is_ending = False
-        # The fast path: the pieces of a body that this read may complete; None for requests that go through ASGI.
+        # The fast path. A list: the head may take it, and these pieces of its body have come. If it is still here after
+        # a read, the body was not complete, and the request goes through ASGI. None: it goes there, or there is none.
         self._pieces: list[bytes] | None = None
         self._running: Exchange | RequestResponseCycle | None = None
         self._idle_since: float | None = None

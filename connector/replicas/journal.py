@@ -4,7 +4,8 @@ The replica that is publishing a message of an instance owns the instance's lane
 message that another replica receives meanwhile becomes a row behind the lane's other rows, for the owner to publish. A
 lane is released when nothing of it is left, and taken over when its owner's lease has run out. ADR 0036 says why.
 
-Writes go through `connector.replicas.batches`. This module adds the reads, and implements the journal's protocol.
+Rows and claims are written by `connector.replicas.batches`. This module adds what is read, the notes and the expiry of
+dedup keys, and implements the journal's protocol.
 """
 
 import asyncio
@@ -198,7 +199,7 @@ class SharedJournal:
         self, after: str, lanes: int, depth: int, skip: frozenset[str] = frozenset()
     ) -> list[list[Admission]]:
         """Return the first rows of this replica's next lanes."""
-        rows = await self._read(
+        rows = await self._execute(
             _FIRST_ROWS,
             {
                 "replica": self._membership.replica_id,
@@ -219,7 +220,7 @@ class SharedJournal:
         Raises:
             Unavailable: The database does not answer.
         """
-        rows = await self._read(_SEARCH, {"texts": list(texts), "after": after, "limit": limit})
+        rows = await self._execute(_SEARCH, {"texts": list(texts), "after": after, "limit": limit})
         # The outer join returns at least one row, with count and last sequence and without an admission.
         count, last = rows[0][:2]
         admissions = [Admission.of_content(row[2], row[3].decode(), row[4]) for row in rows if row[2] is not None]
@@ -232,7 +233,7 @@ class SharedJournal:
             Unavailable: The database does not answer, or this replica has no lease and can take nothing.
         """
         self._membership.check_lease()
-        [(size, sequence, waits_since)] = await self._read(_STATE, {})
+        [(size, sequence, waits_since)] = await self._execute(_STATE, {})
         return JournalState(size, None if sequence is None else Oldest(sequence, waits_since))
 
     async def waiting_by_source(self) -> dict[str, int]:
@@ -241,7 +242,7 @@ class SharedJournal:
         Raises:
             Unavailable: The database does not answer.
         """
-        counts = await self._read(_WAITING, {"replica": self._membership.replica_id, "late": LATE_SECONDS})
+        counts = await self._execute(_WAITING, {"replica": self._membership.replica_id, "late": LATE_SECONDS})
         return {str(source): int(count) for source, count in counts}
 
     async def count_dead_letters(self) -> int:
@@ -250,12 +251,12 @@ class SharedJournal:
         Raises:
             Unavailable: The database does not answer.
         """
-        [(count,)] = await self._read(_COUNT_DEAD_LETTERS, _DEAD_LETTER_LANES)
+        [(count,)] = await self._execute(_COUNT_DEAD_LETTERS, _DEAD_LETTER_LANES)
         return int(count)
 
     async def write_note(self, name: str, value: int) -> None:
         """Write a note; the greatest number of all replicas is kept."""
-        await self._read(_WRITE_NOTE, {"name": name, "value": value})
+        await self._execute(_WRITE_NOTE, {"name": name, "value": value})
 
     async def read_note(self, name: str) -> int:
         """Return the number of a note, or 0.
@@ -263,7 +264,7 @@ class SharedJournal:
         Raises:
             Unavailable: The database does not answer.
         """
-        rows = await self._read(_READ_NOTE, {"name": name})
+        rows = await self._execute(_READ_NOTE, {"name": name})
         return int(rows[0][0]) if rows else 0
 
     async def read_notes(self, prefix: str) -> dict[str, int]:
@@ -272,11 +273,11 @@ class SharedJournal:
         Raises:
             Unavailable: The database does not answer.
         """
-        return {str(name): int(value) for name, value in await self._read(_READ_NOTES, {"prefix": prefix})}
+        return {str(name): int(value) for name, value in await self._execute(_READ_NOTES, {"prefix": prefix})}
 
     async def delete_notes(self, names: Sequence[str]) -> None:
         """Delete notes by name."""
-        await self._read(_DELETE_NOTES, {"names": [*names]})
+        await self._execute(_DELETE_NOTES, {"names": [*names]})
 
     # --- beyond the journal's protocol ---
 
@@ -304,7 +305,7 @@ class SharedJournal:
         self._keys[sequence] = dedup_key
 
     def forget_key(self, sequence: int) -> None:
-        """Forget the dedup key of a message: from now on the message does not become a row."""
+        """Forget the dedup key of a message that is published, a row, or refused."""
         self._keys.pop(sequence, None)
 
     def set_key_safe(self, dedup_key: DedupKey) -> None:
@@ -336,10 +337,10 @@ class SharedJournal:
             "max_dedup_keys": self._max_dedup_keys,
             "row_limit": _MAX_EXPIRED,
         }
-        [(removed,)] = await self._read(_EXPIRE, bounds)
+        [(removed,)] = await self._execute(_EXPIRE, bounds)
         return int(removed)
 
-    async def _read(self, sql: str, parameters: Mapping[str, Any]) -> list[tuple[Any, ...]]:
+    async def _execute(self, sql: str, parameters: Mapping[str, Any]) -> list[tuple[Any, ...]]:
         try:
             return await self._for_reads.execute(sql, parameters, seconds=_READ_SECONDS)
         except DatabaseError as error:

@@ -29,7 +29,7 @@ WITH (
     autovacuum_vacuum_cost_delay = 0
 );
 
-COMMENT ON TABLE weda_lane IS 'Instances of which something is on its way to Kafka; only the owner, a replica, publishes it.';
+COMMENT ON TABLE weda_lane IS 'Lanes, such as instances, of which something is on its way to Kafka; only the owner, a replica, publishes it.';
 
 CREATE INDEX weda_lane_by_owner ON weda_lane (owner, lane);
 
@@ -249,10 +249,10 @@ BEGIN
             weda_claim_dedup_key(replica, dedup_window, one.id_key, one.content_key, one.fingerprint);
     END LOOP;
 
-    -- 2. Lanes: those that are needed exist, all that are touched are locked, orphans among the needed are taken over.
-    -- Whoever inserts a lane owns it; a claim of a lane without a living owner takes it over. A claim of a lane that
-    -- another living replica owns leaves it so, and its message becomes a row behind all that is there. Needed are the
-    -- lanes that have to exist, touched are all whose owner or rows this batch reads or changes.
+    -- 2. Lanes. Needed are those that have to exist, touched are all whose owner or rows this batch reads or changes:
+    -- the needed are inserted, the touched locked, orphans among the needed taken over. Whoever inserts a lane owns it;
+    -- a claim of a lane without a living owner takes it over. A claim of a lane that another living replica owns leaves it
+    -- so, and its message becomes a row behind all that is there.
     needed := amended_lanes || ARRAY(
         SELECT s.lane FROM unnest(stored_sequences, stored_lanes) AS s (sequence, lane) WHERE s.sequence IS NULL
         UNION SELECT c.lane FROM unnest(claimed_lanes, dedup_states) AS c (lane, dedup_state)
