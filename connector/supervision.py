@@ -6,6 +6,7 @@ process; until then `/livez` names the part.
 
 import asyncio
 import contextlib
+import math
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Coroutine
@@ -148,7 +149,8 @@ class BackgroundTasks:
         task.add_done_callback(self._tasks.discard)
         return task
 
-    async def wait(self) -> None:
-        """Wait until no task runs any more, including tasks that start during the wait."""
-        while self._tasks:
-            await asyncio.gather(*self._tasks, return_exceptions=True)
+    async def wait(self, seconds: float = math.inf) -> None:
+        """Wait until no task runs any more, including tasks that start during the wait, or until the time is over."""
+        ends = time.monotonic() + seconds
+        while self._tasks and (left := ends - time.monotonic()) > 0:
+            await asyncio.wait(self._tasks, timeout=None if left == math.inf else left)

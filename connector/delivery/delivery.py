@@ -30,7 +30,7 @@ from connector.delivery.completion import Completion, Durability
 from connector.delivery.failures import BackOff, Restamp, TopicFailures
 from connector.delivery.lanes import JournaledLanes, Lane, LaneCounts, LaneEntry, Lanes, RowState
 from connector.delivery.replay import Replay
-from connector.errors import Unavailable
+from connector.errors import OutcomeUnknown, Unavailable
 from connector.journal.model import DEAD_LETTER_LANE, Admission, Contents, Journal, Note, Oldest, outcome_unknown
 from connector.kafka.publisher import Failure, FailureKind, Failures, Publisher
 from connector.values import ProducibleRecord, Request
@@ -228,11 +228,14 @@ class Delivery:
         await self._publisher.stop(min(limit, deadline_seconds))
         for name in self._lanes.busy_names:  # messages that are held
             self._spill(name)
-        await self._background.wait()
+        # Closing the journal ends what waits for a failing disk; all that is accepted is safe.
+        await self._background.wait(deadline_seconds)
 
     def _must_journal(self, lane: str) -> bool:
         closed = self._stopping or self._alone.is_active or not self.topics_ready or not self._publisher.is_open
-        return closed or self.is_stalled or self._lanes.journaled.needs_row(lane)  # rule 2
+        # A lost journal refuses the message. Its copy, which a restart uses, may still have rows of the lane.
+        closed = closed or self.is_stalled or bool(self._journal.lost_reason)
+        return closed or self._lanes.journaled.needs_row(lane)  # rule 2
 
     # --- straight to Kafka ---
 
@@ -388,9 +391,10 @@ class Delivery:
         try:
             await self._journal.store(admission)
         except Unavailable as refusal:
-            self._lanes.journaled.written(admission.lane, is_stored=False)
             entry.row = RowState.NONE
             self._not_written(entry, refusal)
+            if not isinstance(refusal, OutcomeUnknown) or await self._is_undone(admission):
+                self._lanes.journaled.written(admission.lane, is_stored=False)
             return
         entry.row = RowState.STORED
         self._lanes.journaled.written(admission.lane, is_stored=True)
@@ -407,6 +411,16 @@ class Delivery:
             self._ledger.journaled(admission)
             self._wake_replay()
         self._in_memory_since.pop(admission.sequence, None)
+
+    async def _is_undone(self, admission: Admission) -> bool:
+        """Wait until no row of a refused message is on the disk: a crash could bring it back behind what is direct."""
+        if self._stopping:
+            return False  # nothing is direct any more
+        try:
+            await self._journal.remove(admission.sequence)
+        except Unavailable:
+            return False  # the journal has failed for good
+        return True
 
     def _not_written(self, entry: LaneEntry, refusal: Unavailable) -> None:
         """The journal refused the message. While Kafka may take it, or have some of it, its completion stays open."""

@@ -6,7 +6,8 @@ Each instance has one lane. The rules of its order:
    So one whose delivery failed is the next again, ahead of all behind it.
 2. A lane is *direct* while none of its messages is in the journal. As soon as one is, every message behind it goes to
    the journal too.
-3. The lane is direct again only after the removal of its last row is on the disk.
+3. The lane is direct again only after the removal of its last row is on the disk. A row whose commit failed counts
+   until it is certainly not on the disk.
 4. A row whose delivery failed may be in Kafka all the same. It is published again only after the removals of the rows
    in front of it are on the disk: a crash that lost them would publish those rows once more, behind it.
 

@@ -9,7 +9,8 @@ import fcntl
 import os
 import zlib
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -155,15 +156,13 @@ class JournalFile:
         self._changes.clear()
         self._added = 0
         try:
-            with self._database:
+            with _damage_detected(), self._database:
                 outcomes = [self._outcome(run) for run in runs]
                 # In the same transaction as the rows, so that the ledger balances after any crash.
                 self._write_accounts()
             # Only now: a transaction that was rolled back has added nothing.
             if self._stored is not None:
                 self._stored += self._added
-        except DAMAGE as error:
-            raise DamagedFile(str(error)) from error
         finally:
             self._open_files.remember()  # a failed commit has written, too
         return outcomes
@@ -174,22 +173,24 @@ class JournalFile:
         Raises:
             DamagedFile: The file was found damaged.
         """
-        try:
+        with _damage_detected():
             return self._outcome(run)
-        except DAMAGE as error:
-            raise DamagedFile(str(error)) from error
 
     def checkpoint(self) -> None:
         """Move the write-ahead log into the database, once it has grown enough."""
-        if self._wal_size() >= self._wal_limit:
+        # Of an overwritten log SQLite would move what another program has written, by its index in memory.
+        if self._wal_size() >= self._wal_limit and not self._open_files.is_overwritten:
             try:
                 self._database.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
             finally:
                 self._open_files.remember()
 
     def close(self) -> None:
-        """Checkpoint and close."""
-        self._database.close()
+        """Checkpoint and close; an overwritten file is only closed."""
+        if self._open_files.is_overwritten:
+            self.abandon()
+        else:
+            self._database.close()
 
     def abandon(self) -> None:
         """Close a file that failed, ignoring errors, and leave its write-ahead log as it is."""
@@ -204,6 +205,10 @@ class JournalFile:
     def lost_reason(self) -> str:
         """Return what happened to the file or its log if it is no longer the one opened here; empty if nothing."""
         return self._open_files.lost_reason(written=True)
+
+    def remember(self) -> None:
+        """Register the files as they are now: this process has just written to them."""
+        self._open_files.remember()
 
     def others(self) -> list[Path]:
         """Return the paths, of the file and its log, at which there is not the file that is open here."""
@@ -226,12 +231,10 @@ class JournalFile:
             DamagedFile: Something is not as it was written.
         """
         # The number too: a file that another program has written into may be a whole one, with fewer rows.
-        try:
+        with _damage_detected():
             verdict = self._database.pragma("integrity_check", 1)
             broken = next((row.sequence for row in self.rows() if not row.is_whole), None)
             stored = int(self._one("SELECT count(*) FROM message"))
-        except DAMAGE as error:
-            raise DamagedFile(str(error)) from error
         if verdict == "ok" and self._stored not in {None, stored}:
             verdict = "rows that were written are not there"
         self._stored = stored
@@ -469,6 +472,20 @@ class JournalFile:
 
     def _wal_size(self) -> int:
         return size(self._wal)
+
+
+@contextmanager
+def _damage_detected() -> Iterator[None]:
+    """Raise what reading a damaged file raises as a `DamagedFile`."""
+    try:
+        yield
+    except DAMAGE as error:
+        raise DamagedFile(str(error)) from error
+    except apsw.IOError as error:
+        # Only a shortened log: SQLite fills what the database lacks with zeros.
+        if getattr(error, "extendedresult", 0) == apsw.SQLITE_IOERR_SHORT_READ:
+            raise DamagedFile("its write-ahead log is shorter than it was") from error
+        raise
 
 
 def first_value(database: apsw.Connection, query: str, bindings: tuple[Any, ...] = ()) -> Any:

@@ -30,7 +30,7 @@ from connector.journal.file import (
     used_bytes,
 )
 from connector.journal.model import Account, Admission
-from connector.journal.paths import LOCK_SUFFIX, SALVAGED_SUFFIX, WAL_SUFFIX, sibling
+from connector.journal.paths import LOCK_SUFFIX, RESCUED_SUFFIX, SALVAGED_SUFFIX, WAL_SUFFIX, sibling
 from connector.journal.recovery import write_ahead_log
 
 _DAMAGE: Final = (*DAMAGE, apsw.SQLError)  # SQLError: a table is missing
@@ -74,9 +74,9 @@ class DetachedJournal:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        # A crash came before the salvaged file was put in the journal's place, which the next owner does first.
-        salvaged = sibling(path, SALVAGED_SUFFIX)
-        self._file = salvaged if salvaged.exists() else path
+        # A crash came before one of these was put in the journal's place, which the next owner does first.
+        copies = [sibling(path, suffix) for suffix in (SALVAGED_SUFFIX, RESCUED_SUFFIX)]
+        self._file = next((copy for copy in copies if copy.exists()), path)
         self._wal = sibling(self._file, WAL_SUFFIX)
         check_not_emptied(self._file, self._wal)
         # The owner compares with what a checkpoint has moved; here nothing may be written, so frames are read instead.
@@ -208,7 +208,7 @@ def check_exists(path: Path) -> None:
         ConfigurationError: There is no journal.
     """
     # Opening would create one, and a command with a wrong path would leave an empty journal there.
-    if not any(sibling(path, suffix).is_file() for suffix in ("", WAL_SUFFIX, SALVAGED_SUFFIX)):
+    if not any(sibling(path, suffix).is_file() for suffix in ("", WAL_SUFFIX, SALVAGED_SUFFIX, RESCUED_SUFFIX)):
         raise ConfigurationError(f"--journal (WEDA_JOURNAL__PATH): there is no journal at {path}")
 
 

@@ -3,6 +3,7 @@
 A file that was deleted, moved or replaced continues to exist for the process that has it open, and ends with it.
 """
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -28,6 +29,11 @@ class OpenFiles:
             # A file that was replaced meanwhile must stay unknown.
             if known is None or (current is not None and _is_same(known, current)):
                 self._states[path] = current
+
+    @property
+    def is_overwritten(self) -> bool:
+        """Whether `lost_reason` has found that another program has written into one of them."""
+        return bool(self._overwritten)
 
     def lost_reason(self, *, written: bool = False) -> str:
         """Return what happened to the first file that is no longer the open one, as a clause; empty if none is.
@@ -84,10 +90,21 @@ def write_out(database: apsw.Connection, to: Path) -> None:
         apsw.Error: The database cannot be read, or the file not be written.
         OSError: The same.
     """
-    to.unlink(missing_ok=True)  # VACUUM INTO fails if the file exists
-    database.execute("VACUUM INTO ?", (str(to),))
-    to.chmod(0o600)
-    sync(to)
+    remove_draft(to)  # VACUUM INTO fails if the file exists
+    try:
+        database.execute("VACUUM INTO ?", (str(to),))
+        to.chmod(0o600)
+        sync(to)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            remove_draft(to)  # part of a copy would fill the disk
+        raise
+
+
+def remove_draft(draft: Path) -> None:
+    """Delete what `write_out` has left of a file that it could not complete."""
+    draft.unlink(missing_ok=True)
+    draft.with_name(f"{draft.name}-journal").unlink(missing_ok=True)
 
 
 def sync(path: Path) -> None:

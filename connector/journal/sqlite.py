@@ -82,8 +82,7 @@ class SqliteJournal:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._lock: int | None = None
         self._to_undo: list[Admission] = []
-        self._has_failed = False
-        self._closed_file: JournalFile | None = None
+        self._failed_file: JournalFile | None = None
         self._is_damaged = False
         self._lock_file = OpenFiles()
         self._lost_reason = ""
@@ -294,11 +293,11 @@ class SqliteJournal:
         is_begun = False
         try:
             if self._file is None:
-                self._file = self._reopen()
+                self._file = self._reopen(self._failed_file)
             self._look_after(self._file)
-            if self._has_failed and not self._lost_reason:  # it failed while it was lost, and is at its path again
+            if self._failed_file is not None and not self._lost_reason:  # it failed while it was lost, and is back
                 self._abandon()
-                self._file = self._reopen()
+                self._file = self._reopen(self._failed_file)
             commands = self._without_additions(commands) if self._lost_reason else commands
             is_begun = True
             outcomes = _outcomes(self._file, commands)
@@ -350,6 +349,7 @@ class SqliteJournal:
         Raises:
             DamagedFile: The open file does not contain what was written into it.
         """
+        self._restore_problem = ""
         # Under another name until it is complete and synced: the next start takes whatever has the final name.
         draft = sibling(self._path, RESCUING_SUFFIX)
         try:
@@ -393,13 +393,14 @@ class SqliteJournal:
             sibling(self._path, WAL_SUFFIX).unlink(missing_ok=True)
             salvage.rescued(self._path).replace(self._path)
             sync(self._path.parent)
-            self._file = self._reopen_or_take_back()
+            self._file = self._open_or_take_back()
         except (apsw.Error, OSError, ConnectorError) as error:
             self._restore_problem = f"cannot be written there again ({error})"
             _LOG.error("the journal could not be written to its path again", error=str(error))
             return
         # No checkpoint of the old file: its log's path now has the log of the new one.
         file.abandon()
+        self._failed_file = None
         self._lost_reason = ""
         _LOG.warning("the journal was written to its path again", set_aside=aside)
 
@@ -409,28 +410,41 @@ class SqliteJournal:
             return
         try:
             self._file.checkpoint()
-        except apsw.Error:
+        except (apsw.Error, OSError):
             _LOG.exception("the journal's disk failed at a checkpoint")
             self._recover([], is_begun=False)
 
-    def _reopen_or_take_back(self) -> JournalFile:
+    def _open_or_take_back(self) -> JournalFile:
         """Open what was written to the path; if that fails, make it the copy beside the path again."""
         # Otherwise every further attempt would set it aside, as if somebody had put it there.
         try:
-            return self._reopen()
+            return self._open_undone()
         except BaseException:
             self._path.replace(salvage.rescued(self._path))
             raise
 
-    def _reopen(self) -> JournalFile:
-        """Open and verify a file that failed, and remove refused rows that reached the disk nevertheless.
+    def _reopen(self, failed: JournalFile | None) -> JournalFile:
+        """Open a file again that was closed because its disk failed.
 
         Raises:
-            DamagedFile: It is not what it was when it was closed.
+            DamagedFile: The file at the path is another one, or not what it was when it was closed.
         """
-        lost = "" if self._closed_file is None else self._closed_file.lost_reason()
-        if lost:
+        if failed is not None and (lost := failed.lost_reason()):
             raise DamagedFile(f"while it was closed because its disk had failed: {lost}")
+        try:
+            file = self._open_undone()
+        except BaseException:
+            if failed is not None:
+                failed.remember()  # opening writes, too
+            raise
+        if failed is not None and failed.others():
+            file.abandon()
+            raise DamagedFile("it was replaced while it was opened again")
+        self._failed_file = None
+        return file
+
+    def _open_undone(self) -> JournalFile:
+        """Open and verify the file, and remove refused rows that reached the disk nevertheless."""
         file = self._open_verified()
         try:
             file.transact(
@@ -443,15 +457,13 @@ class SqliteJournal:
             file.abandon()
             raise
         self._to_undo = []
-        self._has_failed, self._closed_file = False, None
         return file
 
     def _recover(self, commands: list[_Command], *, is_begun: bool) -> list[_Command]:
         """Handle a failed transaction: abandon the file, refuse what may be refused, return the rest for a retry."""
         if self._file is not None:
-            self._has_failed = True
+            self._failed_file = self._file
             if not self._is_lost(self._file):
-                self._closed_file = self._file
                 self._abandon()
         # Rows of a transaction that was never begun cannot be in the file.
         if is_begun:
@@ -469,6 +481,10 @@ class SqliteJournal:
     def _give_up(self, damage: DamagedFile) -> None:
         """Stop using a damaged file, and call ``on_damage``."""
         _LOG.error("the open journal turned out to be damaged", damage=str(damage))
+        if self._file is not None and self._lost_reason:  # a defect may have come, and what is open ends here
+            with contextlib.suppress(DamagedFile, OSError):
+                self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+                self._rescue(self._file)
         self._abandon()
         self._is_damaged = True
         if self._loop is not None:

@@ -13,6 +13,7 @@ from connector.delivery.duplicates import Duplicates, DuplicatesFile, dedup_key_
 from connector.errors import OutcomeUnknown, Unavailable
 from connector.journal import sqlite as journal_module
 from connector.journal.model import Admission
+from connector.journal.offline import detached
 from connector.journal.sqlite import SqliteJournal
 from connector.values import Request
 from tests.failing_disk import FailingDisk
@@ -205,6 +206,104 @@ async def asked_again(journal: SqliteJournal) -> None:
         await journal.state()
 
 
+@pytest.mark.parametrize("what", ["sync", "write"])
+async def test_a_disk_that_fails_for_a_while_is_no_damage(what, path, tmp_path, disk, monkeypatch):
+    """Every attempt to open the file again writes to it; none of them is another program."""
+    monkeypatch.setattr(journal_module, "_REOPEN_SECONDS", 0.05)
+    damaged = asyncio.Event()
+    journal, _ = await filled(path, tmp_path, disk.name, damaged.set)
+    disk.failing.add(what)
+    removal = asyncio.create_task(journal.remove(1))
+    await until(lambda: disk.failures > 5)
+    disk.failing.clear()
+    await removal
+    await journal.store(admission(11))
+    await journal.close()
+
+    assert not damaged.is_set()
+    assert await found(path) == set(range(2, 12))
+
+
+async def test_a_journal_that_failed_and_was_put_back_is_compared_when_it_is_opened(path, tmp_path, disk, monkeypatch):
+    monkeypatch.setattr(journal_module, "_REOPEN_SECONDS", 0.05)
+    damaged = asyncio.Event()
+    journal, older = await filled(path, tmp_path, disk.name, damaged.set)
+    disk.on_failure = once(partial(path.rename, tmp_path / "elsewhere"))
+    disk.failing.add("sync")
+    with pytest.raises(OutcomeUnknown):
+        await journal.store(admission(11))
+    (tmp_path / "elsewhere").rename(path)
+    failures = disk.failures
+    removal = asyncio.create_task(journal.remove(1))
+    await until(lambda: disk.failures > failures + 3)  # it is closed, and cannot be opened
+    replace(path, older)
+    disk.failing.clear()
+    with pytest.raises(Unavailable, match="damaged"):
+        await removal
+    await journal.close()
+
+
+async def test_a_defect_while_the_journal_is_lost_ends_no_row(path, tmp_path):
+    """The open file ends with it, so what it holds is written beside the path before."""
+    journal, _ = await filled(path, tmp_path)
+    shutil.rmtree(path.parent)
+
+    def defect(_file):
+        raise RuntimeError("a defect")
+
+    with pytest.raises(Unavailable):
+        await journal._ask(defect, writes=False)
+    await journal.close()
+
+    assert await found(path) == set(range(1, 11))
+
+
+@pytest.mark.parametrize("harm", [delete, replace, overwrite], ids=lambda one: one.__name__)
+async def test_commands_without_a_connector_read_the_copy_of_a_lost_journal(harm, path, tmp_path):
+    journal, older = await filled(path, tmp_path)
+    harm(path, older)
+    assert not await is_at_its_path(journal)
+    journal._give_lock_back()  # as the kernel does; the thread asks for nothing any more
+
+    with detached(path) as offline:
+        assert {row.sequence for row in offline.admissions()} == set(range(1, 11))
+    journal._file = None
+    await journal.close()
+
+
+async def test_a_copy_that_has_no_room_is_not_left_on_the_disk(path, tmp_path, disk):
+    journal, _ = await filled(path, tmp_path, disk.name)
+    path.rename(tmp_path / "elsewhere")
+    disk.failing.add("write")
+    assert not await is_at_its_path(journal)
+    assert {one.name for one in path.parent.iterdir()} <= {"journal.db-wal", "journal.db.lock"}
+    disk.failing.clear()
+    (tmp_path / "elsewhere").rename(path)
+    await journal.close()
+    for name in ("journal.db.rescuing", "journal.db.rescuing-journal"):
+        path.with_name(name).write_bytes(b"a copy that was cut short")
+
+    assert await found(path) == set(range(1, 11))
+    assert {one.name for one in path.parent.iterdir()} == {"journal.db", "journal.db.lock"}
+
+
+async def test_of_an_overwritten_log_nothing_is_moved_into_the_database(path, tmp_path):
+    journal, _ = await filled(path, tmp_path)
+    await journal.close()  # the rows are in the database
+    journal = SqliteJournal(path, max_bytes=MAX_BYTES)
+    await journal.open()
+    await journal.store(admission(11))
+    log = path.with_name("journal.db-wal")
+    log.write_bytes(bytes(range(256)) * (log.stat().st_size // 256 + 1))
+    in_the_way = path.with_name("journal.db.rescuing")
+    in_the_way.mkdir()  # so that no copy can be written
+    assert not await is_at_its_path(journal)
+    await journal.close()
+    in_the_way.rmdir()
+
+    assert set(range(1, 11)) <= await found(path)
+
+
 async def test_the_copy_beside_the_path_is_deleted_before_anything_is_taken(path, tmp_path, monkeypatch):
     """The next start would use it, without what came since."""
     journal, _ = await filled(path, tmp_path)
@@ -289,6 +388,19 @@ async def test_into_a_journal_whose_bytes_another_program_destroyed_nothing_more
         log.truncate(200)
     with pytest.raises(Unavailable):
         await journal.store(admission(11))
+    await journal.close()
+
+
+async def test_a_log_that_is_shorter_than_it_was_is_damage(path, tmp_path):
+    """So many rows that SQLite has not all of them in memory: what cannot be read any more can only be salvaged."""
+    damaged = asyncio.Event()
+    journal, _ = await filled(path, tmp_path, on_damage=damaged.set)
+    await asyncio.gather(*(journal.store(admission(sequence)) for sequence in range(1_000, 1_800)))
+    with path.with_name("journal.db-wal").open("r+b") as log:
+        log.truncate(40_000)
+    with pytest.raises(Unavailable):
+        await journal.store(admission(11))
+    await asyncio.wait_for(damaged.wait(), PATIENCE_SECONDS)
     await journal.close()
 
 

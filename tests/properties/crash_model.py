@@ -11,7 +11,7 @@ from typing import Any
 
 from connector.delivery.completion import Completion, Durability
 from connector.delivery.delivery import Delivery
-from connector.errors import Unavailable
+from connector.errors import OutcomeUnknown, Unavailable
 from connector.journal.model import Account, Admission, Contents, JournalState
 from connector.kafka.publisher import Failure, FailureKind, Failures
 from connector.message.routes import DEAD_LETTERS
@@ -189,7 +189,8 @@ class ModelJournal:
         self._to_undo += [command.adds for command in failed if command.adds is not None]
         for command in failed:
             if not command.is_critical and not command.done.done():
-                command.done.set_exception(Unavailable("its disk failed"))
+                failure = Unavailable if command.adds is None else OutcomeUnknown
+                command.done.set_exception(failure("its disk failed"))
         self._committing = [command for command in failed if command.is_critical] + self._gathering
         self._gathering = []
 

@@ -119,6 +119,21 @@ def test_every_history_keeps_the_promises(history):
     played(history)
 
 
+def test_a_row_whose_commit_failed_is_not_left_behind_what_is_direct():
+    """It may be on the disk all the same: a crash would bring it back behind the message that came after it."""
+    played(
+        [
+            ("accept", 0, 0),
+            ("wait", 5),
+            ("fail_disk", 1),
+            ("acknowledge", 0),
+            ("accept", 0, 0),
+            ("acknowledge", 0),
+            ("crash", 0),
+        ]
+    )
+
+
 # --- the model can fail: each of these defects is found ---
 
 

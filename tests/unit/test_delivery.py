@@ -567,3 +567,24 @@ async def test_a_row_that_is_written_while_replay_reads_is_not_overtaken_by_the_
     await delivery.stop(1)
 
     assert [one.value for one in publisher.published] == [b"1", b"2"]
+
+
+class LostJournal(InMemoryJournal):
+    """A journal that is no longer at its path: its copy may have rows that the open file has no more."""
+
+    @property
+    def lost_reason(self) -> str:
+        return "somebody moved it"
+
+    async def store(self, admission: Admission) -> None:
+        raise Unavailable("its file is no longer at its path")
+
+
+async def test_while_the_journal_is_lost_nothing_goes_straight_to_kafka():
+    bench = Bench(LostJournal())
+    await bench.begin()
+    with pytest.raises(Unavailable, match="no longer at its path"):
+        await bench.admit("a", "1")
+
+    assert bench.values("a") == []
+    await bench.delivery.stop(1)

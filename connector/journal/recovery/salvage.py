@@ -20,10 +20,11 @@ import structlog
 from connector.errors import ConfigurationError
 from connector.journal.file import APPLICATION_ID, DamagedFile, JournalFile, StoredRow
 from connector.journal.model import Account
-from connector.journal.open_files import sync
+from connector.journal.open_files import remove_draft, sync
 from connector.journal.paths import (
     DEDUP_SUFFIX,
     RESCUED_SUFFIX,
+    RESCUING_SUFFIX,
     SALVAGED_SUFFIX,
     SALVAGING_SUFFIX,
     WAL_SUFFIX,
@@ -73,6 +74,7 @@ def set_aside(path: Path, others: Iterable[Path]) -> list[str]:
 
 def finish(path: Path) -> None:
     """Complete a salvage or a rescue that a crash cut short after the new file was complete."""
+    remove_draft(sibling(path, RESCUING_SUFFIX))
     whole = rescued(path)
     if whole.exists():
         aside = set_aside(path, [path, sibling(path, WAL_SUFFIX)])
