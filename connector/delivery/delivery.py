@@ -37,6 +37,7 @@ from connector.values import ProducibleRecord, Request
 
 _STALLED_STOP_SECONDS: Final = 1.0
 _HOLD_SECONDS: Final = 0.5
+_LAST_WRITES_SECONDS: Final = 3.0
 _LOG = structlog.get_logger()
 
 
@@ -222,6 +223,7 @@ class Delivery:
     async def stop(self, deadline_seconds: float) -> None:
         """Flush the publisher, then write to the journal whatever Kafka has not acknowledged within the deadline."""
         self._stopping = True
+        ends = self._loop.time() + deadline_seconds
         await self._replay.stop()
         # The publisher reports what it could not flush as failed, and a failed message goes to the journal.
         limit = _STALLED_STOP_SECONDS if self.is_stalled else deadline_seconds
@@ -229,7 +231,7 @@ class Delivery:
         for name in self._lanes.busy_names:  # messages that are held
             self._spill(name)
         # Closing the journal ends what waits for a failing disk; all that is accepted is safe.
-        await self._background.wait(deadline_seconds)
+        await self._background.wait(max(ends - self._loop.time(), _LAST_WRITES_SECONDS))
 
     def _must_journal(self, lane: str) -> bool:
         closed = self._stopping or self._alone.is_active or not self.topics_ready or not self._publisher.is_open
@@ -416,6 +418,8 @@ class Delivery:
         """Wait until no row of a refused message is on the disk: a crash could bring it back behind what is direct."""
         if self._stopping:
             return False  # nothing is direct any more
+        # The command is queued before the message can be stored again. Among replicas the outcome is unknown only once
+        # the lease is lost, and then nothing is removed: the row's key is safe, so that a duplicate would be dropped.
         try:
             await self._journal.remove(admission.sequence)
         except Unavailable:
@@ -426,6 +430,7 @@ class Delivery:
         """The journal refused the message. While Kafka may take it, or have some of it, its completion stays open."""
         lane = self._lanes.get_or_create(entry.admission.lane)
         if entry.is_published:  # it needs no row any more
+            self._in_memory_since.pop(entry.admission.sequence, None)
             self._ledger.published_directly(entry.admission)
         elif lane.in_flight is entry and not entry.is_held:  # it is with Kafka: the delivery report decides
             return

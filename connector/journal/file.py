@@ -237,9 +237,9 @@ class JournalFile:
             stored = int(self._one("SELECT count(*) FROM message"))
         if verdict == "ok" and self._stored not in {None, stored}:
             verdict = "rows that were written are not there"
-        self._stored = stored
         if verdict != "ok" or broken is not None:
             raise DamagedFile(verdict if verdict != "ok" else f"the checksum of row {broken} is wrong")
+        self._stored = stored  # not of a damaged file, which would be whole the next time
 
     def rows(self) -> "map[StoredRow]":
         """Yield every row in order."""

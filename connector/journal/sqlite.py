@@ -223,7 +223,7 @@ class SqliteJournal:
         file = JournalFile(self._path, self._max_bytes, self._vfs)
         try:
             file.verify()
-        except DamagedFile:
+        except BaseException:  # a connection that is only dropped moves its log into the database, and deletes it
             file.abandon()
             raise
         return file
@@ -295,9 +295,10 @@ class SqliteJournal:
             if self._file is None:
                 self._file = self._reopen(self._failed_file)
             self._look_after(self._file)
-            if self._failed_file is not None and not self._lost_reason:  # it failed while it was lost, and is back
+            if self._failed_file is not None and not self._why_lost(self._file):  # it failed while lost, and is back
                 self._abandon()
                 self._file = self._reopen(self._failed_file)
+                self._look(self._file)
             commands = self._without_additions(commands) if self._lost_reason else commands
             is_begun = True
             outcomes = _outcomes(self._file, commands)
@@ -310,6 +311,7 @@ class SqliteJournal:
             return self._recover(commands, is_begun=is_begun)
         except BaseException as defect:  # noqa: BLE001 - without this thread no call would ever be answered again
             supervision.record_failure("journal", defect)
+            self._rescue_before_it_ends()
             self._give_up(DamagedFile(f"its thread met a defect: {type(defect).__name__}"))
             _fail_transaction(commands, refusal("of a defect of the connector"), is_begun=is_begun)
             return []
@@ -329,7 +331,7 @@ class SqliteJournal:
             self._restore(file)
 
     def _look(self, file: JournalFile) -> None:
-        lost = file.lost_reason() or self._lock_file.lost_reason()
+        lost = self._why_lost(file)
         if lost and not self._lost_reason:
             _LOG.error("the journal's file is no longer at its path; nothing is taken into it", lost=lost)
             self._lost_reason = lost
@@ -337,11 +339,15 @@ class SqliteJournal:
             self._restore_at = time.monotonic() + RESTORE_SECONDS
         elif lost:
             self._lost_reason = lost
-        elif self._lost_reason:
+        # Not while a refused row may be in the file: messages would go straight to Kafka in front of it.
+        elif self._lost_reason and self._failed_file is None:
             salvage.rescued(self._path).unlink(missing_ok=True)  # or the next start would use it instead
             sync(self._path.parent)
             self._lost_reason = ""
             _LOG.warning("the journal's file is at its path again")
+
+    def _why_lost(self, file: JournalFile) -> str:
+        return file.lost_reason() or self._lock_file.lost_reason()
 
     def _rescue(self, file: JournalFile) -> None:
         """Write the open file's content beside its path: if this process ends now, the next start uses it.
@@ -478,13 +484,19 @@ class SqliteJournal:
             self._look(file)
         return bool(self._lost_reason)
 
+    def _rescue_before_it_ends(self) -> None:
+        """Write a lost file beside its path, before a defect ends it."""
+        if self._file is None or not self._lost_reason:
+            return
+        try:
+            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._rescue(self._file)
+        except Exception as error:  # noqa: BLE001 - it may be the defect
+            _LOG.error("the journal could not be written beside its path", error=type(error).__name__)
+
     def _give_up(self, damage: DamagedFile) -> None:
         """Stop using a damaged file, and call ``on_damage``."""
         _LOG.error("the open journal turned out to be damaged", damage=str(damage))
-        if self._file is not None and self._lost_reason:  # a defect may have come, and what is open ends here
-            with contextlib.suppress(DamagedFile, OSError):
-                self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-                self._rescue(self._file)
         self._abandon()
         self._is_damaged = True
         if self._loop is not None:

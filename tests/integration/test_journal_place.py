@@ -7,11 +7,13 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+import apsw
 import pytest
 
 from connector.delivery.duplicates import Duplicates, DuplicatesFile, dedup_key_of
 from connector.errors import OutcomeUnknown, Unavailable
 from connector.journal import sqlite as journal_module
+from connector.journal.file import JournalFile
 from connector.journal.model import Admission
 from connector.journal.offline import detached
 from connector.journal.sqlite import SqliteJournal
@@ -214,9 +216,33 @@ async def test_a_disk_that_fails_for_a_while_is_no_damage(what, path, tmp_path, 
     journal, _ = await filled(path, tmp_path, disk.name, damaged.set)
     disk.failing.add(what)
     removal = asyncio.create_task(journal.remove(1))
-    await until(lambda: disk.failures > 5)
+    await until(lambda: disk.failures > 5 or damaged.is_set())
+    assert not damaged.is_set()
     disk.failing.clear()
     await removal
+    await journal.store(admission(11))
+    await journal.close()
+
+    assert not damaged.is_set()
+    assert await found(path) == set(range(2, 12))
+
+
+async def test_a_disk_that_cannot_read_for_a_while_is_no_damage(path, tmp_path, disk, monkeypatch):
+    """A connection that is only dropped would move its log into the database, and delete it."""
+    monkeypatch.setattr(journal_module, "_REOPEN_SECONDS", 0.05)
+    damaged = asyncio.Event()
+    journal, _ = await filled(path, tmp_path, disk.name, damaged.set)
+    verify, failures = JournalFile.verify, iter([apsw.IOError("the disk does not read")] * 3)
+
+    def fail(file):
+        for failure in failures:
+            raise failure
+        verify(file)
+
+    monkeypatch.setattr(JournalFile, "verify", fail)
+    disk.on_failure = once(disk.failing.clear)
+    disk.failing.add("sync")
+    await asyncio.wait_for(journal.remove(1), PATIENCE_SECONDS)
     await journal.store(admission(11))
     await journal.close()
 
@@ -241,6 +267,72 @@ async def test_a_journal_that_failed_and_was_put_back_is_compared_when_it_is_ope
     with pytest.raises(Unavailable, match="damaged"):
         await removal
     await journal.close()
+
+
+async def test_a_copy_that_is_whole_is_not_replaced_by_a_file_that_is_not(path, tmp_path, disk):
+    """A commit that fails makes SQLite read the file again, which is an older one by now."""
+    damaged = asyncio.Event()
+    older = tmp_path / "older.db"
+    for sequences in (range(1, 6), range(6, 11), ()):
+        journal = SqliteJournal(path, max_bytes=MAX_BYTES, vfs=disk.name, on_damage=damaged.set)
+        await journal.open()
+        for sequence in sequences:  # small ones: SQLite has all of them in memory
+            await journal.store(Admission(sequence, f"lane-{sequence}", Request("default", b"b", "", 1), ()))
+        if sequences:
+            await journal.close()
+        if not older.exists():
+            shutil.copyfile(path, older)
+    shutil.copyfile(older, path)
+    assert not await is_at_its_path(journal)
+    shutil.copyfile(path.with_name("journal.db.rescued"), tmp_path / "copy.db")
+    assert await found(tmp_path / "copy.db") == set(range(1, 11))
+    disk.failing.add("sync")
+    removal = asyncio.create_task(journal.remove(1))
+    await until(lambda: disk.failures > 0)
+    disk.failing.clear()
+    journal._restore_at = 0.0
+    await asyncio.wait_for(damaged.wait(), PATIENCE_SECONDS)
+    with contextlib.suppress(Unavailable):
+        await removal
+    await journal.close()
+
+    assert await found(path) == set(range(1, 11))
+
+
+async def test_a_defect_of_the_copying_itself_leaves_no_caller_waiting(path, tmp_path, monkeypatch):
+    damaged = asyncio.Event()
+    journal, _ = await filled(path, tmp_path, on_damage=damaged.set)
+    path.rename(tmp_path / "elsewhere")
+
+    def fail(*_):
+        raise MemoryError
+
+    monkeypatch.setattr(journal._file, "verify", fail)
+    with pytest.raises(Unavailable):
+        await asyncio.wait_for(journal.remove(1), PATIENCE_SECONDS)
+    await asyncio.wait_for(damaged.wait(), PATIENCE_SECONDS)
+    await journal.close()
+
+
+async def test_a_journal_that_is_back_counts_as_lost_until_its_refused_row_is_undone(path, tmp_path, disk, monkeypatch):
+    """While the row may be in the log, a crash brings it back behind what went straight to Kafka."""
+    monkeypatch.setattr(journal_module, "_REOPEN_SECONDS", 0.05)
+    journal, _ = await filled(path, tmp_path, disk.name)
+    disk.on_failure = once(partial(path.rename, tmp_path / "elsewhere"))
+    disk.failing.add("sync")
+    with pytest.raises(OutcomeUnknown):
+        await journal.store(admission(11))
+    (tmp_path / "elsewhere").rename(path)
+    removal = asyncio.create_task(journal.remove(11))
+    failures = disk.failures
+    await until(lambda: disk.failures > failures + 3)  # it is closed, and cannot be opened
+    assert journal.lost_reason
+    disk.failing.clear()
+    await removal
+    assert not journal.lost_reason
+    await journal.close()
+
+    assert await found(path) == set(range(1, 11))
 
 
 async def test_a_defect_while_the_journal_is_lost_ends_no_row(path, tmp_path):

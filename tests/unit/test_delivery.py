@@ -569,6 +569,18 @@ async def test_a_row_that_is_written_while_replay_reads_is_not_overtaken_by_the_
     assert [one.value for one in publisher.published] == [b"1", b"2"]
 
 
+async def test_a_message_that_needs_no_row_any_more_is_not_counted_as_waiting(bench):
+    """Its report comes before its write begins, which the journal then refuses."""
+    bench.journal.is_full = True
+    bench.publisher.hold()
+    bench.admit("a", "1")
+    bench.publisher.release()  # the report comes with the next step of the loop, the write begins in the one after
+    bench.delivery._spill("a")
+    await bench.until_empty()
+
+    assert bench.delivery.waiting_since(None) is None
+
+
 class LostJournal(InMemoryJournal):
     """A journal that is no longer at its path: its copy may have rows that the open file has no more."""
 
