@@ -281,7 +281,7 @@ async def test_what_a_platform_refuses_for_good_is_parked_and_sent_on_request(
 
     refused[0] = False
     assert json.loads(notifier.run("--retry-parked", "--state", "notify.db")) == {"retried": 1}
-    await until(lambda: platform.notified["m-1 1"] == 1)
+    await until(lambda: platform.notified["m-1 1"] == 1 and json_counts(notifier) == (0, 0))
 
     refused[0] = True
     await post_all(running, [todo(1, msgId="m-1", comment="again")])
