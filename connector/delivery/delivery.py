@@ -395,6 +395,7 @@ class Delivery:
         except Unavailable as refusal:
             entry.row = RowState.NONE
             self._not_written(entry, refusal)
+            # rule 3: a row whose commit failed counts until it is certainly not on the disk
             if not isinstance(refusal, OutcomeUnknown) or await self._is_undone(admission):
                 self._lanes.journaled.written(admission.lane, is_stored=False)
             return
@@ -479,7 +480,7 @@ class Delivery:
     # --- failed deliveries ---
 
     def _requeue(self, lane: Lane, entry: LaneEntry, failed: list[tuple[ProducibleRecord, Failure]]) -> None:
-        """Put a message whose delivery failed back at the head of its lane, and into the journal."""
+        """Make a message whose delivery failed the next of its lane: it is written, or if it has a row read again."""
         admission = entry.admission
         records, failures = self._topic_failures.to_retry(failed), [failure for _, failure in failed]
         is_restamped = any(record is not before for record, (before, _) in zip(records, failed, strict=True))

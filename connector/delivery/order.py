@@ -29,7 +29,8 @@ class NewMessage(NamedTuple):
         records: Its records; of a dead letter, one.
         dedup_key: By which a duplicate of it is recognised, if it has an id.
         in_conflict: Makes the records again, should the same id have come to another replica with other content.
-        note: A number that the journal keeps if, and only if, the message is safe.
+        note: A number that is written in the transaction of the message's row. Not if the message is safe elsewhere:
+            the caller writes it then.
     """
 
     lane: str | None

@@ -172,7 +172,8 @@ class Replay:
             # written behind the read.
             or self._lanes.journaled.may_get_earlier_rows(lane)
             or lane in self._written_since_read
-            # rule 4: the last delivery of the lane failed, and the removal of its first row is not on the disk yet. A
-            # crash now would publish that row again, behind the message that failed and may be in Kafka.
-            or (rows[0].sequence in self._removals_pending and self._back_off.may_have_failed(lane))
+            # rule 4: the last delivery of the lane failed, and a removal in front of that row is not on the disk yet. A
+            # crash now would publish what was removed again, behind the message that failed and may be in Kafka. Not
+            # only the first row: of a shared journal its removal may be on the disk since the read.
+            or (self._back_off.may_have_failed(lane) and any(row.sequence in self._removals_pending for row in rows))
         )

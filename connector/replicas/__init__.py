@@ -2,8 +2,8 @@
 
 A replica becomes the owner of a lane by the first claim of a free lane, or by taking over a lane whose owner is dead,
 with a claim or with a renewal of its own lease. Only the owner publishes. Every other replica appends what it receives
-for the lane as rows, for the owner to publish; if the owner has released the lane meanwhile, the append makes it the
-owner. ADR 0036 has the whole picture. In reading order:
+for the lane as rows, for the owner to publish; if the owner has released the lane or died meanwhile, the append
+makes this replica the owner. ADR 0036 has the whole picture. In reading order:
 
 1. `connector.replicas.order`: claims a message's position, then has it published or appends it behind the owner's rows.
 2. `connector.replicas.journal`: the journal that delivery works with, in the database.

@@ -76,6 +76,33 @@ async def test_a_lane_that_failed_waits_for_the_removals_in_front_of_it(bench):
     await until(lambda: bench.handed_over, equals([[3], [2]]))
 
 
+async def test_a_lane_that_failed_waits_for_each_removal_in_front_of_it(bench, monkeypatch):
+    """Of a shared journal one may be on the disk between the read and what follows, and the next one not."""
+    bench.journal.rows[4] = row(4, "a")
+    bench.lanes.journaled.add("a")
+    for published in (1, 2):
+        bench.replay.row_published(published)
+    bench.back_off.failed("a")
+    bench.now += 60  # the back-off itself is over
+    first_rows = bench.journal.first_rows
+
+    async def read(*arguments):
+        rows = await first_rows(*arguments)
+        if bench.journal.rows.pop(1, None) is not None:
+            bench.replay.row_removed(1)
+        return rows
+
+    monkeypatch.setattr(bench.journal, "first_rows", read)
+    bench.replay.start()
+    await until(lambda: bench.handed_over, equals([[3]]))
+    await asyncio.sleep(0.3)
+    assert bench.handed_over == [[3]]
+
+    bench.replay.row_removed(2)
+    del bench.journal.rows[2]
+    await until(lambda: bench.handed_over, equals([[3], [4]]))
+
+
 async def test_more_lanes_than_are_remembered_wait_for_their_removals_too(bench, monkeypatch):
     """Of a failure that had to be forgotten nobody can say that it was not this lane's."""
     monkeypatch.setattr(failures, "_MAX_LANES", 1)
