@@ -1,7 +1,7 @@
 """The order of each instance: straight to Kafka, or through the journal and replay.
 
-- `connector.delivery.lanes`: the rules of order, and the state of a lane by which it is kept.
-- `connector.delivery.delivery`: enforces it: publishes, writes to the journal, publishes again, removes.
+- `connector.delivery.lanes`: the rules of order, and the state of a lane by which they are kept.
+- `connector.delivery.delivery`: enforces them: publishes, writes to the journal, publishes again, removes.
 - `connector.delivery.replay`: hands over the rows of the journal, some of each lane at a time.
 - `connector.delivery.alone`: publishes a record alone, to find out whether Kafka rejects it for its own sake.
 - `connector.delivery.order`: who gives a message its position; `LocalOrder` here, `connector.replicas.order` among

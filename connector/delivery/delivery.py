@@ -256,7 +256,7 @@ class Delivery:
         self._publisher.publish(entry.admission.records, partial(self._reported, lane, entry))
 
     def _on_publish_wait_elapsed(self, entry: LaneEntry) -> None:
-        """Write the lane to the journal. If nothing was acknowledged during the wait, it is stalled."""
+        """Write the lane to the journal; publishing is stalled if nothing was acknowledged during the wait."""
         entry.timer = None
         lane = self._lanes.get(entry.admission.lane)
         if lane is not None and lane.in_flight is entry and self._silent_seconds() >= self._publish_wait:

@@ -382,13 +382,12 @@ class JournalFile:
         flags = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE
         database = apsw.Connection(str(self._path), flags=flags, vfs=vfs)
         try:
-            self._prepare(database)
-        except BaseException as error:
+            with _damage_detected():
+                self._prepare(database)
+        except BaseException:
             # A checkpoint would write what is damaged into the database, and delete the log that a salvage reads.
             database.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
             database.close(force=True)
-            if isinstance(error, DAMAGE):
-                raise DamagedFile(str(error)) from error
             raise
         return database
 

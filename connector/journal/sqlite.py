@@ -293,11 +293,11 @@ class SqliteJournal:
         is_begun = False
         try:
             if self._file is None:
-                self._file = self._reopen(self._failed_file)
+                self._file = self._reopen()
             self._look_after(self._file)
             if self._failed_file is not None and not self._why_lost(self._file):  # it failed while lost, and is back
                 self._abandon()
-                self._file = self._reopen(self._failed_file)
+                self._file = self._reopen()
                 self._look(self._file)
             commands = self._without_additions(commands) if self._lost_reason else commands
             is_begun = True
@@ -429,21 +429,22 @@ class SqliteJournal:
             self._path.replace(salvage.rescued(self._path))
             raise
 
-    def _reopen(self, failed: JournalFile | None) -> JournalFile:
-        """Open a file again that was closed because its disk failed.
+    def _reopen(self) -> JournalFile:
+        """Open the file again that was closed because its disk failed.
 
         Raises:
             DamagedFile: The file at the path is another one, or not what it was when it was closed.
         """
-        if failed is not None and (lost := failed.lost_reason()):
+        failed = self._failed_file
+        assert failed is not None, "only a file that failed is closed"  # noqa: S101 - for the type checker
+        if lost := failed.lost_reason():
             raise DamagedFile(f"while it was closed because its disk had failed: {lost}")
         try:
             file = self._open_undone()
         except BaseException:
-            if failed is not None:
-                failed.remember()  # opening writes, too
+            failed.remember()  # opening writes, too
             raise
-        if failed is not None and failed.others():
+        if failed.others():
             file.abandon()
             raise DamagedFile("it was replaced while it was opened again")
         self._failed_file = None

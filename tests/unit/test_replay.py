@@ -60,16 +60,20 @@ async def test_what_is_being_removed_is_not_handed_over_again_and_the_rows_behin
     await until(lambda: sorted(bench.handed_over), equals([[2], [3]]))
 
 
+async def only_the_other_lane_is_handed_over(bench: Bench) -> None:
+    bench.replay.start()
+    await until(lambda: bench.handed_over, equals([[3]]))
+    await asyncio.sleep(0.3)
+    assert bench.handed_over == [[3]]
+
+
 async def test_a_lane_that_failed_waits_for_the_removals_in_front_of_it(bench):
     """Rule 4: a crash that lost the removals would publish those rows behind the tail that appears twice."""
     bench.replay.row_published(1)
     bench.back_off.failed("a")
     bench.now += 60  # the back-off itself is over
 
-    bench.replay.start()
-    await until(lambda: bench.handed_over, equals([[3]]))
-    await asyncio.sleep(0.3)
-    assert bench.handed_over == [[3]]
+    await only_the_other_lane_is_handed_over(bench)
 
     bench.replay.row_removed(1)
     del bench.journal.rows[1]
@@ -93,10 +97,7 @@ async def test_a_lane_that_failed_waits_for_each_removal_in_front_of_it(bench, m
         return rows
 
     monkeypatch.setattr(bench.journal, "first_rows", read)
-    bench.replay.start()
-    await until(lambda: bench.handed_over, equals([[3]]))
-    await asyncio.sleep(0.3)
-    assert bench.handed_over == [[3]]
+    await only_the_other_lane_is_handed_over(bench)
 
     bench.replay.row_removed(2)
     del bench.journal.rows[2]

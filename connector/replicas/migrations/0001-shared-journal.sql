@@ -250,7 +250,7 @@ BEGIN
     END LOOP;
 
     -- 2. Lanes. Needed are those that have to exist, touched are all whose owner or rows this batch reads or changes:
-    -- the needed are inserted, the touched locked, orphans among the needed taken over. Whoever inserts a lane owns it;
+    -- the needed are inserted, the touched locked, orphans among the needed taken over. Who inserts a lane owns it;
     -- a claim of a lane without a living owner takes it over. A claim of a lane that another living replica owns leaves it
     -- so, and its message becomes a row behind all that is there.
     needed := amended_lanes || ARRAY(
