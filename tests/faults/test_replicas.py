@@ -40,8 +40,9 @@ async def _lose_rows(stage: Stage, replicas: Replicas) -> None:
     async with stage.disturbing("rows lost"):
         await asyncio.to_thread(stage.cluster.pause_all)
         await asyncio.sleep(4)
+        # Every batch begins with an update of weda_replica: none is under way, and so none holds another lock.
         replicas.postgres.ask(
-            "BEGIN; LOCK TABLE weda_lane, weda_row IN ACCESS EXCLUSIVE MODE; "
+            "BEGIN; LOCK TABLE weda_replica IN EXCLUSIVE MODE; "
             "DELETE FROM weda_row; UPDATE weda_lane SET rows_in_lane = 0, bytes = 0; COMMIT",
             role=OWNER,
         )
