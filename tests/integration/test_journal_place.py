@@ -16,6 +16,7 @@ from connector.journal import sqlite as journal_module
 from connector.journal.file import JournalFile
 from connector.journal.model import Admission
 from connector.journal.offline import detached
+from connector.journal.recovery import salvage
 from connector.journal.sqlite import SqliteJournal
 from connector.values import Request
 from tests.failing_disk import FailingDisk
@@ -124,6 +125,22 @@ async def test_a_journal_that_is_no_longer_at_its_path_takes_nothing_and_comes_b
     assert await found(path) == {*range(2, 11), 12}
     aside = {one.name.partition(".found-")[0] for one in path.parent.glob("*.found-*")}
     assert aside == ({"journal.db"} if harm is replace else set()), "what somebody put there is kept"
+
+
+async def test_only_so_many_files_that_others_put_at_its_path_are_kept(path, tmp_path):
+    journal, older = await filled(path, tmp_path)
+    contents = []
+    for number in range(salvage.MAX_SET_ASIDE + 2):
+        older.write_text(f"of another program, {number}")
+        contents.append(older.read_bytes())
+        older.replace(path)
+        await restored(journal)
+        await journal.store(admission(11 + number))
+    await journal.close()
+
+    aside = [file for file in path.parent.glob("*.found-*") if not file.name.endswith("-wal")]
+    assert [file.read_bytes() for file in sorted(aside)] == contents[-salvage.MAX_SET_ASIDE :]
+    assert await found(path) == set(range(1, 11 + salvage.MAX_SET_ASIDE + 2))
 
 
 def once(act: Callable[[], None]) -> Callable[[], None]:

@@ -33,7 +33,7 @@ from connector.journal.paths import (
 from connector.journal.recovery import write_ahead_log
 
 MAX_SET_ASIDE: Final = 3
-"""Damaged files that are kept; when there are more, the oldest are removed."""
+"""Damaged files that are kept, and files of others; when there are more of either, the oldest are removed."""
 
 _TABLE_LEAF: Final = 0x0D
 _FILE_HEADER: Final = 100
@@ -62,13 +62,14 @@ def rescued(path: Path) -> Path:
 
 def set_aside(path: Path, others: Iterable[Path]) -> list[str]:
     """Rename files at a journal's paths that are not its own; returns the new names."""
-    stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+    stamp = _stamp()
     aside = []
     for other in others:
         if other.exists():
             to = sibling(path, f".found-{stamp}{other.name.removeprefix(path.name)}")
             other.rename(to)
             aside.append(str(to))
+    _keep_newest(path, "found")
     return aside
 
 
@@ -228,17 +229,27 @@ def _was_a_journal(path: Path) -> bool:
 
 
 def _set_aside(path: Path) -> Path:
-    now = time.time_ns() // 1_000_000
-    stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime(now / 1000))
-    aside = sibling(path, f".damaged-{stamp}.{now % 1000:03}Z")
+    aside = sibling(path, f".damaged-{_stamp()}")
     for suffix in ("", WAL_SUFFIX):
         if sibling(path, suffix).exists():
             _also_name(sibling(path, suffix), sibling(aside, suffix))
-    for old in set_aside_files(path)[:-MAX_SET_ASIDE]:
-        _LOG.warning("too many damaged journals are kept: the oldest goes", path=str(old))
-        _remove(old)
+    _keep_newest(path, "damaged")
     sync(path.parent)
     return aside
+
+
+def _stamp() -> str:
+    """Return the time for the name of a file that is set aside, to the millisecond."""
+    now = time.time_ns() // 1_000_000
+    return f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime(now / 1000))}.{now % 1000:03}Z"
+
+
+def _keep_newest(path: Path, kind: str) -> None:
+    """Of the files beside a journal that are ``damaged`` or ``found``, remove the oldest, each with its log."""
+    names = {file.name.removesuffix(WAL_SUFFIX) for file in path.parent.glob(f"{path.name}.{kind}-*")}
+    for name in sorted(names)[:-MAX_SET_ASIDE]:
+        _LOG.warning("too many files are kept beside the journal: the oldest goes", path=str(path.with_name(name)))
+        _remove(path.with_name(name))
 
 
 def _also_name(file: Path, name: Path) -> None:
