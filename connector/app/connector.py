@@ -421,7 +421,8 @@ class Connector:
     ) -> tuple[Delivery, Order]:
         counts = LaneCounts(contents.lanes)
         delivery = self._delivery(publisher, journal, contents, counts)
-        return delivery, LocalOrder(delivery, duplicates, counts)
+        assert contents.next_sequence is not None, "only a shared journal has none"  # noqa: S101 - for the type checker
+        return delivery, LocalOrder(delivery, duplicates, counts, contents.next_sequence)
 
     def _shared_order(
         self, publisher: Publisher, shared: SharedJournal, contents: Contents, duplicates: Duplicates

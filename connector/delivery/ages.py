@@ -26,14 +26,15 @@ class Ages:
         self._moments = [] if first is None else [self._started]
         self._oldest: tuple[int, float] | None = None
 
-    def sample(self, next_sequence: int) -> None:
-        """Record how far the sequences have come; call it every second or so.
+    def sample(self, last_sequence: int) -> None:
+        """Record the last sequence that was drawn; call it every second or so.
 
         When there are too many samples every second one is dropped: the ages of a process that runs for weeks are
         known to seconds.
         """
         self._sampled_at = time.monotonic()
-        if not self._is_alone or next_sequence == self._sequences[-1]:
+        next_sequence = last_sequence + 1
+        if not self._is_alone or next_sequence <= self._sequences[-1]:
             return
         if len(self._sequences) == _MAX_SAMPLES:
             del self._sequences[1::2], self._moments[1::2]

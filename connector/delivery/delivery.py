@@ -16,7 +16,6 @@ event loop; only the publisher and the journal have threads.
 import asyncio
 import contextlib
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import Final, Protocol
 
@@ -31,7 +30,7 @@ from connector.delivery.failures import BackOff, Restamp, TopicFailures
 from connector.delivery.lanes import JournaledLanes, Lane, LaneCounts, LaneEntry, Lanes, RowState
 from connector.delivery.replay import Replay
 from connector.errors import OutcomeUnknown, Unavailable
-from connector.journal.model import DEAD_LETTER_LANE, Admission, Contents, Journal, Note, Oldest, outcome_unknown
+from connector.journal.model import DEAD_LETTER_LANE, Admission, Contents, Journal, Oldest, outcome_unknown
 from connector.kafka.publisher import Failure, FailureKind, Failures, Publisher
 from connector.values import ProducibleRecord, Request
 
@@ -74,20 +73,6 @@ def _as_it_is(record: ProducibleRecord) -> ProducibleRecord:
     return record
 
 
-@dataclass(frozen=True, slots=True)
-class Position:
-    """A position in the order of a lane.
-
-    Attributes:
-        sequence: Its number; the messages of a lane are published in the order of their sequences.
-        lane_has_rows: Whether a claim in a shared journal found rows in front of it. False with a local journal, whose
-            rows `JournaledLanes` knows.
-    """
-
-    sequence: int
-    lane_has_rows: bool
-
-
 class Delivery:
     """Publishes admitted messages, in order per lane, through outages and restarts.
 
@@ -123,10 +108,9 @@ class Delivery:
         self._journal = journal
         self._ledger = ledger
         self._make_dead_letter = make_dead_letter
-        self._ages = Ages(contents.next_sequence or None)
+        self._ages = Ages(contents.next_sequence)
         self._publish_wait = publish_wait_seconds
         self._lanes = Lanes(LaneCounts(contents.lanes) if journaled is None else journaled)
-        self._next_sequence = contents.next_sequence
         self._loop = asyncio.get_running_loop()
         self._topic_failures = TopicFailures(restamp, self._loop.time)
         self._back_off = BackOff(self._loop.time)
@@ -141,6 +125,7 @@ class Delivery:
         )
         self._in_memory_since: dict[int, float] = {}
         self._in_flight_count = 0
+        self._last_sequence = 0
         self._last_acknowledgement = self._loop.time()
         self._stopping = False
         self.removed = 0
@@ -165,7 +150,7 @@ class Delivery:
         Args:
             oldest: The first row of the journal.
         """
-        self._ages.sample(self._next_sequence)
+        self._ages.sample(self._last_sequence)
         waiting = [] if oldest is None else [self._ages.since_oldest(*oldest)]
         waiting += [*self._in_memory_since.values()][:1]
         return min(waiting, default=None)
@@ -180,45 +165,27 @@ class Delivery:
         self.topics_ready = True
         self._replay.start()
 
-    def admit(
-        self,
-        lane: str,
-        request: Request,
-        records: tuple[ProducibleRecord, ...],
-        *,
-        note: Note | None = None,
-        position: Position | None = None,
-    ) -> Completion[Durability]:
-        """Fix a message's position in its lane, and publish it or write it to the journal.
+    def admit(self, admission: Admission, *, lane_has_rows: bool = False) -> Completion[Durability]:
+        """Publish a message in its lane, behind those that were admitted before it, or write it to the journal.
 
         Args:
-            lane: The instance's id; messages of a lane are published in the order of their admission.
-            request: What was received.
-            records: The message's records, all of which must be acknowledged.
-            note: Written to the journal in the transaction of the message's row; a message with a note always gets one.
-            position: The position that was claimed in a shared journal; by default the next one of this process.
+            admission: The message and its position, which `connector.delivery.order` has fixed. One with a note always
+                gets a row.
+            lane_has_rows: Whether the claim of the position in a shared journal found rows in front of it. Those of a
+                local journal are counted here.
 
         Returns:
             Why the message is safe. The error is ``Unavailable`` if nothing of it is kept, and ``OutcomeUnknown`` if
             Kafka may have some of its records.
         """
         completion: Completion[Durability] = Completion()
-        if position is None:
-            position = Position(self._next_sequence, lane_has_rows=False)
-            self._next_sequence += 1
-        admission = Admission(position.sequence, lane, request, records, note)
+        self._last_sequence, lane = admission.sequence, admission.lane
         entry = LaneEntry(admission, row=RowState.NONE, completion=completion, since=self._loop.time())
-        if note is not None or position.lane_has_rows or self._must_journal(lane):
+        if admission.note is not None or lane_has_rows or self._must_journal(lane):
             self._spill(lane, entry)
         else:
             self._send(lane, entry)
         return completion
-
-    def admit_dead_letter(
-        self, request: Request, record: ProducibleRecord, note: Note | None = None
-    ) -> Completion[Durability]:
-        """Admit a dead letter, in a lane of its own."""
-        return self.admit(f"{DEAD_LETTER_LANE}{self._next_sequence}", request, (record,), note=note)
 
     async def stop(self, deadline_seconds: float) -> None:
         """Flush the publisher, then write to the journal whatever Kafka has not acknowledged within the deadline."""

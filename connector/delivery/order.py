@@ -14,7 +14,7 @@ from connector.delivery.delivery import Delivery
 from connector.delivery.duplicates import DedupKey, DedupState, Duplicates
 from connector.delivery.lanes import LaneCounts
 from connector.errors import ConnectorError, OutcomeUnknown, Unavailable
-from connector.journal.model import Note
+from connector.journal.model import DEAD_LETTER_LANE, Admission, Note
 from connector.values import ProducibleRecord, Request
 
 T = TypeVar("T")
@@ -128,21 +128,24 @@ class LocalOrder:
     """The order that one connector fixes alone.
 
     Args:
-        delivery: Numbers the messages as they are admitted, and publishes them.
+        delivery: Publishes the messages.
         duplicates: What this connector has accepted within the window.
         journaled: The rows that delivery counts.
+        next_sequence: The first sequence that is free in the journal.
     """
 
-    def __init__(self, delivery: Delivery, duplicates: Duplicates, journaled: LaneCounts) -> None:
+    def __init__(self, delivery: Delivery, duplicates: Duplicates, journaled: LaneCounts, next_sequence: int) -> None:
         self._delivery = delivery
         self._journaled = journaled
+        self._next_sequence = next_sequence
         self._uses = IdempotencyKeys(duplicates)
 
     def admit(self, message: NewMessage) -> Completion[Durability]:
         """Number the message and publish it, or write it to the journal."""
-        if message.lane is None:
-            return self._delivery.admit_dead_letter(message.request, message.records[0], message.note)
-        return self._delivery.admit(message.lane, message.request, message.records, note=message.note)
+        sequence = self._next_sequence
+        self._next_sequence += 1
+        lane = f"{DEAD_LETTER_LANE}{sequence}" if message.lane is None else message.lane
+        return self._delivery.admit(Admission(sequence, lane, message.request, message.records, message.note))
 
     def use(self, dedup_key: DedupKey) -> Completion[DedupState]:
         """Begin to use a key; see `Idempotency`."""

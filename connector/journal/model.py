@@ -117,13 +117,13 @@ class Contents:
     Attributes:
         lanes: Lane → number of its rows.
         sources: Source → number of its rows.
-        next_sequence: The first free sequence; 0 if the journal is shared, and assigns sequences itself.
+        next_sequence: The first free sequence; None if the journal is shared, and assigns sequences itself.
         accounts: Source → its ledger since the journal's creation.
     """
 
     lanes: dict[str, int]
     sources: dict[str, int]
-    next_sequence: int
+    next_sequence: int | None
     accounts: dict[str, Account] = field(default_factory=dict)
 
 

@@ -163,7 +163,7 @@ class SharedJournal:
         deadline = time.monotonic() + _OPEN_SECONDS
         while not self.lease.is_held and time.monotonic() < deadline:  # noqa: ASYNC110 - once, at the start
             await asyncio.sleep(0.01)
-        return Contents({}, {}, 0)  # the lanes of dead replicas are taken over with renewals of the lease
+        return Contents({}, {}, None)  # the lanes of dead replicas are taken over with renewals of the lease
 
     async def close(self) -> None:
         """Finish pending requests if the database answers, and leave the lanes to other replicas."""

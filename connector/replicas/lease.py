@@ -37,7 +37,9 @@ class Lease:
 
     def renewed(self, asked_at: float) -> None:
         """Record that the database granted a lease that was requested at this time of ``time.monotonic``."""
-        self._until = asked_at + LEASE_SECONDS
+        # A grant that comes after the end does not count: requests were refused meanwhile as those of a lost lease.
+        if not self.is_lost:
+            self._until = asked_at + LEASE_SECONDS
 
     def revoke(self) -> None:
         """End the lease for good; later grants do not count."""

@@ -16,7 +16,7 @@ from typing import Any, Final, TypeVar
 import structlog
 
 from connector.delivery.completion import Completion, Durability
-from connector.delivery.delivery import Delivery, Ledger, Position
+from connector.delivery.delivery import Delivery, Ledger
 from connector.delivery.duplicates import DedupKey, DedupState, Duplicates
 from connector.delivery.order import AlreadyDone, IdempotencyKeys, NewMessage
 from connector.errors import ConnectorError, Defect, OutcomeUnknown, Unavailable
@@ -131,18 +131,12 @@ class SharedOrder:
         if dedup_key is not None:
             self._journal.remember_key(admission.sequence, dedup_key)
         try:
-            durability = await self._deliver(admission, result)
+            durability = await self._delivery.admit(admission, lane_has_rows=result.lane_has_rows)
         finally:
             self._journal.forget_key(admission.sequence)
         if dedup_key is not None and durability is Durability.PUBLISHED:
             self._journal.set_key_safe(dedup_key)
         return durability
-
-    def _deliver(self, admission: Admission, result: ClaimResult) -> Completion[Durability]:
-        position = Position(admission.sequence, lane_has_rows=result.lane_has_rows)
-        return self._delivery.admit(
-            admission.lane, admission.request, admission.records, note=admission.note, position=position
-        )
 
     # --- what may be done once ---
 

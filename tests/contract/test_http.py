@@ -133,7 +133,7 @@ class Served:
             journaled=counts,
         )
         duplicates = Duplicates(window_seconds=3600, max_entries=1000)
-        order = LocalOrder(self.delivery, duplicates, counts)
+        order = LocalOrder(self.delivery, duplicates, counts, contents.next_sequence)
         decoder = MessageDecoder(ZoneInfo("Asia/Shanghai"), self._privacy)
         pipeline = Pipeline(
             routes=self.routes,

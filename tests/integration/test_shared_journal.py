@@ -191,7 +191,7 @@ async def publishing(journal: SharedJournal, publisher: InMemoryPublisher) -> As
     delivery = Delivery(
         publisher,
         journal,
-        Contents({}, {}, 0),
+        Contents({}, {}, None),
         ledger=ledger,
         make_dead_letter=partial(for_rejection, "t.dead-letters"),
         publish_wait_seconds=PATIENCE_SECONDS,

@@ -86,7 +86,7 @@ async def receiver():
     )
     delivery.start_publishing()
     duplicates = Duplicates(window_seconds=3600, max_entries=10_000)
-    order = LocalOrder(delivery, duplicates, LaneCounts({}))
+    order = LocalOrder(delivery, duplicates, LaneCounts({}), next_sequence=1)
     decoder = MessageDecoder(ZoneInfo("Asia/Shanghai"))
     pipeline = Pipeline(
         routes=Routes(["events"], "weda.workflow"),

@@ -5,6 +5,7 @@ and the same history always ends the same way.
 """
 
 import asyncio
+import itertools
 from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -369,7 +370,8 @@ class World:
         self.sent.append(sent)
         records = tuple(_record(sent, stream) for stream in names)
         request = Request("s", str(sent.number).encode(), "", 0)
-        self._open.append((sent, self._on_loop(lambda: self.delivery.admit(sent.instance, request, records))))
+        admission = Admission(next(self._sequences), sent.instance, request, records)
+        self._open.append((sent, self._on_loop(lambda: self.delivery.admit(admission))))
 
     def land(self, which: int) -> None:
         """Records get into Kafka, unreported."""
@@ -481,6 +483,7 @@ class World:
         self.journal = ModelJournal(disk)
         self.publisher = ModelPublisher(self.topics)
         contents = self.loop.run_until_complete(self.journal.open())
+        self._sequences = itertools.count(contents.next_sequence)
         self.ledger = Ledger(contents)
 
         async def begin() -> Delivery:

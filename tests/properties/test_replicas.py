@@ -85,7 +85,7 @@ class Replica:
         self._delivery = Delivery(
             self._publisher,
             self.journal,
-            Contents({}, {}, 0),
+            Contents({}, {}, None),
             ledger=ledger,
             make_dead_letter=lambda *_: None,
             publish_wait_seconds=0.05,

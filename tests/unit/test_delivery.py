@@ -1,6 +1,7 @@
 """Delivery's rules, one by one, on an in-memory publisher and journal."""
 
 import asyncio
+import itertools
 from collections.abc import AsyncIterator
 
 import pytest
@@ -8,9 +9,9 @@ import pytest
 from connector.delivery import alone
 from connector.delivery import delivery as delivery_module
 from connector.delivery.completion import Completion, Durability
-from connector.delivery.delivery import Delivery, Position
+from connector.delivery.delivery import Delivery
 from connector.errors import OutcomeUnknown, Unavailable
-from connector.journal.model import Admission
+from connector.journal.model import DEAD_LETTER_LANE, Admission
 from connector.message.routes import DEAD_LETTERS
 from connector.replicas.lanes import SharedLanes
 from connector.testing import TIMED_OUT, TOO_LARGE, InMemoryJournal, InMemoryPublisher
@@ -18,6 +19,7 @@ from connector.values import ProducibleRecord, Request
 from tests.waiting import PATIENCE_SECONDS, equals, until
 
 WAIT = 0.05
+REQUEST = Request("default", b"body", "", 1_763_000_000_000)
 
 
 class CountingLedger:
@@ -64,10 +66,12 @@ class Bench:
         self.ledger = CountingLedger()
 
     async def begin(self, *, is_publishing: bool = True) -> None:
+        contents = await self.journal.open()
+        self.sequences = itertools.count(contents.next_sequence)
         self.delivery = Delivery(
             self.publisher,
             self.journal,
-            await self.journal.open(),
+            contents,
             ledger=self.ledger,
             make_dead_letter=lambda request, records, failure: record(
                 "dead_lettered", records[0].value.decode(), stream=DEAD_LETTERS
@@ -79,7 +83,7 @@ class Bench:
 
     def admit(self, lane: str, value: str, *, streams: tuple[str, ...] = ("events",)) -> Completion[Durability]:
         records = tuple(record(lane, value, stream=stream) for stream in streams)
-        return self.delivery.admit(lane, Request("default", b"body", "", 1_763_000_000_000), records)
+        return self.delivery.admit(Admission(next(self.sequences), lane, REQUEST, records))
 
     def values(self, lane: str) -> list[str]:
         return [one.value.decode() for one in self.publisher.published if one.key == lane.encode()]
@@ -323,7 +327,8 @@ async def test_a_dead_letter_that_kafka_refuses_stays_and_blocks_nothing(bench):
     """P5."""
     bench.publisher.fail_next(2, TOO_LARGE)
     letter = record("a", "letter", stream=DEAD_LETTERS)
-    safe = bench.delivery.admit_dead_letter(Request("default", b"letter", "", 1), letter)
+    lane = f"{DEAD_LETTER_LANE}1"
+    safe = bench.delivery.admit(Admission(next(bench.sequences), lane, REQUEST, (letter,)))
     assert await safe is Durability.JOURNALED
     await asyncio.sleep(0.3)
 
@@ -551,13 +556,12 @@ async def test_a_row_that_is_written_while_replay_reads_is_not_overtaken_by_the_
         publish_wait_seconds=60,
         journaled=lanes,
     )
-    request = Request("default", b"body", "", 1_763_000_000_000)
     lanes.own_rows = 1
     lanes.pin("a")
     publisher.fail_next(1)
     delivery.start_publishing()
-    first = delivery.admit("a", request, (record("a", "1"),), position=Position(1, lane_has_rows=False))
-    journal.rows[2] = Admission(2, "a", request, (record("a", "2"),), None)
+    first = delivery.admit(Admission(1, "a", REQUEST, (record("a", "1"),)))
+    journal.rows[2] = Admission(2, "a", REQUEST, (record("a", "2"),))
     await asyncio.wait_for(journal.has_read.wait(), PATIENCE_SECONDS)
     journal.may_write.set()
     assert await first is Durability.JOURNALED

@@ -62,6 +62,17 @@ def test_a_lost_lease_is_not_renewed(clock):
     assert (lease.is_held, lease.may_publish, lease.is_lost) == (False, False, True)
 
 
+def test_a_lease_that_has_run_out_is_not_renewed_by_a_late_answer(clock):
+    lease = Lease()
+    lease.renewed(clock[0])
+    clock[0] += LEASE_SECONDS - 1
+    asked_at, clock[0] = clock[0], clock[0] + 1.5
+
+    lease.renewed(asked_at)
+
+    assert (lease.is_held, lease.may_publish, lease.is_lost) == (False, False, True)
+
+
 async def test_a_publisher_without_a_lease_reports_a_failure_and_publishes_nothing():
     kafka, reports = InMemoryPublisher(), []
     publisher = LeasedPublisher(kafka, Lease())

@@ -77,7 +77,7 @@ async def order():
         publish_wait_seconds=0.05,
         journaled=counts,
     )
-    yield LocalOrder(delivery, Duplicates(window_seconds=60, max_entries=100), counts)
+    yield LocalOrder(delivery, Duplicates(window_seconds=60, max_entries=100), counts, contents.next_sequence)
     await delivery.stop(1)
 
 

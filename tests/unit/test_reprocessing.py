@@ -79,7 +79,7 @@ class Connector:
             journaled=counts,
         )
         duplicates = Duplicates(window_seconds=3600, max_entries=1000)
-        order = LocalOrder(self.delivery, duplicates, counts)
+        order = LocalOrder(self.delivery, duplicates, counts, contents.next_sequence)
         self.pipeline = Pipeline(
             routes=routes,
             framing=SingleObjectFraming(),
