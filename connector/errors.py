@@ -23,7 +23,7 @@ The tree::
     │   ├── Overloaded            429
     │   └── Unavailable           503
     │       └── OutcomeUnknown    503, but the message may still be published
-    └── Defect                    500, kept as a dead letter
+    └── Defect                    500, kept as a dead letter once the message is read
 
 Each class has a ``code`` (for the source, in the answer), a ``stage`` (the step that failed) and ``retriable`` (whether
 sending the same bytes again can help). Messages say what failed and how to mend it. They never contain a credential or

@@ -38,7 +38,7 @@ from connector.delivery.order import Idempotency, LocalOrder, Order
 from connector.errors import ConfigurationError, Unavailable
 from connector.intake import dead_letters
 from connector.intake.dead_letter_count import DeadLetterCount
-from connector.intake.pipeline import Counts, MessageDecoder, Pipeline
+from connector.intake.pipeline import Counts, Pipeline
 from connector.intake.reprocessing import DeadLetterReprocessor
 from connector.journal.model import Contents, Journal
 from connector.journal.paths import DEDUP_SUFFIX, SCHEMAS_SUFFIX, sibling
@@ -48,6 +48,7 @@ from connector.kafka.limits import TopicLimits
 from connector.kafka.publisher import Failure, KafkaPublisher, Publisher, producer_properties
 from connector.kafka.registry import Registry, Resolved, resolve
 from connector.kafka.topics import TopicAdmin, canaries, canary_routes, routes_of
+from connector.message.decoding import MessageDecoder
 from connector.message.encoding import Framing, RegistryFraming, SingleObjectFraming
 from connector.message.ingest_ids import IngestIds
 from connector.message.redact import Redaction

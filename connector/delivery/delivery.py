@@ -4,7 +4,8 @@
   written to the journal, which makes it safe. It stays with librdkafka: a later acknowledgement removes its row.
 - While Kafka acknowledges nothing at all, publishing is *stalled*: messages go to the journal at once.
 - A message whose delivery failed goes to the journal and is published again, ahead of everything behind it in its lane.
-  Unless a broker rejected it, Kafka may have it all the same.
+  Unless a broker rejected it, Kafka may have it all the same. If the journal refuses it then, it is *held* at the
+  head of its lane, and published again from memory.
 - `connector.delivery.replay` reads the rows of the journal. A row is removed once all its records are acknowledged.
 - A record that Kafka rejects is published once more, alone (`connector.delivery.alone`). If Kafka rejects it again, a
   dead letter takes its place.
@@ -212,13 +213,13 @@ class Delivery:
         self._in_memory_since[entry.admission.sequence] = entry.since
         entry.timer = self._loop.call_later(self._publish_wait, self._on_publish_wait_elapsed, entry)
         lane = self._lanes.get_or_create(name)
-        if lane.in_flight is None:
+        if lane.head is None:
             self._produce(lane, entry)
         else:
             lane.waiting.append(entry)  # rule 1
 
     def _produce(self, lane: Lane, entry: LaneEntry) -> None:
-        lane.in_flight = entry
+        lane.head = entry
         self._in_flight_count += 1
         self._publisher.publish(entry.admission.records, partial(self._reported, lane, entry))
 
@@ -226,7 +227,7 @@ class Delivery:
         """Write the lane to the journal; publishing is stalled if nothing was acknowledged during the wait."""
         entry.timer = None
         lane = self._lanes.get(entry.admission.lane)
-        if lane is not None and lane.in_flight is entry and self._silent_seconds() >= self._publish_wait:
+        if lane is not None and lane.head is entry and self._silent_seconds() >= self._publish_wait:
             self._stall()
         self._spill(entry.admission.lane)
 
@@ -240,7 +241,7 @@ class Delivery:
 
     def _reported(self, lane: Lane, entry: LaneEntry, failures: Failures) -> None:
         self._in_flight_count -= 1
-        lane.in_flight = None
+        lane.head = None
         failed = self._record_reports(entry, failures)
         if failed:
             self._requeue(lane, entry, failed)
@@ -283,12 +284,12 @@ class Delivery:
 
     def _advance(self, name: str, lane: Lane) -> None:
         """Produce the next message of a lane, after the report about the one before (rule 1)."""
-        if lane.in_flight is None and lane.read_ahead:
+        if lane.head is None and lane.read_ahead:
             if self._alone.is_active or self._stopping or not self._publisher.is_open:
                 self._lanes.drop_read_ahead(lane)
             else:
                 self._produce(lane, lane.read_ahead.pop(0))
-        elif lane.in_flight is None and lane.waiting:
+        elif lane.head is None and lane.waiting:
             # A closed publisher reports the message as failed, which makes it a row.
             if self._alone.is_active or self._stopping:
                 self._spill(name)
@@ -337,7 +338,7 @@ class Delivery:
         lane = self._lanes.get(name)
         entries: list[LaneEntry] = []
         if lane is not None:
-            entries += [lane.in_flight] if lane.in_flight is not None else []
+            entries += [lane.head] if lane.head is not None else []
             entries += lane.waiting
             lane.waiting.clear()
         for entry in (*entries, *behind):
@@ -371,7 +372,7 @@ class Delivery:
         self._replay.row_written(admission.lane)
         if entry.is_held:  # replay publishes it
             entry.is_held = False
-            self._lanes.get_or_create(admission.lane).in_flight = None
+            self._lanes.get_or_create(admission.lane).head = None
             self._forget_if_idle(admission.lane)
         if entry.is_published:  # Kafka acknowledged it while it was being written
             self._replay.row_published(admission.sequence)
@@ -400,9 +401,9 @@ class Delivery:
         if entry.is_published:  # it needs no row any more
             self._in_memory_since.pop(entry.admission.sequence, None)
             self._ledger.published_directly(entry.admission)
-        elif lane.in_flight is entry and not entry.is_held:  # it is with Kafka: the delivery report decides
+        elif lane.head is entry and not entry.is_held:  # it is with Kafka: the delivery report decides
             return
-        elif entry.may_be_in_kafka and not self._stopping and lane.in_flight in {None, entry}:
+        elif entry.may_be_in_kafka and not self._stopping and lane.head in {None, entry}:
             self._hold(lane, entry)
             return
         else:
@@ -411,7 +412,7 @@ class Delivery:
 
     def _refused(self, lane: Lane, entry: LaneEntry, refusal: Unavailable) -> None:
         if entry.is_held:
-            lane.in_flight = None
+            lane.head = None
         self._stop_waiting(entry)
         if entry.may_be_in_kafka:
             refusal = outcome_unknown(refusal, "Kafka may have taken it: send it again with the same msgId")
@@ -423,7 +424,7 @@ class Delivery:
         Kafka may have some of its records. If it were refused, its duplicate would be published as another message.
         """
         entry.is_held = True
-        lane.in_flight = entry  # nothing of the lane may overtake it
+        lane.head = entry  # nothing of the lane may overtake it
         entry.timer = self._loop.call_later(_HOLD_SECONDS, self._publish_held, lane, entry)
 
     def _publish_held(self, lane: Lane, entry: LaneEntry) -> None:
@@ -447,7 +448,10 @@ class Delivery:
     # --- failed deliveries ---
 
     def _requeue(self, lane: Lane, entry: LaneEntry, failed: list[tuple[ProducibleRecord, Failure]]) -> None:
-        """Make a message whose delivery failed the next of its lane: it is written, or if it has a row read again."""
+        """Make a message whose delivery failed the next of its lane.
+
+        Without a row it is written to the journal, ahead of what waits behind it; with one, replay reads the row again.
+        """
         admission = entry.admission
         records, failures = self._topic_failures.to_retry(failed), [failure for _, failure in failed]
         is_restamped = any(record is not before for record, (before, _) in zip(records, failed, strict=True))
@@ -489,7 +493,7 @@ class Delivery:
         first = self._entry(rows[0])
         self._lanes.rows_in_memory += 1
         if rows[0].sequence in self._alone.sequences:
-            lane.in_flight = first
+            lane.head = first
             # Awaited, so that replay hands over nothing meanwhile: it would be in flight too.
             await self._alone.run(self._publish_alone(lane, first))
             return 1
@@ -515,7 +519,7 @@ class Delivery:
         """Replace the row by a dead letter, which names the streams that lack the message."""
         failed = self._record_reports(entry, failures)
         admission = msgspec.structs.replace(entry.admission, records=tuple(record for record, _ in failed))
-        lane.in_flight = None
+        lane.head = None
         self._stop_waiting(entry)
         if admission.is_dead_letter:
             _LOG.error("Kafka rejects a dead letter; it stays in the journal", error=rejection.name)

@@ -121,7 +121,7 @@ class RowState(Enum):
 
 
 class LaneEntry:
-    """One admission of a busy lane in memory (in flight, waiting or read ahead), and how far it has come.
+    """One admission of a busy lane in memory (at its head, waiting or read ahead), and how far it has come.
 
     Attributes:
         admission: What is to be published; its records shrink to those that are still open.
@@ -170,15 +170,15 @@ class Lane:
     """One busy lane.
 
     Attributes:
-        in_flight: The entry that is with the publisher, or held back until it is published again; or None.
+        head: The entry that is with the publisher, or held back until it is published again; or None.
         waiting: Entries behind it that are in memory only: the lane is direct.
-        read_ahead: Rows of the journal, read ahead, that follow the one in flight.
+        read_ahead: Rows of the journal, read ahead, that follow the head.
     """
 
-    __slots__ = ("in_flight", "read_ahead", "waiting")
+    __slots__ = ("head", "read_ahead", "waiting")
 
     def __init__(self) -> None:
-        self.in_flight: LaneEntry | None = None
+        self.head: LaneEntry | None = None
         self.waiting: list[LaneEntry] = []
         self.read_ahead: list[LaneEntry] = []
 
@@ -188,7 +188,7 @@ class Lanes:
 
     Attributes:
         journaled: Which lanes have rows in the journal.
-        rows_in_memory: Rows that replay has read and that are not published yet, in flight or read ahead.
+        rows_in_memory: Rows that replay has read and that are not published yet, at the head or read ahead.
     """
 
     def __init__(self, journaled: JournaledLanes) -> None:
@@ -215,7 +215,7 @@ class Lanes:
     def forget_if_idle(self, name: str) -> None:
         """Forget the lane if nothing of it is left in memory."""
         lane = self._busy.get(name)
-        if lane is not None and lane.in_flight is None and not lane.waiting and not lane.read_ahead:
+        if lane is not None and lane.head is None and not lane.waiting and not lane.read_ahead:
             del self._busy[name]
 
     def drop_read_ahead(self, lane: Lane) -> None:

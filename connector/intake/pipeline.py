@@ -1,4 +1,4 @@
-"""The steps of one message: parse, convert (which also encodes its fields), deduplicate, encode (as records), admit.
+"""The steps of one message: parse, convert (which also encodes its fields), deduplicate, make records, admit.
 
 A request that cannot become a record is kept as a dead letter before its error is answered. A message that cannot be
 kept is refused, so that the source sends it again. Nothing is answered as accepted before it is safe.
@@ -6,7 +6,6 @@ kept is refused, so that the source sends it again. Nothing is answered as accep
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from datetime import tzinfo
 from enum import Enum
 from functools import partial
 from hashlib import sha256
@@ -30,13 +29,12 @@ from connector.errors import (
 from connector.intake import dead_letters
 from connector.intake.dead_letters import DeadLetter
 from connector.journal.model import Note
-from connector.message import events
+from connector.message.decoding import MessageDecoder
 from connector.message.encoding import Framing
 from connector.message.events import Event, check_record_type
 from connector.message.headers import headers
 from connector.message.ingest_ids import IngestIds
-from connector.message.parsing import BodyKind, Message, parse
-from connector.message.redact import Redaction
+from connector.message.parsing import BodyKind
 from connector.message.routes import Route, Routes
 from connector.values import MAX_OVERHEAD_BYTES, IngestId, InstanceId, ProducibleRecord, Request
 
@@ -70,41 +68,6 @@ class Accepted(NamedTuple):
 
     outcome: Outcome
     event: Event | None
-
-
-class MessageDecoder:
-    """From the bytes of a request to the event that its records are made of.
-
-    Args:
-        zone: The time zone of dates without one.
-        privacy: Removes or pseudonymises fields that must not be published; None publishes all.
-    """
-
-    def __init__(self, zone: tzinfo, privacy: Redaction | None = None) -> None:
-        self._zone = zone
-        self._privacy = privacy
-
-    def decode(self, body: bytes, kind: BodyKind) -> Event:
-        """Parse, redact and convert a body.
-
-        Raises:
-            EmptyBody: The body has no content.
-            Unreadable: The bytes hold no message.
-            Unconvertible: The message cannot become a record.
-        """
-        return events.convert(self._message(body, kind), self._zone)
-
-    def instance_id(self, body: bytes, kind: BodyKind) -> InstanceId | None:
-        """The instance of a message that cannot become a record, or None if not even that is readable."""
-        try:
-            return events.readable_instance_id(self._message(body, kind))
-        except Exception:  # noqa: BLE001 - the defect may be here, and the request is kept all the same
-            return None
-
-    def _message(self, body: bytes, kind: BodyKind) -> Message:
-        """Parse a body and apply the redaction."""
-        message = parse(body, kind)
-        return message if self._privacy is None else self._privacy.apply(message)
 
 
 class Pipeline:
@@ -195,7 +158,7 @@ class Pipeline:
         self._routes.of(event.message_type, letter.source, event.environment)
 
     async def reprocess(self, letter: DeadLetter, now: int) -> Outcome:
-        """Make the message of a dead letter safe, once; if it fails again, a new dead letter in its place, once too.
+        """Make the message of a dead letter safe; if it fails again, a new dead letter in its place; either once.
 
         The journal then has the letter's note, by which every later run skips it. A message with a note always gets a
         row in the journal, and row and note are one transaction: a crash leaves both or neither. A duplicate gets no
@@ -263,19 +226,19 @@ class Pipeline:
         if dedup_key is not None and dedup_state is DedupState.PENDING:
             return Outcome.DUPLICATE, self._duplicates.completion_of(dedup_key)
         conflict = dedup_state is DedupState.CONFLICT
-        records = self._encode(request, event, conflict=conflict)
+        records = self._make_records(request, event, conflict=conflict)
         if streams:
             records = tuple(record for record in records if record.stream in streams)
         message = _CountedMessage(request.source, event, is_conflict=conflict)
-        in_conflict = partial(self._encode_in_conflict, request, message)
+        in_conflict = partial(self._make_records_in_conflict, request, message)
         completion = self._order.admit(NewMessage(event.instance_id, request, records, dedup_key, in_conflict, note))
         self._track(completion, dedup_key, partial(self._count_message, message))
         return Outcome.ACCEPTED, completion
 
-    def _encode_in_conflict(self, request: Request, message: "_CountedMessage") -> tuple[ProducibleRecord, ...]:
+    def _make_records_in_conflict(self, request: Request, message: "_CountedMessage") -> tuple[ProducibleRecord, ...]:
         """The records of a message that is in conflict with one that only another replica has seen."""
         message.is_conflict = True
-        return self._encode(request, message.event, conflict=True)
+        return self._make_records(request, message.event, conflict=True)
 
     def _count_message(self, message: "_CountedMessage", result: Durability | ConnectorError) -> None:
         self._in_flight -= 1
@@ -287,7 +250,7 @@ class Pipeline:
             return None
         return dedup_key_of("message", request.source, event.message_id, event.fingerprint)
 
-    def _encode(self, request: Request, event: Event, *, conflict: bool) -> tuple[ProducibleRecord, ...]:
+    def _make_records(self, request: Request, event: Event, *, conflict: bool) -> tuple[ProducibleRecord, ...]:
         ingest_id = self._ingest_ids.next()
         shared = headers(event, request, ingest_id, conflict=conflict)
         routes = self._routes.of(event.message_type, request.source, event.environment)

@@ -73,7 +73,7 @@ class Progress:
     Attributes:
         total: Letters that it is to reprocess.
         accepted: Messages that are safe now.
-        repeats: Duplicates: messages that had been accepted meanwhile, so that nothing was published.
+        repeats: Duplicates: messages that had been accepted already, as they were sent again or by an earlier run.
         failed: Letters that failed again; each became a new dead letter with one attempt more.
         refused: Letters that were left alone: their source is not configured, they are too large for a topic, they
             were reprocessed meanwhile with an outcome that is not known, or the connector has a defect.

@@ -4,8 +4,8 @@ A :class:`KafkaPublisher` owns a producer and a thread that polls it. Callers li
 records of one message and are called back there, once, when every record has a delivery report. The poll thread
 collects reports for a moment and queues them; they cross to the event loop together, with one wake-up, and are
 dispatched there. librdkafka does not guarantee order across a fatal error, so the producer is rebuilt after one: purge
-it, report its records as failed, start a new generation, ignore the old one. It is rebuilt on demand too: a client that
-got metadata without any broker may never connect again (see `KafkaPublisher.replace_unconnected`).
+it, report what it still held as uncertain failures, start a new generation, ignore the old one. It is rebuilt on demand
+too: a client that got metadata without any broker may never connect again (see `KafkaPublisher.replace_unconnected`).
 """
 
 import asyncio

@@ -10,6 +10,7 @@ A message passes through these modules in order:
    records of the flat streams; `connector.message.ingest_ids`: the event's id.
 5. `connector.message.headers` and `connector.message.encoding`: Kafka headers, and the header before Avro's bytes.
 
-They share `connector.message.weda` (WeDa's vocabulary), `connector.message.persons` (the persons in its maps),
-`connector.message.schemas` (the Avro schemas) and `connector.message.compatibility` (of the schemas' versions).
+`connector.message.decoding` takes the first three steps in one. All share `connector.message.weda` (WeDa's vocabulary),
+`connector.message.persons` (the persons in its maps), `connector.message.schemas` (the Avro schemas) and
+`connector.message.compatibility` (of the schemas' versions).
 """

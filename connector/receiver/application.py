@@ -1,10 +1,11 @@
 """Receives requests: checks them, passes them to the pipeline, and turns outcomes into answers.
 
-Each request takes the same steps: `Receiver.accept_head` admits it by its head, then `Receiver.accept_body` finishes
+Each request takes the same steps: `Receiver.accept_head` checks its head, then `Receiver.accept_body` finishes
 its authentication with the body and passes it to the pipeline. A connection that has a whole request calls both in
 turn; the ASGI application awaits the body in between. The checks are in the order that `docs/openapi.yaml` promises:
-path, method, credential, rate, capacity, size, time, media type. Of a signed request the head only shows whether the
-signature is too old; the signature itself, and the rate of its source, are checked after size and time of the body.
+path, method (and headers that must be single), credential, rate, capacity, size, time, media type. Of a signed request
+the head only shows whether the signature is too old; the signature itself, and the rate of its source, are checked
+after size and time of the body.
 """
 
 import asyncio
@@ -196,7 +197,7 @@ class Receiver:
         await (await answered).send(send, call.request_id)
 
     def accept_head(self, call: Call) -> bool:
-        """Admit a request by its head; return False if it is rejected or refused, and so already answered."""
+        """Check the head of a request; return False if it is rejected or refused, and so already answered."""
         REQUEST_ID.set(call.request_id)
         # Before the check of capacity, which includes this request. `_answer` and `_abandon` end it.
         self._open_requests += 1
@@ -238,7 +239,7 @@ class Receiver:
             address=lambda: client_address(origin.peer, head.headers, self._trusted_proxies),
         )
         if principal.signature is None:
-            self._admit_source(call, principal)
+            self._accept_source(call, principal)
         self._check_capacity()
 
     def _pass_on(self, call: Call, body: bytes) -> None:
@@ -251,7 +252,7 @@ class Receiver:
         assert principal is not None, "the head is accepted first"  # noqa: S101 - for the type checker
         if principal.signature is not None:
             self._authentication.verify_signature(principal.source, principal.signature, body)
-            self._admit_source(call, principal)
+            self._accept_source(call, principal)
         kind = call.head.body_kind()
         call.body = body
         content_type = "" if is_query else call.head.content_type
@@ -265,7 +266,7 @@ class Receiver:
             done = self._replay_protection.accept_once(call.source, principal.signature, body, accept)
         done.then(partial(self._answer, call))
 
-    def _admit_source(self, call: Call, principal: Principal) -> None:
+    def _accept_source(self, call: Call, principal: Principal) -> None:
         """Record the proven source, and count the request against its rate."""
         call.source = principal.source
         self._rate_limiter.acquire(call.source)

@@ -186,7 +186,7 @@ class RejectionDelay:
 
 def _unauthenticated(token: str | None) -> Unauthenticated:
     if token is None:
-        return Unauthenticated(f"no credential: {_TOKEN_HINT}", reason="missing")
+        return Unauthenticated(f"no credential that this source has: {_TOKEN_HINT}", reason="missing")
     return Unauthenticated(f"the credential is not known: {_TOKEN_HINT}", reason="unknown")
 
 

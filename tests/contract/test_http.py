@@ -27,9 +27,10 @@ from connector.delivery.duplicates import Duplicates
 from connector.delivery.lanes import LaneCounts
 from connector.delivery.order import LocalOrder
 from connector.errors import Defect
-from connector.intake import dead_letters, pipeline
-from connector.intake.pipeline import MessageDecoder, Pipeline
-from connector.message import encoding, events
+from connector.intake import dead_letters
+from connector.intake.pipeline import Pipeline
+from connector.message import decoding, encoding, events
+from connector.message.decoding import MessageDecoder
 from connector.message.encoding import SingleObjectFraming
 from connector.message.ingest_ids import IngestIds
 from connector.message.routes import Routes
@@ -711,7 +712,7 @@ async def test_a_defect_of_ours_is_500_and_the_request_is_kept(error):
         assert served.outcomes() == {"failed": 1}
 
 
-@pytest.mark.parametrize(("module", "name", "key"), [(pipeline, "parse", None), (events, "convert", b"i-1")])
+@pytest.mark.parametrize(("module", "name", "key"), [(decoding, "parse", None), (events, "convert", b"i-1")])
 async def test_what_cannot_be_read_for_a_defect_of_ours_is_kept(served, monkeypatch, module, name, key):
     """As long as the parser is broken nothing of a message is known, not even whose it is."""
 

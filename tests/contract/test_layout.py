@@ -5,7 +5,6 @@ import pkgutil
 import re
 from collections.abc import Iterator
 from functools import cache
-from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -44,6 +43,7 @@ PURE = (
     "message.weda",
     "message.parsing",
     "message.conversion",
+    "message.decoding",
     "message.persons",
     "message.events",
     "message.records",
@@ -142,22 +142,20 @@ def test_every_module_has_its_layer():
     assert {part for part, _, _ in files()} - {"__init__"} - set().union(*LAYERS) == set()
 
 
-def test_no_import_points_upwards():
-    upwards = [
+def test_imports_point_downwards_only():
+    others = [
         f"{path.relative_to(ROOT)} imports {other}"
         for part, path, tree in files()
         for other in ours(tree) - {part}
-        if part != "__init__" and layer(other) > layer(part)
+        if part != "__init__" and layer(other) >= layer(part)
     ]
 
-    assert upwards == []
+    assert others == []
 
 
 @pytest.mark.parametrize(
     ("one", "other"),
     [
-        ("receiver", "operations"),
-        ("operations", "receiver"),
         ("admin", "app"),
         ("admin", "operations"),
         ("cli", "operations"),
@@ -165,14 +163,6 @@ def test_no_import_points_upwards():
 )
 def test_parts_that_share_what_is_below_them_do_not_import_each_other(one, other):
     assert [path for part, path, tree in files() if part == one and other in ours(tree)] == []
-
-
-def test_no_imports_go_in_a_circle():
-    graph = {part: set() for part, _, _ in files()}
-    for part, _, tree in files():
-        graph[part] |= ours(tree) - {part}
-
-    TopologicalSorter(graph).prepare()
 
 
 def test_the_simulator_knows_nothing_of_the_connector_but_errors_and_schemas():

@@ -21,7 +21,8 @@ from connector.delivery.delivery import Delivery
 from connector.delivery.duplicates import Duplicates
 from connector.delivery.lanes import LaneCounts
 from connector.delivery.order import LocalOrder
-from connector.intake.pipeline import MessageDecoder, Pipeline
+from connector.intake.pipeline import Pipeline
+from connector.message.decoding import MessageDecoder
 from connector.message.encoding import SingleObjectFraming
 from connector.message.ingest_ids import IngestIds
 from connector.message.routes import Routes

@@ -90,7 +90,7 @@ class Bench:
 
     def is_held(self, lane: str) -> bool:
         busy = self.delivery._lanes.get(lane)
-        return busy is not None and busy.in_flight is not None and busy.in_flight.is_held
+        return busy is not None and busy.head is not None and busy.head.is_held
 
     async def until_empty(self) -> None:
         await until(lambda: (self.delivery.waiting_rows, self.ledger.imbalance), equals((0, 0)))

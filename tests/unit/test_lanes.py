@@ -88,11 +88,11 @@ def test_occupancy_takes_the_same_memory_however_many_lanes_there_are():
 def test_a_lane_is_in_memory_only_while_it_is_busy():
     lanes = Lanes({})
     lane = lanes.get_or_create("i-1")
-    lane.in_flight = entry()
+    lane.head = entry()
     assert lanes.get_or_create("i-1") is lane
     lanes.forget_if_idle("i-1")
     assert lanes.get("i-1") is lane
-    lane.in_flight = None
+    lane.head = None
     lanes.forget_if_idle("i-1")
 
     assert lanes.get("i-1") is None

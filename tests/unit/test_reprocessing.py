@@ -16,9 +16,10 @@ from connector.delivery.order import LocalOrder
 from connector.errors import Unavailable
 from connector.intake import dead_letters, reprocessing
 from connector.intake.dead_letters import NOTE_PREFIX, Selection
-from connector.intake.pipeline import MessageDecoder, Pipeline
+from connector.intake.pipeline import Pipeline
 from connector.intake.reprocessing import DeadLetterReprocessor, Progress
 from connector.kafka.reader import ConsumerRecord
+from connector.message.decoding import MessageDecoder
 from connector.message.encoding import SingleObjectFraming
 from connector.message.ingest_ids import IngestIds
 from connector.message.parsing import BodyKind

@@ -262,7 +262,7 @@ def _answers(settings: Settings) -> dict[int, Answer]:
         ),
         500: Answer(
             "A defect of the connector.",
-            "A dead letter, once the body was read.",
+            "A dead letter, unless the defect is in a check before the message is read.",
             (Defect("a defect of the connector; the request is kept as a dead letter"),),
             {},
         ),
