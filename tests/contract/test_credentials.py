@@ -1,11 +1,13 @@
 """Credentials × outcomes: what a request shows gets the answer of the table; without a right one it leaves no trace."""
 
+import asyncio
 import base64
 import ipaddress
 import json
 import time
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -20,6 +22,7 @@ from tests.contract.test_http import Served, message
 ROOT = Path(__file__).parents[2]
 ROWS = yaml.safe_load((ROOT / "tests" / "data" / "credentials.yaml").read_text(encoding="utf-8"))
 DOCUMENT = (ROOT / "docs" / "security.md").read_text(encoding="utf-8")
+NOW = int(time.time())
 LOOPBACK = (ipaddress.ip_network("127.0.0.0/8"),)
 
 
@@ -44,7 +47,7 @@ SOURCES = {
 
 def signed(body, by, *, identity="msg-1", age=0, version="v1"):
     """The three headers, as the specification's own library makes them."""
-    at = datetime.fromtimestamp(int(time.time()) - age, UTC)
+    at = datetime.fromtimestamp(NOW - age, UTC)
     names = ("wrong", "new") if by == "both" else (by,)
     signatures = [Webhook(SECRETS[name]).sign(identity, at, body.decode()) for name in names]
     return {
@@ -52,6 +55,12 @@ def signed(body, by, *, identity="msg-1", age=0, version="v1"):
         "webhook-timestamp": str(int(at.timestamp())),
         "webhook-signature": " ".join(signatures).replace("v1,", f"{version},"),
     }
+
+
+@pytest.fixture(autouse=True)
+def clock(monkeypatch):
+    """The connector checks signatures in the second in which they are made: 299 s do not become 300 on the way."""
+    monkeypatch.setattr("connector.receiver.authentication.time", SimpleNamespace(time=lambda: float(NOW)))
 
 
 @pytest.fixture
@@ -172,10 +181,13 @@ async def test_the_rate_is_of_the_proven_source_alone():
     for _ in range(5):
         await served.ask(body, authorization="Bearer wrong")
         await served.ask(body, authorization=None, **signed(body, "wrong"))
-    answers = [await served.ask(message(msgId=str(each)), authorization="Bearer t-new") for each in range(4)]
+    # At once: a second later, two more would be let in.
+    answers = await asyncio.gather(
+        *(served.ask(message(msgId=str(each)), authorization="Bearer t-new") for each in range(20))
+    )
     await served.stop()
 
-    assert [answer.status for answer in answers][:2] == [200, 200]
+    assert [answer.status for answer in answers].count(200) >= 2
     assert 429 in {answer.status for answer in answers}
     late = next(answer for answer in answers if answer.status == 429)
     assert (late.code, late.headers["retry-after"], late.fields["retriable"]) == (42900, "1", True)

@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -23,8 +24,10 @@ from connector.receiver.authentication import Credentials
 from connector.settings import Settings
 from tests.contract.test_http import serving
 from tests.custom_code import call
+from tests.running import PATIENT_ENVIRONMENT
 from tests.servers.ports import free_ports
 from tests.servers.reading import read_topic
+from tests.waiting import PATIENCE_SECONDS
 from tools import setup_pictures
 from tools.setup_pictures import Field
 
@@ -76,7 +79,7 @@ def test_every_code_of_a_sender_is_explained():
 
 
 def test_a_newcomer_gets_a_simulated_weda_to_publish(kafka, topic_prefix, tmp_path):
-    """Only addresses differ from what the guide says: the broker's, and ports that are free here."""
+    """Only addresses differ from what the guide says (the broker's, free ports), and how long a start may take."""
     every = [text for language, text in blocks(FOR_OPERATORS["en"]) if language == "sh"]
     script = "set -e\n" + "\n".join(text for text in every if "example.com" not in text)
     public, operations = free_ports(2)
@@ -84,6 +87,7 @@ def test_a_newcomer_gets_a_simulated_weda_to_publish(kafka, topic_prefix, tmp_pa
         ("localhost:9092", kafka.bootstrap_servers),
         ("127.0.0.1:8080", f"127.0.0.1:{public}"),
         ("127.0.0.1:9464", f"127.0.0.1:{operations}"),
+        ("--retry 30 ", "--retry 120 "),
     ):
         assert written in script
         script = script.replace(written, here)
@@ -93,6 +97,7 @@ def test_a_newcomer_gets_a_simulated_weda_to_publish(kafka, topic_prefix, tmp_pa
         "WEDA_OPERATIONS__PORT": str(operations),
         "WEDA_TOPICS__PREFIX": topic_prefix,
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        **PATIENT_ENVIRONMENT,
     }
     shell = subprocess.Popen(
         ["bash", "-c", script + "\nkill %1; wait"],
@@ -104,9 +109,9 @@ def test_a_newcomer_gets_a_simulated_weda_to_publish(kafka, topic_prefix, tmp_pa
         start_new_session=True,
     )
     try:
-        said, errors = shell.communicate(timeout=120)
+        said, errors = shell.communicate(timeout=3 * PATIENCE_SECONDS)
     finally:
-        if shell.poll() is None:
+        with suppress(ProcessLookupError):  # a connector that outlives its shell
             os.killpg(shell.pid, signal.SIGKILL)
 
     assert '{"code":0}' in said, said + errors

@@ -153,10 +153,13 @@ async def _calm(_: Stage, seconds: float) -> None:
 async def _sigkill(stage: Stage, seconds: float, *, times: int) -> None:
     isolated = seconds / (times + 1)
     await asyncio.sleep(isolated)
+    waits = True
     for number in range(times):
         last = number == times - 1
-        # Now and then it is killed again before it is up: in its start, in its replay.
-        await stage.restart_connector(wait=last or stage.chance.random() < 0.8)
+        # Now and then it is killed again before it is up: in its start, in its replay. Never twice in a row: in a start
+        # nothing is sent.
+        waits = last or not waits or stage.chance.random() < 0.8
+        await stage.restart_connector(wait=waits)
         await asyncio.sleep(isolated if last else stage.chance.uniform(0.2, 1.3 * isolated))
 
 

@@ -167,7 +167,7 @@ def published(servers: str, topic: str) -> int:
 async def interrupted(path: Path, servers: str, topic: str, number: signal.Signals) -> tuple[int, str, str]:
     """A drain that gets a signal once it has published so many that some are taken out of the journal."""
     with begin("drain", "--journal", path, "--bootstrap-servers", servers, "--json") as process:
-        wait_until(lambda: published(servers, topic), at_least(MANY // 2))
+        wait_until(lambda: published(servers, topic), at_least(MANY // 5))
         process.send_signal(number)
         printed, said = process.communicate(timeout=PATIENCE_SECONDS)
     return process.returncode, printed, said

@@ -13,7 +13,7 @@ from tests.running import Running, Start
 from tests.waiting import equals, until
 
 STREAMS = ["events", "instances", "tasks", "state"]
-IDLE_SECONDS = 5.0
+IDLE_SECONDS = 8.0
 
 
 def message(instance: str, number: int, **fields: object) -> dict[str, object]:

@@ -21,7 +21,7 @@ from tests.integration.test_consuming import ids, message, read, send
 from tests.running import Start
 from tests.waiting import PATIENCE_SECONDS
 
-IDLE_SECONDS = 4.0
+IDLE_SECONDS = 8.0
 IMPATIENT_GROUP = {"max.poll.interval.ms": 6000, "session.timeout.ms": 6000}
 """A group that gives up a member that handles an event for longer than these milliseconds."""
 

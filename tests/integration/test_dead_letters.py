@@ -7,6 +7,7 @@ import random
 import secrets
 import subprocess
 import sys
+import threading
 from collections import defaultdict
 from functools import partial
 from itertools import chain
@@ -186,7 +187,7 @@ async def test_a_replay_that_is_killed_again_and_again_loses_nothing_and_repeats
             while True:
                 await mended.start()
                 await mended.wait_until_up()
-                reported = await replay_until(session, mended, chance.randrange(1, 120) if kills < 3 else count)
+                reported = await replay_until(session, mended, chance.randrange(1, 40) if kills < 3 else count)
                 if reported["state"] != "running":
                     break
                 await mended.kill()
@@ -371,15 +372,18 @@ async def test_bodies_of_every_kind_come_back_as_they_were_and_one_that_stands_t
     assert set(numbers(await records(mended, f"{topic_prefix}.events", 3))) == {"form", "json", "query"}
 
 
-async def test_the_token_is_needed_and_one_replay_runs_at_a_time(start):
+async def test_the_token_is_needed_and_one_replay_runs_at_a_time(start, monkeypatch):
     running = await start(operations__token="an-operations-token", **NOT_ALLOWED)
     assert "WEDA_OPERATIONS__TOKEN" in await ask(running, "list", code=2)
     assert (await ask(running, "list", WEDA_OPERATIONS__TOKEN="an-operations-token"))["total"] == 0
-    letters = running.connector.context.letters
+    letters, may_read = running.connector.context.letters, threading.Event()
+    read = letters._read
+    monkeypatch.setattr(letters, "_read", lambda: may_read.wait() and read())
     letters.start(Selection(), 5)
     with pytest.raises(ConnectorError, match="a replay is running"):
         await replayed(running)
     await letters.stop()
+    may_read.set()
     assert letters.progress is not None
     assert letters.progress.state == "stopped"
 

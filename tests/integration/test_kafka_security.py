@@ -289,7 +289,7 @@ async def test_tokens_are_renewed_before_they_expire_and_no_message_is_lost_or_l
     guarded, certificates, tokens, connect
 ):
     """So short that librdkafka may show the old one again just before it has the new one, and lose a connection."""
-    tokens.lifetime = 8
+    tokens.lifetime = 15
     running = await connect(guarded.listener(SIGNED), by_signed_token(certificates, tokens))
     await until_kafka_is("up", running)
     began, issued, sent = time.monotonic(), tokens.issued, 0

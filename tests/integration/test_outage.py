@@ -9,6 +9,7 @@ from statistics import median
 
 from confluent_kafka import Producer
 
+from connector.errors import OutcomeUnknown
 from connector.kafka.publisher import KafkaPublisher
 from connector.simulator import Plan, play
 from tests.integration.fatal import report_fatal_error
@@ -24,13 +25,19 @@ def message(instance: str, number: int) -> dict[str, object]:
 async def test_frozen_brokers_delay_nothing_and_lose_nothing(start, kafka, topic_prefix):
     """P1, P3, P6, P8: the answer comes within its deadline, the backlog is published in order, by itself."""
     running = await start(**BY_DEFAULT)
-    assert (await running.post(message("a", 0)))[0] == 200
+
+    async def is_accepted(number: int) -> bool:
+        status, answer = await running.post(message("ab"[number % 2], number))
+        assert (status, answer["code"]) in {(200, 0), (503, OutcomeUnknown.code)}
+        return status == 200
+
+    await until(partial(is_accepted, 0))
     kafka.pause(1)
     try:
         durations = []
         for number in range(1, 40):
             before = time.monotonic()
-            assert await running.post(message("ab"[number % 2], number)) == (200, {"code": 0})
+            await until(partial(is_accepted, number))
             durations.append(time.monotonic() - before)
         # the deadline, and what the client itself takes: one late answer is a busy machine's, many are the connector's
         assert median(durations) < 0.8 + 0.2
@@ -212,6 +219,9 @@ async def test_a_producer_that_never_connects_is_replaced_once_the_brokers_are_k
     assert await running.metric("weda_connector_journal_messages") == 1
     monkeypatch.setattr("connector.app.brokers.UNCONNECTED_SECONDS", 1.0)
 
+    rebuilds = partial(running.metric, "weda_connector_producer_rebuilds_total")
+    await until(rebuilds, at_least(1))
+    # The last statistics of the lost producer may count for the new one, which has its own only after five seconds.
+    monkeypatch.setattr("connector.app.brokers.UNCONNECTED_SECONDS", float("inf"))
     (record,) = await asyncio.to_thread(read_topic, kafka.bootstrap_servers, f"{topic_prefix}.events", 1)
     assert record.key() == b"a"
-    assert await running.metric("weda_connector_producer_rebuilds_total") == 1

@@ -144,10 +144,10 @@ async def test_a_record_that_only_librdkafka_concludes_to_be_there_is_not_publis
     await publisher.start()
     topic = f"{topic_prefix}.concluded"
     assert await publish(publisher, record(topic, b"0")) == (None,)
-    refuse_the_next_request(broker, milliseconds=300)
+    refuse_the_next_request(broker, milliseconds=3_000)
 
     first = asyncio.create_task(publish(publisher, record(topic, b"1")))
-    await asyncio.sleep(0.05)
+    await asyncio.sleep(0.5)
     second = asyncio.create_task(publish(publisher, record(topic, b"2")))
 
     (failure,) = await first

@@ -13,12 +13,12 @@ import pytest
 from connector.admin import doctor
 from connector.app.connector import Connector
 from connector.settings import Settings
-from tests.running import TOKEN, Running
+from tests.running import PATIENT, TOKEN, Running
 from tests.servers import KafkaCluster
-from tests.waiting import equals, until
+from tests.waiting import PATIENCE_SECONDS, equals, until
 
 SECONDS = 15.0
-COMMAND_SECONDS = 30.0
+COMMAND_SECONDS = 90.0
 """A read gives up after five; a busy machine starts several commands at once slowly."""
 
 
@@ -43,6 +43,7 @@ async def running(cluster, topic_prefix, tmp_path) -> AsyncIterator[Running]:
         "receiver.host": "127.0.0.1",
         "operations.port": 0,
         "journal.path": tmp_path / "journal.db",
+        **PATIENT,
     }
     connector = Connector(Settings.load(environment={"WEDA_TOKEN": TOKEN}, flags=flags))
     await connector.start()
@@ -68,7 +69,7 @@ async def command(*arguments: str, **environment: str) -> tuple[int, str, str, f
         stderr=asyncio.subprocess.PIPE,
     )
     try:
-        said, errors = await asyncio.wait_for(process.communicate(), 3 * SECONDS)
+        said, errors = await asyncio.wait_for(process.communicate(), PATIENCE_SECONDS)
     except TimeoutError:
         process.kill()
         raise

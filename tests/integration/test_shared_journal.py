@@ -64,7 +64,7 @@ async def replica(
     )
     await journal.open()
     try:
-        assert journal.lease.is_held == has_lease, journal.problem
+        await until(lambda: journal.lease.is_held, equals(has_lease))
         yield journal
     finally:
         await journal.close()
@@ -323,6 +323,7 @@ async def test_what_was_seen_longer_ago_than_the_window_is_new(database):
     async with replica(database, window=0.2) as one, replica(database, window=0.2) as other:
         await claimed(one, seen=seen)
         one.set_key_safe(seen)
+        await settled(one)
         await asyncio.sleep(0.4)
 
         assert (await claimed(other, seen=seen)).dedup_state is DedupState.NEW

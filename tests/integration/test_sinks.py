@@ -15,6 +15,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
+from functools import partial
 from importlib.metadata import version
 from itertools import chain
 from pathlib import Path
@@ -36,6 +37,7 @@ from connector.message.encoding import MAGIC
 from connector.message.schemas import FLAT_EVENT, load
 from connector.simulator.processes import PEOPLE
 from tests.faults.reliability import machine
+from tests.running import PATIENT_ENVIRONMENT
 from tests.servers import KafkaCluster, SchemaRegistry, produce, read_topic
 from tests.servers.artifacts import CONNECT, ICEBERG, PLUGINS, READERS, SPARK, products
 from tests.servers.connect import Connect
@@ -151,6 +153,7 @@ def stage(
         "WEDA_RECEIVER__PORT": str(receiver),
         "WEDA_OPERATIONS__PORT": str(operations),
         "WEDA_JOURNAL__PATH": str(folder / "journal.db"),
+        **PATIENT_ENVIRONMENT,
     }
     process = ServerProcess("connector", [sys.executable, "-m", "connector", "serve"], folder, detached=False)
     with ExitStack() as stack:
@@ -175,8 +178,8 @@ def stage(
             "/lake": str(folder / "lake"),
         }
         (folder / "lake").mkdir()
-        events = _read(kafka, f"{PREFIX}.flat")
-        assert len(events) >= sent  # what was sent again because its answer was late may be there again
+        # More: what was sent again because its answer was late may be there again.
+        events = wait_until(partial(_read, kafka, f"{PREFIX}.flat"), lambda found: len(found) >= sent)
         last = {row["instanceId"]: row for _, row in sorted(events.items()) if row["msgType"] == "Instance"}
         deleted = {key for key, row in last.items() if row["action"] == 18 or row["instanceStatus"] == 5}
         state = {key: row for key, row in last.items() if key not in deleted}

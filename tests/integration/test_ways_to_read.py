@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.running import PATIENT_ENVIRONMENT
 from tests.servers import KafkaCluster, NotInstalled, SchemaRegistry, debian, read_topic
 from tests.servers.flink import sql_client
 from tests.servers.java import find_java
@@ -131,6 +132,7 @@ class Stage:
             "WEDA_RECEIVER__PORT": str(receiver),
             "WEDA_OPERATIONS__PORT": str(operations),
             "WEDA_JOURNAL__PATH": str(self.folder / f"journal-{receiver}.db"),
+            **PATIENT_ENVIRONMENT,
         }
         settings = [f"{name}={value}" for name, value in (self.environment | own).items()]
         shell = ["bash", "-euo", "pipefail", "-c", f"cd {shlex.quote(str(self.folder))}\n{self.here(script)}"]

@@ -6,11 +6,13 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from tests.servers import debian, kafka, postgres, registry
+from tests.servers import debian, kafka, npm, postgres, registry
 from tests.servers.artifacts import CONNECT, ICEBERG, PLUGINS, READERS, SPARK, SPARK_SOURCES, cache_folder, fetch
 from tests.servers.errors import NotInstalled, ServerError
 from tests.servers.kafka import KafkaCluster
 from tests.servers.monitoring import fetch_tools
+
+ROOT = Path(__file__).parents[2]
 
 
 def main() -> int:
@@ -34,6 +36,7 @@ def _install(_: argparse.Namespace) -> None:
         *(partial(fetch, pom) for pom in (READERS, CONNECT, PLUGINS, ICEBERG, SPARK, SPARK_SOURCES)),
         partial(debian.fetch, debian.KCAT),
         partial(debian.fetch, debian.HAPROXY),
+        *(partial(npm.installed, package, package.parent.name) for package in sorted(ROOT.glob("t*/*/package.json"))),
     ):
         try:
             fetch_one()

@@ -46,15 +46,18 @@ def _fetch(package: Path, what: str, folder: Path) -> None:
     shutil.copy(package, folder)
     sys.stderr.write(f"fetching {what} with npm (once, half a minute at most)\n")
     command = [tool("npm", what), "install", "--no-package-lock", "--ignore-scripts", "--no-audit", "--no-fund"]
-    done = subprocess.run(
-        command,
-        cwd=folder,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-        timeout=INSTALL_SECONDS,
-    )
+    try:
+        done = subprocess.run(
+            command,
+            cwd=folder,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+            timeout=INSTALL_SECONDS,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise NotInstalled(f"npm could not fetch {what} within {INSTALL_SECONDS} s") from error
     if done.returncode:
         raise NotInstalled(f"npm could not fetch {what}:\n{done.stdout}")
 

@@ -1,5 +1,6 @@
 """Free ports on the loopback."""
 
+import os
 import random
 import socket
 from contextlib import ExitStack, suppress
@@ -19,6 +20,9 @@ def free_ports(count: int) -> list[int]:
     """
     low, high = map(int, OUTGOING.read_text().split())
     candidates = [port for port in range(LOWEST, HIGHEST + 1) if not low <= port <= high]
+    # Each of several workers has its own: a port is held by nobody until its server binds it, and between two starts.
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    candidates = candidates[worker :: int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))]
     random.shuffle(candidates)
     found: list[int] = []
     with ExitStack() as held:

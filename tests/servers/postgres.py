@@ -18,6 +18,7 @@ from tests.servers import apt
 from tests.servers.errors import DidNotStart, NotInstalled
 from tests.servers.ports import LOOPBACK, free_ports
 from tests.servers.processes import Server, ServerProcess
+from tests.waiting import wait_until
 
 SCALING = Path(__file__).parents[2] / "docs" / "scaling.md"
 HOW_TO_GET = "apt-get install postgresql (Debian, Ubuntu), or any PostgreSQL 13 or newer with its programs on the PATH"
@@ -136,10 +137,13 @@ class Postgres(Server):
 
     def kill(self) -> None:
         """SIGKILL to all of its processes: nothing is flushed."""
-        for pid in self.pids():
+        pids = self.pids()
+        for pid in pids:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         self._process.kill()
+        # A child that has not ended yet holds the shared memory, and the next start would refuse to serve.
+        wait_until(lambda: not any(_is_running(pid) for pid in pids))
         (self._folder / "postmaster.pid").unlink(missing_ok=True)
 
     def shut_down(self) -> None:
@@ -220,10 +224,22 @@ def psql() -> str:
 
 
 def _parent(pid: int) -> int | None:
+    _, parent = _state_and_parent(pid)
+    return parent
+
+
+def _is_running(pid: int) -> bool:
+    state, _ = _state_and_parent(pid)
+    return state not in {"", "Z", "X"}
+
+
+def _state_and_parent(pid: int) -> tuple[str, int | None]:
+    """What ``/proc`` says of a process; an empty state if there is none."""
     try:
-        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+        state, parent = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[:2]
     except (OSError, ValueError):
-        return None
+        return "", None
+    return state, int(parent)
 
 
 def _unprivileged() -> list[str]:
