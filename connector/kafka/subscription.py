@@ -211,7 +211,7 @@ class Subscription:
 
     def _begin(self) -> None:
         self._is_begun = True
-        self._rested = time.monotonic()
+        self.restart_idle_clock()
         if self._group is not None:
             calls = {"on_assign": self._assign, "on_revoke": self._revoke, "on_lost": self._revoke}
             self._consumer.subscribe(list(self._topics), **calls)
@@ -234,6 +234,7 @@ class Subscription:
             self._owned.read_to(dict(zip(owned, ends, strict=True)))
         self._consumer.assign(partitions)
         self._is_assigned = True
+        self._deadline.restart()  # Kafka has answered; the first record has as long as every other one
 
     def _existing(self) -> dict[str, list[int]]:
         with self._translated():

@@ -1,12 +1,14 @@
 """What a data team's Python reads: every event once, in order, with or without a registry, alone or as a group."""
 
 import asyncio
+import time
 from itertools import islice
 
 import pytest
 
 from connector.consuming import Event, Events, by_instance
 from connector.errors import OutsideUnreachable, Unreadable
+from connector.kafka.consumer import REACH_SECONDS
 from connector.kafka.publisher import KafkaPublisher, producer_properties
 from connector.values import ProducibleRecord
 from tests.running import Running, Start
@@ -148,6 +150,19 @@ async def test_what_is_no_record_of_ours_stops_the_reader_with_its_place(start: 
 
     with pytest.raises(Unreadable, match=rf"{topic_prefix}\.events \[\d+\] @ \d+ cannot be decoded"):
         await asyncio.to_thread(read, running, topic_prefix, until_end=True)
+
+
+async def test_what_the_caller_does_before_it_reads_is_not_counted_as_silence(start: Start, topic_prefix: str):
+    """Importing a library of data frames takes seconds on a busy machine."""
+    running = await start()
+    await send(running, message("a", 1))
+
+    def read_late() -> list[Event]:
+        with Events(running.connector.bootstrap_servers, prefix=topic_prefix, until_end=True) as events:
+            time.sleep(REACH_SECONDS + 0.1)
+            return list(events)
+
+    assert ids(await asyncio.to_thread(read_late)) == ["a-1"]
 
 
 def test_no_broker_is_said():
