@@ -29,6 +29,9 @@ UNKNOWN_SOURCE: Final = SourceName("unknown")
 CANARY_SOURCE: Final = SourceName("canary")
 """The source of the messages that the connector sends to itself."""
 
+DedupKey = tuple[bytes, bytes]
+"""How a duplicate is recognised: 16 bytes that hash its kind, source and id, and the fingerprint of the content."""
+
 Headers = tuple[tuple[str, bytes], ...]
 """Kafka headers in the order in which they are produced."""
 

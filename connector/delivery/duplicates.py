@@ -25,6 +25,7 @@ from connector.delivery.completion import Completion, Durability
 from connector.errors import ConnectorError
 from connector.journal.open_files import OpenFiles, write_out
 from connector.journal.paths import RESTORING_SUFFIX, WAL_SUFFIX, sibling
+from connector.values import DedupKey
 
 _BUCKETS: Final = 16
 _WRITE_SECONDS: Final = 0.5
@@ -35,9 +36,6 @@ _MAX_UNWRITTEN: Final = 100_000
 _LOG = structlog.get_logger()
 
 T = TypeVar("T")
-
-DedupKey = tuple[bytes, bytes]
-"""How a duplicate is recognised: 16 bytes that hash source and id, and the fingerprint of the content."""
 
 
 class DedupState(Enum):

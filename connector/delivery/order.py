@@ -11,11 +11,11 @@ from typing import NamedTuple, Protocol, TypeVar
 
 from connector.delivery.completion import Completion, Durability
 from connector.delivery.delivery import Delivery
-from connector.delivery.duplicates import DedupKey, DedupState, Duplicates
+from connector.delivery.duplicates import DedupState, Duplicates
 from connector.delivery.lanes import LaneCounts
 from connector.errors import ConnectorError, OutcomeUnknown, Unavailable
 from connector.journal.model import DEAD_LETTER_LANE, Admission, Note
-from connector.values import ProducibleRecord, Request
+from connector.values import DedupKey, ProducibleRecord, Request
 
 T = TypeVar("T")
 

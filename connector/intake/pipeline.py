@@ -14,7 +14,7 @@ from typing import NamedTuple, Protocol
 import structlog
 
 from connector.delivery.completion import Completion, Durability
-from connector.delivery.duplicates import DedupKey, DedupState, Duplicates, dedup_key_of
+from connector.delivery.duplicates import DedupState, Duplicates, dedup_key_of
 from connector.delivery.order import NewMessage, Order
 from connector.errors import (
     ConnectorError,
@@ -36,7 +36,7 @@ from connector.message.headers import headers
 from connector.message.ingest_ids import IngestIds
 from connector.message.parsing import BodyKind
 from connector.message.routes import Route, Routes
-from connector.values import MAX_OVERHEAD_BYTES, IngestId, InstanceId, ProducibleRecord, Request
+from connector.values import MAX_OVERHEAD_BYTES, DedupKey, IngestId, InstanceId, ProducibleRecord, Request
 
 _LOG = structlog.get_logger()
 

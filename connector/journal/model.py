@@ -13,7 +13,7 @@ import msgspec
 
 from connector.errors import OutcomeUnknown, Unavailable
 from connector.message.routes import DEAD_LETTERS
-from connector.values import ProducibleRecord, Request
+from connector.values import DedupKey, ProducibleRecord, Request
 
 DEAD_LETTER_LANE: Final = "dead-letter/"
 """Prefix of the names of dead letters' lanes; each dead letter has a lane of its own."""
@@ -46,6 +46,7 @@ class Admission(msgspec.Struct, array_like=True):
         request: The request; metrics use its source, and a dead letter is made from it if Kafka rejects the records.
         records: The records that Kafka has not acknowledged yet.
         note: A note to write in the transaction of the row, or None; it is not part of the row.
+        dedup_key: The key that becomes safe in that transaction; set among replicas, where it is in the journal.
     """
 
     sequence: int
@@ -53,6 +54,7 @@ class Admission(msgspec.Struct, array_like=True):
     request: Request
     records: tuple[ProducibleRecord, ...]
     note: Note | None = None
+    dedup_key: DedupKey | None = None
 
     @classmethod
     def of_content(cls, sequence: int, lane: str, content: bytes) -> "Admission":

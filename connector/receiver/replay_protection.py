@@ -12,11 +12,12 @@ from functools import partial
 from hashlib import sha256
 
 from connector.delivery.completion import Completion
-from connector.delivery.duplicates import DedupKey, DedupState, dedup_key_of
+from connector.delivery.duplicates import DedupState, dedup_key_of
 from connector.delivery.order import Idempotency
 from connector.errors import ConnectorError, OutcomeUnknown, Unauthenticated, Unavailable
 from connector.intake.pipeline import Accepted, Outcome
 from connector.receiver.signatures import Signature
+from connector.values import DedupKey
 
 Accept = Callable[[], Completion[Accepted]]
 """Passes a request to the pipeline."""

@@ -11,9 +11,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
-from connector.delivery.duplicates import DedupKey, DedupState
+from connector.delivery.duplicates import DedupState
 from connector.errors import Unavailable
 from connector.journal.model import Admission, outcome_unknown, refusal
+from connector.values import DedupKey
 
 APPLY: Final = """
     SELECT refused, has_more, dedup_states, sequences, is_owner, rows_in_lane FROM weda_apply_batch(
@@ -101,7 +102,6 @@ class NewRow:
 
     admission: Admission
     content: bytes
-    dedup_key: DedupKey | None
     is_appended: bool
     done: asyncio.Future[None]
 
@@ -188,7 +188,7 @@ class Batch:
             "amended_contents": [admission.content for _, admission in amends],
             "stored_sequences": [None if row.is_appended else row.admission.sequence for row in rows],
             "stored_lanes": [row.admission.lane.encode() for row in rows],
-            **_dedup_columns("stored", [row.dedup_key for row in rows]),
+            **_dedup_columns("stored", [row.admission.dedup_key for row in rows]),
             "stored_sources": [row.admission.request.source for row in rows],
             "stored_waits_since": [row.admission.request.waits_since for row in rows],
             "stored_contents": [row.content for row in rows],

@@ -3,13 +3,13 @@
 import asyncio
 from typing import Final
 
-from connector.delivery.duplicates import DedupKey
 from connector.errors import Unavailable
 from connector.journal.model import FULL, Admission, refusal
 from connector.replicas.batch import APPLY, Batch, BatchResult, Change, Claim, ClaimResult, NewRow
 from connector.replicas.database import Connection, DatabaseError, DatabaseHealth
 from connector.replicas.lanes import SharedLanes
 from connector.replicas.membership import Membership
+from connector.values import DedupKey
 
 _MAX_BATCH: Final = 500
 # Longer than PostgreSQL waits for a lock (1.5 s): what it refuses for that is known to be rolled back.
@@ -69,30 +69,30 @@ class Batches:
         self._has_requests.set()
         return await claim.result
 
-    async def store(self, admission: Admission, dedup_key: DedupKey | None) -> None:
+    async def store(self, admission: Admission) -> None:
         """Store a row in this replica's lane, under the sequence that was claimed; returns when it is committed.
 
         Raises:
             Unavailable: The row is refused.
             OutcomeUnknown: The row may be committed.
         """
-        await self._add(admission, dedup_key, is_appended=False)
+        await self._add(admission, is_appended=False)
 
-    async def append(self, admission: Admission, dedup_key: DedupKey | None) -> None:
+    async def append(self, admission: Admission) -> None:
         """Append a row to another replica's lane; returns when it is committed.
 
         Raises:
             Unavailable: The row is refused.
             OutcomeUnknown: The row may be committed.
         """
-        await self._add(admission, dedup_key, is_appended=True)
+        await self._add(admission, is_appended=True)
 
-    async def _add(self, admission: Admission, dedup_key: DedupKey | None, *, is_appended: bool) -> None:
+    async def _add(self, admission: Admission, *, is_appended: bool) -> None:
         content = admission.content
         if self._lanes.bytes + len(content) > self._max_bytes:
             raise refusal(FULL)
         self._membership.check_lease()
-        row = NewRow(admission, content, dedup_key, is_appended, asyncio.get_running_loop().create_future())
+        row = NewRow(admission, content, is_appended, asyncio.get_running_loop().create_future())
         self._next.rows.append(row)
         self._has_requests.set()
         # The database's count is a second old: without its own rows a replica would take too much in that second.

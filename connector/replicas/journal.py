@@ -15,7 +15,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from connector import supervision
-from connector.delivery.duplicates import DedupKey
 from connector.errors import Unavailable
 from connector.journal.model import DEAD_LETTER_LANE, Admission, Contents, JournalState, Oldest, refusal
 from connector.replicas.batch import ClaimResult
@@ -24,6 +23,7 @@ from connector.replicas.database import Connection, DatabaseError, DatabaseHealt
 from connector.replicas.lanes import SharedLanes
 from connector.replicas.lease import Lease
 from connector.replicas.membership import LATE_SECONDS, Membership
+from connector.values import DedupKey
 
 _READ_SECONDS: Final = 5.0
 _OPEN_SECONDS: Final = 3.0
@@ -127,7 +127,6 @@ class SharedJournal:
             max_bytes=max_bytes,
             dedup_window_seconds=dedup_window_seconds,
         )
-        self._keys: dict[int, DedupKey] = {}
         self._tasks: list[asyncio.Task[None]] = []
 
     @property
@@ -185,7 +184,7 @@ class SharedJournal:
 
     async def store(self, admission: Admission) -> None:
         """Add a row to a lane of this replica; returns when it is committed."""
-        await self._batches.store(admission, self._keys.get(admission.sequence))
+        await self._batches.store(admission)
 
     async def remove(self, sequence: int) -> None:
         """Remove a row, if this replica owns its lane; returns when the removal is committed."""
@@ -291,22 +290,14 @@ class SharedJournal:
             raise Unavailable("this replica does not reach Kafka, another one does: send it again", retry_after=1)
         return await self._batches.claim(lane, dedup_key)
 
-    async def append(self, admission: Admission, dedup_key: DedupKey | None) -> None:
+    async def append(self, admission: Admission) -> None:
         """Append a row to another replica's lane; returns when it is committed.
 
         Raises:
             Unavailable: The row is refused.
             OutcomeUnknown: The row may be committed.
         """
-        await self._batches.append(admission, dedup_key)
-
-    def remember_key(self, sequence: int, dedup_key: DedupKey) -> None:
-        """Remember the dedup key of a message: it becomes safe if the message becomes a row."""
-        self._keys[sequence] = dedup_key
-
-    def forget_key(self, sequence: int) -> None:
-        """Forget the dedup key of a message that is published, a row, or refused."""
-        self._keys.pop(sequence, None)
+        await self._batches.append(admission)
 
     def set_key_safe(self, dedup_key: DedupKey) -> None:
         """Mark a key as that of a published message, with the next batch."""

@@ -17,13 +17,14 @@ import structlog
 
 from connector.delivery.completion import Completion, Durability
 from connector.delivery.delivery import Delivery, Ledger
-from connector.delivery.duplicates import DedupKey, DedupState, Duplicates
+from connector.delivery.duplicates import DedupState, Duplicates
 from connector.delivery.order import AlreadyDone, IdempotencyKeys, NewMessage
 from connector.errors import ConnectorError, Defect, OutcomeUnknown, Unavailable
 from connector.journal.model import DEAD_LETTER_LANE, Admission, Note
 from connector.replicas.batch import ClaimResult
 from connector.replicas.journal import SharedJournal
 from connector.supervision import BackgroundTasks
+from connector.values import DedupKey
 
 _POLL_SECONDS: Final = 0.05
 _LOG = structlog.get_logger()
@@ -101,8 +102,8 @@ class SharedOrder:
             records = message.records
             if result.dedup_state is DedupState.CONFLICT and message.in_conflict is not None:
                 records = message.in_conflict()
-            admission = Admission(result.sequence, lane, message.request, records, message.note)
-            return await self._admit_claimed(admission, dedup_key, result)
+            admission = Admission(result.sequence, lane, message.request, records, message.note, dedup_key)
+            return await self._admit_claimed(admission, result)
         except Exception:
             # If the row was committed all the same, its key has no owner any more, and voiding it does nothing.
             if dedup_key is not None:
@@ -121,21 +122,16 @@ class SharedOrder:
                 raise OutcomeUnknown("another replica has the same message under way: send it again", retry_after=1)
             await asyncio.sleep(_POLL_SECONDS)
 
-    async def _admit_claimed(self, admission: Admission, dedup_key: DedupKey | None, result: ClaimResult) -> Durability:
+    async def _admit_claimed(self, admission: Admission, result: ClaimResult) -> Durability:
         if not result.is_owner:  # under a new sequence: rows may have come since the claim
-            await self._journal.append(admission, dedup_key)
+            await self._journal.append(admission)
             self._ledger.accepted(admission, is_journaled=True)
             self._ledger.journaled(admission)
             return Durability.JOURNALED
-        # If the message becomes a row, the journal needs its key: the key becomes safe in the row's transaction.
-        if dedup_key is not None:
-            self._journal.remember_key(admission.sequence, dedup_key)
-        try:
-            durability = await self._delivery.admit(admission, lane_has_rows=result.lane_has_rows)
-        finally:
-            self._journal.forget_key(admission.sequence)
-        if dedup_key is not None and durability is Durability.PUBLISHED:
-            self._journal.set_key_safe(dedup_key)
+        durability = await self._delivery.admit(admission, lane_has_rows=result.lane_has_rows)
+        # Of a message that has become a row the key is safe since the row's transaction.
+        if admission.dedup_key is not None and durability is Durability.PUBLISHED:
+            self._journal.set_key_safe(admission.dedup_key)
         return durability
 
     # --- what may be done once ---

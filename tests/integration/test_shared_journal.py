@@ -137,7 +137,7 @@ async def test_a_message_of_another_ones_lane_goes_behind_what_is_there_and_only
     """Whoever receives the next message finds the row before it."""
     await claimed(one)
     behind = await claimed(other)
-    await other.append(admission(behind.sequence, body=b"second"), None)
+    await other.append(admission(behind.sequence, body=b"second"))
     third = await claimed(one)
     [rows] = await one.first_rows("", lanes=10, depth=10)
 
@@ -150,7 +150,7 @@ async def test_a_message_of_another_ones_lane_goes_behind_what_is_there_and_only
 async def test_a_row_keeps_the_place_that_was_claimed_though_it_is_written_later(one, other):
     first = await claimed(one)
     behind = await claimed(other)
-    await other.append(admission(behind.sequence, body=b"second"), None)
+    await other.append(admission(behind.sequence, body=b"second"))
     await one.store(admission(first.sequence, body=b"first"))
     [rows] = await one.first_rows("", lanes=10, depth=10)
 
@@ -266,8 +266,7 @@ async def test_a_repeat_of_what_was_refused_elsewhere_is_new(one, other):
 async def test_what_became_a_row_is_safe_in_the_same_transaction(one, other):
     seen = dedup_key_of("message", "default", "1", b"f" * 16)
     first = await claimed(one, seen=seen)
-    one.remember_key(first.sequence, seen)
-    await one.store(admission(first.sequence))
+    await one.store(msgspec.structs.replace(admission(first.sequence), dedup_key=seen))
 
     assert (await claimed(other, seen=seen)).dedup_state is DedupState.SAFE
 
