@@ -24,7 +24,7 @@ DEFAULT_SOURCE: Final = SourceName("default")
 """The source of requests to the path without a name."""
 
 UNKNOWN_SOURCE: Final = SourceName("unknown")
-"""The source in the metrics of requests from no configured source."""
+"""The source in the metrics of requests that have not proven one."""
 
 CANARY_SOURCE: Final = SourceName("canary")
 """The source of the messages that the connector sends to itself."""

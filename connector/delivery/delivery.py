@@ -10,7 +10,8 @@
 - A record that Kafka rejects is published once more, alone (`connector.delivery.alone`). If Kafka rejects it again, a
   dead letter takes its place.
 
-The rules of order are in `connector.delivery.lanes`; comments here say where each is enforced. All of this runs on the
+The rules of order are in `connector.delivery.lanes`; comments here and in
+`connector.delivery.replay` say where each is enforced. All of this runs on the
 event loop; only the publisher and the journal have threads.
 """
 
@@ -303,7 +304,7 @@ class Delivery:
         self._wake_replay()
 
     def _wake_replay(self) -> None:
-        if not self.is_stalled:  # else replay looks by itself, some times a second
+        if not self.is_stalled:  # else replay looks by itself, several times a second
             self._replay.wake()
 
     def _complete_durable(self, entry: LaneEntry, durability: Durability) -> None:
@@ -388,7 +389,8 @@ class Delivery:
         if self._stopping:
             return False  # nothing is direct any more
         # The command is queued before the message can be stored again. Among replicas the outcome is unknown only once
-        # the lease is lost, and then nothing is removed: the row's key is safe, so that a duplicate would be dropped.
+        # the lease is lost, and then nothing is removed: the row's key is safe since its commit, so that the message
+        # sent again is a duplicate, and without the row it would be lost.
         try:
             await self._journal.remove(admission.sequence)
         except Unavailable:
@@ -401,7 +403,7 @@ class Delivery:
         if entry.is_published:  # it needs no row any more
             self._in_memory_since.pop(entry.admission.sequence, None)
             self._ledger.published_directly(entry.admission)
-        elif lane.head is entry and not entry.is_held:  # it is with Kafka: the delivery report decides
+        elif lane.is_in_flight(entry):  # the delivery report decides
             return
         elif entry.may_be_in_kafka and not self._stopping and lane.head in {None, entry}:
             self._hold(lane, entry)

@@ -182,6 +182,10 @@ class Lane:
         self.waiting: list[LaneEntry] = []
         self.read_ahead: list[LaneEntry] = []
 
+    def is_in_flight(self, entry: LaneEntry) -> bool:
+        """Whether an entry is with the publisher."""
+        return self.head is entry and not entry.is_held
+
 
 class Lanes:
     """Every busy lane, and which lanes the journal holds.

@@ -82,7 +82,7 @@ class Replay:
             await supervision.cancel([self._task])
 
     def wake(self) -> None:
-        """There may be rows to publish: do not sit out the pause."""
+        """There may be rows to publish: end the idle wait."""
         if self._lanes.journaled.total:
             self._work_available.set()
 

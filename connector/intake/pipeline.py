@@ -158,7 +158,7 @@ class Pipeline:
         self._routes.of(event.message_type, letter.source, event.environment)
 
     async def reprocess(self, letter: DeadLetter, now: int) -> Outcome:
-        """Make the message of a dead letter safe; if it fails again, a new dead letter in its place; either once.
+        """Make the message of a dead letter safe; if it fails again, keep a new dead letter in its place. Either once.
 
         The journal then has the letter's note, by which every later run skips it. A message with a note always gets a
         row in the journal, and row and note are one transaction: a crash leaves both or neither. A duplicate gets no

@@ -193,7 +193,7 @@ class Journal(Protocol):
         """
 
     async def amend(self, admission: Admission) -> None:
-        """Replace the row of the same sequence, if it exists, by one with fewer open streams or by its dead letter.
+        """Replace the row of the same sequence, if it exists, by one with other records or by its dead letter.
 
         Raises:
             Unavailable: The journal has failed for good; its next owner publishes the row as it was.

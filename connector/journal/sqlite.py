@@ -542,7 +542,7 @@ def _fail_transaction(commands: Iterable[_Command], error: Unavailable, *, is_be
     """Fail the commands of a transaction whose commit failed.
 
     SQLite writes the commit's frame before it syncs the log. If that sync fails, the frame can still be read until the
-    power fails: the next process to open the file finds the rows, unless :meth:`SqliteJournal._reopen` removed them.
+    power fails: the next process to open the file finds the rows, unless `SqliteJournal._open_undone` removed them.
     """
     for command in commands:
         is_row = is_begun and command.adds is not None

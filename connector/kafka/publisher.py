@@ -52,7 +52,7 @@ class FailureKind(Enum):
     """What a failed delivery means for the record."""
 
     UNCERTAIN = "uncertain"
-    """The record may be in Kafka, or was never produced (no producer, no lease, a full queue): publish it again."""
+    """The record may be in Kafka, or was not even produced (no producer, no lease, a full queue): publish it again."""
     REJECTED = "rejected"
     """A broker rejected its batch, or librdkafka the record: final only for a record that was sent alone."""
     TIMESTAMP = "timestamp"

@@ -35,6 +35,7 @@ from connector.errors import (
 )
 from connector.intake.pipeline import Accepted, Pipeline
 from connector.message.events import Event
+from connector.message.parsing import BodyKind
 from connector.receiver.authentication import Authentication, Principal, RejectionDelay
 from connector.receiver.client_address import NOWHERE, ORIGIN, Origin, client_address
 from connector.receiver.head import Head
@@ -218,7 +219,7 @@ class Receiver:
             body: The body; for a GET, the query string.
         """
         try:
-            self._pass_on(call, body)
+            self._pass_on(call, body, self._check_body(call, body))
         except Exception as error:  # noqa: BLE001 - whatever it is, the source gets the contract's answer
             self._fail(call, error)
 
@@ -239,34 +240,37 @@ class Receiver:
             address=lambda: client_address(origin.peer, head.headers, self._trusted_proxies),
         )
         if principal.signature is None:
-            self._accept_source(call, principal)
+            self._record_source(call, principal)
         self._check_capacity()
 
-    def _pass_on(self, call: Call, body: bytes) -> None:
-        """Finish the authentication of a request, and pass it to the pipeline, whose completion answers it."""
-        is_query = call.head.method == "GET"
-        if not is_query:  # a URL has a limit of its own, see `_body`
+    def _check_body(self, call: Call, body: bytes) -> BodyKind:
+        """Raise the error for which a request is rejected or refused by its body; return the body's format."""
+        if call.head.method != "GET":  # a URL has a limit of its own, see `_body`
             self._check_body_size(len(body))
         call.size = len(body)
         principal = call.principal
         assert principal is not None, "the head is accepted first"  # noqa: S101 - for the type checker
         if principal.signature is not None:
             self._authentication.verify_signature(principal.source, principal.signature, body)
-            self._accept_source(call, principal)
-        kind = call.head.body_kind()
+            self._record_source(call, principal)
+        return call.head.body_kind()
+
+    def _pass_on(self, call: Call, body: bytes, kind: BodyKind) -> None:
+        """Pass a checked request to the pipeline, whose completion answers it."""
         call.body = body
-        content_type = "" if is_query else call.head.content_type
+        content_type = "" if kind is BodyKind.QUERY else call.head.content_type
         request = Request(
             call.source, body, content_type, call.received_at, call.trace, request_id=call.head.request_id
         )
-        if principal.signature is None:
+        signature = None if call.principal is None else call.principal.signature
+        if signature is None:
             done = self._pipeline.accept(request, kind)
         else:
             accept = partial(self._pipeline.accept, request, kind)
-            done = self._replay_protection.accept_once(call.source, principal.signature, body, accept)
+            done = self._replay_protection.accept_once(call.source, signature, body, accept)
         done.then(partial(self._answer, call))
 
-    def _accept_source(self, call: Call, principal: Principal) -> None:
+    def _record_source(self, call: Call, principal: Principal) -> None:
         """Record the proven source, and count the request against its rate."""
         call.source = principal.source
         self._rate_limiter.acquire(call.source)

@@ -59,8 +59,8 @@ class Principal(NamedTuple):
 
     Attributes:
         source: The source that the path names.
-        signature: What must still be verified with the body; until then the source is only claimed. None if a token or
-            certificate has proven it, or the source needs no credential.
+        signature: The signature that proves the source together with the body; until it is verified the source is only
+            claimed. None if a token or certificate has proven it, or the source needs no credential.
     """
 
     source: SourceName

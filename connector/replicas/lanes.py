@@ -60,7 +60,7 @@ class SharedLanes:
         return lane in self._pins or lane in self._writes
 
     def may_get_earlier_rows(self, lane: str) -> bool:
-        """Whether a claim of the lane may have a lower sequence than the rows that were read."""
+        """Whether a message that was claimed here may become a row in front of those that were read."""
         # Another replica may have appended a row between a claim here and the write of what was claimed.
         return self.is_in_use(lane)
 

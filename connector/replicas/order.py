@@ -208,7 +208,7 @@ class SharedOrder:
         Raises:
             Unavailable: The database does not answer, or another replica holds the key for too long.
         """
-        # Every claim needs a lane. Nothing is published in this one; the unpin releases the lane that the claim makes.
+        # A claim takes a lane, also one without a message. Nothing is published in this one; the unpin releases it.
         lane = f"dedup-key/{dedup_key[0].hex()}"
         self._journal.lanes.pin(lane)
         try:
