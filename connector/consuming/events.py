@@ -39,9 +39,10 @@ class Events:
     has arrived. An event counts as read once the next one is requested or, with ``auto_commit=False``, once `commit` is
     called; an event whose handling fails comes again. A duplicate (the same message about the same instance, sent again
     by WeDa or published again after a crash) is skipped if the store knows its mark. A `SqliteStore` also knows, after
-    a crash, what was handled and not yet committed to Kafka. Cancelling an ``async for`` closes the reader: the event
-    that was being fetched does not count as read. Use the reader from one thread or task at a time; only `stop` may be
-    called from others.
+    a crash, what was handled and not yet committed to Kafka. After an error, of reading, of the store or of a handler,
+    make a new reader: this one has fetched more than it returned, and raises the first two again. Cancelling an
+    ``async for`` closes the reader: the event that was being fetched does not count as read. Use the reader from one
+    thread or task at a time; only `stop` may be called from others.
 
     Args:
         bootstrap_servers: Brokers as ``host:port``, comma-separated.
@@ -108,7 +109,10 @@ class Events:
         self._parked: dict[Mark, Parked] = {}
         self._positions: dict[_Partition, int] = {}
         self._stack = ExitStack()
-        self._is_stopped = self._is_given = False
+        self._is_stopped = False
+        self._given_at: float | None = None
+        self._failure: Exception | None = None
+        self._store_failure: Exception | None = None
         settings = RegistrySettings(url=registry) if isinstance(registry, str) else registry
         by_id = self._stack.enter_context(schemas_by_id(settings))
         routes = Routes(STREAMS, prefix)
@@ -234,42 +238,57 @@ class Events:
         while not self._is_over():
             event = self._next()
             if event is not None:
-                self._is_given = True
+                self._given_at = time.monotonic()
                 yield event
 
     def _batches(self, limit: int, seconds: float, idle: float) -> Iterator[list[Event]]:
         while not self._is_over():
             batch = self._gathered(limit, seconds, idle)
             if batch or not self._subscription.is_over:  # no empty batch at the end
-                self._is_given = bool(batch)
+                self._given_at = time.monotonic()
                 yield batch
 
     def _gathered(self, limit: int, seconds: float, idle: float) -> list[Event]:
-        batch: list[Event] = []
+        batch: dict[tuple[str, int, int], Event] = {}
         until = time.monotonic() + idle
         while len(batch) < limit and time.monotonic() < until and not self._subscription.is_over:
-            event = self._next()
+            try:
+                event = self._next()
+            except Exception:
+                if not batch:
+                    raise
+                break  # `_is_over` raises it again, once these events were returned
             if event is not None:
                 until = until if batch else time.monotonic() + seconds
-                batch.append(event)
-        return batch
+                # After a rebalance the records that are not committed come again.
+                batch.setdefault((event.topic, event.partition, event.offset), event)
+        return list(batch.values())
 
     def _is_over(self) -> bool:
-        """Whether reading is over; called before each event or batch, which makes the previous one count as read."""
-        if self._is_given:
-            self._is_given = False
-            self._subscription.restart_idle_clock()  # the caller may have needed long to handle the event
+        """Whether reading is over; called before each event or batch, which makes the previous one count as read.
+
+        Raises the error with which reading has failed, as often as it is called.
+        """
+        if self._given_at is not None:
+            self._subscription.exclude(time.monotonic() - self._given_at)
+            self._given_at = None
         if self._auto_commit and (self._positions or self._parked):
             self._remember()
             if self._has_group:
                 self._subscription.store(self._positions)
             self._positions = {}
+        if self._failure is not None:  # the record that could not be read was fetched: going on would skip it
+            raise self._failure
         return self._subscription.is_over
 
     def _next(self) -> Event | None:
-        """The next event; None for a duplicate, or if none came for a moment."""
-        record = self._subscription.poll()
-        return None if record is None else self._taken(record)
+        """The next event; None for a duplicate, or if none came for a moment. After an error reading is over."""
+        try:
+            record = self._subscription.poll()
+            return None if record is None else self._taken(record)
+        except Exception as error:
+            self._failure = error
+            raise
 
     def _taken(self, record: ConsumerRecord) -> Event | None:
         """The event of a record; None for a duplicate."""
@@ -287,8 +306,14 @@ class Events:
         return event
 
     def _remember(self) -> None:
+        if self._store_failure is not None:  # the store has rolled back effects that another attempt would not repeat
+            raise self._store_failure
         if self._open or self._parked:
-            self._store.add(tuple(self._open), tuple(self._parked.values()))
+            try:
+                self._store.add(tuple(self._open), tuple(self._parked.values()))
+            except Exception as error:
+                self._store_failure = error
+                raise
         self._open.clear()
         self._parked.clear()
 

@@ -119,11 +119,14 @@ class SqliteStore:
 
     Raises:
         ConfigurationError: The file cannot be opened or is not a database.
+        ValueError: The connection commits each statement by itself (``isolation_level=None``).
     """
 
     def __init__(self, place: Path | str | sqlite3.Connection, *, most: int = MAX_MARKS) -> None:
         self._most = most
         self._is_ours = not isinstance(place, sqlite3.Connection)
+        if isinstance(place, sqlite3.Connection) and place.isolation_level is None:
+            raise ValueError("with isolation_level=None a mark is not stored together with the effects of its event")
         try:
             self._database = place if isinstance(place, sqlite3.Connection) else _opened(Path(place))
             self._database.executescript(_SCHEMA)

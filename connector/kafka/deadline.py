@@ -23,6 +23,10 @@ class Deadline:
         """Start again with the whole time: Kafka has answered, or did not have to."""
         self._at = time.monotonic() + self._seconds
 
+    def extend(self, seconds: float) -> None:
+        """Add seconds in which no answer was waited for, up to the whole time from now."""
+        self._at = min(self._at + seconds, time.monotonic() + self._seconds)
+
     @property
     def left(self) -> float:
         """Remaining seconds, never fewer than librdkafka accepts as a timeout."""

@@ -32,7 +32,10 @@ PARTITIONS_LOST: Final = frozenset(
 """Errors for a member that has lost its partitions."""
 
 UNSETTLED: Final = frozenset(
-    {"REBALANCE_IN_PROGRESS", "_WAIT_COORD", "COORDINATOR_LOAD_IN_PROGRESS", "NOT_COORDINATOR"}
+    {
+        *("REBALANCE_IN_PROGRESS", "_WAIT_COORD", "COORDINATOR_LOAD_IN_PROGRESS"),
+        *("COORDINATOR_NOT_AVAILABLE", "NOT_COORDINATOR"),
+    }
 )
 """Errors while a group is rebalancing, or its coordinator is moving."""
 

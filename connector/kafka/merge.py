@@ -8,6 +8,7 @@ for that end after the record has arrived, because a record that was published e
 
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from typing import Final
 
 from connector.kafka.consumer import Partition
@@ -59,11 +60,16 @@ class Merge:
         """Record that reading has reached the end of a partition, at this offset."""
         self._ends[partition] = offset
 
-    def ready(self, ends_at: Callable[[Partition], int]) -> Iterator[ConsumerRecord]:
+    @property
+    def paused(self) -> AbstractSet[Partition]:
+        """The partitions that :meth:`flow` has said to pause, and not yet to resume."""
+        return self._paused
+
+    def ready(self, ends_at: Callable[[Partition], int | None]) -> Iterator[ConsumerRecord]:
         """Yield, in order, the waiting records that no later record can precede.
 
         Args:
-            ends_at: Asks Kafka for the offset at which a partition ends now.
+            ends_at: Asks Kafka for the offset at which a partition ends now; None if that is not known.
         """
         peers_by_number: defaultdict[int, list[Partition]] = defaultdict(list)
         for partition in sorted(self._waiting, key=lambda partition: self._rank[partition[0]]):
@@ -80,7 +86,7 @@ class Merge:
         self._paused = (self._paused | full) - drained
         return full, drained
 
-    def _ready_of(self, peers: list[Partition], ends_at: Callable[[Partition], int]) -> Iterator[ConsumerRecord]:
+    def _ready_of(self, peers: list[Partition], ends_at: Callable[[Partition], int | None]) -> Iterator[ConsumerRecord]:
         empty = [partition for partition in peers if not self._waiting[partition]]
         if not all(self._is_at_end(partition, ends_at) for partition in empty):
             return
@@ -90,8 +96,11 @@ class Merge:
             first = min(waiting, key=lambda partition: _moment(self._waiting[partition][0]))
             yield self._waiting[first].popleft()
 
-    def _is_at_end(self, partition: Partition, ends_at: Callable[[Partition], int]) -> bool:
-        return partition in self._ends and ends_at(partition) <= self._ends[partition]
+    def _is_at_end(self, partition: Partition, ends_at: Callable[[Partition], int | None]) -> bool:
+        if partition not in self._ends:
+            return False
+        end = ends_at(partition)
+        return end is not None and end <= self._ends[partition]
 
 
 def _moment(record: ConsumerRecord) -> str:

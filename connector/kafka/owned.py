@@ -84,11 +84,16 @@ class OwnedPartitions:
         if self._merge is not None:
             self._merge.end(partition, offset)
 
-    def merge(self, ends_at: Callable[[Partition], int]) -> tuple[set[Partition], set[Partition]]:
+    @property
+    def flowing(self) -> list[Partition]:
+        """The owned partitions without those that :meth:`merge` has said to pause, sorted."""
+        return self.all if self._merge is None else sorted(self._partitions - self._merge.paused)
+
+    def merge(self, ends_at: Callable[[Partition], int | None]) -> tuple[set[Partition], set[Partition]]:
         """Make ready, in order, those fetched records of several topics that no later record can precede.
 
         Args:
-            ends_at: Asks Kafka for the offset at which a partition ends now.
+            ends_at: Asks Kafka for the offset at which a partition ends now; None if that is not known.
 
         Returns:
             The partitions to pause, because many of their records wait for other topics, and those to resume.

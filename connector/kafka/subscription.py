@@ -24,6 +24,7 @@ from connector.kafka.consumer import (
     Partition,
     Polled,
     consumer_properties,
+    is_transient_for_reader,
     offsets_at,
     partitions_of,
     polled,
@@ -106,7 +107,7 @@ class Subscription:
         self._until_end, self._idle_seconds, self._is_stopped = until_end, idle_seconds, is_stopped
         self._problems = Problems(self._serve_callbacks)
         self._owned = OwnedPartitions(self._topics)
-        self._is_assigned = self._is_asleep = False
+        self._is_assigned = False
         self.rejoins = 0
         self._properties = {
             **consumer_properties(bootstrap_servers, properties, self._problems.record),
@@ -117,8 +118,9 @@ class Subscription:
             **({_STRATEGY: "range"} if self._owned.is_merging else {}),
         }
         self._consumer = Consumer(self._properties)
-        self._started = self._rested = time.monotonic()
+        self._started = self._rested = time.monotonic()  # and again when reading begins
         self._deadline = Deadline(REACH_SECONDS)
+        self._starts: dict[Partition, int] = {}
         self._is_begun = False
 
     def close(self) -> None:
@@ -147,22 +149,26 @@ class Subscription:
             self._fetch()
         return self._owned.pop() if self._owned.has_next else None
 
-    def restart_idle_clock(self) -> None:
-        """Restart the clocks of ``idle_seconds`` and of Kafka's answer, after the caller has taken its time."""
+    def exclude(self, seconds: float) -> None:
+        """Count these seconds, which the caller has taken, neither as idle nor as Kafka's."""
+        self._rested = min(self._rested + seconds, time.monotonic())  # not beyond: `sleep` excludes its own
+        self._deadline.extend(seconds)
+
+    def _restart_clocks(self) -> None:
+        """Restart the clocks of ``idle_seconds`` and of Kafka's answer."""
         self._rested = time.monotonic()
         self._deadline.restart()
 
     def sleep(self, seconds: float) -> None:
         """Wait, and stay a member of the group, however long it takes."""
         until = time.monotonic() + seconds
-        self._is_asleep = True  # partitions that a rebalance brings meanwhile are paused as well
-        # Polling paused partitions brings no records, and counts as a sign of life for max.poll.interval.ms.
-        self._consumer.pause(self._partitions())
         while (left := until - time.monotonic()) > 0 and not self._is_stopped():
+            # Each time: a rebalance may have brought partitions. Polling paused ones brings no records, and counts as a
+            # sign of life for max.poll.interval.ms.
+            self._consumer.pause(self._partitions(self._owned.all))
             self._take(self._consumer.poll(min(left, POLL_SECONDS)))
-        self._is_asleep = False
-        self._consumer.resume(self._partitions())
-        self.restart_idle_clock()
+        self._consumer.resume(self._partitions(self._owned.flowing))
+        self._restart_clocks()
 
     def store(self, offsets: Mapping[Partition, int]) -> None:
         """Mark the offset of each partition's next record for commit in the background; skip lost partitions."""
@@ -211,7 +217,8 @@ class Subscription:
 
     def _begin(self) -> None:
         self._is_begun = True
-        self.restart_idle_clock()
+        self._started = time.monotonic()
+        self._restart_clocks()
         if self._group is not None:
             calls = {"on_assign": self._assign, "on_revoke": self._revoke, "on_lost": self._revoke}
             self._consumer.subscribe(list(self._topics), **calls)
@@ -230,11 +237,11 @@ class Subscription:
             # come from a new leader that does not know the whole partition yet (ADR 0079).
             owned = self._owned.all
             with self._translated():
-                ends = self._offsets_at(owned, OFFSET_END, self._deadline)
+                ends = self._offsets_at(owned, OFFSET_END, Deadline(REACH_SECONDS))
             self._owned.read_to(dict(zip(owned, ends, strict=True)))
         self._consumer.assign(partitions)
         self._is_assigned = True
-        self._deadline.restart()  # Kafka has answered; the first record has as long as every other one
+        self._restart_clocks()  # Kafka has answered; the first record has as long as every other one
 
     def _existing(self) -> dict[str, list[int]]:
         with self._translated():
@@ -253,6 +260,7 @@ class Subscription:
             offsets = self._offsets_at(owned, int(self._since.timestamp() * 1000), Deadline(REACH_SECONDS))
         for position, offset in zip(new, offsets, strict=True):
             position.offset = offset
+        self._starts |= dict(zip(owned, offsets, strict=True))
 
     def _assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         # Without `since` the client assigns the partitions itself, after this callback has returned.
@@ -261,10 +269,8 @@ class Subscription:
             self._start_at_since(committed)
             self._set_assignment(consumer, committed)
         self._owned.add(map(_partition_of, partitions))
-        if self._is_asleep and self._since is not None:
-            consumer.pause(partitions)
         self._is_assigned = self._is_assigned or bool(partitions)
-        self.restart_idle_clock()
+        self._restart_clocks()
 
     def _set_assignment(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         # In a cooperative rebalance the callback gets only the new partitions: `assign` would drop the others.
@@ -288,9 +294,10 @@ class Subscription:
             # Many at a time: each merge may ask Kafka for the ends of topics that have nothing to compare.
             for message in self._consumer.consume(_MAX_FETCH_RECORDS, POLL_SECONDS):
                 self._take(message)
-            full, drained = self._owned.merge(self._ends_at)
-            self._consumer.pause([TopicPartition(*partition) for partition in full])
-            self._consumer.resume([TopicPartition(*partition) for partition in drained])
+            deadline = Deadline(REACH_SECONDS)
+            full, drained = self._owned.merge(lambda partition: self._ends_at(partition, deadline))
+            self._consumer.pause(self._partitions(full))
+            self._consumer.resume(self._partitions(drained))
 
     def _take(self, message: Message | None) -> None:
         if message is None:
@@ -305,7 +312,7 @@ class Subscription:
             )
         kind = polled(message)
         if kind is Polled.RECORD:
-            self.restart_idle_clock()
+            self._restart_clocks()
             self._owned.put(self._decode(message))
         elif kind is Polled.END:
             self._deadline.restart()
@@ -316,8 +323,16 @@ class Subscription:
         self.rejoins += 1
         _LOG.warning("rejoining", group=self._group, reason=self._loss_message("it has left the group"))
 
-    def _ends_at(self, partition: Partition) -> int:
-        return self._offsets_at([partition], OFFSET_END, Deadline(REACH_SECONDS))[0]
+    def _ends_at(self, partition: Partition, deadline: Deadline) -> int | None:
+        """Where a partition ends now; None if Kafka does not say by the deadline, and reading is to wait for it."""
+        try:
+            # A reader that waits spends the time of one answer on all of them: other partitions have records meanwhile.
+            own = Deadline(REACH_SECONDS) if self._until_end else deadline
+            return self._offsets_at([partition], OFFSET_END, own)[0]
+        except KafkaException as exception:
+            if self._until_end or not is_transient_for_reader(exception.args[0]):
+                raise
+            return None
 
     def _offsets_at(self, partitions: Iterable[Partition], moment: int, deadline: Deadline) -> list[int]:
         return offsets_at(self._consumer, [TopicPartition(*partition) for partition in partitions], moment, deadline)
@@ -342,16 +357,17 @@ class Subscription:
 
     @property
     def _idle_for(self) -> float:
-        """Seconds without a record; 0 until this member gets partitions, which a dead member may still hold."""
-        is_waiting = self._group is not None and not self._is_assigned
+        """Seconds without a record; 0 before reading and while a dead member may hold the partitions."""
+        is_waiting = not self._is_begun or (self._group is not None and not self._is_assigned)
         return 0.0 if is_waiting else time.monotonic() - self._rested
 
     @property
     def _session_seconds(self) -> float:
         return float(self._properties.get("session.timeout.ms", _SESSION_MS)) / 1000
 
-    def _partitions(self) -> list[TopicPartition]:
-        return [TopicPartition(*partition) for partition in self._owned.all]
+    @staticmethod
+    def _partitions(partitions: Iterable[Partition]) -> list[TopicPartition]:
+        return [TopicPartition(*partition) for partition in partitions]
 
     def _positions(self, partitions: Sequence[Partition]) -> dict[Partition, int]:
         """The offset of each partition's next record; -1 where reading starts at the oldest."""
@@ -361,9 +377,12 @@ class Subscription:
             unknown = self._consumer.committed(unknown, timeout=REACH_SECONDS)
         committed = {_partition_of(position): position.offset for position in unknown}
         return {
-            partition: max(committed[partition], -1) if offset is None else offset
+            partition: self._start_of(partition, committed[partition]) if offset is None else offset
             for partition, offset in offsets.items()
         }
+
+    def _start_of(self, partition: Partition, committed: int) -> int:
+        return committed if committed >= 0 else self._starts.get(partition, -1)
 
     # --- words ---
 
