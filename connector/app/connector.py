@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import socket
+import weakref
 from collections import Counter
 from collections.abc import Mapping
 from functools import partial
@@ -317,9 +318,10 @@ class Connector:
 
     async def _serve_operations(self, listener: socket.socket) -> str:
         settings = self._settings.operations
+        # By a weak reference: FastAPI keeps the endpoints of every application in a cache, and with them the connector.
         guard = operations_app(
             self.metrics.registry,
-            self.context,
+            weakref.proxy(self.context),
             token=_revealed(settings.token),
             on_rejected=self.metrics.operations_rejected,
         )
@@ -428,6 +430,7 @@ class Connector:
     def _shared_order(
         self, publisher: Publisher, shared: SharedJournal, contents: Contents, duplicates: Duplicates
     ) -> tuple[Delivery, Order]:
+        self.publisher.refusal = shared.lease.refusal
         delivery = self._delivery(LeasedPublisher(publisher, shared.lease), shared, contents, shared.lanes)
         deadline = self._settings.receiver.reply_deadline_seconds
         order = SharedOrder(shared, delivery, duplicates, self.metrics, reply_deadline_seconds=deadline)

@@ -61,6 +61,7 @@ async def _run_once(
 
 def _freeze_garbage_collector() -> None:
     """Exclude what the start has built from garbage collection: it lives as long as the connector."""
+    gc.unfreeze()  # what belonged to a connector before this one
     gc.collect()  # first, so that no garbage is frozen
     gc.freeze()
     gc.set_threshold(50_000, 20, 50)

@@ -481,11 +481,19 @@ class Delivery:
             lane.waiting.insert(0, entry)  # in front of what waits, so that it is written first
             self._spill(admission.lane)
         elif is_changed:
-            self._background.start(self._amend(entry.admission))
+            self._replay.amend_begun(admission.sequence)  # already now: replay may look before the task begins
+            self._background.start(self._amend_open(entry.admission))
+
+    async def _amend_open(self, admission: Admission) -> None:
+        with contextlib.suppress(Unavailable):  # the next owner publishes the acknowledged records once more
+            await self._amend(admission)
 
     async def _amend(self, admission: Admission) -> None:
-        with contextlib.suppress(Unavailable):  # the next owner publishes the acknowledged records once more
+        self._replay.amend_begun(admission.sequence)
+        try:
             await self._journal.amend(admission)
+        finally:
+            self._replay.amend_ended(admission.sequence)
 
     # --- rows that are replayed ---
 
@@ -531,7 +539,7 @@ class Delivery:
             dead_letter_lane = f"{DEAD_LETTER_LANE}{admission.sequence}"
             self._lanes.journaled.add(dead_letter_lane)
             try:
-                await self._journal.amend(Admission(admission.sequence, dead_letter_lane, admission.request, (letter,)))
+                await self._amend(Admission(admission.sequence, dead_letter_lane, admission.request, (letter,)))
             except Unavailable:  # the row is as it was: try it again
                 self._lanes.journaled.written(dead_letter_lane, is_stored=False)
                 self._back_off.failed(admission.lane)

@@ -63,6 +63,8 @@ class Replay:
         self._removals_pending: set[int] = set()
         self._removed_since_read: set[int] = set()
         self._written_since_read: set[str] = set()
+        self._amends_pending: set[int] = set()
+        self._amended_since_read: set[int] = set()
         self._work_available = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
@@ -88,7 +90,8 @@ class Replay:
 
     def row_written(self, lane: str) -> None:
         """A row of the lane was written."""
-        self._written_since_read.add(lane)
+        if self._task is not None:  # the first read, which may be long in coming, shows what was written before it
+            self._written_since_read.add(lane)
 
     def row_published(self, sequence: int) -> None:
         """A row is published; its removal begins."""
@@ -98,6 +101,15 @@ class Replay:
         """The removal of a row is on the disk."""
         self._removals_pending.discard(sequence)
         self._removed_since_read.add(sequence)
+
+    def amend_begun(self, sequence: int) -> None:
+        """A row is being amended."""
+        self._amends_pending.add(sequence)
+
+    def amend_ended(self, sequence: int) -> None:
+        """A row was amended, or stays as it was."""
+        self._amends_pending.discard(sequence)
+        self._amended_since_read.add(sequence)
 
     async def _run(self) -> None:
         while True:
@@ -135,6 +147,7 @@ class Replay:
         """The next read shows them. In every round, so that they stay few also while nothing may be read."""
         self._removed_since_read.clear()
         self._written_since_read.clear()
+        self._amended_since_read.clear()
 
     def _has_work(self) -> bool:
         has_room = self._lanes.rows_in_memory < REPLAY_WINDOW and not self._back_off.must_pause()
@@ -172,6 +185,8 @@ class Replay:
             # written behind the read.
             or self._lanes.journaled.may_get_earlier_rows(lane)
             or lane in self._written_since_read
+            # A shared journal may have been read without the change: what was acknowledged would be published again.
+            or any(row.sequence in self._amends_pending or row.sequence in self._amended_since_read for row in rows)
             # rule 4: the last delivery of the lane failed, and a removal in front of that row is not on the disk yet. A
             # crash now would publish what was removed again, behind the message that failed and may be in Kafka. Not
             # only the first row: of a shared journal its removal may be on the disk since the read.

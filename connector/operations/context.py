@@ -37,7 +37,7 @@ class RunningParts:
     schema_ids: Mapping[str, int]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True)
 class Context:
     """The parts of one connector that the listener shows; available before start-up has finished.
 

@@ -9,6 +9,7 @@ import hashlib
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import Any, Final, NamedTuple
 
 from connector.delivery.duplicates import DedupState
@@ -146,6 +147,37 @@ class Batch:
         """Whether there is nothing to execute."""
         return not (self.claims or self.rows or self.removals or self.amends or self.safe or self.void or self.released)
 
+    def split(self, most: int, most_bytes: int) -> tuple["Batch", "Batch"]:
+        """Return what fits into one statement, and the rest, in order.
+
+        Args:
+            most: Maximum requests of each kind.
+            most_bytes: Maximum bytes of the rows; one row always fits.
+        """
+        rows = _that_fit(self.rows[:most], most_bytes)
+        # Voiding a key comes before a new claim of it, so that claims wait until no key is left to void.
+        claims = most if len(self.void) <= most else 0
+        removals, amends, released = [*self.removals.items()], [*self.amends.items()], [*self.released]
+        first = Batch(
+            self.claims[:claims],
+            self.rows[:rows],
+            dict(removals[:most]),
+            dict(amends[:most]),
+            self.safe[:most],
+            self.void[:most],
+            set(released[:most]),
+        )
+        rest = Batch(
+            self.claims[claims:],
+            self.rows[rows:],
+            dict(removals[most:]),
+            dict(amends[most:]),
+            self.safe[most:],
+            self.void[most:],
+            set(released[most:]),
+        )
+        return first, rest
+
     def followed_by(self, later: "Batch") -> "Batch":
         """Return this batch with another one appended, in order."""
         return Batch(
@@ -235,6 +267,12 @@ class Batch:
         self.rows = [row for row in self.rows if not row.is_appended]
         for row in appended:
             _complete(row.done, outcome_unknown(error))
+
+
+def _that_fit(rows: Sequence[NewRow], most_bytes: int) -> int:
+    """The number of rows, at least one if there is one, that have no more bytes than these together."""
+    sizes = accumulate(len(row.content) for row in rows)
+    return sum(number == 0 or size <= most_bytes for number, size in enumerate(sizes))
 
 
 def _both(earlier: Mapping[int, Change], later: Mapping[int, Change]) -> dict[int, Change]:

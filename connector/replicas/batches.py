@@ -12,6 +12,7 @@ from connector.replicas.membership import Membership
 from connector.values import DedupKey
 
 _MAX_BATCH: Final = 500
+_MAX_BATCH_BYTES: Final = 4 * 1024 * 1024
 # Longer than PostgreSQL waits for a lock (1.5 s): what it refuses for that is known to be rolled back.
 _STATEMENT_SECONDS: Final = 2.0
 _RETRY_SECONDS: Final = 0.2
@@ -127,8 +128,10 @@ class Batches:
 
     def release(self, lane: str) -> None:
         """Release a lane that is no longer in use."""
-        self._next.released.add(lane)
-        self._has_requests.set()
+        # Without a lease nothing was claimed, and lanes of a lost one are taken over.
+        if self._membership.lease.is_held:
+            self._next.released.add(lane)
+            self._has_requests.set()
 
     def fail(self, why: str) -> None:
         """Refuse the requests that are not being executed."""
@@ -158,15 +161,11 @@ class Batches:
                 await self._execute(batch)
 
     def _gather(self) -> Batch:
-        """Take the requests that fit into one batch."""
-        # Only claims and rows are bounded: the number of all other requests follows from them.
-        batch, rest = self._next, Batch()
-        self._next = rest
-        batch.claims, rest.claims = batch.claims[:_MAX_BATCH], batch.claims[_MAX_BATCH:]
-        batch.rows, rest.rows = batch.rows[:_MAX_BATCH], batch.rows[_MAX_BATCH:]
+        """Take the requests that fit into one batch, which the database executes in time."""
+        batch, self._next = self._next.split(_MAX_BATCH, _MAX_BATCH_BYTES)
         # A lane that is in use again is released when its last message is unpinned.
         batch.released = {lane for lane in batch.released if not self._lanes.is_in_use(lane)}
-        if rest.is_empty:
+        if self._next.is_empty:
             self._has_requests.clear()
         return batch
 
@@ -176,12 +175,17 @@ class Batches:
         self._is_executing = True
         try:
             [row] = await self._connection.execute(APPLY, parameters, seconds=_STATEMENT_SECONDS)
+            result = BatchResult(*row)
         except DatabaseError as error:
             self._membership.record_error(error)
             await self._retry(batch, refusal(error.public))
+        except BaseException:  # a defect, or the end: whoever waits gets an answer by the next attempt, or by `fail`
+            batch.fail_non_idempotent(refusal("of a defect of the connector"))
+            self._next = batch.followed_by(self._next)
+            self._has_requests.set()
+            raise
         else:
             self._health.record_success()
-            result = BatchResult(*row)
             batch.complete(result)
             if result.has_more:
                 self._lanes.set_has_rows()

@@ -62,6 +62,10 @@ class Lease:
             return False
         return time.monotonic() < self._until - MESSAGE_TIMEOUT_SECONDS - _MARGIN_SECONDS
 
+    def refusal(self) -> Failure | None:
+        """Return why nothing may be produced now, or None."""
+        return None if self.may_publish else _NO_LEASE
+
 
 class LeasedPublisher:
     """A publisher that takes records only while the lease allows it.

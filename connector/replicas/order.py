@@ -8,6 +8,7 @@ picture.
 """
 
 import asyncio
+import hashlib
 import secrets
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -27,6 +28,8 @@ from connector.supervision import BackgroundTasks
 from connector.values import DedupKey
 
 _POLL_SECONDS: Final = 0.05
+_STOP_SECONDS: Final = 3.0
+_MAX_LANE_BYTES: Final = 512
 _LOG = structlog.get_logger()
 
 T = TypeVar("T")
@@ -61,8 +64,8 @@ class SharedOrder:
         self._running: dict[str, asyncio.Task[Any]] = {}
 
     async def stop(self) -> None:
-        """Wait for admissions under way. Stop delivery first: otherwise some may never end."""
-        await self._background.wait()
+        """Wait for admissions under way, for some seconds: closing the journal ends the others. Stop delivery first."""
+        await self._background.wait(_STOP_SECONDS)
 
     async def dead_letters_in_journal(self) -> int:
         """Return how many dead letters of all replicas wait in the journal."""
@@ -73,7 +76,7 @@ class SharedOrder:
     def admit(self, message: NewMessage) -> Completion[Durability]:
         """Claim the message's position, then publish it or write it behind the rows of its lane."""
         completion: Completion[Durability] = Completion()
-        lane = f"{DEAD_LETTER_LANE}{secrets.token_hex(16)}" if message.lane is None else message.lane
+        lane = f"{DEAD_LETTER_LANE}{secrets.token_hex(16)}" if message.lane is None else _lane_name(message.lane)
         # Before the claim: a pinned lane is not released, and replay takes no rows of it.
         self._journal.lanes.pin(lane)
         self._background.start(self._complete_admission(completion, lane, message))
@@ -218,3 +221,9 @@ class SharedOrder:
 
     def _end_claim(self, dedup_key: DedupKey, *, is_safe: bool) -> None:
         (self._journal.set_key_safe if is_safe else self._journal.set_key_void)(dedup_key)
+
+
+def _lane_name(instance_id: str) -> str:
+    """The lane of an instance: its id, or the hash of a long one, which PostgreSQL could not index."""
+    name = instance_id.encode()
+    return instance_id if len(name) <= _MAX_LANE_BYTES else f"long/{hashlib.blake2b(name, digest_size=16).hexdigest()}"

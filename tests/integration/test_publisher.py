@@ -11,7 +11,7 @@ from confluent_kafka import Producer
 
 from connector.kafka import publisher as publisher_module
 from connector.kafka.embedded import EmbeddedBroker
-from connector.kafka.publisher import FailureKind, Failures, KafkaPublisher, producer_properties
+from connector.kafka.publisher import Failure, FailureKind, Failures, KafkaPublisher, producer_properties
 from connector.values import ProducibleRecord
 from tests.integration.fatal import bring_into_fatal_state, refuse_the_next_request, report_fatal_error
 from tests.servers.reading import read_topic
@@ -52,6 +52,19 @@ async def test_a_message_is_published_when_all_its_records_are_reported(publishe
         (b"k", b"2", [("h", b"1")]),
     ]
     assert {one.timestamp()[1] for one in found} == {1_763_000_000_000}
+
+
+async def test_what_may_be_produced_is_asked_at_the_last_moment(publisher, kafka, topic):
+    """Between the two a process may stand still for as long as the machine likes."""
+    refusal = Failure(FailureKind.UNCERTAIN, "_NO_LEASE", "it has run out")
+    late = asyncio.create_task(publish(publisher, record(topic, b"late"), record(topic, b"late too")))
+    await asyncio.sleep(0)  # it has been published, and not produced
+    publisher.refusal = lambda: refusal
+
+    assert await late == (refusal, refusal)
+    publisher.refusal = lambda: None
+    assert await publish(publisher, record(topic, b"1")) == (None,)
+    assert [one.value() for one in read_topic(kafka.bootstrap_servers, topic, 1)] == [b"1"]
 
 
 async def test_no_records_are_published_at_once(publisher):

@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import weakref
 from functools import partial
 from typing import ClassVar
 
@@ -11,9 +12,10 @@ from connector.app import run as process
 from connector.app.connector import Connector
 from connector.app.reload import Reload
 from connector.settings import Settings
-from tests.running import Running
+from tests.running import TOKEN, Running
 from tests.waiting import equals, until
 
+FREEZE = process._freeze_garbage_collector
 MESSAGE = {"msgType": "Task", "instanceId": "i-1", "msgId": "m-1"}
 
 
@@ -60,6 +62,29 @@ async def test_rotated_credentials_and_what_needs_a_restart_outlive_it(base_flag
     finally:
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_the_connector_before_is_freed(base_flags, monkeypatch):
+    """A million dedup keys, and what hangs on them, would stay with each restart."""
+    thresholds = gc.get_threshold()
+    monkeypatch.setattr(process, "_freeze_garbage_collector", FREEZE)
+    running = asyncio.create_task(process.run(Settings.load(environment={"WEDA_TOKEN": TOKEN}, flags=base_flags)))
+    try:
+        await until(lambda: len(Recorded.all), equals(1))
+        Recorded.all[0]._restarts.request("part")
+        first = weakref.ref(Recorded.all.pop())
+        await until(lambda: len(Recorded.all), equals(1))
+
+        def is_freed() -> bool:
+            FREEZE()  # as at the next restart: a thread may have held the last reference at this one
+            return first() is None
+
+        await until(is_freed)
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        gc.unfreeze()
+        gc.set_threshold(*thresholds)
 
 
 async def test_a_file_that_changes_while_no_connector_watches_it_is_read(base_flags, tmp_path):

@@ -19,7 +19,7 @@ from connector.delivery.completion import Durability
 from connector.delivery.delivery import Delivery
 from connector.delivery.duplicates import DedupState, Duplicates, dedup_key_of
 from connector.delivery.order import NewMessage
-from connector.errors import ConfigurationError, TooLarge, Unavailable
+from connector.errors import ConfigurationError, OutcomeUnknown, TooLarge, Unavailable
 from connector.intake.dead_letters import for_rejection
 from connector.journal.model import Admission, Contents
 from connector.lookup.journal import search
@@ -175,8 +175,11 @@ class LossyConnection(PostgresConnection):
     """Runs statements, and loses the answers to batches of some kind while it is told to."""
 
     loses: Callable[[Mapping[str, Any]], bool] = staticmethod(lambda _: False)
+    is_refusing = False
 
     async def execute(self, sql: str, parameters: Mapping[str, Any], *, seconds: float) -> list[tuple[Any, ...]]:
+        if sql == APPLY and self.is_refusing:
+            raise DatabaseUnreachable("no batch is taken")
         rows = await super().execute(sql, parameters, seconds=seconds)
         if sql == APPLY and self.loses(parameters):
             self.loses = lambda _: False
@@ -387,6 +390,48 @@ async def test_who_gets_no_lease_says_so_though_the_database_can_be_read(databas
                 await journal.state()
     finally:
         database.ask("GRANT INSERT, UPDATE ON weda_replica TO weda_runner", role=OWNER)
+
+
+async def test_what_is_refused_without_a_lease_leaves_nothing_behind(database):
+    database.ask("REVOKE INSERT, UPDATE ON weda_replica FROM weda_runner", role=OWNER)
+    try:
+        async with replica(database, has_lease=False) as journal, publishing(journal, InMemoryPublisher()) as order:
+            for number in range(20):
+                message = admission(number)
+                with pytest.raises(Unavailable):
+                    await order.admit(NewMessage(f"i-{number}", message.request, message.records))
+
+            assert not journal._batches.has_work
+    finally:
+        database.ask("GRANT INSERT, UPDATE ON weda_replica TO weda_runner", role=OWNER)
+
+
+async def test_an_id_that_postgresql_cannot_index_harms_nobody(database):
+    """A thousand characters, each of three bytes, of which none repeats: an entry of an index has 2,700."""
+    long_id = "".join(chr(0x4E00 + number) for number in range(1_024))
+    publisher = InMemoryPublisher()
+    async with replica(database) as journal, publishing(journal, publisher) as order:
+        message = admission(1)
+        admitted = [order.admit(NewMessage(name, message.request, message.records)) for name in (long_id, "i", long_id)]
+
+        assert [await one for one in admitted] == [Durability.PUBLISHED] * 3
+    assert len(publisher.published) == 3
+
+
+async def test_a_stop_ends_though_the_database_takes_no_batch_any_more(database, monkeypatch):
+    """The lease is renewed all the while: nothing else would ever end what waits for a row."""
+    monkeypatch.setattr("connector.replicas.order._STOP_SECONDS", 0.1)
+    publisher = InMemoryPublisher()
+    publisher.hold()
+    async with replica(database, connection=LossyConnection) as journal:
+        async with publishing(journal, publisher) as order:
+            message = admission(1)
+            admitted = order.admit(NewMessage("i", message.request, message.records))
+            await until(lambda: publisher.published)
+            journal._connections[0].is_refusing = True
+        assert admitted.result is None
+    with pytest.raises(OutcomeUnknown):
+        await admitted
 
 
 async def test_who_does_not_reach_kafka_lets_nothing_in_while_another_one_does(one, other, database):

@@ -295,6 +295,27 @@ async def test_a_record_without_a_report_is_not_published_again_and_others_go_on
     assert (bench.values("a"), bench.values("b")) == (["1"], ["1"])
 
 
+async def test_a_stream_that_has_the_message_does_not_get_it_again_while_the_row_is_amended(bench, monkeypatch):
+    amend, may_amend = bench.journal.amend, asyncio.Event()
+
+    async def amend_late(admission):
+        await may_amend.wait()
+        await amend(admission)
+
+    monkeypatch.setattr(bench.journal, "amend", amend_late)
+    bench.publisher.close()
+    await bench.admit("a", "1", streams=("events", "tasks"))
+    bench.publisher.fail_next(1, TIMED_OUT, "tasks")
+    bench.publisher.reopen()
+    await until(lambda: len(bench.publisher.published), equals(1))
+    await asyncio.sleep(0.5)  # longer than the back-off
+    assert len(bench.publisher.published) == 1
+
+    may_amend.set()
+    await bench.until_empty()
+    assert [one.stream for one in bench.publisher.published] == ["events", "tasks"]
+
+
 async def test_a_dead_letter_that_the_journal_cannot_take_is_tried_again(bench, monkeypatch):
     amend, tried = bench.journal.amend, []
 

@@ -80,6 +80,35 @@ async def test_a_lane_that_failed_waits_for_the_removals_in_front_of_it(bench):
     await until(lambda: bench.handed_over, equals([[3], [2]]))
 
 
+async def test_a_row_that_is_being_amended_waits_and_so_does_one_that_was_read_before(bench, monkeypatch):
+    """A shared journal is read over another connection: what was acknowledged would be published again."""
+    bench.replay.amend_begun(1)
+    await only_the_other_lane_is_handed_over(bench)
+    first_rows, read = bench.journal.first_rows, []
+
+    async def amended_behind_the_read(*arguments):
+        rows = await first_rows(*arguments)
+        if not read:
+            bench.replay.amend_ended(1)
+        read.append(list(bench.handed_over))
+        return rows
+
+    monkeypatch.setattr(bench.journal, "first_rows", amended_behind_the_read)
+    await until(lambda: bench.handed_over, equals([[3], [1, 2]]))
+
+    assert read[1] == [[3]], "not by the read that had begun before"
+
+
+async def test_what_is_written_before_replay_begins_is_not_remembered(bench):
+    """Kafka may be away for as long as the journal has room."""
+    for number in range(100):
+        bench.replay.row_written(f"lane-{number}")
+
+    assert bench.replay._written_since_read == set()
+    bench.replay.start()
+    await until(lambda: sorted(bench.handed_over), equals([[1, 2], [3]]))
+
+
 async def test_a_lane_that_failed_waits_for_each_removal_in_front_of_it(bench, monkeypatch):
     """Of a shared journal one may be on the disk between the read and what follows, and the next one not."""
     bench.journal.rows[4] = row(4, "a")
