@@ -11,7 +11,7 @@ import structlog
 
 from connector.notify.metrics import Metrics
 from connector.notify.outbox import Notification, Outbox
-from connector.notify.rules import Rule, Rules
+from connector.notify.rules import Digest, Rules
 from connector.notify.sending import Failed, Send
 from connector.notify.templates import Unrenderable, render
 
@@ -82,13 +82,16 @@ class Delivery:
         return self._rules.quiet.until(datetime.fromtimestamp(now, self._rules.zone)) is None
 
     def _start(self, outbox: Outbox, threads: ThreadPoolExecutor, head: Notification, lane: _Lane) -> None:
-        group = outbox.gathered(head, time.time()) if head.digest else [head]
         target, rule = self._rules.targets.get(head.target), self._by_name.get(head.rule)
+        # Both: the rule may have lost or got its digest since the event was read. What was no line of a digest then, or
+        # belongs to none now, is sent by itself.
+        digest = rule.digest if rule is not None and head.digest else None
+        group = [head] if digest is None else outbox.gathered(head, time.time())
         if target is None or rule is None:
             self._park(outbox, group, f"{head.rule} with {head.target} is in the rules no longer")
             return
         try:
-            title, text = self._title_and_text(rule, group)
+            title, text = self._title_and_text(digest, group)
         except Unrenderable as error:
             self._park(outbox, group, f"digest {error}")
             return
@@ -102,13 +105,13 @@ class Delivery:
 
         self._attempts[threads.submit(attempt)] = (lane, group)
 
-    def _title_and_text(self, rule: Rule, group: list[Notification]) -> tuple[str, str]:
-        if rule.digest is None:
+    def _title_and_text(self, digest: Digest | None, group: list[Notification]) -> tuple[str, str]:
+        if digest is None:
             return group[0].title, group[0].text
         lines = [notification.text for notification in group]
         more = max(len(lines) - _MAX_DIGEST_LINES, 0)
         fields = {"lines": lines[:_MAX_DIGEST_LINES], "count": len(lines), "more": more}
-        templates = rule.digest.title, rule.digest.text
+        templates = digest.title, digest.text
         title, text = (render(template, fields, self._rules.zone) for template in templates)
         return title.replace("\n", " "), text
 

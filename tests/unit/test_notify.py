@@ -1,6 +1,8 @@
 """The notifier's rules, texts and outbox: what is wrong is said at the start, what is due is known."""
 
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
@@ -10,11 +12,14 @@ import yaml
 
 from connector.consuming import Event
 from connector.errors import ConfigurationError
+from connector.notify.delivery import Delivery
 from connector.notify.matching import Ended, drafts_of, ended_by
+from connector.notify.metrics import Metrics
 from connector.notify.outbox import Outbox, locked
 from connector.notify.rules import Digest, Quiet, Retry, example, read_rules
 from connector.notify.sending import Apprise
 from connector.notify.templates import MAX_CHARS, Unrenderable, render
+from tests.waiting import wait_until
 
 ZONE = ZoneInfo("Asia/Shanghai")
 NOON = datetime(2026, 3, 2, 12, tzinfo=ZONE)
@@ -261,3 +266,41 @@ def test_the_first_start_is_written_down_once(outbox):
 def test_two_notifiers_do_not_share_a_file(tmp_path):
     with locked(tmp_path / "notify.db"), pytest.raises(ConfigurationError, match="another notifier"):
         locked(tmp_path / "notify.db").__enter__()
+
+
+# --- sending ---
+
+
+def sent(tmp_path, tree, count, answer=lambda _: None):
+    """Send from the outbox by these rules until there were so many attempts; gives titles and texts, in order."""
+    rules = read_rules(written(tmp_path, tree))
+    attempts, stop = [], threading.Event()
+
+    def send(_target, _address, title, text):
+        attempts.append((title, text))
+        return answer(text)
+
+    delivery = Delivery(tmp_path / "notify.db", rules, send, Metrics(list(rules.targets)), stop.is_set)
+    with ThreadPoolExecutor(1) as thread:
+        running = thread.submit(delivery.run)
+        try:
+            wait_until(lambda: len(attempts) >= count or running.done())
+        finally:
+            stop.set()
+    running.result()
+    return attempts
+
+
+def test_each_line_of_a_digest_that_the_rule_has_lost_is_sent_by_itself(outbox, tmp_path):
+    """Only the first was sent, and all of them were removed."""
+    add(outbox, *(draft(tmp_path, identity=bytes([n]), text=str(n), is_digest=True) for n in range(3)))
+
+    assert sent(tmp_path, rule(), 3) == [("t", "0"), ("t", "1"), ("t", "2")]
+    assert outbox.counts().waiting == 0
+
+
+def test_what_was_made_before_the_rule_got_a_digest_is_no_line_of_it(outbox, tmp_path):
+    add(outbox, draft(tmp_path), draft(tmp_path, identity=b"line", text="line", is_digest=True))
+    digest = {"every": "1h", "title": "{{ count }}", "text": "{{ lines | join }}"}
+
+    assert sent(tmp_path, rule(digest=digest), 2) == [("t", "x"), ("1", "line")]
