@@ -202,6 +202,23 @@ def test_digests_are_due_at_a_time_or_every_so_often():
     assert Digest(every="30m").due(NOON) == NOON.replace(minute=30)
 
 
+@pytest.mark.parametrize(
+    ("now", "due"),
+    [
+        # Clocks go from 02:00 to 03:00, and from 03:00 back to 02:00.
+        (datetime(2026, 3, 29, 0, 30, tzinfo=UTC), datetime(2026, 3, 29, 4, tzinfo=UTC)),
+        (datetime(2026, 10, 25, 0, 30, tzinfo=UTC), datetime(2026, 10, 25, 4, tzinfo=UTC)),
+    ],
+)
+def test_an_interval_of_digests_has_its_length_when_the_clocks_are_changed(now, due):
+    assert Digest(every="4h").due(now.astimezone(ZoneInfo("Europe/Berlin"))).timestamp() == due.timestamp()
+
+
+def test_a_digest_at_a_time_of_day_keeps_it_when_the_clocks_are_changed():
+    berlin = ZoneInfo("Europe/Berlin")
+    assert Digest(at="18:00").due(datetime(2026, 3, 28, 19, tzinfo=berlin)) == datetime(2026, 3, 29, 18, tzinfo=berlin)
+
+
 def test_waits_between_attempts_grow_up_to_a_longest():
     retry = Retry(first="1s", longest="5s")
     assert [retry.wait(number) for number in (1, 2, 3, 4)] == [1.0, 2.0, 4.0, 5.0]
