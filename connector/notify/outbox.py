@@ -162,7 +162,8 @@ class Outbox:
 
     def cancel(self, instance: str, node: str | None = None, persons: Collection[str] = ()) -> int:
         """Remove reminders of an instance, a node, or persons at a node; returns how many. The caller commits."""
-        where, values = "instance = ? AND reminder = 1 AND parked IS NULL", [instance]
+        # Parked ones too: `retry_parked` would have them sent for a task that is done.
+        where, values = "instance = ? AND reminder = 1", [instance]
         if node is not None:
             where, values = f"{where} AND node = ?", [*values, node]
         if persons:

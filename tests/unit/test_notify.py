@@ -267,6 +267,15 @@ def test_a_reminder_is_cancelled_for_its_person_its_node_or_its_instance(outbox,
     assert outbox.counts().waiting == 1
 
 
+def test_a_parked_reminder_is_cancelled_too(outbox, tmp_path):
+    """It was sent for a task that was done, once the parked ones were tried again."""
+    outbox.park_draft(draft(tmp_path, node="n-1", is_reminder=True), "no such user")
+    outbox.park_draft(draft(tmp_path, node="n-1", identity=b"no reminder"), "no such user")
+
+    assert outbox.cancel("i-1", "n-1") == 1
+    assert outbox.retry_parked() == 1
+
+
 def test_what_is_parked_keeps_its_reason_and_can_be_tried_again(outbox, tmp_path):
     add(outbox, draft(tmp_path))
     outbox.failed(outbox.heads(time.time()), "no such user", is_final=True)
