@@ -177,15 +177,31 @@ def _is_full(outbox: Outbox) -> bool:
     return counts.waiting + counts.parked >= MAX_NOTIFICATIONS
 
 
-def dry_run(options: ConsumerOptions, rules: Rules) -> Iterator[tuple[Event, Draft, str | None]]:
-    """Yield the notifications that the rules make of the events so far, without a group; nothing is sent or stored.
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """What would become of an event.
+
+    Attributes:
+        event: The event.
+        drafts: Its notifications, each with the reason why it would be parked, or None.
+        parked: Why the event would be parked, without any notification; or None.
+    """
+
+    event: Event
+    drafts: list[tuple[Draft, str | None]]
+    parked: str | None
+
+
+def dry_run(options: ConsumerOptions, rules: Rules) -> Iterator[Preview]:
+    """Yield what would become of each event so far by the rules, without a group; nothing is sent or stored.
 
     Raises:
         OutsideUnreachable: Kafka does not answer.
-        Unrenderable: A template cannot be rendered.
     """
     now = datetime.now(rules.zone)
     with Events(options.bootstrap_servers, since=options.since, until_end=True, **options.reading) as events:
         for event in events:
-            for draft, missing in drafts_of(event, rules, now):
-                yield event, draft, missing
+            try:
+                yield Preview(event, list(drafts_of(event, rules, now)), None)
+            except Unrenderable as error:
+                yield Preview(event, [], str(error))

@@ -377,3 +377,16 @@ async def test_a_dry_run_shows_the_texts_and_sends_nothing(start: Start, topic_p
     assert re.fullmatch(r"--- todo → app u7 \(i-7\), at [-\d]{10} [:\d]{8}\S* unless it is done by then", head)
     assert not notifier.state.exists()
     assert platform.notified.total() == 0
+
+
+async def test_a_dry_run_says_what_would_be_parked_and_goes_on(start: Start, topic_prefix: str, platforms, notifiers):
+    """It ended with a traceback at the first event of which no text can be made."""
+    running = await start()
+    await post_all(running, [todo(7, flowTitle="年假"), todo(8, flowTitle="年假3天")])
+    text = "{% if flowTitle %}{{ 6 // (flowTitle | length - 2) }}{% endif %}"
+    notifier = notifiers(running, rules_for(platforms(), text=text))
+
+    shown = notifier.run(*notifier.options, "--dry-run", "--since", "1d")
+
+    parked = "EVENT PARKED: rule todo: cannot be rendered: integer division or modulo by zero (i-7)\n"
+    assert set(shown.split("--- ")) == {"", parked, "todo → app u8 (i-8)\n待办\n3\n"}
