@@ -1,4 +1,4 @@
-"""Sends due notifications: in order per address, within rate limits, outside quiet hours, until sent or parked."""
+"""Sends due notifications: in order per address, within rate limits, in quiet hours urgent ones only."""
 
 import time
 from collections.abc import Callable
@@ -37,6 +37,7 @@ class Delivery:
     def __init__(self, path: Path, rules: Rules, send: Send, metrics: Metrics, is_stopped: Callable[[], bool]) -> None:
         self._path, self._rules, self._send, self._metrics, self._is_stopped = path, rules, send, metrics, is_stopped
         self._by_name = {rule.name: rule for rule in rules.rules}
+        self._urgent = [rule.name for rule in rules.rules if rule.urgent]
         self._lane_resumes_at: dict[_Lane, float] = {}
         self._target_resumes_at: dict[str, float] = {}
         self._attempts: dict[Future[Failed | None], tuple[_Lane, list[Notification]]] = {}
@@ -63,7 +64,7 @@ class Delivery:
             self._gauges_set_at = now
             self._metrics.show(outbox.counts())
         busy_lanes = {lane for lane, _ in self._attempts.values()}
-        for head in outbox.heads(now):
+        for head in outbox.heads(now, self._urgent if self._is_quiet(now) else None):
             lane = (head.target, head.address)
             # Twice the threads: one that is done finds its next attempt queued, and few are left to finish at a stop.
             if len(self._attempts) >= 2 * _THREADS:
@@ -72,16 +73,15 @@ class Delivery:
                 self._start(outbox, threads, head, lane)
 
     def _may_send(self, head: Notification, lane: _Lane, now: float) -> bool:
-        """Whether an earlier failure, the target's rate and the quiet hours allow sending now."""
-        if self._lane_resumes_at.get(lane, 0.0) > now or self._target_resumes_at.get(head.target, 0.0) > now:
-            return False
-        # None if the rule was removed from the file; `_start` parks what it left in the outbox.
-        rule = self._by_name.get(head.rule)
-        if self._rules.quiet is None or (rule is not None and rule.urgent):
-            return True
-        return self._rules.quiet.until(datetime.fromtimestamp(now, self._rules.zone)) is None
+        """Whether an earlier failure and the target's rate allow sending now."""
+        return self._lane_resumes_at.get(lane, 0.0) <= now and self._target_resumes_at.get(head.target, 0.0) <= now
+
+    def _is_quiet(self, now: float) -> bool:
+        quiet = self._rules.quiet
+        return quiet is not None and quiet.until(datetime.fromtimestamp(now, self._rules.zone)) is not None
 
     def _start(self, outbox: Outbox, threads: ThreadPoolExecutor, head: Notification, lane: _Lane) -> None:
+        # None if it was removed from the file.
         target, rule = self._rules.targets.get(head.target), self._by_name.get(head.rule)
         # Both: the rule may have lost or got its digest since the event was read. What was no line of a digest then, or
         # belongs to none now, is sent by itself.

@@ -170,10 +170,18 @@ class Outbox:
             where, values = f"{where} AND person IN ({', '.join('?' * len(persons))})", [*values, *persons]
         return self.database.execute(f"DELETE FROM weda_outbox WHERE {where}", values).rowcount  # noqa: S608 - ours
 
-    def heads(self, now: float) -> list[Notification]:
-        """Return the first due notification of each lane, that is, of each address at each target."""
-        due = "SELECT min(number) FROM weda_outbox WHERE parked IS NULL AND due <= ? GROUP BY target, address"
-        return self._read(f"WHERE number IN ({due}) ORDER BY number", now)
+    def heads(self, now: float, rules: Collection[str] | None = None) -> list[Notification]:
+        """Return the first due notification of each lane, that is, of each address at each target.
+
+        Args:
+            now: Epoch seconds.
+            rules: Names of rules; notifications of others are passed over. None means all rules.
+        """
+        where, values = "parked IS NULL AND due <= ?", [now, *(rules or ())]
+        if rules is not None:
+            where = f"{where} AND rule IN ({', '.join('?' * len(rules))})"
+        firsts = f"SELECT min(number) FROM weda_outbox WHERE {where} GROUP BY target, address"  # noqa: S608 - ours
+        return self._read(f"WHERE number IN ({firsts}) ORDER BY number", *values)
 
     def gathered(self, head: Notification, now: float) -> list[Notification]:
         """Return all due notifications of the digest that begins with ``head``."""

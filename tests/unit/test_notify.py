@@ -4,7 +4,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -17,7 +17,7 @@ from connector.notify.matching import Ended, drafts_of, ended_by
 from connector.notify.metrics import Metrics
 from connector.notify.outbox import Outbox, locked
 from connector.notify.rules import Digest, Quiet, Retry, example, read_rules
-from connector.notify.sending import Apprise
+from connector.notify.sending import Apprise, Failed
 from connector.notify.templates import MAX_CHARS, Unrenderable, render
 from tests.waiting import wait_until
 
@@ -330,3 +330,41 @@ def test_what_was_made_before_the_rule_got_a_digest_is_no_line_of_it(outbox, tmp
     digest = {"every": "1h", "title": "{{ count }}", "text": "{{ lines | join }}"}
 
     assert sent(tmp_path, rule(digest=digest), 2) == [("t", "x"), ("1", "line")]
+
+
+def quiet_now():
+    now = datetime.now(ZONE)
+    return {name: (now + timedelta(hours=hours)).strftime("%H:%M") for name, hours in (("from", -1), ("to", 1))}
+
+
+def test_in_quiet_hours_an_urgent_one_overtakes_what_waits_for_the_morning(outbox, tmp_path):
+    """It waited until the morning too, behind the first one of its address."""
+    number = iter(range(9))
+
+    def of(rule_name, text, **fields):
+        add(outbox, draft(tmp_path, identity=bytes([next(number)]), rule=rule_name, text=text, **fields))
+
+    of("todo", "waits")
+    of("gone", "waits")  # the file has no such rule: parked in the morning
+    of("back", "1")
+    of("report", "line a", is_digest=True)
+    of("back", "2")
+    of("report", "line b", is_digest=True)
+    failures = iter([Failed("away", is_final=False)])
+    digest = {"every": "1h", "text": "{{ lines | join(', ') }}"}
+    urgent = [RULE | {"name": "back", "urgent": True}, RULE | {"name": "report", "urgent": True, "digest": digest}]
+    by_day = {**RULES, "retry": {"first": "1s"}, "rules": [RULE, *urgent]}
+
+    attempts = sent(tmp_path, by_day | {"quiet": quiet_now()}, 4, lambda _: next(failures, None))
+
+    assert [text for _, text in attempts] == ["1", "1", "line a, line b", "2"]
+    assert (outbox.counts().waiting, outbox.counts().parked) == (2, 0)
+    assert sent(tmp_path, by_day, 1) == [("t", "waits")]
+
+
+def test_a_rule_is_urgent_if_the_file_says_so_now(outbox, tmp_path):
+    add(outbox, *(draft(tmp_path, identity=name.encode(), rule=name, text=name) for name in ("was", "is")))
+    rules = [RULE | {"name": "was"}, RULE | {"name": "is", "urgent": True}]
+
+    assert sent(tmp_path, {**RULES, "quiet": quiet_now(), "rules": rules}, 1) == [("t", "is")]
+    assert outbox.counts().waiting == 1
