@@ -69,12 +69,15 @@ class Delivery:
             # Twice the threads: one that is done finds its next attempt queued, and few are left to finish at a stop.
             if len(self._attempts) >= 2 * _THREADS:
                 return
-            if lane not in busy_lanes and self._may_send(head, lane, now):
-                self._start(outbox, threads, head, lane)
+            if lane in busy_lanes or not self._may_send(lane, now):
+                continue
+            first = outbox.notification(head.number)
+            if first is not None:
+                self._start(outbox, threads, first, lane)
 
-    def _may_send(self, head: Notification, lane: _Lane, now: float) -> bool:
+    def _may_send(self, lane: _Lane, now: float) -> bool:
         """Whether an earlier failure and the target's rate allow sending now."""
-        return self._lane_resumes_at.get(lane, 0.0) <= now and self._target_resumes_at.get(head.target, 0.0) <= now
+        return self._lane_resumes_at.get(lane, 0.0) <= now and self._target_resumes_at.get(lane[0], 0.0) <= now
 
     def _is_quiet(self, now: float) -> bool:
         quiet = self._rules.quiet

@@ -245,13 +245,37 @@ def add(outbox, *drafts):
     outbox.database.commit()
 
 
+def heads(outbox):
+    return [outbox.notification(head.number) for head in outbox.heads(time.time())]
+
+
 def test_each_address_has_its_own_order_and_the_same_is_added_once(outbox, tmp_path):
     drafts = [draft(tmp_path, identity=bytes([n]), address="ab"[n % 2], text=str(n)) for n in range(5)]
     add(outbox, *drafts, drafts[0])
 
-    assert [head.text for head in outbox.heads(time.time())] == ["0", "1"]
-    outbox.remove(outbox.heads(time.time())[:1])
-    assert [head.text for head in outbox.heads(time.time())] == ["1", "2"]
+    assert [head.text for head in heads(outbox)] == ["0", "1"]
+    outbox.remove(heads(outbox)[:1])
+    assert [head.text for head in heads(outbox)] == ["1", "2"]
+
+
+def test_looking_for_what_may_be_sent_reads_no_texts_and_at_night_only_urgent_ones(outbox, tmp_path):
+    """The sender looks five times a second, all night, and a hundred thousand may wait."""
+
+    def steps_and_columns(rules):
+        steps, columns = [], set()
+        outbox.database.set_progress_handler(lambda: steps.append(1), 1)
+        outbox.database.set_authorizer(lambda *read: columns.add(read[2]) or 0)
+        outbox.heads(time.time(), rules)
+        outbox.database.set_progress_handler(None, 0)
+        outbox.database.set_authorizer(None)
+        return len(steps), columns
+
+    add(outbox, draft(tmp_path, identity=b"urgent", rule="urgent"))
+    before, _ = steps_and_columns(["urgent"])
+    add(outbox, *(draft(tmp_path, identity=bytes([n]), address=str(n)) for n in range(100)))
+
+    assert steps_and_columns(["urgent"])[0] == before
+    assert not {"title", "text"} & steps_and_columns(None)[1]
 
 
 def test_a_reminder_is_cancelled_for_its_person_its_node_or_its_instance(outbox, tmp_path):
@@ -278,7 +302,7 @@ def test_a_parked_reminder_is_cancelled_too(outbox, tmp_path):
 
 def test_what_is_parked_keeps_its_reason_and_can_be_tried_again(outbox, tmp_path):
     add(outbox, draft(tmp_path))
-    outbox.failed(outbox.heads(time.time()), "no such user", is_final=True)
+    outbox.failed(heads(outbox), "no such user", is_final=True)
 
     assert outbox.heads(time.time()) == []
     assert [each.reason for each in outbox.parked()] == ["no such user"]
