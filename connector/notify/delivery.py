@@ -32,10 +32,21 @@ class Delivery:
         send: Sends one text.
         metrics: The notifier's metrics.
         is_stopped: Called a few times a second; once it returns True, only the attempts under way are finished.
+        may_remind: Called a few times a second; reminders wait until it returns True.
     """
 
-    def __init__(self, path: Path, rules: Rules, send: Send, metrics: Metrics, is_stopped: Callable[[], bool]) -> None:
-        self._path, self._rules, self._send, self._metrics, self._is_stopped = path, rules, send, metrics, is_stopped
+    def __init__(
+        self,
+        path: Path,
+        rules: Rules,
+        send: Send,
+        metrics: Metrics,
+        *,
+        is_stopped: Callable[[], bool],
+        may_remind: Callable[[], bool],
+    ) -> None:
+        self._path, self._rules, self._send, self._metrics = path, rules, send, metrics
+        self._is_stopped, self._may_remind = is_stopped, may_remind
         self._by_name = {rule.name: rule for rule in rules.rules}
         self._urgent = [rule.name for rule in rules.rules if rule.urgent]
         self._lane_resumes_at: dict[_Lane, float] = {}
@@ -64,7 +75,8 @@ class Delivery:
             self._gauges_set_at = now
             self._metrics.show(outbox.counts())
         busy_lanes = {lane for lane, _ in self._attempts.values()}
-        for head in outbox.heads(now, self._urgent if self._is_quiet(now) else None):
+        rules = self._urgent if self._is_quiet(now) else None
+        for head in outbox.heads(now, rules, reminders=self._may_remind()):
             lane = (head.target, head.address)
             # Twice the threads: one that is done finds its next attempt queued, and few are left to finish at a stop.
             if len(self._attempts) >= 2 * _THREADS:

@@ -28,8 +28,8 @@ CREATE TABLE IF NOT EXISTS weda_outbox (
   instance TEXT NOT NULL, node TEXT NOT NULL,
   attempts INTEGER NOT NULL DEFAULT 0, parked REAL, reason TEXT
 );
-CREATE INDEX IF NOT EXISTS weda_outbox_lanes ON weda_outbox (parked, target, address, due, number);
-CREATE INDEX IF NOT EXISTS weda_outbox_rules ON weda_outbox (parked, rule, target, address, due, number);
+CREATE INDEX IF NOT EXISTS weda_outbox_lanes ON weda_outbox (parked, target, address, due, number, reminder);
+CREATE INDEX IF NOT EXISTS weda_outbox_rules ON weda_outbox (parked, rule, target, address, due, number, reminder);
 CREATE INDEX IF NOT EXISTS weda_outbox_instances ON weda_outbox (instance, node);
 CREATE TABLE IF NOT EXISTS weda_first_start (moment REAL NOT NULL);
 """
@@ -180,16 +180,19 @@ class Outbox:
             where, values = f"{where} AND person IN ({', '.join('?' * len(persons))})", [*values, *persons]
         return self.database.execute(f"DELETE FROM weda_outbox WHERE {where}", values).rowcount  # noqa: S608 - ours
 
-    def heads(self, now: float, rules: Collection[str] | None = None) -> list[Head]:
+    def heads(self, now: float, rules: Collection[str] | None = None, *, reminders: bool = True) -> list[Head]:
         """Find the first due notification of each lane, that is, of each address at each target, the oldest first.
 
         Args:
             now: Epoch seconds.
             rules: Names of rules; notifications of others are passed over. None means all rules.
+            reminders: Whether reminders count; otherwise they are passed over too.
         """
         where, values = "parked IS NULL AND due <= ?", [now, *(rules or ())]
         if rules is not None:
             where = f"{where} AND rule IN ({', '.join('?' * len(rules))})"
+        if not reminders:
+            where = f"{where} AND reminder = 0"
         # No texts, which a lane that has to wait does not need: an index has all of this.
         firsts = f"SELECT min(number), target, address FROM weda_outbox WHERE {where} GROUP BY 2, 3 ORDER BY 1"  # noqa: S608 - ours
         return [Head(*row) for row in self.database.execute(firsts, values)]

@@ -12,10 +12,12 @@ import yaml
 
 from connector.consuming import Event
 from connector.errors import ConfigurationError
+from connector.notify import progress, service
 from connector.notify.delivery import Delivery
 from connector.notify.matching import Ended, drafts_of, ended_by
 from connector.notify.metrics import Metrics
 from connector.notify.outbox import Outbox, locked
+from connector.notify.progress import CatchUp
 from connector.notify.rules import Digest, Quiet, Retry, example, read_rules
 from connector.notify.sending import Apprise, Failed
 from connector.notify.templates import MAX_CHARS, Unrenderable, render
@@ -321,7 +323,7 @@ def test_two_notifiers_do_not_share_a_file(tmp_path):
 # --- sending ---
 
 
-def sent(tmp_path, tree, count, answer=lambda _: None):
+def sent(tmp_path, tree, count, answer=lambda _: None, *, may_remind=True):
     """Send from the outbox by these rules until there were so many attempts; gives titles and texts, in order."""
     rules = read_rules(written(tmp_path, tree))
     attempts, stop = [], threading.Event()
@@ -330,7 +332,8 @@ def sent(tmp_path, tree, count, answer=lambda _: None):
         attempts.append((title, text))
         return answer(text)
 
-    delivery = Delivery(tmp_path / "notify.db", rules, send, Metrics(list(rules.targets)), stop.is_set)
+    flags = {"is_stopped": stop.is_set, "may_remind": lambda: may_remind}
+    delivery = Delivery(tmp_path / "notify.db", rules, send, Metrics(list(rules.targets)), **flags)
     with ThreadPoolExecutor(1) as thread:
         running = thread.submit(delivery.run)
         try:
@@ -392,3 +395,40 @@ def test_a_rule_is_urgent_if_the_file_says_so_now(outbox, tmp_path):
 
     assert sent(tmp_path, {**RULES, "quiet": quiet_now(), "rules": rules}, 1) == [("t", "is")]
     assert outbox.counts().waiting == 1
+
+
+def test_reminders_wait_until_the_reader_has_caught_up_and_hold_nothing_else_back(outbox, tmp_path):
+    reminder = draft(tmp_path, text="reminder", is_reminder=True)
+    add(outbox, reminder, draft(tmp_path, identity=b"after", text="todo"))
+
+    assert sent(tmp_path, rule(), 1, may_remind=False) == [("t", "todo")]
+    assert sent(tmp_path, rule(), 1) == [("t", "reminder")]
+
+
+def test_while_kafka_is_away_after_a_start_reminders_wait_and_the_rest_is_sent(outbox, tmp_path, monkeypatch):
+    asked, is_done = [], CatchUp.is_done
+
+    def watched(self):
+        asked.append(self)
+        return is_done(self)
+
+    monkeypatch.setattr(CatchUp, "is_done", watched)
+    monkeypatch.setattr(progress, "REACH_SECONDS", 0.5)
+    monkeypatch.setattr(service, "_LAG_SECONDS", 0.5)
+    add(outbox, draft(tmp_path, is_reminder=True), draft(tmp_path, identity=b"todo", text="todo"))
+    rules, texts = read_rules(written(tmp_path, rule())), []
+    options = service.ConsumerOptions("127.0.0.1:1", {}, "notify", datetime.now(UTC))
+
+    def send(_target, _address, _title, text):
+        texts.append(text)
+
+    notifier = service.Notifier(options, rules, tmp_path / "notify.db", send, Metrics(["room"]))
+    with ThreadPoolExecutor(1) as thread:
+        running = thread.submit(notifier.run)
+        try:
+            wait_until(lambda: (texts and len(asked) > 2) or running.done())
+        finally:
+            notifier.stop()
+    running.result()
+
+    assert texts == ["todo"]
