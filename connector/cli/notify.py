@@ -109,11 +109,15 @@ def _consumer_options(settings: Settings, group: str, since: int | None, prefix:
 
 
 def _print_texts(options: ConsumerOptions, rules: Rules) -> None:
-    for event, draft, missing in dry_run(options, rules):
-        where = draft.address or "(room)" if missing is None else f"PARKED: {missing}"
-        unless = f", at {local_time(int(draft.due * 1000))} unless it is done by then" if draft.is_reminder else ""
-        print(f"--- {draft.rule} → {draft.target} {where} ({event.instance_id}){unless}")
-        print(f"{draft.title}\n{draft.text}", flush=True)
+    for preview in dry_run(options, rules):
+        instance = preview.event.instance_id
+        if preview.parked is not None:
+            print(f"--- EVENT PARKED: {preview.parked} ({instance})", flush=True)
+        for draft, missing in preview.drafts:
+            where = draft.address or "(room)" if missing is None else f"PARKED: {missing}"
+            unless = f", at {local_time(int(draft.due * 1000))} unless it is done by then" if draft.is_reminder else ""
+            print(f"--- {draft.rule} → {draft.target} {where} ({instance}){unless}")
+            print(f"{draft.title}\n{draft.text}", flush=True)
 
 
 def _parked(state: Path, *, retries: bool, discards: bool) -> None:

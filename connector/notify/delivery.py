@@ -1,4 +1,4 @@
-"""Sends due notifications: in order per address, within rate limits, outside quiet hours, until sent or parked."""
+"""Sends due notifications: in order per address, within rate limits, in quiet hours urgent ones only."""
 
 import time
 from collections.abc import Callable
@@ -11,7 +11,7 @@ import structlog
 
 from connector.notify.metrics import Metrics
 from connector.notify.outbox import Notification, Outbox
-from connector.notify.rules import Rule, Rules
+from connector.notify.rules import Digest, Rules
 from connector.notify.sending import Failed, Send
 from connector.notify.templates import Unrenderable, render
 
@@ -32,11 +32,23 @@ class Delivery:
         send: Sends one text.
         metrics: The notifier's metrics.
         is_stopped: Called a few times a second; once it returns True, only the attempts under way are finished.
+        may_remind: Called a few times a second; reminders wait until it returns True.
     """
 
-    def __init__(self, path: Path, rules: Rules, send: Send, metrics: Metrics, is_stopped: Callable[[], bool]) -> None:
-        self._path, self._rules, self._send, self._metrics, self._is_stopped = path, rules, send, metrics, is_stopped
+    def __init__(
+        self,
+        path: Path,
+        rules: Rules,
+        send: Send,
+        metrics: Metrics,
+        *,
+        is_stopped: Callable[[], bool],
+        may_remind: Callable[[], bool],
+    ) -> None:
+        self._path, self._rules, self._send, self._metrics = path, rules, send, metrics
+        self._is_stopped, self._may_remind = is_stopped, may_remind
         self._by_name = {rule.name: rule for rule in rules.rules}
+        self._urgent = [rule.name for rule in rules.rules if rule.urgent]
         self._lane_resumes_at: dict[_Lane, float] = {}
         self._target_resumes_at: dict[str, float] = {}
         self._attempts: dict[Future[Failed | None], tuple[_Lane, list[Notification]]] = {}
@@ -63,32 +75,38 @@ class Delivery:
             self._gauges_set_at = now
             self._metrics.show(outbox.counts())
         busy_lanes = {lane for lane, _ in self._attempts.values()}
-        for head in outbox.heads(now):
+        rules = self._urgent if self._is_quiet(now) else None
+        for head in outbox.heads(now, rules, reminders=self._may_remind()):
             lane = (head.target, head.address)
             # Twice the threads: one that is done finds its next attempt queued, and few are left to finish at a stop.
             if len(self._attempts) >= 2 * _THREADS:
                 return
-            if lane not in busy_lanes and self._may_send(head, lane, now):
-                self._start(outbox, threads, head, lane)
+            if lane in busy_lanes or not self._may_send(lane, now):
+                continue
+            first = outbox.notification(head.number)
+            if first is not None:
+                self._start(outbox, threads, first, lane)
 
-    def _may_send(self, head: Notification, lane: _Lane, now: float) -> bool:
-        """Whether an earlier failure, the target's rate and the quiet hours allow sending now."""
-        if self._lane_resumes_at.get(lane, 0.0) > now or self._target_resumes_at.get(head.target, 0.0) > now:
-            return False
-        # None if the rule was removed from the file; `_start` parks what it left in the outbox.
-        rule = self._by_name.get(head.rule)
-        if self._rules.quiet is None or (rule is not None and rule.urgent):
-            return True
-        return self._rules.quiet.until(datetime.fromtimestamp(now, self._rules.zone)) is None
+    def _may_send(self, lane: _Lane, now: float) -> bool:
+        """Whether an earlier failure and the target's rate allow sending now."""
+        return self._lane_resumes_at.get(lane, 0.0) <= now and self._target_resumes_at.get(lane[0], 0.0) <= now
+
+    def _is_quiet(self, now: float) -> bool:
+        quiet = self._rules.quiet
+        return quiet is not None and quiet.until(datetime.fromtimestamp(now, self._rules.zone)) is not None
 
     def _start(self, outbox: Outbox, threads: ThreadPoolExecutor, head: Notification, lane: _Lane) -> None:
-        group = outbox.gathered(head, time.time()) if head.digest else [head]
+        # None if it was removed from the file.
         target, rule = self._rules.targets.get(head.target), self._by_name.get(head.rule)
+        # Both: the rule may have lost or got its digest since the event was read. What was no line of a digest then, or
+        # belongs to none now, is sent by itself.
+        digest = rule.digest if rule is not None and head.digest else None
+        group = [head] if digest is None else outbox.gathered(head, time.time())
         if target is None or rule is None:
             self._park(outbox, group, f"{head.rule} with {head.target} is in the rules no longer")
             return
         try:
-            title, text = self._title_and_text(rule, group)
+            title, text = self._title_and_text(digest, group)
         except Unrenderable as error:
             self._park(outbox, group, f"digest {error}")
             return
@@ -102,13 +120,13 @@ class Delivery:
 
         self._attempts[threads.submit(attempt)] = (lane, group)
 
-    def _title_and_text(self, rule: Rule, group: list[Notification]) -> tuple[str, str]:
-        if rule.digest is None:
+    def _title_and_text(self, digest: Digest | None, group: list[Notification]) -> tuple[str, str]:
+        if digest is None:
             return group[0].title, group[0].text
         lines = [notification.text for notification in group]
         more = max(len(lines) - _MAX_DIGEST_LINES, 0)
         fields = {"lines": lines[:_MAX_DIGEST_LINES], "count": len(lines), "more": more}
-        templates = rule.digest.title, rule.digest.text
+        templates = digest.title, digest.text
         title, text = (render(template, fields, self._rules.zone) for template in templates)
         return title.replace("\n", " "), text
 

@@ -9,7 +9,7 @@ from connector.consuming import Event, Person
 from connector.message import weda
 from connector.notify.outbox import Draft, identity_of
 from connector.notify.rules import FIELDS, Rule, Rules
-from connector.notify.templates import fields_of, render
+from connector.notify.templates import Unrenderable, fields_of, render
 
 _DECISIONS: Final = weda.PASSES | {weda.APPROVE, weda.TURN_OVER}
 """Actions with which the persons of a message have done their task; others at the node may still have to act."""
@@ -35,7 +35,10 @@ def drafts_of(event: Event, rules: Rules, now: datetime) -> Iterator[tuple[Draft
     """
     for rule in rules.rules:
         if event.value is not None and rule.when.hold(event.value):
-            yield from _of_rule(event, rule, rules, now)
+            try:
+                yield from _of_rule(event, rule, rules, now)
+            except Unrenderable as error:
+                raise Unrenderable(f"rule {rule.name}: {error}") from error.__cause__
 
 
 def ended_by(event: Event) -> Ended | None:

@@ -28,7 +28,8 @@ CREATE TABLE IF NOT EXISTS weda_outbox (
   instance TEXT NOT NULL, node TEXT NOT NULL,
   attempts INTEGER NOT NULL DEFAULT 0, parked REAL, reason TEXT
 );
-CREATE INDEX IF NOT EXISTS weda_outbox_lanes ON weda_outbox (parked, target, address, due, number);
+CREATE INDEX IF NOT EXISTS weda_outbox_lanes ON weda_outbox (parked, target, address, due, number, reminder);
+CREATE INDEX IF NOT EXISTS weda_outbox_rules ON weda_outbox (parked, rule, target, address, due, number, reminder);
 CREATE INDEX IF NOT EXISTS weda_outbox_instances ON weda_outbox (instance, node);
 CREATE TABLE IF NOT EXISTS weda_first_start (moment REAL NOT NULL);
 """
@@ -88,6 +89,15 @@ class Notification:
     attempts: int
     parked: float | None
     reason: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """Which notification is the first of its lane."""
+
+    number: int
+    target: str
+    address: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,17 +172,34 @@ class Outbox:
 
     def cancel(self, instance: str, node: str | None = None, persons: Collection[str] = ()) -> int:
         """Remove reminders of an instance, a node, or persons at a node; returns how many. The caller commits."""
-        where, values = "instance = ? AND reminder = 1 AND parked IS NULL", [instance]
+        # Parked ones too: `retry_parked` would have them sent for a task that is done.
+        where, values = "instance = ? AND reminder = 1", [instance]
         if node is not None:
             where, values = f"{where} AND node = ?", [*values, node]
         if persons:
             where, values = f"{where} AND person IN ({', '.join('?' * len(persons))})", [*values, *persons]
         return self.database.execute(f"DELETE FROM weda_outbox WHERE {where}", values).rowcount  # noqa: S608 - ours
 
-    def heads(self, now: float) -> list[Notification]:
-        """Return the first due notification of each lane, that is, of each address at each target."""
-        due = "SELECT min(number) FROM weda_outbox WHERE parked IS NULL AND due <= ? GROUP BY target, address"
-        return self._read(f"WHERE number IN ({due}) ORDER BY number", now)
+    def heads(self, now: float, rules: Collection[str] | None = None, *, reminders: bool = True) -> list[Head]:
+        """Find the first due notification of each lane, that is, of each address at each target, the oldest first.
+
+        Args:
+            now: Epoch seconds.
+            rules: Names of rules; notifications of others are passed over. None means all rules.
+            reminders: Whether reminders count; otherwise they are passed over too.
+        """
+        where, values = "parked IS NULL AND due <= ?", [now, *(rules or ())]
+        if rules is not None:
+            where = f"{where} AND rule IN ({', '.join('?' * len(rules))})"
+        if not reminders:
+            where = f"{where} AND reminder = 0"
+        # No texts, which a lane that has to wait does not need: an index has all of this.
+        firsts = f"SELECT min(number), target, address FROM weda_outbox WHERE {where} GROUP BY 2, 3 ORDER BY 1"  # noqa: S608 - ours
+        return [Head(*row) for row in self.database.execute(firsts, values)]
+
+    def notification(self, number: int) -> Notification | None:
+        """Read a waiting notification; None if it waits no longer, for example because it was cancelled."""
+        return next(iter(self._read("WHERE number = ? AND parked IS NULL", number)), None)
 
     def gathered(self, head: Notification, now: float) -> list[Notification]:
         """Return all due notifications of the digest that begins with ``head``."""

@@ -129,8 +129,9 @@ class Digest(_Part):
             due = now.replace(hour=self.at.hour, minute=self.at.minute, second=0, microsecond=0)
             return due if due > now else due + timedelta(days=1)
         # Multiples of the interval since the epoch: the same time for all that are gathered, also across a restart.
-        every = self.every or 1.0
-        return now + timedelta(seconds=every - now.timestamp() % every)
+        # In epoch seconds: adding to a `datetime` moves its clock, and is off by an hour when the clock is changed.
+        every, moment = self.every or 1.0, now.timestamp()
+        return datetime.fromtimestamp(moment + every - moment % every, now.tzinfo)
 
 
 class Conditions(_Part):

@@ -11,12 +11,14 @@ from typing import Any, Final
 
 import structlog
 
-from connector.consuming import Event, Events, PartitionsLost, SqliteStore
+from connector.consuming import PREFIX, Event, Events, PartitionsLost, SqliteStore
 from connector.errors import ConnectorError, OutsideUnreachable
+from connector.message.routes import STREAMS, Routes
 from connector.notify.delivery import Delivery
 from connector.notify.matching import drafts_of, ended_by
 from connector.notify.metrics import Metrics
 from connector.notify.outbox import MAX_NOTIFICATIONS, Draft, Outbox, locked
+from connector.notify.progress import CatchUp
 from connector.notify.rules import Rules
 from connector.notify.sending import Send
 from connector.notify.templates import Unrenderable
@@ -65,7 +67,9 @@ class Notifier:
     def __init__(self, options: ConsumerOptions, rules: Rules, state: Path, send: Send, metrics: Metrics) -> None:
         self._options, self._rules, self._state, self._metrics = options, rules, state, metrics
         self._is_stopped = threading.Event()
-        self._delivery = Delivery(state, rules, send, metrics, self._is_stopped.is_set)
+        self._may_remind = threading.Event()
+        flags = {"is_stopped": self._is_stopped.is_set, "may_remind": self._may_remind.is_set}
+        self._delivery = Delivery(state, rules, send, metrics, **flags)
         self._problem: BaseException | None = None
         self._events: Events | None = None
         self._lag_noted_at = 0.0
@@ -115,13 +119,19 @@ class Notifier:
             self._events = events
             if self._is_stopped.is_set():  # `stop` came before there were events to stop
                 events.stop()
-            # An idle batch is empty: it is there for the lag, which would otherwise stand still without events.
+            catch_up = _catch_up(options, since)
+            self._check_reminders(catch_up)
+            # An idle batch is empty: it is there for the lag, which would otherwise stand still without events, and to
+            # commit the offsets of duplicates, which are in no batch.
             for batch in events.batches(BATCH, seconds=_BATCH_SECONDS, idle=_LAG_SECONDS):
-                if batch:
-                    self._take(outbox, events, batch)
+                self._take(outbox, events, batch)
+                if len(batch) < BATCH:  # of a full one more is to be expected
+                    self._check_reminders(catch_up)
                 self._note_lag(events)
                 # `events.sleep` keeps the group's membership alive, unlike a plain sleep.
                 while _is_full(outbox) and not self._is_stopped.is_set():
+                    # It may be full of reminders, which would wait for reading, and reading for them.
+                    self._may_remind.set()
                     events.sleep(_FULL_SECONDS)
                     self._note_lag(events)
 
@@ -158,6 +168,16 @@ class Notifier:
                 outbox.park_draft(draft, missing)
                 self._metrics.notifications.labels(draft.target, "parked").inc()
 
+    def _check_reminders(self, catch_up: CatchUp) -> None:
+        """Let reminders be sent once those that ended while the notifier was stopped are cancelled."""
+        if self._may_remind.is_set():
+            return
+        try:
+            if catch_up.is_done():
+                self._may_remind.set()
+        except ConnectorError as error:  # asked again after the next batch: only reading may end the notifier
+            _LOG.warning("reminders wait", reason=error.message)
+
     def _note_lag(self, events: Events) -> None:
         if time.monotonic() - self._lag_noted_at >= _LAG_SECONDS:
             self._lag_noted_at = time.monotonic()
@@ -172,20 +192,42 @@ def _cause_type(error: Unrenderable) -> str:
     return type(error.__cause__ or error).__name__
 
 
+def _catch_up(options: ConsumerOptions, since: datetime) -> CatchUp:
+    topic = Routes(STREAMS, options.reading.get("prefix", PREFIX)).topic("events")
+    properties = options.reading.get("properties", {})
+    return CatchUp(options.bootstrap_servers, properties, topic, options.group, since)
+
+
 def _is_full(outbox: Outbox) -> bool:
     counts = outbox.counts()
     return counts.waiting + counts.parked >= MAX_NOTIFICATIONS
 
 
-def dry_run(options: ConsumerOptions, rules: Rules) -> Iterator[tuple[Event, Draft, str | None]]:
-    """Yield the notifications that the rules make of the events so far, without a group; nothing is sent or stored.
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """What would become of an event.
+
+    Attributes:
+        event: The event.
+        drafts: Its notifications, each with the reason why it would be parked, or None.
+        parked: Why the event would be parked, without any notification; or None.
+    """
+
+    event: Event
+    drafts: list[tuple[Draft, str | None]]
+    parked: str | None
+
+
+def dry_run(options: ConsumerOptions, rules: Rules) -> Iterator[Preview]:
+    """Yield what would become of each event so far by the rules, without a group; nothing is sent or stored.
 
     Raises:
         OutsideUnreachable: Kafka does not answer.
-        Unrenderable: A template cannot be rendered.
     """
     now = datetime.now(rules.zone)
     with Events(options.bootstrap_servers, since=options.since, until_end=True, **options.reading) as events:
         for event in events:
-            for draft, missing in drafts_of(event, rules, now):
-                yield event, draft, missing
+            try:
+                yield Preview(event, list(drafts_of(event, rules, now)), None)
+            except Unrenderable as error:
+                yield Preview(event, [], str(error))

@@ -12,7 +12,8 @@ import threading
 import time
 import urllib.request
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, closing
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -21,8 +22,11 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
+from connector.consuming import Events
 from connector.notify import service
 from connector.notify.metrics import Metrics
+from connector.notify.outbox import Outbox
+from connector.notify.progress import CatchUp
 from connector.notify.rules import Target, read_rules
 from connector.notify.sending import Apprise
 from connector.notify.service import ConsumerOptions
@@ -237,6 +241,24 @@ async def test_of_a_thousand_notifications_each_is_delivered_whatever_is_killed(
     assert twice <= platform.unanswered + 4 * kills, "four are sent at a time"
 
 
+@asynccontextmanager
+async def in_this_process(
+    running: Running, prefix: str, folder: Path, rules: dict[str, object], group: str | None = None
+) -> AsyncIterator[None]:
+    """A notifier that reads everything, until the block ends."""
+    file, since = folder / "rules.yaml", datetime(2020, 1, 1, tzinfo=UTC)
+    file.write_text(yaml.safe_dump(rules, allow_unicode=True), encoding="utf-8")
+    read = read_rules(file)
+    options = ConsumerOptions(running.connector.bootstrap_servers, {"prefix": prefix}, group or prefix, since)
+    notifier = service.Notifier(options, read, folder / "notify.db", Apprise(), Metrics(list(read.targets)))
+    thread = asyncio.create_task(asyncio.to_thread(notifier.run))
+    try:
+        yield
+    finally:
+        notifier.stop()
+        await thread
+
+
 async def test_a_stop_that_comes_while_it_starts_ends_it(start: Start, topic_prefix: str, tmp_path: Path, platforms):
     """It read on for ever, and sent nothing."""
     running, file = await start(), tmp_path / "rules.yaml"
@@ -364,6 +386,96 @@ async def test_a_reminder_comes_only_for_what_is_still_open_and_a_digest_gathers
     assert gathered() == ["结束的", "结束的"]
 
 
+def let_an_hour_pass(outbox: Outbox) -> None:
+    with outbox.database as database:
+        database.execute("UPDATE weda_outbox SET due = due - 3600")
+
+
+async def test_a_reminder_of_what_ended_while_the_notifier_was_stopped_is_not_sent(
+    start: Start, topic_prefix: str, platforms, notifiers
+):
+    """It was sent at once after the start, before the approval was read."""
+    platform, running = platforms(), await start()
+    notifier = notifiers(running, rules_for(platform, after="1h", when={"action": ["待办"]}))
+    notifier.start()
+    await post_all(running, [todo(1), todo(2)])
+    await until(lambda: json_counts(notifier), equals((2, 0)))
+    assert notifier.stop() == 0
+    await running.post(todo(1, msgId="m-11", action=2))
+    with closing(Outbox(notifier.state)) as outbox:
+        let_an_hour_pass(outbox)
+
+    notifier.start()
+    await until(lambda: platform.notified["m-2 2"] and json_counts(notifier) == (0, 0))
+
+    assert platform.notified == {"m-2 2": 1}
+    assert notifier.stop() == 0
+
+
+def read_by(options: ConsumerOptions, count: int) -> None:
+    """Read events as a notifier does, and commit them."""
+    with Events(
+        options.bootstrap_servers, group=options.group, since=options.since, auto_commit=False, **options.reading
+    ) as events:
+        for batch in events.batches(1):
+            events.commit()
+            count -= len(batch)
+            if count == 0:
+                return
+
+
+async def test_the_reader_has_caught_up_once_what_was_there_at_the_start_is_committed(start: Start, topic_prefix: str):
+    running, reading = await start(), {"prefix": topic_prefix}
+    topic = f"{topic_prefix}.events"
+
+    def options(since: datetime) -> tuple[ConsumerOptions, CatchUp]:
+        made = ConsumerOptions(running.connector.bootstrap_servers, reading, f"{topic_prefix}-{since.year}", since)
+        return made, CatchUp(made.bootstrap_servers, {}, topic, made.group, since)
+
+    await post_all(running, [todo(number) for number in range(3)])
+    from_then_on = options(datetime(2100, 1, 1, tzinfo=UTC))[1]
+    assert await asyncio.to_thread(from_then_on.is_done), "nothing is left since then, though nothing is committed"
+
+    all_of_it, catch_up = options(datetime(2020, 1, 1, tzinfo=UTC))
+    assert not await asyncio.to_thread(catch_up.is_done)
+    await asyncio.to_thread(read_by, all_of_it, 2)
+    assert not await asyncio.to_thread(catch_up.is_done)
+    await asyncio.to_thread(read_by, all_of_it, 1)
+    assert await asyncio.to_thread(catch_up.is_done)
+    await post_all(running, [todo(number) for number in range(3, 6)])
+    assert await asyncio.to_thread(catch_up.is_done), "later events do not count"
+
+
+async def test_an_outbox_full_of_reminders_does_not_stop_reading_for_ever(
+    start: Start, topic_prefix: str, tmp_path: Path, platforms, monkeypatch
+):
+    """Reminders waited for reading, and reading for them."""
+    monkeypatch.setattr(service, "MAX_NOTIFICATIONS", 1)
+    monkeypatch.setattr(service, "BATCH", 1)
+    platform, running = platforms(), await start()
+    await post_all(running, [todo(1), todo(2)])
+
+    async with in_this_process(running, topic_prefix, tmp_path, rules_for(platform, after="1s")):
+        await until(lambda: platform.notified, equals({"m-1 1": 1, "m-2 2": 1}))
+
+
+async def test_reminders_do_not_wait_for_ever_behind_duplicates(
+    start: Start, topic_prefix: str, tmp_path: Path, platforms, monkeypatch
+):
+    """Such as all events are to a group that Kafka has forgotten: no batch of new ones commits their offsets."""
+    monkeypatch.setattr(service, "_LAG_SECONDS", 1.0)
+    platform, running = platforms(), await start()
+    rules = rules_for(platform, after="1h")
+    await post_all(running, [todo(1)])
+    with closing(Outbox(tmp_path / "notify.db")) as outbox:
+        async with in_this_process(running, topic_prefix, tmp_path, rules):
+            await until(lambda: outbox.counts().waiting, equals(1))
+        let_an_hour_pass(outbox)
+
+    async with in_this_process(running, topic_prefix, tmp_path, rules, group=f"{topic_prefix}-other"):
+        await until(lambda: platform.notified, equals({"m-1 1": 1}))
+
+
 async def test_a_dry_run_shows_the_texts_and_sends_nothing(start: Start, topic_prefix: str, platforms, notifiers):
     platform, running = platforms(), await start()
     await running.post(todo(7))
@@ -377,3 +489,16 @@ async def test_a_dry_run_shows_the_texts_and_sends_nothing(start: Start, topic_p
     assert re.fullmatch(r"--- todo → app u7 \(i-7\), at [-\d]{10} [:\d]{8}\S* unless it is done by then", head)
     assert not notifier.state.exists()
     assert platform.notified.total() == 0
+
+
+async def test_a_dry_run_says_what_would_be_parked_and_goes_on(start: Start, topic_prefix: str, platforms, notifiers):
+    """It ended with a traceback at the first event of which no text can be made."""
+    running = await start()
+    await post_all(running, [todo(7, flowTitle="年假"), todo(8, flowTitle="年假3天")])
+    text = "{% if flowTitle %}{{ 6 // (flowTitle | length - 2) }}{% endif %}"
+    notifier = notifiers(running, rules_for(platforms(), text=text))
+
+    shown = notifier.run(*notifier.options, "--dry-run", "--since", "1d")
+
+    parked = "EVENT PARKED: rule todo: cannot be rendered: integer division or modulo by zero (i-7)\n"
+    assert set(shown.split("--- ")) == {"", parked, "todo → app u8 (i-8)\n待办\n3\n"}

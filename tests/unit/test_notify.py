@@ -1,8 +1,10 @@
 """The notifier's rules, texts and outbox: what is wrong is said at the start, what is due is known."""
 
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -10,11 +12,16 @@ import yaml
 
 from connector.consuming import Event
 from connector.errors import ConfigurationError
+from connector.notify import progress, service
+from connector.notify.delivery import Delivery
 from connector.notify.matching import Ended, drafts_of, ended_by
+from connector.notify.metrics import Metrics
 from connector.notify.outbox import Outbox, locked
+from connector.notify.progress import CatchUp
 from connector.notify.rules import Digest, Quiet, Retry, example, read_rules
-from connector.notify.sending import Apprise
+from connector.notify.sending import Apprise, Failed
 from connector.notify.templates import MAX_CHARS, Unrenderable, render
+from tests.waiting import wait_until
 
 ZONE = ZoneInfo("Asia/Shanghai")
 NOON = datetime(2026, 3, 2, 12, tzinfo=ZONE)
@@ -197,6 +204,23 @@ def test_digests_are_due_at_a_time_or_every_so_often():
     assert Digest(every="30m").due(NOON) == NOON.replace(minute=30)
 
 
+@pytest.mark.parametrize(
+    ("now", "due"),
+    [
+        # Clocks go from 02:00 to 03:00, and from 03:00 back to 02:00.
+        (datetime(2026, 3, 29, 0, 30, tzinfo=UTC), datetime(2026, 3, 29, 4, tzinfo=UTC)),
+        (datetime(2026, 10, 25, 0, 30, tzinfo=UTC), datetime(2026, 10, 25, 4, tzinfo=UTC)),
+    ],
+)
+def test_an_interval_of_digests_has_its_length_when_the_clocks_are_changed(now, due):
+    assert Digest(every="4h").due(now.astimezone(ZoneInfo("Europe/Berlin"))).timestamp() == due.timestamp()
+
+
+def test_a_digest_at_a_time_of_day_keeps_it_when_the_clocks_are_changed():
+    berlin = ZoneInfo("Europe/Berlin")
+    assert Digest(at="18:00").due(datetime(2026, 3, 28, 19, tzinfo=berlin)) == datetime(2026, 3, 29, 18, tzinfo=berlin)
+
+
 def test_waits_between_attempts_grow_up_to_a_longest():
     retry = Retry(first="1s", longest="5s")
     assert [retry.wait(number) for number in (1, 2, 3, 4)] == [1.0, 2.0, 4.0, 5.0]
@@ -223,13 +247,37 @@ def add(outbox, *drafts):
     outbox.database.commit()
 
 
+def heads(outbox):
+    return [outbox.notification(head.number) for head in outbox.heads(time.time())]
+
+
 def test_each_address_has_its_own_order_and_the_same_is_added_once(outbox, tmp_path):
     drafts = [draft(tmp_path, identity=bytes([n]), address="ab"[n % 2], text=str(n)) for n in range(5)]
     add(outbox, *drafts, drafts[0])
 
-    assert [head.text for head in outbox.heads(time.time())] == ["0", "1"]
-    outbox.remove(outbox.heads(time.time())[:1])
-    assert [head.text for head in outbox.heads(time.time())] == ["1", "2"]
+    assert [head.text for head in heads(outbox)] == ["0", "1"]
+    outbox.remove(heads(outbox)[:1])
+    assert [head.text for head in heads(outbox)] == ["1", "2"]
+
+
+def test_looking_for_what_may_be_sent_reads_no_texts_and_at_night_only_urgent_ones(outbox, tmp_path):
+    """The sender looks five times a second, all night, and a hundred thousand may wait."""
+
+    def steps_and_columns(rules):
+        steps, columns = [], set()
+        outbox.database.set_progress_handler(lambda: steps.append(1), 1)
+        outbox.database.set_authorizer(lambda *read: columns.add(read[2]) or 0)
+        outbox.heads(time.time(), rules)
+        outbox.database.set_progress_handler(None, 0)
+        outbox.database.set_authorizer(None)
+        return len(steps), columns
+
+    add(outbox, draft(tmp_path, identity=b"urgent", rule="urgent"))
+    before, _ = steps_and_columns(["urgent"])
+    add(outbox, *(draft(tmp_path, identity=bytes([n]), address=str(n)) for n in range(100)))
+
+    assert steps_and_columns(["urgent"])[0] == before
+    assert not {"title", "text"} & steps_and_columns(None)[1]
 
 
 def test_a_reminder_is_cancelled_for_its_person_its_node_or_its_instance(outbox, tmp_path):
@@ -245,9 +293,18 @@ def test_a_reminder_is_cancelled_for_its_person_its_node_or_its_instance(outbox,
     assert outbox.counts().waiting == 1
 
 
+def test_a_parked_reminder_is_cancelled_too(outbox, tmp_path):
+    """It was sent for a task that was done, once the parked ones were tried again."""
+    outbox.park_draft(draft(tmp_path, node="n-1", is_reminder=True), "no such user")
+    outbox.park_draft(draft(tmp_path, node="n-1", identity=b"no reminder"), "no such user")
+
+    assert outbox.cancel("i-1", "n-1") == 1
+    assert outbox.retry_parked() == 1
+
+
 def test_what_is_parked_keeps_its_reason_and_can_be_tried_again(outbox, tmp_path):
     add(outbox, draft(tmp_path))
-    outbox.failed(outbox.heads(time.time()), "no such user", is_final=True)
+    outbox.failed(heads(outbox), "no such user", is_final=True)
 
     assert outbox.heads(time.time()) == []
     assert [each.reason for each in outbox.parked()] == ["no such user"]
@@ -261,3 +318,117 @@ def test_the_first_start_is_written_down_once(outbox):
 def test_two_notifiers_do_not_share_a_file(tmp_path):
     with locked(tmp_path / "notify.db"), pytest.raises(ConfigurationError, match="another notifier"):
         locked(tmp_path / "notify.db").__enter__()
+
+
+# --- sending ---
+
+
+def sent(tmp_path, tree, count, answer=lambda _: None, *, may_remind=True):
+    """Send from the outbox by these rules until there were so many attempts; gives titles and texts, in order."""
+    rules = read_rules(written(tmp_path, tree))
+    attempts, stop = [], threading.Event()
+
+    def send(_target, _address, title, text):
+        attempts.append((title, text))
+        return answer(text)
+
+    flags = {"is_stopped": stop.is_set, "may_remind": lambda: may_remind}
+    delivery = Delivery(tmp_path / "notify.db", rules, send, Metrics(list(rules.targets)), **flags)
+    with ThreadPoolExecutor(1) as thread:
+        running = thread.submit(delivery.run)
+        try:
+            wait_until(lambda: len(attempts) >= count or running.done())
+        finally:
+            stop.set()
+    running.result()
+    return attempts
+
+
+def test_each_line_of_a_digest_that_the_rule_has_lost_is_sent_by_itself(outbox, tmp_path):
+    """Only the first was sent, and all of them were removed."""
+    add(outbox, *(draft(tmp_path, identity=bytes([n]), text=str(n), is_digest=True) for n in range(3)))
+
+    assert sent(tmp_path, rule(), 3) == [("t", "0"), ("t", "1"), ("t", "2")]
+    assert outbox.counts().waiting == 0
+
+
+def test_what_was_made_before_the_rule_got_a_digest_is_no_line_of_it(outbox, tmp_path):
+    add(outbox, draft(tmp_path), draft(tmp_path, identity=b"line", text="line", is_digest=True))
+    digest = {"every": "1h", "title": "{{ count }}", "text": "{{ lines | join }}"}
+
+    assert sent(tmp_path, rule(digest=digest), 2) == [("t", "x"), ("1", "line")]
+
+
+def quiet_now():
+    now = datetime.now(ZONE)
+    return {name: (now + timedelta(hours=hours)).strftime("%H:%M") for name, hours in (("from", -1), ("to", 1))}
+
+
+def test_in_quiet_hours_an_urgent_one_overtakes_what_waits_for_the_morning(outbox, tmp_path):
+    """It waited until the morning too, behind the first one of its address."""
+    number = iter(range(9))
+
+    def of(rule_name, text, **fields):
+        add(outbox, draft(tmp_path, identity=bytes([next(number)]), rule=rule_name, text=text, **fields))
+
+    of("todo", "waits")
+    of("gone", "waits")  # the file has no such rule: parked in the morning
+    of("back", "1")
+    of("report", "line a", is_digest=True)
+    of("back", "2")
+    of("report", "line b", is_digest=True)
+    failures = iter([Failed("away", is_final=False)])
+    digest = {"every": "1h", "text": "{{ lines | join(', ') }}"}
+    urgent = [RULE | {"name": "back", "urgent": True}, RULE | {"name": "report", "urgent": True, "digest": digest}]
+    by_day = {**RULES, "retry": {"first": "1s"}, "rules": [RULE, *urgent]}
+
+    attempts = sent(tmp_path, by_day | {"quiet": quiet_now()}, 4, lambda _: next(failures, None))
+
+    assert [text for _, text in attempts] == ["1", "1", "line a, line b", "2"]
+    assert (outbox.counts().waiting, outbox.counts().parked) == (2, 0)
+    assert sent(tmp_path, by_day, 1) == [("t", "waits")]
+
+
+def test_a_rule_is_urgent_if_the_file_says_so_now(outbox, tmp_path):
+    add(outbox, *(draft(tmp_path, identity=name.encode(), rule=name, text=name) for name in ("was", "is")))
+    rules = [RULE | {"name": "was"}, RULE | {"name": "is", "urgent": True}]
+
+    assert sent(tmp_path, {**RULES, "quiet": quiet_now(), "rules": rules}, 1) == [("t", "is")]
+    assert outbox.counts().waiting == 1
+
+
+def test_reminders_wait_until_the_reader_has_caught_up_and_hold_nothing_else_back(outbox, tmp_path):
+    reminder = draft(tmp_path, text="reminder", is_reminder=True)
+    add(outbox, reminder, draft(tmp_path, identity=b"after", text="todo"))
+
+    assert sent(tmp_path, rule(), 1, may_remind=False) == [("t", "todo")]
+    assert sent(tmp_path, rule(), 1) == [("t", "reminder")]
+
+
+def test_while_kafka_is_away_after_a_start_reminders_wait_and_the_rest_is_sent(outbox, tmp_path, monkeypatch):
+    asked, is_done = [], CatchUp.is_done
+
+    def watched(self):
+        asked.append(self)
+        return is_done(self)
+
+    monkeypatch.setattr(CatchUp, "is_done", watched)
+    monkeypatch.setattr(progress, "REACH_SECONDS", 0.5)
+    monkeypatch.setattr(service, "_LAG_SECONDS", 0.5)
+    add(outbox, draft(tmp_path, is_reminder=True), draft(tmp_path, identity=b"todo", text="todo"))
+    rules, texts = read_rules(written(tmp_path, rule())), []
+    options = service.ConsumerOptions("127.0.0.1:1", {}, "notify", datetime.now(UTC))
+
+    def send(_target, _address, _title, text):
+        texts.append(text)
+
+    notifier = service.Notifier(options, rules, tmp_path / "notify.db", send, Metrics(["room"]))
+    with ThreadPoolExecutor(1) as thread:
+        running = thread.submit(notifier.run)
+        try:
+            wait_until(lambda: (texts and len(asked) > 2) or running.done())
+        finally:
+            notifier.stop()
+    running.result()
+
+    assert texts == ["todo"]
