@@ -136,7 +136,9 @@ def read_records(
         until_end: End where every partition ended when reading began, or later; a missing topic ends at once.
         key: Return only records of this instance.
         idle_seconds: End after this many seconds without a record, counted from when reading begins, or in which a
-            missing topic does not appear; None means never.
+            missing topic does not appear; None means never. With a key, the records of others count until the end of
+            their partition is reached, so that a long scan is not idle, and a busy topic does not keep reading from
+            ending.
         is_stopped: Called while no record comes; reading ends once it returns True.
         on_missing: Called once with the topic's name if it does not exist yet; reading waits for it.
 
@@ -314,10 +316,15 @@ class TopicReader:
         return is_within
 
     def messages(self, *, until_end: bool) -> Iterator[Message]:
-        """Yield records as they come, until reading is over."""
+        """Yield records as they come, until reading is over.
+
+        Until a partition's end is reached, each of its records restarts the clock of ``idle_seconds``; later the caller
+        does so, for those that it wants.
+        """
         unread: dict[Partition, int] = {}
+        numbers = [position.partition for position in self._assigned]
+        behind = set(numbers)
         if until_end:
-            numbers = [position.partition for position in self._assigned]
             ends = self._offsets_at(numbers, OFFSET_END)
             unread = {(self._topic, number): end for number, end in zip(numbers, ends, strict=True)}
         self._consumer.assign(self._assigned)  # not before: the request for the ends would wait behind a fetch
@@ -336,7 +343,10 @@ class TopicReader:
             if kind is Polled.RECORD:
                 yield message
                 self._deadline.restart()  # the caller may have taken its time
+                if message.partition() in behind:
+                    self.restart_idle_clock()
             elif kind is Polled.END:
+                behind.discard(message.partition() or 0)
                 remove_if_at_end(unread, (self._topic, message.partition() or 0), message.offset() or 0)
 
     @property
