@@ -143,8 +143,8 @@ def read_records(
         on_missing: Called once with the topic's name if it does not exist yet; reading waits for it.
 
     Raises:
-        OutsideUnreachable: Kafka does not describe the topic within :data:`REACH_SECONDS`, or, with ``until_end``, no
-            record comes for that time. Without ``until_end``, reading waits for the brokers.
+        OutsideUnreachable: Kafka does not describe the topic or give its offsets, each within :data:`REACH_SECONDS`;
+            or, with ``until_end``, no record comes for that time. Without ``until_end``, reading waits for the brokers.
         ConfigurationError: Kafka rejects the credentials, or an ACL is missing.
     """
     ends: dict[str, Any] = {"idle_seconds": idle_seconds, "is_stopped": is_stopped}
@@ -235,7 +235,7 @@ class TopicReader:
     def partitions(self) -> list[int]:
         """The numbers of the topic's partitions; empty if it does not exist."""
         with translated(_ATTEMPT.format(self._topic), acl=_ACL, problems=self._problems.recent):
-            return partitions_of(self._consumer, self._topic, self._deadline)
+            return partitions_of(self._consumer, self._topic, Deadline(REACH_SECONDS))
 
     def await_topic(self) -> bool:
         """Wait until the topic exists; False if reading is over before."""
@@ -244,7 +244,6 @@ class TopicReader:
             if self._is_over:
                 return False
             time.sleep(RETRY_SECONDS)
-            self._deadline.restart()
         return True
 
     def assign(self, *, from_beginning: bool, back: int, since: int | None = None) -> None:
@@ -358,7 +357,7 @@ class TopicReader:
     def _offsets_at(self, numbers: Iterable[int], moment: int) -> list[int]:
         partitions = [TopicPartition(self._topic, number) for number in numbers]
         with translated(_ATTEMPT.format(self._topic), acl=_ACL, problems=self._problems.recent):
-            return offsets_at(self._consumer, partitions, moment, self._deadline)
+            return offsets_at(self._consumer, partitions, moment, Deadline(REACH_SECONDS))
 
 
 def decode_record(

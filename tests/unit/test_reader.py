@@ -1,4 +1,4 @@
-"""When a reader ends by itself: after a time without a record, of which slow answers and long scans are no part.
+"""What a reader has time for: each answer, and the next record; slow answers and long scans are not idle time.
 
 The client library and the clock are replaced: each answer takes a time that the test chooses, and nobody waits for it.
 """
@@ -11,6 +11,7 @@ import pytest
 from confluent_kafka import OFFSET_END, KafkaError, KafkaException, TopicPartition
 
 from connector.admin import doctor
+from connector.errors import OutsideUnreachable
 from connector.kafka import consumer, deadline, reader
 from connector.kafka.reader import read_records
 from connector.message import weda
@@ -186,3 +187,19 @@ def test_doctor_reports_a_topic_that_it_cannot_read(clock: Clock, monkeypatch: p
     finding = by_doctor(monkeypatch, SlowConsumer(clock, [], request_seconds=3_600))
 
     assert (finding.verdict, "cannot read the topic" in finding.found) == ("failed", True)
+
+
+@pytest.mark.parametrize("start", [{}, {"since": 1_700_000_000_000}, {"from_beginning": False, "back": 2}])
+def test_each_answer_has_a_deadline_of_its_own(
+    start: dict[str, Any], clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kafka = SlowConsumer(clock, [OURS, OURS], request_seconds=consumer.REACH_SECONDS - 1)
+
+    assert read(monkeypatch, kafka, until_end=True, **start) == [0, 1]
+
+
+def test_an_answer_that_does_not_come_in_time_is_an_error(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    kafka = SlowConsumer(clock, [OURS, OURS], request_seconds=consumer.REACH_SECONDS + 1)
+
+    with pytest.raises(OutsideUnreachable):
+        read(monkeypatch, kafka, until_end=True)
