@@ -24,7 +24,7 @@ from connector.delivery.completion import Completion
 from connector.errors import ConfigurationError, ConnectorError, OutsideUnreachable
 from connector.kafka.errors import LOG_NOTHING
 from connector.kafka.publisher import Failures, KafkaPublisher, producer_properties
-from connector.kafka.reader import ConsumerRecord, read_records
+from connector.kafka.reader import TopicReader, read_records
 from connector.kafka.registry import Registry
 from connector.kafka.topics import (
     Broker,
@@ -315,8 +315,12 @@ async def _sent_and_read(settings: Settings, servers: str, topic: str, admin: To
 def _read_back(
     settings: Settings, servers: str, record: ProducibleRecord, milliseconds: float, admin: TopicAdmin
 ) -> Finding:
+    # Values of dead letters are not decoded: the check needs neither a schema nor the registry.
+    reading: dict[str, Any] = {"stream": DEAD_LETTERS, "topic": record.topic, "key": (record.key or b"").decode()}
     try:
-        read_back = next(_records(settings, servers, record.topic, (record.key or b"").decode(), None), None)
+        read_back = next(
+            read_records(servers, settings.kafka.properties, from_beginning=True, until_end=True, **reading), None
+        )
     except ConnectorError as error:
         return Finding(_ROUND_TRIP, "failed", error.message, _way_out(error))
     if read_back is None or read_back.value != record.value:
@@ -346,17 +350,6 @@ def _clock_skew(seconds_ahead: float, topics: Mapping[str, TopicState]) -> Findi
     )
 
 
-def _records(
-    settings: Settings, servers: str, topic: str, key: str, idle_seconds: float | None
-) -> Iterator[ConsumerRecord]:
-    """Yield the records of an instance as bytes, to the topic's end or until none has come for ``idle_seconds``."""
-    # Values of dead letters are not decoded: the check needs neither a schema nor the registry.
-    selection: dict[str, Any] = {"stream": DEAD_LETTERS, "topic": topic, "key": key, "from_beginning": True}
-    return read_records(
-        servers, settings.kafka.properties, until_end=idle_seconds is None, idle_seconds=idle_seconds, **selection
-    )
-
-
 def _through_connector(settings: Settings, servers: str, url: str) -> Finding:
     """Send a marked message through a running connector, and read it from the topic of events."""
     instance = f"{_INSTANCE_PREFIX}{secrets.token_hex(8)}"
@@ -364,6 +357,40 @@ def _through_connector(settings: Settings, servers: str, url: str) -> Finding:
     environment = next(iter(settings.sources[source].env_types), "pre")
     message = {"msgType": weda.INSTANCE, "instanceId": instance, "msgId": instance, "envType": environment}
     message |= {"processKey": MARK, "processName": MARK, "flowTitle": "a check by weda-connector doctor"}
+    topic = Routes(STREAMS, settings.topics.prefix).topic(EVENTS, source, environment)
+    reader = TopicReader(servers, settings.kafka.properties, topic, idle_seconds=_ROUND_TRIP_SECONDS)
+    try:
+        with contextlib.closing(reader):
+            # Where to read from is fixed before the message is sent, and not by time: the topic may be large, and the
+            # record's timestamp is of another clock.
+            exists = bool(reader.partitions())
+            if exists:
+                reader.assign(from_beginning=False, back=0)
+            problem = _problem_of_sending(settings, url, source, message)
+            is_found = problem is None and _is_found(reader, instance, exists=exists)
+    except ConnectorError as error:
+        return Finding(_THROUGH_CONNECTOR, "failed", error.message, _way_out(error))
+    if problem is not None:
+        return problem
+    if not is_found:
+        found = f"accepted, and not in {topic} after {_ROUND_TRIP_SECONDS:.0f} s"
+        return Finding(
+            _THROUGH_CONNECTOR, "failed", found, "it is safe in the journal: see /readyz of its operations listener"
+        )
+    return Finding(_THROUGH_CONNECTOR, "ok", f"sent to {url}, found in {topic} under {instance}")
+
+
+def _is_found(reader: TopicReader, instance: str, *, exists: bool) -> bool:
+    """Whether a record of an instance comes in time, also if its topic has yet to be created."""
+    if not exists:
+        if not reader.await_topic():
+            return False
+        reader.assign(from_beginning=True, back=0)
+    return any(message.key() == instance.encode() for message in reader.messages(until_end=False))
+
+
+def _problem_of_sending(settings: Settings, url: str, source: str, message: Mapping[str, str]) -> Finding | None:
+    """Send a message to a connector; None if it was accepted."""
     try:
         status, text = asyncio.run(_post(settings, url, source, message))
     except (aiohttp.ClientError, TimeoutError) as error:
@@ -377,13 +404,7 @@ def _through_connector(settings: Settings, servers: str, url: str) -> Finding:
         return Finding(
             _THROUGH_CONNECTOR, "failed", f"the connector answers {status}: {text}", "the answer says what to do"
         )
-    topic = Routes(STREAMS, settings.topics.prefix).topic(EVENTS, source, environment)
-    if next(_records(settings, servers, topic, instance, _ROUND_TRIP_SECONDS), None) is None:
-        found = f"accepted, and not in {topic} after {_ROUND_TRIP_SECONDS:.0f} s"
-        return Finding(
-            _THROUGH_CONNECTOR, "failed", found, "it is safe in the journal: see /readyz of its operations listener"
-        )
-    return Finding(_THROUGH_CONNECTOR, "ok", f"sent to {url}, found in {topic} under {instance}")
+    return None
 
 
 async def _post(settings: Settings, url: str, source: str, message: Mapping[str, str]) -> tuple[int, str]:

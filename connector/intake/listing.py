@@ -1,11 +1,14 @@
 """Lists the dead letters of the topics: those received last, and all of them counted by reason."""
 
-from collections import Counter, defaultdict
+from collections import Counter, OrderedDict, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
 from connector.intake.dead_letters import DeadLetter, ReadTopic, Selection, from_record, position_in_body
+
+MAX_NAMES: Final = 100_000
+"""Identities of dead letters that are kept while the topics are read, some 25 MiB; those read last."""
 
 _SHOWN_BYTES: Final = 2_048
 _MAX_POSITIONS: Final = 1_000
@@ -50,7 +53,9 @@ class Listing:
     Attributes:
         letters: The latest ones, newest first, each with the first two kilobytes of its body.
         reasons: All of them by reason, the most frequent first.
-        total: How many there are in the topics.
+        total: How many there are in the topics. A second copy, published before the connector was killed, is left out
+            of all figures if at most :data:`MAX_NAMES` letters were read since the first one; otherwise it counts as
+            another letter.
         in_journal: How many dead letters, of any reason, still wait in the journal; they are not in the other figures.
     """
 
@@ -78,13 +83,15 @@ def list_letters(
     counts: Counter[tuple[int, str, str, str, bool]] = Counter()
     positions: defaultdict[tuple[int, str, str, str], Counter[str]] = defaultdict(Counter)
     latest: list[ListedLetter] = []
-    names: set[str] = set()
+    names: OrderedDict[str, None] = OrderedDict()
     for letter in filter(selection.matches, map(from_record, read())):
         name = letter.note.name
         reprocessed = name in noted
         if name in names or (reprocessed and only_waiting):
             continue  # a second copy, or not asked for
-        names.add(name)
+        names[name] = None
+        if len(names) > MAX_NAMES:
+            names.popitem(last=False)
         why = letter.code, letter.stage, letter.general_reason, letter.source
         counts[*why, reprocessed] += 1
         where = position_in_body(letter.reason)

@@ -135,13 +135,16 @@ def read_records(
         since: Start with the first record of this time or later, in epoch milliseconds; overrides the two before.
         until_end: End where every partition ended when reading began, or later; a missing topic ends at once.
         key: Return only records of this instance.
-        idle_seconds: End after this many seconds without a record; None means never.
+        idle_seconds: End after this many seconds without a record, counted from when reading begins, or in which a
+            missing topic does not appear; None means never. With a key, the records of others count until the end of
+            their partition is reached, so that a long scan is not idle, and a busy topic does not keep reading from
+            ending.
         is_stopped: Called while no record comes; reading ends once it returns True.
         on_missing: Called once with the topic's name if it does not exist yet; reading waits for it.
 
     Raises:
-        OutsideUnreachable: Kafka does not describe the topic within :data:`REACH_SECONDS`, or, with ``until_end``, no
-            record comes for that time. Without ``until_end``, reading waits for the brokers.
+        OutsideUnreachable: Kafka does not describe the topic or give its offsets, each within :data:`REACH_SECONDS`;
+            or, with ``until_end``, no record comes for that time. Without ``until_end``, reading waits for the brokers.
         ConfigurationError: Kafka rejects the credentials, or an ACL is missing.
     """
     ends: dict[str, Any] = {"idle_seconds": idle_seconds, "is_stopped": is_stopped}
@@ -149,7 +152,8 @@ def read_records(
         exists = bool(reader.partitions())
         if not exists and not until_end:
             on_missing(topic)
-            reader.await_topic()
+            if not reader.await_topic():
+                return
         reader.assign(from_beginning=from_beginning or not exists, back=back, since=since)
         for message in reader.messages(until_end=until_end):
             if key is None or message.key() == key.encode():
@@ -192,7 +196,8 @@ class TopicReader:
         bootstrap_servers: Brokers as ``host:port``, comma-separated.
         properties: librdkafka properties.
         topic: The topic.
-        idle_seconds: Reading ends after this many seconds without a record; None means never.
+        idle_seconds: :meth:`messages` ends after this many seconds without a record, :meth:`await_topic` after as many
+            without the topic; None means never.
         is_stopped: Called a few times a second; reading ends once it returns True.
         is_bulk: Read ahead up to 64 MiB, for :meth:`batches`.
     """
@@ -210,7 +215,7 @@ class TopicReader:
         self._topic = topic
         self._idle_seconds = idle_seconds
         self._is_stopped = is_stopped
-        self._since = time.monotonic()
+        self._idle_since = time.monotonic()
         self._deadline = Deadline(REACH_SECONDS)
         self._problems = Problems(lambda: self._consumer.poll(0))
         ahead = _BULK_READ_AHEAD if is_bulk else {}
@@ -225,18 +230,21 @@ class TopicReader:
 
     def restart_idle_clock(self) -> None:
         """Restart the clock of ``idle_seconds``."""
-        self._since = time.monotonic()
+        self._idle_since = time.monotonic()
 
     def partitions(self) -> list[int]:
         """The numbers of the topic's partitions; empty if it does not exist."""
         with translated(_ATTEMPT.format(self._topic), acl=_ACL, problems=self._problems.recent):
-            return partitions_of(self._consumer, self._topic, self._deadline)
+            return partitions_of(self._consumer, self._topic, Deadline(REACH_SECONDS))
 
-    def await_topic(self) -> None:
-        """Wait until the topic exists, or reading is over."""
-        while not self._is_over and not self.partitions():
+    def await_topic(self) -> bool:
+        """Wait until the topic exists; False if reading is over before."""
+        self.restart_idle_clock()
+        while not self.partitions():
+            if self._is_over:
+                return False
             time.sleep(RETRY_SECONDS)
-            self._deadline.restart()
+        return True
 
     def assign(self, *, from_beginning: bool, back: int, since: int | None = None) -> None:
         """Read every partition from a time, from its first record, or from near its end.
@@ -307,13 +315,19 @@ class TopicReader:
         return is_within
 
     def messages(self, *, until_end: bool) -> Iterator[Message]:
-        """Yield records as they come, until reading is over."""
+        """Yield records as they come, until reading is over.
+
+        Until a partition's end is reached, each of its records restarts the clock of ``idle_seconds``; later the caller
+        does so, for those that it wants.
+        """
         unread: dict[Partition, int] = {}
+        numbers = [position.partition for position in self._assigned]
+        behind = set(numbers)
         if until_end:
-            numbers = [position.partition for position in self._assigned]
             ends = self._offsets_at(numbers, OFFSET_END)
             unread = {(self._topic, number): end for number, end in zip(numbers, ends, strict=True)}
         self._consumer.assign(self._assigned)  # not before: the request for the ends would wait behind a fetch
+        self.restart_idle_clock()  # reading begins here; the requests before it may have taken long
         self._deadline.restart()
         while not self._is_over and (unread or not until_end):
             with translated(_ATTEMPT.format(self._topic), acl=_ACL, problems=self._problems.recent):
@@ -328,19 +342,22 @@ class TopicReader:
             if kind is Polled.RECORD:
                 yield message
                 self._deadline.restart()  # the caller may have taken its time
+                if message.partition() in behind:
+                    self.restart_idle_clock()
             elif kind is Polled.END:
+                behind.discard(message.partition() or 0)
                 remove_if_at_end(unread, (self._topic, message.partition() or 0), message.offset() or 0)
 
     @property
     def _is_over(self) -> bool:
         """Whether the idle time has passed, or the caller has stopped reading."""
-        idle = self._idle_seconds is not None and time.monotonic() - self._since >= self._idle_seconds
+        idle = self._idle_seconds is not None and time.monotonic() - self._idle_since >= self._idle_seconds
         return idle or self._is_stopped()
 
     def _offsets_at(self, numbers: Iterable[int], moment: int) -> list[int]:
         partitions = [TopicPartition(self._topic, number) for number in numbers]
         with translated(_ATTEMPT.format(self._topic), acl=_ACL, problems=self._problems.recent):
-            return offsets_at(self._consumer, partitions, moment, self._deadline)
+            return offsets_at(self._consumer, partitions, moment, Deadline(REACH_SECONDS))
 
 
 def decode_record(

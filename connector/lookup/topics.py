@@ -117,12 +117,22 @@ class TopicSearch:
             return matches, searched
         return self._collect(self._main, query, _has_text(query), None)
 
-    def history(self, instance_id: str, *, all_partitions: bool = False) -> Iterator[ConsumerRecord]:
-        """Yield the records of one instance, in their order, from a stream that contains whole messages."""
+    def history(
+        self, instance_id: str, searched: list[Coverage], *, all_partitions: bool = False
+    ) -> Iterator[ConsumerRecord]:
+        """Yield the records of one instance, in their order, from a stream that contains whole messages.
+
+        Args:
+            instance_id: The instance.
+            searched: How much of each topic was read is added to it.
+            all_partitions: Read every partition, not only that of the key.
+        """
         query = SearchQuery(instance_id)
         for topic, stream in self._main.items():
+            coverage = Coverage(topic)
+            searched.append(coverage)
             key = None if all_partitions else query.key
-            for message in self._scan(Coverage(topic), None, _has_key(query), key):
+            for message in self._scan(coverage, None, _has_key(query), key):
                 yield decode_record(stream, topic, message, self._by_id)
 
     def read_on(self, progress: "ReadProgress", limit: int) -> Iterator[list[ConsumerRecord]]:
@@ -206,8 +216,8 @@ class TopicSearch:
                 began = time.monotonic()
                 if unseen:
                     _note_oldest(coverage, batch, unseen)
+                coverage.records += len(batch)  # before the yield: a caller that has enough does not resume
                 yield from filter(is_match, batch)
-                coverage.records += len(batch)
                 self._on_progress(coverage.records, coverage.total)
                 if time.monotonic() >= self._ends_at:
                     coverage.is_whole, coverage.note = False, f"given up after {self._timeout_seconds:g} s"

@@ -56,7 +56,10 @@ def router(context: Context) -> APIRouter:
 
     @api.get("/dead-letters", tags=_LETTERS, response_model=dict[str, Any])
     async def listed(query: Annotated[ListQuery, Query()]) -> Response:
-        """Dead letters by reason, and the latest of them."""
+        """Dead letters by reason, and the latest of them.
+
+        A letter that Kafka has twice counts once, unless more than 100,000 others are between the two.
+        """
         listing = await context.letters.listed(query, query.limit, only_waiting=query.waiting)
         # In a thread: a thousand letters with their bodies would hold up the event loop.
         text = await asyncio.to_thread(lambda: msgspec.json.encode(listing_as_dict(listing)))

@@ -32,7 +32,7 @@ from connector.lookup import timeline
 from connector.lookup.fixes import fix_of
 from connector.lookup.instances import figures
 from connector.lookup.instances import find as find_instances
-from connector.lookup.model import SearchReport
+from connector.lookup.model import Coverage, SearchReport
 from connector.message.events import MAX_IDENTIFIER_CHARS
 from connector.message.weda import TEMPLATE
 from connector.operations import api_docs, cards, charts, formats, pictures
@@ -263,18 +263,21 @@ class _Console:
         first = request.query_params.get("from", "")
         is_everywhere = "all" in request.query_params
         history, report, unreached = timeline.Timeline([], 0, None), SearchReport(text), ""
+        searched: list[Coverage] = []
         if text:
             start = int(first) if _is_number(first) else 0
             seen = self._context.recent.seen(text)  # the text may be the id of a request
             instance_id = text if seen is None or seen.instance_id is None else seen.instance_id
             try:
-                history = await self._context.read(
-                    lambda reader: timeline.read(reader.instance(instance_id, all_partitions=is_everywhere), start)
+                history, searched = await self._context.read(
+                    lambda reader: reader.timeline(instance_id, start, all_partitions=is_everywhere)
                 )
             except OutsideUnreachable as error:
                 unreached = error.message
             # The timeline has just read this instance's records: its topics need no second search.
             report = await search(self._context, text, with_records=not history.steps)
+            if history.steps:
+                report.add([], searched)
         now, instance = now_ms(), history.instance
         return await self.page(
             request,
@@ -289,6 +292,7 @@ class _Console:
             drawing=pictures.drawing(history.steps),
             report=report,
             unreached=unreached,
+            is_whole=all(coverage.is_whole for coverage in searched),
             why=_UNREACHABLE,
             is_everywhere=is_everywhere,
         )

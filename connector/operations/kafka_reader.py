@@ -10,6 +10,8 @@ from connector.kafka.reader import ConsumerRecord, read_records, record_at
 from connector.kafka.registry import schemas_by_id
 from connector.kafka.topics import Broker, TopicAdmin, TopicOffsets, TopicSpec, TopicState, desired_topics, routes_of
 from connector.lookup.model import Coverage, Match, SearchQuery
+from connector.lookup.timeline import Timeline
+from connector.lookup.timeline import read as read_timeline
 from connector.lookup.topics import EVENTS, ReadProgress, TopicSearch
 from connector.message.routes import DEAD_LETTERS
 from connector.settings import Settings
@@ -65,10 +67,20 @@ class KafkaReader:
         with schemas_by_id(self._settings().registry) as by_id:
             return record_at(*connection, stream=EVENTS, topic=topic, partition=partition, offset=offset, by_id=by_id)
 
-    def instance(self, instance_id: str, *, all_partitions: bool = False) -> Iterator[ConsumerRecord]:
-        """Yield the events of one instance in order, from its key's partition or from all."""
+    def timeline(
+        self, instance_id: str, first: int, *, all_partitions: bool = False
+    ) -> tuple[Timeline, list[Coverage]]:
+        """Return a page of an instance's steps, and how far the topics were read.
+
+        Args:
+            instance_id: The instance.
+            first: The number of the first step of the page.
+            all_partitions: Read every partition, not only that of the key.
+        """
+        searched: list[Coverage] = []
         with self._searched() as topics:
-            yield from topics.history(instance_id, all_partitions=all_partitions)
+            records = topics.history(instance_id, searched, all_partitions=all_partitions)
+            return read_timeline(records, first), searched
 
     def messages(self, query: SearchQuery) -> tuple[list[Match], list[Coverage]]:
         """Return the published messages that match, and how far the topics were read."""

@@ -188,6 +188,11 @@ CHINESE: Final[Mapping[str, str]] = {
     "truncated; show the whole record": "此处已截断：查看完整记录",
     "From the first step": "从第一步开始",
     "Later steps": "后面的步骤",
+    "Not all records of this instance were read in the time that a search has: later steps may be missing, and the "
+    "state may be out of date. weda-connector instance has more time.": (
+        "搜索时间已到，未能读完该流程实例的全部记录：后面的步骤可能缺失，状态也可能不是最新的。"
+        "weda-connector instance 命令的时限更长。"
+    ),
     # requests
     "The last requests of a source as they arrived: what they looked like, what was missing, how to mend it. "
     "They are in memory only; failed ones are kept longer.": (
@@ -388,6 +393,7 @@ PROBLEMS: Final = tuple(
         ("cannot reach Kafka: ", "无法连接 Kafka："),
         (r"cannot read the topic (?P<topic>\S+): Kafka is not reachable: ", "无法读取 Topic {topic}，Kafka 无法连接："),
         ("ended: ", "已停止运行："),
+        (r"given up after (?P<seconds>\S+) s", "已在 {seconds} 秒后停止读取"),
         ("restarted after a failure: ", "发生故障后已重启："),
         ("it has other ids now for ", "以下 subject 的 id 已改变："),
         ("changed, and in effect only after a restart: ", "已修改，重启后才生效："),
@@ -408,7 +414,7 @@ PROBLEMS: Final = tuple(
         ),
     )
 )
-"""Pattern of a text in `Health.problems` → its Chinese; details that follow it are kept as they are."""
+"""Pattern of a text in `Health.problems` or `Coverage.note` → its Chinese; details that follow it stay as they are."""
 
 
 def problem(text: str, language: str) -> str:

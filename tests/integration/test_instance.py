@@ -3,23 +3,28 @@
 import asyncio
 import json
 import os
+import re
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC
 from functools import partial
 from typing import Any
 
 import aiohttp
 import pytest
+from confluent_kafka import Message
 
 from connector.kafka.partitions import partition_of
+from connector.kafka.reader import OffsetRange, TopicReader
+from connector.lookup import timeline, topics
 from connector.message.encoding import MAGIC
 from connector.message.events import convert
 from connector.message.headers import headers
 from connector.message.parsing import BodyKind, parse
 from connector.message.routes import STREAMS, Route, Routes
+from connector.operations import kafka_reader
 from connector.values import IngestId, Request
 from tests.running import TOKEN, Running
 from tests.servers import KafkaCluster, produce
@@ -223,6 +228,59 @@ async def test_the_api_and_the_console_tell_the_same(start, topic_prefix):
     assert "never came" in await get("/console/instances?id=no-such")
     by_title = await get("/console/instances?id=" + "的请假")
     assert 'href="?id=i-1"' in by_title
+
+
+class OneByOne(TopicReader):
+    """Reads batches of one record, and no empty ones."""
+
+    def batches(self, ranges: Iterable[OffsetRange]) -> Iterator[list[Message]]:
+        for batch in super().batches(ranges):
+            yield from ([message] for message in batch)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "told", "read"),
+    [
+        (0.0, {"en": "Not all records of this instance were read", "zh": "未能读完该流程实例的全部记录"}, 1),
+        (PATIENCE_SECONDS, {}, 2),
+    ],
+)
+async def test_a_timeline_that_is_not_whole_is_shown_as_such(seconds, told, read, start, monkeypatch):
+    """A search has a limited time; who sees only the first steps must not take them for all."""
+    running = await start(**ALLOWED)
+    for number in (1, 2):
+        assert (await running.post(task("i-1", number, actionName=f"step {number}")))[0] == 200
+    await published(running, 2)
+    monkeypatch.setattr(topics, "TopicReader", OneByOne)
+    monkeypatch.setattr(kafka_reader, "SEARCH_SECONDS", seconds)
+
+    async def get(path: str) -> str:
+        address = f"{running.connector.operations_url}{path}"
+        async with aiohttp.ClientSession() as session, session.get(address) as answer:
+            return await answer.text()
+
+    for language, unit, given_up in (("en", "records", "given up after 0 s"), ("zh", "条记录", "已在 0 秒后停止读取")):
+        page = await get(f"/console/instances?id=i-1&lang={language}")
+        assert ("step 1" in page, "step 2" in page) == (True, not told)
+        assert ("verdict-fair" in page, given_up in page) == (bool(told), bool(told))
+        assert told.get(language, "") in page
+        assert re.search(rf"\.events · 1/\d+ [^·]+ · {read} {unit}", page)
+    assert json.loads(await get("/api/messages?text=i-1"))["whole"] == (not told)
+
+
+async def test_a_full_page_of_a_timeline_is_no_search_that_was_given_up(start, monkeypatch):
+    running = await start(**ALLOWED)
+    for number in (1, 2):
+        assert (await running.post(task("i-1", number)))[0] == 200
+    await published(running, 2)
+    monkeypatch.setattr(topics, "TopicReader", OneByOne)
+    monkeypatch.setattr(timeline, "MAX_STEPS", 1)
+
+    address = f"{running.connector.operations_url}/console/instances?id=i-1"
+    async with aiohttp.ClientSession() as session, session.get(address) as answer:
+        page = await answer.text()
+
+    assert ("Later steps" in page, "verdict-fair" in page, "2 records" in page) == (True, False, True)
 
 
 def fill(kafka: KafkaCluster, prefix: str, count: int) -> None:
