@@ -416,6 +416,7 @@ class Delivery:
         if entry.is_held:
             lane.head = None
         self._stop_waiting(entry)
+        self._alone.sequences.discard(entry.admission.sequence)
         if entry.may_be_in_kafka:
             refusal = outcome_unknown(refusal, "Kafka may have taken it: send it again with the same msgId")
         self._complete(entry, refusal)

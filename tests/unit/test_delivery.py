@@ -316,6 +316,15 @@ async def test_a_stream_that_has_the_message_does_not_get_it_again_while_the_row
     assert [one.stream for one in bench.publisher.published] == ["events", "tasks"]
 
 
+async def test_of_a_rejected_message_that_the_journal_refuses_nothing_is_left(bench):
+    bench.journal.is_full = True
+    bench.publisher.fail_next(1, TOO_LARGE)
+
+    with pytest.raises(Unavailable):
+        await bench.admit("a", "1")
+    assert bench.delivery._alone.sequences == set()
+
+
 async def test_a_dead_letter_that_the_journal_cannot_take_is_tried_again(bench, monkeypatch):
     amend, tried = bench.journal.amend, []
 
