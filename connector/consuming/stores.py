@@ -119,14 +119,14 @@ class SqliteStore:
 
     Raises:
         ConfigurationError: The file cannot be opened or is not a database.
-        ValueError: The connection commits each statement by itself (``isolation_level=None``).
+        ValueError: The connection commits each statement by itself (``isolation_level=None``, ``autocommit=True``).
     """
 
     def __init__(self, place: Path | str | sqlite3.Connection, *, most: int = MAX_MARKS) -> None:
         self._most = most
         self._is_ours = not isinstance(place, sqlite3.Connection)
-        if isinstance(place, sqlite3.Connection) and place.isolation_level is None:
-            raise ValueError("with isolation_level=None a mark is not stored together with the effects of its event")
+        if isinstance(place, sqlite3.Connection) and (place.isolation_level is None or _commits_by_itself(place)):
+            raise ValueError("the connection commits by itself: a mark would not be stored together with its effects")
         try:
             self._database = place if isinstance(place, sqlite3.Connection) else _opened(Path(place))
             self._database.executescript(_SCHEMA)
@@ -174,6 +174,10 @@ class SqliteStore:
         """See `Store`."""
         with self._database as database:
             database.execute("DELETE FROM weda_parked WHERE mark = ?", (parked.event.mark,))
+
+
+def _commits_by_itself(database: sqlite3.Connection) -> bool:
+    return getattr(database, "autocommit", None) is True  # since Python 3.12
 
 
 def parked_now(event: Event, reason: str) -> Parked:

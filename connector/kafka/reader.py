@@ -317,15 +317,15 @@ class TopicReader:
     def messages(self, *, until_end: bool) -> Iterator[Message]:
         """Yield records as they come, until reading is over.
 
-        Until a partition's end is reached, each of its records restarts the clock of ``idle_seconds``; later the caller
-        does so, for those that it wants.
+        Until the end that a partition has at the start is reached, each of its records restarts the clock of
+        ``idle_seconds``; later the caller does so, for those that it wants.
         """
-        unread: dict[Partition, int] = {}
-        numbers = [position.partition for position in self._assigned]
-        behind = set(numbers)
-        if until_end:
-            ends = self._offsets_at(numbers, OFFSET_END)
-            unread = {(self._topic, number): end for number, end in zip(numbers, ends, strict=True)}
+        ends: dict[Partition, int] = {}
+        if until_end or self._idle_seconds is not None:
+            numbers = [position.partition for position in self._assigned]
+            offsets = self._offsets_at(numbers, OFFSET_END)
+            ends = {(self._topic, number): end for number, end in zip(numbers, offsets, strict=True)}
+        unread = dict(ends)
         self._consumer.assign(self._assigned)  # not before: the request for the ends would wait behind a fetch
         self.restart_idle_clock()  # reading begins here; the requests before it may have taken long
         self._deadline.restart()
@@ -342,10 +342,9 @@ class TopicReader:
             if kind is Polled.RECORD:
                 yield message
                 self._deadline.restart()  # the caller may have taken its time
-                if message.partition() in behind:
+                if (message.offset() or 0) + 1 < ends.get((self._topic, message.partition() or 0), 0):
                     self.restart_idle_clock()
             elif kind is Polled.END:
-                behind.discard(message.partition() or 0)
                 remove_if_at_end(unread, (self._topic, message.partition() or 0), message.offset() or 0)
 
     @property

@@ -24,7 +24,6 @@ from connector.kafka.consumer import (
     Partition,
     Polled,
     consumer_properties,
-    is_transient_for_reader,
     offsets_at,
     partitions_of,
     polled,
@@ -36,6 +35,7 @@ from connector.kafka.errors import (
     TOO_SLOW,
     UNSETTLED,
     Problems,
+    is_transient,
     timed_out,
     translated,
 )
@@ -134,7 +134,7 @@ class Subscription:
             return True
         if self._is_begun and self._until_end and not self._owned.has_unread and self._owned.is_empty:
             return True
-        return self._idle_seconds is not None and self._idle_for >= self._idle_seconds
+        return self._idle_seconds is not None and not self._owned.has_next and self._idle_for >= self._idle_seconds
 
     def poll(self) -> ConsumerRecord | None:
         """Return the next record, or None if none came for a moment.
@@ -147,10 +147,13 @@ class Subscription:
             self._begin()
         if not self._owned.has_next and not self.is_over:
             self._fetch()
-        return self._owned.pop() if self._owned.has_next else None
+        if not self._owned.has_next:
+            return None
+        self._restart_clocks()  # one fetch makes many records ready: those before this one took the caller's time
+        return self._owned.pop()
 
     def exclude(self, seconds: float) -> None:
-        """Count these seconds, which the caller has taken, neither as idle nor as Kafka's."""
+        """Count these seconds, in which nothing was fetched, neither as idle nor as Kafka's."""
         self._rested = min(self._rested + seconds, time.monotonic())  # not beyond: `sleep` excludes its own
         self._deadline.extend(seconds)
 
@@ -241,7 +244,8 @@ class Subscription:
             self._owned.read_to(dict(zip(owned, ends, strict=True)))
         self._consumer.assign(partitions)
         self._is_assigned = True
-        self._restart_clocks()  # Kafka has answered; the first record has as long as every other one
+        if partitions:
+            self._restart_clocks()  # Kafka has answered; the first record has as long as every other one
 
     def _existing(self) -> dict[str, list[int]]:
         with self._translated():
@@ -294,8 +298,9 @@ class Subscription:
             # Many at a time: each merge may ask Kafka for the ends of topics that have nothing to compare.
             for message in self._consumer.consume(_MAX_FETCH_RECORDS, POLL_SECONDS):
                 self._take(message)
-            deadline = Deadline(REACH_SECONDS)
+            began, deadline = time.monotonic(), Deadline(REACH_SECONDS)
             full, drained = self._owned.merge(lambda partition: self._ends_at(partition, deadline))
+            self.exclude(time.monotonic() - began)  # no records were waited for
             self._consumer.pause(self._partitions(full))
             self._consumer.resume(self._partitions(drained))
 
@@ -330,7 +335,7 @@ class Subscription:
             own = Deadline(REACH_SECONDS) if self._until_end else deadline
             return self._offsets_at([partition], OFFSET_END, own)[0]
         except KafkaException as exception:
-            if self._until_end or not is_transient_for_reader(exception.args[0]):
+            if self._until_end or not is_transient(exception.args[0]):
                 raise
             return None
 

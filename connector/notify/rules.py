@@ -91,7 +91,7 @@ class Target(_Part):
 
 
 class Quiet(_Part):
-    """The hours in which nothing is sent; they span midnight if ``from`` is later than ``to``."""
+    """The hours in which only urgent notifications are sent; they span midnight if ``from`` is later than ``to``."""
 
     begin: Clock = Field(alias="from")
     end: Clock = Field(alias="to")

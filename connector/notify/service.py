@@ -73,6 +73,7 @@ class Notifier:
         self._problem: BaseException | None = None
         self._events: Events | None = None
         self._lag_noted_at = 0.0
+        self._reminders_checked_at = float("-inf")
 
     def stop(self) -> None:
         """Stop soon; attempts under way are finished."""
@@ -125,8 +126,7 @@ class Notifier:
             # commit the offsets of duplicates, which are in no batch.
             for batch in events.batches(BATCH, seconds=_BATCH_SECONDS, idle=_LAG_SECONDS):
                 self._take(outbox, events, batch)
-                if len(batch) < BATCH:  # of a full one more is to be expected
-                    self._check_reminders(catch_up)
+                self._check_reminders(catch_up)
                 self._note_lag(events)
                 # `events.sleep` keeps the group's membership alive, unlike a plain sleep.
                 while _is_full(outbox) and not self._is_stopped.is_set():
@@ -170,12 +170,14 @@ class Notifier:
 
     def _check_reminders(self, catch_up: CatchUp) -> None:
         """Let reminders be sent once those that ended while the notifier was stopped are cancelled."""
-        if self._may_remind.is_set():
+        # Not after every batch: it takes a connection of its own.
+        if self._may_remind.is_set() or time.monotonic() - self._reminders_checked_at < _LAG_SECONDS:
             return
+        self._reminders_checked_at = time.monotonic()
         try:
             if catch_up.is_done():
                 self._may_remind.set()
-        except ConnectorError as error:  # asked again after the next batch: only reading may end the notifier
+        except ConnectorError as error:  # asked again after a later batch: only reading may end the notifier
             _LOG.warning("reminders wait", reason=error.message)
 
     def _note_lag(self, events: Events) -> None:

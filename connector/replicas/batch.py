@@ -7,7 +7,7 @@ waits for a network.
 import asyncio
 import hashlib
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Any, Final, NamedTuple
@@ -152,17 +152,21 @@ class Batch:
 
         Args:
             most: Maximum requests of each kind.
-            most_bytes: Maximum bytes of the rows; one row always fits.
+            most_bytes: Maximum bytes of the rows, and of those that replace others; one always fits.
         """
-        rows = _that_fit(self.rows[:most], most_bytes)
+        rows = _that_fit([len(row.content) for row in self.rows[:most]], most_bytes)
+        # A change comes after the row itself.
+        late = {row.admission.sequence for row in self.rows[rows:]}
         # Voiding a key comes before a new claim of it, so that claims wait until no key is left to void.
         claims = most if len(self.void) <= most else 0
-        removals, amends, released = [*self.removals.items()], [*self.amends.items()], [*self.released]
+        removals, later_removals = _divided(self.removals, late, most)
+        amends, later_amends = _divided(self.amends, late, most, most_bytes)
+        released = [*self.released]
         first = Batch(
             self.claims[:claims],
             self.rows[:rows],
-            dict(removals[:most]),
-            dict(amends[:most]),
+            removals,
+            amends,
             self.safe[:most],
             self.void[:most],
             set(released[:most]),
@@ -170,8 +174,8 @@ class Batch:
         rest = Batch(
             self.claims[claims:],
             self.rows[rows:],
-            dict(removals[most:]),
-            dict(amends[most:]),
+            later_removals,
+            later_amends,
             self.safe[most:],
             self.void[most:],
             set(released[most:]),
@@ -269,10 +273,19 @@ class Batch:
             _complete(row.done, outcome_unknown(error))
 
 
-def _that_fit(rows: Sequence[NewRow], most_bytes: int) -> int:
-    """The number of rows, at least one if there is one, that have no more bytes than these together."""
-    sizes = accumulate(len(row.content) for row in rows)
-    return sum(number == 0 or size <= most_bytes for number, size in enumerate(sizes))
+def _that_fit(sizes: Sequence[int], most_bytes: int) -> int:
+    """How many of these sizes together are no more bytes than the maximum; at least one if there is one."""
+    return sum(number == 0 or size <= most_bytes for number, size in enumerate(accumulate(sizes)))
+
+
+def _divided(
+    changes: Mapping[int, Change], late: Collection[int], most: int, most_bytes: int = 0
+) -> tuple[dict[int, Change], dict[int, Change]]:
+    """Divide changes into those of the next statement, without the late ones, and the rest; both in order."""
+    ready = [(sequence, change) for sequence, change in changes.items() if sequence not in late][:most]
+    sizes = [0 if change.admission is None else len(change.admission.content) for _, change in ready]
+    first = dict(ready[: _that_fit(sizes, most_bytes)])
+    return first, {sequence: change for sequence, change in changes.items() if sequence not in first}
 
 
 def _both(earlier: Mapping[int, Change], later: Mapping[int, Change]) -> dict[int, Change]:

@@ -16,6 +16,7 @@ _MAX_BATCH_BYTES: Final = 4 * 1024 * 1024
 # Longer than PostgreSQL waits for a lock (1.5 s): what it refuses for that is known to be rolled back.
 _STATEMENT_SECONDS: Final = 2.0
 _RETRY_SECONDS: Final = 0.2
+_DEFECT: Final = "of a defect of the connector"
 
 
 class Batches:
@@ -49,7 +50,7 @@ class Batches:
         self._next = Batch()
         self._has_requests = asyncio.Event()
         self._is_executing = False
-        self._number = 0
+        self._number = self._defects = 0
 
     @property
     def has_work(self) -> bool:
@@ -171,35 +172,44 @@ class Batches:
 
     async def _execute(self, batch: Batch) -> None:
         self._number += 1
-        parameters = batch.parameters(self._membership.replica_id, self._number, self._dedup_window_seconds)
         self._is_executing = True
         try:
+            parameters = batch.parameters(self._membership.replica_id, self._number, self._dedup_window_seconds)
             [row] = await self._connection.execute(APPLY, parameters, seconds=_STATEMENT_SECONDS)
-            result = BatchResult(*row)
-        except DatabaseError as error:
-            self._membership.record_error(error)
-            await self._retry(batch, refusal(error.public))
-        except BaseException:  # a defect, or the end: whoever waits gets an answer by the next attempt, or by `fail`
-            batch.fail_non_idempotent(refusal("of a defect of the connector"))
-            self._next = batch.followed_by(self._next)
-            self._has_requests.set()
-            raise
-        else:
             self._health.record_success()
+            result = BatchResult(*row)
             batch.complete(result)
             if result.has_more:
                 self._lanes.set_has_rows()
+            self._defects = 0
+        except DatabaseError as error:
+            self._membership.record_error(error)
+            await self._retry(batch, refusal(error.public))
+        except asyncio.CancelledError:
+            self._put_back(batch, refusal("the connector stopped"))  # `fail` follows
+            raise
+        except Exception:
+            # Once more, because much of a batch can be executed again; not for ever, because it stops all others.
+            self._defects += 1
+            if self._defects == 1:
+                self._put_back(batch, refusal(_DEFECT))
+            else:
+                batch.fail(refusal(_DEFECT))
+            raise
         finally:
             self._is_executing = False
 
-    async def _retry(self, batch: Batch, error: Unavailable) -> None:
-        """Refuse requests that must not be executed twice, and put the rest of a failed batch into the next one."""
+    def _put_back(self, batch: Batch, error: Unavailable) -> None:
+        """Refuse what must not be executed twice; put the rest in front of newer requests, so that the latest wins."""
         batch.fail_non_idempotent(error)
+        self._next = batch.followed_by(self._next)
+        self._has_requests.set()
+
+    async def _retry(self, batch: Batch, error: Unavailable) -> None:
+        """Put what may be executed again of a failed batch into the next one, and wait a moment."""
         if self._membership.lease.is_lost:
             batch.fail(error)
             return
-        # In front of newer requests, so that the latest change of a row wins.
-        self._next = batch.followed_by(self._next)
-        self._has_requests.set()
+        self._put_back(batch, error)
         await asyncio.sleep(_RETRY_SECONDS)
         self._next.fail_claims(error)

@@ -378,7 +378,7 @@ async def test_the_token_is_needed_and_one_replay_runs_at_a_time(start, monkeypa
     assert (await ask(running, "list", WEDA_OPERATIONS__TOKEN="an-operations-token"))["total"] == 0
     letters, may_read = running.connector.context.letters, threading.Event()
     read = letters._read
-    monkeypatch.setattr(letters, "_read", lambda: may_read.wait() and read())
+    monkeypatch.setattr(letters, "_read", lambda: may_read.wait(PATIENCE_SECONDS) and read())
     letters.start(Selection(), 5)
     with pytest.raises(ConnectorError, match="a replay is running"):
         await replayed(running)

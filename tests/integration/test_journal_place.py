@@ -127,6 +127,19 @@ async def test_a_journal_that_is_no_longer_at_its_path_takes_nothing_and_comes_b
     assert aside == ({"journal.db"} if harm is replace else set()), "what somebody put there is kept"
 
 
+async def test_what_cannot_be_removed_beside_the_journal_does_not_keep_it_away(path, tmp_path):
+    journal, older = await filled(path, tmp_path)
+    path.with_name("journal.db.found-20200101T000000.000Z").mkdir(parents=True)
+    for number in range(salvage.MAX_SET_ASIDE + 1):
+        older.write_text("of another program")
+        older.replace(path)
+        await restored(journal)
+        await journal.store(admission(11 + number))
+    await journal.close()
+
+    assert await found(path) == set(range(1, 11 + salvage.MAX_SET_ASIDE + 1))
+
+
 async def test_only_so_many_files_that_others_put_at_its_path_are_kept(path, tmp_path):
     journal, older = await filled(path, tmp_path)
     contents = []

@@ -176,10 +176,14 @@ class LossyConnection(PostgresConnection):
 
     loses: Callable[[Mapping[str, Any]], bool] = staticmethod(lambda _: False)
     is_refusing = False
+    defects = 0
 
     async def execute(self, sql: str, parameters: Mapping[str, Any], *, seconds: float) -> list[tuple[Any, ...]]:
         if sql == APPLY and self.is_refusing:
             raise DatabaseUnreachable("no batch is taken")
+        if sql == APPLY and self.defects:
+            self.defects -= 1
+            raise RuntimeError("a defect")
         rows = await super().execute(sql, parameters, seconds=seconds)
         if sql == APPLY and self.loses(parameters):
             self.loses = lambda _: False
@@ -432,6 +436,19 @@ async def test_a_stop_ends_though_the_database_takes_no_batch_any_more(database,
         assert admitted.result is None
     with pytest.raises(OutcomeUnknown):
         await admitted
+
+
+@pytest.mark.parametrize("defects", [1, 2])
+async def test_a_defect_of_a_batch_leaves_nobody_waiting(database, defects):
+    """What may be executed twice is tried once more."""
+    async with replica(database, connection=LossyConnection) as journal:
+        first = await claimed(journal)
+        journal._connections[0].defects = defects
+        stored = asyncio.ensure_future(journal.store(admission(first.sequence)))
+        await asyncio.wait([stored], timeout=PATIENCE_SECONDS)
+
+        assert [type(stored.exception())] == ([type(None)] if defects == 1 else [OutcomeUnknown])
+        assert (await claimed(journal, "j")).is_owner, "those that follow are not affected"
 
 
 async def test_who_does_not_reach_kafka_lets_nothing_in_while_another_one_does(one, other, database):

@@ -2,6 +2,8 @@
 
 import asyncio
 
+import msgspec
+
 from connector.journal.model import Admission
 from connector.replicas.batch import Batch, BatchResult, Change, Claim, NewRow
 from connector.values import Request
@@ -38,6 +40,20 @@ async def test_rows_of_a_batch_have_few_bytes_and_a_large_one_is_alone():
         parts.append([row.admission.sequence for row in part.rows])
 
     assert parts == [[0, 1], [2], [3, 4]]
+
+
+async def test_a_change_does_not_overtake_its_row_and_large_ones_are_divided():
+    """The database finds no such row, and says that it is done: the row would come behind it, as it was before."""
+    rows = [new_row(number, 600) for number in (1, 2)]
+    amended = Admission(2, "i-1", Request("default", bytes(600), "", 0), ())
+    amends = {number: Change(msgspec.structs.replace(amended, sequence=number), []) for number in (2, 7, 8)}
+
+    first, rest = Batch(rows=rows, amends=amends, removals={2: Change(None, []), 9: Change(None, [])}).split(10, 1_000)
+    second, third = rest.split(10, 1_000)
+
+    assert [[row.admission.sequence for row in part.rows] for part in (first, second)] == [[1], [2]]
+    assert [[*part.amends] for part in (first, second, third)] == [[7], [2], [8]]
+    assert [[*part.removals] for part in (first, second)] == [[9], [2]]
 
 
 async def test_claims_wait_until_every_key_that_was_refused_is_void():

@@ -120,10 +120,12 @@ def test_a_transaction_that_failed_is_not_followed_by_one_without_the_effects(tm
 
 
 def test_a_connection_without_transactions_is_no_store(tmp_path):
-    database = sqlite3.connect(tmp_path / "effects.db", isolation_level=None)
+    class Committing(sqlite3.Connection):
+        autocommit = True  # as of Python 3.12
 
-    with pytest.raises(ValueError, match="isolation_level"):
-        SqliteStore(database)
+    for how in ({"isolation_level": None}, {"factory": Committing}):
+        with pytest.raises(ValueError, match="commits by itself"):
+            SqliteStore(sqlite3.connect(tmp_path / "effects.db", **how))
 
 
 def test_the_time_of_the_caller_is_excluded_after_an_empty_list_too(monkeypatch):

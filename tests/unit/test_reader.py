@@ -55,7 +55,7 @@ class SlowConsumer:
         request_seconds: How long an answer takes that is no record.
         record_seconds: How long a record takes.
         missing_until: When the topic is created.
-        is_busy: Whether there is always one more record of another instance, once the end was reported.
+        is_busy: Whether there is always one more record of another instance, so that the end is never reported.
     """
 
     def __init__(
@@ -90,7 +90,7 @@ class SlowConsumer:
     def poll(self, timeout: float) -> Answer | None:
         self.polls += 1
         assert self.polls < MOST_POLLS, "reading does not end"
-        if self._next == len(self.keys) and not self._has_ended:
+        if self._next == len(self.keys) and not self._has_ended and not self._is_busy:
             self._has_ended = True
             return Answer(self._next, None)
         if self._next == len(self.keys) and self._is_busy:

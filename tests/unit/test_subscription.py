@@ -187,6 +187,34 @@ def test_what_the_caller_takes_between_two_records_is_no_silence_and_what_it_sle
     assert 3 <= clock.now - began < 4
 
 
+def test_records_that_one_fetch_made_ready_are_returned_however_long_the_caller_takes(kafka, clock):
+    """And a store, whose commit is made between two events."""
+    one, consumer = reading(EVENTS, TASKS, idle_seconds=3.0)
+    consumer.answers = [end(END, TASKS), record(0), record(1), record(2), end(END)]
+    consumer.consume = lambda _, __: [consumer.answers.pop(0) for _ in range(len(consumer.answers))]  # type: ignore[method-assign]
+    found = []
+    while not one.is_over:
+        taken = one.poll()
+        if taken is None:
+            clock.now += 1
+        else:
+            found.append(taken.offset)
+            clock.now += 10
+
+    assert found == [0, 1, 2]
+
+
+def test_a_topic_that_does_not_appear_takes_the_idle_time_once(kafka, clock):
+    one, consumer = reading(idle_seconds=20.0)
+    consumer.list_topics = lambda topic, timeout: SimpleNamespace(  # type: ignore[method-assign]
+        topics={topic: SimpleNamespace(error=None, partitions={})}
+    )
+    began = clock.now
+
+    assert read(one) == []
+    assert clock.now - began < 30
+
+
 def test_a_reader_of_several_topics_waits_for_the_leader_of_one_of_them(kafka):
     one, consumer = reading(EVENTS, TASKS, idle_seconds=60.0)
     consumer.answers = [end(0, TASKS), record(0)]

@@ -248,8 +248,12 @@ def _keep_newest(path: Path, kind: str) -> None:
     """Of the files beside a journal that are ``damaged`` or ``found``, remove the oldest, each with its log."""
     names = {file.name.removesuffix(WAL_SUFFIX) for file in path.parent.glob(f"{path.name}.{kind}-*")}
     for name in sorted(names)[:-MAX_SET_ASIDE]:
-        _LOG.warning("too many files are kept beside the journal: the oldest goes", path=str(path.with_name(name)))
-        _remove(path.with_name(name))
+        try:
+            _remove(path.with_name(name))
+        except OSError as error:  # a folder that somebody put there: no reason to do without the journal
+            _LOG.warning("what is kept beside the journal cannot be removed", path=name, error=str(error))
+        else:
+            _LOG.warning("too many files are kept beside the journal: the oldest goes", path=str(path.with_name(name)))
 
 
 def _also_name(file: Path, name: Path) -> None:
