@@ -430,7 +430,7 @@ class Connector:
     def _shared_order(
         self, publisher: Publisher, shared: SharedJournal, contents: Contents, duplicates: Duplicates
     ) -> tuple[Delivery, Order]:
-        self.publisher.refusal = shared.lease.refusal
+        self.publisher.failure_now = shared.lease.failure_now
         delivery = self._delivery(LeasedPublisher(publisher, shared.lease), shared, contents, shared.lanes)
         deadline = self._settings.receiver.reply_deadline_seconds
         order = SharedOrder(shared, delivery, duplicates, self.metrics, reply_deadline_seconds=deadline)

@@ -4,7 +4,7 @@
   written to the journal, which makes it safe. It stays with librdkafka: a later acknowledgement removes its row.
 - While Kafka acknowledges nothing at all, publishing is *stalled*: messages go to the journal at once.
 - A message whose delivery failed goes to the journal and is published again, ahead of everything behind it in its lane.
-  Unless a broker rejected it, Kafka may have it all the same. If the journal refuses it then, it is *held* at the
+  Unless it was rejected, it counts as one that Kafka may have. If the journal refuses it then, it is *held* at the
   head of its lane, and published again from memory.
 - `connector.delivery.replay` reads the rows of the journal. A row is removed once all its records are acknowledged.
 - A record that Kafka rejects is published once more, alone (`connector.delivery.alone`). If Kafka rejects it again, a

@@ -174,7 +174,7 @@ class Pipeline:
         Raises:
             EmptyBody, Unreadable, Unconvertible: It failed again; a dead letter with one attempt more is kept.
             TooLarge: A topic would reject its record; the dead letter stays.
-            Unavailable: It cannot be made safe now; the dead letter stays.
+            Unavailable: It cannot be made safe now; the dead letter stays. Of an `OutcomeUnknown` its note tells.
         """
         request = letter.request(now)
         try:

@@ -1,8 +1,8 @@
 """Lists the dead letters of a running connector, and reprocesses them through its own pipeline.
 
 There is one run at a time. The letters of an instance are reprocessed one after the other, in the order in which they
-were received; one that fails again holds back those behind it. The journal has a note of each letter that is done (see
-`Pipeline.reprocess`), so a run that was interrupted can be started again: it skips them.
+were received; one that fails again or is refused holds back those behind it. The journal has a note of each letter that
+is done (see `Pipeline.reprocess`), so a run that was interrupted can be started again: it skips them.
 
 Users know it as replay: the command ``dead-letters replay``, the path ``/api/replays`` and the field ``replayed``.
 """

@@ -164,8 +164,8 @@ class KafkaPublisher:
         on_rebuild: Called on the event loop after the producer was rebuilt for an error, not for new properties.
 
     Attributes:
-        refusal: Returns why nothing may be produced now, or None. It is asked right before each message is handed to
-            librdkafka: the process may have stood still since `publish`.
+        failure_now: Returns the failure of what must not be produced now, or None. Asked right before each message is
+            handed to librdkafka: the process may have stood still since `publish`.
         generation: How many producers came before the current one. Each message has the generation of the producer
             that got its records, so that the end of a generation fails its messages and no later ones.
     """
@@ -173,7 +173,7 @@ class KafkaPublisher:
     def __init__(self, properties: Mapping[str, Any], *, on_rebuild: Callable[[], None] = lambda: None) -> None:
         self._properties = properties
         self._on_rebuild = on_rebuild
-        self.refusal: Callable[[], Failure | None] = lambda: None
+        self.failure_now: Callable[[], Failure | None] = lambda: None
         # Reentrant: `_produce_outgoing` holds it when librdkafka raises a fatal error, which requests a rebuild.
         self._lock = threading.RLock()
         self._producer: Producer | None = None
@@ -284,10 +284,10 @@ class KafkaPublisher:
                 if pending.is_reported:
                     continue  # the producer was rebuilt meanwhile
                 pending.generation = self.generation
-                refusal = self.refusal()
+                failure_now = self.failure_now()
                 for index, record in enumerate(pending.records):
                     callback = _DeliveryCallback(pending, index, self._enqueue_report)
-                    failure = self._produce(record, callback) if refusal is None else refusal
+                    failure = self._produce(record, callback) if failure_now is None else failure_now
                     if failure is not None:
                         self._enqueue_report(pending, index, failure)
 

@@ -1,4 +1,4 @@
-"""Turns the bytes of a request into an event and its encoded records. Pure, except for reading the schemas.
+"""Turns the bytes of a request into an event and its encoded records. Pure but for schemas and ids.
 
 A message passes through these modules in order:
 

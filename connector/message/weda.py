@@ -41,7 +41,7 @@ TASK: Final = "Task"
 """``msgType`` of a message about one person's task."""
 
 MESSAGE_TYPES: Final = MappingProxyType({name.lower(): name for name in (INSTANCE, TASK)})
-"""``msgType`` in lower case → as it is published; WeDa's spelling differs from platform to platform."""
+"""``msgType`` in lower case → as it is published; WeDa's editions spell it differently."""
 
 ENVIRONMENTS: Final = ("pre", "prod")
 """The values of ``envType``."""

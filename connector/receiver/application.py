@@ -198,7 +198,7 @@ class Receiver:
         await (await answered).send(send, call.request_id)
 
     def accept_head(self, call: Call) -> bool:
-        """Check the head of a request; return False if it is rejected or refused, and so already answered."""
+        """Check the head of a request; return False if it is rejected or refused, and its answer on its way."""
         REQUEST_ID.set(call.request_id)
         # Before the check of capacity, which includes this request. `_answer` and `_abandon` end it.
         self._open_requests += 1

@@ -193,7 +193,8 @@ class Batches:
             self._defects += 1
             if self._defects == 1:
                 self._put_back(batch, refusal(_DEFECT))
-            else:
+            else:  # rows may be committed, with their keys safe: only without a lease is nothing of them removed
+                self._membership.give_up()
                 batch.fail(refusal(_DEFECT))
             raise
         finally:

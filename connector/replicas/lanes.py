@@ -14,7 +14,7 @@ class SharedLanes:
         on_free: Called with a lane that is no longer in use; the database keeps one that has rows.
 
     Attributes:
-        own_rows: Rows in this replica's lanes, as last counted by the database.
+        own_rows: Rows in this replica's lanes, as last counted by the database, less those removed since.
         bytes: Bytes that wait in all lanes, as last counted by the database, plus what was written here since.
     """
 

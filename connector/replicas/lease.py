@@ -62,8 +62,8 @@ class Lease:
             return False
         return time.monotonic() < self._until - MESSAGE_TIMEOUT_SECONDS - _MARGIN_SECONDS
 
-    def refusal(self) -> Failure | None:
-        """Return why nothing may be produced now, or None."""
+    def failure_now(self) -> Failure | None:
+        """Return the failure of what must not be produced now, or None."""
         return None if self.may_publish else _NO_LEASE
 
 

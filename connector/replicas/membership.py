@@ -94,7 +94,7 @@ class Membership:
             except DatabaseError as error:
                 self.record_error(error)
             await asyncio.sleep(_RETRY_SECONDS if self._health.problem else _RENEW_SECONDS)
-        self._lose()
+        self._lose(self._health.problem)
 
     async def leave(self) -> None:
         """Leave the lanes to other replicas at once, if the database answers."""
@@ -111,7 +111,11 @@ class Membership:
         """Record that a statement failed, perhaps because the lease is lost."""
         self._health.record_error(error)
         if isinstance(error, StatementError) and error.sqlstate == LEASE_LOST:
-            self._lose()
+            self._lose(self._health.problem)
+
+    def give_up(self) -> None:
+        """Give the lease up because of a defect: only a restart helps, under another id."""
+        self._lose("of a defect of the connector")
 
     async def _renew(self) -> None:
         asked_at = time.monotonic()  # before the request: this replica's lease has to end before the database's
@@ -136,10 +140,10 @@ class Membership:
         [(others_reach,)] = await self._connection.execute(_REPORT_REACH, report, seconds=_STATEMENT_SECONDS)
         self.reachability.record_others(reach=others_reach, lost_at=lost_at)
 
-    def _lose(self) -> None:
+    def _lose(self, reason: str) -> None:
         if self._is_over:
             return
         self._is_over = True
-        _LOG.error("the lease on the shared journal has run out; restarting in process", reason=self._health.problem)
+        _LOG.error("the lease on the shared journal has run out; restarting in process", reason=reason)
         self.lease.revoke()
         self._on_loss()

@@ -166,7 +166,7 @@ class SharedOrder:
 
     def end_use(self, dedup_key: DedupKey, refusal: ConnectorError | None) -> None:
         """End a use: here at once, for other replicas with the next batch."""
-        self._end_claim(dedup_key, is_safe=refusal is None)
+        self._settle_key(dedup_key, is_safe=refusal is None)
         self._uses.end(dedup_key, refusal)
 
     async def run_once(self, note: Note, dedup_key: DedupKey, work: Callable[[], Awaitable[T]]) -> T | None:
@@ -189,9 +189,9 @@ class SharedOrder:
             await self._check_not_noted(note)
             result = await work()
         except Exception:
-            self._end_claim(dedup_key, is_safe=False)  # if the work was done nevertheless, its note says so
+            self._settle_key(dedup_key, is_safe=False)  # if the work was done nevertheless, its note says so
             raise
-        self._end_claim(dedup_key, is_safe=True)
+        self._settle_key(dedup_key, is_safe=True)
         return result
 
     async def _check_not_noted(self, note: Note) -> None:
@@ -219,7 +219,7 @@ class SharedOrder:
         finally:
             self._journal.lanes.unpin(lane)
 
-    def _end_claim(self, dedup_key: DedupKey, *, is_safe: bool) -> None:
+    def _settle_key(self, dedup_key: DedupKey, *, is_safe: bool) -> None:
         (self._journal.set_key_safe if is_safe else self._journal.set_key_void)(dedup_key)
 
 

@@ -59,10 +59,10 @@ async def test_what_may_be_produced_is_asked_at_the_last_moment(publisher, kafka
     refusal = Failure(FailureKind.UNCERTAIN, "_NO_LEASE", "it has run out")
     late = asyncio.create_task(publish(publisher, record(topic, b"late"), record(topic, b"late too")))
     await asyncio.sleep(0)  # it has been published, and not produced
-    publisher.refusal = lambda: refusal
+    publisher.failure_now = lambda: refusal
 
     assert await late == (refusal, refusal)
-    publisher.refusal = lambda: None
+    publisher.failure_now = lambda: None
     assert await publish(publisher, record(topic, b"1")) == (None,)
     assert [one.value() for one in read_topic(kafka.bootstrap_servers, topic, 1)] == [b"1"]
 

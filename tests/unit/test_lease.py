@@ -40,11 +40,11 @@ def test_what_is_published_last_is_out_of_the_queue_when_the_lease_ends(clock):
     lease = Lease()
     lease.renewed(clock[0])
     began = clock[0]
-    assert lease.refusal() is None
+    assert lease.failure_now() is None
     while lease.may_publish:
         clock[0] += 0.1
 
-    assert lease.refusal() is not None
+    assert lease.failure_now() is not None
     assert clock[0] > began
     assert clock[0] + MESSAGE_TIMEOUT_SECONDS < began + LEASE_SECONDS
     assert lease.is_held

@@ -323,7 +323,7 @@ published: send it again with the same `msgId`, which makes it known as a repeat
 Checks are made in this order: path (404), method (405), credential (401, 403), room (503, 429), size (413), time (408),
 media type (415), then the body. An address that is not below is answered with 404, a method that is not below with
 405. What is no HTTP is answered with 400 and code 40090, and the connection ends. Who signs and shows no other
-credential is known once the body is read: of these, size and time come before the credential.
+credential is known once the body is read: of these, size and time come before the signature.
 
 Where the source that the path names has `answers: code-only`, every answer below has status 200, and `code` alone
 tells; headers and body are the same. The answer to HEAD, which has no body, keeps its status."""
