@@ -125,7 +125,7 @@ class SqliteStore:
     def __init__(self, place: Path | str | sqlite3.Connection, *, most: int = MAX_MARKS) -> None:
         self._most = most
         self._is_ours = not isinstance(place, sqlite3.Connection)
-        if isinstance(place, sqlite3.Connection) and (place.isolation_level is None or _commits_by_itself(place)):
+        if isinstance(place, sqlite3.Connection) and _commits_by_itself(place):
             raise ValueError("the connection commits by itself: a mark would not be stored together with its effects")
         try:
             self._database = place if isinstance(place, sqlite3.Connection) else _opened(Path(place))
@@ -177,7 +177,8 @@ class SqliteStore:
 
 
 def _commits_by_itself(database: sqlite3.Connection) -> bool:
-    return getattr(database, "autocommit", None) is True  # since Python 3.12
+    # `autocommit` is new in Python 3.12.
+    return database.isolation_level is None or getattr(database, "autocommit", None) is True
 
 
 def parked_now(event: Event, reason: str) -> Parked:

@@ -10,9 +10,8 @@
 - A record that Kafka rejects is published once more, alone (`connector.delivery.alone`). If Kafka rejects it again, a
   dead letter takes its place.
 
-The rules of order are in `connector.delivery.lanes`; comments here and in
-`connector.delivery.replay` say where each is enforced. All of this runs on the
-event loop; only the publisher and the journal have threads.
+The rules of order are in `connector.delivery.lanes`; comments here and in `connector.delivery.replay` say where each is
+enforced. All of this runs on the event loop; only the publisher and the journal have threads.
 """
 
 import asyncio

@@ -159,7 +159,7 @@ class Batch:
         late = {row.admission.sequence for row in self.rows[rows:]}
         # Voiding a key comes before a new claim of it, so that claims wait until no key is left to void.
         claims = most if len(self.void) <= most else 0
-        removals, later_removals = _divided(self.removals, late, most)
+        removals, later_removals = _divided(self.removals, late, most, most_bytes)
         amends, later_amends = _divided(self.amends, late, most, most_bytes)
         released = [*self.released]
         first = Batch(
@@ -279,7 +279,7 @@ def _that_fit(sizes: Sequence[int], most_bytes: int) -> int:
 
 
 def _divided(
-    changes: Mapping[int, Change], late: Collection[int], most: int, most_bytes: int = 0
+    changes: Mapping[int, Change], late: Collection[int], most: int, most_bytes: int
 ) -> tuple[dict[int, Change], dict[int, Change]]:
     """Divide changes into those of the next statement, without the late ones, and the rest; both in order."""
     ready = [(sequence, change) for sequence, change in changes.items() if sequence not in late][:most]

@@ -86,11 +86,12 @@ class LeasedPublisher:
 
     def publish(self, records: Sequence[ProducibleRecord], report: Callable[[Failures], None]) -> None:
         """Produce the records of one message; see `connector.kafka.publisher.Publisher`."""
-        if self._lease.may_publish:
+        failure = self._lease.failure_now()
+        if failure is None:
             self._publisher.publish(records, report)
         else:
             # Not at once: callers expect a report after their call has returned, as librdkafka's come.
-            asyncio.get_running_loop().call_soon(report, (_NO_LEASE,) * len(records))
+            asyncio.get_running_loop().call_soon(report, (failure,) * len(records))
 
     async def start(self) -> None:
         """Take records from now on."""

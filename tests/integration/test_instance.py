@@ -239,13 +239,13 @@ class OneByOne(TopicReader):
 
 
 @pytest.mark.parametrize(
-    ("seconds", "told", "read"),
+    ("seconds", "notices", "read"),
     [
         (0.0, {"en": "Not all records of this instance were read", "zh": "未能读完该流程实例的全部记录"}, 1),
         (PATIENCE_SECONDS, {}, 2),
     ],
 )
-async def test_a_timeline_that_is_not_whole_is_shown_as_such(seconds, told, read, start, monkeypatch):
+async def test_a_timeline_that_is_not_whole_is_shown_as_such(seconds, notices, read, start, monkeypatch):
     """A search has a limited time; who sees only the first steps must not take them for all."""
     running = await start(**ALLOWED)
     for number in (1, 2):
@@ -261,11 +261,11 @@ async def test_a_timeline_that_is_not_whole_is_shown_as_such(seconds, told, read
 
     for language, unit, given_up in (("en", "records", "given up after 0 s"), ("zh", "条记录", "已在 0 秒后停止读取")):
         page = await get(f"/console/instances?id=i-1&lang={language}")
-        assert ("step 1" in page, "step 2" in page) == (True, not told)
-        assert ("verdict-fair" in page, given_up in page) == (bool(told), bool(told))
-        assert told.get(language, "") in page
+        assert ("step 1" in page, "step 2" in page) == (True, not notices)
+        assert ("verdict-fair" in page, given_up in page) == (bool(notices), bool(notices))
+        assert notices.get(language, "") in page
         assert re.search(rf"\.events · 1/\d+ [^·]+ · {read} {unit}", page)
-    assert json.loads(await get("/api/messages?text=i-1"))["whole"] == (not told)
+    assert json.loads(await get("/api/messages?text=i-1"))["whole"] == (not notices)
 
 
 async def test_a_full_page_of_a_timeline_is_no_search_that_was_given_up(start, monkeypatch):

@@ -57,7 +57,7 @@ async def test_a_change_does_not_overtake_its_row_and_large_ones_are_divided():
 
 
 async def test_claims_wait_until_every_key_that_was_refused_is_void():
-    """Voided later, a key would be taken from the message that has claimed it anew."""
+    """Voided later, a key would be taken from the message that has claimed it since."""
     claim = Claim("i-1", (b"k", b"f"), asyncio.get_running_loop().create_future())
     void = [(bytes([number]), b"f") for number in range(3)]
 

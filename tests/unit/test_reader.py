@@ -16,24 +16,12 @@ from connector.kafka import consumer, deadline, reader
 from connector.kafka.reader import read_records
 from connector.message import weda
 from connector.settings import Settings
+from tests.still_clock import StillClock
 
 TOPIC = "weda.events"
 OURS, OTHER = b"i-1", b"i-2"
 MOST_POLLS = 1_000
 """A reader that polls more often does not end."""
-
-
-class Clock:
-    """Moves on only when somebody sleeps or Kafka takes its time."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def monotonic(self) -> float:
-        return self.now
-
-    def sleep(self, seconds: float) -> None:
-        self.now += seconds
 
 
 class Answer:
@@ -60,7 +48,7 @@ class SlowConsumer:
 
     def __init__(
         self,
-        clock: Clock,
+        clock: StillClock,
         keys: Iterable[bytes],
         *,
         request_seconds: float = 0.0,
@@ -111,8 +99,8 @@ class SlowConsumer:
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    replaced = Clock()
+def clock(monkeypatch: pytest.MonkeyPatch) -> StillClock:
+    replaced = StillClock(0.0)
     for module in (reader, consumer, deadline):
         monkeypatch.setattr(module, "time", replaced)
     return replaced
@@ -125,14 +113,14 @@ def read(monkeypatch: pytest.MonkeyPatch, kafka: SlowConsumer, **options: Any) -
     return [record.offset for record in read_records("kafka:9092", {}, **reading)]
 
 
-def test_what_comes_before_reading_is_not_counted_as_idle(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_comes_before_reading_is_not_counted_as_idle(clock: StillClock, monkeypatch: pytest.MonkeyPatch) -> None:
     kafka = SlowConsumer(clock, [OURS, OURS], request_seconds=2)
 
     assert read(monkeypatch, kafka, idle_seconds=1) == [0, 1]
 
 
 def test_the_time_in_which_a_topic_was_missing_is_not_counted_as_idle(
-    clock: Clock, monkeypatch: pytest.MonkeyPatch
+    clock: StillClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kafka = SlowConsumer(clock, [OURS], missing_until=4.9, record_seconds=0.2, request_seconds=0.1)
 
@@ -140,20 +128,22 @@ def test_the_time_in_which_a_topic_was_missing_is_not_counted_as_idle(
     assert clock.now > 4.9 + 5
 
 
-def test_a_topic_that_stays_missing_is_awaited_for_the_idle_time(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_topic_that_stays_missing_is_awaited_for_the_idle_time(
+    clock: StillClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
     kafka = SlowConsumer(clock, [], missing_until=3_600)
 
     assert read(monkeypatch, kafka, idle_seconds=5) == []
     assert 5 <= clock.now < 2 * 5
 
 
-def test_a_scan_for_one_instance_is_not_idle(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_scan_for_one_instance_is_not_idle(clock: StillClock, monkeypatch: pytest.MonkeyPatch) -> None:
     kafka = SlowConsumer(clock, [*[OTHER] * 20, OURS], record_seconds=0.1)
 
     assert read(monkeypatch, kafka, key="i-1", idle_seconds=1) == [20]
 
 
-def test_reading_one_instance_ends_although_others_go_on(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reading_one_instance_ends_although_others_go_on(clock: StillClock, monkeypatch: pytest.MonkeyPatch) -> None:
     kafka = SlowConsumer(clock, [OTHER, OURS], record_seconds=0.1, is_busy=True)
 
     assert read(monkeypatch, kafka, key="i-1", idle_seconds=1) == [1]
@@ -171,7 +161,7 @@ def by_doctor(monkeypatch: pytest.MonkeyPatch, kafka: SlowConsumer) -> doctor.Fi
     return doctor._through_connector(Settings.load(environment={}), "kafka:9092", "http://connector:8080")
 
 
-def test_doctor_reads_only_what_came_after_its_message(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_doctor_reads_only_what_came_after_its_message(clock: StillClock, monkeypatch: pytest.MonkeyPatch) -> None:
     kafka = SlowConsumer(clock, [OTHER] * 500, record_seconds=1)
 
     finding = by_doctor(monkeypatch, kafka)
@@ -179,11 +169,11 @@ def test_doctor_reads_only_what_came_after_its_message(clock: Clock, monkeypatch
     assert (finding.verdict, kafka.polls) == ("ok", 1)
 
 
-def test_doctor_waits_for_a_topic_that_its_message_creates(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_doctor_waits_for_a_topic_that_its_message_creates(clock: StillClock, monkeypatch: pytest.MonkeyPatch) -> None:
     assert by_doctor(monkeypatch, SlowConsumer(clock, [], missing_until=5)).verdict == "ok"
 
 
-def test_doctor_reports_a_topic_that_it_cannot_read(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_doctor_reports_a_topic_that_it_cannot_read(clock: StillClock, monkeypatch: pytest.MonkeyPatch) -> None:
     finding = by_doctor(monkeypatch, SlowConsumer(clock, [], request_seconds=3_600))
 
     assert (finding.verdict, "cannot read the topic" in finding.found) == ("failed", True)
@@ -191,14 +181,14 @@ def test_doctor_reports_a_topic_that_it_cannot_read(clock: Clock, monkeypatch: p
 
 @pytest.mark.parametrize("start", [{}, {"since": 1_700_000_000_000}, {"from_beginning": False, "back": 2}])
 def test_each_answer_has_a_deadline_of_its_own(
-    start: dict[str, Any], clock: Clock, monkeypatch: pytest.MonkeyPatch
+    start: dict[str, Any], clock: StillClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kafka = SlowConsumer(clock, [OURS, OURS], request_seconds=consumer.REACH_SECONDS - 1)
 
     assert read(monkeypatch, kafka, until_end=True, **start) == [0, 1]
 
 
-def test_an_answer_that_does_not_come_in_time_is_an_error(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_answer_that_does_not_come_in_time_is_an_error(clock: StillClock, monkeypatch: pytest.MonkeyPatch) -> None:
     kafka = SlowConsumer(clock, [OURS, OURS], request_seconds=consumer.REACH_SECONDS + 1)
 
     with pytest.raises(OutsideUnreachable):

@@ -17,26 +17,17 @@ from connector.kafka import subscription
 from connector.kafka.consumer import REACH_SECONDS
 from connector.kafka.reader import ConsumerRecord
 from connector.kafka.subscription import Subscription
+from tests.still_clock import StillClock
 
 EVENTS, TASKS = "weda.events", "weda.tasks"
 END = 3
 
 
-class Clock:
-    """The monotonic clock, which stands still until it is moved."""
-
-    def __init__(self) -> None:
-        self.now = 1_000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    clock = Clock()
-    monkeypatch.setattr(time, "monotonic", clock)
-    monkeypatch.setattr(time, "sleep", lambda seconds: setattr(clock, "now", clock.now + seconds))
+def clock(monkeypatch: pytest.MonkeyPatch) -> StillClock:
+    clock = StillClock()
+    monkeypatch.setattr(time, "monotonic", clock.monotonic)
+    monkeypatch.setattr(time, "sleep", clock.sleep)
     return clock
 
 
@@ -51,7 +42,7 @@ class FakeConsumer:
         paused: The topics whose partition is paused.
     """
 
-    clock: Clock
+    clock: StillClock
 
     def __init__(self, _: dict[str, Any]) -> None:
         self.answers: list[Any] = []
@@ -102,7 +93,7 @@ class FakeConsumer:
 
 
 @pytest.fixture
-def kafka(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+def kafka(clock: StillClock, monkeypatch: pytest.MonkeyPatch) -> None:
     FakeConsumer.clock = clock
     monkeypatch.setattr(subscription, "Consumer", FakeConsumer)
 
